@@ -5,7 +5,6 @@ class here is only a name to catch; the sentence is written where the mistake is
 """
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 
 __all__ = [
     "AmbiguousNameError",
@@ -73,6 +72,8 @@ def did_you_mean(name: object, known: Iterable[str], *, limit: int = 3) -> str:
     >>> did_you_mean("conv", ["conv1", "fc"])
     " Did you mean 'conv1'?"
     """
+    from difflib import get_close_matches  # slow to import, and only a mistake needs it
+
     close = get_close_matches(str(name), list(known), n=limit, cutoff=0.6)
     if not close:
         return ""

@@ -1,0 +1,134 @@
+"""Every point at which a plugin can extend prune.
+
+A plugin is a small module, named in the entry-point group `prune_core.plugins`, whose functions
+carry `@hookimpl` and one of the names below. Registration hooks return `Reference`s: a registered
+class is imported when somebody asks for it by name, never when names are listed.
+
+Nothing here imports torch, TensorFlow or typer, and no plugin's hooks module should.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+
+from prune_core.reference import Reference
+
+if TYPE_CHECKING:
+    import typer
+
+__all__ = ["PROJECT", "hookimpl", "hookspec"]
+
+PROJECT = "prune_core"
+
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+@hookspec
+def prune_register_pruners() -> Mapping[str, Reference]:
+    """Name the pruning algorithms of this plugin.
+
+    Called once, when names are first looked up or listed.
+
+    Returns:
+        `{name: Reference}`. A name is lower case, with digits and underscores. The referenced
+        class takes `(model, config_list, ...)` and has `compress() -> (model, masks)`.
+
+    Example:
+        ```python
+        @hookimpl
+        def prune_register_pruners():
+            return {
+                "l1": Reference(
+                    "prune_filter.norm:L1NormPruner",
+                    summary="Prunes the output channels whose weights are smallest in L1 norm.",
+                    prunes="output channels",
+                    paper="https://arxiv.org/abs/1608.08710",
+                )
+            }
+        ```
+    """
+
+
+@hookspec
+def prune_register_schedules() -> Mapping[str, Reference]:
+    """Name the sparsity schedules of this plugin.
+
+    Called once, when names are first looked up or listed.
+
+    Returns:
+        `{name: Reference}`. The referenced function takes `(progress, initial, final)`, with a
+        progress between 0 and 1, and returns the sparsity at that point.
+
+    Example:
+        ```python
+        @hookimpl
+        def prune_register_schedules():
+            return {"half": Reference("acme.curves:half", summary="Jumps to the end half-way.")}
+        ```
+    """
+
+
+@hookspec
+def prune_register_parts() -> Mapping[str, Mapping[str, Reference]]:
+    """Name the parts from which pruners are put together.
+
+    Called once, when names are first looked up or listed.
+
+    Returns:
+        `{kind: {name: Reference}}`, where kind is one of `"collector"`, `"metric"` and
+        `"allocator"`, and the referenced class derives from `DataCollector`,
+        `MetricsCalculator` or `SparsityAllocator` of `prune_core.tools`.
+
+    Example:
+        ```python
+        @hookimpl
+        def prune_register_parts():
+            return {"metric": {"entropy": Reference("acme.entropy:EntropyMetricsCalculator")}}
+        ```
+    """
+
+
+@hookspec
+def prune_register_commands(app: typer.Typer) -> None:
+    """Add commands to the `prune` command line.
+
+    Called each time the command line starts, before it reads its arguments.
+
+    Args:
+        app: The Typer application of `prune`. Import what a command needs inside its function,
+            so that `prune list` stays fast for everyone.
+
+    Example:
+        ```python
+        @hookimpl
+        def prune_register_commands(app):
+            @app.command()
+            def hello() -> None:
+                "Say hello."
+                print("hello")
+        ```
+    """
+
+
+@hookspec
+def prune_masks_made(pruner: Any, masks: Mapping[str, Mapping[str, Any]]) -> None:
+    """Hear that a pruner has made masks and put them on its model.
+
+    Called at the end of each `compress()`. What is returned is ignored; an exception becomes a
+    warning that names the plugin, so that a listener never costs anyone a run.
+
+    Args:
+        pruner: The pruner that made them.
+        masks: `{module name: {tensor name: mask}}`, 1 where a value is kept.
+
+    Example:
+        ```python
+        @hookimpl
+        def prune_masks_made(pruner, masks):
+            print(type(pruner).__name__, "masked", len(masks), "modules")
+        ```
+    """

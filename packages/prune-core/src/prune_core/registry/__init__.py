@@ -1,0 +1,98 @@
+"""The plugins that are installed, and what can be had from them by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+import pluggy
+
+from prune_core.reference import Reference
+from prune_core.registry.catalogue import Entry, find, listed
+from prune_core.registry.discovery import Plugin, Plugins, discover
+
+__all__ = [
+    "Entry",
+    "Plugin",
+    "Reference",
+    "entries",
+    "get_entry",
+    "get_part",
+    "get_pruner",
+    "get_schedule",
+    "manager",
+    "plugins",
+    "refresh",
+    "registered",
+]
+
+_uninstalled: dict[str, object] = {}
+
+
+@cache
+def _discovered() -> Plugins:
+    return discover(_uninstalled)
+
+
+def plugins() -> tuple[Plugin, ...]:
+    """Return every installed plugin, also those left out, with the reason."""
+    return _discovered().plugins
+
+
+def manager() -> pluggy.PluginManager:
+    """Return the pluggy manager whose hooks reach every sound plugin."""
+    return _discovered().manager
+
+
+def refresh() -> None:
+    """Forget what was discovered; the next look-up searches again."""
+    _discovered.cache_clear()
+
+
+def entries(kind: str | None = None) -> list[Entry]:
+    """Return every registered name, of one kind or of all, without importing what it names."""
+    return list(listed(plugins(), kind))
+
+
+def get_entry(kind: str, name: str, framework: str | None = None) -> Entry:
+    """Return what is registered under a name, without importing it."""
+    return find(plugins(), kind, name, framework)
+
+
+def get_pruner(name: str, *, framework: str | None = None) -> Any:
+    """Return a pruning algorithm by its name, such as `"l1"` or `"prune-filter:l1"`.
+
+    Args:
+        name: Bare, or qualified by the distribution that registers it.
+        framework: `"torch"` or `"keras"`, where the name exists for both; torch unless said.
+    """
+    return get_entry("pruner", name, framework).load()
+
+
+def get_schedule(name: str) -> Any:
+    """Return a sparsity schedule, a function of `(progress, initial, final)`, by its name."""
+    return get_entry("schedule", name).load()
+
+
+def get_part(kind: str, name: str, *, framework: str | None = None) -> Any:
+    """Return a collector, metric or allocator by its name."""
+    return get_entry(kind, name, framework).load()
+
+
+@contextmanager
+def registered(plugin: object, name: str = "in-process-plugin") -> Iterator[None]:
+    """Make a module or object act as an installed plugin, as notebooks and tests need it.
+
+    Args:
+        plugin: Anything with hook implementations.
+        name: The distribution name that it goes by.
+    """
+    _uninstalled[name] = plugin
+    refresh()
+    try:
+        yield
+    finally:
+        del _uninstalled[name]
+        refresh()

@@ -1,0 +1,16 @@
+"""Which distribution of this project brings which name.
+
+Only for the sentence "`pip install prune-filter` brings it"; lookups never read this table, and a
+test compares it with what the distributions register.
+"""
+
+__all__ = ["KNOWN", "distributions_of"]
+
+KNOWN: dict[str, dict[str, tuple[str, ...]]] = {
+    "prune-core": {"schedule": ("constant", "cubic", "geometric", "linear", "one_cycle")},
+}
+
+
+def distributions_of(kind: str, name: str) -> list[str]:
+    """Return the distributions of this project that bring a name."""
+    return [distribution for distribution, kinds in KNOWN.items() if name in kinds.get(kind, ())]
