@@ -119,9 +119,11 @@ def _rank(
         chosen = smallest(scores, left, among=dict(alive), transform=transform)
     else:
         chosen = _fit(scores, left, weights, alive, transform)
-    return {
-        name: ~mark if (d := dead[name]) is None else ~(mark | d) for name, mark in chosen.items()
-    }
+    for name, mark in chosen.items():
+        if (d := dead[name]) is not None:
+            mark |= d
+        mark.logical_not_()
+    return chosen
 
 
 def _fit(
