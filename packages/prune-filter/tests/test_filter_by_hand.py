@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from torch import nn
+
 from prune_filter import (
     ActivationAPoZRankPruner,
     ActivationMeanRankPruner,
@@ -19,7 +21,6 @@ from prune_filter import (
     SynFlowPruner,
     TaylorFOWeightPruner,
 )
-from torch import nn
 
 
 def linear(weight, bias=True):
@@ -127,9 +128,7 @@ def weighted(gradient):
 def test_taylor_adds_squares():
     # Row 0: (2·1)² + (−2·1)² = 8; row 1: (1·2)² + (0·2)² = 4.
     model = linear([[1.0, 1.0], [2.0, 2.0]])
-    mask = half(
-        TaylorFOWeightPruner, model, calibrate=run(weighted([[2.0, -2.0], [1.0, 0.0]]))
-    )
+    mask = half(TaylorFOWeightPruner, model, calibrate=run(weighted([[2.0, -2.0], [1.0, 0.0]])))
     assert rows(mask) == [True, False]
 
 

@@ -4,6 +4,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
+from torch.nn import functional as F
+
 from prune_filter import (
     ActivationAPoZRankPruner,
     ActivationMeanRankPruner,
@@ -16,8 +19,6 @@ from prune_filter import (
     SynFlowPruner,
     TaylorFOWeightPruner,
 )
-from torch import nn
-from torch.nn import functional as F
 
 SPARSITY = 0.4
 
@@ -111,9 +112,9 @@ def test_mean_activations(activation):
     assert_channels(pruner.compress()[1], scores)
 
 
-def taylor_scores(batches=len(BATCHES)):
+def taylor_scores(batches=3):
     model = network()
-    scores = {name: 0 for name in LAYERS}
+    scores = dict.fromkeys(LAYERS, 0)
     for batch, labels in list(zip(BATCHES, LABELS, strict=True))[:batches]:
         model.zero_grad()
         F.cross_entropy(model(batch), labels).backward()
@@ -220,8 +221,6 @@ def test_synflow_in_rounds():
         kept = [n.reshape(w.shape) for n, w in zip(new, found, strict=True)]
     assert int(sum(k.sum() for k in kept)) == total - int(0.9 * total)
     rules = [{"total_sparsity": 0.9, "op_types": ["Linear"], "max_sparsity_per_layer": 1.0}]
-    _, masks = SynFlowPruner(
-        model, rules, dummy_input=torch.randn(1, 6), rounds=rounds
-    ).compress()
+    _, masks = SynFlowPruner(model, rules, dummy_input=torch.randn(1, 6), rounds=rounds).compress()
     for name, expected in zip(("0", "2", "4"), kept, strict=True):
         assert torch.equal(masks[name]["weight"], expected.bool())
