@@ -66,9 +66,9 @@ class LnStructured(BasePruningMethod):
     def compute_mask(self, t: Tensor, default_mask: Tensor) -> Tensor:
         """Prune the channels of `t` of the smallest norm."""
         count = _channels_to_prune(self.amount, t, self.dim)
+        norm = _compute_norm(t, self.n, self.dim)
         if count == 0:
             return default_mask
-        norm = _compute_norm(t, self.n, self.dim)
         keep = torch.zeros_like(norm, dtype=torch.bool)
         keep[norm.topk(len(norm) - count).indices] = True
         return _channel_mask(t, self.dim, keep, default_mask)
