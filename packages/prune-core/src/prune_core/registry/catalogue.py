@@ -6,9 +6,15 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from prune_core.errors import AmbiguousNameError, PluginError, UnknownNameError, did_you_mean
+from prune_core.errors import (
+    AmbiguousNameError,
+    PluginError,
+    PruneError,
+    UnknownNameError,
+    did_you_mean,
+)
 from prune_core.reference import Reference
-from prune_core.registry.discovery import Plugin
+from prune_core.registry.discovery import KINDS, Plugin
 from prune_core.registry.known import distributions_of
 from prune_core.registry.metadata import canonical
 
@@ -34,14 +40,20 @@ class Entry:
         try:
             return self.reference.load()
         except Exception as error:
+            cause = "" if isinstance(error, PruneError) else f"{type(error).__name__}: "
             raise PluginError(
                 f"{self.kind} {self.name!r} of {self.plugin.distribution} {self.plugin.version} "
-                f"cannot be imported: {type(error).__name__}: {error}"
+                f"cannot be imported: {cause}{error}"
             ) from error
 
 
 def listed(plugins: Iterable[Plugin], kind: str | None = None) -> Iterator[Entry]:
     """Yield every registered name, of one kind or of all."""
+    if kind is not None and kind not in KINDS:
+        raise UnknownNameError(
+            f"There is no kind {kind!r}; the kinds are {', '.join(KINDS)}."
+            f"{did_you_mean(kind, KINDS)}"
+        )
     for plugin in plugins:
         for its_kind, references in plugin.provides.items():
             if kind in (None, its_kind):
