@@ -49,11 +49,11 @@ def sound(folder, name, pruner, **options):
 
 
 def look(environment, **variables):
-    return json.loads(environment.python(LOOK, **variables))
+    return json.loads(environment.python(LOOK, env=variables))
 
 
 def ask(environment, name, **variables):
-    return environment.run("-c", ASK, name, **variables).stdout.strip()
+    return environment.python(ASK, name, env=variables)
 
 
 # What is wrong, and the sentence that must say so.

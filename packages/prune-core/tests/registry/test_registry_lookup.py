@@ -138,3 +138,13 @@ def test_a_malformed_target_is_refused(target):
 def test_a_kind_that_does_not_exist_is_refused():
     with pytest.raises(prune_core.UnknownNameError, match=r"no kind 'pruners'.*mean 'pruner'\?"):
         prune_core.entries("pruners")
+
+
+def test_without_a_kind_a_pruner_comes_first():
+    with registered(plugin_with(linear=Reference("math:sqrt")), "acme"):
+        assert get_entry(None, "linear").kind == "pruner"
+        assert get_entry(None, "cubic").kind == "schedule"
+        with pytest.raises(
+            prune_core.UnknownNameError, match="no pruner, schedule or part 'qubic'"
+        ):
+            get_entry(None, "qubic")

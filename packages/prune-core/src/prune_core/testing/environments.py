@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import venv
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,23 +38,23 @@ class Environment:
 
     def install(self, *arguments: str | Path) -> None:
         """Run `pip install` for this environment."""
-        pip = [sys.executable, "-m", "pip", "--python", self.executable]
+        pip = (sys.executable, "-m", "pip", "--python", self.executable)
         run(*pip, "install", "--quiet", "--no-compile", *arguments)
 
     def run(
         self,
         *arguments: str | Path,
         cwd: Path | None = None,
+        env: Mapping[str, str] | None = None,
         check: bool = True,
-        **variables: str,
     ) -> "subprocess.CompletedProcess[str]":
         """Run the interpreter, with nothing of the caller's Python or prune settings.
 
         Args:
             arguments: What follows `python` on its command line.
             cwd: Where to run it.
+            env: Environment variables to set.
             check: Whether a failure raises, with what was printed.
-            variables: Environment variables to set.
         """
         inherited = {
             name: value
@@ -61,17 +62,17 @@ class Environment:
             if not name.startswith(("PYTHON", "PRUNE_", "COVERAGE", "VIRTUAL_ENV"))
         }
         command = (self.executable, *arguments)
-        return run(*command, cwd=cwd, env={**inherited, **variables}, check=check)
+        return run(*command, cwd=cwd, env={**inherited, **(env or {})}, check=check)
 
-    def python(self, code: str, **variables: str) -> str:
+    def python(self, code: str, *arguments: str, env: Mapping[str, str] | None = None) -> str:
         """Run a piece of Python and return what it printed, without the line end."""
-        return self.run("-c", code, **variables).stdout.strip()
+        return self.run("-c", code, *arguments, env=env).stdout.strip()
 
 
 def run(
     *command: str | Path,
     cwd: Path | None = None,
-    env: dict[str, str] | None = None,
+    env: Mapping[str, str] | None = None,
     check: bool = True,
 ) -> "subprocess.CompletedProcess[str]":
     """Run a command and keep what it prints; a failure shows that, not only an exit code."""
