@@ -11,6 +11,13 @@ if TYPE_CHECKING:
     from prune_core.__about__ import __version__ as __version__
     from prune_core.errors import *  # noqa: F403
     from prune_core.hookspecs import hookimpl as hookimpl
+    from prune_core.masking import unwrap as unwrap
+    from prune_core.masking.files import apply_compression_results as apply_compression_results
+    from prune_core.masking.files import load_masks as load_masks
+    from prune_core.masking.files import save_masks as save_masks
+    from prune_core.pruning import BasicPruner as BasicPruner
+    from prune_core.pruning import Pruner as Pruner
+    from prune_core.pruning import prune as prune
     from prune_core.registry import Plugin as Plugin
     from prune_core.registry import Reference as Reference
     from prune_core.registry import entries as entries
@@ -35,6 +42,9 @@ _HOMES = {
         "UnknownNameError",
     ),
     "hookspecs": ("hookimpl",),
+    "masking": ("unwrap",),
+    "masking.files": ("apply_compression_results", "load_masks", "save_masks"),
+    "pruning": ("BasicPruner", "Pruner", "prune"),
     "registry": (
         "Plugin",
         "Reference",
@@ -54,7 +64,17 @@ def __getattr__(name: str) -> Any:
     home = _HOME_OF.get(name)
     if home is None:
         raise AttributeError(f"module 'prune_core' has no attribute {name!r}")
-    value = getattr(import_module(f"prune_core.{home}"), name)
+    try:
+        module = import_module(f"prune_core.{home}")
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        from prune_core.errors import MissingDependencyError
+
+        raise MissingDependencyError(
+            f"prune_core.{name} needs torch: `pip install 'prune-core[torch]'`."
+        ) from None
+    value = getattr(module, name)
     globals()[name] = value
     return value
 

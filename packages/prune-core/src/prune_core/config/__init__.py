@@ -1,0 +1,18 @@
+"""`config_list`: which modules of a model are pruned, and by how much."""
+
+from prune_core.config.files import load_config
+from prune_core.config.keys import COMMON_KEYS, OPTIONAL_KEYS, Key
+from prune_core.config.match import Algorithm, ModuleInfo, match
+from prune_core.config.parse import Entry, parse
+
+__all__ = [
+    "COMMON_KEYS",
+    "OPTIONAL_KEYS",
+    "Algorithm",
+    "Entry",
+    "Key",
+    "ModuleInfo",
+    "load_config",
+    "match",
+    "parse",
+]

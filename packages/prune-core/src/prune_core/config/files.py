@@ -1,0 +1,38 @@
+"""A `config_list` from a YAML file."""
+
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from prune_core.errors import ConfigError, MissingDependencyError
+
+__all__ = ["load_config"]
+
+
+def load_config(path: str | PathLike[str]) -> list[dict[str, Any]]:
+    """Read a `config_list` from YAML: a list of entries, alone or under the key `config_list`.
+
+    Only plain data is read (`safe_load`); a file cannot run code.
+
+    Raises:
+        ConfigError: When the file is missing, is not YAML, or holds something else.
+    """
+    try:
+        import yaml
+    except ImportError:
+        raise MissingDependencyError(
+            "Reading a config from YAML needs PyYAML: `pip install pyyaml`."
+        ) from None
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror or error}.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}.") from error
+    if isinstance(content, dict):
+        content = content.get("config_list")
+    if not isinstance(content, list):
+        raise ConfigError(
+            f"{path} holds no list of entries, neither alone nor under the key 'config_list'."
+        )
+    return content

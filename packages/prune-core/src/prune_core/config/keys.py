@@ -1,0 +1,131 @@
+"""The keys an entry of a `config_list` can have, and what each value must be.
+
+An algorithm lists the optional keys it understands in its `config_keys`, by name for the ones in
+`OPTIONAL_KEYS`, or as a `Key` of its own. A key that no one declared is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Any
+
+from prune_core.errors import ConfigError
+
+__all__ = ["COMMON_KEYS", "OPTIONAL_KEYS", "Key", "keys_for"]
+
+Rule = Callable[[Any], str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One key of an entry.
+
+    Attributes:
+        name: The key.
+        rule: Returns what the value must be when it is not, else None.
+        meaning: One line for documentation and `prune show`.
+        is_amount: Whether the key says how much to prune; an entry has exactly one such key.
+    """
+
+    name: str
+    rule: Rule
+    meaning: str = ""
+    is_amount: bool = False
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def _ratio(value: Any) -> str | None:
+    if _number(value) and 0.0 <= float(value) < 1.0:
+        return None
+    return "a number of at least 0 and less than 1 (0.5 prunes half)"
+
+
+def _cap(value: Any) -> str | None:
+    if _number(value) and 0.0 < float(value) <= 1.0:
+        return None
+    return "a number greater than 0 and at most 1"
+
+
+def _positive(value: Any) -> str | None:
+    if _number(value) and 0.0 < float(value) < float("inf"):
+        return None
+    return "a number greater than 0"
+
+
+def _whole(least: int) -> Rule:
+    def rule(value: Any) -> str | None:
+        if isinstance(value, Integral) and _number(value) and int(value) >= least:
+            return None
+        return f"a whole number of at least {least}"
+
+    return rule
+
+
+def _flag(value: Any) -> str | None:
+    return None if isinstance(value, bool) else "True or False"
+
+
+def _names(value: Any) -> str | None:
+    if isinstance(value, str):
+        return f"a list of strings: write [{value!r}]"
+    if (
+        isinstance(value, list | tuple)
+        and value
+        and all(isinstance(name, str) and name for name in value)
+    ):
+        return None
+    return "a list of one or more non-empty strings"
+
+
+def _table(*keys: Key) -> dict[str, Key]:
+    return {key.name: key for key in keys}
+
+
+COMMON_KEYS: Mapping[str, Key] = _table(
+    Key("op_types", _names, "Class names of modules; 'default' means what the algorithm prunes."),
+    Key("op_names", _names, "Exact names of modules."),
+    Key("op_partial_names", _names, "Parts of names: every module whose name contains one."),
+    Key("exclude", _flag, "True takes the selected modules out again."),
+    Key("sparsity", _ratio, "The ratio that each selected module loses.", is_amount=True),
+    Key("sparsity_per_layer", _ratio, "The same as sparsity.", is_amount=True),
+    Key(
+        "total_sparsity",
+        _ratio,
+        "The ratio that all modules of the entry lose together.",
+        is_amount=True,
+    ),
+    Key("max_sparsity_per_layer", _cap, "No module of the entry loses more than this ratio."),
+)
+
+OPTIONAL_KEYS: Mapping[str, Key] = _table(
+    Key("initial_sparsity", _ratio, "Sparsity at the start of a schedule."),
+    Key("final_sparsity", _ratio, "Sparsity at the end of a schedule.", is_amount=True),
+    Key("start_epoch", _whole(0), "The first epoch that prunes."),
+    Key("end_epoch", _whole(0), "The epoch that reaches the final sparsity."),
+    Key("start_step", _whole(0), "The first optimizer step that prunes."),
+    Key("end_step", _whole(0), "The optimizer step that reaches the final sparsity."),
+    Key("frequency", _whole(1), "Epochs or steps between two prunings."),
+    Key("prune_iterations", _whole(1), "Rounds of pruning."),
+    Key("rho", _positive, "Weight of the penalty term of ADMM."),
+)
+
+
+def keys_for(extra: Iterable[str | Key]) -> dict[str, Key]:
+    """Return the common keys and the ones that an algorithm declares."""
+    keys = dict(COMMON_KEYS)
+    for key in extra:
+        if isinstance(key, Key):
+            keys[key.name] = key
+        elif key in OPTIONAL_KEYS:
+            keys[key] = OPTIONAL_KEYS[key]
+        else:
+            raise ConfigError(
+                f"config_keys names {key!r}, which prune-core does not know: declare it as "
+                f"Key({key!r}, rule). Known: {', '.join(OPTIONAL_KEYS)}."
+            )
+    return keys

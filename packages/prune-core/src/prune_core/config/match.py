@@ -1,0 +1,201 @@
+"""From checked entries and the modules of a model to settings per module.
+
+A model is here only a list of names and class names, so every framework shares this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from prune_core.config.parse import Entry
+from prune_core.errors import ConfigError, did_you_mean
+
+__all__ = ["Algorithm", "ModuleInfo", "match"]
+
+DEFAULT = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleInfo:
+    """What matching knows of a module.
+
+    Attributes:
+        name: Its name; a module that stands in several places goes by the first.
+        type_name: Its class name.
+        types: Its class name and those of its bases, the most special first.
+        aliases: Its other names.
+        has_weight: Whether it has a weight of its own.
+    """
+
+    name: str
+    type_name: str
+    types: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
+    has_weight: bool = True
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All names that a user may call it by."""
+        return (self.name, *self.aliases)
+
+    def is_a(self, types: Iterable[str]) -> bool:
+        """Whether the class, or one that it derives from, is among `types`."""
+        return not {self.type_name, *self.types}.isdisjoint(types)
+
+
+@dataclass(frozen=True, slots=True)
+class Algorithm:
+    """What matching knows of the algorithm.
+
+    Attributes:
+        name: What messages call it.
+        default_types: The classes that `'default'` stands for.
+        supported_types: The classes that it prunes, or empty for any that has a weight.
+    """
+
+    name: str
+    default_types: tuple[str, ...]
+    supported_types: tuple[str, ...] = ()
+
+    def prunes(self, module: ModuleInfo) -> bool:
+        """Whether it can prune a module."""
+        return module.has_weight and (not self.supported_types or module.is_a(self.supported_types))
+
+    @property
+    def rule(self) -> str:
+        """What it prunes, as the end of a message."""
+        return f"{self.name} prunes {', '.join(self.supported_types) or 'modules with a weight'}."
+
+
+def match(
+    entries: Sequence[Entry], modules: Sequence[ModuleInfo], algorithm: Algorithm
+) -> dict[str, dict[str, Any]]:
+    """Return `{module name: settings}` for what is to be pruned, in the model's order.
+
+    Later entries win. The settings hold the entry's own keys, `op_names`, `op_types` and
+    `entry`, the index of the entry that decided: modules of one entry form one group.
+
+    Raises:
+        ConfigError: When a name or a type matches nothing, or nothing is left to prune.
+    """
+    decided: dict[str, Entry | None] = {}
+    for entry in entries:
+        for module in _selected(entry, modules, algorithm):
+            decided[module.name] = None if entry.exclude else entry
+    settings = {
+        module.name: _settings(decision, module)
+        for module in modules
+        if (decision := decided.get(module.name)) is not None
+    }
+    if not settings:
+        raise ConfigError(
+            "config_list excludes everything that it selects; nothing is left to prune."
+        )
+    return settings
+
+
+def _settings(entry: Entry, module: ModuleInfo) -> dict[str, Any]:
+    settings = dict(entry.settings)
+    amount = next((settings[k] for k in _AMOUNTS if k in settings), None)
+    if amount is not None:
+        # The spelling that was used says whether the ratio is per module or over the entry;
+        # whoever only wants the number finds it under each of the usual names.
+        settings["per_layer"] = "sparsity_per_layer" in settings
+        for key in ("sparsity", "sparsity_per_layer", "total_sparsity"):
+            settings[key] = float(amount)
+    return settings | {
+        "op_names": [module.name],
+        "op_types": [module.type_name],
+        "entry": entry.index,
+    }
+
+
+_AMOUNTS = ("sparsity", "sparsity_per_layer", "total_sparsity", "final_sparsity")
+
+
+def _selected(
+    entry: Entry, modules: Sequence[ModuleInfo], algorithm: Algorithm
+) -> list[ModuleInfo]:
+    of_type = _of_types(entry, modules, algorithm)
+    named = _named(entry, modules)
+    chosen = [
+        module
+        for module in modules
+        if (of_type is None or module.name in of_type) and (named is None or module.name in named)
+    ]
+    if not chosen:
+        raise ConfigError(
+            f"{entry.where}: no module has one of the types {list(entry.op_types or ())} and one "
+            "of the names given; op_types and the names must both hold."
+        )
+    if entry.exclude:
+        return chosen
+    fitting = [module for module in chosen if algorithm.prunes(module)]
+    exact = set(entry.op_names)
+    for module in chosen:
+        if module not in fitting and not exact.isdisjoint(module.names):
+            raise ConfigError(
+                f"{entry.where}: 'op_names' selects {module.name!r}, a {module.type_name}; "
+                f"{algorithm.rule}"
+            )
+    if not fitting:
+        raise ConfigError(
+            f"{entry.where} selects only {', '.join(sorted({m.type_name for m in chosen}))}; "
+            f"{algorithm.rule}"
+        )
+    return fitting
+
+
+def _of_types(entry: Entry, modules: Sequence[ModuleInfo], algorithm: Algorithm) -> set[str] | None:
+    if entry.op_types is None:
+        return None
+    there = {module.type_name for module in modules}
+    selected: set[str] = set()
+    for wanted in entry.op_types:
+        if wanted == DEFAULT:
+            found = {m.name for m in modules if m.is_a(algorithm.default_types)}
+        else:
+            found = {m.name for m in modules if m.type_name == wanted}
+        if not found:
+            meant = (
+                f" ({algorithm.name} means {', '.join(algorithm.default_types)})"
+                if wanted == DEFAULT
+                else ""
+            )
+            raise ConfigError(
+                f"{entry.where}: 'op_types' names {wanted!r}{meant}, and the model has no such "
+                f"module.{did_you_mean(wanted, there)} It has {', '.join(sorted(there))}."
+            )
+        if (
+            not entry.exclude
+            and wanted != DEFAULT
+            and not any(algorithm.prunes(m) for m in modules if m.name in found)
+        ):
+            raise ConfigError(f"{entry.where}: 'op_types' names {wanted!r}; {algorithm.rule}")
+        selected |= found
+    return selected
+
+
+def _named(entry: Entry, modules: Sequence[ModuleInfo]) -> set[str] | None:
+    if not entry.op_names and not entry.op_partial_names:
+        return None
+    by_name = {name: module.name for module in modules for name in module.names}
+    selected: set[str] = set()
+    for wanted in entry.op_names:
+        if wanted not in by_name:
+            raise ConfigError(
+                f"{entry.where}: 'op_names' has {wanted!r}, and the model has no module of that "
+                f"name.{did_you_mean(wanted, by_name)}"
+            )
+        selected.add(by_name[wanted])
+    for part in entry.op_partial_names:
+        found = {first for name, first in by_name.items() if part in name}
+        if not found:
+            raise ConfigError(
+                f"{entry.where}: 'op_partial_names' has {part!r}, and no module's name contains "
+                f"it.{did_you_mean(part, by_name)}"
+            )
+        selected |= found
+    return selected

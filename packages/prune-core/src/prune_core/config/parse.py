@@ -1,0 +1,138 @@
+"""From what a user wrote to checked entries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from prune_core.config.keys import Key, keys_for
+from prune_core.errors import ConfigError, did_you_mean
+
+__all__ = ["Entry", "parse"]
+
+SELECTORS = ("op_types", "op_names", "op_partial_names")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One checked entry of a `config_list`.
+
+    Attributes:
+        index: Its place in the list.
+        op_types: Class names it selects, or None for any.
+        op_names: Exact names it selects.
+        op_partial_names: Parts of names it selects.
+        exclude: Whether it takes out what it selects.
+        settings: Every other key, with the three spellings of an amount left as written.
+    """
+
+    index: int
+    op_types: tuple[str, ...] | None
+    op_names: tuple[str, ...]
+    op_partial_names: tuple[str, ...]
+    exclude: bool
+    settings: Mapping[str, Any]
+
+    @property
+    def where(self) -> str:
+        """How an error message calls this entry."""
+        return f"config_list[{self.index}]"
+
+
+def parse(config_list: Sequence[Mapping[str, Any]], extra: Iterable[str | Key] = ()) -> list[Entry]:
+    """Check every entry on its own; the model is not needed for that.
+
+    Args:
+        config_list: What the user wrote.
+        extra: The optional keys that the algorithm declares.
+
+    Raises:
+        ConfigError: At the first thing that is wrong, naming entry, key, value and rule.
+    """
+    if isinstance(config_list, Mapping):
+        raise ConfigError("config_list is a dict; it must be a list of dicts: write [{...}].")
+    if not isinstance(config_list, list | tuple):
+        raise ConfigError(
+            f"config_list is {_shown(config_list)}; it must be a list of dicts, such as "
+            "[{'sparsity': 0.5, 'op_types': ['Conv2d']}]."
+        )
+    if not config_list:
+        raise ConfigError(
+            "config_list is empty, so nothing would be pruned; give it an entry, such as "
+            "{'sparsity': 0.5, 'op_types': ['default']}."
+        )
+    keys = keys_for(extra)
+    return [_entry(index, entry, keys) for index, entry in enumerate(config_list)]
+
+
+def _shown(value: object) -> str:
+    """Show a value in a message, however large it is."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _entry(index: int, entry: object, keys: Mapping[str, Key]) -> Entry:
+    where = f"config_list[{index}]"
+    if not isinstance(entry, Mapping):
+        raise ConfigError(f"{where} is {_shown(entry)}; each entry must be a dict.")
+    for name, value in entry.items():
+        if name not in keys:
+            raise ConfigError(
+                f"{where} has the unknown key {_shown(name)}.{did_you_mean(name, keys)} "
+                f"Known keys: {', '.join(keys)}."
+            )
+        expected = keys[name].rule(value)
+        if expected is not None:
+            raise ConfigError(f"{where}: {name!r} is {_shown(value)}; it must be {expected}.")
+    if not any(selector in entry for selector in SELECTORS):
+        raise ConfigError(
+            f"{where} selects nothing; add one of {', '.join(SELECTORS)}, for example "
+            "'op_types': ['default']."
+        )
+    exclude = entry.get("exclude", False)
+    settings = {n: v for n, v in entry.items() if n not in (*SELECTORS, "exclude")}
+    _check_amounts(where, exclude, settings, keys)
+    return Entry(
+        index=index,
+        op_types=tuple(entry["op_types"]) if "op_types" in entry else None,
+        op_names=tuple(entry.get("op_names", ())),
+        op_partial_names=tuple(entry.get("op_partial_names", ())),
+        exclude=exclude,
+        settings=settings,
+    )
+
+
+def _check_amounts(
+    where: str, exclude: bool, settings: Mapping[str, Any], keys: Mapping[str, Key]
+) -> None:
+    amounts = [name for name in settings if keys[name].is_amount]
+    known = [name for name, key in keys.items() if key.is_amount]
+    if exclude:
+        if settings:
+            name = next(iter(settings))
+            raise ConfigError(
+                f"{where}: 'exclude' is True and {name!r} is {_shown(settings[name])}; what is "
+                "excluded is not pruned, so remove one of the two."
+            )
+        return
+    if not amounts:
+        raise ConfigError(
+            f"{where} does not say how much to prune; add one of {', '.join(known)}, or "
+            "'exclude': True."
+        )
+    if len(amounts) > 1:
+        said = " and ".join(f"{name!r}: {_shown(settings[name])}" for name in amounts)
+        raise ConfigError(f"{where} says how much to prune more than once ({said}); keep one.")
+    amount, cap = settings[amounts[0]], settings.get("max_sparsity_per_layer", 1.0)
+    if amount > cap:
+        raise ConfigError(
+            f"{where}: {amounts[0]!r} is {amount} and 'max_sparsity_per_layer' is {cap}; no module "
+            "may lose more than the latter, so the former cannot be reached."
+        )
+    for first, last in (("start_epoch", "end_epoch"), ("start_step", "end_step")):
+        if first in settings and last in settings and settings[first] > settings[last]:
+            raise ConfigError(
+                f"{where}: {first!r} is {settings[first]}, after {last!r}, which is "
+                f"{settings[last]}."
+            )

@@ -1,0 +1,18 @@
+"""Rules and a model become targets; targets become masks on modules."""
+
+from prune_core.masking.axes import output_axis, weight_name
+from prune_core.masking.targets import Target, find_targets, modules_of
+from prune_core.masking.wrap import replace_modules, unwrap, wrappers_in
+from prune_core.masking.wrapper import PrunerModuleWrapper
+
+__all__ = [
+    "PrunerModuleWrapper",
+    "Target",
+    "find_targets",
+    "modules_of",
+    "output_axis",
+    "replace_modules",
+    "unwrap",
+    "weight_name",
+    "wrappers_in",
+]

@@ -1,0 +1,24 @@
+"""Which tensor of a module is its weight, and which axis of it makes output channels."""
+
+from torch import nn
+
+__all__ = ["output_axis", "weight_name"]
+
+
+def weight_name(module: nn.Module) -> str | None:
+    """Return the name of the parameter that a mask on this module is meant for."""
+    for name in ("weight", "in_proj_weight"):
+        if isinstance(getattr(module, name, None), nn.Parameter):
+            return name
+    return None
+
+
+def output_axis(module: nn.Module) -> int:
+    """Return the axis of the weight along which output channels lie.
+
+    Transposed convolutions and the `Conv1D` of transformers models store the input first. They
+    are told apart by what they have, so a model's own classes are understood as well.
+    """
+    if getattr(module, "transposed", False) or hasattr(module, "nf"):
+        return 1
+    return 0

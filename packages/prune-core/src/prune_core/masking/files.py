@@ -1,0 +1,135 @@
+"""Masks of torch modules, to and from files."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from prune_core.errors import MaskError, MaskFileError, did_you_mean
+from prune_core.maskfile import MaskFile, read_mask_file, write_mask_file
+
+__all__ = ["apply_compression_results", "check_masks", "load_masks", "save_masks"]
+
+Masks = dict[str, dict[str, Tensor]]
+TORCH_MAGIC = (b"PK", b"\x80")
+
+
+def save_masks(
+    path: str | PathLike[str],
+    masks: Mapping[str, Mapping[str, Tensor]],
+    *,
+    algorithm: str = "",
+    config: Mapping[str, Any] | None = None,
+) -> None:
+    """Write masks to a safetensors file, whatever its name ends with.
+
+    Args:
+        path: The file.
+        masks: `{module name: {tensor name: mask}}`.
+        algorithm: What made them, for the header.
+        config: The settings that led to them, for the header.
+    """
+    arrays = {
+        module: {n: m.to("cpu", torch.bool).contiguous().numpy() for n, m in tensors.items()}
+        for module, tensors in masks.items()
+    }
+    write_mask_file(path, MaskFile(arrays, algorithm=algorithm, config=dict(config or {})))
+
+
+def load_masks(path: str | PathLike[str]) -> Masks:
+    """Read masks from a file of ours, or from a `.pth` file of an older tool.
+
+    The latter is read with `weights_only=True`, so that no file can run code.
+
+    Raises:
+        MaskFileError: When the file is missing, damaged, or holds something else.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            start = file.read(2)
+    except OSError as error:
+        raise MaskFileError(f"{path}: {error.strerror or error}.") from error
+    if start.startswith(TORCH_MAGIC):
+        return _load_pth(path)
+    return {
+        module: {name: torch.from_numpy(mask) for name, mask in tensors.items()}
+        for module, tensors in read_mask_file(path).masks.items()
+    }
+
+
+def _load_pth(path: Path) -> Masks:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise MaskFileError(
+            f"{path} holds more than tensors and cannot be loaded safely: {error}"
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError) as error:
+        raise MaskFileError(f"{path} is damaged: {' '.join(str(error).split())}.") from error
+    if not (
+        isinstance(content, dict)
+        and content
+        and all(isinstance(tensors, dict) for tensors in content.values())
+        and all(t is None or isinstance(t, Tensor) for d in content.values() for t in d.values())
+    ):
+        raise MaskFileError(
+            f"{path} does not hold masks, {{module name: {{tensor name: mask}}}}. Was the model's "
+            "own file given?"
+        )
+    return {
+        module: {name: mask for name, mask in tensors.items() if mask is not None}
+        for module, tensors in content.items()
+    }
+
+
+def check_masks(model: nn.Module, masks: Mapping[str, Mapping[str, Tensor]]) -> None:
+    """Refuse masks that do not fit a model.
+
+    Raises:
+        MaskError: Naming the module, the tensor and what is there instead.
+    """
+    modules = dict(model.named_modules(remove_duplicate=False))
+    for name, tensors in masks.items():
+        if name not in modules:
+            raise MaskError(
+                f"The masks have {name!r}, and the model has no module of that name."
+                f"{did_you_mean(name, modules)}"
+            )
+        for tensor, mask in tensors.items():
+            parameter = getattr(modules[name], tensor, None)
+            if not isinstance(parameter, Tensor):
+                raise MaskError(
+                    f"The masks have {name}.{tensor}, which this "
+                    f"{type(modules[name]).__name__} does not have."
+                )
+            if mask.shape != parameter.shape:
+                raise MaskError(
+                    f"The mask of {name}.{tensor} has the shape {tuple(mask.shape)}; the tensor "
+                    f"has {tuple(parameter.shape)}. Were the masks made for another model?"
+                )
+
+
+def apply_compression_results(model: nn.Module, mask_file: str | PathLike[str]) -> None:
+    """Write the zeros of a mask file into the parameters of a plain model.
+
+    The model keeps its size; `prune_core.speedup` makes it smaller.
+
+    Args:
+        model: A model that is not wrapped, changed in place.
+        mask_file: Written by `export_model` or `save_masks`, or by an older tool.
+    """
+    masks = load_masks(mask_file)
+    check_masks(model, masks)
+    with torch.no_grad():
+        for name, tensors in masks.items():
+            module = model.get_submodule(name)
+            for tensor, mask in tensors.items():
+                parameter = getattr(module, tensor)
+                parameter.masked_fill_(mask.to(parameter.device) == 0, 0.0)

@@ -1,0 +1,114 @@
+"""From a model and a `config_list` to the modules that will be masked."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+from torch.nn.parameter import is_lazy
+
+from prune_core.config import Algorithm, Entry, ModuleInfo, match
+from prune_core.errors import ConfigError
+from prune_core.masking.axes import weight_name
+from prune_core.masking.wrapper import PrunerModuleWrapper
+
+__all__ = ["Target", "find_targets", "modules_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One module that will be masked, and the settings for it."""
+
+    name: str
+    module: nn.Module
+    config: dict[str, Any]
+
+
+def modules_of(model: nn.Module) -> list[ModuleInfo]:
+    """Return what matching needs to know of a model's modules, the model itself left out."""
+    names: dict[nn.Module, list[str]] = defaultdict(list)
+    for name, module in model.named_modules(remove_duplicate=False):
+        if module is not model:
+            names[module].append(name)
+    return [
+        ModuleInfo(
+            name=first,
+            type_name=type(module).__name__,
+            types=tuple(base.__name__ for base in type(module).__mro__),
+            aliases=tuple(aliases),
+            has_weight=weight_name(module) is not None,
+        )
+        for module, (first, *aliases) in names.items()
+    ]
+
+
+def find_targets(model: nn.Module, entries: Sequence[Entry], algorithm: Algorithm) -> list[Target]:
+    """Return the modules that the entries select, each with its settings.
+
+    Raises:
+        ConfigError: When the entries do not fit the model, or a module cannot be masked.
+    """
+    wrapped = [m.name for m in model.modules() if isinstance(m, PrunerModuleWrapper)]
+    if wrapped:
+        raise ConfigError(
+            f"The model is wrapped already ({wrapped[0]!r} among others). Unwrap it first: "
+            "`pruner._unwrap_model()`, or `prune_core.unwrap(model)` when the pruner is gone."
+        )
+    modules = modules_of(model)
+    if not modules:
+        raise ConfigError(
+            f"The model is a single {type(model).__name__}; wrappers go inside a model. "
+            "Put it into torch.nn.Sequential first."
+        )
+    settings = match(entries, modules, algorithm)
+    targets = [Target(name, model.get_submodule(name), config) for name, config in settings.items()]
+    for target in targets:
+        _check_weight(target)
+    _check_tied(model, targets)
+    return targets
+
+
+def _check_weight(target: Target) -> None:
+    kind = type(target.module).__name__
+    name = weight_name(target.module)
+    if name is None:
+        raise ConfigError(
+            f"{target.name!r}, a {kind}, has no weight of its own to mask. A module that was "
+            "pruned with prune_core.functional, or has a parametrization, must be made plain "
+            "first; a MultiheadAttention needs kdim and vdim equal to embed_dim."
+        )
+    if is_lazy(target.module.get_parameter(name)):
+        raise ConfigError(
+            f"{target.name!r}, a {kind}, does not know its size yet; run the model once before "
+            "pruning it."
+        )
+
+
+def _check_tied(model: nn.Module, targets: Sequence[Target]) -> None:
+    """Refuse to mask one of two modules that share a parameter; the other would see it dense."""
+    holders = _holders(model)
+    for target in targets:
+        name = weight_name(target.module) or ""
+        sharing = [
+            holder
+            for holder in holders[id(target.module.get_parameter(name))]
+            if holder != f"{target.name}.{name}"
+        ]
+        if sharing:
+            raise ConfigError(
+                f"{target.name}.{name} is one tensor with {' and '.join(sharing)}, which would "
+                f"stay dense while {target.name!r} is masked. Leave {target.name!r} out with "
+                f"{{'exclude': True, 'op_names': [{target.name!r}]}}, or untie the two."
+            )
+
+
+def _holders(model: nn.Module) -> Mapping[int, list[str]]:
+    """Return the names under which modules hold each parameter, one per module."""
+    holders: dict[int, list[str]] = defaultdict(list)
+    for prefix, module in model.named_modules():
+        for name, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
+            holders[id(parameter)].append(f"{prefix}.{name}" if prefix else name)
+    return holders

@@ -1,0 +1,45 @@
+"""Putting wrappers into a model and taking them out again.
+
+Both are a handful of dictionary assignments after everything that can fail has been done, so a
+model is wrapped or it is not, and never half.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from torch import nn
+
+from prune_core.masking.wrapper import PrunerModuleWrapper
+
+__all__ = ["replace_modules", "unwrap", "wrappers_in"]
+
+
+def replace_modules(model: nn.Module, replacements: Mapping[nn.Module, nn.Module]) -> None:
+    """Put modules in the place of others, wherever those stand in the model."""
+    for parent in list(model.modules()):
+        for key, child in parent._modules.items():
+            if child is not None and child in replacements:
+                parent._modules[key] = replacements[child]
+
+
+def wrappers_in(model: nn.Module) -> dict[str, PrunerModuleWrapper]:
+    """Return `{module name: wrapper}` for the wrappers that a model holds."""
+    return {m.name: m for m in model.modules() if isinstance(m, PrunerModuleWrapper)}
+
+
+def unwrap(model: nn.Module, wrappers: Iterable[PrunerModuleWrapper] | None = None) -> nn.Module:
+    """Take wrappers out of a model, leaving the masked values in its parameters.
+
+    Args:
+        model: The model, changed in place. It may be a copy of the one that was wrapped.
+        wrappers: The ones to take out; all that are found unless given.
+    """
+    if wrappers is None:
+        wrappers = wrappers_in(model).values()
+    wrappers = list(wrappers)
+    for wrapper in wrappers:
+        wrapper.apply_masks()
+        wrapper.module.train(wrapper.training)
+    replace_modules(model, {wrapper: wrapper.module for wrapper in wrappers})
+    return model

@@ -1,0 +1,171 @@
+"""A module whose weights are seen through masks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from prune_core.errors import MaskError
+from prune_core.masking.axes import weight_name
+
+__all__ = ["PrunerModuleWrapper"]
+
+SUFFIX = "_mask"
+
+
+class PrunerModuleWrapper(nn.Module):
+    """Stands in a model for the module it wraps, and multiplies masks into its parameters.
+
+    The parameters themselves stay where they are and what they are, so an optimizer made before
+    wrapping goes on training them; only the forward, and whoever reads `wrapper.weight` from
+    outside, sees them masked. Masks are boolean buffers, `weight_mask` and `bias_mask`: one byte
+    for each value. Other attributes are those of the wrapped module.
+
+    Attributes:
+        module: The wrapped module.
+        name: Its name in the model.
+        config: The settings that the `config_list` gives it.
+    """
+
+    module: nn.Module
+    weight_mask: Tensor
+    bias_mask: Tensor | None
+
+    def __init__(self, module: nn.Module, name: str, config: Mapping[str, Any]) -> None:
+        super().__init__()
+        target = weight_name(module)
+        if target is None:
+            raise MaskError(f"Module {name!r}, a {type(module).__name__}, has no weight to mask.")
+        self.module = module
+        self.name = name
+        self.config = dict(config)
+        self.target = target
+        self.training = module.training
+        self._removed: dict[str, Tensor] = {}
+        bias = target.removesuffix("weight") + "bias"
+        self.masked_names: tuple[str, ...] = (target,)
+        if isinstance(getattr(module, bias, None), nn.Parameter):
+            self.masked_names = (target, bias)
+        # None stands for a mask of ones, which would cost memory and time to no effect.
+        self.register_buffer(target + SUFFIX, None)
+        self.register_buffer(bias + SUFFIX, None)
+
+    @property
+    def masks(self) -> dict[str, Tensor]:
+        """`{tensor name: mask}`, all ones where nothing is masked yet."""
+        return {name: getattr(self, name + SUFFIX) for name in self.masked_names}
+
+    def set_masks(self, masks: Mapping[str, Tensor | None]) -> None:
+        """Put masks in force; any number type with zeros and ones will do.
+
+        Boolean masks are taken as they are, not copied.
+
+        Raises:
+            MaskError: When a mask is for a tensor that is not there, has another shape, or holds
+                something else than zeros and ones. Nothing is changed then.
+        """
+        self.check_masks(masks)
+        for name, mask in masks.items():
+            if mask is None:
+                continue
+            device = self.module.get_parameter(name).device
+            self._buffers[name + SUFFIX] = mask.detach().to(device, torch.bool)
+
+    def check_masks(self, masks: Mapping[str, Tensor | None]) -> None:
+        """Raise what `set_masks` would raise, and change nothing."""
+        for name, mask in masks.items():
+            if mask is not None:
+                self._check(name, mask)
+
+    def _check(self, name: str, mask: Tensor) -> None:
+        if name not in self.masked_names:
+            raise MaskError(
+                f"Masks of {self.name!r} have {name!r}; this {type(self.module).__name__} is "
+                f"masked in {', '.join(self.masked_names)}."
+            )
+        shape = self.module.get_parameter(name).shape
+        if mask.shape != shape:
+            raise MaskError(
+                f"The mask of {self.name}.{name} has the shape {tuple(mask.shape)}; the tensor "
+                f"has {tuple(shape)}."
+            )
+        if mask.dtype != torch.bool and not mask.is_meta:
+            binary = (mask == 0) | (mask == 1)
+            if not bool(binary.all()):
+                value = mask[~binary].flatten()[0].item()
+                raise MaskError(
+                    f"The mask of {self.name}.{name} holds {value}; a mask holds 0 (pruned) and 1."
+                )
+
+    def masked_count(self, name: str) -> int:
+        """Return how many values of a parameter are masked."""
+        mask = self._buffers[name + SUFFIX]
+        return 0 if mask is None else mask.numel() - int(mask.count_nonzero())
+
+    def masked(self, name: str) -> Tensor:
+        """Return a parameter as the forward sees it; gradients reach the parameter."""
+        parameter, mask = self.module.get_parameter(name), self._buffers[name + SUFFIX]
+        # where() rather than a product: 0 · inf is not 0, and its backward saves no float mask.
+        return parameter if mask is None else torch.where(mask, parameter, 0.0)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the wrapped module with masked parameters."""
+        seen = {name: self.masked(name) for name in self.masked_names}
+        return functional_call(self.module, seen, args, kwargs)
+
+    def apply_masks(self) -> None:
+        """Write zeros into the parameters where they are masked, remembering what was there."""
+        with torch.no_grad():
+            for name, removed in self._removed_places():
+                parameter = self.module.get_parameter(name)
+                self._removed[name] = parameter[removed]
+                parameter.masked_fill_(removed, 0.0)
+
+    def restore_dense(self) -> None:
+        """Undo `apply_masks`, but for values that have been trained to something since."""
+        with torch.no_grad():
+            for name, removed in self._removed_places():
+                parameter, values = self.module.get_parameter(name), self._removed.get(name)
+                if values is not None and int(removed.sum()) == values.numel():
+                    now = parameter[removed]
+                    parameter[removed] = torch.where(now == 0, values.to(now), now)
+        self._removed = {}
+
+    def _removed_places(self) -> Iterator[tuple[str, Tensor]]:
+        for name in self.masked_names:
+            mask = self._buffers[name + SUFFIX]
+            if mask is not None:
+                yield name, ~mask
+
+    def __getattr__(self, name: str) -> Any:
+        state = self.__dict__
+        masked, buffers = state.get("masked_names", ()), state.get("_buffers", {})
+        tensor = name.removesuffix(SUFFIX)
+        if name in buffers and tensor in masked and buffers[name] is None:
+            # Somebody wants to see the mask, perhaps to write into it.
+            parameter = self.module.get_parameter(tensor)
+            buffers[name] = torch.ones_like(parameter, dtype=torch.bool, requires_grad=False)
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            module = state.get("_modules", {}).get("module")
+            if module is None:
+                raise
+            return self.masked(name) if name in masked else getattr(module, name)
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        # A checkpoint made before wrapping has `conv.weight` where this has `conv.module.weight`.
+        for name in self.masked_names:
+            if prefix + name + SUFFIX in state_dict:
+                getattr(self, name + SUFFIX)  # makes the mask that the values are copied into
+        own = {prefix + name + SUFFIX for name in self.masked_names} | {f"{prefix}module."}
+        for key in [k for k in state_dict if k.startswith(prefix)]:
+            if not any(key.startswith(known) for known in own):
+                state_dict[f"{prefix}module.{key.removeprefix(prefix)}"] = state_dict.pop(key)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)

@@ -1,0 +1,124 @@
+"""The third step of a basic pruner: from scores to masks."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from prune_core.errors import PruneError
+from prune_core.masking import PrunerModuleWrapper, output_axis
+from prune_core.pruning.score import as_list, check_blocks
+
+if TYPE_CHECKING:
+    from prune_core.pruning.pruner import Pruner
+
+__all__ = ["Masks", "SparsityAllocator", "check_scores"]
+
+Masks = dict[str, dict[str, Tensor]]
+
+
+class SparsityAllocator(ABC):
+    """Decides which slices are pruned.
+
+    Args:
+        pruner: The pruner; its wrappers hold the settings and the masks in force.
+        dim: The axes of the weight that the scores stand for, or None for all.
+        block_sparse_size: The sizes of the blocks that one score stands for, one for each axis.
+        continuous_mask: Whether what is masked stays masked.
+        channels: Whether the scores are for output channels, whichever axis of the weight those
+            lie along. Takes the place of `dim`.
+    """
+
+    def __init__(
+        self,
+        pruner: Pruner,
+        dim: int | Sequence[int] | None = None,
+        block_sparse_size: int | Sequence[int] | None = None,
+        continuous_mask: bool = True,
+        channels: bool = False,
+    ) -> None:
+        self.pruner = pruner
+        self.dim = as_list(dim)
+        self.block_sparse_size = as_list(block_sparse_size)
+        self.continuous_mask = continuous_mask
+        self.channels = channels
+        check_blocks(self.dim, self.block_sparse_size)
+
+    @abstractmethod
+    def generate_sparsity(self, metrics: Mapping[str, Tensor]) -> Masks:
+        """Return `{module name: {tensor name: mask}}` for scores `{module name: tensor}`."""
+
+    def axes(self, wrapper: PrunerModuleWrapper) -> list[int]:
+        """Return the axes of a weight that its scores stand for."""
+        weight = wrapper.module.get_parameter(wrapper.target)
+        if self.channels:
+            return [output_axis(wrapper.module)]
+        return list(range(weight.ndim)) if self.dim is None else self.dim
+
+    def _expand_mask(self, name: str, mask: Tensor) -> dict[str, Tensor]:
+        """Spread a mask of scores over the weight, and over the bias where that follows."""
+        wrapper = self.pruner.get_modules_wrapper()[name]
+        weight = wrapper.module.get_parameter(wrapper.target)
+        axes = self.axes(wrapper)
+        for place, size in enumerate(self.block_sparse_size or ()):
+            mask = mask.repeat_interleave(size, dim=place)
+        shape = [1] * weight.ndim
+        for axis, length in zip(axes, mask.shape, strict=True):
+            shape[axis] = length
+        spread = mask.reshape(shape)
+        masks = {
+            wrapper.target: spread.expand(weight.shape).clone()
+            if len(axes) < weight.ndim
+            else spread
+        }
+        bias = self._bias_mask(wrapper, masks[wrapper.target])
+        return masks | bias
+
+    def _bias_mask(self, wrapper: PrunerModuleWrapper, weight_mask: Tensor) -> dict[str, Tensor]:
+        """Mask the bias of each output channel that has no weight left."""
+        *_, bias = wrapper.masked_names
+        if bias == wrapper.target:
+            return {}
+        axis = output_axis(wrapper.module)
+        if wrapper.module.get_parameter(bias).shape != (weight_mask.shape[axis],):
+            return {}
+        return {
+            bias: weight_mask.transpose(0, axis).flatten(1).any(1).type_as(weight_mask)
+            if weight_mask.ndim > 1
+            else weight_mask.clone()
+        }
+
+    def _compress_mask(self, mask: Tensor, wrapper: PrunerModuleWrapper | None = None) -> Tensor:
+        """Undo `_expand_mask`: 1 for each score of which anything is left in the mask."""
+        axes = self.axes(wrapper) if wrapper is not None else self.dim
+        if axes is not None:
+            gone = [axis for axis in range(mask.ndim) if axis not in axes]
+            mask = mask.amax(dim=gone) if gone else mask
+        for place, size in enumerate(self.block_sparse_size or ()):
+            mask = mask.unfold(place, size, size).amax(dim=-1)
+        return mask.clone()
+
+    def _alive(self, name: str) -> Tensor | None:
+        """Return which scores may still be pruned; None when that is all of them."""
+        wrapper = self.pruner.get_modules_wrapper()[name]
+        mask = wrapper._buffers[f"{wrapper.target}_mask"]
+        if mask is None or not self.continuous_mask:
+            return None
+        return self._compress_mask(mask, wrapper)
+
+
+def check_scores(name: str, scores: Tensor) -> None:
+    """Refuse scores that cannot be ordered, by the name of the module."""
+    if not scores.numel():
+        return
+    least, most = torch.aminmax(scores)
+    if not bool(least.isfinite() & most.isfinite()):
+        kind = "NaN" if bool(least.isnan() | most.isnan()) else "infinite values"
+        raise PruneError(
+            f"The scores of {name!r} contain {kind}, so they say nothing about what to prune; "
+            f"look at {name}.weight, and at the data if the algorithm uses any."
+        )

@@ -1,0 +1,154 @@
+"""The allocator that ranks the scores of several modules together."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from prune_core.errors import ConfigError
+from prune_core.pruning.allocate.base import Masks, SparsityAllocator, check_scores
+from prune_core.pruning.allocate.per_layer import keep_mask
+from prune_core.pruning.amount import number_to_prune
+from prune_core.selection import smallest
+
+if TYPE_CHECKING:
+    from prune_core.pruning.pruner import Pruner
+
+__all__ = ["GlobalSparsityAllocator"]
+
+# A layer that loses everything cuts the network in two; whoever wants that says so.
+DEFAULT_CAP = 0.99
+
+
+class GlobalSparsityAllocator(SparsityAllocator):
+    """Prunes the smallest scores of all modules that one `config_list` entry selects.
+
+    The entry's `total_sparsity` is a ratio of weights. With one score per weight it is reached
+    exactly; with one per channel, by the most channels whose weights do not exceed it. No module
+    loses more than `max_sparsity_per_layer`, 0.99 unless the entry says otherwise.
+
+    Args:
+        pruner: The pruner.
+        dim: The axes of the weight that the scores stand for, or None for all.
+        block_sparse_size: Sizes of blocks, one for each axis.
+        continuous_mask: Whether what is masked stays masked.
+        channels: Whether the scores are for output channels.
+        transform: Applied to the scores piece by piece before they are compared.
+    """
+
+    def __init__(
+        self,
+        pruner: Pruner,
+        dim: int | Sequence[int] | None = None,
+        block_sparse_size: int | Sequence[int] | None = None,
+        continuous_mask: bool = True,
+        channels: bool = False,
+        transform: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        super().__init__(pruner, dim, block_sparse_size, continuous_mask, channels)
+        self.transform = transform
+
+    def generate_sparsity(self, metrics: Mapping[str, Tensor]) -> Masks:
+        """Return the masks, group by group."""
+        groups: dict[int, list[str]] = defaultdict(list)
+        for name, wrapper in self.pruner.get_modules_wrapper().items():
+            if wrapper.config.get("per_layer"):
+                raise ConfigError(
+                    f"{name!r} has 'sparsity_per_layer', and modules are ranked together here; "
+                    "write 'total_sparsity', or use mode='normal'."
+                )
+            check_scores(name, metrics[name])
+            groups[wrapper.config["entry"]].append(name)
+        masks: Masks = {}
+        for names in groups.values():
+            kept = self._kept({name: metrics[name] for name in names})
+            masks |= {name: self._expand_mask(name, mask) for name, mask in kept.items()}
+        return {name: masks[name] for name in metrics if name in masks}
+
+    def _kept(self, scores: dict[str, Tensor]) -> dict[str, Tensor]:
+        wrappers = self.pruner.get_modules_wrapper()
+        config = wrappers[next(iter(scores))].config
+        cap = config.get("max_sparsity_per_layer", DEFAULT_CAP)
+        if config["sparsity"] > cap:
+            raise ConfigError(
+                f"'total_sparsity' is {config['sparsity']}, and no module loses more than {cap}; "
+                "set 'max_sparsity_per_layer' higher (at most 1) to go there."
+            )
+        weights = {
+            name: wrappers[name].module.get_parameter(wrappers[name].target).numel()
+            // score.numel()
+            for name, score in scores.items()
+        }
+        budget = number_to_prune(
+            config["sparsity"], sum(weights[n] * s.numel() for n, s in scores.items())
+        )
+        alive = {name: self._alive(name) for name in scores}
+        capped: dict[str, Tensor] = {}
+        while True:
+            free = {name: score for name, score in scores.items() if name not in capped}
+            spent = sum(int((~mask).sum()) * weights[name] for name, mask in capped.items())
+            kept = _rank(free, max(0, budget - spent), weights, alive, self.transform)
+            over = {
+                name: most
+                for name, mask in kept.items()
+                if int((~mask).sum()) > (most := number_to_prune(cap, mask.numel()))
+            }
+            if not over:
+                return kept | capped
+            # What these cannot give, the others must: rank again without them.
+            for name, most in over.items():
+                capped[name] = keep_mask(scores[name], most, alive[name], self.transform)
+
+
+def _rank(
+    scores: dict[str, Tensor],
+    budget: int,
+    weights: Mapping[str, int],
+    alive: Mapping[str, Tensor | None],
+    transform: Callable[[Tensor], Tensor] | None,
+) -> dict[str, Tensor]:
+    """Keep everything but the smallest scores whose weights fit the budget."""
+    dead = {name: (~mask if (mask := alive[name]) is not None else None) for name in scores}
+    spent = sum(int(d.sum()) * weights[name] for name, d in dead.items() if d is not None)
+    left = max(0, budget - spent)
+    if {weights[name] for name in scores} == {1}:
+        chosen = smallest(scores, left, among=dict(alive), transform=transform)
+    else:
+        chosen = _fit(scores, left, weights, alive, transform)
+    return {
+        name: ~mark if (d := dead[name]) is None else ~(mark | d) for name, mark in chosen.items()
+    }
+
+
+def _fit(
+    scores: dict[str, Tensor],
+    budget: int,
+    weights: Mapping[str, int],
+    alive: Mapping[str, Tensor | None],
+    transform: Callable[[Tensor], Tensor] | None,
+) -> dict[str, Tensor]:
+    """Choose the smallest scores, each with its number of weights, while they fit the budget.
+
+    There is one score for many weights here, so sorting them all costs little.
+    """
+    flat, costs, marks = [], [], {}
+    for name, score in scores.items():
+        values = (score if transform is None else transform(score)).flatten().double()
+        mask = alive[name]
+        if mask is not None:
+            values = values.masked_fill(~mask.flatten(), float("inf"))
+        flat.append(values.cpu())
+        costs.append(torch.full_like(flat[-1], weights[name]))
+    values, cost = torch.cat(flat), torch.cat(costs)
+    order = values.argsort(stable=True)
+    fits = (cost[order].cumsum(0) <= budget) & values[order].isfinite()
+    chosen = torch.zeros_like(values, dtype=torch.bool)
+    chosen[order[fits]] = True
+    parts = torch.split(chosen, [score.numel() for score in scores.values()])
+    for (name, score), part in zip(scores.items(), parts, strict=True):
+        marks[name] = part.reshape(score.shape).to(score.device)
+    return marks

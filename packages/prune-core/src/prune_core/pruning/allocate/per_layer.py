@@ -1,0 +1,172 @@
+"""Allocators that treat each module on its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from prune_core.errors import ConfigError
+from prune_core.pruning.allocate.base import Masks, SparsityAllocator, check_scores
+from prune_core.pruning.amount import number_to_prune
+from prune_core.selection import smallest
+
+if TYPE_CHECKING:
+    from prune_core.pruning.pruner import Pruner
+
+__all__ = ["BankSparsityAllocator", "NMSparsityAllocator", "NormalSparsityAllocator", "keep_mask"]
+
+
+def keep_mask(
+    scores: Tensor,
+    count: int,
+    alive: Tensor | None = None,
+    transform: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
+    """Return a mask without the `count` smallest scores.
+
+    What is not alive is pruned already and is counted in; nothing of it comes back.
+    """
+    if alive is None:
+        return smallest([scores], count, transform=transform)[0].logical_not_()
+    dead = alive.numel() - int(alive.count_nonzero())
+    chosen = smallest([scores], max(0, count - dead), among=[alive], transform=transform)[0]
+    return alive & ~chosen
+
+
+class NormalSparsityAllocator(SparsityAllocator):
+    """Prunes the smallest scores of each module, exactly as many as its sparsity asks for.
+
+    Args:
+        pruner: The pruner.
+        dim: The axes of the weight that the scores stand for, or None for all.
+        block_sparse_size: Sizes of blocks, one for each axis.
+        continuous_mask: Whether what is masked stays masked.
+        channels: Whether the scores are for output channels.
+        transform: Applied to the scores piece by piece before they are compared.
+    """
+
+    def __init__(
+        self,
+        pruner: Pruner,
+        dim: int | Sequence[int] | None = None,
+        block_sparse_size: int | Sequence[int] | None = None,
+        continuous_mask: bool = True,
+        channels: bool = False,
+        transform: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        super().__init__(pruner, dim, block_sparse_size, continuous_mask, channels)
+        self.transform = transform
+
+    def generate_sparsity(self, metrics: Mapping[str, Tensor]) -> Masks:
+        """Return the masks, module by module."""
+        masks = {}
+        for name, wrapper in self.pruner.get_modules_wrapper().items():
+            scores = metrics[name]
+            check_scores(name, scores)
+            count = number_to_prune(wrapper.config["sparsity"], scores.numel())
+            mask = keep_mask(scores, count, self._alive(name), self.transform)
+            masks[name] = self._expand_mask(name, mask)
+        return masks
+
+
+class BankSparsityAllocator(SparsityAllocator):
+    """Prunes the smallest scores of each block of a weight, so that all blocks lose equally.
+
+    Args:
+        pruner: The pruner.
+        balance_gran: The shape of a block; it is matched to the last axes of the weight.
+        continuous_mask: Whether what is masked stays masked.
+    """
+
+    def __init__(
+        self, pruner: Pruner, balance_gran: Sequence[int], continuous_mask: bool = True
+    ) -> None:
+        super().__init__(pruner, continuous_mask=continuous_mask)
+        if not balance_gran or any(not isinstance(s, int) or s < 1 for s in balance_gran):
+            raise ConfigError(
+                f"balance_gran is {balance_gran!r}; it must be a list of whole numbers of at "
+                "least 1."
+            )
+        self.balance_gran = list(balance_gran)
+
+    def generate_sparsity(self, metrics: Mapping[str, Tensor]) -> Masks:
+        """Return the masks, module by module."""
+        masks = {}
+        for name, wrapper in self.pruner.get_modules_wrapper().items():
+            scores = metrics[name].abs()
+            check_scores(name, scores)
+            alive = self._alive(name)
+            if alive is not None:
+                scores = scores.masked_fill(~alive, -1.0)
+            blocks, restore = _blocks(name, scores, self.balance_gran)
+            count = number_to_prune(wrapper.config["sparsity"], blocks.shape[-1])
+            mask = _keep_in_rows(blocks, count)
+            mask = restore(mask)
+            masks[name] = self._expand_mask(name, mask if alive is None else mask & alive)
+        return masks
+
+
+class NMSparsityAllocator(SparsityAllocator):
+    """Keeps the n largest of each m scores along one axis, as sparse tensor cores want it.
+
+    Args:
+        pruner: The pruner.
+        n: How many are kept.
+        m: Of how many.
+        dim: The axis of the weight along which groups of m lie, the input unless given.
+    """
+
+    def __init__(self, pruner: Pruner, n: int, m: int, dim: int = 1) -> None:
+        super().__init__(pruner, continuous_mask=False)
+        if not 0 < n < m:
+            raise ConfigError(f"n is {n} and m is {m}; n of m means 0 < n < m.")
+        self.n, self.m, self.group_axis = n, m, dim
+
+    def generate_sparsity(self, metrics: Mapping[str, Tensor]) -> Masks:
+        """Return the masks, module by module."""
+        masks = {}
+        for name in self.pruner.get_modules_wrapper():
+            scores = metrics[name].abs()
+            check_scores(name, scores)
+            if scores.ndim <= self.group_axis or scores.shape[self.group_axis] % self.m:
+                raise ConfigError(
+                    f"The weight of {name!r} has the shape {tuple(scores.shape)}; its axis "
+                    f"{self.group_axis} cannot be cut into groups of {self.m}. Exclude it."
+                )
+            last = scores.movedim(self.group_axis, -1)
+            grouped = last.reshape(*last.shape[:-1], -1, self.m)
+            mask = _keep_in_rows(grouped, self.m - self.n)
+            mask = mask.flatten(-2).movedim(-1, self.group_axis)
+            masks[name] = self._expand_mask(name, mask.contiguous())
+        return masks
+
+
+def _keep_in_rows(scores: Tensor, count: int) -> Tensor:
+    """Return a mask without the `count` smallest of each row; of equal ones the first go."""
+    mask = torch.ones_like(scores, dtype=torch.bool)
+    order = scores.argsort(dim=-1, stable=True)
+    return mask.scatter_(-1, order[..., :count], False)
+
+
+def _blocks(
+    name: str, scores: Tensor, sizes: list[int]
+) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    """Gather blocks into rows, and return how to put rows back."""
+    full = [1] * (scores.ndim - len(sizes)) + sizes
+    if len(full) != scores.ndim or any(n % s for n, s in zip(scores.shape, full, strict=True)):
+        raise ConfigError(
+            f"The weight of {name!r} has the shape {tuple(scores.shape)}, which cannot be cut "
+            f"into blocks of {sizes}."
+        )
+    split = [x for n, s in zip(scores.shape, full, strict=True) for x in (n // s, s)]
+    order = [*range(0, 2 * scores.ndim, 2), *range(1, 2 * scores.ndim, 2)]
+    spread = scores.reshape(split).permute(order)
+    back = [order.index(i) for i in range(len(order))]
+
+    def restore(rows: Tensor) -> Tensor:
+        return rows.reshape(spread.shape).permute(back).reshape(scores.shape)
+
+    return spread.flatten(scores.ndim), restore

@@ -1,0 +1,69 @@
+"""A pruner in three steps: collect data, score it, allocate masks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from typing import Any
+
+from torch import nn
+
+from prune_core.errors import PruneError
+from prune_core.events import emit
+from prune_core.pruning.allocate import Masks, SparsityAllocator
+from prune_core.pruning.collect import DataCollector
+from prune_core.pruning.pruner import Pruner
+from prune_core.pruning.score import MetricsCalculator
+
+__all__ = ["BasicPruner"]
+
+
+class BasicPruner(Pruner):
+    """Makes masks from three exchangeable parts.
+
+    A subclass sets `data_collector`, `metrics_calculator` and `sparsity_allocator` in
+    `reset_tools()`, which is called whenever the pruner gets a model.
+
+    Args:
+        model: The model, wrapped in place.
+        config_list: The rules.
+    """
+
+    data_collector: DataCollector | None = None
+    metrics_calculator: MetricsCalculator | None = None
+    sparsity_allocator: SparsityAllocator | None = None
+
+    def reset(
+        self,
+        model: nn.Module,
+        config_list: Sequence[Mapping[str, Any]] | str | PathLike[str],
+    ) -> None:
+        """Start anew with another model or another config."""
+        super().reset(model, config_list)
+        try:
+            self.reset_tools()
+        except BaseException:
+            self._unwrap_model()
+            raise
+
+    def reset_tools(self) -> None:
+        """Set the three parts, or call `reset()` on those that are there already."""
+        raise NotImplementedError
+
+    def compress(self) -> tuple[nn.Module, Masks]:
+        """Make masks, put them in force, and return the wrapped model and the masks."""
+        collector, calculator, allocator = (
+            self.data_collector,
+            self.metrics_calculator,
+            self.sparsity_allocator,
+        )
+        if collector is None or calculator is None or allocator is None:
+            raise PruneError(
+                f"{type(self).__name__}.reset_tools() must set data_collector, "
+                "metrics_calculator and sparsity_allocator."
+            )
+        metrics = calculator.calculate_metrics(collector.collect())
+        masks = allocator.generate_sparsity(metrics)
+        self.load_masks(masks)
+        emit("prune_masks_made", pruner=self, masks=masks)
+        return self.bound_model, masks

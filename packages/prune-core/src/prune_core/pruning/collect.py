@@ -1,0 +1,251 @@
+"""The first step of a basic pruner: gather what the scores are computed from.
+
+Data, metrics and masks share one shape, `{module name: tensor}` here and
+`{module name: {tensor name: tensor}}` for masks.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from prune_core.errors import ConfigError, PruneError
+from prune_core.masking import PrunerModuleWrapper, output_axis
+
+if TYPE_CHECKING:
+    from prune_core.pruning.pruner import Pruner
+
+__all__ = [
+    "ActivationCollector",
+    "CalibratedCollector",
+    "DataCollector",
+    "GradientCollector",
+    "WeightDataCollector",
+    "channels_first",
+]
+
+Calibrate = Callable[[nn.Module], Any]
+
+
+class DataCollector(ABC):
+    """Gathers one tensor for each wrapped module.
+
+    Args:
+        compressor: The pruner; its `get_modules_wrapper()` gives the modules.
+    """
+
+    def __init__(self, compressor: Pruner) -> None:
+        self.compressor = compressor
+
+    def reset(self) -> None:  # noqa: B027 - most collectors have nothing to forget
+        """Forget what was gathered, before the next `collect()`."""
+
+    @abstractmethod
+    def collect(self) -> dict[str, Tensor]:
+        """Return `{module name: tensor}`."""
+
+
+def channels_first(wrapper: PrunerModuleWrapper, weight: Tensor) -> Tensor:
+    """View a weight with its output channels along axis 0, as it is for most modules already."""
+    axis = output_axis(wrapper.module)
+    if axis and getattr(wrapper.module, "groups", 1) > 1:
+        raise ConfigError(
+            f"{wrapper.name!r} is a transposed convolution with {wrapper.module.groups} groups; "
+            "its output channels are not slices of its weight, so whole channels cannot be "
+            "masked. Exclude it."
+        )
+    return weight.transpose(0, axis)
+
+
+class WeightDataCollector(DataCollector):
+    """Gathers the weights, as the masks in force leave them.
+
+    Args:
+        compressor: The pruner.
+        channels: Whether to put output channels along axis 0, for scores per channel.
+    """
+
+    def __init__(self, compressor: Pruner, channels: bool = False) -> None:
+        super().__init__(compressor)
+        self.channels = channels
+
+    def collect(self) -> dict[str, Tensor]:
+        """Return views of the weights, no copies."""
+        data = {}
+        for name, wrapper in self.compressor.get_modules_wrapper().items():
+            weight = wrapper.module.get_parameter(wrapper.target).detach()
+            if weight.is_meta:
+                raise PruneError(
+                    f"{name}.{wrapper.target} is on the meta device and has no values to score. "
+                    "Load the weights first; masks made elsewhere can be applied to a meta model "
+                    "with load_masks()."
+                )
+            data[name] = channels_first(wrapper, weight) if self.channels else weight
+        return data
+
+
+class _Enough(Exception):  # noqa: N818
+    """Leaves the user's calibration when enough batches have passed."""
+
+
+class CalibratedCollector(DataCollector):
+    """Gathers statistics while the user's own code runs the model.
+
+    Args:
+        compressor: The pruner.
+        calibrate: Called with the model; runs it on some batches, with backward passes where
+            gradients are gathered.
+        batches: Stop after this many calls of the model, or None for as many as it makes.
+    """
+
+    def __init__(
+        self, compressor: Pruner, calibrate: Calibrate, batches: int | None = None
+    ) -> None:
+        super().__init__(compressor)
+        if not callable(calibrate):
+            raise ConfigError(
+                f"calibrate is {calibrate!r}; it must be a function that takes the model and runs "
+                "it on some batches."
+            )
+        if batches is not None and batches < 1:
+            raise ConfigError(f"batches is {batches}; it must be at least 1.")
+        self.calibrate, self.batches = calibrate, batches
+        self.seen = 0
+        self._sums: dict[str, Tensor] = {}
+
+    def reset(self) -> None:
+        """Forget the statistics of an earlier calibration."""
+        self.seen, self._sums = 0, {}
+
+    @abstractmethod
+    def hook(self, wrapper: PrunerModuleWrapper) -> list[RemovableHandle]:
+        """Attach what calls `add()` whenever the module has been used."""
+
+    def add(self, name: str, value: Tensor) -> None:
+        """Add to the running sum of a module."""
+        self._sums[name] = value if name not in self._sums else self._sums[name] + value
+
+    def finish(self, name: str, total: Tensor) -> Tensor:
+        """Turn the sum over all batches, and over all processes, into the data of a module."""
+        return total
+
+    def collect(self) -> dict[str, Tensor]:
+        """Run the calibration and return what was gathered."""
+        self.reset()
+        model = self.compressor.bound_model
+        wrappers = self.compressor.get_modules_wrapper()
+        handles = [model.register_forward_pre_hook(self._count)]
+        for wrapper in wrappers.values():
+            handles += self.hook(wrapper)
+        try:
+            self.calibrate(model)
+        except _Enough:
+            pass
+        finally:
+            for handle in handles:
+                handle.remove()
+        if not self.seen:
+            raise PruneError("calibrate(model) never ran the model, so there is nothing to score.")
+        missing = [name for name in wrappers if name not in self._sums]
+        if missing:
+            raise PruneError(f"calibrate(model) gathered nothing for {missing[0]!r}: {self.why}.")
+        return {name: self.finish(name, self._summed(self._sums[name])) for name in wrappers}
+
+    why = "the module was not used"
+
+    def _count(self, module: nn.Module, inputs: Any) -> None:
+        if self.batches is not None and self.seen >= self.batches:
+            raise _Enough
+        self.seen += 1
+
+    @staticmethod
+    def _summed(total: Tensor) -> Tensor:
+        # Every process sees its own batches; all must arrive at the same masks.
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            total = total.contiguous()
+            torch.distributed.all_reduce(total)
+        return total
+
+
+class ActivationCollector(CalibratedCollector):
+    """Gathers a statistic of each output channel, averaged over everything that passes.
+
+    Args:
+        compressor: The pruner.
+        calibrate: Runs the model on some batches.
+        batches: Stop after this many, or None.
+        statistic: Elementwise function of the activations, such as `torch.relu`.
+    """
+
+    def __init__(
+        self,
+        compressor: Pruner,
+        calibrate: Calibrate,
+        batches: int | None = None,
+        statistic: Callable[[Tensor], Tensor] = torch.relu,
+    ) -> None:
+        super().__init__(compressor, calibrate, batches)
+        self.statistic = statistic
+
+    def hook(self, wrapper: PrunerModuleWrapper) -> list[RemovableHandle]:
+        """Look at the outputs of the wrapped module."""
+        # A convolution's channels come after the batch, if there is one; a linear's come last.
+        kernel = getattr(wrapper.module, "kernel_size", None)
+        from_end = -1 if not isinstance(kernel, tuple) else -1 - len(kernel)
+
+        def look(module: nn.Module, inputs: Any, output: Tensor) -> None:
+            value = self.statistic(output.detach().float())
+            per_channel = value.movedim(from_end, 0).flatten(1)
+            count = torch.full_like(per_channel[:, :1], float(per_channel.shape[1]))
+            self.add(wrapper.name, torch.cat([per_channel.sum(1, keepdim=True), count], dim=1))
+
+        return [wrapper.module.register_forward_hook(look)]
+
+    def finish(self, name: str, total: Tensor) -> Tensor:
+        """Divide the sums by the number of values."""
+        return total[:, 0] / total[:, 1]
+
+
+class GradientCollector(CalibratedCollector):
+    """Gathers a function of weight and gradient, summed over the backward passes.
+
+    Args:
+        compressor: The pruner.
+        calibrate: Runs the model and calls `backward()` on some batches.
+        batches: Stop after this many, or None.
+        statistic: Function of `(weight, gradient)`, elementwise.
+        channels: Whether to put output channels along axis 0.
+    """
+
+    why = "no gradient reached its weight; does calibrate(model) call backward()?"
+
+    def __init__(
+        self,
+        compressor: Pruner,
+        calibrate: Calibrate,
+        batches: int | None = None,
+        statistic: Callable[[Tensor, Tensor], Tensor] = torch.mul,
+        channels: bool = False,
+    ) -> None:
+        super().__init__(compressor, calibrate, batches)
+        self.statistic, self.channels = statistic, channels
+
+    def hook(self, wrapper: PrunerModuleWrapper) -> list[RemovableHandle]:
+        """Look at each gradient as it arrives; those that the user accumulates are not touched."""
+        weight = wrapper.module.get_parameter(wrapper.target)
+        if not weight.requires_grad:
+            raise PruneError(
+                f"{wrapper.name}.{wrapper.target} is frozen (requires_grad=False), and this "
+                "algorithm scores by gradients. Unfreeze it, or exclude the module."
+            )
+
+        def look(gradient: Tensor) -> None:
+            value = self.statistic(weight.detach().float(), gradient.detach().float())
+            self.add(wrapper.name, channels_first(wrapper, value) if self.channels else value)
+
+        return [weight.register_hook(look)]  # type: ignore[no-untyped-call]

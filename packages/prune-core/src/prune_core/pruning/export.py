@@ -1,0 +1,83 @@
+"""A wrapped model, written to files as if it had never been wrapped."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from prune_core.errors import ConfigError, MissingDependencyError
+from prune_core.files import replacing
+from prune_core.masking import PrunerModuleWrapper, unwrap
+
+__all__ = ["export_model", "masked_state_dict"]
+
+
+def masked_state_dict(model: nn.Module) -> dict[str, Tensor]:
+    """Return the state dict with its original names, zeros where masks are in force."""
+    state = model.state_dict()
+    wrappers = [
+        (path, module)
+        for path, module in model.named_modules(remove_duplicate=False)
+        if isinstance(module, PrunerModuleWrapper)
+    ]
+    # Inner wrappers first, so that the path of an outer one still stands in their keys.
+    for path, wrapper in sorted(wrappers, key=lambda pair: -len(pair[0])):
+        for name in wrapper.masked_names:
+            state[f"{path}.module.{name}"] = wrapper.masked(name).detach()
+            state.pop(f"{path}.{name}_mask", None)
+    for path, _ in sorted(wrappers, key=lambda pair: -len(pair[0])):
+        inner = f"{path}.module."
+        state = {
+            (f"{path}.{key.removeprefix(inner)}" if key.startswith(inner) else key): value
+            for key, value in state.items()
+        }
+    return state
+
+
+def export_model(
+    model: nn.Module,
+    model_path: str | PathLike[str],
+    onnx_path: str | PathLike[str] | None = None,
+    input_shape: Sequence[int] | None = None,
+    device: torch.device | str | None = None,
+) -> None:
+    """Write the masked state dict, and the model as ONNX if asked."""
+    if onnx_path is not None and input_shape is None:
+        raise ConfigError("onnx_path needs input_shape, such as input_shape=[1, 3, 224, 224].")
+    state = masked_state_dict(model)
+    if Path(model_path).suffix == ".safetensors":
+        from safetensors.torch import save
+
+        with replacing(model_path) as file:
+            file.write(save({k: v.contiguous() for k, v in state.items()}))
+    else:
+        with replacing(model_path) as file:
+            torch.save(state, file)
+    if onnx_path is not None and input_shape is not None:
+        _export_onnx(model, onnx_path, input_shape, device)
+
+
+def _export_onnx(
+    model: nn.Module,
+    path: str | PathLike[str],
+    input_shape: Sequence[int],
+    device: torch.device | str | None,
+) -> None:
+    try:
+        import onnxscript  # noqa: F401
+    except ImportError:
+        raise MissingDependencyError(
+            "ONNX export needs two packages: `pip install onnx onnxscript`."
+        ) from None
+    plain = unwrap(copy.deepcopy(model)).eval()
+    where = device or next((p.device for p in plain.parameters()), torch.device("cpu"))
+    plain.to(where)
+    program = torch.onnx.export(plain, (torch.zeros(*input_shape, device=where),), dynamo=True)
+    if program is None:
+        raise ConfigError("torch.onnx.export returned nothing for this model.")
+    program.save(str(path))

@@ -1,0 +1,226 @@
+"""What all pruners of torch models share: targets, wrappers, masks, and ways out."""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict, defaultdict
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from prune_core.config import Algorithm, Key, load_config, parse
+from prune_core.errors import MaskError, PruneError, did_you_mean
+from prune_core.masking import PrunerModuleWrapper, find_targets, replace_modules, unwrap
+from prune_core.masking.files import load_masks, save_masks
+from prune_core.pruning.allocate import Masks
+from prune_core.pruning.export import export_model
+from prune_core.pruning.summary import Summary, summarise
+
+__all__ = ["WEIGHTED_TYPES", "Pruner"]
+
+ConfigList = Sequence[Mapping[str, Any]] | str | PathLike[str]
+
+WEIGHTED_TYPES = (
+    *(f"Conv{n}d" for n in (1, 2, 3)),
+    *(f"ConvTranspose{n}d" for n in (1, 2, 3)),
+    *("Linear", "Conv1D", "Bilinear", "PReLU", "Embedding", "EmbeddingBag", "MultiheadAttention"),
+)
+
+
+class Pruner:
+    """Selects modules of a model, wraps them, and keeps their masks.
+
+    A subclass says what it prunes and which further keys its `config_list` may have, and makes
+    masks in `compress()`.
+
+    Args:
+        model: The model, wrapped in place. Its parameters stay the objects that they are.
+        config_list: The rules, or the path of a YAML file that holds them.
+    """
+
+    default_types: ClassVar[tuple[str, ...]] = WEIGHTED_TYPES
+    supported_types: ClassVar[tuple[str, ...]] = ()
+    config_keys: ClassVar[tuple[str | Key, ...]] = ()
+
+    def __init__(self, model: nn.Module, config_list: ConfigList) -> None:
+        self._wrappers: dict[str, PrunerModuleWrapper] = {}
+        self.is_wrapped = False
+        self.reset(model, config_list)
+
+    # --- life cycle -----------------------------------------------------------------------
+
+    def reset(self, model: nn.Module, config_list: ConfigList) -> None:
+        """Start anew with another model or another config; an old model is unwrapped first."""
+        if not isinstance(model, nn.Module):
+            raise PruneError(
+                f"model is a {type(model).__name__}; {type(self).__name__} prunes torch modules."
+            )
+        if self.is_wrapped:
+            self._unwrap_model()
+        if isinstance(config_list, str | PathLike):
+            config_list = load_config(config_list)
+        entries = parse(config_list, self.config_keys)
+        self.validate_config(model, config_list)
+        targets = find_targets(model, entries, self._algorithm())
+        self.bound_model: nn.Module = model
+        self.config_list = config_list
+        self._wrappers = {
+            target.name: PrunerModuleWrapper(target.module, target.name, target.config)
+            for target in targets
+        }
+        self._wrap_model()
+
+    def _algorithm(self) -> Algorithm:
+        return Algorithm(type(self).__name__, self.default_types, self.supported_types)
+
+    def validate_config(self, model: nn.Module, config_list: Sequence[Mapping[str, Any]]) -> None:
+        """Check what only this algorithm knows; the common rules have been checked already."""
+        self._validate_config_before_canonical(model, config_list)
+
+    def _validate_config_before_canonical(
+        self, model: nn.Module, config_list: Sequence[Mapping[str, Any]]
+    ) -> None:
+        """Check more; subclasses written for the predecessor override this one."""
+
+    def clear_model_references(self) -> None:
+        """Let go of the model, for example to free its memory."""
+        self.bound_model = nn.Module()
+        self._wrappers = {}
+        self.is_wrapped = False
+
+    def _wrap_model(self) -> None:
+        """Put the wrappers in; nothing happens when they are in already.
+
+        Values that unwrapping set to zero come back, except where training has changed them.
+        """
+        if self.is_wrapped:
+            return
+        for wrapper in self._wrappers.values():
+            wrapper.training = wrapper.module.training
+            wrapper.restore_dense()
+        replace_modules(self.bound_model, {w.module: w for w in self._wrappers.values()})
+        self.is_wrapped = True
+
+    def _unwrap_model(self) -> None:
+        """Take the wrappers out, leaving zeros where masks were; nothing happens if out already."""
+        if self.is_wrapped:
+            unwrap(self.bound_model, self._wrappers.values())
+            self.is_wrapped = False
+
+    # --- masks ----------------------------------------------------------------------------
+
+    def compress(self) -> tuple[nn.Module, Masks]:
+        """Make masks, put them in force, and return the wrapped model and the masks."""
+        raise NotImplementedError
+
+    def get_modules_wrapper(self) -> OrderedDict[str, PrunerModuleWrapper]:
+        """Return `{module name: wrapper}` in the model's order."""
+        return OrderedDict(self._wrappers)
+
+    def set_wrappers_attribute(self, name: str, value: Any) -> None:
+        """Set an attribute on every wrapper; a tensor becomes a buffer, a copy on each."""
+        for wrapper in self._wrappers.values():
+            if isinstance(value, Tensor):
+                wrapper.register_buffer(name, value.clone())
+            else:
+                setattr(wrapper, name, value)
+
+    def generate_module_groups(self) -> dict[int, list[str]]:
+        """Return `{entry of the config_list: module names}`."""
+        groups: dict[int, list[str]] = defaultdict(list)
+        for name, wrapper in self._wrappers.items():
+            groups[wrapper.config["entry"]].append(name)
+        return dict(groups)
+
+    def get_origin2wrapped_parameter_name_map(self) -> dict[str, str]:
+        """Return `{parameter name before wrapping: name while wrapped}`."""
+        if not self.is_wrapped:
+            raise PruneError("The model is not wrapped now; call pruner._wrap_model() first.")
+        now = {id(p): name for name, p in self.bound_model.named_parameters()}
+        self._unwrap_names()
+        try:
+            return {name: now[id(p)] for name, p in self.bound_model.named_parameters()}
+        finally:
+            replace_modules(self.bound_model, {w.module: w for w in self._wrappers.values()})
+
+    def _unwrap_names(self) -> None:
+        """Take the wrappers out without touching any value."""
+        replace_modules(self.bound_model, {w: w.module for w in self._wrappers.values()})
+
+    def load_masks(self, masks: Mapping[str, Mapping[str, Tensor]] | str | PathLike[str]) -> None:
+        """Put masks in force, from a mapping or a file.
+
+        Raises:
+            MaskError: When a mask does not fit; the masks in force stay as they are.
+        """
+        if isinstance(masks, str | PathLike):
+            masks = load_masks(masks)
+        for name, tensors in masks.items():
+            if name not in self._wrappers:
+                raise MaskError(
+                    f"The masks have {name!r}, which is not among the wrapped modules."
+                    f"{did_you_mean(name, self._wrappers)}"
+                )
+            self._wrappers[name].check_masks(tensors)
+        for name, tensors in masks.items():
+            self._wrappers[name].set_masks(tensors)
+
+    @property
+    def masks(self) -> Masks:
+        """The masks in force, `{module name: {tensor name: mask}}`."""
+        return {name: wrapper.masks for name, wrapper in self._wrappers.items()}
+
+    def save_masks(self, path: str | PathLike[str]) -> None:
+        """Write the masks in force to a safetensors file."""
+        config = {name: wrapper.config for name, wrapper in self._wrappers.items()}
+        save_masks(path, self.masks, algorithm=type(self).__name__, config=config)
+
+    # --- seeing and keeping ---------------------------------------------------------------
+
+    def summary(self) -> Summary:
+        """Return a table of what is masked; `print()` shows it."""
+        return summarise(self._wrappers.values())
+
+    def show_pruned_weights(self, dim: int = 0) -> None:
+        """Log, for each module, which slices along `dim` have anything left."""
+        for name, wrapper in self._wrappers.items():
+            mask = wrapper.masks[wrapper.target]
+            axes = [axis for axis in range(mask.ndim) if axis != dim]
+            left = mask.amax(dim=axes) if axes else mask
+            _log.info("simulated prune %s remain/total: %d/%d", name, int(left.sum()), len(left))
+
+    def export_model(
+        self,
+        model_path: str | PathLike[str],
+        mask_path: str | PathLike[str] | None = None,
+        onnx_path: str | PathLike[str] | None = None,
+        input_shape: Sequence[int] | None = None,
+        device: torch.device | str | None = None,
+    ) -> None:
+        """Write the masked model, and whatever else is asked, to files.
+
+        Args:
+            model_path: Gets the state dict under the names that it had before wrapping, zeros
+                where masked; safetensors if the name ends so, otherwise for `torch.load`.
+            mask_path: Gets the masks.
+            onnx_path: Gets the model as ONNX; needs `input_shape`.
+            input_shape: Shape of the input for ONNX, the batch included.
+            device: Where the ONNX export runs; the model's own unless given.
+        """
+        export_model(self.bound_model, model_path, onnx_path, input_shape, device)
+        if mask_path is not None:
+            self.save_masks(mask_path)
+
+    # --- called from training loops; algorithms that need it override ----------------------
+
+    def update_epoch(self, epoch: int) -> None:
+        """Hear that an epoch begins."""
+
+    def step(self) -> None:
+        """Hear that an optimizer step was made."""
+
+
+_log = logging.getLogger(__name__)

@@ -1,0 +1,144 @@
+"""The second step of a basic pruner: from data to scores. The smallest score is pruned first."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from prune_core.errors import ConfigError
+
+__all__ = [
+    "DistMetricsCalculator",
+    "MetricsCalculator",
+    "NormMetricsCalculator",
+    "StraightMetricsCalculator",
+    "as_list",
+    "check_blocks",
+]
+
+
+def as_list(value: int | Sequence[int] | None) -> list[int] | None:
+    """Let one number stand for a list of one."""
+    if value is None:
+        return None
+    return [value] if isinstance(value, int) else list(value)
+
+
+def check_blocks(dim: list[int] | None, block_sparse_size: list[int] | None) -> None:
+    """Refuse axes and block sizes that do not go together."""
+    if dim is not None and any(axis < 0 for axis in dim):
+        raise ConfigError(f"dim is {dim}; axes are counted from 0, so none may be negative.")
+    if block_sparse_size is None:
+        return
+    if any(size < 1 for size in block_sparse_size):
+        raise ConfigError(f"block_sparse_size is {block_sparse_size}; sizes are at least 1.")
+    if dim is not None and len(dim) != len(block_sparse_size):
+        raise ConfigError(
+            f"dim is {dim} and block_sparse_size is {block_sparse_size}; both must be equally long."
+        )
+
+
+class MetricsCalculator(ABC):
+    """Computes scores from collected data.
+
+    Args:
+        dim: The axes of the data that the scores keep, or None for all.
+        block_sparse_size: The sizes of the blocks that get one score each, one for each axis kept.
+    """
+
+    def __init__(
+        self,
+        dim: int | Sequence[int] | None = None,
+        block_sparse_size: int | Sequence[int] | None = None,
+    ) -> None:
+        self.dim = as_list(dim)
+        self.block_sparse_size = as_list(block_sparse_size)
+        check_blocks(self.dim, self.block_sparse_size)
+
+    @abstractmethod
+    def calculate_metrics(self, data: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return `{module name: scores}`."""
+
+    def reduced_axes(self, data: Tensor) -> list[int]:
+        """Return the axes that the scores do not keep."""
+        return [] if self.dim is None else [a for a in range(data.ndim) if a not in self.dim]
+
+
+class StraightMetricsCalculator(MetricsCalculator):
+    """Takes the data for the scores."""
+
+    def calculate_metrics(self, data: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return copies, so that an allocator may write into them."""
+        return {name: tensor.clone() for name, tensor in data.items()}
+
+
+class NormMetricsCalculator(MetricsCalculator):
+    """Scores by a p-norm over the axes that are not kept; by the absolute value if all are.
+
+    Args:
+        dim: The axes that the scores keep.
+        p: The norm, 2 unless given.
+        block_sparse_size: Sizes of blocks, one for each axis kept.
+    """
+
+    def __init__(
+        self,
+        dim: int | Sequence[int] | None = None,
+        p: float | None = None,
+        block_sparse_size: int | Sequence[int] | None = None,
+    ) -> None:
+        super().__init__(dim, block_sparse_size)
+        self.p = 2.0 if p is None else float(p)
+
+    def calculate_metrics(self, data: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the norms, in float32 for the half-precision types."""
+        return {name: self._norm(tensor) for name, tensor in data.items()}
+
+    def _norm(self, tensor: Tensor) -> Tensor:
+        kept = list(range(tensor.ndim)) if self.dim is None else self.dim
+        over = self.reduced_axes(tensor)
+        for axis, size in zip(kept, self.block_sparse_size or (), strict=False):
+            if tensor.shape[axis] % size:
+                raise ConfigError(
+                    f"A tensor of shape {tuple(tensor.shape)} cannot be cut into blocks of {size} "
+                    f"along axis {axis}."
+                )
+            tensor = tensor.unfold(axis, size, size)
+            over.append(tensor.ndim - 1)
+        if not over:
+            return tensor.abs()
+        wide = torch.float64 if tensor.dtype == torch.float64 else torch.float32
+        norm: Tensor = torch.linalg.vector_norm(tensor, self.p, dim=over, dtype=wide)
+        return norm
+
+
+class DistMetricsCalculator(MetricsCalculator):
+    """Scores a slice by the sum of its distances to all other slices.
+
+    Args:
+        p: The norm that measures a distance.
+        dim: The axis whose slices are compared.
+    """
+
+    def __init__(self, p: float = 2.0, dim: int | Sequence[int] = 0) -> None:
+        super().__init__(dim)
+        self.p = float(p)
+
+    def calculate_metrics(self, data: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the sums of distances; a slice that others resemble gets a small one."""
+        scores = {}
+        for name, tensor in data.items():
+            kept = self.dim or [0]
+            shape = [tensor.shape[axis] for axis in kept]
+            rows = tensor.movedim(kept, list(range(len(kept)))).reshape(
+                torch.Size(shape).numel(), -1
+            )
+            # Differences, not the dot-product trick: that one loses the digits which order
+            # filters that are nearly alike.
+            exact = "donot_use_mm_for_euclid_dist"
+            distances = torch.cdist(rows.float(), rows.float(), self.p, compute_mode=exact)
+            scores[name] = distances.sum(1).reshape(shape)
+        return scores

@@ -1,0 +1,39 @@
+"""The parts from which pruners are put together, under one roof for authors."""
+
+from prune_core.pruning.allocate import (
+    BankSparsityAllocator,
+    GlobalSparsityAllocator,
+    NMSparsityAllocator,
+    NormalSparsityAllocator,
+    SparsityAllocator,
+)
+from prune_core.pruning.collect import (
+    ActivationCollector,
+    CalibratedCollector,
+    DataCollector,
+    GradientCollector,
+    WeightDataCollector,
+)
+from prune_core.pruning.score import (
+    DistMetricsCalculator,
+    MetricsCalculator,
+    NormMetricsCalculator,
+    StraightMetricsCalculator,
+)
+
+__all__ = [
+    "ActivationCollector",
+    "BankSparsityAllocator",
+    "CalibratedCollector",
+    "DataCollector",
+    "DistMetricsCalculator",
+    "GlobalSparsityAllocator",
+    "GradientCollector",
+    "MetricsCalculator",
+    "NMSparsityAllocator",
+    "NormMetricsCalculator",
+    "NormalSparsityAllocator",
+    "SparsityAllocator",
+    "StraightMetricsCalculator",
+    "WeightDataCollector",
+]
