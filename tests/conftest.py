@@ -5,6 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from prune_core.testing import Environment, build_wheels
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -112,8 +112,18 @@ scalars = st.one_of(
 values = st.recursive(scalars, lambda inner: st.lists(inner, max_size=3) | st.tuples(inner))
 keys = st.one_of(
     st.sampled_from(
-        "op_types op_names op_partial_names exclude sparsity total_sparsity "
-        "sparsity_per_layer max_sparsity_per_layer rho sparsty".split()
+        [
+            "op_types",
+            "op_names",
+            "op_partial_names",
+            "exclude",
+            "sparsity",
+            "total_sparsity",
+            "sparsity_per_layer",
+            "max_sparsity_per_layer",
+            "rho",
+            "sparsty",
+        ]
     ),
     st.integers(0, 2),
 )
