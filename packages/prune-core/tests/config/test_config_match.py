@@ -110,13 +110,11 @@ scalars = st.one_of(
     st.binary(max_size=2),
 )
 values = st.recursive(scalars, lambda inner: st.lists(inner, max_size=3) | st.tuples(inner))
-keys = st.one_of(
-    st.sampled_from(
-        "op_types op_names op_partial_names exclude sparsity total_sparsity "
-        "sparsity_per_layer max_sparsity_per_layer rho sparsty".split()
-    ),
-    st.integers(0, 2),
-)
+KNOWN_KEYS = """
+    op_types op_names op_partial_names exclude sparsity total_sparsity sparsity_per_layer
+    max_sparsity_per_layer rho sparsty
+"""
+keys = st.one_of(st.sampled_from(KNOWN_KEYS.split()), st.integers(0, 2))
 likely = st.fixed_dictionaries(
     {},
     optional={
