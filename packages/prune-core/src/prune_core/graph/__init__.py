@@ -1,0 +1,1 @@
+"""A model as coupled units: which slices of which tensors can only be removed together."""
