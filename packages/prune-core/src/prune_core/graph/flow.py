@@ -12,7 +12,7 @@ import numpy as np
 
 from prune_core.graph.ir import Call, Meta, Ref
 from prune_core.graph.labels import FIXED, Array, Labels
-from prune_core.graph.value import Group, Value
+from prune_core.graph.value import CONSTANT, UNKNOWN, ZERO, Group, Value
 
 __all__ = ["Flow", "Operand"]
 
@@ -144,7 +144,6 @@ class Flow:
             for operand, groups in operands
         ]
         present = [group for _, groups in members for group in groups]
-        flags = [bool(groups) and all(group.zero for group in groups) for _, groups in members]
         for value, groups in members:
             covered = {axis for group in groups for axis in group.axes}
             for axis in cluster - covered:
@@ -157,15 +156,18 @@ class Flow:
             for group in present:
                 if group is not widest:
                     self.labels.tie(widest.compact(), group.compact(), why)
-            return [Group(widest.labels, zero(flags))]
+            return [widest.with_states(_states(members, zero))]
         common = set(widest.axes).intersection(*(group.axes for group in present))
         if summed & cluster or not all(set(g.axes) <= set(widest.axes) for g in present):
             keep = (summed & common) or common
             self._reduce_to(present, keep, why)
-            narrow = min(present, key=lambda group: len(group.axes))
-            return [Group(_only(narrow, keep).labels, zero(flags))] if keep else []
+            if not keep:
+                return []
+            reduced = [(value, [group.only(keep) for group in groups]) for value, groups in members]
+            narrow = next(group for _, groups in reduced for group in groups)
+            return [narrow.with_states(_states(reduced, zero))]
         self.deferred.append(lambda: self._choose(members, why))
-        return [Group(widest.labels, zero(flags))]
+        return [widest.with_states(_states(members, zero))]
 
     def _reduce_to(self, groups: list[Group], keep: set[int], why: str) -> None:
         """Let several groups vary along the axes that they share, and along no other."""
@@ -241,14 +243,14 @@ class Flow:
                 for axis in inside:
                     self.pin_labels(group.compact(), axis, f"{why} over a part of what it is cut by")
             if outside:
-                groups.append(_only(group, outside))
+                groups.append(group.only(outside))
             elif inside and kind == "mean":
                 pending.append(group.compact().ravel())
                 self.live_norms.append((self.position, pending[-1]))
         return _drop(value, groups, over, keep=keep, pending=tuple(pending))
 
     def _may_reduce(self, group: Group, kind: str) -> bool:
-        return kind == "mean" or (kind == "sum" and group.zero)
+        return kind == "mean" or (kind == "sum" and not group.states().any())
 
     def contract(self, left: Value, right: Value, equation: str) -> Value:
         """A product summed over axes, in einsum notation: `bij,bjk->bik`.
@@ -283,7 +285,7 @@ def _broadcast(value: Value, shape: tuple[int, ...]) -> tuple[Value, tuple[Group
     if not lead and value.shape == shape:
         return value, value.groups
     groups = tuple(
-        Group(group.labels.expand(shape), group.zero) for group in value.groups
+        Group(group.codes.expand(shape)) for group in value.groups
     )
     sizes = (1,) * lead + value.shape
     return Value(sizes, groups, frozenset(axis + lead for axis in value.free)), groups
@@ -301,13 +303,28 @@ def _clusters(operands: list[tuple[Value, tuple[Group, ...]]]) -> list[frozenset
     return clusters
 
 
-def _only(group: Group, axes: set[int]) -> Group:
-    """The group's labels at index 0 of every axis that is not named."""
-    labels = group.labels
-    for axis in group.axes:
-        if axis not in axes:
-            labels = labels.narrow(axis, 0, 1).expand(labels.shape)
-    return Group(labels, group.zero)
+def _states(members: list[tuple[Value, list[Group]]], zero: ZeroTest) -> Array:
+    """What is known of a result, position by position, from what is known of the operands."""
+    known: list[Array] = []
+    for value, groups in members:
+        base = np.array(CONSTANT if value.constant else UNKNOWN, dtype=np.int64)
+        own = [group.states() for group in groups]
+        known.append(np.maximum.reduce(np.broadcast_arrays(*own)) if own else base)
+    if all(each.min() == each.max() for each in known):
+        return np.array([_result([int(each.min()) for each in known], zero)], dtype=np.int64)
+    # One digit per operand makes a number of each combination that occurs.
+    combined = sum(each * 3**digit for digit, each in enumerate(known))
+    patterns, where = np.unique(combined, return_inverse=True)
+    digits = [[int(pattern) // 3**digit % 3 for digit in range(len(known))] for pattern in patterns]
+    results = np.array([_result(pattern, zero) for pattern in digits], dtype=np.int64)
+    shaped: Array = results[where].reshape(np.shape(combined))
+    return shaped
+
+
+def _result(operands: Sequence[int], zero: ZeroTest) -> int:
+    if zero([state == ZERO for state in operands]):
+        return ZERO
+    return UNKNOWN if UNKNOWN in operands else CONSTANT
 
 
 def _drop(
@@ -317,16 +334,16 @@ def _drop(
     stay = [axis for axis in range(value.ndim) if axis not in over]
     made: list[Group] = []
     for group in groups:
-        labels = group.labels
+        labels = group.codes
         for axis in sorted(over, reverse=True):
             labels = labels.narrow(axis, 0, 1) if keep else labels.select(axis, 0)
-        made.append(Group(labels, group.zero))
+        made.append(Group(labels))
     if keep:
         shape = tuple(1 if axis in over else size for axis, size in enumerate(value.shape))
-        return Value(shape, tuple(made), value.free - over, pending)
+        return Value(shape, tuple(made), value.free - over, pending=pending)
     shape = tuple(value.shape[axis] for axis in stay)
     free = frozenset(stay.index(axis) for axis in value.free - over)
-    return Value(shape, tuple(made), free, pending)
+    return Value(shape, tuple(made), free, pending=pending)
 
 
 def _arranged(value: Value, letters: str, space: str) -> Value:
@@ -338,13 +355,13 @@ def _arranged(value: Value, letters: str, space: str) -> Value:
         shape[slot] = value.shape[axis]
     groups: list[Group] = []
     for group in value.groups:
-        labels = group.labels.permute(order)
+        labels = group.codes.permute(order)
         for slot, letter in enumerate(space):
             if letter not in letters:
                 labels = labels.unsqueeze(slot)
-        groups.append(Group(labels, group.zero))
+        groups.append(Group(labels))
     free = frozenset(slot for slot, axis in zip(slots, order, strict=True) if axis in value.free)
-    return Value(tuple(shape), tuple(groups), free, value.pending)
+    return Value(tuple(shape), tuple(groups), free, pending=value.pending)
 
 
 def constant(size: int) -> Array:

@@ -9,7 +9,7 @@ from prune_core.graph.ir import Graph
 from prune_core.graph.labels import Array, Labels
 from prune_core.graph.rules.registry import find_rule
 from prune_core.graph.trace import ALIAS_WRITE
-from prune_core.graph.value import Group, Value, spread
+from prune_core.graph.value import CONSTANT, ZERO, Group, Value, encode, spread
 
 __all__ = ["Labelling", "propagate"]
 
@@ -74,13 +74,13 @@ def _label_tensors(graph: Graph, flow: Flow) -> dict[int, list[Array | None]]:
         start += size
     for index, columns in axes.items():
         shape = graph.metas[index].shape
-        zero = index in graph.parameters
+        state = ZERO if index in graph.parameters else CONSTANT
         groups = tuple(
-            Group(spread(column, axis, shape), zero)
+            Group(spread(encode(column, state), axis, shape))
             for axis, column in enumerate(columns)
             if column is not None
         )
-        flow.values[index] = Value(shape, groups)
+        flow.values[index] = Value(shape, groups, constant=True)
     return axes
 
 
@@ -108,11 +108,13 @@ def _apply(flow: Flow, graph: Graph, position: int) -> None:
         if not entry.carries:
             for index in call.inputs():
                 flow.settle(flow.values[index], flow.where)
+    constant = all(flow.values[index].constant for index in call.inputs())
     for index, value in zip(call.outputs, results, strict=False):
         if index is not None:
             shape = graph.metas[index].shape
             if value is None or value.shape != shape:
                 raise AssertionError(f"the rule of {call.target} made {value}, not {shape}")
+            value.constant = constant
             flow.values[index] = value
 
 

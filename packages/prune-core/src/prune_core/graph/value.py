@@ -1,6 +1,6 @@
 """What a value looks like to the engine: which of its axes carry which labels."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -8,7 +8,24 @@ import torch
 
 from prune_core.graph.labels import Array
 
-__all__ = ["Group", "Value", "extended", "spread", "squeezed"]
+__all__ = [
+    "CONSTANT",
+    "UNKNOWN",
+    "ZERO",
+    "Group",
+    "Value",
+    "encode",
+    "extended",
+    "spread",
+    "squeezed",
+]
+
+
+ZERO, CONSTANT, UNKNOWN = 0, 1, 2
+"""What is known of the numbers at an index: they are zero, depend on no input, or neither."""
+
+_SHIFT = 60
+_LABEL = (1 << _SHIFT) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,34 +33,57 @@ class Group:
     """One label per position along one axis, or along several that can only be cut together.
 
     Attributes:
-        labels: Shaped like the value; stride 0 along every axis that makes no difference, so
-            that an array of any size costs no more than its labels.
-        zero: Whether the value is zero wherever a removed label stands, once everything that
-            carries the label is masked.
+        codes: Labels, each with what is known of the numbers there, in one integer, so that
+            whatever moves the one moves the other. Shaped like the value, with stride 0 along
+            every axis that makes no difference: an array of any size costs no more than its
+            labels.
     """
 
-    labels: torch.Tensor
-    zero: bool = True
+    codes: torch.Tensor
 
     @property
     def axes(self) -> tuple[int, ...]:
         """The axes along which the labels differ."""
-        pairs = zip(self.labels.shape, self.labels.stride(), strict=True)
+        pairs = zip(self.codes.shape, self.codes.stride(), strict=True)
         return tuple(axis for axis, (size, stride) in enumerate(pairs) if stride and size > 1)
 
-    def compact(self) -> Array:
-        """The labels with every axis that makes no difference cut to length one."""
-        small = self.labels
-        axes = self.axes
-        for axis in range(small.ndim):
-            if axis not in axes and small.shape[axis] != 1:
+    def _compact(self) -> Array:
+        small = self.codes
+        for axis, (size, stride) in enumerate(zip(small.shape, small.stride(), strict=True)):
+            if size > 1 and not stride:
                 small = small.narrow(axis, 0, 1)
         array: Array = small.numpy()
         return array
 
-    def with_zero(self, zero: bool) -> "Group":
-        """The same labels with another `zero`."""
-        return self if zero == self.zero else Group(self.labels, zero)
+    def compact(self) -> Array:
+        """The labels, with every axis that makes no difference cut to length one."""
+        return self._compact() & _LABEL
+
+    def states(self) -> Array:
+        """What is known of the numbers, shaped as `compact`."""
+        return self._compact() >> _SHIFT
+
+    def with_states(self, states: Array | int) -> "Group":
+        """The same labels with something else known of the numbers; shapes broadcast."""
+        codes = torch.from_numpy(encode(self.compact(), states))
+        return Group(codes.expand(self.codes.shape))
+
+    def only(self, axes: Collection[int]) -> "Group":
+        """The labels at index 0 of every other axis, with the least that is known along it."""
+        others = tuple(axis for axis in self.axes if axis not in axes)
+        if not others:
+            return self
+        labels, states = self.compact(), self.states()
+        for axis in others:
+            labels = labels.take([0], axis)
+        codes = encode(labels, states.max(axis=others, keepdims=True))
+        return Group(torch.from_numpy(codes).expand(self.codes.shape))
+
+
+def encode(labels: Array, states: Array | int) -> Array:
+    """Labels and what is known, in one integer each."""
+    codes: Array = np.ascontiguousarray(labels | (np.asarray(states, dtype=np.int64) << _SHIFT))
+    return codes
 
 
 @dataclass(slots=True)
@@ -57,6 +97,7 @@ class Value:
         shape: The sizes.
         groups: Label arrays; no two of them share an axis.
         free: The free axes.
+        constant: Whether no input has a part in it, wherever no group says otherwise.
         pending: Labels that a mean, a variance or the like ran over. They stay removable as long
             as the result only goes, element by element, back to where it came from, which is
             what makes it a normalisation.
@@ -65,6 +106,7 @@ class Value:
     shape: tuple[int, ...]
     groups: tuple[Group, ...] = ()
     free: frozenset[int] = frozenset()
+    constant: bool = False
     pending: tuple[Array, ...] = field(default=())
 
     @property

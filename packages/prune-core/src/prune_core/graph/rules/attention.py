@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from prune_core.graph.flow import Flow
 from prune_core.graph.ir import Call, Ref
 from prune_core.graph.rules.registry import rule
-from prune_core.graph.value import Group, Value
+from prune_core.graph.value import UNKNOWN, Group, Value, squeezed
 
 __all__: list[str] = []
 
@@ -28,7 +28,7 @@ def attention(flow: Flow, call: Call) -> Sequence[Value | None]:
         scores = flow.align([scores, *map(flow.get, others)], scores.shape, lambda _: False)
     flow.pin(scores, -1, "a softmax runs along it")
     scores.groups = tuple(
-        Group(g.labels.narrow(3, 0, 1).expand(scores.shape), zero=False)
+        g.only(set(g.axes) - {3}).with_states(UNKNOWN)
         for g in scores.groups
         if set(g.axes) - {3}
     )
@@ -46,9 +46,9 @@ def _repeated(value: Value, heads: int) -> Value:
         return value
     shape = (value.shape[0], heads, *value.shape[2:])
     groups = tuple(
-        Group(group.labels.repeat_interleave(times, 1), group.zero)
+        Group(squeezed(group.codes.repeat_interleave(times, 1)))
         if 1 in group.axes
-        else Group(group.labels.narrow(1, 0, 1).expand(shape), group.zero)
+        else Group(group.codes.narrow(1, 0, 1).expand(shape))
         for group in value.groups
     )
     return Value(shape, groups, value.free - {1})

@@ -55,7 +55,7 @@ def convolution(flow: Flow, call: Call) -> Value:
     if len(call.args) > 2 and call.args[2] is not None:
         made = flow.align([made, flow.get(call.args[2])], made.shape, all)
     lift = (..., *[None] * (len(shape) - 2))
-    lifted = tuple(Group(extended(g.labels[lift], shape), g.zero) for g in made.groups)
+    lifted = tuple(Group(extended(g.codes[lift], shape)) for g in made.groups)
     return Value(shape, lifted)
 
 
@@ -63,10 +63,10 @@ def _flat(value: Value) -> Value:
     """The value at one place of the axes that are slid along."""
     groups = []
     for group in value.groups:
-        labels = group.labels
+        labels = group.codes
         while labels.ndim > 2:
             labels = labels.select(2, 0)
-        groups.append(Group(labels, group.zero))
+        groups.append(Group(labels))
     kept = tuple(group for group in groups if group.axes)
     return Value(value.shape[:2], kept, frozenset(axis for axis in value.free if axis < 2))
 
@@ -112,18 +112,18 @@ def _repinned(flow: Flow, value: Value) -> Value:
     """The value with stride 0 along the axes that pinning has made equal."""
     groups = []
     for group in value.groups:
-        labels = group.labels
+        labels = group.codes
         for axis in group.axes:
             roots = flow.labels.find(group.compact())
             if (roots == roots.take([0], axis)).all():
                 labels = labels.narrow(axis, 0, 1).expand(labels.shape)
-        groups.append(Group(labels, group.zero))
+        groups.append(Group(labels))
     return Value(value.shape, tuple(g for g in groups if g.axes), value.free)
 
 
 def _split(value: Value, axis: int, groups: int) -> Value:
     shape = (*value.shape[:axis], groups, value.shape[axis] // groups, *value.shape[axis + 1 :])
-    made = tuple(Group(group.labels.reshape(shape), group.zero) for group in value.groups)
+    made = tuple(Group(group.codes.reshape(shape)) for group in value.groups)
     free = {at + (at > axis) for at in value.free if at != axis}
     if axis in value.free:
         free |= {axis, axis + 1}
@@ -133,7 +133,7 @@ def _split(value: Value, axis: int, groups: int) -> Value:
 def _merged(value: Value) -> Value:
     batch, groups, inside = value.shape
     made = tuple(
-        Group(group.labels.narrow(0, 0, 1).reshape(1, groups * inside).expand(batch, -1), group.zero)
+        Group(group.codes.narrow(0, 0, 1).reshape(1, groups * inside).expand(batch, -1))
         for group in value.groups
         if 0 not in group.axes
     )

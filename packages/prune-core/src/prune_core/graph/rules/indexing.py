@@ -18,7 +18,7 @@ def embedding(flow: Flow, call: Call) -> Value:
     flow.fix_value(flow.get(call.args[1]), "it is a row number")
     shape = flow.result_shape(call)
     groups = tuple(
-        Group(group.labels[0].expand(shape), group.zero)
+        Group(group.codes[0].expand(shape))
         for group in table.groups
         if set(group.axes) - {0}
     )
@@ -48,13 +48,13 @@ def index(flow: Flow, call: Call) -> Value:
     flow.pin_all(value, indexed, "it is looked up in")
     groups = []
     for group in value.groups:
-        labels = group.labels
+        labels = group.codes
         for at in range(value.ndim):
             if at in indexed or at not in group.axes:
                 labels = labels.narrow(at, 0, 1)
         made = torch.ops.aten.index.Tensor(labels, tiny).expand(shape)
         if Group(made).axes:
-            groups.append(Group(made, group.zero))
+            groups.append(Group(made))
     return Value(shape, tuple(groups))
 
 
@@ -72,11 +72,11 @@ def index_select(flow: Flow, call: Call) -> Value:
                 flow.pin(value, at, "it is looked up by a tensor that has all of it")
     groups = []
     for group in value.groups:
-        labels = group.labels.narrow(axis, 0, 1)
+        labels = group.codes.narrow(axis, 0, 1)
         for at, size in enumerate(shape):
             if labels.shape[at] != size:
                 labels = labels.narrow(at, 0, 1)
-        made = Group(labels.expand(shape), group.zero)
+        made = Group(labels.expand(shape))
         if made.axes:
             groups.append(made)
     return Value(shape, tuple(groups))

@@ -4,14 +4,17 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import torch
 
 from prune_core.graph.flow import Flow
 from prune_core.graph.ir import Call, Ref, replace_refs
 from prune_core.graph.rules.registry import rule
-from prune_core.graph.value import Group, Value, extended, squeezed
+from prune_core.graph.value import UNKNOWN, Group, Value, encode, extended, squeezed
 
 __all__: list[str] = []
+
+_STAYS = int(encode(np.zeros(1, dtype=np.int64), UNKNOWN)[0])
 
 
 @rule("aten.alias", "aten.detach", "aten.clone", "aten.contiguous", "aten.lift_fresh", carries=True)
@@ -19,6 +22,16 @@ __all__: list[str] = []
 def same(flow: Flow, call: Call) -> Value:
     """The same numbers at the same places."""
     return flow.get(call.args[0])
+
+
+@rule("aten.as_strided", carries=True)
+def restride(flow: Flow, call: Call) -> Value:
+    """Other strides for the same shape, as pooling asks for, change nothing; any other is opaque."""
+    value = flow.get(call.args[0])
+    if value.shape == tuple(call.args[1]):
+        return value
+    flow.fix_value(value, "it is read through strides")
+    return Value(flow.result_shape(call))
 
 
 @rule("aten.view", "aten._unsafe_view", "aten.reshape", "aten.permute", "aten.transpose", carries=True)
@@ -32,16 +45,16 @@ def move(flow: Flow, call: Call) -> Sequence[Value]:
     value = flow.get(call.args[0])
     if call.name.removeprefix("unsafe_") in ("split", "split_with_sizes", "chunk"):
         _prefer_even_pieces(flow, call, value)
-    moved = [_run(call, group.labels) for group in value.groups]
+    moved = [_run(call, group.codes) for group in value.groups]
     frees = _free_after(call, value)
     results: list[Value] = []
     for at, free in enumerate(frees):
         groups = [
-            Group(squeezed(pieces[at]), group.zero)
+            Group(squeezed(pieces[at]))
             for pieces, group in zip(moved, value.groups, strict=True)
         ]
         shape = flow.result_shape(call, at)
-        results.append(Value(shape, apart(flow, groups), free, value.pending))
+        results.append(Value(shape, apart(flow, groups), free, pending=value.pending))
     return results
 
 
@@ -51,19 +64,7 @@ def take_one(flow: Flow, call: Call) -> Sequence[Value]:
     value = flow.get(call.args[0])
     axis = call.args[1] if len(call.args) > 1 else call.kwargs.get("dim", 0)
     flow.pin(value, axis, "an index of this axis is taken by its place")
-    pinned = Value(
-        value.shape,
-        tuple(
-            Group(group.labels.narrow(axis, 0, 1).expand(value.shape), group.zero)
-            for group in value.groups
-        ),
-        value.free,
-        value.pending,
-    )
-    flow.values[-1] = pinned
-    moved = move(flow, Call(call.target, (Ref(-1), *call.args[1:]), call.kwargs, call.outputs, ""))
-    del flow.values[-1]
-    return moved
+    return move(flow, call)
 
 
 @rule("aten.roll", "aten.flip", "aten.constant_pad_nd", "aten.repeat", carries=True)
@@ -79,12 +80,13 @@ def act_on_axes(flow: Flow, call: Call) -> Value:
     zero_filled = call.name != "constant_pad_nd" or _argument(call, 2, "value", 0) == 0
     for group in value.groups:
         if acted & set(group.axes):
-            labels = squeezed(_run(call, group.labels)[0])
+            labels = squeezed(_run(call, group.codes)[0])
         else:
-            labels = extended(group.labels[(None,) * lead], shape)
-        groups.append(Group(labels, group.zero and zero_filled))
+            labels = extended(group.codes[(None,) * lead], shape)
+        made = Group(labels)
+        groups.append(made if zero_filled else made.with_states(UNKNOWN))
     free = frozenset(axis + lead for axis in value.free if axis not in acted) | {*range(lead)}
-    return Value(shape, apart(flow, groups), free, value.pending)
+    return Value(shape, apart(flow, groups), free, pending=value.pending)
 
 
 @rule("aten.cat", "aten.concatenate")
@@ -105,7 +107,7 @@ def stack(flow: Flow, call: Call) -> Value:
     pieces = []
     for ref in call.args[0]:
         value = flow.get(ref)
-        groups = tuple(Group(g.labels.unsqueeze(axis), g.zero) for g in value.groups)
+        groups = tuple(Group(g.codes.unsqueeze(axis)) for g in value.groups)
         sizes = (*value.shape[:axis], 1, *value.shape[axis:])
         free = frozenset(at + (at >= axis) for at in value.free)
         pieces.append(Value(sizes, groups, free))
@@ -127,14 +129,15 @@ def join(flow: Flow, pieces: Sequence[Value], axis: int, shape: tuple[int, ...])
         for at, (piece, group) in enumerate(zip(pieces, along, strict=True)):
             if group is not None and len(group.axes) > 1:
                 flow.pin(piece, axis, "it is joined to something that has no such parts")
-                first = Group(group.labels.narrow(axis, 0, 1), group.zero)
+                kept = group.only(set(group.axes) - {axis})
+                first = Group(kept.codes.narrow(axis, 0, 1))
                 across[at] = Value(
                     across[at].shape, (*across[at].groups, first), across[at].free
                 )
                 along[at] = None
     thin = tuple(1 if at == axis else size for at, size in enumerate(shape))
     made = flow.align(across, thin, all)
-    groups = [Group(extended(group.labels, shape), group.zero) for group in made.groups]
+    groups = [Group(extended(group.codes, shape)) for group in made.groups]
     if any(group is not None for group in along):
         groups.append(_concatenated(pieces, along, axis, shape))
     free = made.free - {axis}
@@ -143,7 +146,7 @@ def join(flow: Flow, pieces: Sequence[Value], axis: int, shape: tuple[int, ...])
 
 def _one_long(piece: Value, axis: int, groups: tuple[Group, ...]) -> Value:
     shape = tuple(1 if at == axis else size for at, size in enumerate(piece.shape))
-    thin = tuple(Group(group.labels.narrow(axis, 0, 1), group.zero) for group in groups)
+    thin = tuple(Group(group.codes.narrow(axis, 0, 1)) for group in groups)
     return Value(shape, thin, piece.free - {axis})
 
 
@@ -156,15 +159,15 @@ def _concatenated(
         sizes = [shape[at] if at in varying else 1 for at in range(len(shape))]
         sizes[axis] = piece.shape[axis]
         if group is None:
-            parts.append(torch.zeros(sizes, dtype=torch.int64))
+            parts.append(torch.full(sizes, _STAYS))
         else:
-            narrow = group.labels
+            narrow = group.codes
             for at, size in enumerate(sizes):
                 if size == 1:
                     narrow = narrow.narrow(at, 0, 1)
             parts.append(narrow)
     labels = torch.cat(parts, axis).expand(shape)
-    return Group(squeezed(labels), all(group.zero for group in along if group))
+    return Group(squeezed(labels))
 
 
 def apart(flow: Flow, groups: Sequence[Group]) -> tuple[Group, ...]:
@@ -200,7 +203,7 @@ def _run(call: Call, labels: torch.Tensor) -> Sequence[torch.Tensor]:
 
 def _free_after(call: Call, value: Value) -> list[frozenset[int]]:
     """Where the free axes go, read off the strides of a tensor that has none there."""
-    if not value.free:
+    if not value.free and call.name != "expand":
         return [frozenset()] * len(call.outputs)
     if len(value.free) == value.ndim:
         probe = torch.empty(1, device="meta").expand(value.shape)

@@ -112,7 +112,7 @@ def _at_channels(parameter: Value, ndim: int) -> Value:
     """A parameter with one number per channel, as a value of `ndim` axes."""
     size = prod(parameter.shape)
     shape = (1, size, *[1] * (ndim - 2))
-    groups = tuple(Group(group.labels.reshape(shape), group.zero) for group in parameter.groups)
+    groups = tuple(Group(group.codes.reshape(shape)) for group in parameter.groups)
     return Value(shape, groups, frozenset({1}) if 0 in parameter.free else frozenset())
 
 

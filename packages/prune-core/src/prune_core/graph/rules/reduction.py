@@ -6,7 +6,7 @@ from typing import Any
 from prune_core.graph.flow import Flow
 from prune_core.graph.ir import Call
 from prune_core.graph.rules.registry import rule
-from prune_core.graph.value import Value
+from prune_core.graph.value import UNKNOWN, Group, Value
 
 __all__: list[str] = []
 
@@ -30,7 +30,7 @@ def reduction(flow: Flow, call: Call) -> Sequence[Value | None]:
         kind = "mean"
     made = flow.reduce(value, axes, keep=len(shape) == value.ndim, kind=kind, why=call.name)
     if call.name not in (*_SUMS, "mean"):
-        made.groups = tuple(group.with_zero(False) for group in made.groups)
+        made.groups = tuple(group.with_states(UNKNOWN) for group in made.groups)
     return [made if output is not None else None for output in call.outputs]
 
 
@@ -61,8 +61,9 @@ def _keeping_groups(
         shape = flow.result_shape(call, at)
         groups = []
         for group in value.groups:
-            thin = group.labels.narrow(axis, 0, 1)
-            groups.append(type(group)(thin.expand(shape), group.zero and zero))
+            thin = group.only(set(group.axes) - {axis})
+            made = Group(thin.codes.narrow(axis, 0, 1).expand(shape))
+            groups.append(made if zero else made.with_states(UNKNOWN))
         kept = tuple(group for group in groups if group.axes)
         results.append(Value(shape, kept, value.free - {axis}))
     return results

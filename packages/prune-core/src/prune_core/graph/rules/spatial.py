@@ -44,10 +44,10 @@ def grid_sample(flow: Flow, call: Call) -> Value:
 def _resized(value: Value, slid: set[int], shape: tuple[int, ...]) -> Value:
     groups = []
     for group in value.groups:
-        labels = group.labels
+        labels = group.codes
         for axis in slid:
             labels = labels.narrow(axis, 0, 1)
-        made = Group(labels.expand(shape), group.zero)
+        made = Group(labels.expand(shape))
         if made.axes:
             groups.append(made)
     return Value(shape, tuple(groups), value.free - slid)
