@@ -3,13 +3,16 @@
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+SCRIPT = Path(__file__).resolve().parents[2] / "examples/quickstart.py"
+
 
 @pytest.fixture(scope="module")
-def printed(root, tmp_path_factory):
-    command = (sys.executable, "-W", "error", root / "examples/quickstart.py")
+def printed(tmp_path_factory):
+    command = (sys.executable, "-W", "error", SCRIPT)
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     done = subprocess.run(command, cwd=elsewhere, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
