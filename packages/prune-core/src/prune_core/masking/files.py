@@ -53,10 +53,11 @@ def load_masks(path: str | PathLike[str]) -> Masks:
     path = Path(path)
     try:
         with path.open("rb") as file:
-            start = file.read(2)
+            start = file.read(9)
     except OSError as error:
         raise MaskFileError(f"{path}: {error.strerror or error}.") from error
-    if start.startswith(TORCH_MAGIC):
+    # A safetensors file starts with the length of its header, which can be any eight bytes.
+    if start[8:] != b"{" and start.startswith(TORCH_MAGIC):
         return _load_pth(path)
     return {
         module: {name: torch.from_numpy(mask) for name, mask in tensors.items()}
@@ -66,13 +67,16 @@ def load_masks(path: str | PathLike[str]) -> Masks:
 
 def _load_pth(path: Path) -> Masks:
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as file:  # the file's name shall not decide how it is read
+            content = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise MaskFileError(
             f"{path} holds more than tensors and cannot be loaded safely: {error}"
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError) as error:
-        raise MaskFileError(f"{path} is damaged: {' '.join(str(error).split())}.") from error
+    except Exception as error:
+        # On bytes that are no pickle the reader stumbles in as many ways as there are bytes.
+        cause = " ".join(f"{type(error).__name__} {error}".split())
+        raise MaskFileError(f"{path} is damaged: {cause}.") from error
     if not (
         isinstance(content, dict)
         and content

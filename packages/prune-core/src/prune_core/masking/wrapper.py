@@ -56,8 +56,15 @@ class PrunerModuleWrapper(nn.Module):
 
     @property
     def masks(self) -> dict[str, Tensor]:
-        """`{tensor name: mask}`, all ones where nothing is masked yet."""
-        return {name: getattr(self, name + SUFFIX) for name in self.masked_names}
+        """`{tensor name: mask}`, ones where nothing is masked yet; `set_masks` changes them."""
+        return {name: self._mask_or_ones(name) for name in self.masked_names}
+
+    def _mask_or_ones(self, name: str) -> Tensor:
+        mask = self._buffers[name + SUFFIX]
+        if mask is None:
+            parameter = self.module.get_parameter(name)
+            mask = torch.ones_like(parameter, dtype=torch.bool, requires_grad=False)
+        return mask
 
     def set_masks(self, masks: Mapping[str, Tensor | None]) -> None:
         """Put masks in force; any number type with zeros and ones will do.
@@ -147,13 +154,13 @@ class PrunerModuleWrapper(nn.Module):
         tensor = name.removesuffix(SUFFIX)
         if name in buffers and tensor in masked and buffers[name] is None:
             # Somebody wants to see the mask, perhaps to write into it.
-            parameter = self.module.get_parameter(tensor)
-            buffers[name] = torch.ones_like(parameter, dtype=torch.bool, requires_grad=False)
+            buffers[name] = self._mask_or_ones(tensor)
         try:
             return super().__getattr__(name)
         except AttributeError:
             module = state.get("_modules", {}).get("module")
-            if module is None:
+            # Python asks for `__deepcopy__` and the like; the module's own would lose the masks.
+            if module is None or name.startswith("__"):
                 raise
             return self.masked(name) if name in masked else getattr(module, name)
 

@@ -109,10 +109,11 @@ class NormMetricsCalculator(MetricsCalculator):
     def _norm(self, tensor: Tensor) -> Tensor:
         kept = list(range(tensor.ndim)) if self.dim is None else self.dim
         over = self.reduced_axes(tensor)
+        whole = tuple(tensor.shape)
         for axis, size in zip(kept, self.block_sparse_size or (), strict=False):
-            if tensor.shape[axis] % size:
+            if whole[axis] % size:
                 raise ConfigError(
-                    f"A tensor of shape {tuple(tensor.shape)} cannot be cut into blocks of {size} "
+                    f"A tensor of shape {whole} cannot be cut into blocks of {size} "
                     f"along axis {axis}."
                 )
             tensor = tensor.unfold(axis, size, size)

@@ -56,8 +56,8 @@ def entries(kind: str | None = None) -> list[Entry]:
     return list(listed(plugins(), kind))
 
 
-def get_entry(kind: str, name: str, framework: str | None = None) -> Entry:
-    """Return what is registered under a name, without importing it."""
+def get_entry(kind: str | None, name: str, framework: str | None = None) -> Entry:
+    """Return what is registered under a name, of one kind or of any, without importing it."""
     return find(plugins(), kind, name, framework)
 
 

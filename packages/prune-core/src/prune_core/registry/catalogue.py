@@ -6,9 +6,15 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from prune_core.errors import AmbiguousNameError, PluginError, UnknownNameError, did_you_mean
+from prune_core.errors import (
+    AmbiguousNameError,
+    PluginError,
+    PruneError,
+    UnknownNameError,
+    did_you_mean,
+)
 from prune_core.reference import Reference
-from prune_core.registry.discovery import Plugin
+from prune_core.registry.discovery import KINDS, Plugin
 from prune_core.registry.known import distributions_of
 from prune_core.registry.metadata import canonical
 
@@ -34,14 +40,20 @@ class Entry:
         try:
             return self.reference.load()
         except Exception as error:
+            cause = "" if isinstance(error, PruneError) else f"{type(error).__name__}: "
             raise PluginError(
                 f"{self.kind} {self.name!r} of {self.plugin.distribution} {self.plugin.version} "
-                f"cannot be imported: {type(error).__name__}: {error}"
+                f"cannot be imported: {cause}{error}"
             ) from error
 
 
 def listed(plugins: Iterable[Plugin], kind: str | None = None) -> Iterator[Entry]:
     """Yield every registered name, of one kind or of all."""
+    if kind is not None and kind not in KINDS:
+        raise UnknownNameError(
+            f"There is no kind {kind!r}; the kinds are {', '.join(KINDS)}."
+            f"{did_you_mean(kind, KINDS)}"
+        )
     for plugin in plugins:
         for its_kind, references in plugin.provides.items():
             if kind in (None, its_kind):
@@ -49,14 +61,18 @@ def listed(plugins: Iterable[Plugin], kind: str | None = None) -> Iterator[Entry
                     yield Entry(its_kind, name, reference, plugin)
 
 
-def find(plugins: Iterable[Plugin], kind: str, name: str, framework: str | None = None) -> Entry:
+def find(
+    plugins: Iterable[Plugin], kind: str | None, name: str, framework: str | None = None
+) -> Entry:
     """Return what a bare or qualified name means.
 
-    A name that exists for several frameworks means torch's, unless `framework` says otherwise.
+    A name that exists for several frameworks means torch's, unless `framework` says otherwise;
+    without a kind, a name that exists for several means a pruner before a schedule or a part.
     """
     plugins = tuple(plugins)
+    noun = kind or "pruner, schedule or part"
     if not isinstance(name, str):
-        raise UnknownNameError(f"The name of a {kind} is a string, not {name!r}.")
+        raise UnknownNameError(f"The name of a {noun} is a string, not {name!r}.")
     owner, _, bare = name.rpartition(":")
     entries = list(listed(plugins, kind))
     candidates = [
@@ -68,11 +84,13 @@ def find(plugins: Iterable[Plugin], kind: str, name: str, framework: str | None 
         for entry in entries
         if entry.name == bare and canonical(owner) == canonical(entry.plugin.distribution)
     ]
+    first = min((KINDS.index(entry.kind) for entry in candidates), default=0)
+    candidates = [entry for entry in candidates if entry.kind == KINDS[first]]
     if framework is not None:
         wanted = [e for e in candidates if e.reference.framework in ("", framework)]
         if candidates and not wanted:
             there = ", ".join(sorted({e.reference.framework for e in candidates}))
-            raise UnknownNameError(f"{kind} {name!r} exists for {there}, not for {framework}.")
+            raise UnknownNameError(f"{noun} {name!r} exists for {there}, not for {framework}.")
         candidates = wanted
     elif len({e.reference.framework for e in candidates}) > 1:
         candidates = [e for e in candidates if e.reference.framework in ("", "torch")]
@@ -81,19 +99,20 @@ def find(plugins: Iterable[Plugin], kind: str, name: str, framework: str | None 
     if candidates:
         claims = " and ".join(f"{e.plugin.distribution} {e.plugin.version}" for e in candidates)
         ways = " or ".join(repr(e.qualified_name) for e in candidates)
-        raise AmbiguousNameError(f"{kind} {name!r} is claimed by {claims}. Write {ways}.")
+        raise AmbiguousNameError(f"{noun} {name!r} is claimed by {claims}. Write {ways}.")
     raise UnknownNameError(_unknown(plugins, kind, name, owner, bare, entries))
 
 
 def _unknown(
     plugins: tuple[Plugin, ...],
-    kind: str,
+    kind: str | None,
     name: str,
     owner: str,
     bare: str,
     entries: list[Entry],
 ) -> str:
-    message = [f"There is no {kind} {name!r}."]
+    noun = kind or "pruner, schedule or part"
+    message = [f"There is no {noun} {name!r}."]
     owners = [p for p in plugins if canonical(p.distribution) == canonical(owner)]
     installed = {canonical(p.distribution) for p in plugins if not p.disabled}
     if owner and not owners:
@@ -113,5 +132,5 @@ def _unknown(
     hint = did_you_mean(bare, there)
     if hint:
         message.append(hint.strip())
-    message.append(f"Registered: {', '.join(there)}." if there else f"No {kind} is registered.")
+    message.append(f"Registered: {', '.join(there)}." if there else f"No {noun} is registered.")
     return " ".join(message)

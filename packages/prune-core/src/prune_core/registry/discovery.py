@@ -13,7 +13,7 @@ import sys
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from importlib.metadata import EntryPoint
+from functools import cache
 from typing import Any
 
 import pluggy
@@ -22,7 +22,8 @@ from prune_core import hookspecs
 from prune_core.__about__ import __version__
 from prune_core.errors import PluginError, PluginWarning, did_you_mean
 from prune_core.reference import Reference
-from prune_core.registry.metadata import Metadata, canonical, plugin_entry_points
+from prune_core.registry.installed import InstalledPlugin, installed_plugins
+from prune_core.registry.metadata import Metadata, canonical
 
 __all__ = ["DISABLED_VARIABLE", "KINDS", "Plugin", "Plugins", "discover"]
 
@@ -75,11 +76,11 @@ def discover(extra: Mapping[str, object] | None = None) -> Plugins:
     manager.add_hookspecs(hookspecs)
     disabled = _disabled_names()
     plugins = [
-        _admit(manager, point.name, metadata, point, disabled)
-        for point, metadata in plugin_entry_points()
+        _admit(manager, plugin.name, plugin.metadata, plugin, disabled)
+        for plugin in installed_plugins()
     ]
     plugins += [
-        _admit(manager, name, Metadata(name, "0", ()), module, disabled)
+        _admit(manager, name, Metadata(name), module, disabled)
         for name, module in (extra or {}).items()
     ]
     _warn_of_unknown_disabled(disabled, plugins)
@@ -113,7 +114,7 @@ def _admit(
     manager: pluggy.PluginManager,
     name: str,
     metadata: Metadata,
-    source: EntryPoint | object,
+    source: InstalledPlugin | object,
     disabled: set[str],
 ) -> Plugin:
     """Load, check and question one plugin; never raise because of it."""
@@ -129,11 +130,11 @@ def _admit(
                 f"it requires {unmet}, and this is {CORE} {__version__}. "
                 f"Upgrade one of the two, for example `pip install -U {metadata.name} {CORE}`."
             )
-        module = source.load() if isinstance(source, EntryPoint) else source
+        module = source.load() if isinstance(source, InstalledPlugin) else source
         _check_hook_names(module)
         manager.register(module, name=key)
         provides = _ask(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         # Whatever a stranger's module raises is that plugin's fault alone.
         if manager.has_plugin(key):
             manager.unregister(name=key)
@@ -142,16 +143,17 @@ def _admit(
     return replace(identity, provides=provides, heavy=heavy)
 
 
-def _cause(error: Exception, source: EntryPoint | object) -> str:
+def _cause(error: BaseException, source: InstalledPlugin | object) -> str:
     if isinstance(error, PluginError):
         return str(error)
     if isinstance(error, pluggy.PluginValidationError):
         # Its first lines name the plugin again; the last says what is wrong.
         return " ".join(str(error).split())
-    where = f"loading {source.value!r} " if isinstance(source, EntryPoint) else ""
+    where = f"loading {source.value!r} " if isinstance(source, InstalledPlugin) else ""
     return f"{where}raised {type(error).__name__}: {error}"
 
 
+@cache
 def _specified() -> dict[str, Callable[..., Any]]:
     marker = f"{hookspecs.PROJECT}_spec"
     return {

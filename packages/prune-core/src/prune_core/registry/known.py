@@ -34,6 +34,10 @@ KNOWN: dict[str, dict[str, tuple[str, ...]]] = {
 }
 
 
-def distributions_of(kind: str, name: str) -> list[str]:
-    """Return the distributions of this project that bring a name."""
-    return [distribution for distribution, kinds in KNOWN.items() if name in kinds.get(kind, ())]
+def distributions_of(kind: str | None, name: str) -> list[str]:
+    """Return the distributions of this project that bring a name, of one kind or of any."""
+    return [
+        distribution
+        for distribution, kinds in KNOWN.items()
+        if any(name in names for its_kind, names in kinds.items() if kind in (None, its_kind))
+    ]

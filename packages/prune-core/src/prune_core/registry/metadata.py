@@ -1,17 +1,11 @@
-"""What a distribution says of itself, read once.
-
-`importlib.metadata` parses the whole METADATA file again for each property asked of it; with
-twenty plugins that is most of the time that discovery takes. Only the header is read here.
-"""
+"""What an installed distribution says of itself: its name, its version, what it requires."""
 
 import re
 from dataclasses import dataclass
-from email.parser import HeaderParser
-from importlib.metadata import Distribution, EntryPoint, entry_points
 
-__all__ = ["Metadata", "canonical", "plugin_entry_points"]
+__all__ = ["Metadata", "canonical"]
 
-GROUP = "prune_core.plugins"
+UNKNOWN = "unknown distribution"
 REQUIREMENT = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)\s*(?:\[[^\]]*\])?\s*(?P<rest>.*)")
 PLAIN_VERSION = re.compile(r"\d+(?:\.\d+)*")
 PLAIN_CLAUSE = re.compile(r"(?P<operator>>=|<)\s*(?P<version>\d+(?:\.\d+)*)")
@@ -26,21 +20,22 @@ def canonical(name: str) -> str:
 class Metadata:
     """Name, version and requirements of an installed distribution."""
 
-    name: str
-    version: str
-    requires: tuple[str, ...]
+    name: str = UNKNOWN
+    version: str = "0"
+    requires: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, distribution: Distribution | None) -> "Metadata":
-        """Read the header of a distribution's METADATA."""
-        if distribution is None:
-            return cls("unknown distribution", "0", ())
-        text = distribution.read_text("METADATA") or distribution.read_text("PKG-INFO") or ""
-        header = HeaderParser().parsestr(text.partition("\n\n")[0])
+    def parse(cls, text: str) -> "Metadata":
+        """Read the header of a METADATA file; what follows the first empty line is a README."""
+        fields: dict[str, list[str]] = {}
+        for line in text.partition("\n\n")[0].splitlines():
+            key, colon, value = line.partition(":")
+            if colon:
+                fields.setdefault(key.strip().lower(), []).append(value.strip())
         return cls(
-            name=header.get("Name", "unknown distribution"),
-            version=header.get("Version", "0"),
-            requires=tuple(header.get_all("Requires-Dist", ())),
+            name=fields.get("name", [UNKNOWN])[0],
+            version=fields.get("version", ["0"])[0],
+            requires=tuple(fields.get("requires-dist", ())),
         )
 
     def unmet(self, name: str, version: str) -> str | None:
@@ -59,6 +54,8 @@ def _plainly_met(specifiers: str, version: str) -> bool:
 
     Importing `packaging` costs as much as all the rest of discovery.
     """
+    if not specifiers:
+        return True
     if not PLAIN_VERSION.fullmatch(version):
         return False
     clauses = [PLAIN_CLAUSE.fullmatch(clause.strip()) for clause in specifiers.split(",")]
@@ -91,9 +88,3 @@ def _met(text: str, version: str) -> bool:
     if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
         return True
     return requirement.specifier.contains(version, prereleases=True)
-
-
-def plugin_entry_points() -> list[tuple[EntryPoint, Metadata]]:
-    """Return the entry points of every installed plugin, in the order of their names."""
-    found = [(point, Metadata.of(point.dist)) for point in entry_points(group=GROUP)]
-    return sorted(found, key=lambda pair: (canonical(pair[1].name), pair[0].name))

@@ -116,7 +116,9 @@ def _rank(
     spent = sum(int(d.sum()) * weights[name] for name, d in dead.items() if d is not None)
     left = max(0, budget - spent)
     if {weights[name] for name in scores} == {1}:
-        chosen = smallest(scores, left, among=dict(alive), transform=transform)
+        chosen = smallest(
+            scores, left, among={name: alive[name] for name in scores}, transform=transform
+        )
     else:
         chosen = _fit(scores, left, weights, alive, transform)
     for name, mark in chosen.items():

@@ -1,0 +1,72 @@
+"""`prune show`: how one algorithm is called, without importing it."""
+
+from textwrap import indent
+from typing import Annotated, Any
+
+import typer
+
+from prune_core.cli.describe import Description, describe
+from prune_core.cli.list import Kind, as_dict
+from prune_core.cli.output import AsJson, console, grid, print_json
+from prune_core.config.keys import COMMON_KEYS
+from prune_core.registry import Entry, get_entry
+
+__all__ = ["command"]
+
+Name = Annotated[str, typer.Argument(help="Such as l1, or prune-filter:l1.")]
+Framework = Annotated[
+    str | None, typer.Option("--framework", "-f", help="torch or keras, where both exist.")
+]
+
+
+def command(
+    name: Name, kind: Kind = None, framework: Framework = None, as_json: AsJson = False
+) -> None:
+    """Show the signature, paper, config keys and example of one name."""
+    entry = get_entry(kind, name, framework)
+    description = describe(entry.reference)
+    if as_json:
+        print_json(_as_dict(entry, description))
+    else:
+        _print(entry, description)
+
+
+def _as_dict(entry: Entry, description: Description) -> dict[str, Any]:
+    return {
+        **as_dict(entry),
+        "signature": description.signature,
+        "config_keys": _config_keys(entry, description),
+        "documentation": description.documentation,
+        "example": description.example,
+    }
+
+
+def _config_keys(entry: Entry, description: Description) -> dict[str, str]:
+    """Return every key that an entry of the `config_list` may have, and what it means."""
+    if entry.kind != "pruner":
+        return {}
+    return {key.name: key.meaning for key in COMMON_KEYS.values()} | description.config_keys
+
+
+def _print(entry: Entry, description: Description) -> None:
+    from rich.text import Text
+
+    reference, plugin = entry.reference, entry.plugin
+    keys = _config_keys(entry, description)
+    facts = {
+        entry.kind: entry.name,
+        "from": f"{plugin.distribution} {plugin.version}",
+        "prunes": reference.prunes,
+        "framework": reference.framework,
+        "object": reference.target,
+        "paper": reference.paper,
+        "call": description.signature,
+        "config keys": "\n".join(f"{key}: {keys[key]}".rstrip(": ") for key in keys),
+    }
+    screen = console()
+    screen.print(grid([Text(label, "dim"), Text(fact)] for label, fact in facts.items() if fact))
+    prose = description.documentation or reference.summary
+    for text in (prose, description.example and f"Example:\n{indent(description.example, '    ')}"):
+        if text:
+            screen.print()
+            screen.print(Text(text))

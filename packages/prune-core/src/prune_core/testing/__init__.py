@@ -1,0 +1,41 @@
+"""What a plugin author needs to test a plugin.
+
+Toy models and `check_pruner` need torch; fresh environments and wheels need pip and hatchling.
+Nothing of that is imported before it is used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from prune_core.testing.check import check_pruner as check_pruner
+    from prune_core.testing.environments import Environment as Environment
+    from prune_core.testing.toys import MLP as MLP
+    from prune_core.testing.toys import ConvNet as ConvNet
+    from prune_core.testing.toys import LeNet as LeNet
+    from prune_core.testing.toys import ResidualNet as ResidualNet
+    from prune_core.testing.toys import make_batch as make_batch
+    from prune_core.testing.toys import make_toy as make_toy
+    from prune_core.testing.wheels import build_wheels as build_wheels
+    from prune_core.testing.wheels import write_plugin as write_plugin
+
+_HOMES = {
+    "check": ("check_pruner",),
+    "environments": ("Environment",),
+    "toys": ("MLP", "ConvNet", "LeNet", "ResidualNet", "make_batch", "make_toy"),
+    "wheels": ("build_wheels", "write_plugin"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = sorted(_HOME_OF)
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module 'prune_core.testing' has no attribute {name!r}")
+    return getattr(import_module(f"prune_core.testing.{home}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME_OF})

@@ -1,0 +1,61 @@
+"""What the scripts know of this repository: packages, their versions and needs, and tags."""
+
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+ROOT = Path(__file__).resolve().parents[1]
+CORE = "prune-core"
+
+
+def packages() -> list[str]:
+    """Return the names of the distributions of this repository."""
+    return sorted(path.parent.name for path in ROOT.glob("packages/*/pyproject.toml"))
+
+
+def package_dir(package: str) -> Path:
+    """Return the directory of a distribution, or stop with the names that there are."""
+    if package not in packages():
+        raise SystemExit(f"{package!r} is not in packages/, which holds {', '.join(packages())}.")
+    return ROOT / "packages" / package
+
+
+def version(package: str) -> Version:
+    """Return the version that a distribution has in the working tree."""
+    about = package_dir(package) / "src" / package.replace("-", "_") / "__about__.py"
+    found = re.search(r'__version__ = "(.+)"', about.read_text())
+    if found is None:
+        raise SystemExit(f"{about} does not say __version__ = ...")
+    return Version(found[1])
+
+
+def core_requirement(package: str) -> Requirement:
+    """Return what a plugin requires of prune-core."""
+    project = tomllib.loads((package_dir(package) / "pyproject.toml").read_text())["project"]
+    for text in project["dependencies"]:
+        requirement = Requirement(text)
+        if canonicalize_name(requirement.name) == CORE:
+            return requirement
+    raise SystemExit(f"{package} does not require {CORE}.")
+
+
+def git(*arguments: str) -> str:
+    """Return what git prints."""
+    done = subprocess.run(("git", *arguments), cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"git {' '.join(arguments)}: {done.stderr.strip()}")
+    return done.stdout.strip()
+
+
+def tag_of(package: str, released: Version) -> str | None:
+    """Return the tag of a released version; 0.1 and 0.1.0 are the same version."""
+    prefix = f"{package}-v"
+    for tag in git("tag", "--list", f"{prefix}*").splitlines():
+        if Version(tag.removeprefix(prefix)) == released:
+            return tag
+    return None

@@ -1,0 +1,21 @@
+"""News of a package become a section of its changelog."""
+
+import subprocess
+import sys
+
+import pytest
+
+PACKAGES = ("prune-core", "prune-filter", "prune-lottery", "prune-schedule", "prune-tf")
+DRAFT = (sys.executable, "-m", "towncrier", "build", "--draft", "--version", "1.2.3")
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_the_next_section_can_be_drafted(root, package):
+    """A fragment with a misspelt type or name would be left out of it, or stop it."""
+    directory = root / "packages" / package
+    draft = subprocess.run(DRAFT, cwd=directory, capture_output=True, text=True, check=True).stdout
+    assert "## 1.2.3 (" in draft
+    for fragment in directory.glob("changelog.d/*.md"):
+        first_line = fragment.read_text().partition("\n")[0]
+        assert first_line.rstrip().endswith((".", "!", "`")), f"{fragment}: write a full sentence"
+        assert first_line.split()[0] in draft
