@@ -4,15 +4,17 @@ import pytest
 import torch
 from torch import nn
 
-from prune_core import ConfigError, PruneError
+from prune_core import ConfigError
 from prune_core.registry import entries
 from prune_filter import (
     ActivationAPoZRankPruner,
     FPGMPruner,
     GraSPPruner,
     L1NormPruner,
+    L2NormPruner,
     LevelPruner,
     NMPruner,
+    RandomPruner,
     SlimPruner,
     SynFlowPruner,
     TaylorFOWeightPruner,
@@ -26,11 +28,44 @@ def model():
     return nn.Sequential(nn.Linear(4, 4))
 
 
-@pytest.mark.parametrize("pruner", [L1NormPruner, FPGMPruner])
+class Residual(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.second = nn.Linear(4, 8), nn.Linear(8, 8)
+        self.head = nn.Linear(8, 2)
+
+    def forward(self, inputs):
+        inner = torch.relu(self.first(inputs))
+        return self.head(inner + self.second(inner))
+
+
+@pytest.mark.parametrize("pruner", [L1NormPruner, L2NormPruner, FPGMPruner, RandomPruner])
 @pytest.mark.parametrize("option", [{"mode": "dependency_aware"}, {"dependency_aware": True}])
-def test_dependencies_are_for_a_later_version(pruner, option, model):
-    with pytest.raises(PruneError, match=r"does not have yet. Use mode='normal'"):
-        pruner(model, RULES, dummy_input=torch.ones(1, 4), **option)
+def test_what_is_added_to_each_other_loses_the_same_channels(pruner, option):
+    rules = [{"sparsity": 0.5, "op_names": ["first", "second"]}]
+    _, masks = pruner(Residual(), rules, dummy_input=torch.ones(1, 4), **option).compress()
+    assert torch.equal(masks["first"]["bias"], masks["second"]["bias"])
+    assert int(masks["first"]["bias"].sum()) == 4
+
+
+def test_dependencies_of_data_driven_criteria():
+    rules = [{"sparsity": 0.5, "op_names": ["first", "second"]}]
+    batch = torch.randn(16, 4)
+    for pruner in (ActivationAPoZRankPruner, TaylorFOWeightPruner):
+        _, masks = pruner(
+            Residual(),
+            rules,
+            mode="dependency_aware",
+            dummy_input=batch,
+            calibrate=lambda model: model(batch).square().sum().backward(),
+        ).compress()
+        assert torch.equal(masks["first"]["bias"], masks["second"]["bias"])
+
+
+def test_dependencies_need_an_input(model):
+    with pytest.raises(ConfigError, match="give it one: dummy_input="):
+        L1NormPruner(model, RULES, mode="dependency_aware")
     assert isinstance(model[0], nn.Linear)
 
 
