@@ -21,7 +21,7 @@ def pages():
                 yield pytest.param("\n".join(blocks), id=str(page.relative_to(ROOT)))
 
 
-@pytest.mark.parametrize("code", [*pages()])
+@pytest.mark.parametrize("code", list(pages()))
 def test_a_page_runs_from_top_to_bottom(code, tmp_path):
     command = (sys.executable, "-W", "error", "-c", code)
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
