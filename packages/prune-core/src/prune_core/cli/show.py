@@ -8,6 +8,7 @@ import typer
 from prune_core.cli.describe import Description, describe
 from prune_core.cli.list import Kind, as_dict
 from prune_core.cli.output import AsJson, console, grid, print_json
+from prune_core.config.keys import COMMON_KEYS
 from prune_core.registry import Entry, get_entry
 
 __all__ = ["command"]
@@ -34,17 +35,24 @@ def _as_dict(entry: Entry, description: Description) -> dict[str, Any]:
     return {
         **as_dict(entry),
         "signature": description.signature,
-        "config_keys": description.config_keys,
+        "config_keys": _config_keys(entry, description),
         "documentation": description.documentation,
         "example": description.example,
     }
+
+
+def _config_keys(entry: Entry, description: Description) -> dict[str, str]:
+    """Return every key that an entry of the `config_list` may have, and what it means."""
+    if entry.kind != "pruner":
+        return {}
+    return {key.name: key.meaning for key in COMMON_KEYS.values()} | description.config_keys
 
 
 def _print(entry: Entry, description: Description) -> None:
     from rich.text import Text
 
     reference, plugin = entry.reference, entry.plugin
-    keys = [f"{key}  {meaning}".rstrip() for key, meaning in description.config_keys.items()]
+    keys = _config_keys(entry, description)
     facts = {
         entry.kind: entry.name,
         "from": f"{plugin.distribution} {plugin.version}",
@@ -53,7 +61,7 @@ def _print(entry: Entry, description: Description) -> None:
         "object": reference.target,
         "paper": reference.paper,
         "call": description.signature,
-        "config keys": "\n".join(keys),
+        "config keys": "\n".join(f"{key}: {keys[key]}".rstrip(": ") for key in keys),
     }
     screen = console()
     screen.print(grid([Text(label, "dim"), Text(fact)] for label, fact in facts.items() if fact))

@@ -241,7 +241,9 @@ class Flow:
             inside, outside = over & set(group.axes), set(group.axes) - over
             if inside and (outside or not self._may_reduce(group, kind)):
                 for axis in inside:
-                    self.pin_labels(group.compact(), axis, f"{why} over a part of what it is cut by")
+                    self.pin_labels(
+                        group.compact(), axis, f"{why} over a part of what it is cut by"
+                    )
             if outside:
                 groups.append(group.only(outside))
             elif inside and kind == "mean":
@@ -284,9 +286,7 @@ def _broadcast(value: Value, shape: tuple[int, ...]) -> tuple[Value, tuple[Group
     lead = len(shape) - value.ndim
     if not lead and value.shape == shape:
         return value, value.groups
-    groups = tuple(
-        Group(group.codes.expand(shape)) for group in value.groups
-    )
+    groups = tuple(Group(group.codes.expand(shape)) for group in value.groups)
     sizes = (1,) * lead + value.shape
     return Value(sizes, groups, frozenset(axis + lead for axis in value.free)), groups
 

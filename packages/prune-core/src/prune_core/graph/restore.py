@@ -20,7 +20,11 @@ def untouched(model: nn.Module) -> Iterator[None]:
     are not, because a copy would double the memory for something no forward should do.
     """
     attributes = [(module, dict(module.__dict__)) for module in model.modules()]
-    inner = [(vars(module)[name], dict(vars(module)[name])) for module, _ in attributes for name in _INNER]
+    inner = [
+        (vars(module)[name], dict(vars(module)[name]))
+        for module, _ in attributes
+        for name in _INNER
+    ]
     buffers = [(buffer, buffer._version, buffer.detach().clone()) for buffer in model.buffers()]
     devices = sorted({p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"})
     try:

@@ -123,7 +123,11 @@ class Recorder(TorchDispatchMode):
         self.graph.unread = [name for name, _ in _named_tensors(self._model) if name not in read]
 
     def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
         """Record one call, or the calls it is made of."""
         kwargs = kwargs or {}
@@ -234,5 +238,3 @@ def _decompositions() -> dict[Any, Callable[..., Any]]:
 
         _TABLE.update(core_aten_decompositions())
     return _TABLE
-
-

@@ -50,8 +50,14 @@ class BasicPruner(Pruner):
         """Set the three parts, or call `reset()` on those that are there already."""
         raise NotImplementedError
 
-    def compress(self) -> tuple[nn.Module, Masks]:
-        """Make masks, put them in force, and return the wrapped model and the masks."""
+    def compress(self, example_inputs: Any = None) -> tuple[nn.Module, Masks]:
+        """Make masks, put them in force, and return the wrapped model and the masks.
+
+        Args:
+            example_inputs: An input of the model. With it, the masks also cover what comes after
+                a masked channel, such as the bias of a normalisation, so that the masked model is
+                exactly what speedup makes small.
+        """
         collector, calculator, allocator = (
             self.data_collector,
             self.metrics_calculator,
@@ -65,5 +71,7 @@ class BasicPruner(Pruner):
         metrics = calculator.calculate_metrics(collector.collect())
         masks = allocator.generate_sparsity(metrics)
         self.load_masks(masks)
+        if example_inputs is not None:
+            masks = self.close_masks(example_inputs)
         emit("prune_masks_made", pruner=self, masks=masks)
         return self.bound_model, masks

@@ -9,7 +9,13 @@ from prune_core.graph.value import Group, Value, extended
 
 __all__: list[str] = []
 
-_MATMULS = {"mm": "ij,jk->ik", "bmm": "bij,bjk->bik", "mv": "ij,j->i", "dot": "i,i->", "ger": "i,j->ij"}
+_MATMULS = {
+    "mm": "ij,jk->ik",
+    "bmm": "bij,bjk->bik",
+    "mv": "ij,j->i",
+    "dot": "i,i->",
+    "ger": "i,j->ij",
+}
 _ADDED = {"addmm": "mm", "baddbmm": "bmm", "addmv": "mv"}
 
 

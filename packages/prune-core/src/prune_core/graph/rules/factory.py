@@ -19,7 +19,9 @@ def uniform(flow: Flow, call: Call) -> Value:
 
 
 @rule("aten.arange", "aten.linspace", "aten.eye", "aten.rand", "aten.randn", "aten.randint")
-@rule("aten.rand_like", "aten.randn_like", "aten.tril_indices", "aten.triu_indices", "aten.randperm")
+@rule(
+    "aten.rand_like", "aten.randn_like", "aten.tril_indices", "aten.triu_indices", "aten.randperm"
+)
 @rule("aten._local_scalar_dense", "aten.is_same_size", "aten._assert_async", "aten.sym_size")
 @rule("aten._assert_tensor_metadata", "aten._assert_scalar", "aten.hann_window")
 def fixed(flow: Flow, call: Call) -> list[Value | None]:

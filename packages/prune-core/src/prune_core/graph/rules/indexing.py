@@ -18,9 +18,7 @@ def embedding(flow: Flow, call: Call) -> Value:
     flow.fix_value(flow.get(call.args[1]), "it is a row number")
     shape = flow.result_shape(call)
     groups = tuple(
-        Group(group.codes[0].expand(shape))
-        for group in table.groups
-        if set(group.axes) - {0}
+        Group(group.codes[0].expand(shape)) for group in table.groups if set(group.axes) - {0}
     )
     return Value(shape, groups)
 

@@ -34,7 +34,9 @@ def restride(flow: Flow, call: Call) -> Value:
     return Value(flow.result_shape(call))
 
 
-@rule("aten.view", "aten._unsafe_view", "aten.reshape", "aten.permute", "aten.transpose", carries=True)
+@rule(
+    "aten.view", "aten._unsafe_view", "aten.reshape", "aten.permute", "aten.transpose", carries=True
+)
 @rule("aten.t", "aten.unsqueeze", "aten.squeeze", "aten.expand", "aten.slice", carries=True)
 @rule("aten.diagonal", "aten.unfold", "aten.pixel_shuffle", "aten.pixel_unshuffle", carries=True)
 @rule("aten.channel_shuffle", "aten.native_channel_shuffle", "aten.movedim", carries=True)
@@ -50,8 +52,7 @@ def move(flow: Flow, call: Call) -> Sequence[Value]:
     results: list[Value] = []
     for at, free in enumerate(frees):
         groups = [
-            Group(squeezed(pieces[at]))
-            for pieces, group in zip(moved, value.groups, strict=True)
+            Group(squeezed(pieces[at])) for pieces, group in zip(moved, value.groups, strict=True)
         ]
         shape = flow.result_shape(call, at)
         results.append(Value(shape, apart(flow, groups), free, pending=value.pending))
@@ -131,9 +132,7 @@ def join(flow: Flow, pieces: Sequence[Value], axis: int, shape: tuple[int, ...])
                 flow.pin(piece, axis, "it is joined to something that has no such parts")
                 kept = group.only(set(group.axes) - {axis})
                 first = Group(kept.codes.narrow(axis, 0, 1))
-                across[at] = Value(
-                    across[at].shape, (*across[at].groups, first), across[at].free
-                )
+                across[at] = Value(across[at].shape, (*across[at].groups, first), across[at].free)
                 along[at] = None
     thin = tuple(1 if at == axis else size for at, size in enumerate(shape))
     made = flow.align(across, thin, all)
