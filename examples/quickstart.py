@@ -166,9 +166,9 @@ def main() -> None:
 
     show(measure(stages, digits))
     print(
-        "\nMasks hide weights and make nothing smaller: a masked network has the parameters and the"
-        f"\nFLOPs of the dense one. ms/batch: {BATCH} images at once, {torch.get_num_threads()} threads,"
-        f" the fastest of {ROUNDS} times."
+        "\nMasks hide weights and make nothing smaller: a masked network has the parameters and"
+        f"\nthe FLOPs of the dense one. ms/batch: {BATCH} images at once, "
+        f"\n{torch.get_num_threads()} threads, the fastest of {ROUNDS} times."
     )
 
 
