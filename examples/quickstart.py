@@ -167,8 +167,8 @@ def main() -> None:
     show(measure(stages, digits))
     print(
         "\nMasks hide weights and make nothing smaller: a masked network has the parameters and"
-        f"\nthe FLOPs of the dense one. ms/batch: {BATCH} images at once, "
-        f"\n{torch.get_num_threads()} threads, the fastest of {ROUNDS} times."
+        "\nthe FLOPs of the dense one. Latency is the fastest of "
+        f"{ROUNDS} batches of {BATCH} images,\nwith {torch.get_num_threads()} threads."
     )
 
 
