@@ -56,6 +56,11 @@ class CalibratedPruner(OneShotPruner):
         """What a collector calls."""
         return self.calibration.run or _nothing
 
+    @property
+    def batches(self) -> int | None:
+        """When a collector interrupts the calibration; training that is watched goes on."""
+        return None if self.calibration.run is None else self.calibration.batches
+
     def compress(self) -> tuple[nn.Module, Masks]:
         """Make masks, put them in force, and return the wrapped model and the masks.
 
