@@ -74,13 +74,13 @@ def test_gathering_statistics_leaves_no_trace(pruner):
     instance = pruner(model, RULES, trainer, optimizer, F.cross_entropy, training_batches=4)
     instance.compress()
     assert trainer.steps == 4
-    instance._unwrap_names()
-    assert same(everything(model), before)
-    assert [module.training for module in model] == [False] * 5 + [True]
-    assert torch.equal(model[0].weight.grad, gradient)
-    assert optimizer.state_dict()["state"].keys() == state.keys()
-    for parameter, values in optimizer.state_dict()["state"].items():
-        assert same(values, state[parameter])
+    with instance.plain():
+        assert same(everything(model), before)
+        assert [module.training for module in model] == [False] * 5 + [True]
+        assert torch.equal(model[0].weight.grad, gradient)
+        assert optimizer.state_dict()["state"].keys() == state.keys()
+        for parameter, values in optimizer.state_dict()["state"].items():
+            assert same(values, state[parameter])
 
 
 @pytest.mark.parametrize("pruner", [*STATISTICS, SNIPPruner, HRankPruner])
@@ -89,8 +89,8 @@ def test_calibration_that_trains_leaves_no_trace_either(pruner):
     before = everything(model)
     instance = pruner(model, RULES, calibrate=lambda m: Trainer()(m, adam(m), F.cross_entropy))
     instance.compress()
-    instance._unwrap_names()
-    assert same(everything(model), before)
+    with instance.plain():
+        assert same(everything(model), before)
 
 
 def test_the_trainer_and_calibrate_give_the_same_masks():
@@ -123,13 +123,13 @@ def test_an_error_in_the_calibration_leaves_no_trace(pruner):
     instance = pruner(model, RULES, calibrate=broken)
     with pytest.raises(OSError, match="no such data set"):
         instance.compress()
-    instance._unwrap_names()
-    assert same(everything(model), before)
-    assert not model.training
-    assert not model._forward_pre_hooks
-    assert not model[0]._forward_hooks
-    assert model[0].weight.grad is None
-    assert not model[0].weight._backward_hooks
+    with instance.plain():
+        assert same(everything(model), before)
+        assert not model.training
+        assert not model._forward_pre_hooks
+        assert not model[0]._forward_hooks
+        assert model[0].weight.grad is None
+        assert not model[0].weight._backward_hooks
 
 
 def test_an_optimizer_made_before_goes_on_training():
@@ -301,8 +301,8 @@ def test_grasp_agrees_with_the_whole_hessian():
     kept = torch.cat([mask["weight"].flatten() for mask in masks.values()])
     assert int(kept.sum()) == 10
     assert scores[kept].min() > scores[~kept].max()
-    instance._unwrap_names()
-    assert same(everything(model), before)
+    with instance.plain():
+        assert same(everything(model), before)
 
 
 def test_grasp_wants_a_loss():

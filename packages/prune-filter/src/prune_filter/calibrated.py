@@ -7,7 +7,6 @@ from typing import Any
 from torch import Tensor, nn
 
 from prune_core import ConfigError
-from prune_core.events import emit
 from prune_core.tools import CalibratedCollector
 from prune_filter.base import ConfigList, OneShotPruner
 from prune_filter.calibration import Calibrate, Calibration
@@ -93,10 +92,7 @@ class CalibratedPruner(OneShotPruner):
         assert self.sparsity_allocator is not None
         scores = self.metrics_calculator.calculate_metrics(data)
         masks = self.sparsity_allocator.generate_sparsity(scores)
-        self.load_masks(masks)
-        if example_inputs is not None:
-            masks = self.close_masks(example_inputs)
-        emit("prune_masks_made", pruner=self, masks=masks)
+        self.put_in_force(masks, example_inputs)
 
 
 def _nothing(model: nn.Module) -> None:
