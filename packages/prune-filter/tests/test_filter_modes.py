@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from prune_core import ConfigError, PruneError
+from prune_core import ConfigError
 from prune_core.registry import entries
 from prune_filter import (
     ActivationAPoZRankPruner,
@@ -26,11 +26,44 @@ def model():
     return nn.Sequential(nn.Linear(4, 4))
 
 
-@pytest.mark.parametrize("pruner", [L1NormPruner, FPGMPruner])
-@pytest.mark.parametrize("option", [{"mode": "dependency_aware"}, {"dependency_aware": True}])
-def test_dependencies_are_for_a_later_version(pruner, option, model):
-    with pytest.raises(PruneError, match=r"does not have yet. Use mode='normal'"):
-        pruner(model, RULES, dummy_input=torch.ones(1, 4), **option)
+class Sum(nn.Module):
+    """Two convolutions whose outputs are added."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.head = nn.Conv2d(3, 6, 1), nn.Conv2d(3, 6, 1), nn.Conv2d(6, 2, 1)
+
+    def forward(self, x):
+        return self.head((self.a(x) + self.b(x)).relu())
+
+
+def runs(model):
+    model(torch.ones(2, 3, 4, 4)).square().sum().backward()
+
+
+@pytest.mark.parametrize(
+    ("pruner", "options"),
+    [
+        (L1NormPruner, {"mode": "dependency_aware"}),
+        (L1NormPruner, {"dependency_aware": True}),
+        (FPGMPruner, {"mode": "dependency_aware"}),
+        (ActivationAPoZRankPruner, {"mode": "dependency_aware", "calibrate": runs}),
+        (TaylorFOWeightPruner, {"mode": "dependency_aware", "calibrate": runs}),
+    ],
+)
+def test_what_is_added_loses_the_same_channels(pruner, options):
+    torch.manual_seed(0)
+    model, x = Sum(), torch.ones(1, 3, 4, 4)
+    rules = [{"sparsity": 0.5, "op_types": ["Conv2d"]}]
+    _, masks = pruner(model, rules, dummy_input=x, **options).compress(x)
+    assert torch.equal(masks["a"]["bias"], masks["b"]["bias"])
+    assert masks["a"]["bias"].sum() == 3
+    assert masks["head"]["weight"].all()
+
+
+def test_dependencies_are_found_with_an_input(model):
+    with pytest.raises(ConfigError, match="dummy_input="):
+        L1NormPruner(model, RULES, mode="dependency_aware")
     assert isinstance(model[0], nn.Linear)
 
 

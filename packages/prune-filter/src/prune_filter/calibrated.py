@@ -61,13 +61,17 @@ class CalibratedPruner(OneShotPruner):
         """When a collector interrupts the calibration; training that is watched goes on."""
         return None if self.calibration.run is None else self.calibration.batches
 
-    def compress(self) -> tuple[nn.Module, Masks]:
+    def compress(self, example_inputs: Any = None) -> tuple[nn.Module, Masks]:
         """Make masks, put them in force, and return the wrapped model and the masks.
 
         If it is the training to come that is watched, the masks returned are those of now.
+
+        Args:
+            example_inputs: An input of the model, with which masks are closed over what follows
+                a masked channel.
         """
         if self.calibration.run is not None:
-            return super().compress()
+            return super().compress(example_inputs)
         collector, most = self.data_collector, self.calibration.batches
         assert isinstance(collector, CalibratedCollector)
         assert most is not None
@@ -77,19 +81,21 @@ class CalibratedPruner(OneShotPruner):
             if collector.seen >= most:
                 watching.remove()
                 collector.stop()
-                self._mask(collector.gathered())
+                self._mask(collector.gathered(), example_inputs)
 
         # Registered before the collector counts, so that this sees how many are complete.
         watching = model.register_forward_pre_hook(mask_when_enough)
         collector.watch()
         return model, self.masks
 
-    def _mask(self, data: dict[str, Tensor]) -> None:
+    def _mask(self, data: dict[str, Tensor], example_inputs: Any) -> None:
         assert self.metrics_calculator is not None
         assert self.sparsity_allocator is not None
         scores = self.metrics_calculator.calculate_metrics(data)
         masks = self.sparsity_allocator.generate_sparsity(scores)
         self.load_masks(masks)
+        if example_inputs is not None:
+            masks = self.close_masks(example_inputs)
         emit("prune_masks_made", pruner=self, masks=masks)
 
 

@@ -41,9 +41,7 @@ class Snapshot:
                 holder.clear()
                 holder.update(content)
         for tensor, data, grad in self._data:
-            tensor.grad = None
-            tensor.data = data
-            tensor.grad = grad
+            _replace(tensor, data, grad)
 
 
 _HOLDERS = (
@@ -77,9 +75,19 @@ def cut_tensors(model: nn.Module, plan: Plan, masks: Mapping[str, torch.Tensor])
         if masked is not None:
             data = data * masked.to(data.device, data.dtype)
         if kept or masked is not None:
-            tensor.grad = None
-            tensor.data = data
-            tensor.grad = grad
+            _replace(tensor, data, grad)
+
+
+def _replace(tensor: torch.Tensor, data: torch.Tensor, grad: torch.Tensor | None) -> None:
+    """Give a tensor other numbers, perhaps of another shape, and its gradient with them."""
+    tensor.grad = None
+    if tensor.shape != data.shape:
+        # A loss that is still in scope keeps alive what collects this tensor's gradients, and
+        # that remembers the shape. Only a change of type makes torch begin a new one.
+        other = torch.float32 if tensor.dtype == torch.float64 else torch.float64
+        tensor.data = torch.empty(0, dtype=other, device=tensor.device)
+    tensor.data = data
+    tensor.grad = grad
 
 
 def mask_tensors(model: nn.Module, plan: Plan, masks: Mapping[str, torch.Tensor]) -> None:
