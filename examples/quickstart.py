@@ -16,8 +16,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 from torch.utils.flop_counter import FlopCounterMode
 
-from prune_core import unwrap
-from prune_core.speedup import shrink
+from prune_core import shrink, unwrap
 from prune_filter import L1NormPruner
 
 # Half of the output channels of every convolution and linear layer go; the last layer keeps its
