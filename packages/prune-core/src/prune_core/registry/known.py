@@ -31,6 +31,20 @@ KNOWN: dict[str, dict[str, tuple[str, ...]]] = {
             "taylorfo",
         ),
     },
+    "prune-tf": {
+        "pruner": (
+            "apoz",
+            "block",
+            "fpgm",
+            "l1",
+            "l2",
+            "level",
+            "mean_activation",
+            "nm",
+            "slim",
+            "taylorfo",
+        ),
+    },
 }
 
 
