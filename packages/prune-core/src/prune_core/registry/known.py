@@ -31,6 +31,7 @@ KNOWN: dict[str, dict[str, tuple[str, ...]]] = {
             "taylorfo",
         ),
     },
+    "prune-schedule": {"pruner": ("agp", "constant", "gradual", "linear", "one_cycle")},
 }
 
 
