@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from prune_core.__about__ import __version__ as __version__
     from prune_core.errors import *  # noqa: F403
+    from prune_core.graph import units as units
     from prune_core.hookspecs import hookimpl as hookimpl
     from prune_core.masking import unwrap as unwrap
     from prune_core.masking.files import apply_compression_results as apply_compression_results
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from prune_core.registry import get_pruner as get_pruner
     from prune_core.registry import get_schedule as get_schedule
     from prune_core.registry import plugins as plugins
+    from prune_core.speedup import ModelSpeedup as ModelSpeedup
+    from prune_core.speedup import SpeedupReport as SpeedupReport
+    from prune_core.speedup import shrink as shrink
 
 _HOMES = {
     "__about__": ("__version__",),
@@ -41,6 +45,7 @@ _HOMES = {
         "SpeedupError",
         "UnknownNameError",
     ),
+    "graph": ("units",),
     "hookspecs": ("hookimpl",),
     "masking": ("unwrap",),
     "masking.files": ("apply_compression_results", "load_masks", "save_masks"),
@@ -54,6 +59,7 @@ _HOMES = {
         "get_schedule",
         "plugins",
     ),
+    "speedup": ("ModelSpeedup", "SpeedupReport", "shrink"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

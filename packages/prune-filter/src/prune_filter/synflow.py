@@ -12,7 +12,6 @@ from torch.func import functional_call
 from torch.utils import _pytree as pytree
 
 from prune_core import ConfigError, PruneError
-from prune_core.events import emit
 from prune_core.tools import DataCollector, MetricsCalculator, StraightMetricsCalculator
 from prune_filter.base import ConfigList, OneShotPruner
 from prune_filter.calibration import left_as_it_was
@@ -150,7 +149,7 @@ class SynFlowPruner(OneShotPruner):
         """Take the flows for the scores."""
         return StraightMetricsCalculator(copy=False)
 
-    def compress(self) -> tuple[nn.Module, Masks]:
+    def compress(self, example_inputs: Any = None) -> tuple[nn.Module, Masks]:
         """Make masks in rounds, put them in force, and return the wrapped model and the masks."""
         assert self.data_collector is not None
         assert self.sparsity_allocator is not None
@@ -166,8 +165,7 @@ class SynFlowPruner(OneShotPruner):
             with self._sparsity_after(done):
                 masks = self.sparsity_allocator.generate_sparsity(flow)
             self.load_masks(masks)
-        emit("prune_masks_made", pruner=self, masks=masks)
-        return self.bound_model, masks
+        return self.bound_model, self.put_in_force(masks, example_inputs)
 
     @contextmanager
     def _sparsity_after(self, done: int) -> Iterator[None]:

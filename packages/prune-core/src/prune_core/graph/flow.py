@@ -23,13 +23,16 @@ ZeroTest = Callable[[Sequence[bool]], bool]
 class Flow:
     """Values on their way through the calls, and the labels they share."""
 
-    def __init__(self, labels: Labels, metas: Sequence[Meta]) -> None:
+    def __init__(self, labels: Labels, metas: Sequence[Meta], *, leaking: bool = False) -> None:
         """Start with no values.
 
         Args:
             labels: The classes that everything is tied in.
             metas: Shape and type of every value of the graph.
+            leaking: Whether a sum over what is not zero is only noted, in `leaks`, instead of
+                keeping what it runs over.
         """
+        self.leaks: list[tuple[int, int, Array]] | None = [] if leaking else None
         self.labels = labels
         self.metas = metas
         self.values: dict[int, Value] = {}
@@ -239,20 +242,29 @@ class Flow:
         groups: list[Group] = []
         for group in value.groups:
             inside, outside = over & set(group.axes), set(group.axes) - over
-            if inside and (outside or not self._may_reduce(group, kind)):
+            if inside and (outside or kind == "other"):
                 for axis in inside:
-                    self.pin_labels(
-                        group.compact(), axis, f"{why} over a part of what it is cut by"
-                    )
-            if outside:
-                groups.append(group.only(outside))
-            elif inside and kind == "mean":
+                    self.pin_labels(group.compact(), axis, f"{why} over a part of what it is cut by")
+            elif inside and kind == "sum":
+                self._sum_over(group, why)
+            elif inside:
                 pending.append(group.compact().ravel())
                 self.live_norms.append((self.position, pending[-1]))
+            if outside:
+                groups.append(group.only(outside))
         return _drop(value, groups, over, keep=keep, pending=tuple(pending))
 
-    def _may_reduce(self, group: Group, kind: str) -> bool:
-        return kind == "mean" or (kind == "sum" and not group.states().any())
+    def _sum_over(self, group: Group, why: str) -> None:
+        """A sum only loses what adds nothing to it."""
+        labels, states = group.compact(), group.states()
+        if not states.any():
+            return
+        if self.leaks is None:
+            self.fix(labels[states > ZERO], f"{why} with something in it that is not zero")
+        else:
+            for state in (CONSTANT, UNKNOWN):
+                if (found := labels[states == state]).size:
+                    self.leaks.append((self.position, state, found))
 
     def contract(self, left: Value, right: Value, equation: str) -> Value:
         """A product summed over axes, in einsum notation: `bij,bjk->bik`.
@@ -286,7 +298,9 @@ def _broadcast(value: Value, shape: tuple[int, ...]) -> tuple[Value, tuple[Group
     lead = len(shape) - value.ndim
     if not lead and value.shape == shape:
         return value, value.groups
-    groups = tuple(Group(group.codes.expand(shape)) for group in value.groups)
+    groups = tuple(
+        Group(group.codes.expand(shape)) for group in value.groups
+    )
     sizes = (1,) * lead + value.shape
     return Value(sizes, groups, frozenset(axis + lead for axis in value.free)), groups
 

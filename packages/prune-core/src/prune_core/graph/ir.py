@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+from prune_core.graph.sites import Site
+
 __all__ = ["Call", "Graph", "Meta", "Ref", "refs_in", "replace_refs"]
 
 
@@ -38,6 +40,8 @@ class Call:
         kwargs: The same for keyword arguments.
         outputs: The values it made, in order; `None` where the operator returned no tensor.
         module: The dotted name of the innermost module that was running ("" is the model).
+        site: The call of torch in the model's Python that led here, if it was one told sizes.
+        given: The integers that this call of torch was given.
     """
 
     target: Any
@@ -45,6 +49,8 @@ class Call:
     kwargs: dict[str, Any]
     outputs: list[int | None]
     module: str
+    site: Site | None = None
+    given: tuple[int, ...] = ()
 
     @property
     def name(self) -> str:

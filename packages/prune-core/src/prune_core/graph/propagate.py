@@ -1,8 +1,10 @@
 """Send labels through a graph until nothing more can be said."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from prune_core.graph.flow import Flow
 from prune_core.graph.ir import Graph
@@ -11,9 +13,12 @@ from prune_core.graph.rules.registry import find_rule
 from prune_core.graph.trace import ALIAS_WRITE
 from prune_core.graph.value import CONSTANT, ZERO, Group, Value, encode, spread
 
-__all__ = ["Labelling", "propagate"]
+__all__ = ["Labelling", "Zeros", "propagate"]
 
 _ROUNDS = 20
+
+Zeros = Mapping[tuple[int, int], npt.NDArray[np.bool_]]
+"""{(value, axis): which indices along it hold nothing but zeros}."""
 
 
 @dataclass(slots=True)
@@ -33,11 +38,18 @@ class Labelling:
     flow: Flow
 
 
-def propagate(graph: Graph) -> Labelling:
-    """Label every axis of every parameter and find out which labels are the same."""
+def propagate(graph: Graph, zeros: Zeros | None = None) -> Labelling:
+    """Label every axis of every parameter and find out which labels are the same.
+
+    Args:
+        graph: A recorded forward.
+        zeros: Which indices of the axes of which parameters hold nothing but zeros. Without it,
+            every index is taken to be zero once its label is removed, which is what makes a
+            unit; with it, sums over what is not zero are noted in `Flow.leaks`.
+    """
     labels = Labels()
-    flow = Flow(labels, graph.metas)
-    axes = _label_tensors(graph, flow)
+    flow = Flow(labels, graph.metas, leaking=zeros is not None)
+    axes = _label_tensors(graph, flow, zeros)
     for index in graph.inputs:
         flow.values.setdefault(index, Value(graph.metas[index].shape))
     for position, call in enumerate(graph.calls):
@@ -55,7 +67,9 @@ def propagate(graph: Graph) -> Labelling:
     return Labelling(graph, labels, axes, flow)
 
 
-def _label_tensors(graph: Graph, flow: Flow) -> dict[int, list[Array | None]]:
+def _label_tensors(
+    graph: Graph, flow: Flow, zeros: Zeros | None
+) -> dict[int, list[Array | None]]:
     """Fresh labels for every axis longer than one of every floating tensor."""
     wanted = [
         (index, axis, size)
@@ -74,13 +88,15 @@ def _label_tensors(graph: Graph, flow: Flow) -> dict[int, list[Array | None]]:
         start += size
     for index, columns in axes.items():
         shape = graph.metas[index].shape
-        state = ZERO if index in graph.parameters else CONSTANT
-        groups = tuple(
-            Group(spread(encode(column, state), axis, shape))
-            for axis, column in enumerate(columns)
-            if column is not None
-        )
-        flow.values[index] = Value(shape, groups, constant=True)
+        groups: list[Group] = []
+        for axis, column in enumerate(columns):
+            if column is not None:
+                state: Array | int = ZERO if index in graph.parameters else CONSTANT
+                if zeros is not None:
+                    known = zeros.get((index, axis))
+                    state = CONSTANT if known is None else np.where(known, ZERO, CONSTANT)
+                groups.append(Group(spread(encode(column, state), axis, shape)))
+        flow.values[index] = Value(shape, tuple(groups), constant=True)
     return axes
 
 

@@ -21,6 +21,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from prune_core.graph.inputs import arguments, call, tensors_in
 from prune_core.graph.ir import Call, Graph, Ref
+from prune_core.graph.sites import Frame, SiteCounter
 from prune_core.graph.restore import evaluating, untouched
 
 __all__ = ["ALIAS_WRITE", "Recorder", "trace"]
@@ -47,44 +48,68 @@ def trace(
             decomposes to, where it decomposes at all.
     """
     recorder = Recorder(model, known or (lambda target: True))
-    with untouched(model), evaluating(model), torch.no_grad(), recorder.watching_modules():
-        args, kwargs = arguments(example_inputs)
-        for _, tensor in tensors_in((args, kwargs)):
-            recorder.graph.inputs.append(recorder.number(tensor))
-        with _unfused(model), recorder:
-            returned = call(model, example_inputs)
-        recorder.finish(returned)
+    recorder.run(example_inputs)
     return recorder.graph
 
 
 class Recorder(TorchDispatchMode):
     """The dispatch mode that writes a `Graph` while a model runs."""
 
-    def __init__(self, model: nn.Module, known: Callable[[Any], bool]) -> None:
-        """Learn the names of the model's tensors and modules."""
+    def __init__(
+        self,
+        model: nn.Module,
+        known: Callable[[Any], bool],
+        watch: Callable[["Recorder", Call], None] | None = None,
+    ) -> None:
+        """Learn the names of the model's tensors and modules.
+
+        Args:
+            model: What will run.
+            known: See `trace`.
+            watch: Called after every call that is recorded; it may raise to stop the forward.
+        """
         super().__init__()
+        self._watch = watch
+        self.reached = ""
         self.graph = Graph()
         self._model = model
         self._known = known
         self._numbers: WeakIdKeyDictionary = WeakIdKeyDictionary()
         self._sharing: dict[int, list[weakref[torch.Tensor]]] = {}
         self._modules = {id(module): name for name, module in model.named_modules()}
-        self._stack = [""]
+        self._frames = [Frame("")]
+        self.sites = SiteCounter(self._frames)
         self._names: WeakIdKeyDictionary = WeakIdKeyDictionary()
         self._opening: set[Any] = set()
         for name, tensor in _named_tensors(model):
             self._names.setdefault(tensor, []).append(name)
         self._parameters = {id(parameter) for parameter in model.parameters()}
 
+    def run(self, example_inputs: Any) -> Any:
+        """Run the model under this recorder and return what it returned."""
+        model = self._model
+        with untouched(model), evaluating(model), torch.no_grad(), self._watching_modules():
+            args, kwargs = arguments(example_inputs)
+            for _, tensor in tensors_in((args, kwargs)):
+                self.graph.inputs.append(self.number(tensor))
+            with _unfused(model), self.sites, self:
+                returned = call(model, example_inputs)
+            self._finish(returned)
+        return returned
+
     @contextmanager
-    def watching_modules(self) -> Iterator[None]:
+    def _watching_modules(self) -> Iterator[None]:
         """Know which module is running."""
 
         def enter(module: nn.Module, _: object) -> None:
-            self._stack.append(self._modules.get(id(module), self._stack[-1]))
+            self._frames.append(Frame(self._modules.get(id(module), self.module)))
+            self.reached = self.module
 
-        def leave(module: nn.Module, _: object, __: object) -> None:
-            self._stack.pop()
+        def leave(module: nn.Module, _: object, output: object) -> None:
+            self._frames.pop()
+            # A module that fails is left with no output: then what was reached is to be known.
+            if output is not None:
+                self.reached = self.module
 
         handles = [
             register_module_forward_pre_hook(enter),
@@ -115,7 +140,12 @@ class Recorder(TorchDispatchMode):
         self._numbers[tensor] = index
         return index
 
-    def finish(self, returned: Any) -> None:
+    @property
+    def module(self) -> str:
+        """The name of the innermost module that is running."""
+        return self._frames[-1].module
+
+    def _finish(self, returned: Any) -> None:
         """Note what the model returned and what it never read."""
         for _, tensor in tensors_in(returned, opaque=self.graph.opaque):
             self.graph.outputs.append(self.number(tensor))
@@ -134,15 +164,24 @@ class Recorder(TorchDispatchMode):
         if not self._known(func) and (parts := self._decomposed(func, args, kwargs)) is not _WHOLE:
             return parts
         reads = self._with_refs(args), {name: self._with_refs(arg) for name, arg in kwargs.items()}
-        result = func(*args, **kwargs)
+        result = self.execute(func, args, kwargs)
         written = _written(func, args, kwargs)
         outputs: list[int | None] = []
         for item in result if isinstance(result, list | tuple) else (result,):
             outputs.append(self._bind(item) if isinstance(item, torch.Tensor) else None)
-        self.graph.calls.append(Call(func, *reads, outputs, self._stack[-1]))
+        recorded = Call(
+            func, *reads, outputs, self.module, self.sites.site, self.sites.given
+        )
+        self.graph.calls.append(recorded)
+        if self._watch is not None:
+            self._watch(self, recorded)
         for tensor in written:
             self._note_write(tensor, rebind=not _is_in(tensor, result))
         return result
+
+    def execute(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run one operator; the place for a recorder that wants it run otherwise."""
+        return func(*args, **kwargs)
 
     def _decomposed(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The result of an operator by way of simpler ones, which are recorded on the way."""
@@ -177,8 +216,8 @@ class Recorder(TorchDispatchMode):
     def _alias_write(self, tensor: torch.Tensor, source: int) -> None:
         old = self._numbers[tensor]
         new = self._bind(tensor)
-        call_ = Call(ALIAS_WRITE, (Ref(old), Ref(source)), {}, [new], self._stack[-1])
-        self.graph.calls.append(call_)
+        noted = Call(ALIAS_WRITE, (Ref(old), Ref(source)), {}, [new], self.module)
+        self.graph.calls.append(noted)
 
 
 def _named_tensors(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:

@@ -70,8 +70,17 @@ class BasicPruner(Pruner):
             )
         metrics = calculator.calculate_metrics(collector.collect())
         masks = allocator.generate_sparsity(metrics)
+        return self.bound_model, self.put_in_force(masks, example_inputs)
+
+    def put_in_force(self, masks: Masks, example_inputs: Any = None) -> Masks:
+        """Put masks that were just made in force, tell listeners, and return what is in force.
+
+        Args:
+            masks: The masks.
+            example_inputs: An input of the model, to close the masks over what follows.
+        """
         self.load_masks(masks)
         if example_inputs is not None:
             masks = self.close_masks(example_inputs)
         emit("prune_masks_made", pruner=self, masks=masks)
-        return self.bound_model, masks
+        return masks

@@ -1,0 +1,6 @@
+"""Units and masks become a small model that is proved to compute the same."""
+
+from prune_core.speedup.report import SpeedupReport
+from prune_core.speedup.run import ModelSpeedup, shrink
+
+__all__ = ["ModelSpeedup", "SpeedupReport", "shrink"]
