@@ -85,5 +85,11 @@ def tape():
 
 
 @pytest.fixture
+def small_net():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3))
+
+
+@pytest.fixture
 def make_tape():
     return Tape

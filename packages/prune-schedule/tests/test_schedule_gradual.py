@@ -370,8 +370,20 @@ def test_arguments_given_twice_or_too_many(tape):
         AGPPruner(tape, RULES, optimizer, "smallest", 5)
 
 
-def test_speedup_is_refused_while_it_is_not_there(tape):
-    with pytest.raises(PruneError, match="speedup=True"):
+def test_speedup_makes_the_result_small_and_leaves_the_model(small_net):
+    rules = [{"sparsity": 0.5, "op_names": ["0", "2"]}]
+    example = torch.randn(2, 3, 6, 6)
+    pruner = LinearPruner(small_net, rules, "channels", 2, speedup=True, dummy_input=example)
+    pruner.compress()
+    _, model, masks, _, _ = pruner.get_best_result()
+    assert model[0].weight.shape[0] == 4
+    assert not masks.get("0")
+    assert small_net[0].module.weight.shape[0] == 8
+    torch.testing.assert_close(model(example), small_net(example))
+
+
+def test_speedup_needs_an_input(tape):
+    with pytest.raises(ConfigError, match="dummy_input is missing"):
         AGPPruner(tape, RULES, "smallest", 5, speedup=True)
 
 

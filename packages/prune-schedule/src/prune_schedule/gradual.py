@@ -57,7 +57,7 @@ class GradualPruner(ThroughPruner):
         log_dir: A folder for the result, and for those of all rounds if asked.
         keep_intermediate_result: Whether it gets the results of all rounds.
         finetuner: Takes the model and trains it, once in each round.
-        speedup: Not there yet: make the model small when it is done.
+        speedup: Whether `get_best_result()` returns a model that has been made small.
         dummy_input: An input of the model, for `speedup`.
         evaluator: Takes the model and returns its score.
         pruning_params: Further arguments of the pruning algorithm.
@@ -125,10 +125,11 @@ class GradualPruner(ThroughPruner):
         self.finetuner, self.evaluator = given["finetuner"], given["evaluator"]
         check_callable("finetuner", self.finetuner, "the model and trains it")
         check_callable("evaluator", self.evaluator, "the model and returns its score")
-        if given["speedup"]:
-            raise PruneError(
-                f"{type(self).__name__}(speedup=True) is not there yet. Run with speedup=False; "
-                "the masks of the result say what can be removed."
+        self.speedup, self.dummy_input = bool(given["speedup"]), given["dummy_input"]
+        if self.speedup and self.dummy_input is None:
+            raise ConfigError(
+                "speedup is True and dummy_input is missing: give an input of the model, with "
+                "which it is traced."
             )
         self.pruning_params = dict(given["pruning_params"] or {})
         if calibrate is not None:
@@ -329,7 +330,8 @@ class GradualPruner(ThroughPruner):
         """Return number, model, masks, score and config of the last complete round.
 
         The last round is the one with the sparsity that was asked for; one before it has a better
-        score because it is denser. The model is a copy without wrappers, zeros where masked.
+        score because it is denser. The model is a copy without wrappers: zeros where masked, or
+        made small, with the masks that are left, if `speedup` was asked for.
         """
         if not self._done:
             raise PruneError("There is no result yet: call compress() or run() first.")
@@ -339,8 +341,12 @@ class GradualPruner(ThroughPruner):
                 self.get_modules_wrapper().items(), self.sparsities.values(), strict=True
             )
         ]
-        model = unwrap(copy.deepcopy(self.bound_model))
-        return self._done - 1, model, self.masks, self.trials[-1]["score"], config
+        model, masks = unwrap(copy.deepcopy(self.bound_model)), self.masks
+        if self.speedup:
+            from prune_core.speedup import shrink  # tracing is imported when it is used
+
+            masks = shrink(model, self.dummy_input, masks).masks
+        return self._done - 1, model, masks, self.trials[-1]["score"], config
 
     # --- state ----------------------------------------------------------------------------
 
