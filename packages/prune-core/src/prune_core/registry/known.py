@@ -45,6 +45,7 @@ KNOWN: dict[str, dict[str, tuple[str, ...]]] = {
             "taylorfo",
         ),
     },
+    "prune-schedule": {"pruner": ("agp", "constant", "gradual", "linear", "one_cycle")},
 }
 
 
