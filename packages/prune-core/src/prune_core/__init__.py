@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from prune_core.registry import plugins as plugins
     from prune_core.speedup import ModelSpeedup as ModelSpeedup
     from prune_core.speedup import SpeedupReport as SpeedupReport
+    from prune_core.speedup import load_pruned as load_pruned
+    from prune_core.speedup import save_pruned as save_pruned
     from prune_core.speedup import shrink as shrink
 
 _HOMES = {
@@ -60,7 +62,7 @@ _HOMES = {
         "get_schedule",
         "plugins",
     ),
-    "speedup": ("ModelSpeedup", "SpeedupReport", "shrink"),
+    "speedup": ("ModelSpeedup", "SpeedupReport", "load_pruned", "save_pruned", "shrink"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

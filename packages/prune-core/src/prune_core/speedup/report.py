@@ -2,11 +2,13 @@
 
 import json
 from dataclasses import asdict, dataclass, field
+from os import PathLike
 from typing import Any
 
 import torch
 from torch import nn
 
+from prune_core.speedup.surgery import save_pruned
 from prune_core.speedup.verify import Difference
 
 __all__ = ["Change", "SpeedupReport"]
@@ -69,6 +71,10 @@ class SpeedupReport:
         if self.difference is not None:
             lines.append(f"{'difference':{width}}  {self.difference.relative:.2e} (relative)")
         return "\n".join(lines)
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the small model, as it is now, to a file that `load_pruned` reads."""
+        save_pruned(self.model, path)
 
     def to_json(self) -> str:
         """Everything but the tensors, as JSON."""

@@ -22,6 +22,7 @@ from prune_core.speedup.reference import masked_outputs
 from prune_core.speedup.repair import Mismatch, repair
 from prune_core.speedup.report import Change, SpeedupReport
 from prune_core.speedup.sizes import update_sizes
+from prune_core.speedup.surgery import plain_attributes, record_surgery
 from prune_core.speedup.tensors import Snapshot, cut_tensors, mask_tensors
 from prune_core.speedup.verify import compare
 
@@ -70,6 +71,7 @@ def shrink(
     report = SpeedupReport(model, unknown=dict(labelling.flow.unknown))
     before = sum(parameter.numel() for parameter in model.parameters())
     original = Snapshot(model)
+    attributes = plain_attributes(model)
     try:
         with _timed(seconds, "shrink"):
             plan = _fit(model, example_inputs, plan, flat, original, report)
@@ -81,6 +83,7 @@ def shrink(
         raise
     report.parameters = before, sum(parameter.numel() for parameter in model.parameters())
     report.seconds = seconds
+    record_surgery(model, attributes)
     _describe(report, labelling, plan, flat)
     return report
 

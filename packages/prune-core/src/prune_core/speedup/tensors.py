@@ -7,7 +7,7 @@ from torch import nn
 
 from prune_core.speedup.plan import Plan
 
-__all__ = ["Snapshot", "cut_tensors", "mask_tensors"]
+__all__ = ["Snapshot", "cut_tensors", "mask_tensors", "put"]
 
 
 class Snapshot:
@@ -41,7 +41,7 @@ class Snapshot:
                 holder.clear()
                 holder.update(content)
         for tensor, data, grad in self._data:
-            _replace(tensor, data, grad)
+            put(tensor, data, grad)
 
 
 _HOLDERS = (
@@ -75,10 +75,10 @@ def cut_tensors(model: nn.Module, plan: Plan, masks: Mapping[str, torch.Tensor])
         if masked is not None:
             data = data * masked.to(data.device, data.dtype)
         if kept or masked is not None:
-            _replace(tensor, data, grad)
+            put(tensor, data, grad)
 
 
-def _replace(tensor: torch.Tensor, data: torch.Tensor, grad: torch.Tensor | None) -> None:
+def put(tensor: torch.Tensor, data: torch.Tensor, grad: torch.Tensor | None) -> None:
     """Give a tensor other numbers, perhaps of another shape, and its gradient with them."""
     tensor.grad = None
     if tensor.shape != data.shape:
