@@ -11,10 +11,19 @@ import pytest
 
 def pytest_configure(config):
     # Keras 3.15 reads TensorFlow's variables in a way that numpy 2 wants changed; theirs to mend.
+    _two_processors()
     config.addinivalue_line(
         "filterwarnings",
         "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning",
     )
+
+
+def _two_processors():
+    """Let MirroredStrategy have two devices; that must be said before TensorFlow starts."""
+    import tensorflow as tf
+
+    [cpu] = tf.config.list_physical_devices("CPU")
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 
 
 @pytest.fixture(autouse=True)

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from prune_tf.pruning.pruner import Pruner as Pruner
     from prune_tf.pruning.slim import SlimPruner as SlimPruner
     from prune_tf.pruning.taylor import TaylorFOWeightPruner as TaylorFOWeightPruner
+    from prune_tf.schedule import AGPSchedule as AGPSchedule
+    from prune_tf.schedule import PruningSchedule as PruningSchedule
+    from prune_tf.schedule import polynomial as polynomial
 
 _HOMES = {
     "__about__": ("__version__",),
@@ -46,6 +49,7 @@ _HOMES = {
     "pruning.pruner": ("Pruner",),
     "pruning.slim": ("SlimPruner",),
     "pruning.taylor": ("TaylorFOWeightPruner",),
+    "schedule": ("AGPSchedule", "PruningSchedule", "polynomial"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
