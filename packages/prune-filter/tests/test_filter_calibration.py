@@ -76,11 +76,11 @@ def test_gathering_statistics_leaves_no_trace(pruner):
     assert trainer.steps == 4
     with instance.plain():
         assert same(everything(model), before)
-    assert [module.training for module in model] == [False] * 5 + [True]
-    assert torch.equal(model[0].module.weight.grad, gradient)
-    assert optimizer.state_dict()["state"].keys() == state.keys()
-    for parameter, values in optimizer.state_dict()["state"].items():
-        assert same(values, state[parameter])
+        assert [module.training for module in model] == [False] * 5 + [True]
+        assert torch.equal(model[0].weight.grad, gradient)
+        assert optimizer.state_dict()["state"].keys() == state.keys()
+        for parameter, values in optimizer.state_dict()["state"].items():
+            assert same(values, state[parameter])
 
 
 @pytest.mark.parametrize("pruner", [*STATISTICS, SNIPPruner, HRankPruner])
@@ -125,11 +125,11 @@ def test_an_error_in_the_calibration_leaves_no_trace(pruner):
         instance.compress()
     with instance.plain():
         assert same(everything(model), before)
-    assert not model.training
-    assert not model._forward_pre_hooks
-    assert not model[0]._forward_hooks
-    assert model[0].module.weight.grad is None
-    assert not model[0].module.weight._backward_hooks
+        assert not model.training
+        assert not model._forward_pre_hooks
+        assert not model[0]._forward_hooks
+        assert model[0].weight.grad is None
+        assert not model[0].weight._backward_hooks
 
 
 def test_an_optimizer_made_before_goes_on_training():

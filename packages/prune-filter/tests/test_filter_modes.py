@@ -11,7 +11,6 @@ from prune_filter import (
     FPGMPruner,
     GraSPPruner,
     L1NormPruner,
-    L2NormPruner,
     LevelPruner,
     NMPruner,
     RandomPruner,
@@ -28,43 +27,44 @@ def model():
     return nn.Sequential(nn.Linear(4, 4))
 
 
-class Residual(nn.Module):
+class Sum(nn.Module):
+    """Two convolutions whose outputs are added."""
+
     def __init__(self):
         super().__init__()
-        torch.manual_seed(0)
-        self.first, self.second = nn.Linear(4, 8), nn.Linear(8, 8)
-        self.head = nn.Linear(8, 2)
+        self.a, self.b, self.head = nn.Conv2d(3, 6, 1), nn.Conv2d(3, 6, 1), nn.Conv2d(6, 2, 1)
 
-    def forward(self, inputs):
-        inner = torch.relu(self.first(inputs))
-        return self.head(inner + self.second(inner))
+    def forward(self, x):
+        return self.head((self.a(x) + self.b(x)).relu())
 
 
-@pytest.mark.parametrize("pruner", [L1NormPruner, L2NormPruner, FPGMPruner, RandomPruner])
-@pytest.mark.parametrize("option", [{"mode": "dependency_aware"}, {"dependency_aware": True}])
-def test_what_is_added_to_each_other_loses_the_same_channels(pruner, option):
-    rules = [{"sparsity": 0.5, "op_names": ["first", "second"]}]
-    _, masks = pruner(Residual(), rules, dummy_input=torch.ones(1, 4), **option).compress()
-    assert torch.equal(masks["first"]["bias"], masks["second"]["bias"])
-    assert int(masks["first"]["bias"].sum()) == 4
+def runs(model):
+    model(torch.ones(2, 3, 4, 4)).square().sum().backward()
 
 
-def test_dependencies_of_data_driven_criteria():
-    rules = [{"sparsity": 0.5, "op_names": ["first", "second"]}]
-    batch = torch.randn(16, 4)
-    for pruner in (ActivationAPoZRankPruner, TaylorFOWeightPruner):
-        _, masks = pruner(
-            Residual(),
-            rules,
-            mode="dependency_aware",
-            dummy_input=batch,
-            calibrate=lambda model: model(batch).square().sum().backward(),
-        ).compress()
-        assert torch.equal(masks["first"]["bias"], masks["second"]["bias"])
+@pytest.mark.parametrize(
+    ("pruner", "options"),
+    [
+        (L1NormPruner, {"mode": "dependency_aware"}),
+        (L1NormPruner, {"dependency_aware": True}),
+        (FPGMPruner, {"mode": "dependency_aware"}),
+        (RandomPruner, {"dependency_aware": True}),
+        (ActivationAPoZRankPruner, {"mode": "dependency_aware", "calibrate": runs}),
+        (TaylorFOWeightPruner, {"mode": "dependency_aware", "calibrate": runs}),
+    ],
+)
+def test_what_is_added_loses_the_same_channels(pruner, options):
+    torch.manual_seed(0)
+    model, x = Sum(), torch.ones(1, 3, 4, 4)
+    rules = [{"sparsity": 0.5, "op_types": ["Conv2d"]}]
+    _, masks = pruner(model, rules, dummy_input=x, **options).compress(x)
+    assert torch.equal(masks["a"]["bias"], masks["b"]["bias"])
+    assert masks["a"]["bias"].sum() == 3
+    assert masks["head"]["weight"].all()
 
 
-def test_dependencies_need_an_input(model):
-    with pytest.raises(ConfigError, match="give it one: dummy_input="):
+def test_dependencies_are_found_with_an_input(model):
+    with pytest.raises(ConfigError, match="dummy_input="):
         L1NormPruner(model, RULES, mode="dependency_aware")
     assert isinstance(model[0], nn.Linear)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -67,30 +66,33 @@ class CalibratedPruner(OneShotPruner):
         If it is the training to come that is watched, the masks returned are those of now.
 
         Args:
-            example_inputs: An input of the model. With it, the masks also cover what comes after
-                a masked channel, such as the bias of a normalisation.
+            example_inputs: An input of the model, with which masks are closed over what follows
+                a masked channel.
         """
-        collector, enough = self.data_collector, self.calibration.batches
-        if self.calibration.run is not None or not isinstance(collector, CalibratedCollector):
+        if self.calibration.run is not None:
             return super().compress(example_inputs)
+        collector, most = self.data_collector, self.calibration.batches
+        assert isinstance(collector, CalibratedCollector)
+        assert most is not None
+        model = self.bound_model
 
         def mask_when_enough(module: nn.Module, inputs: Any) -> None:
-            if enough is not None and collector.seen >= enough:
+            if collector.seen >= most:
                 watching.remove()
                 collector.stop()
                 self._mask(collector.gathered(), example_inputs)
 
         # Registered before the collector counts, so that this sees how many are complete.
-        watching = self.bound_model.register_forward_pre_hook(mask_when_enough)
+        watching = model.register_forward_pre_hook(mask_when_enough)
         collector.watch()
-        return self.bound_model, self.masks
+        return model, self.masks
 
-    def _mask(self, data: Mapping[str, Tensor], example_inputs: Any) -> None:
-        """Make masks from data that is there already."""
+    def _mask(self, data: dict[str, Tensor], example_inputs: Any) -> None:
         assert self.metrics_calculator is not None
         assert self.sparsity_allocator is not None
         scores = self.metrics_calculator.calculate_metrics(data)
-        self.put_in_force(self.sparsity_allocator.generate_sparsity(scores), example_inputs)
+        masks = self.sparsity_allocator.generate_sparsity(scores)
+        self.put_in_force(masks, example_inputs)
 
 
 def _nothing(model: nn.Module) -> None:
