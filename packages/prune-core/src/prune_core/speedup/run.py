@@ -103,7 +103,7 @@ def _fit(
         repairs = repair(model, example_inputs, plan)
         if repairs.unresolved is None:
             report.attributes = repairs.attributes
-            report.corrections = [tuple(site) for site, _ in repairs.corrections]
+            report.corrections = [tuple(site) for site in repairs.corrections]
             return plan
         original.restore()
         less = _without(plan, repairs.unresolved)
