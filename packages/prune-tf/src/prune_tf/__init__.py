@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from prune_tf.schedule import AGPSchedule as AGPSchedule
     from prune_tf.schedule import PruningSchedule as PruningSchedule
     from prune_tf.schedule import polynomial as polynomial
+    from prune_tf.speedup import SpeedupReport as SpeedupReport
+    from prune_tf.speedup import shrink as shrink
 
 _HOMES = {
     "__about__": ("__version__",),
@@ -50,6 +52,7 @@ _HOMES = {
     "pruning.slim": ("SlimPruner",),
     "pruning.taylor": ("TaylorFOWeightPruner",),
     "schedule": ("AGPSchedule", "PruningSchedule", "polynomial"),
+    "speedup": ("SpeedupReport", "shrink"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
