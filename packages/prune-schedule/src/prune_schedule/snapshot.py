@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from glob import escape
 from os import PathLike
 from pathlib import Path
 from typing import Any, Protocol
@@ -76,7 +77,11 @@ class Snapshots:
             PruneError: When the file cannot be read.
             ConfigError: When it is of another run.
         """
-        states = self._kept if self.path is None else self._read(self.path)
+        if self.path is None:
+            states = self._kept
+        else:
+            states = self._read(self.path)
+            _sweep(self.path)
         if states is None:
             return False
         for name, part in self.parts.items():
@@ -98,18 +103,20 @@ class Snapshots:
 
     def _read(self, path: Path) -> dict[str, Any] | None:
         try:
-            with path.open("rb") as file:
-                states = torch.load(file, map_location="cpu", weights_only=True)
+            file = path.open("rb")
         except FileNotFoundError:
             return None
         except OSError as error:
             raise PruneError(f"checkpoint {path}: {error.strerror or error}.") from error
-        except Exception as error:
-            raise PruneError(
-                f"checkpoint {path} is damaged or no checkpoint "
-                f"({' '.join(f'{type(error).__name__}: {error}'.split())[:200]}). Give another "
-                "path, or delete the file to start anew."
-            ) from error
+        with file:
+            try:
+                states = torch.load(file, map_location="cpu", weights_only=True)
+            except Exception as error:
+                raise PruneError(
+                    f"checkpoint {path} is damaged or no checkpoint "
+                    f"({' '.join(f'{type(error).__name__}: {error}'.split())[:200]}). Give "
+                    "another path, or delete the file to start anew."
+                ) from error
         if not isinstance(states, dict) or states.get("format") != FORMAT:
             raise PruneError(
                 f"checkpoint {path} is not one of a schedule of this version. Give another path, "
@@ -132,6 +139,13 @@ class Snapshots:
                 f"{', '.join(sorted(self.parts))}. They have to be the same, so that {lost[0]!r} "
                 "goes on where it was."
             )
+
+
+def _sweep(path: Path) -> None:
+    """Delete what processes left that were killed while they wrote."""
+    if is_first():
+        for unfinished in path.parent.glob(f".{escape(path.name)}.*"):
+            unfinished.unlink(missing_ok=True)
 
 
 def _clear_masks(model: nn.Module) -> None:
