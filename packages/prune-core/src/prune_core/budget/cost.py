@@ -53,9 +53,11 @@ def _flops(plan: Plan, call: Call) -> int:
     def shape(ref: Ref) -> tuple[int, ...]:
         return plan.shape(ref.index)
 
-    made = plan.shapes(call)
+    made = call.outputs[0]
     flops: int = formula(
-        *replace_refs(call.args, shape), out_val=made[0], **replace_refs(call.kwargs, shape)
+        *replace_refs(call.args, shape),
+        out_val=None if made is None else plan.shape(made),
+        **replace_refs(call.kwargs, shape),
     )
     return flops
 
