@@ -137,7 +137,7 @@ def test_the_small_model_is_within_its_budget_and_not_far_below(model, x, target
 
 
 def test_a_measured_latency(model, x):
-    big = torch.randn(8, 3, 32, 32)
+    big = torch.randn(16, 3, 48, 48)
     _, masks = prune_core.prune(model, "toy_l1", target={"latency": 0.8}, example_inputs=big)
     prune_core.unwrap(model)
     report = shrink(model, big, masks)
