@@ -8,6 +8,7 @@ __all__ = ["KNOWN", "distributions_of"]
 
 KNOWN: dict[str, dict[str, tuple[str, ...]]] = {
     "prune-core": {"schedule": ("constant", "cubic", "geometric", "linear", "one_cycle")},
+    "prune-lottery": {"pruner": ("lottery_ticket",)},
 }
 
 
