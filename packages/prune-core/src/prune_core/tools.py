@@ -2,6 +2,7 @@
 
 from prune_core.pruning.allocate import (
     BankSparsityAllocator,
+    DependencyAwareAllocator,
     GlobalSparsityAllocator,
     NMSparsityAllocator,
     NormalSparsityAllocator,
@@ -26,6 +27,7 @@ __all__ = [
     "BankSparsityAllocator",
     "CalibratedCollector",
     "DataCollector",
+    "DependencyAwareAllocator",
     "DistMetricsCalculator",
     "GlobalSparsityAllocator",
     "GradientCollector",

@@ -28,7 +28,7 @@ ALGORITHM = '''
 raise SystemExit("prune must not import me")
 
 class Base:
-    config_keys = {"patience": "How long to wait before a channel goes."}
+    config_keys = (Key("patience", whole, "How long to wait before a channel goes."),)
 
     def __init__(self, model, config_list: list[dict], *, mode: str = "normal"):
         pass

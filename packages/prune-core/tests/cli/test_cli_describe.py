@@ -114,7 +114,9 @@ def test_the_example_is_taken_out_of_the_docstring(package):
     ("literal", "keys"),
     [
         ("{'a': 'What a means.'}", {"a": "What a means."}),
-        ("('a', 'b')", {"a": "", "b": ""}),
+        ("('a', 'rho')", {"a": "", "rho": "Weight of the penalty term of ADMM."}),
+        ("['a', Key('b', rule, 'What b means.')]", {"a": "", "b": "What b means."}),
+        ("(Key('b', rule=check, meaning='What b means.'),)", {"b": "What b means."}),
         ("compute()", {}),
     ],
 )

@@ -112,6 +112,7 @@ def test_recurrent_layers():
     lstm = nn.LSTM(3, 4)
     expected = lstm.weight_ih_l0
     prune.l1_unstructured(lstm, "weight_ih_l0", 1.0)
+    assert sum(isinstance(w, nn.Parameter) for w in lstm._flat_weights) == 3
     x = torch.randn(5, 1, 3)
     assert torch.equal(lstm(x)[0], lstm(torch.zeros_like(x))[0])
     assert sum(isinstance(w, nn.Parameter) for w in lstm._flat_weights) == 3

@@ -247,6 +247,20 @@ def test_deepcopy_after_forward_and_backward(net, x):
     assert isinstance(twin.conv, nn.Conv2d)
 
 
+def test_deepcopy_of_a_module_that_copies_itself():
+    class CopiesItself(nn.Linear):
+        def __deepcopy__(self, memo):
+            twin = CopiesItself(self.in_features, self.out_features)
+            twin.load_state_dict(self.state_dict())
+            return twin
+
+    wrapper = PrunerModuleWrapper(CopiesItself(4, 3), "fc", {})
+    wrapper.set_masks({"weight": torch.zeros(3, 4)})
+    twin = copy.deepcopy(wrapper)
+    assert isinstance(twin, PrunerModuleWrapper)
+    assert twin.masked_count("weight") == 12
+
+
 def test_pickle_and_torch_save(net, x):
     net.eval()
     expected = net(x)

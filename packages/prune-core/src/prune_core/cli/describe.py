@@ -10,8 +10,10 @@ import ast
 from copy import copy
 from dataclasses import dataclass, field
 from inspect import cleandoc
+from typing import Any
 
 from prune_core.cli.definitions import Located, family, locate
+from prune_core.config.keys import OPTIONAL_KEYS
 from prune_core.reference import Reference
 
 __all__ = ["Description", "describe"]
@@ -101,27 +103,44 @@ def _fields(node: ast.ClassDef) -> str:
 
 
 def _config_keys(located: Located) -> dict[str, str]:
-    """Read `config_keys = {"key": "meaning"}` or `("key", ...)`, also from a base class."""
+    """Read `config_keys = ("key", Key("other", rule, "meaning"))`, also from a base class."""
     for relative in family(located):
         for member in relative.node.body:
             match member:
                 case ast.Assign(targets=[ast.Name(id="config_keys")], value=value):
-                    return _literal_keys(value)
+                    return _keys(value)
                 case ast.AnnAssign(target=ast.Name(id="config_keys"), value=ast.expr() as value):
-                    return _literal_keys(value)
+                    return _keys(value)
     return {}
 
 
-def _literal_keys(value: ast.expr) -> dict[str, str]:
+def _keys(value: ast.expr) -> dict[str, str]:
+    match value:
+        case ast.Tuple(elts=items) | ast.List(elts=items):
+            return {key: meaning for item in items for key, meaning in _key(item).items()}
+        case ast.Dict(keys=names, values=meanings):
+            return {
+                str(_literal(n)): str(_literal(m)) for n, m in zip(names, meanings, strict=True)
+            }
+    return {}  # computed when the module is imported
+
+
+def _key(item: ast.expr) -> dict[str, str]:
+    match item:
+        case ast.Constant(value=str(name)):
+            return {name: OPTIONAL_KEYS[name].meaning if name in OPTIONAL_KEYS else ""}
+        case ast.Call(args=[ast.Constant(value=str(name)), *rest], keywords=keywords):
+            named = {keyword.arg: keyword.value for keyword in keywords}
+            meaning = named.get("meaning", rest[1] if len(rest) > 1 else None)
+            return {name: str(_literal(meaning)) if meaning else ""}
+    return {}
+
+
+def _literal(node: ast.expr | None) -> Any:
     try:
-        literal = ast.literal_eval(value)
-    except ValueError:  # computed when the module is imported
-        return {}
-    if isinstance(literal, dict):
-        return {str(key): str(meaning) for key, meaning in literal.items()}
-    if isinstance(literal, (tuple, list, set, frozenset)):
-        return {str(key): "" for key in literal}
-    return {str(literal): ""}
+        return ast.literal_eval(node) if node is not None else ""
+    except ValueError:
+        return ""
 
 
 def _split_example(docstring: str) -> tuple[str, str]:

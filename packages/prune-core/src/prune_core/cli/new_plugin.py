@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Iterator
 from datetime import date
+from keyword import iskeyword
 from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Annotated
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["command", "compatible_range", "write_template"]
 
 NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+TAKEN = {"prune_core", "prune_filter", "prune_schedule", "prune_lottery", "prune_tf", "torch"}
 SUFFIX = ".template"  # keeps linters and test runners from reading a template as what it makes
 
 
@@ -99,10 +101,10 @@ def _package_name(name: str) -> str:
             f"{name!r} is no good name for a plugin: it is lower case letters, digits and single "
             f"dashes, and starts with a letter, such as {_suggestion(name)!r}."
         )
-    if package in sys.stdlib_module_names or package.startswith("prune_"):
+    if package in TAKEN or package in sys.stdlib_module_names or iskeyword(package):
         raise PluginError(
-            f"{name!r} would hide a module of Python or of prune itself. Choose a name of your "
-            f"own, such as 'my-{name}'."
+            f"{name!r} means something to Python or to prune already. Choose a name of your own, "
+            f"such as 'my-{name}'."
         )
     return package
 

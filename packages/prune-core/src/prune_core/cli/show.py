@@ -1,14 +1,18 @@
 """`prune show`: how one algorithm is called, without importing it."""
 
+from __future__ import annotations
+
 from textwrap import indent
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prune_core.cli.describe import Description, describe
 from prune_core.cli.list import Kind, as_dict
 from prune_core.cli.output import AsJson, console, grid, print_json
 from prune_core.registry import Entry, get_entry
+
+if TYPE_CHECKING:
+    from prune_core.cli.describe import Description
 
 __all__ = ["command"]
 
@@ -22,6 +26,8 @@ def command(
     name: Name, kind: Kind = None, framework: Framework = None, as_json: AsJson = False
 ) -> None:
     """Show the signature, paper, config keys and example of one name."""
+    from prune_core.cli.describe import describe  # `prune list` need not wait for it
+
     entry = get_entry(kind, name, framework)
     description = describe(entry.reference)
     if as_json:
@@ -34,17 +40,26 @@ def _as_dict(entry: Entry, description: Description) -> dict[str, Any]:
     return {
         **as_dict(entry),
         "signature": description.signature,
-        "config_keys": description.config_keys,
+        "config_keys": _config_keys(entry, description),
         "documentation": description.documentation,
         "example": description.example,
     }
+
+
+def _config_keys(entry: Entry, description: Description) -> dict[str, str]:
+    """Return every key that an entry of the `config_list` may have, and what it means."""
+    from prune_core.config.keys import COMMON_KEYS
+
+    if entry.kind != "pruner":
+        return {}
+    return {key.name: key.meaning for key in COMMON_KEYS.values()} | description.config_keys
 
 
 def _print(entry: Entry, description: Description) -> None:
     from rich.text import Text
 
     reference, plugin = entry.reference, entry.plugin
-    keys = [f"{key}  {meaning}".rstrip() for key, meaning in description.config_keys.items()]
+    keys = _config_keys(entry, description)
     facts = {
         entry.kind: entry.name,
         "from": f"{plugin.distribution} {plugin.version}",
@@ -53,7 +68,7 @@ def _print(entry: Entry, description: Description) -> None:
         "object": reference.target,
         "paper": reference.paper,
         "call": description.signature,
-        "config keys": "\n".join(keys),
+        "config keys": "\n".join(f"{key}: {keys[key]}".rstrip(": ") for key in keys),
     }
     screen = console()
     screen.print(grid([Text(label, "dim"), Text(fact)] for label, fact in facts.items() if fact))

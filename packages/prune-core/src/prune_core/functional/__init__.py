@@ -24,6 +24,7 @@ from prune_core.functional.channels import (
 from prune_core.functional.custom import CustomFromMask, custom_from_mask
 from prune_core.functional.globally import global_unstructured
 from prune_core.functional.method import BasePruningMethod, PruningContainer
+from prune_core.functional.registered import criterion
 from prune_core.functional.removal import is_pruned, remove
 from prune_core.functional.structured import (
     LnStructured,
@@ -49,6 +50,7 @@ __all__ = [
     "PruningContainer",
     "RandomStructured",
     "RandomUnstructured",
+    "criterion",
     "custom_from_mask",
     "global_unstructured",
     "identity",

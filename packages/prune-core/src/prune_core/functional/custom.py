@@ -1,5 +1,6 @@
 """Prune a tensor with a mask that is already there."""
 
+import torch
 from torch import Tensor
 from torch.nn import Module
 
@@ -26,7 +27,9 @@ class CustomFromMask(BasePruningMethod):
                 f"The mask has shape {tuple(self.mask.shape)} and the tensor "
                 f"{tuple(default_mask.shape)}; the shapes must be the same."
             )
-        return default_mask * self.mask.to(dtype=default_mask.dtype)
+        # A boolean mask multiplies as it is, without becoming as large as the weights first.
+        mask = self.mask if self.mask.dtype == torch.bool else self.mask.to(default_mask.dtype)
+        return default_mask * mask
 
     @classmethod
     def apply(  # type: ignore[override]

@@ -33,6 +33,13 @@ def derive(module: Module, names: Iterable[str]) -> None:
     module.__class__ = _class_deriving(base, frozenset(names))
 
 
+def announce(module: Module, name: str) -> None:
+    """Show a new derived tensor to a module that keeps its own list, as recurrent layers do."""
+    if hasattr(module, "_flat_weights"):
+        setattr(module, name, getattr(module, name))
+        delattr(module, name)
+
+
 def masked(module: Module, name: str) -> Tensor:
     """Return the original tensor of `name` times its mask."""
     original: Tensor = getattr(module, f"{name}_orig")

@@ -9,15 +9,10 @@ from torch.nn import Module
 
 from prune_core.functional._errors import ArgumentTypeError
 from prune_core.functional.amounts import _units_to_prune
+from prune_core.functional.arguments import checked_scores, tensor_to_prune
 from prune_core.functional.custom import custom_from_mask
-from prune_core.functional.method import (
-    BasePruningMethod,
-    PruningContainer,
-    _checked_scores,
-    _hook_of,
-    _pruning_type,
-    _tensor_to_prune,
-)
+from prune_core.functional.method import BasePruningMethod, PruningContainer, hook_of
+from prune_core.functional.remaining import pruning_type
 from prune_core.functional.unstructured import L1Unstructured
 from prune_core.selection import smallest
 
@@ -63,7 +58,7 @@ def global_unstructured(
             "(module, name) to a tensor."
         )
     method = pruning_method(**kwargs)
-    if (kind := _pruning_type(method)) != "unstructured":
+    if (kind := pruning_type(method)) != "unstructured":
         raise ArgumentTypeError(
             f"{type(method).__name__} has PRUNING_TYPE {kind!r}; only 'unstructured' methods can "
             "compare entries of different tensors."
@@ -78,12 +73,12 @@ def global_unstructured(
 
 
 def _scores(module: Module, name: str, scores: Tensor | None) -> Tensor:
-    _, hook = _hook_of(module, name)
-    tensor = _tensor_to_prune(module, name, pruned=hook is not None)
+    _, hook = hook_of(module, name)
+    tensor = tensor_to_prune(module, name, pruned=hook is not None)
     # Where a plain mask leaves anything, the original is what it leaves, without a product.
     if hook is not None and type(hook).apply_mask is BasePruningMethod.apply_mask:
         tensor = getattr(module, f"{name}_orig")
-    return _checked_scores(scores, tensor, f"parameter {name!r}")
+    return checked_scores(scores, tensor, f"parameter {name!r}")
 
 
 def _by_magnitude(

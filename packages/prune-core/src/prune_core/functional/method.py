@@ -7,16 +7,16 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from torch.nn import Module, Parameter
+from torch.nn import Module
 
-from prune_core.errors import ConfigError, did_you_mean
+from prune_core.errors import ConfigError
 from prune_core.functional._errors import (
     ArgumentTypeError,
-    MissingAttributeError,
     MisuseError,
 )
-from prune_core.functional.channels import _validate_pruning_dim
-from prune_core.functional.derived import derive, derived_names, masked
+from prune_core.functional.arguments import checked_scores, tensor_to_prune
+from prune_core.functional.derived import announce, derive, derived_names, masked
+from prune_core.functional.remaining import left_to
 
 
 class BasePruningMethod(ABC):
@@ -100,11 +100,11 @@ class BasePruningMethod(ABC):
             The hook that is now in place: the method, or the container that chains it with those
             before.
         """
-        key, previous = _hook_of(module, name)
+        key, previous = hook_of(module, name)
         method = cls(*args, **kwargs)
         method._tensor_name = name
-        tensor = _tensor_to_prune(module, name, pruned=previous is not None)
-        scores = _checked_scores(importance_scores, tensor, f"parameter {name!r}")
+        tensor = tensor_to_prune(module, name, pruned=previous is not None)
+        scores = checked_scores(importance_scores, tensor, f"parameter {name!r}")
         with _as_it_was_on_error(module, previous):
             hook = method if previous is None else _chained(previous, method)
             mask = (
@@ -124,8 +124,11 @@ class BasePruningMethod(ABC):
             module.register_buffer(f"{name}_mask", mask)
             module.register_forward_pre_hook(hook)
             derive(module, derived_names(module) | {name})
-            # A mask that does not fit shows here, while the module can still be restored.
-            getattr(module, name)
+            # Whatever may not fit must show now, while the module can still be restored.
+            plain = type(hook).apply_mask is BasePruningMethod.apply_mask
+            if not (plain and mask.shape == tensor.shape and mask.device == tensor.device):
+                getattr(module, name)
+            announce(module, name)
         return hook
 
     def prune(
@@ -141,7 +144,7 @@ class BasePruningMethod(ABC):
             default_mask: the mask of earlier pruning; by default nothing was pruned.
             importance_scores: what the mask is computed from in place of `t`; of the same shape.
         """
-        scores = _checked_scores(importance_scores, t, "the tensor")
+        scores = checked_scores(importance_scores, t, "the tensor")
         default_mask = torch.ones_like(t) if default_mask is None else default_mask
         return t * self.compute_mask(scores, default_mask=default_mask)
 
@@ -231,47 +234,14 @@ class PruningContainer(BasePruningMethod):
             The mask of all methods together, in the type of `t`.
         """
         method = self._pruning_methods[-1]
-        left = _left_to(method, t, default_mask)
+        left = left_to(method, t, default_mask)
         mask = default_mask.to(dtype=t.dtype, copy=True)
         mask[left] = method.compute_mask(t[left], default_mask=default_mask[left]).to(mask.dtype)
         return mask
 
 
-def _left_to(method: BasePruningMethod, t: Tensor, mask: Tensor) -> Any:
-    """Return the index of the part of `t` that `method` may still prune."""
-    kind = _pruning_type(method)
-    if kind == "unstructured":
-        return mask == 1
-    if kind == "global":
-        return ...
-    if kind != "structured":
-        raise ConfigError(
-            f"{type(method).__name__}.PRUNING_TYPE is {kind!r}; it must be 'unstructured', "
-            "'structured' or 'global'."
-        )
-    dim = getattr(method, "dim", None)
-    if dim is None:
-        raise MissingAttributeError(
-            f"{type(method).__name__} is structured but has no attribute `dim`; set it to the "
-            "dimension that channels are counted along."
-        )
-    _validate_pruning_dim(t, dim)
-    dim %= t.dim()
-    channels = mask.sum(dim=[d for d in range(t.dim()) if d != dim]) != 0
-    return (*[slice(None)] * dim, channels)
-
-
-def _pruning_type(method: BasePruningMethod) -> str:
-    kind: str | None = getattr(method, "PRUNING_TYPE", None)
-    if kind is None:
-        raise MissingAttributeError(
-            f"{type(method).__name__} has no PRUNING_TYPE; set it to 'unstructured', 'structured' "
-            "or 'global', so that it can be combined with earlier pruning."
-        )
-    return kind
-
-
-def _hook_of(module: Module, name: str) -> tuple[int, BasePruningMethod | None]:
+def hook_of(module: Module, name: str) -> tuple[int, BasePruningMethod | None]:
+    """Return the pruning hook of the tensor `name`, if any, and its key."""
     hooks = [
         (key, hook)
         for key, hook in module._forward_pre_hooks.items()
@@ -283,34 +253,6 @@ def _hook_of(module: Module, name: str) -> tuple[int, BasePruningMethod | None]:
             "one. Chain methods in a PruningContainer."
         )
     return hooks[0] if hooks else (-1, None)
-
-
-def _tensor_to_prune(module: Module, name: str, *, pruned: bool) -> Tensor:
-    if not hasattr(module, name):
-        known = [key for key, parameter in module._parameters.items() if parameter is not None]
-        raise MissingAttributeError(
-            f"{type(module).__name__} has no parameter {name!r}; it has "
-            f"{', '.join(known) or 'none'}.{did_you_mean(name, known)}"
-        )
-    tensor = getattr(module, name)
-    if not isinstance(tensor, Tensor if pruned else Parameter):
-        raise ArgumentTypeError(
-            f"{name!r} of {type(module).__name__} is a {type(tensor).__name__}; only a Parameter "
-            "that the module itself owns can be pruned."
-        )
-    assert isinstance(tensor, Tensor)
-    return tensor
-
-
-def _checked_scores(scores: Tensor | None, tensor: Tensor, what: str) -> Tensor:
-    if scores is None:
-        return tensor
-    if scores.shape != tensor.shape:
-        raise MisuseError(
-            f"importance_scores have shape {tuple(scores.shape)} and {what} has "
-            f"{tuple(tensor.shape)}; the shapes must be the same."
-        )
-    return scores
 
 
 def _chained(previous: BasePruningMethod, method: BasePruningMethod) -> "PruningContainer":

@@ -159,7 +159,8 @@ class PrunerModuleWrapper(nn.Module):
             return super().__getattr__(name)
         except AttributeError:
             module = state.get("_modules", {}).get("module")
-            if module is None:
+            # Python asks for `__deepcopy__` and the like; the module's own would lose the masks.
+            if module is None or name.startswith("__"):
                 raise
             return self.masked(name) if name in masked else getattr(module, name)
 

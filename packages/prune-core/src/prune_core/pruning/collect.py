@@ -7,7 +7,7 @@ Data, metrics and masks share one shape, `{module name: tensor}` here and
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,6 +16,7 @@ from torch.utils.hooks import RemovableHandle
 
 from prune_core.errors import ConfigError, PruneError
 from prune_core.masking import PrunerModuleWrapper, output_axis
+from prune_core.pruning.precision import counting_type, wide
 
 if TYPE_CHECKING:
     from prune_core.pruning.pruner import Pruner
@@ -117,6 +118,7 @@ class CalibratedCollector(DataCollector):
         self.calibrate, self.batches = calibrate, batches
         self.seen = 0
         self._sums: dict[str, Tensor] = {}
+        self._handles: list[RemovableHandle] = []
 
     def reset(self) -> None:
         """Forget the statistics of an earlier calibration."""
@@ -134,27 +136,44 @@ class CalibratedCollector(DataCollector):
         """Turn the sum over all batches, and over all processes, into the data of a module."""
         return total
 
+    def watch(self) -> None:
+        """Gather from every run of the model from now on, until `stop()`."""
+        self.reset()
+        self._handles = [self.compressor.bound_model.register_forward_pre_hook(self._count)]
+        try:
+            for wrapper in self.compressor.get_modules_wrapper().values():
+                self._handles += self.hook(wrapper)
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Gather no longer; what has been gathered stays."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+
+    def gathered(self) -> dict[str, Tensor]:
+        """Return the data of all batches so far, those of other processes included."""
+        wrappers = self.compressor.get_modules_wrapper()
+        seen, sums = _over_processes(self.seen, self._sums, wrappers)
+        if not seen:
+            raise PruneError("calibrate(model) never ran the model, so there is nothing to score.")
+        missing = [name for name in wrappers if name not in sums]
+        if missing:
+            raise PruneError(f"calibrate(model) gathered nothing for {missing[0]!r}: {self.why}.")
+        return {name: self.finish(name, sums[name]) for name in wrappers}
+
     def collect(self) -> dict[str, Tensor]:
         """Run the calibration and return what was gathered."""
-        self.reset()
-        model = self.compressor.bound_model
-        wrappers = self.compressor.get_modules_wrapper()
-        handles = [model.register_forward_pre_hook(self._count)]
-        for wrapper in wrappers.values():
-            handles += self.hook(wrapper)
+        self.watch()
         try:
-            self.calibrate(model)
+            self.calibrate(self.compressor.bound_model)
         except _Enough:
             pass
         finally:
-            for handle in handles:
-                handle.remove()
-        if not self.seen:
-            raise PruneError("calibrate(model) never ran the model, so there is nothing to score.")
-        missing = [name for name in wrappers if name not in self._sums]
-        if missing:
-            raise PruneError(f"calibrate(model) gathered nothing for {missing[0]!r}: {self.why}.")
-        return {name: self.finish(name, self._summed(self._sums[name])) for name in wrappers}
+            self.stop()
+        return self.gathered()
 
     why = "the module was not used"
 
@@ -163,13 +182,34 @@ class CalibratedCollector(DataCollector):
             raise _Enough
         self.seen += 1
 
-    @staticmethod
-    def _summed(total: Tensor) -> Tensor:
-        # Every process sees its own batches; all must arrive at the same masks.
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            total = total.contiguous()
-            torch.distributed.all_reduce(total)
-        return total
+
+def _over_processes(
+    seen: int, sums: Mapping[str, Tensor], wrappers: Mapping[str, PrunerModuleWrapper]
+) -> tuple[int, dict[str, Tensor]]:
+    """Add up what the processes of a distributed run have gathered, each from its own batches.
+
+    All of them get the same result, so all arrive at the same masks. A process that has nothing
+    for a module, or had no batch at all, takes part with zeros: were it to skip a sum, the others
+    would wait for it forever.
+    """
+    # A copy is an ordinary tensor even if it was gathered in inference mode.
+    own = {name: sums[name].clone() for name in wrappers if name in sums}
+    distributed = torch.distributed
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return seen, own
+    reports: list[Any] = [None] * distributed.get_world_size()
+    mine = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in own.items()}
+    distributed.all_gather_object(reports, (seen, mine))
+    forms = {name: form for _, report in reports for name, form in report.items()}
+    total = {}
+    for name in wrappers:
+        if name in forms:
+            shape, dtype = forms[name]
+            device = wrappers[name].module.get_parameter(wrappers[name].target).device
+            summed = own[name] if name in own else torch.zeros(shape, dtype=dtype, device=device)
+            total[name] = summed.contiguous()
+            distributed.all_reduce(total[name])
+    return sum(count for count, _ in reports), total
 
 
 class ActivationCollector(CalibratedCollector):
@@ -179,7 +219,7 @@ class ActivationCollector(CalibratedCollector):
         compressor: The pruner.
         calibrate: Runs the model on some batches.
         batches: Stop after this many, or None.
-        statistic: Elementwise function of the activations, such as `torch.relu`.
+        statistic: Function of the activations that keeps their shape, such as `torch.relu`.
     """
 
     def __init__(
@@ -199,16 +239,17 @@ class ActivationCollector(CalibratedCollector):
         from_end = -1 if not isinstance(kernel, tuple) else -1 - len(kernel)
 
         def look(module: nn.Module, inputs: Any, output: Tensor) -> None:
-            value = self.statistic(output.detach().float())
-            per_channel = value.movedim(from_end, 0).flatten(1)
-            count = torch.full_like(per_channel[:, :1], float(per_channel.shape[1]))
-            self.add(wrapper.name, torch.cat([per_channel.sum(1, keepdim=True), count], dim=1))
+            values = self.statistic(output.detach()).movedim(from_end, 0)
+            over = list(range(1, values.ndim))
+            sums = values.sum(dim=over, dtype=counting_type(values.device))
+            count = torch.full_like(sums, values[0].numel())
+            self.add(wrapper.name, torch.stack([sums, count]))
 
         return [wrapper.module.register_forward_hook(look)]
 
     def finish(self, name: str, total: Tensor) -> Tensor:
         """Divide the sums by the number of values."""
-        return total[:, 0] / total[:, 1]
+        return total[0] / total[1]
 
 
 class GradientCollector(CalibratedCollector):
@@ -245,7 +286,13 @@ class GradientCollector(CalibratedCollector):
             )
 
         def look(gradient: Tensor) -> None:
-            value = self.statistic(weight.detach().float(), gradient.detach().float())
-            self.add(wrapper.name, channels_first(wrapper, value) if self.channels else value)
+            self.add(wrapper.name, self.contribution(wrapper, weight.detach(), gradient.detach()))
 
         return [weight.register_hook(look)]  # type: ignore[no-untyped-call]
+
+    def contribution(
+        self, wrapper: PrunerModuleWrapper, weight: Tensor, gradient: Tensor
+    ) -> Tensor:
+        """Return what one backward pass adds to the data of a module."""
+        value = self.statistic(wide(weight), wide(gradient))
+        return channels_first(wrapper, value) if self.channels else value

@@ -72,7 +72,7 @@ def _export_onnx(
         import onnxscript  # noqa: F401
     except ImportError:
         raise MissingDependencyError(
-            "ONNX export needs two packages: `pip install onnx onnxscript`."
+            "ONNX export needs onnx and onnxscript: `pip install 'prune-core[onnx]'`."
         ) from None
     plain = unwrap(copy.deepcopy(model)).eval()
     where = device or next((p.device for p in plain.parameters()), torch.device("cpu"))

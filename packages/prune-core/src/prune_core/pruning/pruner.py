@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from os import PathLike
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeGuard
 
 import torch
 from torch import Tensor, nn
 
 from prune_core.config import Algorithm, Key, load_config, parse
 from prune_core.errors import MaskError, PruneError, did_you_mean
-from prune_core.masking import PrunerModuleWrapper, find_targets, replace_modules, unwrap
+from prune_core.masking import (
+    PrunerModuleWrapper,
+    find_targets,
+    replace_modules,
+    unwrap,
+    weight_name,
+)
 from prune_core.masking.files import load_masks, save_masks
 from prune_core.pruning.allocate import Masks
+from prune_core.pruning.coupling import Coupling
 from prune_core.pruning.export import export_model
 from prune_core.pruning.summary import Summary, summarise
 
@@ -47,6 +55,8 @@ class Pruner:
 
     def __init__(self, model: nn.Module, config_list: ConfigList) -> None:
         self._wrappers: dict[str, PrunerModuleWrapper] = {}
+        # Modules that are not pruned, but masked where what they follow is: see close_masks().
+        self._closing: dict[str, PrunerModuleWrapper] = {}
         self.is_wrapped = False
         self.reset(model, config_list)
 
@@ -67,6 +77,7 @@ class Pruner:
         targets = find_targets(model, entries, self._algorithm())
         self.bound_model: nn.Module = model
         self.config_list = config_list
+        self._closing = {}
         self._wrappers = {
             target.name: PrunerModuleWrapper(target.module, target.name, target.config)
             for target in targets
@@ -88,7 +99,7 @@ class Pruner:
     def clear_model_references(self) -> None:
         """Let go of the model, for example to free its memory."""
         self.bound_model = nn.Module()
-        self._wrappers = {}
+        self._wrappers, self._closing = {}, {}
         self.is_wrapped = False
 
     def _wrap_model(self) -> None:
@@ -98,21 +109,21 @@ class Pruner:
         """
         if self.is_wrapped:
             return
-        for wrapper in self._wrappers.values():
+        for wrapper in self._all_wrappers():
             wrapper.training = wrapper.module.training
             wrapper.restore_dense()
-        replace_modules(self.bound_model, {w.module: w for w in self._wrappers.values()})
+        replace_modules(self.bound_model, {w.module: w for w in self._all_wrappers()})
         self.is_wrapped = True
 
     def _unwrap_model(self) -> None:
         """Take the wrappers out, leaving zeros where masks were; nothing happens if out already."""
         if self.is_wrapped:
-            unwrap(self.bound_model, self._wrappers.values())
+            unwrap(self.bound_model, self._all_wrappers())
             self.is_wrapped = False
 
     # --- masks ----------------------------------------------------------------------------
 
-    def compress(self) -> tuple[nn.Module, Masks]:
+    def compress(self, example_inputs: Any = None) -> tuple[nn.Module, Masks]:
         """Make masks, put them in force, and return the wrapped model and the masks."""
         raise NotImplementedError
 
@@ -140,15 +151,47 @@ class Pruner:
         if not self.is_wrapped:
             raise PruneError("The model is not wrapped now; call pruner._wrap_model() first.")
         now = {id(p): name for name, p in self.bound_model.named_parameters()}
-        self._unwrap_names()
-        try:
-            return {name: now[id(p)] for name, p in self.bound_model.named_parameters()}
-        finally:
-            replace_modules(self.bound_model, {w.module: w for w in self._wrappers.values()})
+        with self.plain() as model:
+            return {name: now[id(p)] for name, p in model.named_parameters()}
 
-    def _unwrap_names(self) -> None:
-        """Take the wrappers out without touching any value."""
-        replace_modules(self.bound_model, {w: w.module for w in self._wrappers.values()})
+    @contextmanager
+    def plain(self) -> Iterator[nn.Module]:
+        """Take the wrappers out for a moment, without touching any value."""
+        wrappers = list(self._all_wrappers()) if self.is_wrapped else []
+        replace_modules(self.bound_model, {w: w.module for w in wrappers})
+        try:
+            yield self.bound_model
+        finally:
+            replace_modules(self.bound_model, {w.module: w for w in wrappers})
+
+    def _all_wrappers(self) -> Iterable[PrunerModuleWrapper]:
+        return [*self._wrappers.values(), *self._closing.values()]
+
+    def close_masks(self, example_inputs: Any) -> Masks:
+        """Mask what else keeps a masked channel from being zero, and return all masks in force.
+
+        A normalisation after a masked convolution still adds its bias. With closed masks a
+        masked channel is zero all the way, so that removing it changes nothing.
+
+        Args:
+            example_inputs: An input of the model: a tensor, a tuple or a dict.
+        """
+        with self.plain() as model:
+            more = Coupling(model, example_inputs).closed(self.masks)
+            modules = dict(model.named_modules(remove_duplicate=False))
+        for name, tensors in more.items():
+            wrapper = self._wrappers.get(name) or self._closing.get(name)
+            wrapper = wrapper or self._closing_wrapper(name, modules[name])
+            in_force = wrapper.masks
+            wrapper.set_masks({n: mask & in_force[n] for n, mask in tensors.items()})
+        return self.masks
+
+    def _closing_wrapper(self, name: str, module: nn.Module) -> PrunerModuleWrapper:
+        wrapper = PrunerModuleWrapper(module, name, {"closes": True})
+        if self.is_wrapped:
+            replace_modules(self.bound_model, {module: wrapper})
+        self._closing[name] = wrapper
+        return wrapper
 
     def load_masks(self, masks: Mapping[str, Mapping[str, Tensor]] | str | PathLike[str]) -> None:
         """Put masks in force, from a mapping or a file.
@@ -158,20 +201,27 @@ class Pruner:
         """
         if isinstance(masks, str | PathLike):
             masks = load_masks(masks)
+        wrappers = {wrapper.name: wrapper for wrapper in self._all_wrappers()}
         for name, tensors in masks.items():
-            if name not in self._wrappers:
+            if name in wrappers:
+                wrappers[name].check_masks(tensors)
+                continue
+            with self.plain() as model:
+                module = dict(model.named_modules(remove_duplicate=False)).get(name)
+            if not _closes(module):
                 raise MaskError(
                     f"The masks have {name!r}, which is not among the wrapped modules."
-                    f"{did_you_mean(name, self._wrappers)}"
+                    f"{did_you_mean(name, wrappers)}"
                 )
-            self._wrappers[name].check_masks(tensors)
+            PrunerModuleWrapper(module, name, {}).check_masks(tensors)
+            wrappers[name] = self._closing_wrapper(name, module)
         for name, tensors in masks.items():
-            self._wrappers[name].set_masks(tensors)
+            wrappers[name].set_masks(tensors)
 
     @property
     def masks(self) -> Masks:
         """The masks in force, `{module name: {tensor name: mask}}`."""
-        return {name: wrapper.masks for name, wrapper in self._wrappers.items()}
+        return {wrapper.name: wrapper.masks for wrapper in self._all_wrappers()}
 
     def save_masks(self, path: str | PathLike[str]) -> None:
         """Write the masks in force to a safetensors file."""
@@ -221,6 +271,12 @@ class Pruner:
 
     def step(self) -> None:
         """Hear that an optimizer step was made."""
+
+
+def _closes(module: nn.Module | None) -> TypeGuard[nn.Module]:
+    """Whether a module scales and shifts channels, so that masks of others may cover it too."""
+    name = None if module is None else weight_name(module)
+    return module is not None and name is not None and module.get_parameter(name).ndim == 1
 
 
 _log = logging.getLogger(__name__)

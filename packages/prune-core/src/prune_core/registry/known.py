@@ -8,7 +8,45 @@ __all__ = ["KNOWN", "distributions_of"]
 
 KNOWN: dict[str, dict[str, tuple[str, ...]]] = {
     "prune-core": {"schedule": ("constant", "cubic", "geometric", "linear", "one_cycle")},
+    "prune-filter": {
+        "collector": ("gradient_flow", "sparse_scale", "synaptic_flow", "taylor"),
+        "metric": ("random",),
+        "pruner": (
+            "apoz",
+            "fpgm",
+            "grasp",
+            "group_taylor",
+            "hrank",
+            "l1",
+            "l2",
+            "level",
+            "mean_activation",
+            "movement",
+            "nm",
+            "random",
+            "random_weight",
+            "slim",
+            "snip",
+            "synflow",
+            "taylorfo",
+        ),
+    },
     "prune-lottery": {"pruner": ("lottery_ticket",)},
+    "prune-tf": {
+        "pruner": (
+            "apoz",
+            "block",
+            "fpgm",
+            "l1",
+            "l2",
+            "level",
+            "mean_activation",
+            "nm",
+            "slim",
+            "taylorfo",
+        ),
+    },
+    "prune-schedule": {"pruner": ("agp", "constant", "gradual", "linear", "one_cycle")},
 }
 
 

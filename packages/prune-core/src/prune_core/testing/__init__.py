@@ -8,15 +8,24 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from prune_core.testing.check import check_pruner as check_pruner
     from prune_core.testing.environments import Environment as Environment
+    from prune_core.testing.toys import MLP as MLP
+    from prune_core.testing.toys import ConvNet as ConvNet
+    from prune_core.testing.toys import LeNet as LeNet
+    from prune_core.testing.toys import ResidualNet as ResidualNet
+    from prune_core.testing.toys import make_batch as make_batch
+    from prune_core.testing.toys import make_toy as make_toy
     from prune_core.testing.wheels import build_wheels as build_wheels
     from prune_core.testing.wheels import write_plugin as write_plugin
 
-_HOME_OF = {
-    "Environment": "environments",
-    "build_wheels": "wheels",
-    "write_plugin": "wheels",
+_HOMES = {
+    "check": ("check_pruner",),
+    "environments": ("Environment",),
+    "toys": ("MLP", "ConvNet", "LeNet", "ResidualNet", "make_batch", "make_toy"),
+    "wheels": ("build_wheels", "write_plugin"),
 }
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = sorted(_HOME_OF)
 

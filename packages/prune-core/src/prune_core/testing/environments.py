@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import sysconfig
 import venv
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -35,6 +36,18 @@ class Environment:
     def executable(self) -> Path:
         """The environment's interpreter."""
         return self.path / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+    def borrow_packages(self) -> None:
+        """Let the environment fall back on the packages that run the tests.
+
+        For what is too large to be installed again, such as torch. What is installed into the
+        environment itself comes first.
+        """
+        own = sysconfig.get_path("purelib", vars={"base": str(self.path)})
+        borrowed = sorted({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")})
+        # Not plain paths: what is installed editable there is found through .pth files.
+        lines = [f"import site; site.addsitedir({folder!r})" for folder in borrowed]
+        Path(own, "borrowed.pth").write_text("\n".join(lines), encoding="utf-8")
 
     def install(self, *arguments: str | Path) -> None:
         """Run `pip install` for this environment."""

@@ -121,9 +121,11 @@ def _rank(
         )
     else:
         chosen = _fit(scores, left, weights, alive, transform)
-    return {
-        name: ~mark if (d := dead[name]) is None else ~(mark | d) for name, mark in chosen.items()
-    }
+    for name, mark in chosen.items():
+        if (d := dead[name]) is not None:
+            mark |= d
+        mark.logical_not_()
+    return chosen
 
 
 def _fit(

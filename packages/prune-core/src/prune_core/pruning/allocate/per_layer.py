@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from prune_core.errors import ConfigError
+from prune_core.masking import output_axis
 from prune_core.pruning.allocate.base import Masks, SparsityAllocator, check_scores
 from prune_core.pruning.amount import number_to_prune
 from prune_core.selection import smallest
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from prune_core.pruning.pruner import Pruner
 
 __all__ = ["BankSparsityAllocator", "NMSparsityAllocator", "NormalSparsityAllocator", "keep_mask"]
+
+# Up to here sorting is faster than counting digits.
+FEW = 1 << 13
 
 
 def keep_mask(
@@ -29,11 +33,22 @@ def keep_mask(
 
     What is not alive is pruned already and is counted in; nothing of it comes back.
     """
+    if scores.numel() <= FEW:
+        return _keep_of_few(scores if transform is None else transform(scores), count, alive)
     if alive is None:
         return smallest([scores], count, transform=transform)[0].logical_not_()
     dead = alive.numel() - int(alive.count_nonzero())
     chosen = smallest([scores], max(0, count - dead), among=[alive], transform=transform)[0]
     return alive & ~chosen
+
+
+def _keep_of_few(scores: Tensor, count: int, alive: Tensor | None) -> Tensor:
+    if alive is not None:
+        scores = scores.masked_fill(~alive, -torch.inf)
+        count = max(count, alive.numel() - int(alive.count_nonzero()))
+    mask = torch.ones(scores.numel(), dtype=torch.bool, device=scores.device)
+    mask[scores.flatten().argsort(stable=True)[:count]] = False
+    return mask.reshape(scores.shape)
 
 
 class NormalSparsityAllocator(SparsityAllocator):
@@ -119,7 +134,7 @@ class NMSparsityAllocator(SparsityAllocator):
         dim: The axis of the weight along which groups of m lie, the input unless given.
     """
 
-    def __init__(self, pruner: Pruner, n: int, m: int, dim: int = 1) -> None:
+    def __init__(self, pruner: Pruner, n: int, m: int, dim: int | None = None) -> None:
         super().__init__(pruner, continuous_mask=False)
         if not 0 < n < m:
             raise ConfigError(f"n is {n} and m is {m}; n of m means 0 < n < m.")
@@ -128,18 +143,21 @@ class NMSparsityAllocator(SparsityAllocator):
     def generate_sparsity(self, metrics: Mapping[str, Tensor]) -> Masks:
         """Return the masks, module by module."""
         masks = {}
-        for name in self.pruner.get_modules_wrapper():
+        for name, wrapper in self.pruner.get_modules_wrapper().items():
             scores = metrics[name].abs()
             check_scores(name, scores)
-            if scores.ndim <= self.group_axis or scores.shape[self.group_axis] % self.m:
+            axis = self.group_axis
+            if axis is None:
+                axis = 1 - output_axis(wrapper.module)
+            if scores.ndim <= axis or scores.shape[axis] % self.m:
                 raise ConfigError(
                     f"The weight of {name!r} has the shape {tuple(scores.shape)}; its axis "
-                    f"{self.group_axis} cannot be cut into groups of {self.m}. Exclude it."
+                    f"{axis} cannot be cut into groups of {self.m}. Exclude it."
                 )
-            last = scores.movedim(self.group_axis, -1)
+            last = scores.movedim(axis, -1)
             grouped = last.reshape(*last.shape[:-1], -1, self.m)
             mask = _keep_in_rows(grouped, self.m - self.n)
-            mask = mask.flatten(-2).movedim(-1, self.group_axis)
+            mask = mask.flatten(-2).movedim(-1, axis)
             masks[name] = self._expand_mask(name, mask.contiguous())
         return masks
 

@@ -1,0 +1,96 @@
+"""Integer labels and which of them are the same: a union-find that works on whole arrays."""
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["FIXED", "Array", "Labels"]
+
+Array = npt.NDArray[np.int64]
+
+FIXED = 0
+"""The label of whatever can never be removed."""
+
+
+class Labels:
+    """Labels, tied into classes; a class is free or fixed.
+
+    There is no loop over labels anywhere: a call ties, fixes or looks up an array at once.
+    """
+
+    def __init__(self) -> None:
+        """Begin with the fixed label alone."""
+        self._parent: Array = np.zeros(1, dtype=np.int64)
+        self._fixed = np.ones(1, dtype=np.bool_)
+        self._reasons: list[tuple[Array, str]] = []
+        self.changes = 0
+
+    def __len__(self) -> int:
+        return len(self._parent)
+
+    def new(self, count: int) -> Array:
+        """`count` labels that nothing else carries."""
+        start = len(self._parent)
+        fresh: Array = np.arange(start, start + count, dtype=np.int64)
+        self._parent = np.concatenate([self._parent, fresh])
+        self._fixed = np.concatenate([self._fixed, np.zeros(count, dtype=np.bool_)])
+        return fresh
+
+    def find(self, labels: Array) -> Array:
+        """The representative of the class of each label."""
+        roots = self._parent[labels]
+        while True:
+            above = self._parent[roots]
+            if np.array_equal(above, roots):
+                break
+            roots = above
+        self._parent[labels] = roots
+        return roots
+
+    def is_fixed(self, labels: Array) -> npt.NDArray[np.bool_]:
+        """Whether each label belongs to a class that stays."""
+        return self._fixed[self.find(labels)]
+
+    def tie(self, left: Array, right: Array, why: str = "") -> None:
+        """Make the labels at the same positions the same; shapes broadcast.
+
+        A label tied to the fixed one becomes fixed but keeps its own class, so that everything
+        that cannot be removed does not melt into one.
+        """
+        if left.shape != right.shape:
+            left, right = np.broadcast_arrays(left, right)
+        a, b = self.find(left.ravel()), self.find(right.ravel())
+        against_fixed = (a == FIXED) != (b == FIXED)
+        if against_fixed.any():
+            self.fix(np.maximum(a, b)[against_fixed], why)
+            a, b = a[~against_fixed], b[~against_fixed]
+        while True:
+            differ = a != b
+            if not differ.any():
+                return
+            self.changes += 1
+            a, b = a[differ], b[differ]
+            low, high = np.minimum(a, b), np.maximum(a, b)
+            # Several edges may meet in one root: the smallest wins, the others go round again.
+            np.minimum.at(self._parent, high, low)
+            a, b = self.find(low), self.find(high)
+            np.logical_or.at(self._fixed, a, self._fixed[low])
+            np.logical_or.at(self._fixed, b, self._fixed[high])
+
+    def fix(self, labels: Array, why: str = "") -> None:
+        """Say that these can never be removed, and why."""
+        roots = self.find(labels.ravel())
+        free = ~self._fixed[roots]
+        if not free.any():
+            return
+        self.changes += 1
+        fresh = roots[free]
+        self._fixed[fresh] = True
+        self._reasons.append((fresh, why))
+
+    def reason(self, label: int) -> str:
+        """Why the class of a label is fixed; the first thing that fixed it."""
+        root = int(self.find(np.array([label]))[0])
+        for labels, why in self._reasons:
+            if (self.find(labels) == root).any():
+                return why
+        return ""

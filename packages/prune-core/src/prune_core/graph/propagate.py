@@ -1,0 +1,190 @@
+"""Send labels through a graph until nothing more can be said."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from prune_core.graph.flow import Flow
+from prune_core.graph.ir import Graph
+from prune_core.graph.labels import Array, Labels
+from prune_core.graph.rules.registry import find_rule
+from prune_core.graph.trace import ALIAS_WRITE
+from prune_core.graph.value import CONSTANT, ZERO, Group, Value, encode, spread
+
+__all__ = ["Labelling", "Zeros", "propagate"]
+
+_ROUNDS = 20
+
+Zeros = Mapping[tuple[int, int], npt.NDArray[np.bool_]]
+"""{(value, axis): which indices along it hold nothing but zeros}."""
+
+
+@dataclass(slots=True)
+class Labelling:
+    """The labels of a graph, settled.
+
+    Attributes:
+        graph: What was labelled.
+        labels: The classes.
+        axes: The labels of every axis of every parameter and buffer, by value number.
+        flow: Every value's groups, and what was noted on the way.
+    """
+
+    graph: Graph
+    labels: Labels
+    axes: dict[int, list[Array | None]]
+    flow: Flow
+
+
+def propagate(graph: Graph, zeros: Zeros | None = None) -> Labelling:
+    """Label every axis of every parameter and find out which labels are the same.
+
+    Args:
+        graph: A recorded forward.
+        zeros: Which indices of the axes of which parameters hold nothing but zeros. Without it,
+            every index is taken to be zero once its label is removed, which is what makes a
+            unit; with it, sums over what is not zero are noted in `Flow.leaks`.
+    """
+    labels = Labels()
+    flow = Flow(labels, graph.metas, leaking=zeros is not None)
+    axes = _label_tensors(graph, flow, zeros)
+    for index in graph.inputs:
+        flow.values.setdefault(index, Value(graph.metas[index].shape))
+    for position, call in enumerate(graph.calls):
+        flow.begin(call, position)
+        for index in call.inputs():
+            flow.values.setdefault(index, Value(graph.metas[index].shape))
+        _apply(flow, graph, position)
+    flow.where = ""
+    for index in graph.outputs:
+        for related in flow.stale.get(index, ()):
+            flow.fix_value(flow.values[related], "it was written to through a view")
+        flow.fix_value(flow.values.setdefault(index, Value(())), "the model returns it")
+    _settle(flow)
+    _keep_whole_axes(labels, axes)
+    return Labelling(graph, labels, axes, flow)
+
+
+def _label_tensors(
+    graph: Graph, flow: Flow, zeros: Zeros | None
+) -> dict[int, list[Array | None]]:
+    """Fresh labels for every axis longer than one of every floating tensor."""
+    wanted = [
+        (index, axis, size)
+        for index in graph.tensors
+        if graph.metas[index].dtype.is_floating_point or graph.metas[index].dtype.is_complex
+        for axis, size in enumerate(graph.metas[index].shape)
+        if size > 1
+    ]
+    every = flow.labels.new(sum(size for _, _, size in wanted))
+    axes: dict[int, list[Array | None]] = {
+        index: [None] * len(graph.metas[index].shape) for index in graph.tensors
+    }
+    start = 0
+    for index, axis, size in wanted:
+        axes[index][axis] = every[start : start + size]
+        start += size
+    for index, columns in axes.items():
+        shape = graph.metas[index].shape
+        groups: list[Group] = []
+        for axis, column in enumerate(columns):
+            if column is not None:
+                state: Array | int = ZERO if index in graph.parameters else CONSTANT
+                if zeros is not None:
+                    known = zeros.get((index, axis))
+                    state = CONSTANT if known is None else np.where(known, ZERO, CONSTANT)
+                groups.append(Group(spread(encode(column, state), axis, shape)))
+        flow.values[index] = Value(shape, tuple(groups), constant=True)
+    return axes
+
+
+def _apply(flow: Flow, graph: Graph, position: int) -> None:
+    call = graph.calls[position]
+    if call.target == ALIAS_WRITE:
+        (made,), (old, source) = call.outputs, call.inputs()
+        assert made is not None
+        flow.stale[made] = [*flow.stale.get(old, [old]), source]
+        flow.values[made] = Value(graph.metas[made].shape)
+        return
+    for index in call.inputs():
+        for related in flow.stale.get(index, ()):
+            flow.fix_value(flow.values[related], "it was written to through a view")
+    entry = find_rule(call.target)
+    if entry is None:
+        for index in call.inputs():
+            flow.fix_value(flow.values[index], f"no rule for {call.target}")
+        if any(flow.values[index].groups for index in call.inputs()):
+            flow.unknown.setdefault(str(call.target), call.module)
+        results = [None if i is None else Value(graph.metas[i].shape) for i in call.outputs]
+    else:
+        returned = entry.apply(flow, call)
+        results = [returned] if isinstance(returned, Value) else list(returned)
+        if not entry.carries:
+            for index in call.inputs():
+                flow.settle(flow.values[index], flow.where)
+    constant = all(flow.values[index].constant for index in call.inputs())
+    for index, value in zip(call.outputs, results, strict=False):
+        if index is not None:
+            shape = graph.metas[index].shape
+            if value is None or value.shape != shape:
+                raise AssertionError(f"the rule of {call.target} made {value}, not {shape}")
+            value.constant = constant
+            flow.values[index] = value
+
+
+def _settle(flow: Flow) -> None:
+    """Make the choices that were put off, the likeliest to be decided already first."""
+    _repeat(flow, flow.deferred)
+    for labels in flow.rectangles:
+        _make_rectangular(flow, labels)
+    _repeat(flow, flow.deferred)
+    for prefer in flow.preferences:
+        prefer()
+    _repeat(flow, flow.deferred)
+    for labels in flow.rectangles:
+        _make_rectangular(flow, labels)
+    _repeat(flow, flow.deferred)
+
+
+def _repeat(flow: Flow, choices: list) -> None:  # type: ignore[type-arg]
+    for _ in range(_ROUNDS):
+        before = flow.labels.changes
+        for choose in choices:
+            choose()
+        if flow.labels.changes == before:
+            return
+
+
+def _make_rectangular(flow: Flow, labels: Array) -> None:
+    """Let a group be cut along one axis only: the one that leaves the most to choose from."""
+    roots = flow.labels.find(labels)
+    varying = [
+        axis
+        for axis in range(roots.ndim)
+        if roots.shape[axis] > 1 and (roots != roots.take([0], axis)).any()
+    ]
+    if len(varying) < 2 or flow.labels.is_fixed(roots).all():
+        return
+    keep = max(varying, key=lambda axis: roots.shape[axis])
+    for axis in varying:
+        if axis != keep:
+            flow.labels.tie(labels, labels.take([0], axis), "an axis is cut in a grid")
+
+
+def _keep_whole_axes(labels: Labels, axes: dict[int, list[Array | None]]) -> None:
+    """A class that is all of an axis would leave nothing of it."""
+    for columns in axes.values():
+        for column in columns:
+            if column is not None:
+                roots = labels.find(column)
+                if (roots == roots[0]).all():
+                    labels.fix(roots[:1], "nothing would be left of an axis")
+
+
+def unique_free(labels: Labels, column: Array) -> Array:
+    """The classes along an axis that can be removed."""
+    roots = labels.find(column)
+    free: Array = np.unique(roots[~labels.is_fixed(roots)])
+    return free

@@ -1,0 +1,31 @@
+"""One rule per kind of ATen operator; a file per kind."""
+
+from prune_core.graph.rules import (
+    attention,
+    contraction,
+    elementwise,
+    factory,
+    indexing,
+    movement,
+    normalisation,
+    reduction,
+    spatial,
+)
+from prune_core.graph.rules.registry import Entry, Rule, find_rule, has_rule, rule
+
+__all__ = [
+    "Entry",
+    "Rule",
+    "attention",
+    "contraction",
+    "elementwise",
+    "factory",
+    "find_rule",
+    "has_rule",
+    "indexing",
+    "movement",
+    "normalisation",
+    "reduction",
+    "rule",
+    "spatial",
+]

@@ -1,0 +1,95 @@
+"""What works element by element: labels at the same position are the same label."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from prune_core.graph.flow import Flow
+from prune_core.graph.ir import Call, Ref, refs_in, replace_refs
+from prune_core.graph.rules.registry import rule
+from prune_core.graph.value import Value
+
+__all__: list[str] = []
+
+_PROBE = (0.7, -1.3, 2.1, -0.4, 5.0, -3.0)
+_known: dict[object, bool] = {}
+
+
+@rule(
+    "kind.pointwise",
+    "aten._prelu_kernel",
+    "aten.native_dropout",
+    "aten.dropout",
+    carries=True,
+)
+def pointwise(flow: Flow, call: Call) -> Sequence[Value | None]:
+    """Tie the operands where they meet."""
+    refs = list(refs_in((call.args, call.kwargs)))
+    operands = [flow.get(ref) for ref in refs]
+    dtypes = [flow.metas[ref.index].dtype for ref in refs]
+
+    def zero(flags: Sequence[bool]) -> bool:
+        return stays_zero(call, dtypes, flags)
+
+    made = flow.align(operands, flow.result_shape(call), zero)
+    return [made if output is not None else None for output in call.outputs]
+
+
+@rule("aten.copy", carries=True)
+def copy(flow: Flow, call: Call) -> Value:
+    """Overwrite: the shape of the one, the numbers of the other."""
+    target, source = flow.get(call.args[0]), flow.get(call.args[1])
+    return flow.align([target, source], target.shape, lambda flags: flags[1])
+
+
+@rule("aten.tril", "aten.triu")
+def triangle(flow: Flow, call: Call) -> Value:
+    """Position against position: neither of the last two axes can lose an index."""
+    value = flow.get(call.args[0])
+    flow.pin_all(value, (-2, -1), "a triangle is cut out of this axis")
+    return value
+
+
+def stays_zero(call: Call, dtypes: Sequence[torch.dtype], flags: Sequence[bool]) -> bool:
+    """Whether the operator gives zero wherever the flagged operands are zero.
+
+    It is asked, not looked up: run on a few numbers with zeros in the flagged places. So a new
+    operator needs no entry in a table.
+    """
+    if not any(flags):
+        return False
+    scalars = repr(replace_refs((call.args, call.kwargs), lambda _: "*"))
+    key = (str(call.target), scalars, tuple(dtypes), tuple(flags))
+    if key not in _known:
+        _known[key] = _ask(call, dtypes, flags)
+    return _known[key]
+
+
+def _ask(call: Call, dtypes: Sequence[torch.dtype], flags: Sequence[bool]) -> bool:
+    probes = iter(
+        [
+            _probe(at, dtype, flag)
+            for at, (dtype, flag) in enumerate(zip(dtypes, flags, strict=True))
+        ]
+    )
+
+    def next_probe(_: Ref) -> Any:
+        return next(probes)
+
+    args, kwargs = replace_refs((call.args, call.kwargs), next_probe)
+    try:
+        result = call.target(*args, **kwargs)
+    except (RuntimeError, NotImplementedError, TypeError, IndexError):
+        return False
+    first = result[0] if isinstance(result, list | tuple) else result
+    return isinstance(first, torch.Tensor) and bool((first == 0).all())
+
+
+def _probe(position: int, dtype: torch.dtype, zero: bool) -> torch.Tensor:
+    numbers = torch.tensor(_PROBE).roll(position)
+    if zero:
+        return torch.zeros(len(_PROBE), dtype=dtype)
+    if dtype == torch.bool:
+        return numbers > 0
+    return numbers.to(dtype)

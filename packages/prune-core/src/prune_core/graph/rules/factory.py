@@ -1,0 +1,43 @@
+"""Tensors made from nothing, and what only reads a shape."""
+
+from prune_core.graph.flow import Flow
+from prune_core.graph.ir import Call
+from prune_core.graph.rules.registry import rule
+from prune_core.graph.value import UNKNOWN, Value
+
+__all__: list[str] = []
+
+_RANDOM = ("bernoulli", "bernoulli_", "rand_like", "randn_like")
+
+
+@rule("aten.zeros", "aten.ones", "aten.full", "aten.empty", "aten.scalar_tensor")
+@rule("aten.new_zeros", "aten.new_ones", "aten.new_full", "aten.new_empty")
+@rule("aten.empty_strided", "aten.new_empty_strided")
+def uniform(flow: Flow, call: Call) -> Value:
+    """The same number everywhere: it can be as long as its neighbours need it."""
+    shape = flow.result_shape(call)
+    return Value(shape, (), frozenset(axis for axis, size in enumerate(shape) if size > 1))
+
+
+@rule("aten.zeros_like", "aten.ones_like", "aten.full_like", "aten.empty_like", "aten.fill")
+@rule("aten.zero", "aten.bernoulli", "aten.rand_like", "aten.randn_like")
+def alike(flow: Flow, call: Call) -> Value:
+    """Numbers of its own in the shape of another."""
+    value = flow.get(call.args[0])
+    groups = tuple(group.with_states(UNKNOWN) for group in value.groups)
+    shape = flow.result_shape(call)
+    fresh = frozenset() if call.name in _RANDOM else frozenset(range(len(shape)))
+    grouped = {axis for group in groups for axis in group.axes}
+    return Value(shape, groups, (fresh | value.free) - grouped)
+
+
+@rule("aten.arange", "aten.linspace", "aten.eye", "aten.rand", "aten.randn", "aten.randint")
+@rule("aten.tril_indices", "aten.triu_indices", "aten.randperm")
+@rule("aten._local_scalar_dense", "aten.is_same_size", "aten._assert_async", "aten.sym_size")
+@rule("aten._assert_tensor_metadata", "aten._assert_scalar", "aten.hann_window")
+def fixed(flow: Flow, call: Call) -> list[Value | None]:
+    """Something that differs from place to place and belongs to no parameter."""
+    for index in call.inputs():
+        if call.name == "_local_scalar_dense":
+            flow.fix_value(flow.values[index], "its number is read by Python")
+    return [None if index is None else Value(flow.metas[index].shape) for index in call.outputs]

@@ -1,0 +1,308 @@
+"""Record the ATen operators of one real forward.
+
+A dispatch mode sees what the model really does, whatever Python it is written in: no source is
+parsed and no control flow is refused. Parameters and buffers are known by identity, so a view, a
+tie or a parametrisation is nothing special.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from weakref import ref as weakref
+
+import torch
+from torch import nn
+from torch.nn.modules.module import (
+    register_module_forward_hook,
+    register_module_forward_pre_hook,
+)
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.weak import WeakIdKeyDictionary
+
+from prune_core.graph.inputs import arguments, call, tensors_in
+from prune_core.graph.ir import Call, Graph, Ref
+from prune_core.graph.sites import Frame, Rewrite, SiteCounter
+from prune_core.graph.restore import evaluating, untouched
+
+__all__ = ["ALIAS_WRITE", "Recorder", "trace"]
+
+_TABLE: dict[Any, Callable[..., Any]] = {}
+_WHOLE = object()
+"""What stands for an operator that has no parts."""
+
+ALIAS_WRITE = "prune.alias_write"
+"""The call that stands for "this value changed because memory it shares was written to"."""
+
+
+def trace(
+    model: nn.Module, example_inputs: Any, *, known: Callable[[Any], bool] | None = None
+) -> Graph:
+    """Run `model(example_inputs)` once, in eval mode and without gradients, and record it.
+
+    The model is left exactly as it was: modes, buffers, attributes and random numbers.
+
+    Args:
+        model: Any module.
+        example_inputs: A tensor, a tuple of positional or a dict of keyword arguments.
+        known: Whether an operator has a rule. One that has not is recorded as what it
+            decomposes to, where it decomposes at all.
+    """
+    recorder = Recorder(model, known or (lambda target: True))
+    recorder.run(example_inputs)
+    parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    if parameters & set(recorder.graph.unread):
+        recorder.run_training(example_inputs)
+    return recorder.graph
+
+
+class Recorder(TorchDispatchMode):
+    """The dispatch mode that writes a `Graph` while a model runs."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        known: Callable[[Any], bool],
+        watch: Callable[["Recorder", Call], None] | None = None,
+        rewrite: Rewrite | None = None,
+    ) -> None:
+        """Learn the names of the model's tensors and modules.
+
+        Args:
+            model: What will run.
+            known: See `trace`.
+            watch: Called after every call that is recorded; it may raise to stop the forward.
+            rewrite: See `SiteCounter`.
+        """
+        super().__init__()
+        self._watch = watch
+        self.reached = ""
+        self.graph = Graph()
+        self._model = model
+        self._known = known
+        self._numbers: WeakIdKeyDictionary = WeakIdKeyDictionary()
+        self._sharing: dict[int, list[weakref[torch.Tensor]]] = {}
+        self._modules = {id(module): name for name, module in model.named_modules()}
+        self._frames = [Frame("")]
+        self.sites = SiteCounter(self._frames, rewrite)
+        self._names: WeakIdKeyDictionary = WeakIdKeyDictionary()
+        self._opening: set[Any] = set()
+        for name, tensor in _named_tensors(model):
+            self._names.setdefault(tensor, []).append(name)
+        self._parameters = {id(parameter) for parameter in model.parameters()}
+
+    def run(self, example_inputs: Any) -> Any:
+        """Run the model in eval mode under this recorder and return what it returned."""
+        with untouched(self._model), evaluating(self._model):
+            returned = self._record(example_inputs)
+        return returned
+
+    def run_training(self, example_inputs: Any, *, strict: bool = False) -> None:
+        """Record what only a training model does too, such as its auxiliary heads.
+
+        The calls are added to the same graph. A model that cannot train on its example inputs
+        (a batch norm over a single number, say) is known by its eval mode alone.
+        """
+        graph = self.graph
+        before = len(graph.calls), list(graph.inputs), list(graph.outputs), list(graph.opaque)
+        try:
+            with untouched(self._model):
+                self._model.train()
+                self._record(example_inputs)
+        except Exception:
+            if strict:
+                raise
+            del graph.calls[before[0] :]
+            graph.inputs, graph.outputs, graph.opaque = before[1:]
+        else:
+            graph.trained = before[0]
+
+    def _record(self, example_inputs: Any) -> Any:
+        with torch.no_grad(), self._watching_modules():
+            args, kwargs = arguments(example_inputs)
+            for _, tensor in tensors_in((args, kwargs)):
+                self.graph.inputs.append(self.number(tensor))
+            with _unfused(self._model), self.sites, self:
+                returned = call(self._model, example_inputs)
+            self._finish(returned)
+        return returned
+
+    @contextmanager
+    def _watching_modules(self) -> Iterator[None]:
+        """Know which module is running."""
+
+        def enter(module: nn.Module, _: object) -> None:
+            self._frames.append(Frame(self._modules.get(id(module), self.module)))
+            self.reached = self.module
+
+        def leave(module: nn.Module, _: object, output: object) -> None:
+            self._frames.pop()
+            # A module that fails is left with no output: then what was reached is to be known.
+            if output is not None:
+                self.reached = self.module
+
+        handles = [
+            register_module_forward_pre_hook(enter),
+            register_module_forward_hook(leave, always_call=True),
+        ]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def number(self, tensor: torch.Tensor) -> int:
+        """The value that this tensor holds now; a new one for a tensor never seen."""
+        found: int | None = self._numbers.get(tensor)
+        if found is not None:
+            return found
+        index = self._bind(tensor)
+        if tensor in self._names:
+            self.graph.tensors[index] = tuple(self._names[tensor])
+            if id(tensor) in self._parameters:
+                self.graph.parameters.add(index)
+        return index
+
+    def _bind(self, tensor: torch.Tensor) -> int:
+        index = self.graph.add_value(tensor)
+        if tensor not in self._numbers and tensor.layout is torch.strided:
+            self._sharing.setdefault(tensor.untyped_storage()._cdata, []).append(weakref(tensor))
+        self._numbers[tensor] = index
+        return index
+
+    @property
+    def module(self) -> str:
+        """The name of the innermost module that is running."""
+        return self._frames[-1].module
+
+    def _finish(self, returned: Any) -> None:
+        """Note what the model returned and what it never read."""
+        for _, tensor in tensors_in(returned, opaque=self.graph.opaque):
+            self.graph.outputs.append(self.number(tensor))
+        read = {name for names in self.graph.tensors.values() for name in names}
+        self.graph.unread = [name for name, _ in _named_tensors(self._model) if name not in read]
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Record one call, or the calls it is made of."""
+        kwargs = kwargs or {}
+        if not self._known(func) and (parts := self._decomposed(func, args, kwargs)) is not _WHOLE:
+            return parts
+        reads = self._with_refs(args), {name: self._with_refs(arg) for name, arg in kwargs.items()}
+        result = self.execute(func, args, kwargs)
+        written = _written(func, args, kwargs)
+        outputs: list[int | None] = []
+        for item in result if isinstance(result, list | tuple) else (result,):
+            outputs.append(self._bind(item) if isinstance(item, torch.Tensor) else None)
+        recorded = Call(
+            func, *reads, outputs, self.module, self.sites.site, self.sites.given
+        )
+        self.graph.calls.append(recorded)
+        if self._watch is not None:
+            self._watch(self, recorded)
+        for tensor in written:
+            self._note_write(tensor, rebind=not _is_in(tensor, result))
+        return result
+
+    def execute(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run one operator; the place for a recorder that wants it run otherwise."""
+        return func(*args, **kwargs)
+
+    def _decomposed(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The result of an operator by way of simpler ones, which are recorded on the way."""
+        if func in self._opening:
+            return _WHOLE
+        self._opening.add(func)
+        try:
+            with self:
+                recipe = _decompositions().get(func)
+                result = recipe(*args, **kwargs) if recipe else func.decompose(*args, **kwargs)
+        finally:
+            self._opening.discard(func)
+        return _WHOLE if result is NotImplemented else result
+
+    def _with_refs(self, tree: Any) -> Any:
+        if isinstance(tree, torch.Tensor):
+            return Ref(self.number(tree))
+        if isinstance(tree, list | tuple):
+            return [self._with_refs(item) for item in tree]
+        return tree
+
+    def _note_write(self, tensor: torch.Tensor, *, rebind: bool) -> None:
+        """Give a new value to whatever else lives in memory that was just written."""
+        before = self._numbers[tensor]
+        if rebind:
+            self._alias_write(tensor, before)
+        sharing = self._sharing.get(tensor.untyped_storage()._cdata, [])
+        for other in [alive for each in sharing if (alive := each()) is not None]:
+            if other is not tensor and _overlap(tensor, other):
+                self._alias_write(other, self._numbers[tensor])
+
+    def _alias_write(self, tensor: torch.Tensor, source: int) -> None:
+        old = self._numbers[tensor]
+        new = self._bind(tensor)
+        noted = Call(ALIAS_WRITE, (Ref(old), Ref(source)), {}, [new], self.module)
+        self.graph.calls.append(noted)
+
+
+def _named_tensors(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    yield from model.named_parameters(remove_duplicate=False)
+    yield from model.named_buffers(remove_duplicate=False)
+
+
+def _written(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[torch.Tensor]:
+    """The arguments that an operator writes to, by its schema."""
+    if not func._schema.is_mutable:
+        return []
+    written = []
+    for position, argument in enumerate(func._schema.arguments):
+        if argument.alias_info is not None and argument.alias_info.is_write:
+            value = args[position] if position < len(args) else kwargs.get(argument.name)
+            if isinstance(value, torch.Tensor):
+                written.append(value)
+            elif isinstance(value, list | tuple):
+                written += [item for item in value if isinstance(item, torch.Tensor)]
+    return written
+
+
+def _is_in(tensor: torch.Tensor, result: Any) -> bool:
+    items = result if isinstance(result, list | tuple) else (result,)
+    return any(item is tensor for item in items)
+
+
+def _overlap(left: torch.Tensor, right: torch.Tensor) -> bool:
+    """Whether two tensors of one storage have an element in common."""
+    size = left.untyped_storage().nbytes() // left.element_size()
+    taken = torch.zeros(size, dtype=torch.bool)
+    taken.as_strided(left.shape, left.stride(), left.storage_offset()).fill_(True)
+    return bool(taken.as_strided(right.shape, right.stride(), right.storage_offset()).any())
+
+
+@contextmanager
+def _unfused(model: nn.Module) -> Iterator[None]:
+    """Ask for the plain operators where torch would take one fused call for a whole layer."""
+    recurrent = any(isinstance(module, nn.RNNBase) for module in model.modules())
+    fastpath = torch.backends.mha.get_fastpath_enabled()
+    onednn, cudnn = torch._C._get_mkldnn_enabled(), torch._C._get_cudnn_enabled()
+    try:
+        torch.backends.mha.set_fastpath_enabled(False)
+        if recurrent:
+            torch._C._set_mkldnn_enabled(False)
+            torch._C._set_cudnn_enabled(False)
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fastpath)
+        torch._C._set_mkldnn_enabled(onednn)
+        torch._C._set_cudnn_enabled(cudnn)
+
+
+def _decompositions() -> dict[Any, Callable[..., Any]]:
+    if not _TABLE:
+        from torch._decomp import core_aten_decompositions
+
+        _TABLE.update(core_aten_decompositions())
+    return _TABLE

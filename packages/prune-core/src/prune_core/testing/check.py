@@ -1,0 +1,105 @@
+"""`check_pruner`: what every pruner of torch models promises, checked on a toy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from torch import nn
+
+from prune_core.testing import promises
+from prune_core.testing.promises import Subject
+from prune_core.testing.toys import ConvNet, make_batch, make_toy
+
+__all__ = ["CHECKS", "check_pruner"]
+
+CHECKS: Mapping[str, Callable[[Subject], None]] = {
+    "sparsity": promises.sparsity_is_exact,
+    "masks": promises.masks_are_binary_and_fit,
+    "unwrap": promises.unwrapped_model_computes_the_same,
+    "idempotence": promises.wrapping_and_unwrapping_twice_is_harmless,
+    "parameters": promises.parameters_stay_the_same_objects,
+    "training": promises.masked_values_stay_zero_in_training,
+    "state_dict": promises.state_dict_survives_a_round_trip,
+    "deepcopy": promises.a_copy_is_a_model_of_its_own,
+    "determinism": promises.same_seed_gives_same_masks,
+    "exclude": promises.excluded_modules_stay_dense,
+    "bad_config": promises.bad_config_is_refused_and_the_model_untouched,
+}
+
+
+def check_pruner(
+    pruner: Callable[..., Any],
+    *,
+    model: Callable[[], nn.Module] = ConvNet,
+    config: Mapping[str, Any] | None = None,
+    sparsities: Collection[float] = (0.3, 0.5, 0.8),
+    granularity: str | None = None,
+    skip: Collection[str] = (),
+    **arguments: Any,
+) -> None:
+    """Check that a pruner keeps what every pruner promises.
+
+    Every check gets a model of its own, with the same weights. All failures are reported at
+    once, each with what was expected and what was found.
+
+    Args:
+        pruner: The class, called with `(model, config_list, **arguments)`.
+        model: Makes the model to prune: a toy of this package, or a class with an `input_shape`
+            whose output is scores of ten classes.
+        config: Further keys of each entry of the `config_list`, such as `op_types`.
+        sparsities: The sparsities to try.
+        granularity: `"channels"` when whole output channels are pruned, `"weights"` when single
+            weights are, None when either will do.
+        skip: Names of checks that do not apply: `sparsity`, `masks`, `unwrap`, `idempotence`,
+            `parameters`, `training`, `state_dict`, `deepcopy`, `determinism`, `exclude`,
+            `bad_config`.
+        **arguments: Further arguments of the pruner, such as `calibrate`.
+
+    Raises:
+        AssertionError: When a promise is broken; the message lists every one.
+
+    Example:
+        ```python
+        def test_it_keeps_what_every_pruner_promises():
+            check_pruner(SpreadPruner, granularity="channels")
+        ```
+    """
+    unknown = set(skip) - set(CHECKS)
+    if unknown:
+        raise ValueError(f"There is no check {min(unknown)!r}; the checks are {', '.join(CHECKS)}.")
+    if granularity not in (None, "channels", "weights"):
+        raise ValueError(f"granularity is {granularity!r}; it must be 'channels' or 'weights'.")
+    subject = Subject(
+        pruner=pruner,
+        make_model=lambda: make_toy(model),
+        make_batch=make_batch,
+        config={"op_types": ["default"], **(config or {})},
+        arguments=arguments,
+        sparsities=tuple(sparsities),
+        granularity=granularity,
+    )
+    failures = {
+        name: _failure(check, subject) for name, check in CHECKS.items() if name not in skip
+    }
+    broken = {name: failure for name, failure in failures.items() if failure}
+    if broken:
+        name = getattr(pruner, "__name__", repr(pruner))
+        lines = [f"{name} fails {len(broken)} of {len(failures)} checks:"]
+        lines += [f"  {check}: {failure}" for check, failure in broken.items()]
+        raise AssertionError("\n".join(lines))
+
+
+def _failure(check: Callable[[Subject], None], subject: Subject) -> str | None:
+    """Run one check and say what went wrong, if anything did."""
+    try:
+        check(subject)
+    except AssertionError as broken:
+        return str(broken)
+    except Exception as error:
+        where = error.__traceback__
+        while where is not None and where.tb_next is not None:
+            where = where.tb_next
+        line = f" (line {where.tb_lineno} of {where.tb_frame.f_code.co_filename})" if where else ""
+        return f"raised {type(error).__name__}: {error}{line}"
+    return None

@@ -1,0 +1,185 @@
+"""Pruning what belongs together, and closing masks over what follows."""
+
+import pytest
+import torch
+from torch import nn
+
+from prune_core import BasicPruner, ConfigError, MaskError, PruneWarning
+from prune_core.tools import (
+    DependencyAwareAllocator,
+    NormalSparsityAllocator,
+    NormMetricsCalculator,
+    WeightDataCollector,
+)
+
+
+class L1(BasicPruner):
+    default_types = supported_types = ("Conv2d", "Linear")
+
+    def __init__(self, model, config_list, dummy_input=None, aware=True):
+        self.dummy_input, self.aware = dummy_input, aware
+        super().__init__(model, config_list)
+
+    def reset_tools(self):
+        self.data_collector = WeightDataCollector(self, channels=True)
+        self.metrics_calculator = NormMetricsCalculator(dim=0, p=1)
+        self.sparsity_allocator = (
+            DependencyAwareAllocator(self, self.dummy_input)
+            if self.aware
+            else NormalSparsityAllocator(self, channels=True)
+        )
+
+
+class Residual(nn.Module):
+    """Two convolutions whose outputs are added, each with a normalisation that has statistics."""
+
+    def __init__(self, width: int = 4, groups: int = 1) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, width, 3, padding=1)
+        self.norm1 = nn.BatchNorm2d(width)
+        self.conv = nn.Conv2d(width, width, 3, padding=1, groups=groups)
+        self.norm2 = nn.BatchNorm2d(width)
+        self.head = nn.Linear(width, 2)
+        for norm in (self.norm1, self.norm2):
+            nn.init.uniform_(norm.weight, 0.5, 1.5)
+            nn.init.normal_(norm.bias)
+            nn.init.normal_(norm.running_mean)
+            nn.init.uniform_(norm.running_var, 0.5, 2)
+
+    def forward(self, x):
+        stem = self.norm1(self.stem(x)).relu()
+        return self.head((stem + self.norm2(self.conv(stem)).relu()).mean((2, 3)))
+
+
+@pytest.fixture
+def x():
+    return torch.randn(2, 3, 6, 6, generator=torch.Generator().manual_seed(0))
+
+
+def scale_channels(module, factors):
+    with torch.no_grad():
+        module.weight.copy_(torch.tensor(factors).reshape(-1, 1, 1, 1).expand_as(module.weight))
+
+
+def channels(mask):
+    return mask["weight"].flatten(1).any(1).int().tolist()
+
+
+def test_channels_that_are_added_go_together(x):
+    model = Residual().eval()
+    # Alone, the stem would lose channels 0 and 1, the convolution 2 and 3. Together the scores
+    # per weight are 1·27 + 9·36, 2·27 + 8·36, 8·27 + 1·36 and 9·27 + 2·36.
+    scale_channels(model.stem, [1.0, 2.0, 8.0, 9.0])
+    scale_channels(model.conv, [9.0, 8.0, 1.0, 2.0])
+    pruner = L1(model, [{"op_types": ["Conv2d"], "sparsity": 0.5}], x)
+    _, masks = pruner.compress()
+    assert channels(masks["stem"]) == channels(masks["conv"]) == [1, 1, 0, 0]
+
+
+def test_a_group_loses_the_least_that_is_asked_of_any(x):
+    model = Residual().eval()
+    config = [{"op_names": ["stem"], "sparsity": 0.75}, {"op_names": ["conv"], "sparsity": 0.25}]
+    _, masks = L1(model, config, x).compress()
+    assert sum(channels(masks["stem"])) == sum(channels(masks["conv"])) == 3
+
+
+def test_what_is_tied_to_an_unselected_module_stays(x):
+    model = Residual().eval()
+    pruner = L1(model, [{"op_names": ["stem"], "sparsity": 0.5}], x)
+    with pytest.warns(PruneWarning, match="'stem' is left dense.*'conv', which the config_list"):
+        _, masks = pruner.compress()
+    assert channels(masks["stem"]) == [1, 1, 1, 1]
+
+
+def test_outputs_of_the_model_stay(x):
+    model = Residual().eval()
+    _, masks = L1(model, [{"op_types": ["default"], "sparsity": 0.5}], x).compress()
+    assert masks["head"]["weight"].all()
+
+
+def test_groups_of_a_convolution_lose_equally(x):
+    model = Residual(width=8, groups=2).eval()
+    _, masks = L1(model, [{"op_types": ["Conv2d"], "sparsity": 0.5}], x).compress()
+    kept = channels(masks["conv"])
+    assert sum(kept[:4]) == sum(kept[4:]) == 2
+
+
+def test_what_is_pruned_stays_pruned(x):
+    model = Residual().eval()
+    pruner = L1(model, [{"op_types": ["Conv2d"], "sparsity": 0.5}], x)
+    dead = torch.tensor([1, 1, 1, 0]).reshape(4, 1, 1, 1)
+    pruner.load_masks(
+        {n: {"weight": dead.expand(4, c, 3, 3)} for n, c in (("stem", 3), ("conv", 4))}
+    )
+    _, masks = pruner.compress()
+    assert channels(masks["stem"])[3] == 0
+    assert sum(channels(masks["stem"])) == 2
+
+
+def test_it_needs_an_input():
+    with pytest.raises(ConfigError, match="dummy_input="):
+        L1(Residual(), [{"op_types": ["Conv2d"], "sparsity": 0.5}])
+
+
+def test_looking_at_the_units_changes_nothing(x):
+    model = Residual().train()
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    pruner = L1(model, [{"op_types": ["Conv2d"], "sparsity": 0.5}], x)
+    pruner._unwrap_model()
+    assert model.training
+    assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
+
+
+# --- closing ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_masked_channel_is_zero_all_the_way(x, training):
+    model = Residual().train(training)
+    pruner = L1(model, [{"op_types": ["Conv2d"], "sparsity": 0.5}], x)
+    pruner.compress()
+    masked = model.stem.bias_mask.logical_not()
+    assert (model.norm1(model.stem(x))[:, masked] != 0).any(), "open masks leave a constant"
+    pruner.close_masks(x)
+    assert (model.norm1(model.stem(x))[:, masked] == 0).all()
+    assert (model.norm1(model.stem(x))[:, ~masked] != 0).any()
+
+
+def test_compress_closes_when_it_has_an_input(x):
+    model = Residual().eval()
+    _, masks = L1(model, [{"op_types": ["Conv2d"], "sparsity": 0.5}], x).compress(x)
+    assert masks["norm1"]["bias"].tolist() == masks["stem"]["bias"].tolist()
+    assert masks["norm2"]["weight"].tolist() == masks["conv"]["bias"].tolist()
+
+
+def test_nothing_is_closed_that_some_producer_still_feeds(x):
+    model = Residual().eval()
+    scale_channels(model.stem, [1.0, 2.0, 8.0, 9.0])
+    scale_channels(model.conv, [9.0, 8.0, 1.0, 2.0])
+    pruner = L1(model, [{"op_types": ["Conv2d"], "sparsity": 0.5}], x, aware=False)
+    _, masks = pruner.compress(x)
+    assert channels(masks["stem"]) == [0, 0, 1, 1]
+    assert channels(masks["conv"]) == [1, 1, 0, 0]
+    assert "norm1" not in masks
+
+
+def test_closed_masks_survive_unwrapping_and_files(x, tmp_path):
+    torch.manual_seed(0)
+    model = Residual().eval()
+    pruner = L1(model, [{"op_types": ["Conv2d"], "sparsity": 0.5}], x)
+    pruner.compress(x)
+    closed = model(x)
+    pruner.export_model(tmp_path / "model.pth", tmp_path / "masks")
+    pruner._unwrap_model()
+    assert isinstance(model.norm1, nn.BatchNorm2d)
+    assert torch.equal(model(x), closed)
+    pruner._wrap_model()
+    assert torch.equal(model(x), closed)
+    fresh = Residual().eval()
+    fresh.load_state_dict(torch.load(tmp_path / "model.pth", weights_only=True), strict=True)
+    assert torch.equal(fresh(x), closed)
+    other = L1(fresh, [{"op_types": ["Conv2d"], "sparsity": 0.5}], x)
+    other.load_masks(tmp_path / "masks")
+    assert not other.masks["norm1"]["bias"].all()
+    with pytest.raises(MaskError, match="'head', which is not among"):
+        other.load_masks({"head": {"weight": torch.ones(2, 4)}})

@@ -1,0 +1,81 @@
+"""What the pruners of this package share: three parts, one of them chosen by a mode."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from typing import Any, ClassVar
+
+from torch import nn
+
+from prune_core import BasicPruner
+from prune_core.tools import DataCollector, MetricsCalculator, SparsityAllocator
+from prune_filter.modes import allocator_for, chosen_mode
+
+__all__ = ["CHANNEL_TYPES", "ChannelPruner", "ConfigList", "OneShotPruner"]
+
+ConfigList = Sequence[Mapping[str, Any]] | str | PathLike[str]
+
+# The modules of whose weight each output channel is one slice.
+CHANNEL_TYPES = (
+    *(f"Conv{n}d" for n in (1, 2, 3)),
+    *(f"ConvTranspose{n}d" for n in (1, 2, 3)),
+    *("Linear", "Conv1D"),
+)
+
+
+class OneShotPruner(BasicPruner):
+    """Looks at a model once: a collector, a calculator, and the allocator of a mode.
+
+    Args:
+        model: The model, wrapped in place.
+        config_list: The rules.
+        mode: One of `modes`.
+        dummy_input: What the model is traced with in the mode `"dependency_aware"`.
+        dependency_aware: The older spelling of `mode="dependency_aware"`.
+    """
+
+    modes: ClassVar[tuple[str, ...]] = ("normal",)
+
+    def __init__(
+        self,
+        model: nn.Module,
+        config_list: ConfigList,
+        mode: str = "normal",
+        dummy_input: Any = None,
+        *,
+        dependency_aware: bool = False,
+    ) -> None:
+        self.mode = chosen_mode(self, mode, self.modes, dependency_aware)
+        self.dummy_input = dummy_input
+        super().__init__(model, config_list)
+
+    def collector(self) -> DataCollector:
+        """Return what gathers the data; subclasses say."""
+        raise NotImplementedError
+
+    def calculator(self) -> MetricsCalculator:
+        """Return what turns data into scores, the smallest for what is pruned first."""
+        raise NotImplementedError
+
+    def allocator(self) -> SparsityAllocator:
+        """Return what turns scores, one for each weight, into masks."""
+        return allocator_for(self, self.mode, channels=False)
+
+    def reset_tools(self) -> None:
+        """Set the three parts."""
+        self.data_collector = self.collector()
+        self.metrics_calculator = self.calculator()
+        self.sparsity_allocator = self.allocator()
+
+
+class ChannelPruner(OneShotPruner):
+    """Prunes whole output channels."""
+
+    default_types = CHANNEL_TYPES
+    supported_types = CHANNEL_TYPES
+    modes: ClassVar[tuple[str, ...]] = ("normal", "dependency_aware")
+
+    def allocator(self) -> SparsityAllocator:
+        """Return what turns scores, one for each output channel, into masks."""
+        return allocator_for(self, self.mode, channels=True, dummy_input=self.dummy_input)

@@ -1,0 +1,73 @@
+"""How scores become masks: the modes that pruners share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from prune_core import ConfigError, Pruner
+from prune_core.tools import (
+    BankSparsityAllocator,
+    DependencyAwareAllocator,
+    GlobalSparsityAllocator,
+    NormalSparsityAllocator,
+    SparsityAllocator,
+)
+
+__all__ = ["allocator_for", "chosen_mode"]
+
+
+def chosen_mode(
+    pruner: Pruner, mode: str, known: Sequence[str], dependency_aware: bool = False
+) -> str:
+    """Return the mode that was asked for, in the newer or the older spelling.
+
+    Raises:
+        ConfigError: When the pruner has no such mode.
+    """
+    if dependency_aware:
+        mode = "dependency_aware"
+    if mode not in known:
+        raise ConfigError(
+            f"mode is {mode!r}; the modes of {type(pruner).__name__} are "
+            f"{', '.join(map(repr, known))}."
+        )
+    return mode
+
+
+def allocator_for(
+    pruner: Pruner,
+    mode: str,
+    *,
+    channels: bool,
+    transform: Callable[[Tensor], Tensor] | None = None,
+    continuous_mask: bool = True,
+    balance_gran: Sequence[int] | None = None,
+    dummy_input: Any = None,
+) -> SparsityAllocator:
+    """Return the allocator that a mode stands for.
+
+    Args:
+        pruner: The pruner that will use it.
+        mode: `"normal"`, `"global"`, `"balance"` or `"dependency_aware"`.
+        channels: Whether there is a score for each output channel, or one for each weight.
+        transform: Applied to the scores before they are compared.
+        continuous_mask: Whether what is masked stays masked.
+        balance_gran: Shape of the blocks of `"balance"`.
+        dummy_input: What the model is traced with for `"dependency_aware"`.
+    """
+    if mode == "dependency_aware":
+        return DependencyAwareAllocator(pruner, dummy_input, continuous_mask)
+    if mode == "balance":
+        if balance_gran is None:
+            raise ConfigError(
+                "mode is 'balance' and balance_gran is missing; give the shape of a block, such "
+                "as balance_gran=[1, 4]."
+            )
+        return BankSparsityAllocator(pruner, balance_gran, continuous_mask)
+    allocator = GlobalSparsityAllocator if mode == "global" else NormalSparsityAllocator
+    return allocator(
+        pruner, continuous_mask=continuous_mask, channels=channels, transform=transform
+    )
