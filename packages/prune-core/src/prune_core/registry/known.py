@@ -31,6 +31,7 @@ KNOWN: dict[str, dict[str, tuple[str, ...]]] = {
             "taylorfo",
         ),
     },
+    "prune-lottery": {"pruner": ("lottery_ticket",)},
     "prune-tf": {
         "pruner": (
             "apoz",
