@@ -21,7 +21,6 @@ _known: dict[object, bool] = {}
     "aten._prelu_kernel",
     "aten.native_dropout",
     "aten.dropout",
-    "aten.bernoulli",
     carries=True,
 )
 def pointwise(flow: Flow, call: Call) -> Sequence[Value | None]:

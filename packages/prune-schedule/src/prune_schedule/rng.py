@@ -1,0 +1,40 @@
+"""The state of every random number generator that training draws from, as plain data."""
+
+from __future__ import annotations
+
+import random
+import sys
+from typing import Any
+
+import torch
+
+__all__ = ["get_rng_states", "set_rng_states"]
+
+
+def get_rng_states() -> dict[str, Any]:
+    """Return the states of torch, its devices, Python and numpy, if numpy has been imported."""
+    version, internal, gauss = random.getstate()
+    states: dict[str, Any] = {
+        "torch": torch.get_rng_state(),
+        "python": [version, list(internal), gauss],
+    }
+    if torch.cuda.is_available():
+        states["cuda"] = torch.cuda.get_rng_state_all()
+    if (numpy := sys.modules.get("numpy")) is not None:
+        kind, keys, position, has_gauss, cached = numpy.random.get_state()
+        states["numpy"] = [kind, keys.tolist(), int(position), int(has_gauss), float(cached)]
+    return states
+
+
+def set_rng_states(states: dict[str, Any]) -> None:
+    """Put every generator into the state that it had."""
+    torch.set_rng_state(states["torch"])
+    version, internal, gauss = states["python"]
+    random.setstate((version, tuple(internal), gauss))
+    if "cuda" in states and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(states["cuda"])
+    if "numpy" in states:
+        import numpy
+
+        kind, keys, position, has_gauss, cached = states["numpy"]
+        numpy.random.set_state((kind, numpy.array(keys, "uint32"), position, has_gauss, cached))

@@ -1,0 +1,85 @@
+"""A pruner that leaves the masks to a one-shot pruner of any name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import Tensor
+
+from prune_core import ConfigError, Pruner, get_pruner
+
+__all__ = ["Masks", "ThroughPruner", "one_shot_class", "set_sparsity"]
+
+Masks = dict[str, dict[str, Tensor]]
+_AMOUNTS = ("sparsity", "sparsity_per_layer", "total_sparsity")
+
+
+def one_shot_class(algorithm: str | Callable[..., Any]) -> Callable[..., Any]:
+    """Return the class behind a registered name, or the class itself."""
+    if isinstance(algorithm, str):
+        found: Callable[..., Any] = get_pruner(algorithm, framework="torch")
+        return found
+    if not callable(algorithm):
+        raise ConfigError(
+            f"pruning_algorithm is {algorithm!r}; it must be the name of a registered pruner, such "
+            "as 'level', or a pruner class."
+        )
+    return algorithm
+
+
+def set_sparsity(settings: dict[str, Any], sparsity: float) -> None:
+    """Write a sparsity into the settings of a wrapper, under every name it is read by."""
+    for key in _AMOUNTS:
+        settings[key] = sparsity
+
+
+class ThroughPruner(Pruner):
+    """Has the wrappers, the masks and the model of the one-shot pruner that works for it.
+
+    A subclass sets `one_shot` in `reset()`. There is one set of wrappers and one flag that says
+    whether the model is wrapped, those of `one_shot`, so the two pruners cannot disagree.
+
+    Attributes:
+        one_shot: The pruner that makes the masks.
+    """
+
+    one_shot: Pruner
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "one_shot" or name.startswith("__"):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return getattr(self.one_shot, name)
+
+    def _make_one_shot(
+        self, algorithm: str | Callable[..., Any], arguments: Mapping[str, Any], *fixed: Any
+    ) -> None:
+        # The old one lets go of its model first: a model is wrapped by one pruner at a time.
+        if "one_shot" in self.__dict__:
+            self.one_shot._unwrap_model()
+            del self.one_shot
+        made = one_shot_class(algorithm)(*fixed, **arguments)
+        if not isinstance(made, Pruner):
+            raise ConfigError(
+                f"pruning_algorithm {algorithm!r} makes a {type(made).__name__}; a schedule needs "
+                "one that derives from prune_core.Pruner, to tell it how sparse each layer becomes."
+            )
+        self.one_shot = made
+
+    def _wrap_model(self) -> None:
+        self.one_shot._wrap_model()
+
+    def _unwrap_model(self) -> None:
+        self.one_shot._unwrap_model()
+
+    def clear_model_references(self) -> None:
+        """Let go of the model, for example to free its memory."""
+        self.one_shot.clear_model_references()
+
+    def update_epoch(self, epoch: int) -> None:
+        """Hear that an epoch begins."""
+        self.one_shot.update_epoch(epoch)
+
+    def step(self) -> None:
+        """Hear that an optimizer step was made."""
+        self.one_shot.step()
