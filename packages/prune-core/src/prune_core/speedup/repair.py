@@ -24,6 +24,8 @@ from prune_core.speedup.plan import Plan
 
 __all__ = ["Mismatch", "Repairs", "repair"]
 
+_ROUNDS = 30
+
 Attribute = tuple[type[nn.Module], str]
 
 
@@ -81,8 +83,13 @@ def repair(model: nn.Module, example_inputs: Any, plan: Plan) -> Repairs:
     """Repair until the small model does what the plan says, or nothing more helps."""
     repairs = Repairs()
     trial = _try(model, example_inputs, plan)
-    if trial.needs or trial.mismatch:
-        trial = _set_attributes(model, example_inputs, plan, trial, repairs)
+    for _ in range(_ROUNDS):
+        if not trial.needs and trial.mismatch is None:
+            break
+        better = _set_attributes(model, example_inputs, plan, trial, repairs)
+        if better is trial:
+            break
+        trial = better
     if trial.mismatch is None:
         for need in trial.needs.values():
             correct(model, need.site, need.changes)
