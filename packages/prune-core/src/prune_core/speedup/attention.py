@@ -51,10 +51,15 @@ class PrunedMultiheadAttention(nn.MultiheadAttention):
             key_padding_mask = None if key_padding_mask is None else key_padding_mask.unsqueeze(0)
         if is_causal and attn_mask is None:
             raise RuntimeError("is_causal needs an attn_mask, as in nn.MultiheadAttention.")
-        mask, is_causal = self._masks(
-            query, key, key_padding_mask, attn_mask, is_causal=is_causal, need_weights=need_weights
+        padding = _additive(key_padding_mask, query.dtype)
+        if is_causal and padding is None and not need_weights:
+            attn_mask = None
+        else:
+            attn_mask = _additive(attn_mask, query.dtype)
+            is_causal = is_causal and padding is None
+        attended, weights = self._attend(
+            query, key, value, padding, attn_mask, is_causal=is_causal, need_weights=need_weights
         )
-        attended, weights = self._attend(query, key, value, mask, is_causal, need_weights)
         if weights is not None and average_attn_weights:
             weights = weights.mean(dim=1)
         if not batched:
@@ -64,50 +69,30 @@ class PrunedMultiheadAttention(nn.MultiheadAttention):
             attended = attended.transpose(1, 0)
         return attended, weights
 
-    def _masks(
-        self,
-        query: Tensor,
-        key: Tensor,
-        padding: Tensor | None,
-        mask: Tensor | None,
-        *,
-        is_causal: bool,
-        need_weights: bool,
-    ) -> tuple[Tensor | None, bool]:
-        """One additive mask of shape (1 or batch × heads, target, source), or none."""
-        if is_causal and padding is None and not need_weights:
-            return None, True
-        batch, source = key.shape[1], key.shape[0]
-        mask = _additive(mask, query.dtype)
-        if mask is not None and mask.dim() == 2:
-            mask = mask.unsqueeze(0)
-        padding = _additive(padding, query.dtype)
-        if padding is not None:
-            padding = (
-                padding.view(batch, 1, 1, source)
-                .expand(-1, self.num_heads, -1, -1)
-                .reshape(batch * self.num_heads, 1, source)
-            )
-            mask = padding if mask is None else mask + padding
-            is_causal = False
-        return mask, is_causal
-
     def _attend(
         self,
         query: Tensor,
         key: Tensor,
         value: Tensor,
+        padding: Tensor | None,
         mask: Tensor | None,
+        *,
         is_causal: bool,
         need_weights: bool,
     ) -> tuple[Tensor, Tensor | None]:
         target, batch, _ = query.shape
         q, k, v = self._project(query, key, value)
+        if mask is not None and mask.dim() == 2:
+            mask = mask.unsqueeze(0)
         heads, width = self.num_heads, self.head_dim
         q = q.view(target, batch * heads, width).transpose(0, 1)
         k = k.view(k.shape[0], batch * heads, width).transpose(0, 1)
         v = v.view(v.shape[0], batch * heads, width).transpose(0, 1)
         source = k.size(1)
+        if padding is not None:
+            padding = padding.view(batch, 1, 1, source).expand(-1, heads, -1, -1)
+            padding = padding.reshape(batch * heads, 1, source)
+            mask = padding if mask is None else mask + padding
         drop = self.dropout if self.training else 0.0
         if need_weights:
             scaled = q * math.sqrt(1.0 / float(width))
@@ -115,7 +100,7 @@ class PrunedMultiheadAttention(nn.MultiheadAttention):
                 weights = torch.baddbmm(mask, scaled, k.transpose(-2, -1))
             else:
                 weights = torch.bmm(scaled, k.transpose(-2, -1))
-            weights = F.dropout(F.softmax(weights, dim=-1), drop) if drop else weights.softmax(-1)
+            weights = F.dropout(weights.softmax(-1), drop) if drop else weights.softmax(-1)
             attended = torch.bmm(weights, v).transpose(0, 1)
             attended = self._project_out(attended.reshape(target * batch, heads * width))
             attended = attended.view(target, batch, attended.size(1))
