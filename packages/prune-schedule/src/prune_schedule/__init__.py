@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from prune_schedule.__about__ import __version__ as __version__
     from prune_schedule.agp import *  # noqa: F403
+    from prune_schedule.annealing import *  # noqa: F403
     from prune_schedule.constant import *  # noqa: F403
     from prune_schedule.gradual import *  # noqa: F403
     from prune_schedule.linear import *  # noqa: F403
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "__about__": ("__version__",),
     "agp": ("AGPPruner",),
+    "annealing": ("SimulatedAnnealingPruner",),
     "constant": ("ConstantPruner",),
     "gradual": ("GradualPruner",),
     "linear": ("LinearPruner",),

@@ -31,7 +31,9 @@ KNOWN: dict[str, dict[str, tuple[str, ...]]] = {
             "taylorfo",
         ),
     },
-    "prune-schedule": {"pruner": ("agp", "constant", "gradual", "linear", "one_cycle")},
+    "prune-schedule": {
+        "pruner": ("agp", "constant", "gradual", "linear", "one_cycle", "simulated_annealing")
+    },
 }
 
 
