@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from prune_schedule.linear import *  # noqa: F403
     from prune_schedule.one_cycle import *  # noqa: F403
     from prune_schedule.result import *  # noqa: F403
+    from prune_schedule.sensitivity import *  # noqa: F403
     from prune_schedule.trials import *  # noqa: F403
 
 _HOMES = {
@@ -26,6 +27,7 @@ _HOMES = {
     "linear": ("LinearPruner",),
     "one_cycle": ("OneCyclePruner",),
     "result": ("Result",),
+    "sensitivity": ("SensitivityPruner",),
     "trials": ("Trials",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -22,6 +22,7 @@ from prune_schedule.history import open_history
 from prune_schedule.keeping import ResultFolder
 from prune_schedule.progress import Progress
 from prune_schedule.result import Result
+from prune_schedule.rng import seeded
 from prune_schedule.rounds import tidied
 from prune_schedule.through import Masks, ThroughPruner, one_shot_class, set_sparsity
 from prune_schedule.timeout import check_time_limit
@@ -43,7 +44,7 @@ class SearchPruner(ThroughPruner):
     starts again replays its history.
 
     Args:
-        model: The model, wrapped in place. Its weights are never changed.
+        model: The model, wrapped in place.
         config_list: The rules. The sparsity of an entry is that of all its layers together.
         evaluator: Takes the model and returns its score.
         optimize_mode: `"maximize"` or `"minimize"`.
@@ -59,6 +60,8 @@ class SearchPruner(ThroughPruner):
     """
 
     modes: ClassVar[tuple[str, ...]] = ("maximize", "minimize")
+    # A layer that loses everything cuts the network in two; whoever wants that says so.
+    default_cap: ClassVar[float] = 0.99
 
     def __init__(
         self,
@@ -105,6 +108,9 @@ class SearchPruner(ThroughPruner):
         self.trials = Trials()
         self.best: Sparsities | None = None
         self.best_score: float | None = None
+        # What a search that trains has pruned for good; all it tries comes on top of that.
+        self._base: Masks = {}
+        self._run: dict[str, Any] | None = None
 
     # --- what a search is -----------------------------------------------------------------
 
@@ -119,6 +125,9 @@ class SearchPruner(ThroughPruner):
     def settings(self) -> dict[str, Any]:
         """What the plans depend on, as plain data; another search must not go on from them."""
         return {}
+
+    def prepare(self) -> None:
+        """Get ready for `plans()`; called each time that the search starts or goes on."""
 
     @property
     def length(self) -> int | None:
@@ -159,9 +168,9 @@ class SearchPruner(ThroughPruner):
 
     @property
     def caps(self) -> dict[str, float]:
-        """The most that each layer may lose; a layer that loses everything cuts the network."""
+        """The most that each layer may lose."""
         return {
-            name: float(wrapper.config.get("max_sparsity_per_layer", 0.99))
+            name: float(wrapper.config.get("max_sparsity_per_layer", self.default_cap))
             for name, wrapper in self.get_modules_wrapper().items()
         }
 
@@ -207,6 +216,7 @@ class SearchPruner(ThroughPruner):
             self._identity(),
         )
         self.trials = Trials()
+        self.prepare()
         try:
             with Progress(self.study_name, self.length) as progress:
                 self._search(evaluate, history.read(), history.add, progress)
@@ -260,8 +270,9 @@ class SearchPruner(ThroughPruner):
 
     def _try(self, number: int, plan: Plan, evaluate: Evaluate) -> dict[str, Any]:
         began = perf_counter()
-        self._put(plan)
-        with tidied(self.bound_model):
+        # A trial that a killed process began is made again, with the same random numbers.
+        with seeded(self._seed_of(number)), tidied(self.bound_model):
+            self._put(plan)
             score, problem = score_of(evaluate, self.bound_model, self.trial_timeout)
         reached = self.sparsities
         sizes = self.sizes
@@ -275,7 +286,7 @@ class SearchPruner(ThroughPruner):
         }
 
     def _put(self, sparsities: Mapping[str, float]) -> None:
-        """Let the one-shot pruner make masks of these sparsities, from none at all."""
+        """Let the one-shot pruner make masks of these sparsities."""
         self._clear()
         for name, wrapper in self.get_modules_wrapper().items():
             set_sparsity(wrapper.config, sparsities[name])
@@ -286,8 +297,15 @@ class SearchPruner(ThroughPruner):
         for wrapper in self.get_modules_wrapper().values():
             for name in wrapper.masked_names:
                 wrapper._buffers[f"{name}_mask"] = None
+        self.one_shot.load_masks(self._base)
+
+    def _seed_of(self, number: int) -> int:
+        return self.seed * 1_000_003 + number
 
     def _identity(self) -> dict[str, Any]:
+        # Of the weights that the search began with, also when it has trained them since.
+        if self._run is not None:
+            return self._run
         algorithm = self.pruning_algorithm
         identity = {
             "search": type(self).__name__,
@@ -298,8 +316,9 @@ class SearchPruner(ThroughPruner):
             "weights": _digest(self.one_shot),
             **self.settings,
         }
-        plain: dict[str, Any] = json.loads(json.dumps(identity, default=str))
-        return plain
+        self._run = json.loads(json.dumps(identity, default=str))
+        assert self._run is not None
+        return self._run
 
     def get_best_result(
         self,

@@ -32,7 +32,15 @@ KNOWN: dict[str, dict[str, tuple[str, ...]]] = {
         ),
     },
     "prune-schedule": {
-        "pruner": ("agp", "constant", "gradual", "linear", "one_cycle", "simulated_annealing")
+        "pruner": (
+            "agp",
+            "constant",
+            "gradual",
+            "linear",
+            "one_cycle",
+            "sensitivity",
+            "simulated_annealing",
+        )
     },
 }
 
