@@ -24,4 +24,14 @@ def prune_register_pruners() -> dict[str, Reference]:
         "one_cycle": _at(
             "one_cycle:OneCyclePruner", "Grows in one smooth S-shaped sweep.", "2107.02086"
         ),
+        "sensitivity": _at(
+            "sensitivity:SensitivityPruner",
+            "Layers lose what they tolerate, by how much the score drops.",
+            "1506.02626",
+        ),
+        "simulated_annealing": _at(
+            "annealing:SimulatedAnnealingPruner",
+            "The distribution over layers that scores best, searched by annealing.",
+            "1907.03141",
+        ),
     }

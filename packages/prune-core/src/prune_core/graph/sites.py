@@ -22,7 +22,7 @@ SIZED = ARITHMETIC | frozenset(
     {"view", "reshape", "expand", "split", "split_with_sizes", "narrow", "repeat", "unflatten"}
     | {"new_zeros", "new_ones", "new_full", "new_empty", "zeros", "ones", "full", "empty"}
     | {"layer_norm", "group_norm", "rms_norm", "conv1d", "conv2d", "conv3d", "__getitem__"}
-    | {"broadcast_to", "chunk", "tensor_split", "multi_head_attention_forward", "as_strided"}
+    | {"broadcast_to", "chunk", "tensor_split", "as_strided"}
 )
 """Functions of torch that are told sizes, or numbers that may be made of sizes."""
 

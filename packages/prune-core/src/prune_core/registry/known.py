@@ -46,7 +46,17 @@ KNOWN: dict[str, dict[str, tuple[str, ...]]] = {
             "taylorfo",
         ),
     },
-    "prune-schedule": {"pruner": ("agp", "constant", "gradual", "linear", "one_cycle")},
+    "prune-schedule": {
+        "pruner": (
+            "agp",
+            "constant",
+            "gradual",
+            "linear",
+            "one_cycle",
+            "sensitivity",
+            "simulated_annealing",
+        )
+    },
 }
 
 

@@ -9,6 +9,7 @@ at the call (see `corrections`).
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import combinations
 from typing import Any
 
 import torch
@@ -23,6 +24,9 @@ from prune_core.speedup.numbers import wanted_numbers
 from prune_core.speedup.plan import Plan
 
 __all__ = ["Mismatch", "Repairs", "repair"]
+
+_ROUNDS = 30
+_FEW = 4
 
 Attribute = tuple[type[nn.Module], str]
 
@@ -81,8 +85,13 @@ def repair(model: nn.Module, example_inputs: Any, plan: Plan) -> Repairs:
     """Repair until the small model does what the plan says, or nothing more helps."""
     repairs = Repairs()
     trial = _try(model, example_inputs, plan)
-    if trial.needs or trial.mismatch:
-        trial = _set_attributes(model, example_inputs, plan, trial, repairs)
+    for _ in range(_ROUNDS):
+        if not trial.needs and trial.mismatch is None:
+            break
+        better = _set_attributes(model, example_inputs, plan, trial, repairs)
+        if better is trial:
+            break
+        trial = better
     if trial.mismatch is None:
         for need in trial.needs.values():
             correct(model, need.site, need.changes)
@@ -99,11 +108,10 @@ def repair(model: nn.Module, example_inputs: Any, plan: Plan) -> Repairs:
 def _set_attributes(
     model: nn.Module, example_inputs: Any, plan: Plan, trial: _Trial, repairs: Repairs
 ) -> _Trial:
-    """Change the attributes that explain wrong integers: all that might, or else one by one."""
+    """Change attributes that explain wrong integers, if that gets the forward further."""
     suspects = _suspects(model, plan, trial)
-    together = [suspects] if len(suspects) > 1 else []
-    apart = [{key: places} for key, places in suspects.items()]
-    for chosen in [*together, *apart]:
+    for keys in _subsets(list(suspects)):
+        chosen = {key: suspects[key] for key in keys}
         changed = [
             (name, attribute, vars(model.get_submodule(name))[attribute], new)
             for (_, attribute), places in chosen.items()
@@ -115,15 +123,17 @@ def _set_attributes(
         further = after.reached() > trial.reached()
         if further or (after.reached() == trial.reached() and len(after.needs) < len(trial.needs)):
             repairs.attributes += changed
-            trial = after
-            if not trial.needs and trial.mismatch is None:
-                break
-        else:
-            for name, attribute, old, _ in changed:
-                setattr(model.get_submodule(name), attribute, old)
-        if chosen is suspects and trial is after:
-            break
+            return after
+        for name, attribute, old, _ in changed:
+            setattr(model.get_submodule(name), attribute, old)
     return trial
+
+
+def _subsets(keys: list[Attribute]) -> Iterator[tuple[Attribute, ...]]:
+    """The most first: all of several attributes that hold one number may be meant, or some."""
+    for size in range(len(keys), 0, -1):
+        if len(keys) <= _FEW or size in (len(keys), len(keys) - 1, 1):
+            yield from combinations(keys, size)
 
 
 def _suspects(
