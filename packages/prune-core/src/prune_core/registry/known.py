@@ -33,6 +33,7 @@ KNOWN: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "prune-schedule": {
         "pruner": (
+            "admm",
             "agp",
             "constant",
             "gradual",
