@@ -1,7 +1,8 @@
 """Mask files: safetensors, the same for every framework, and never code.
 
-Each tensor is named `module.tensor` and holds booleans. The header says that the file is one of
-ours, which algorithm made it from which config, and the shapes it was made for.
+Each tensor is named `module.tensor` and holds booleans; its axes lie in torch's order, output
+channels first, whichever framework wrote it. The header says so, that the file is one of ours, and
+which algorithm made it from which config.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["MaskFile", "read_mask_file", "write_mask_file"]
 
 FORMAT, FORMAT_VERSION = "prune-masks", "1"
+AXES = "output channels, input channels, space"
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ def write_mask_file(path: str | PathLike[str], content: MaskFile) -> None:
     metadata = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
+        "axes": AXES,
         "algorithm": content.algorithm,
         "prune_core": content.version,
         "config": json.dumps(content.config, default=str),

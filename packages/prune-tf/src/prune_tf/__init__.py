@@ -1,0 +1,78 @@
+"""Pruning for Keras 3, with the rules, masks and registry of prune-core.
+
+Names are imported when they are first used, so that listing what is installed loads no framework.
+"""
+
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from prune_tf.__about__ import __version__ as __version__
+    from prune_tf.constraint import Masked as Masked
+    from prune_tf.files import load_masks as load_masks
+    from prune_tf.files import save_masks as save_masks
+    from prune_tf.masks import apply_masks as apply_masks
+    from prune_tf.masks import masks_of as masks_of
+    from prune_tf.masks import set_masks as set_masks
+    from prune_tf.masks import unwrap as unwrap
+    from prune_tf.pruning.activation import (
+        ActivationAPoZRankPruner as ActivationAPoZRankPruner,
+    )
+    from prune_tf.pruning.activation import (
+        ActivationMeanRankPruner as ActivationMeanRankPruner,
+    )
+    from prune_tf.pruning.block import BlockPruner as BlockPruner
+    from prune_tf.pruning.fpgm import FPGMPruner as FPGMPruner
+    from prune_tf.pruning.level import LevelPruner as LevelPruner
+    from prune_tf.pruning.nm import NMPruner as NMPruner
+    from prune_tf.pruning.norm import L1NormPruner as L1NormPruner
+    from prune_tf.pruning.norm import L2NormPruner as L2NormPruner
+    from prune_tf.pruning.pruner import Pruner as Pruner
+    from prune_tf.pruning.slim import SlimPruner as SlimPruner
+    from prune_tf.pruning.taylor import TaylorFOWeightPruner as TaylorFOWeightPruner
+    from prune_tf.schedule import AGPSchedule as AGPSchedule
+    from prune_tf.schedule import PruningSchedule as PruningSchedule
+    from prune_tf.schedule import polynomial as polynomial
+    from prune_tf.speedup import SpeedupReport as SpeedupReport
+    from prune_tf.speedup import shrink as shrink
+
+_HOMES = {
+    "__about__": ("__version__",),
+    "constraint": ("Masked",),
+    "files": ("load_masks", "save_masks"),
+    "masks": ("apply_masks", "masks_of", "set_masks", "unwrap"),
+    "pruning.activation": ("ActivationAPoZRankPruner", "ActivationMeanRankPruner"),
+    "pruning.block": ("BlockPruner",),
+    "pruning.fpgm": ("FPGMPruner",),
+    "pruning.level": ("LevelPruner",),
+    "pruning.nm": ("NMPruner",),
+    "pruning.norm": ("L1NormPruner", "L2NormPruner"),
+    "pruning.pruner": ("Pruner",),
+    "pruning.slim": ("SlimPruner",),
+    "pruning.taylor": ("TaylorFOWeightPruner",),
+    "schedule": ("AGPSchedule", "PruningSchedule", "polynomial"),
+    "speedup": ("SpeedupReport", "shrink"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = sorted(_HOME_OF)
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module 'prune_tf' has no attribute {name!r}")
+    value = getattr(import_module(f"prune_tf.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME_OF})
+
+
+if "keras" in sys.modules:
+    # Loading a model that holds masks needs the class to be known, and who has imported Keras
+    # already pays nothing for it.
+    import_module("prune_tf.constraint")

@@ -1,1 +1,56 @@
 """What prune-tf registers."""
+
+from prune_core.hookspecs import hookimpl
+from prune_core.reference import Reference
+
+CHANNELS = "output channels"
+WEIGHTS = "single weights"
+
+
+def _at(target: str, summary: str, prunes: str, paper: str = "") -> Reference:
+    return Reference(
+        f"prune_tf.pruning.{target}",
+        summary,
+        prunes=prunes,
+        paper=f"https://arxiv.org/abs/{paper}" if paper else "",
+        framework="keras",
+    )
+
+
+@hookimpl
+def prune_register_pruners() -> dict[str, Reference]:
+    """Register the algorithms, under the names that they have for torch."""
+    return {
+        "level": _at("level:LevelPruner", "The smallest absolute values.", WEIGHTS, "1506.02626"),
+        "l1": _at("norm:L1NormPruner", "The smallest L1 norms of weights.", CHANNELS, "1608.08710"),
+        "l2": _at("norm:L2NormPruner", "The smallest L2 norms of weights.", CHANNELS, "1608.08710"),
+        "fpgm": _at("fpgm:FPGMPruner", "Nearest to the geometric median.", CHANNELS, "1811.00250"),
+        "slim": _at(
+            "slim:SlimPruner",
+            "The smallest scaling factors of batch norm, trained towards zero.",
+            "channels of batch norm",
+            "1708.06519",
+        ),
+        "apoz": _at(
+            "activation:ActivationAPoZRankPruner",
+            "The activations that are zero most often.",
+            CHANNELS,
+            "1607.03250",
+        ),
+        "mean_activation": _at(
+            "activation:ActivationMeanRankPruner",
+            "The smallest mean activations.",
+            CHANNELS,
+            "1611.06440",
+        ),
+        "taylorfo": _at(
+            "taylor:TaylorFOWeightPruner",
+            "The least change of the loss to first order, weight by weight.",
+            CHANNELS,
+            "1906.10771",
+        ),
+        "nm": _at(
+            "nm:NMPruner", "The smallest of every m, so that n are left.", WEIGHTS, "2104.08378"
+        ),
+        "block": _at("block:BlockPruner", "The blocks of smallest norm.", "blocks of weights"),
+    }

@@ -20,12 +20,8 @@ def untouched(model: nn.Module) -> Iterator[None]:
     are not, because a copy would double the memory for something no forward should do.
     """
     attributes = [(module, dict(module.__dict__)) for module in model.modules()]
-    inner = [
-        (vars(module)[name], dict(vars(module)[name]))
-        for module, _ in attributes
-        for name in _INNER
-    ]
-    buffers = [(buffer, buffer._version, buffer.detach().clone()) for buffer in model.buffers()]
+    inner = [(vars(module)[name], dict(vars(module)[name])) for module, _ in attributes for name in _INNER]
+    buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
     devices = sorted({p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"})
     try:
         with torch.random.fork_rng(devices=devices):
@@ -38,8 +34,9 @@ def untouched(model: nn.Module) -> Iterator[None]:
             current.clear()
             current.update(content)
         with torch.no_grad():
-            for buffer, version, content in buffers:
-                if buffer._version != version:
+            # The version counter does not tell: some norms write their statistics past it.
+            for buffer, content in buffers:
+                if not torch.equal(buffer, content):
                     buffer.copy_(content)
 
 

@@ -4,21 +4,29 @@ The ATen operators say what happened; these say where the Python of the model as
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["SIZED", "Frame", "Site", "SiteCounter", "integers", "short_name"]
+__all__ = ["ARITHMETIC", "SIZED", "Frame", "Site", "SiteCounter", "Number", "numbers", "short_name", "with_numbers"]
 
-SIZED = frozenset(
+ARITHMETIC = frozenset(
+    {"mul", "__mul__", "__rmul__", "div", "__truediv__", "true_divide", "__rtruediv__", "pow"}
+    | {"mul_", "div_", "add", "sub", "__rsub__", "__rpow__"}
+)
+"""Functions of torch that may be given a number made of sizes, such as a scale."""
+
+SIZED = ARITHMETIC | frozenset(
     {"view", "reshape", "expand", "split", "split_with_sizes", "narrow", "repeat", "unflatten"}
     | {"new_zeros", "new_ones", "new_full", "new_empty", "zeros", "ones", "full", "empty"}
     | {"layer_norm", "group_norm", "rms_norm", "conv1d", "conv2d", "conv3d", "__getitem__"}
-    | {"broadcast_to", "chunk", "tensor_split", "multi_head_attention_forward", "as_strided"}
+    | {"broadcast_to", "chunk", "tensor_split", "as_strided"}
 )
-"""Functions of torch that are told sizes."""
+"""Functions of torch that are told sizes, or numbers that may be made of sizes."""
+
+Number = int | float
 
 
 class Site(NamedTuple):
@@ -36,6 +44,9 @@ class Site(NamedTuple):
     occurrence: int
 
 
+Rewrite = Callable[[Site, tuple[Number, ...]], Mapping[int, Number]]
+
+
 class Frame:
     """One run of one module."""
 
@@ -50,11 +61,18 @@ class Frame:
 class SiteCounter(TorchFunctionMode):
     """Know at any moment of a forward which call is running, and what it was given."""
 
-    def __init__(self, frames: Sequence[Frame]) -> None:
-        """Count in these frames, the innermost last."""
+    def __init__(self, frames: Sequence[Frame], rewrite: Rewrite | None = None) -> None:
+        """Count in these frames, the innermost last.
+
+        Args:
+            frames: The modules that are running.
+            rewrite: Told the site and the numbers of a call before it is made; it returns the
+                numbers that are to be other, by position.
+        """
         super().__init__()
+        self._rewrite = rewrite
         self.site: Site | None = None
-        self.given: tuple[int, ...] = ()
+        self.given: tuple[Number, ...] = ()
         self._frames = frames
 
     def __torch_function__(
@@ -66,7 +84,9 @@ class SiteCounter(TorchFunctionMode):
             return func(*args, **(kwargs or {}))
         innermost = self._frames[-1]
         self.site = Site(innermost.module, name, innermost.counts[name])
-        self.given = tuple(integers(args))
+        self.given = tuple(numbers(args))
+        if self._rewrite is not None and (changes := self._rewrite(self.site, self.given)):
+            args = with_numbers(args, changes)
         for frame in self._frames:
             frame.counts[name] += 1
         result = func(*args, **(kwargs or {}))
@@ -74,15 +94,34 @@ class SiteCounter(TorchFunctionMode):
         return result
 
 
+def with_numbers(args: tuple[Any, ...], changes: Mapping[int, Number]) -> tuple[Any, ...]:
+    """The arguments with some of their numbers, told by position, replaced."""
+    position = -1
+
+    def walk(arg: Any) -> Any:
+        nonlocal position
+        if isinstance(arg, slice):
+            return slice(walk(arg.start), walk(arg.stop), walk(arg.step))
+        if isinstance(arg, list | tuple | torch.Size):
+            items = [walk(item) for item in arg]
+            return items if isinstance(arg, list) else tuple(items)
+        if isinstance(arg, int | float) and not isinstance(arg, bool):
+            position += 1
+            return changes.get(position, arg)
+        return arg
+
+    return tuple(walk(arg) for arg in args)
+
+
 def short_name(function: Any) -> str:
     """`reshape` for `torch.Tensor.reshape` and `torch.reshape` alike."""
     return str(getattr(function, "__name__", function))
 
 
-def integers(tree: Any) -> list[int]:
-    """The integers among arguments, at any depth, in order."""
+def numbers(tree: Any) -> list[Number]:
+    """The numbers among arguments, at any depth, in order."""
     if isinstance(tree, slice):
         tree = (tree.start, tree.stop, tree.step)
     if isinstance(tree, list | tuple | torch.Size):
-        return [number for item in tree for number in integers(item)]
-    return [tree] if isinstance(tree, int) and not isinstance(tree, bool) else []
+        return [number for item in tree for number in numbers(item)]
+    return [tree] if isinstance(tree, int | float) and not isinstance(tree, bool) else []

@@ -21,7 +21,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from prune_core.graph.inputs import arguments, call, tensors_in
 from prune_core.graph.ir import Call, Graph, Ref
-from prune_core.graph.sites import Frame, SiteCounter
+from prune_core.graph.sites import Frame, Rewrite, SiteCounter
 from prune_core.graph.restore import evaluating, untouched
 
 __all__ = ["ALIAS_WRITE", "Recorder", "trace"]
@@ -49,6 +49,9 @@ def trace(
     """
     recorder = Recorder(model, known or (lambda target: True))
     recorder.run(example_inputs)
+    parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    if parameters & set(recorder.graph.unread):
+        recorder.run_training(example_inputs)
     return recorder.graph
 
 
@@ -60,6 +63,7 @@ class Recorder(TorchDispatchMode):
         model: nn.Module,
         known: Callable[[Any], bool],
         watch: Callable[["Recorder", Call], None] | None = None,
+        rewrite: Rewrite | None = None,
     ) -> None:
         """Learn the names of the model's tensors and modules.
 
@@ -67,6 +71,7 @@ class Recorder(TorchDispatchMode):
             model: What will run.
             known: See `trace`.
             watch: Called after every call that is recorded; it may raise to stop the forward.
+            rewrite: See `SiteCounter`.
         """
         super().__init__()
         self._watch = watch
@@ -78,7 +83,7 @@ class Recorder(TorchDispatchMode):
         self._sharing: dict[int, list[weakref[torch.Tensor]]] = {}
         self._modules = {id(module): name for name, module in model.named_modules()}
         self._frames = [Frame("")]
-        self.sites = SiteCounter(self._frames)
+        self.sites = SiteCounter(self._frames, rewrite)
         self._names: WeakIdKeyDictionary = WeakIdKeyDictionary()
         self._opening: set[Any] = set()
         for name, tensor in _named_tensors(model):
@@ -86,14 +91,38 @@ class Recorder(TorchDispatchMode):
         self._parameters = {id(parameter) for parameter in model.parameters()}
 
     def run(self, example_inputs: Any) -> Any:
-        """Run the model under this recorder and return what it returned."""
-        model = self._model
-        with untouched(model), evaluating(model), torch.no_grad(), self._watching_modules():
+        """Run the model in eval mode under this recorder and return what it returned."""
+        with untouched(self._model), evaluating(self._model):
+            returned = self._record(example_inputs)
+        return returned
+
+    def run_training(self, example_inputs: Any, *, strict: bool = False) -> None:
+        """Record what only a training model does too, such as its auxiliary heads.
+
+        The calls are added to the same graph. A model that cannot train on its example inputs
+        (a batch norm over a single number, say) is known by its eval mode alone.
+        """
+        graph = self.graph
+        before = len(graph.calls), list(graph.inputs), list(graph.outputs), list(graph.opaque)
+        try:
+            with untouched(self._model):
+                self._model.train()
+                self._record(example_inputs)
+        except Exception:
+            if strict:
+                raise
+            del graph.calls[before[0] :]
+            graph.inputs, graph.outputs, graph.opaque = before[1:]
+        else:
+            graph.trained = before[0]
+
+    def _record(self, example_inputs: Any) -> Any:
+        with torch.no_grad(), self._watching_modules():
             args, kwargs = arguments(example_inputs)
             for _, tensor in tensors_in((args, kwargs)):
                 self.graph.inputs.append(self.number(tensor))
-            with _unfused(model), self.sites, self:
-                returned = call(model, example_inputs)
+            with _unfused(self._model), self.sites, self:
+                returned = call(self._model, example_inputs)
             self._finish(returned)
         return returned
 

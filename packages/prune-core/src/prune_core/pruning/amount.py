@@ -1,16 +1,5 @@
-"""How many of n things a ratio prunes."""
+"""How many of n things a ratio prunes; the arithmetic is every framework's."""
 
-from math import floor, ulp
+from prune_core.amount import number_to_prune
 
 __all__ = ["number_to_prune"]
-
-
-def number_to_prune(sparsity: float, n: int) -> int:
-    """Return `floor(sparsity · n)`, exact where the product only misses a whole number by rounding.
-
-    >>> number_to_prune(0.29, 100)  # 0.29 * 100 is 28.999999999999996 in floating point
-    29
-    """
-    product = sparsity * n
-    nearest = round(product)
-    return nearest if abs(product - nearest) <= 4 * ulp(product) else floor(product)

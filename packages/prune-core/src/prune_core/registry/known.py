@@ -31,6 +31,21 @@ KNOWN: dict[str, dict[str, tuple[str, ...]]] = {
             "taylorfo",
         ),
     },
+    "prune-lottery": {"pruner": ("lottery_ticket",)},
+    "prune-tf": {
+        "pruner": (
+            "apoz",
+            "block",
+            "fpgm",
+            "l1",
+            "l2",
+            "level",
+            "mean_activation",
+            "nm",
+            "slim",
+            "taylorfo",
+        ),
+    },
     "prune-schedule": {
         "pruner": (
             "admm",

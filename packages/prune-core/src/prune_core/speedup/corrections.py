@@ -2,27 +2,26 @@
 
 Some forwards write `x.reshape(B, N, C)` with a `C` read off another tensor, or a number in the
 source: no attribute holds it. A correction says: in the k-th call of this function during a run
-of this module, these integers are these. It lives in a pair of hooks on the module, so the model
+of this module, these numbers are these. It lives in a pair of hooks on the module, so the model
 stays the same Python model, pickles, and follows any batch size.
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from prune_core.graph.sites import SIZED, Site, short_name
+from prune_core.graph.sites import SIZED, Number, Site, short_name, with_numbers
 
 __all__ = ["Corrections", "correct", "corrections_of"]
 
-Sizes = dict[tuple[str, int], dict[int, int]]
+Sizes = dict[tuple[str, int], dict[int, Number]]
 
 
 class Corrections:
-    """The corrections of one module: `sizes[function, occurrence][position] = integer`."""
+    """The corrections of one module: `sizes[function, occurrence][position] = number`."""
 
     def __init__(self, sizes: Sizes) -> None:
         """Hold corrections; `register` puts them to work."""
@@ -60,26 +59,8 @@ class _Correcting(TorchFunctionMode):
             correction = self._sizes.get((name, self._counts[name]))
             self._counts[name] += 1
             if correction is not None:
-                args = _replaced(args, correction)
+                args = with_numbers(args, correction)
         return func(*args, **(kwargs or {}))
-
-
-def _replaced(args: tuple[Any, ...], correction: dict[int, int]) -> tuple[Any, ...]:
-    position = -1
-
-    def walk(arg: Any) -> Any:
-        nonlocal position
-        if isinstance(arg, slice):
-            return slice(walk(arg.start), walk(arg.stop), walk(arg.step))
-        if isinstance(arg, list | tuple | torch.Size):
-            items = [walk(item) for item in arg]
-            return items if isinstance(arg, list) else tuple(items)
-        if isinstance(arg, int) and not isinstance(arg, bool):
-            position += 1
-            return correction.get(position, arg)
-        return arg
-
-    return tuple(walk(arg) for arg in args)
 
 
 def corrections_of(module: nn.Module) -> Corrections | None:
@@ -91,22 +72,11 @@ def corrections_of(module: nn.Module) -> Corrections | None:
     return None
 
 
-def correct(model: nn.Module, site: Site, integers: dict[int, int]) -> Callable[[], None]:
-    """Correct some integers, told by their position, of one call of a module.
-
-    Returns:
-        What undoes it.
-    """
+def correct(model: nn.Module, site: Site, numbers: Mapping[int, Number]) -> None:
+    """Correct some numbers, told by their position, of one call of a module."""
     module = model.get_submodule(site.module)
     found = corrections_of(module)
     if found is None:
         found = Corrections({})
         found.register(module)
-    key = (site.function, site.occurrence)
-    sizes, before = found.sizes, dict(found.sizes.get(key, {}))
-    sizes[key] = {**before, **integers}
-
-    def undo() -> None:
-        sizes[key] = before
-
-    return undo
+    found.sizes.setdefault((site.function, site.occurrence), {}).update(numbers)

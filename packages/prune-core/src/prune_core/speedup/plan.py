@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from prune_core.graph.ir import Call, Ref
+from prune_core.graph.ir import Ref
 from prune_core.graph.labels import Array
 from prune_core.graph.propagate import Labelling
 
@@ -28,7 +28,8 @@ class Plan:
 
     labelling: Labelling
     removed: Flags
-    _shapes: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    _shapes: dict[int, tuple[int, ...]] = field(default_factory=dict, repr=False)
+    _read: set[int] = field(default_factory=set, repr=False)
 
     def kept(self, value: int) -> dict[int, torch.Tensor]:
         """`{axis: indices that stay}` for a parameter or buffer, of the axes that lose some."""
@@ -63,9 +64,23 @@ class Plan:
             self._shapes[value] = tuple(shape)
         return self._shapes[value]
 
-    def shapes(self, call: Call) -> list[tuple[int, ...] | None]:
-        """The shapes that a call will make."""
-        return [None if index is None else self.shape(index) for index in call.outputs]
+    @property
+    def read(self) -> set[int]:
+        """The values that something reads, or that the model returns."""
+        if not self._read:
+            graph = self.labelling.graph
+            self._read.update(graph.outputs)
+            for call in graph.calls:
+                self._read.update(call.inputs())
+        return self._read
+
+    def fits(self, value: int, shape: tuple[int, ...]) -> bool:
+        """Whether a value may have this shape; a free axis may have any length."""
+        wanted, free = self.shape(value), self.labelling.flow.values[value].free
+        return len(wanted) == len(shape) and all(
+            axis in free or old == new
+            for axis, (old, new) in enumerate(zip(wanted, shape, strict=True))
+        )
 
     def shape_of(self, argument: Any) -> tuple[int, ...]:
         """The shape that an argument of a call will have."""

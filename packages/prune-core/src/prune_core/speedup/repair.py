@@ -1,28 +1,34 @@
 """Make a forward agree with its smaller tensors: find the sizes that it has written down.
 
 The small model is run beside the recording of the old one. Every call must make what the plan
-says it makes; at the first that does not, the integer behind it is looked for: an attribute of
-the module if there is one (`num_heads`), otherwise the call itself is corrected (see
-`corrections`). What was found for one module is done for all of its kind at once.
+says it makes; where the integers that a call is told do not, they are corrected on the spot, so
+that one run finds all that is to be done. An integer that a module keeps as an attribute
+(`num_heads`) is then changed there, in all modules of a kind at once; the others are corrected
+at the call (see `corrections`).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import combinations
 from typing import Any
 
+import torch
 from torch import Tag, nn
 
 from prune_core.graph.ir import Call
 from prune_core.graph.rules import has_rule
-from prune_core.graph.sites import Site
+from prune_core.graph.sites import Number, Site
 from prune_core.graph.trace import Recorder
 from prune_core.speedup.corrections import correct
-from prune_core.speedup.integers import wanted_integers
+from prune_core.speedup.numbers import wanted_numbers
 from prune_core.speedup.plan import Plan
 
-__all__ = ["Mismatch", "Repairs", "first_mismatch", "repair"]
+__all__ = ["Mismatch", "Repairs", "repair"]
 
-_MOST = 300
+_ROUNDS = 30
+_FEW = 4
+
+Attribute = tuple[type[nn.Module], str]
 
 
 @dataclass(slots=True)
@@ -31,17 +37,22 @@ class Mismatch:
 
     Attributes:
         position: Which call of the recording.
-        site: The call of torch that was running, if it is one that is told sizes.
-        given: The integers it was told.
         module: The module that was running.
         message: What went wrong, for people.
     """
 
     position: int
-    site: Site | None
-    given: tuple[int, ...]
     module: str
     message: str
+
+
+@dataclass(slots=True)
+class Need:
+    """A call that was told wrong integers."""
+
+    site: Site
+    given: tuple[Number, ...]
+    changes: dict[int, Number]
 
 
 @dataclass(slots=True)
@@ -50,22 +61,134 @@ class Repairs:
 
     Attributes:
         attributes: (module, attribute, old, new).
-        corrections: (site, {position: integer}).
+        corrections: The calls whose integers are corrected.
         unresolved: A mismatch that nothing helped.
     """
 
-    attributes: list[tuple[str, str, Any, Any]] = field(default_factory=list)
-    corrections: list[tuple[Site, dict[int, int]]] = field(default_factory=list)
+    attributes: list[tuple[str, str, int, int]] = field(default_factory=list)
+    corrections: list[Site] = field(default_factory=list)
     unresolved: Mismatch | None = None
+
+
+@dataclass(slots=True)
+class _Trial:
+    """One run of the small model: what had to be corrected and how far it came."""
+
+    needs: dict[Site, Need]
+    mismatch: Mismatch | None
+
+    def reached(self) -> float:
+        return float("inf") if self.mismatch is None else self.mismatch.position
+
+
+def repair(model: nn.Module, example_inputs: Any, plan: Plan) -> Repairs:
+    """Repair until the small model does what the plan says, or nothing more helps."""
+    repairs = Repairs()
+    trial = _try(model, example_inputs, plan)
+    for _ in range(_ROUNDS):
+        if not trial.needs and trial.mismatch is None:
+            break
+        better = _set_attributes(model, example_inputs, plan, trial, repairs)
+        if better is trial:
+            break
+        trial = better
+    if trial.mismatch is None:
+        for need in trial.needs.values():
+            correct(model, need.site, need.changes)
+            repairs.corrections.append(need.site)
+        if trial.needs:
+            trial = _try(model, example_inputs, plan)
+    if trial.mismatch is None and trial.needs:
+        need = next(iter(trial.needs.values()))
+        trial.mismatch = Mismatch(0, need.site.module, f"{need.site.function} stays wrong")
+    repairs.unresolved = trial.mismatch
+    return repairs
+
+
+def _set_attributes(
+    model: nn.Module, example_inputs: Any, plan: Plan, trial: _Trial, repairs: Repairs
+) -> _Trial:
+    """Change attributes that explain wrong integers, if that gets the forward further."""
+    suspects = _suspects(model, plan, trial)
+    for keys in _subsets(list(suspects)):
+        chosen = {key: suspects[key] for key in keys}
+        changed = [
+            (name, attribute, vars(model.get_submodule(name))[attribute], new)
+            for (_, attribute), places in chosen.items()
+            for name, new in places.items()
+        ]
+        for name, attribute, _, new in changed:
+            setattr(model.get_submodule(name), attribute, new)
+        after = _try(model, example_inputs, plan)
+        further = after.reached() > trial.reached()
+        if further or (after.reached() == trial.reached() and len(after.needs) < len(trial.needs)):
+            repairs.attributes += changed
+            return after
+        for name, attribute, old, _ in changed:
+            setattr(model.get_submodule(name), attribute, old)
+    return trial
+
+
+def _subsets(keys: list[Attribute]) -> Iterator[tuple[Attribute, ...]]:
+    """The most first: all of several attributes that hold one number may be meant, or some."""
+    for size in range(len(keys), 0, -1):
+        if len(keys) <= _FEW or size in (len(keys), len(keys) - 1, 1):
+            yield from combinations(keys, size)
+
+
+def _suspects(
+    model: nn.Module, plan: Plan, trial: _Trial
+) -> dict[Attribute, dict[str, int]]:
+    """Attributes that hold a wrong integer: {(type, name): {module: what it must be}}."""
+    suspects: dict[Attribute, dict[str, int]] = {}
+    for need in trial.needs.values():
+        for at, new in need.changes.items():
+            if isinstance(new, int):
+                _suspect(model, need.site.module, need.given[at], new, suspects)
+    if trial.mismatch is not None:
+        for old, new in _changes(plan, trial.mismatch.position).items():
+            _suspect(model, trial.mismatch.module, old, new, suspects)
+    return suspects
+
+
+def _suspect(
+    model: nn.Module,
+    name: str,
+    old: Number,
+    new: int,
+    suspects: dict[Attribute, dict[str, int]],
+) -> None:
+    """The innermost module, from this one outwards, that keeps the integer."""
+    while True:
+        module = model.get_submodule(name)
+        found = [key for key, value in vars(module).items() if type(value) is int and value == old]
+        for attribute in found:
+            suspects.setdefault((type(module), attribute), {})[name] = new
+        if found or not name:
+            return
+        name = name.rpartition(".")[0]
+
+
+def _changes(plan: Plan, position: int) -> dict[int, int]:
+    """Old sizes and the new ones around a call."""
+    calls = plan.labelling.graph.calls
+    changes: dict[int, int] = {}
+    for call in calls[max(position - 1, 0) : position + 2]:
+        for value in [*call.inputs(), *(i for i in call.outputs if i is not None)]:
+            before = plan.labelling.graph.metas[value].shape
+            changes |= {a: b for a, b in zip(before, plan.shape(value), strict=True) if a != b}
+    return changes
 
 
 class _Different(Exception):
     pass
 
 
-def first_mismatch(model: nn.Module, example_inputs: Any, plan: Plan) -> Mismatch | None:
-    """Run the small model and compare it, call by call, with what is expected of it."""
-    expected = plan.labelling.graph.calls
+def _try(model: nn.Module, example_inputs: Any, plan: Plan) -> _Trial:
+    """Run the small model beside the recording, correcting integers on the way."""
+    graph = plan.labelling.graph
+    expected, read = graph.calls, plan.read
+    needs: dict[Site, Need] = {}
 
     def watch(recorder: Recorder, call: Call) -> None:
         position = len(recorder.graph.calls) - 1
@@ -74,28 +197,36 @@ def first_mismatch(model: nn.Module, example_inputs: Any, plan: Plan) -> Mismatc
         before = expected[position]
         if str(before.target) != str(call.target):
             raise _Different(f"it calls {call.name} where it called {before.name} before")
-        shapes = [None if i is None else recorder.graph.metas[i].shape for i in call.outputs]
-        wanted = plan.shapes(before)
-        if shapes != wanted:
-            raise _Different(f"{call.name} makes {shapes} where {wanted} is expected")
+        for old, new in zip(before.outputs, call.outputs, strict=True):
+            if old in read and new is not None:
+                shape = recorder.graph.metas[new].shape
+                if not plan.fits(old, shape):
+                    raise _Different(
+                        f"{call.name} makes {shape} where {plan.shape(old)} is expected"
+                    )
         if _numbers(before) != _numbers(call):
             raise _Different(f"{call.name} is given other numbers than before")
 
-    recorder = Recorder(model, has_rule, watch)
+    def rewrite(site: Site, given: tuple[Number, ...]) -> Mapping[int, Number]:
+        with torch._C._DisableTorchDispatch():  # what is asked of the plan is no part of the model
+            changes = wanted_numbers(plan, site, len(recorder.graph.calls), given)
+        if changes:
+            needs.setdefault(site, Need(site, given, dict(changes)))
+        return changes
+
+    recorder = Recorder(model, has_rule, watch, rewrite)
+    failed, message = 0, ""
     try:
         recorder.run(example_inputs)
+        if graph.trained is not None:
+            recorder.run_training(example_inputs, strict=True)
     except _Different as error:
-        return _mismatch(recorder, len(recorder.graph.calls) - 1, str(error))
+        failed, message = len(recorder.graph.calls) - 1, str(error)
     except Exception as error:
-        return _mismatch(recorder, len(recorder.graph.calls), f"{type(error).__name__}: {error}")
-    if len(recorder.graph.calls) != len(expected):
-        return _mismatch(recorder, len(recorder.graph.calls), "it makes fewer calls than before")
-    return None
-
-
-def _mismatch(recorder: Recorder, position: int, message: str) -> Mismatch:
-    sites = recorder.sites
-    return Mismatch(position, sites.site, sites.given, recorder.reached, message)
+        failed, message = len(recorder.graph.calls), f"{type(error).__name__}: {error}"
+    if not message and len(recorder.graph.calls) != len(expected):
+        failed, message = len(recorder.graph.calls), "it makes fewer calls than before"
+    return _Trial(needs, Mismatch(failed, recorder.reached, message) if message else None)
 
 
 def _numbers(call: Call) -> list[float]:
@@ -114,132 +245,3 @@ def _plain(tree: Any) -> Iterator[float]:
             yield from _plain(item)
     elif isinstance(tree, int | float) and not isinstance(tree, bool):
         yield tree
-
-
-def repair(model: nn.Module, example_inputs: Any, plan: Plan) -> Repairs:
-    """Repair until the small model does what the plan says, or nothing more helps."""
-    repairs = Repairs()
-    found = first_mismatch(model, example_inputs, plan)
-    for _ in range(_MOST):
-        if found is None:
-            return repairs
-        better = _improve(model, example_inputs, plan, found, repairs)
-        if better is found:
-            break
-        found = better
-    repairs.unresolved = found
-    return repairs
-
-
-def _improve(
-    model: nn.Module, example_inputs: Any, plan: Plan, found: Mismatch, repairs: Repairs
-) -> Mismatch | None:
-    """Do one thing that gets the forward further, or return the mismatch as it is."""
-    wanted = wanted_integers(plan, found.site, found.position, found.given)
-    for owner, name in _suspects(model, plan, found, wanted):
-        changed = _set_attribute(model, plan, owner, name, found, wanted)
-        after = first_mismatch(model, example_inputs, plan)
-        if after is None or after.position > found.position:
-            repairs.attributes += [(m, name, old, new) for m, old, new in changed]
-            return after
-        for module, old, _ in changed:
-            setattr(model.get_submodule(module), name, old)
-    if found.site is None or not wanted:
-        return found
-    undo: list[Callable[[], None]] = []
-    made: list[tuple[Site, dict[int, int]]] = []
-    for site, integers in _alike(model, plan, found.site, found.site, wanted):
-        undo.append(correct(model, site, integers))
-        made.append((site, integers))
-    after = first_mismatch(model, example_inputs, plan)
-    if after is None or after.position > found.position:
-        repairs.corrections += made
-        return after
-    for each in reversed(undo):
-        each()
-    return found
-
-
-def _suspects(
-    model: nn.Module, plan: Plan, found: Mismatch, wanted: dict[int, int]
-) -> Iterator[tuple[str, str]]:
-    """Integer attributes, of the module and of those around it, that hold an old size."""
-    if found.site is not None:
-        old = {found.given[position] for position in wanted}
-    else:
-        old = set(_changes(plan, found.position))
-    name = found.module
-    while True:
-        for attribute, value in vars(model.get_submodule(name)).items():
-            if isinstance(value, int) and not isinstance(value, bool) and value in old:
-                yield name, attribute
-        if not name:
-            return
-        name = name.rpartition(".")[0]
-
-
-def _changes(plan: Plan, position: int) -> dict[int, int]:
-    """Old sizes and the new ones around a call."""
-    calls = plan.labelling.graph.calls
-    changes: dict[int, int] = {}
-    for call in calls[max(position - 1, 0) : position + 2]:
-        for value in [*call.inputs(), *(i for i in call.outputs if i is not None)]:
-            before = plan.labelling.graph.metas[value].shape
-            changes |= {a: b for a, b in zip(before, plan.shape(value), strict=True) if a != b}
-    return changes
-
-
-def _set_attribute(
-    model: nn.Module, plan: Plan, owner: str, name: str, found: Mismatch, wanted: dict[int, int]
-) -> list[tuple[str, Any, Any]]:
-    """Give an attribute its new size, here and in every module of this kind."""
-    changed: list[tuple[str, Any, Any]] = []
-    module = model.get_submodule(owner)
-    old = getattr(module, name)
-    if found.site is None:
-        new = _changes(plan, found.position)[old]
-        setattr(module, name, new)
-        return [(owner, old, new)]
-    tail = found.site.module[len(owner) :]
-    for other, sibling in model.named_modules():
-        if type(sibling) is not type(module) or name not in vars(sibling):
-            continue
-        site = found.site._replace(module=(other + tail).removeprefix("."))
-        integers = dict(_alike(model, plan, found.site, site, wanted, only=True)).get(site, {})
-        given = found.given if site == found.site else _given(plan, site)
-        now = vars(sibling)[name]
-        new = next((n for at, n in integers.items() if given[at] == now), None)
-        if new is not None:
-            setattr(sibling, name, new)
-            changed.append((other, now, new))
-    return changed
-
-
-def _alike(
-    model: nn.Module,
-    plan: Plan,
-    found: Site,
-    site: Site,
-    wanted: dict[int, int],
-    *,
-    only: bool = False,
-) -> Iterator[tuple[Site, dict[int, int]]]:
-    """The same call in this module, or in all modules of its kind, and its new integers."""
-    kind = type(model.get_submodule(found.module))
-    for name, module in model.named_modules():
-        if type(module) is not kind or (only and name != site.module):
-            continue
-        here = found._replace(module=name)
-        if here == found:
-            yield here, wanted
-        elif given := _given(plan, here):
-            integers = wanted_integers(plan, here, 0, given)
-            if integers:
-                yield here, {at: n for at, n in integers.items() if at in wanted}
-
-
-def _given(plan: Plan, site: Site) -> tuple[int, ...]:
-    for call in plan.labelling.graph.calls:
-        if call.site == site:
-            return call.given
-    return ()

@@ -1,0 +1,101 @@
+"""The layers of a model, by name, and which of their variables can be masked."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+from prune_core.errors import ConfigError
+
+__all__ = ["Named", "Slot", "layers_of", "slots_of", "weight_slot"]
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A variable of a layer that can be masked.
+
+    Attributes:
+        name: Attribute of the layer that holds the variable.
+        constraint: Attributes of which one holds its constraint, so that it is saved.
+        file_name: What mask files call it: what torch calls the same thing.
+        is_weight: Whether it is what algorithms score, rather than a companion.
+    """
+
+    name: str
+    constraint: tuple[str, ...]
+    file_name: str
+    is_weight: bool = True
+
+
+SLOTS = (
+    Slot("kernel", ("kernel_constraint", "depthwise_constraint"), "weight"),
+    Slot("pointwise_kernel", ("pointwise_constraint",), "weight"),
+    Slot("embeddings", ("embeddings_constraint",), "weight"),
+    Slot("gamma", ("gamma_constraint",), "weight"),
+    Slot("depthwise_kernel", ("depthwise_constraint",), "depthwise_weight", is_weight=False),
+    Slot("recurrent_kernel", ("recurrent_constraint",), "recurrent_weight", is_weight=False),
+    Slot("bias", ("bias_constraint",), "bias", is_weight=False),
+    Slot("beta", ("beta_constraint",), "bias", is_weight=False),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A layer and the names it goes by: paths such as `"backbone/conv1"`, the first one first."""
+
+    layer: Any
+    names: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """The name that masks and messages use."""
+        return self.names[0]
+
+
+def slots_of(layer: Any) -> dict[str, Slot]:
+    """Return the maskable variables that a layer has, by name."""
+    return {
+        slot.name: slot
+        for slot in SLOTS
+        # A layer with LoRA computes its kernel; only a variable can be masked.
+        if isinstance(getattr(layer, slot.name, None), keras.Variable)
+    }
+
+
+def weight_slot(layer: Any) -> Slot | None:
+    """Return the variable that algorithms score, or None."""
+    return next((slot for slot in slots_of(layer).values() if slot.is_weight), None)
+
+
+def layers_of(model: keras.Model) -> list[Named]:
+    """Return every layer inside a model, in the model's order, also those inside other layers.
+
+    Raises:
+        ConfigError: When two layers go by the same name.
+    """
+    paths: dict[int, list[str]] = defaultdict(list)
+    layers: dict[int, Any] = {}
+    for path, layer in _walk(model, ""):
+        layers[id(layer)] = layer
+        if path not in paths[id(layer)]:
+            paths[id(layer)].append(path)
+    owner: dict[str, int] = {}
+    for key, names in paths.items():
+        for name in names:
+            if owner.setdefault(name, key) != key:
+                raise ConfigError(
+                    f"Two layers are called {name!r}, so no rule and no mask can tell them apart. "
+                    "Give each a name of its own: Dense(..., name='head')."
+                )
+    return [Named(layers[key], tuple(names)) for key, names in paths.items()]
+
+
+def _walk(parent: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+    for layer in parent._flatten_layers(include_self=False, recursive=False):
+        path = f"{prefix}{layer.name}"
+        yield path, layer
+        yield from _walk(layer, f"{path}/")

@@ -1,0 +1,1 @@
+"""Rules become targets, targets are scored, scores become masks."""

@@ -1,0 +1,123 @@
+"""Output channels by what they send on."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+
+from prune_core.errors import ConfigError, PruneError
+from prune_tf.pruning.batches import Data, batches_of
+from prune_tf.pruning.observe import observed
+from prune_tf.pruning.pruner import ConfigList, Pruner
+from prune_tf.pruning.rows import rows_of
+
+__all__ = ["ActivationAPoZRankPruner", "ActivationMeanRankPruner"]
+
+Array = np.ndarray[Any, Any]
+ACTIVATIONS: Mapping[str, Callable[[Array], Array]] = {
+    "relu": lambda x: np.maximum(x, 0.0),
+    "relu6": lambda x: np.clip(x, 0.0, 6.0),
+}
+
+
+class _ActivationPruner(Pruner):
+    """Prunes the output channels whose activations have the smallest mean of some statistic."""
+
+    def __init__(
+        self,
+        model: keras.Model,
+        config_list: ConfigList,
+        data: Data,
+        batches: int | None = None,
+        activation: str = "relu",
+        mode: str = "normal",
+    ) -> None:
+        if activation not in ACTIVATIONS:
+            raise ConfigError(
+                f"activation is {activation!r}; it must be one of "
+                f"{', '.join(map(repr, ACTIVATIONS))}."
+            )
+        batches_of(data, batches)  # refuses what has no batches
+        self.data, self.batches, self.activation = data, batches, ACTIVATIONS[activation]
+        super().__init__(model, config_list, mode)
+
+    @abstractmethod
+    def statistic(self, outputs: Array) -> Array:
+        """Return what is averaged, for each value that a layer puts out."""
+
+    def scores(self) -> dict[str, Array]:
+        """Run the model on the data and average over batches and positions."""
+        sums: dict[str, Array] = {}
+        counts: dict[str, int] = {}
+
+        def look(name: str, layer: Any, output: Any) -> None:
+            value = self.statistic(np.asarray(keras.ops.cast(output, "float32")))
+            # A convolution may put channels first; everything else has them last.
+            first = getattr(layer, "data_format", None) == "channels_first"
+            flat = rows_of(value, 1 if first else value.ndim - 1)
+            sums[name] = sums.get(name, 0.0) + flat.sum(axis=1, dtype=np.float64)
+            counts[name] = counts.get(name, 0) + flat.shape[1]
+
+        layers = {target.name: target.layer for target in self.targets}
+        with observed(layers, look):
+            for x, *_ in batches_of(self.data, self.batches):
+                self.bound_model(x, training=False)
+        for name in layers:
+            if name not in sums:
+                raise PruneError(
+                    f"The data gathered nothing for {name!r}: "
+                    + ("the layer was not used." if sums else "there was no batch in it.")
+                )
+        return {name: sums[name] / counts[name] for name in layers}
+
+
+class ActivationAPoZRankPruner(_ActivationPruner):
+    """Prunes the output channels whose activations are zero most often.
+
+    `score[i] = 1 − APoZ[i] = 1 − mean(act(out[i]) == 0)`, over all batches and positions.
+
+    Hu et al., Network Trimming: A Data-Driven Neuron Pruning Approach towards Efficient Deep
+    Architectures, https://arxiv.org/abs/1607.03250
+
+    Args:
+        model: The model, masked in place.
+        config_list: The rules.
+        data: Samples, as an array or in batches; targets that come with them are ignored.
+        batches: How many batches count, or None for all.
+        activation: `"relu"` or `"relu6"`, applied to the outputs of a layer.
+        mode: `"normal"`: the channels of each layer are ranked.
+
+    Example:
+        >>> import keras
+        >>> import numpy as np
+        >>> from prune_tf import ActivationAPoZRankPruner
+        >>> model = keras.Sequential([keras.layers.Input((4,)), keras.layers.Dense(6, name="fc")])
+        >>> pruner = ActivationAPoZRankPruner(
+        ...     model, [{"sparsity": 0.5, "op_types": ["Dense"]}], data=np.ones((8, 4), "float32")
+        ... )
+        >>> model, masks = pruner.compress()
+        >>> int(masks["fc"]["bias"].sum())
+        3
+    """
+
+    def statistic(self, outputs: Array) -> Array:
+        """Return whether a value is not zero."""
+        return np.asarray(self.activation(outputs) != 0)
+
+
+class ActivationMeanRankPruner(_ActivationPruner):
+    """Prunes the output channels whose activations have the smallest mean.
+
+    `score[i] = mean(act(out[i]))`; otherwise as `ActivationAPoZRankPruner`.
+
+    Molchanov et al., Pruning Convolutional Neural Networks for Resource Efficient Inference,
+    section 2.2, https://arxiv.org/abs/1611.06440
+    """
+
+    def statistic(self, outputs: Array) -> Array:
+        """Return the activations."""
+        return self.activation(outputs)

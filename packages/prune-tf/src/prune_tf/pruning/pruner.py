@@ -1,0 +1,205 @@
+"""What all pruners of Keras models share: targets, masks, and files."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from os import PathLike
+from typing import Any, ClassVar
+
+import keras
+import numpy as np
+
+from prune_core.config import Algorithm, Key, load_config, parse
+from prune_core.errors import ConfigError, MaskError, PruneError, did_you_mean
+from prune_core.events import emit
+from prune_tf.axes import from_torch
+from prune_tf.files import load_masks, save_masks
+from prune_tf.masks import Masks, masks_of, set_masks, unwrap
+from prune_tf.pruning.allocate import across_layers, layer_by_layer
+from prune_tf.pruning.rows import rows_of
+from prune_tf.pruning.targets import Target, find_targets
+
+__all__ = ["CHANNEL_TYPES", "WEIGHTED_TYPES", "ConfigList", "Pruner"]
+
+Array = np.ndarray[Any, Any]
+ConfigList = Sequence[Mapping[str, Any]] | str | PathLike[str]
+
+CHANNEL_TYPES = (
+    *(f"Conv{n}D" for n in (1, 2, 3)),
+    *(f"Conv{n}DTranspose" for n in (1, 2, 3)),
+    *(f"DepthwiseConv{n}D" for n in (1, 2)),
+    *(f"SeparableConv{n}D" for n in (1, 2)),
+    "Dense",
+)
+WEIGHTED_TYPES = (*CHANNEL_TYPES, "EinsumDense", "Embedding", "LSTMCell", "GRUCell")
+
+
+class Pruner(ABC):
+    """Selects layers of a model, scores their weights, and masks those with the smallest scores.
+
+    A subclass says what it prunes and computes `scores()`. Masks are in force from construction
+    on, at first with nothing masked; they belong to the model, not to the pruner, and stay when
+    the pruner is gone.
+
+    Args:
+        model: The model, masked in place.
+        config_list: The rules, or the path of a YAML file that holds them.
+        mode: One of `modes`: `"normal"` ranks the scores of each layer, `"global"` those of all
+            layers of an entry together.
+    """
+
+    default_types: ClassVar[tuple[str, ...]] = CHANNEL_TYPES
+    supported_types: ClassVar[tuple[str, ...]] = CHANNEL_TYPES
+    config_keys: ClassVar[tuple[str | Key, ...]] = ()
+    modes: ClassVar[tuple[str, ...]] = ("normal",)
+    per_channel: ClassVar[bool] = True
+
+    def __init__(self, model: keras.Model, config_list: ConfigList, mode: str = "normal") -> None:
+        if not isinstance(model, keras.Model):
+            raise PruneError(
+                f"model is a {type(model).__module__}.{type(model).__name__}; "
+                f"{type(self).__name__} prunes Keras 3 models (keras.Model)."
+            )
+        if mode not in self.modes:
+            raise ConfigError(
+                f"mode is {mode!r}; the modes of {type(self).__name__} are "
+                f"{', '.join(map(repr, self.modes))}."
+            )
+        if isinstance(config_list, str | PathLike):
+            config_list = load_config(config_list)
+        entries = parse(config_list, self.config_keys)
+        algorithm = Algorithm(type(self).__name__, self.default_types, self.supported_types)
+        self.bound_model, self.mode, self.config_list = model, mode, config_list
+        self.targets = find_targets(model, entries, algorithm)
+        self.validate()
+        in_force = masks_of(model)
+        set_masks(
+            model,
+            {
+                target.name: {
+                    name: in_force.get(target.name, {}).get(
+                        name, np.ones(getattr(target.layer, name).shape, bool)
+                    )
+                    for name in (target.slot.name, *([target.bias] if target.bias else []))
+                }
+                for target in self.targets
+            },
+        )
+
+    def validate(self) -> None:  # noqa: B027 - most algorithms have nothing to add
+        """Check what only this algorithm knows; nothing of the model has changed yet."""
+
+    @abstractmethod
+    def scores(self) -> dict[str, Array]:
+        """Return `{layer name: scores}`, in torch's order of axes; the smallest are pruned.
+
+        The shape is that of the weight, or one score for each output channel if `per_channel`.
+        """
+
+    def compress(self) -> tuple[keras.Model, Masks]:
+        """Make masks, put them in force, and return the model and the masks."""
+        return self.bound_model, self.compress_to(lambda final: final)
+
+    def compress_to(self, share: Callable[[float], float]) -> Masks:
+        """Make masks for a sparsity on the way to the final one, as schedules do.
+
+        Args:
+            share: Takes the sparsity that the config asks for and returns the one for now.
+        """
+        scores = self.scores()
+        alive = {t.name: self.alive(t) for t in self.targets}
+        kept = self.allocate(scores, alive, lambda t: share(float(t.config["sparsity"])))
+        masks = {t.name: self._spread(t, kept[t.name]) for t in self.targets}
+        set_masks(self.bound_model, masks)
+        emit("prune_masks_made", pruner=self, masks=masks)
+        return masks
+
+    def alive(self, target: Target) -> Array:
+        """Return which scores may still be pruned."""
+        alive = target.alive
+        if not self.per_channel:
+            return alive
+        return np.asarray(rows_of(alive, target.axis).any(axis=1))
+
+    def allocate(
+        self,
+        scores: Mapping[str, Array],
+        alive: Mapping[str, Array],
+        ratio: Callable[[Target], float],
+    ) -> dict[str, Array]:
+        """Return a mask of the shape of each layer's scores."""
+        allocate = across_layers if self.mode == "global" else layer_by_layer
+        return allocate(self.targets, scores, alive, ratio)
+
+    def _spread(self, target: Target, kept: Array) -> dict[str, Array]:
+        """Spread a mask of scores over the weight, and over the bias of channels with none left."""
+        weight_shape, axis = target.weight.shape, target.axis
+        mask = kept
+        if self.per_channel:
+            lying = [1] * len(weight_shape)
+            lying[axis] = -1
+            mask = np.broadcast_to(kept.reshape(lying), weight_shape) & target.alive
+        masks = {target.slot.name: from_torch(target.layer, target.slot.name, mask)}
+        if target.bias is not None:
+            masks[target.bias] = np.asarray(rows_of(mask, axis).any(axis=1))
+        return masks
+
+    # --- masks to and from elsewhere --------------------------------------------------------
+
+    @property
+    def masks(self) -> Masks:
+        """The masks in force on the selected layers."""
+        names = {target.name for target in self.targets}
+        return {n: masks for n, masks in masks_of(self.bound_model).items() if n in names}
+
+    def load_masks(
+        self,
+        masks: Mapping[str, Mapping[str, Any]] | str | PathLike[str],
+        names: Mapping[str, str] | None = None,
+    ) -> None:
+        """Put masks in force, from a mapping or from a file of either framework.
+
+        Args:
+            masks: `{layer name: {variable name: mask}}`, or the path of a mask file.
+            names: `{name in the file: layer name}`, for layers that go by another name here.
+
+        Raises:
+            MaskError: When a mask does not fit; the masks in force stay as they are.
+        """
+        if isinstance(masks, str | PathLike):
+            masks = load_masks(masks, self.bound_model, names)
+        known = {target.name for target in self.targets}
+        for name in masks:
+            if name not in known:
+                raise MaskError(
+                    f"The masks have {name!r}, which is not among the selected layers."
+                    f"{did_you_mean(name, known)}"
+                )
+        set_masks(self.bound_model, masks)
+
+    def save_masks(self, path: str | PathLike[str]) -> None:
+        """Write the masks in force to a safetensors file."""
+        config = {target.name: target.config for target in self.targets}
+        save_masks(path, self.bound_model, self.masks, algorithm=type(self).__name__, config=config)
+
+    def export_model(
+        self, model_path: str | PathLike[str], mask_path: str | PathLike[str] | None = None
+    ) -> None:
+        """Write the masked model as a plain `.keras` file, and the masks if asked.
+
+        The file has zeros where weights are masked and needs nothing but Keras to be loaded;
+        `model.save` instead keeps the masks in force in what is loaded.
+        """
+        masks = masks_of(self.bound_model)
+        if mask_path is not None:
+            self.save_masks(mask_path)
+        unwrap(self.bound_model)
+        try:
+            self.bound_model.save(model_path)
+        finally:
+            set_masks(self.bound_model, masks)
+
+    def sparsity(self) -> dict[str, float]:
+        """Return the ratio of each selected layer's weight that is masked."""
+        return {t.name: 1.0 - float(t.alive.mean()) for t in self.targets}

@@ -1,0 +1,119 @@
+"""From a model and a `config_list` to the layers that will be masked."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from prune_core.config import Algorithm, Entry, ModuleInfo, match
+from prune_core.errors import ConfigError
+from prune_tf.axes import output_axis, to_torch
+from prune_tf.constraint import Masked
+from prune_tf.layers import Named, Slot, layers_of, slots_of, weight_slot
+
+__all__ = ["Target", "find_targets"]
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One layer that will be masked, and the settings for it.
+
+    Attributes:
+        name: Name of the layer.
+        layer: The layer.
+        slot: The variable that is scored.
+        config: The settings that the `config_list` gives it.
+    """
+
+    name: str
+    layer: Any
+    slot: Slot
+    config: dict[str, Any]
+
+    @property
+    def weight(self) -> Array:
+        """The weight as the mask in force leaves it, in torch's order of axes."""
+        value = np.asarray(getattr(self.layer, self.slot.name).numpy())
+        wide = value if value.dtype.kind == "f" and value.itemsize >= 4 else value.astype("float32")
+        return to_torch(self.layer, self.slot.name, wide)
+
+    @property
+    def alive(self) -> Array:
+        """What is not masked yet, in torch's order of axes."""
+        variable = getattr(self.layer, self.slot.name)
+        mask = variable.constraint
+        array = mask.numpy() if isinstance(mask, Masked) else np.ones(variable.shape, bool)
+        return to_torch(self.layer, self.slot.name, array)
+
+    @property
+    def axis(self) -> int:
+        """The axis of `weight` along which output channels lie."""
+        return output_axis(self.layer)
+
+    @property
+    def bias(self) -> str | None:
+        """The companion with one value for each output channel, or None."""
+        for name in ("bias", "beta"):
+            if name in slots_of(self.layer):
+                shape = tuple(getattr(self.layer, name).shape)
+                if shape == (self.weight.shape[self.axis],):
+                    return name
+        return None
+
+
+def find_targets(
+    model: keras.Model, entries: Sequence[Entry], algorithm: Algorithm
+) -> list[Target]:
+    """Return the layers that the entries select, each with its settings.
+
+    Raises:
+        ConfigError: When the entries do not fit the model, or a layer cannot be masked.
+    """
+    layers = layers_of(model)
+    if not model.built or not layers:
+        raise ConfigError(
+            f"The model {model.name!r} has no weights yet. Build it first: give it an Input, or "
+            "call it on a batch."
+        )
+    settings = match(entries, [_info(named) for named in layers], algorithm)
+    by_name = {named.name: named.layer for named in layers}
+    targets = []
+    for name, config in settings.items():
+        slot = weight_slot(by_name[name])
+        assert slot is not None, "match() selects only what has a weight"
+        targets.append(Target(name, by_name[name], slot, config))
+    _check_tied(layers, targets)
+    return targets
+
+
+def _info(named: Named) -> ModuleInfo:
+    first, *others = named.names
+    return ModuleInfo(
+        name=first,
+        type_name=type(named.layer).__name__,
+        types=tuple(base.__name__ for base in type(named.layer).__mro__),
+        aliases=tuple(others),
+        has_weight=weight_slot(named.layer) is not None,
+    )
+
+
+def _check_tied(layers: Iterable[Named], targets: Sequence[Target]) -> None:
+    """Refuse to mask a variable that two layers share; one mask cannot follow two rules."""
+    holders: dict[int, list[str]] = defaultdict(list)
+    for named in layers:
+        for name in slots_of(named.layer):
+            holders[id(getattr(named.layer, name))].append(f"{named.name} {name}")
+    for target in targets:
+        sharing = holders[id(getattr(target.layer, target.slot.name))]
+        if len(sharing) > 1:
+            raise ConfigError(
+                f"{' and '.join(sharing)} are one variable. Leave {target.name!r} out with "
+                f"{{'exclude': True, 'op_names': [{target.name!r}]}}, or untie the two."
+            )

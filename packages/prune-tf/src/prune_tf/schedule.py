@@ -1,0 +1,169 @@
+"""Sparsity that grows while `fit` runs, as a Keras callback."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+from prune_core.curves import cubic
+from prune_core.errors import ConfigError, PruneWarning
+from prune_core.registry import get_schedule
+from prune_tf.masks import apply_masks
+from prune_tf.pruning.pruner import Pruner
+
+__all__ = ["AGPSchedule", "PruningSchedule", "polynomial"]
+
+Curve = Callable[[float, float, float], float]
+
+
+class PruningSchedule(keras.callbacks.Callback):  # type: ignore[misc]
+    """Prunes more and more between two steps of the optimizer.
+
+    Progress is read from `optimizer.iterations`, not counted in calls, so it is right with
+    `steps_per_execution`, gradient accumulation, several `fit` calls and a training that resumes
+    from a checkpoint. A run of several steps at once is pruned after it.
+
+    Args:
+        pruner: Makes the masks; its config says the final sparsity of each layer.
+        end_step: The optimizer step at which the final sparsity is reached.
+        start_step: The step at which pruning starts, with `initial_sparsity`.
+        frequency: Steps between two prunings.
+        initial_sparsity: Sparsity at the start; a layer never starts above what it ends at.
+        curve: How sparsity grows: a function of `(progress, initial, final)` or the name of a
+            registered schedule, such as `"linear"`.
+
+    Example:
+        >>> import keras
+        >>> import numpy as np
+        >>> from prune_tf import LevelPruner, PruningSchedule
+        >>> model = keras.Sequential([keras.layers.Input((4,)), keras.layers.Dense(2)])
+        >>> model.compile("sgd", "mse")
+        >>> pruner = LevelPruner(model, [{"sparsity": 0.5, "op_types": ["Dense"]}])
+        >>> history = model.fit(
+        ...     np.ones((64, 4)),
+        ...     np.ones((64, 2)),
+        ...     batch_size=8,
+        ...     verbose=0,
+        ...     callbacks=[PruningSchedule(pruner, end_step=8, curve="linear")],
+        ... )
+        >>> list(pruner.sparsity().values())
+        [0.5]
+    """
+
+    def __init__(
+        self,
+        pruner: Pruner,
+        end_step: int,
+        start_step: int = 0,
+        frequency: int = 1,
+        initial_sparsity: float = 0.0,
+        curve: Curve | str = cubic,
+    ) -> None:
+        super().__init__()
+        if not 0 <= start_step < end_step:
+            raise ConfigError(
+                f"start_step is {start_step} and end_step is {end_step}; pruning must start at "
+                "step 0 or later and end after it starts."
+            )
+        if frequency < 1:
+            raise ConfigError(f"frequency is {frequency}; it must be at least 1.")
+        if not 0.0 <= initial_sparsity < 1.0:
+            raise ConfigError(
+                f"initial_sparsity is {initial_sparsity}; it must be at least 0 and less than 1."
+            )
+        self.pruner = pruner
+        self.start_step, self.end_step, self.frequency = start_step, end_step, frequency
+        self.initial_sparsity = initial_sparsity
+        self.curve: Curve = get_schedule(curve) if isinstance(curve, str) else curve
+        self._pruned_at = -1
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Check that it is the pruner's model that is trained, and prune if a step is due."""
+        if self.model is not self.pruner.bound_model:
+            raise ConfigError(
+                f"This schedule prunes the model {self.pruner.bound_model.name!r}, and the one "
+                f"that is trained is {self.model.name!r}. Make a pruner for that one."
+            )
+        self._prune_if_due()
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Prune if a step is due."""
+        self._prune_if_due()
+
+    def on_train_end(self, logs: Any = None) -> None:
+        """Say so when training ended before the final sparsity was reached."""
+        # An optimizer with use_ema=True has just written averages over the zeros.
+        apply_masks(self.model)
+        step = self.step
+        if step < self.end_step:
+            warnings.warn(
+                f"Training ended at step {step}, before end_step={self.end_step}, so the final "
+                "sparsity is not reached. Train on with this callback, or choose an earlier "
+                "end_step.",
+                PruneWarning,
+                stacklevel=2,
+            )
+
+    @property
+    def step(self) -> int:
+        """How often the optimizer has updated the weights."""
+        return int(self.model.optimizer.iterations.numpy())
+
+    def _prune_if_due(self) -> None:
+        step = min(self.step, self.end_step)
+        # The last step that is on the grid; the end is, whether or not frequency divides it.
+        due = step
+        if step < self.end_step:
+            due -= (step - self.start_step) % self.frequency
+        if due < self.start_step or due <= self._pruned_at:
+            return
+        self._pruned_at = due
+        progress = (due - self.start_step) / (self.end_step - self.start_step)
+        self.pruner.compress_to(
+            lambda final: self.curve(progress, min(self.initial_sparsity, final), final)
+        )
+
+
+class AGPSchedule(PruningSchedule):
+    """Automated gradual pruning: fast while much is redundant, slowly at the end.
+
+    `final + (initial − final) · (1 − progress)³`
+
+    Zhu and Gupta, To Prune, or Not to Prune, https://arxiv.org/abs/1710.01878
+
+    Args:
+        pruner: Makes the masks.
+        end_step: The optimizer step at which the final sparsity is reached.
+        start_step: The step at which pruning starts.
+        frequency: Steps between two prunings.
+        initial_sparsity: Sparsity at the start.
+    """
+
+    def __init__(
+        self,
+        pruner: Pruner,
+        end_step: int,
+        start_step: int = 0,
+        frequency: int = 100,
+        initial_sparsity: float = 0.0,
+    ) -> None:
+        super().__init__(pruner, end_step, start_step, frequency, initial_sparsity, cubic)
+
+
+def polynomial(power: float) -> Curve:
+    """Return the curve `final + (initial − final) · (1 − progress)^power`; AGP's is the third.
+
+    >>> [polynomial(2)(t / 4, 0.0, 0.8) for t in (0, 2, 4)]
+    [0.0, 0.6, 0.8]
+    """
+    if not 0 < power < float("inf"):
+        raise ConfigError(f"power is {power!r}; it must be a number greater than 0.")
+
+    def curve(progress: float, initial: float, final: float) -> float:
+        share: float = (1.0 - progress) ** power
+        return final + (initial - final) * share
+
+    return curve

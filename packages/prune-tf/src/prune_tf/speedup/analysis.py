@@ -1,0 +1,120 @@
+"""What rules say about a model: which channels are tied, constant, used, and where they lie."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from prune_tf.speedup.graph import Call
+from prune_tf.speedup.labels import Labels
+
+__all__ = ["Analysis", "Flow", "Use"]
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """What is known of the channels of a tensor.
+
+    Attributes:
+        labels: The label of each channel.
+        constants: The value of a channel that has the same value everywhere and always, else NaN.
+        axis: The axis on which the channels lie, counted from the end.
+    """
+
+    labels: Array
+    constants: Array
+    axis: int = -1
+
+
+@dataclass(slots=True)
+class Use:
+    """A place where channels are multiplied by weights and added up.
+
+    Attributes:
+        layer: The layer that does it.
+        labels: The channel at each place of the weight's input axis.
+        constants: Their values where constant, else NaN.
+        matters: Whether the weights at a place are not all zero.
+        variable: The weight that has one slice for each place, or None where slices cannot be
+            added to each other.
+        axis: The axis of that weight along which the slices lie.
+        bias: Takes `{place: value}` and returns what constants there add to every output; None
+            where that is not the same everywhere, as at the borders of a padded convolution.
+    """
+
+    layer: Any
+    labels: Array
+    constants: Array
+    matters: Array
+    variable: str | None
+    axis: int
+    bias: Callable[[Mapping[int, float]], Array] | None
+
+
+@dataclass
+class Analysis:
+    """Everything that is known of a model.
+
+    Attributes:
+        weights: Returns a variable of a layer, by name, with its mask applied.
+        silence: Masks channels of a normalization, or None when those are to stay as they are.
+        labels: The channels.
+        uses: Where channels are added up.
+        axes: `{layer: {(variable, axis): labels}}`: where channels lie in weights.
+        sizes: `{layer: {config key: labels}}`: where their number is written down.
+        reshaped: `{layer: (axis, labels)}`: where they lie in the target of a reshape.
+        flows: What is known of each tensor.
+        unknown: `{layer name: class}` of what has no rule.
+        calls: How often each layer is called.
+    """
+
+    weights: Callable[[Any, str], Array]
+    silence: Callable[[Any, Array], None] | None = None
+    labels: Labels = field(default_factory=Labels)
+    uses: list[Use] = field(default_factory=list)
+    axes: dict[int, dict[tuple[str, int], Array]] = field(default_factory=lambda: defaultdict(dict))
+    sizes: dict[int, dict[str, Array]] = field(default_factory=lambda: defaultdict(dict))
+    reshaped: dict[int, tuple[int, Array]] = field(default_factory=dict)
+    flows: dict[int, Flow] = field(default_factory=dict)
+    unknown: dict[str, str] = field(default_factory=dict)
+    calls: Counter[int] = field(default_factory=Counter)
+
+    def inputs(self, call: Call) -> list[Flow]:
+        """Return what is known of the tensors that a call is given."""
+        return [self.flow(tensor) for tensor in call.inputs]
+
+    def flow(self, tensor: Any) -> Flow:
+        """Return what is known of a tensor; nothing means that its channels stay."""
+        if id(tensor) not in self.flows:
+            self.flows[id(tensor)] = self.opaque(tensor)
+        return self.flows[id(tensor)]
+
+    def opaque(self, tensor: Any) -> Flow:
+        """Return channels that stay, with values that nobody knows."""
+        size = tensor.shape[-1] if tensor.shape else None
+        labels = self.labels.new(size or 1)
+        self.labels.fix(labels)
+        return Flow(labels, np.full(len(labels), np.nan))
+
+    def own(self, layer: Any, count: int) -> Array:
+        """Return the labels of a layer's output channels, the same at each of its calls."""
+        known = self.axes[id(layer)].get(("", 0))
+        if known is None:
+            known = self.axes[id(layer)]["", 0] = self.labels.new(count)
+        return known
+
+    def lies(self, layer: Any, variable: str, axis: int, labels: Array) -> None:
+        """Say which channels lie along an axis of a variable."""
+        known = self.axes[id(layer)].setdefault((variable, axis), labels)
+        if known is not labels:
+            self.labels.tie(known, labels)
+
+    def is_shared(self, layer: Any) -> bool:
+        """Whether a layer is called in several places."""
+        return self.calls[id(layer)] > 1

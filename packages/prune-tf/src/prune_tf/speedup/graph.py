@@ -1,0 +1,89 @@
+"""The calls of a functional or sequential model, in the order in which they run.
+
+Everything that this project reads of Keras' own graph is read here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+from prune_core.errors import SpeedupError
+
+__all__ = ["Call", "calls_of", "is_graph", "symbolic_model"]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One use of a layer or an operation.
+
+    Attributes:
+        op: The layer or operation.
+        inputs: The symbolic tensors it is given.
+        outputs: Those it returns.
+        arguments: Everything it is given, `(args, kwargs)`.
+    """
+
+    op: Any
+    inputs: tuple[Any, ...]
+    outputs: tuple[Any, ...]
+    arguments: tuple[tuple[Any, ...], dict[str, Any]]
+
+    @property
+    def kind(self) -> str:
+        """Class name of the layer or operation."""
+        return type(self.op).__name__
+
+
+def is_graph(layer: Any) -> bool:
+    """Whether a layer is a model whose calls can be read."""
+    return isinstance(layer, keras.Sequential) or (
+        # A subclass made with Model(inputs, outputs) is functional too.
+        isinstance(layer, keras.Model) and hasattr(layer, "operations")
+    )
+
+
+def symbolic_model(model: keras.Model) -> None:
+    """Refuse a model whose calls cannot be read.
+
+    Raises:
+        SpeedupError: Saying what would do.
+    """
+    if not is_graph(model):
+        raise SpeedupError(
+            f"{type(model).__name__} {model.name!r} computes in Python code of its own, which "
+            "cannot be rewritten for smaller layers; only functional and Sequential models can be "
+            "made smaller. Its masks stay in force. To go further, build it with "
+            "keras.Model(inputs, outputs)."
+        )
+    if not model.built or not model.inputs:
+        raise SpeedupError(f"{model.name!r} has no weights yet; give it an Input and train it.")
+
+
+def calls_of(model: keras.Model) -> list[Call]:
+    """Return the calls between a model's inputs and outputs, each after those that it needs."""
+    starts = {id(tensor) for tensor in model.inputs}
+    done: dict[int, Call] = {}
+    for output in model.outputs:
+        stack = [(output, False)]
+        while stack:
+            tensor, entered = stack.pop()
+            if id(tensor) in starts:
+                continue
+            history = tensor._keras_history
+            node = history.operation._inbound_nodes[history.node_index]
+            if id(node) in done:
+                continue
+            if entered:
+                done[id(node)] = Call(
+                    history.operation,
+                    tuple(node.input_tensors),
+                    tuple(node.outputs),
+                    (node.arguments.args, node.arguments.kwargs),
+                )
+            else:
+                stack.append((tensor, True))
+                stack.extend((needed, False) for needed in reversed(node.input_tensors))
+    return list(done.values())

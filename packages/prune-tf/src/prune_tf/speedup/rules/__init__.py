@@ -1,0 +1,26 @@
+"""One rule for each kind of layer or operation: what it does to channels."""
+
+from prune_tf.speedup.rules import (
+    contraction as contraction,
+)
+from prune_tf.speedup.rules import (
+    depthwise as depthwise,
+)
+from prune_tf.speedup.rules import (
+    elementwise as elementwise,
+)
+from prune_tf.speedup.rules import (
+    merge as merge,
+)
+from prune_tf.speedup.rules import (
+    movement as movement,
+)
+from prune_tf.speedup.rules import (
+    normalization as normalization,
+)
+from prune_tf.speedup.rules import (
+    pooling as pooling,
+)
+from prune_tf.speedup.rules.registry import RULES, Rule, rule
+
+__all__ = ["RULES", "Rule", "rule"]

@@ -1,0 +1,122 @@
+"""Dense layers and convolutions: channels go in, are added up, and others come out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from prune_tf.speedup.analysis import Analysis, Flow, Use
+from prune_tf.speedup.graph import Call
+from prune_tf.speedup.rules.activations import activated, is_elementwise
+from prune_tf.speedup.rules.registry import rule
+
+__all__ = ["adds_up", "blurs_borders", "bringing_out", "use"]
+
+Array = np.ndarray[Any, Any]
+
+
+@rule("Dense")
+def dense(analysis: Analysis, call: Call) -> list[Flow] | None:
+    """Follow `x @ kernel + bias`."""
+    return _contract(analysis, call, "units", taken=0, given=1)
+
+
+@rule("Conv1D", "Conv2D", "Conv3D")
+def convolution(analysis: Analysis, call: Call) -> list[Flow] | None:
+    """Follow a convolution over the last axis."""
+    if call.op.groups != 1:
+        return None
+    return _contract(analysis, call, "filters", taken=-2, given=-1)
+
+
+@rule("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose")
+def transposed(analysis: Analysis, call: Call) -> list[Flow] | None:
+    """Follow a transposed convolution; its sums differ from place to place."""
+    return _contract(analysis, call, "filters", taken=-1, given=-2)
+
+
+def _contract(
+    analysis: Analysis, call: Call, size: str, taken: int, given: int
+) -> list[Flow] | None:
+    layer, [flow] = call.op, analysis.inputs(call)
+    if flow.axis != -1 or getattr(layer, "data_format", "") == "channels_first":
+        return None
+    kernel = analysis.weights(layer, "kernel")
+    taken, given = taken % kernel.ndim, given % kernel.ndim
+    # What one input channel, the same everywhere, adds to each output channel.
+    over = tuple(axis for axis in range(kernel.ndim) if axis not in (taken, given))
+    sums = kernel.sum(axis=over, dtype=np.float64)
+    sums = sums if taken < given else sums.T
+    linked = np.any(kernel != 0, axis=over)
+    linked = linked if taken < given else linked.T
+    everywhere = not blurs_borders(layer)
+    analysis.lies(layer, "kernel", taken, flow.labels)
+    use(analysis, layer, flow, linked.any(axis=1), "kernel", taken, sums if everywhere else None)
+    known = adds_up(flow.constants, linked, sums, everywhere)
+    return bringing_out(analysis, layer, size, {"kernel": given}, known)
+
+
+def use(
+    analysis: Analysis,
+    layer: Any,
+    flow: Flow,
+    matters: Array,
+    variable: str | None,
+    axis: int,
+    sums: Array | None,
+) -> None:
+    """Note that channels are added up here; `sums` has what each adds to every output."""
+    # A layer that is called twice has one bias, which cannot make up for two constants.
+    foldable = sums is not None and not analysis.is_shared(layer)
+    merges = variable if not analysis.is_shared(layer) else None
+    bias = _folding(sums) if foldable and sums is not None else None
+    analysis.uses.append(Use(layer, flow.labels, flow.constants, matters, merges, axis, bias))
+
+
+def _folding(sums: Array) -> Callable[[Mapping[int, float]], Array]:
+    def fold(constants: Mapping[int, float]) -> Array:
+        total: Array = sum((value * sums[place] for place, value in constants.items()), 0 * sums[0])
+        return total
+
+    return fold
+
+
+def adds_up(constants: Array, linked: Array, sums: Array, everywhere: bool) -> Array:
+    """Return the sum for each output channel to which nothing but constants contributes.
+
+    Args:
+        constants: The values of the inputs, NaN where they vary.
+        linked: Whether any weight between an input and an output is not zero.
+        sums: What an input of 1 adds to an output.
+        everywhere: Whether it adds that at the borders too.
+    """
+    varying = np.isnan(constants) if everywhere else constants != 0  # NaN != 0 is true
+    known = np.where(varying, 0.0, constants) @ sums
+    return np.where((linked & varying[:, None]).any(axis=0), np.nan, known)
+
+
+def bringing_out(
+    analysis: Analysis, layer: Any, size: str, weights: Mapping[str, int], sums: Array
+) -> list[Flow]:
+    """Return the output channels of a layer, given what is added up before bias and activation."""
+    labels = analysis.own(layer, len(sums))
+    for variable, axis in weights.items():
+        analysis.lies(layer, variable, axis, labels)
+    analysis.sizes[id(layer)][size] = labels
+    if layer.use_bias:
+        analysis.lies(layer, "bias", 0, labels)
+        sums = sums + analysis.weights(layer, "bias")
+    if not is_elementwise(layer.activation):
+        analysis.labels.fix(labels)
+        return [Flow(labels, np.full(len(labels), np.nan))]
+    return [Flow(labels, activated(layer.activation, sums))]
+
+
+def blurs_borders(layer: Any) -> bool:
+    """Whether a constant input gives outputs that differ at the borders."""
+    if "Transpose" in type(layer).__name__:
+        return True
+    kernel = getattr(layer, "kernel_size", ())
+    return bool(any(n > 1 for n in kernel) and layer.padding != "valid")

@@ -1,0 +1,151 @@
+"""Make a model smaller and prove that it computes the same, or say why that cannot be."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from os import PathLike
+from typing import Any
+
+import keras
+import numpy as np
+
+from prune_core.errors import ConfigError, SpeedupError
+from prune_tf.files import load_masks
+from prune_tf.layers import layers_of
+from prune_tf.masks import set_masks
+from prune_tf.speedup.graph import symbolic_model
+from prune_tf.speedup.plan import Plan, make_plan
+from prune_tf.speedup.propagate import analyse
+from prune_tf.speedup.rebuild import cut, rebuild
+from prune_tf.speedup.reference import Values, masked_weights, reference_model
+from prune_tf.speedup.report import Change, SpeedupReport
+from prune_tf.speedup.verify import difference, random_inputs
+
+__all__ = ["shrink"]
+
+
+def shrink(
+    model: keras.Model,
+    example_inputs: Any = None,
+    masks: Mapping[str, Mapping[str, Any]] | str | PathLike[str] | None = None,
+    *,
+    normalization: str = "keep",
+    verify: bool = True,
+    tolerance: float = 1e-5,
+) -> SpeedupReport:
+    """Return a model without the channels that its masks make superfluous.
+
+    Keras models cannot change their layers' shapes, so the smaller model is a new one,
+    `report.model`, compiled if the model was; the model itself is not touched.
+
+    Args:
+        model: A built functional or Sequential model.
+        example_inputs: What both models are compared on; random numbers of the right shape
+            unless given.
+        masks: Masks beside those in force, as a mapping or a mask file.
+        normalization: `"keep"`: the small model computes what the masked one does, offsets of
+            batch norm included; where such an offset cannot move elsewhere, the channel stays.
+            `"mask"`: offsets of batch norm are masked where all of the channel's weights are,
+            as speedup of torch models does; then more can go, and the outputs are those of the
+            model with these masks too.
+        verify: Compare both models.
+        tolerance: The largest difference allowed, relative to the largest output.
+
+    Raises:
+        SpeedupError: When nothing can be made smaller, or the outputs would differ.
+        MaskError: When the masks do not fit.
+
+    Example:
+        >>> import keras
+        >>> from prune_tf import L1NormPruner, shrink
+        >>> model = keras.Sequential(
+        ...     [
+        ...         keras.layers.Input((8, 8, 3)),
+        ...         keras.layers.Conv2D(16, 3, activation="relu", name="conv"),
+        ...         keras.layers.Flatten(),
+        ...         keras.layers.Dense(2, name="head"),
+        ...     ]
+        ... )
+        >>> model, _ = L1NormPruner(model, [{"sparsity": 0.5, "op_names": ["conv"]}]).compress()
+        >>> print(shrink(model).parameters)
+        (1602, 802)
+    """
+    if normalization not in ("keep", "mask"):
+        raise ConfigError(f"normalization is {normalization!r}; it must be 'keep' or 'mask'.")
+    symbolic_model(model)
+    if isinstance(masks, str | PathLike):
+        masks = load_masks(masks, model)
+    applied = masked_weights(model, masks)
+    if not any(not mask.all() for mask in applied.values()):
+        raise SpeedupError(
+            f"Nothing of {model.name!r} is masked. Prune it first, or pass masks=..."
+        )
+    plan = make_plan(analyse(model, applied, silence=normalization == "mask"))
+    try:
+        small = rebuild(model, plan)
+    except (TypeError, ValueError) as error:
+        raise SpeedupError(
+            f"The smaller layers of {model.name!r} do not fit together: {error}"
+        ) from error
+    changes = _changes(model, small)
+    if not changes:
+        raise SpeedupError(_why_nothing(model, plan))
+    worst = None
+    if verify:
+        inputs = random_inputs(model) if example_inputs is None else example_inputs
+        more = masks is not None or normalization == "mask"
+        worst = difference(reference_model(model, applied) if more else model, small, inputs)
+        if worst > tolerance:
+            raise SpeedupError(
+                f"The small model's outputs differ from the masked model's by {worst:.1e} of the "
+                f"largest output, and tolerance is {tolerance:.1e}. {model.name!r} is untouched. "
+                "For a deep model in float32 a larger tolerance may be all that is missing."
+            )
+    _keep_masks(model, small, plan, applied)
+    return SpeedupReport(
+        small,
+        (model.count_params(), small.count_params()),
+        changes,
+        worst,
+        plan.held,
+        plan.analysis.unknown,
+    )
+
+
+def _changes(model: keras.Model, small: keras.Model) -> tuple[Change, ...]:
+    return tuple(
+        Change(f"{old.name}/{before.name}", tuple(before.shape), tuple(after.shape))
+        for old, new in zip(layers_of(model), layers_of(small), strict=True)
+        for before in old.layer._trainable_variables + old.layer._non_trainable_variables
+        for after in new.layer.weights
+        if before.name == after.name and tuple(before.shape) != tuple(after.shape)
+    )
+
+
+def _keep_masks(model: keras.Model, small: keras.Model, plan: Plan, masks: Values) -> None:
+    """Keep in force what is left of the masks."""
+    left: dict[str, dict[str, np.ndarray[Any, Any]]] = {}
+    for old, new in zip(layers_of(model), layers_of(small), strict=True):
+        for (layer, name), mask in masks.items():
+            if layer == id(old.layer):
+                rest = cut(plan, old.layer, name, mask)
+                if not rest.all():
+                    left.setdefault(new.name, {})[name] = rest
+    set_masks(small, left)
+
+
+def _why_nothing(model: keras.Model, plan: Plan) -> str:
+    reasons = []
+    if plan.held:
+        reasons.append(
+            f"{plan.held} masked channels leave a constant that reaches the borders of a padded "
+            "convolution (normalization='mask' lets them go)"
+        )
+    if plan.analysis.unknown:
+        name, kind = next(iter(plan.analysis.unknown.items()))
+        reasons.append(f"channels around {name!r}, a {kind}, must stay: there is no rule for it")
+    reasons.append(
+        "channels go only as wholes, and channels that are added to each other go together: "
+        "single weights that are masked cannot be taken out"
+    )
+    return f"No layer of {model.name!r} can be made smaller: {'; '.join(reasons)}."

@@ -1,0 +1,121 @@
+"""torch and Keras side by side: one process, one set of names, one kind of mask file."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="needs both frameworks")
+pytest.importorskip("tensorflow", reason="needs both frameworks")
+
+RULES = {"torch": [{"sparsity": 0.5, "op_types": ["Conv2d", "Linear"]}]}
+RULES["keras"] = [{"sparsity": 0.5, "op_types": ["Conv2D", "Dense"]}]
+
+PRUNE_WITH_TORCH = """
+import sys
+from torch import nn
+from prune_core import get_pruner
+model = nn.Sequential(nn.Linear(8, 4))
+get_pruner("l1")(model, [{"sparsity": 0.5, "op_types": ["Linear"]}]).compress()
+assert not {"keras", "tensorflow"} & set(sys.modules)
+"""
+PRUNE_WITH_KERAS = """
+import sys
+import keras, prune_tf
+from prune_core import get_pruner
+model = keras.Sequential([keras.layers.Input((8,)), keras.layers.Dense(4)])
+pruner = get_pruner("l1", framework="keras")
+pruner(model, [{"sparsity": 0.5, "op_types": ["Dense"]}]).compress()
+assert all(getattr(prune_tf, name) is not None for name in prune_tf.__all__)
+assert "prune_core.pruning" not in sys.modules
+assert "torch" not in sys.modules
+"""
+
+
+@pytest.fixture
+def twins():
+    """The same network in both frameworks, with the same weights."""
+    import keras
+    from torch import nn
+
+    keras.utils.set_random_seed(0)
+    in_keras = keras.Sequential(
+        [
+            keras.layers.Input((8, 8, 3)),
+            keras.layers.Conv2D(8, 3, name="conv"),
+            keras.layers.GlobalAveragePooling2D(name="pool"),
+            keras.layers.Dense(4, name="head"),
+        ]
+    )
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.head = nn.Conv2d(3, 8, 3), nn.Linear(8, 4)
+
+        def forward(self, x):
+            return self.head(self.conv(x).mean((2, 3)))
+
+    in_torch = Net()
+    for name in ("conv", "head"):
+        weight = getattr(in_torch, name).weight.detach().numpy()
+        axes = (2, 3, 1, 0) if weight.ndim == 4 else (1, 0)
+        bias = getattr(in_torch, name).bias.detach().numpy()
+        in_keras.get_layer(name).set_weights([weight.transpose(axes), bias])
+    return in_torch, in_keras
+
+
+@pytest.mark.parametrize("script", [PRUNE_WITH_TORCH, PRUNE_WITH_KERAS], ids=["torch", "keras"])
+def test_neither_imports_the_other(script):
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+@pytest.mark.parametrize("name", ["level", "l1", "l2", "fpgm"])
+def test_the_same_name_makes_the_same_masks(twins, name):
+    from prune_core import get_pruner
+
+    in_torch, in_keras = twins
+    _, torch_masks = get_pruner(name)(in_torch, RULES["torch"]).compress()
+    _, keras_masks = get_pruner(name, framework="keras")(in_keras, RULES["keras"]).compress()
+    for layer in ("conv", "head"):
+        weight = torch_masks[layer]["weight"].numpy()
+        axes = (2, 3, 1, 0) if weight.ndim == 4 else (1, 0)
+        np.testing.assert_array_equal(weight.transpose(axes), keras_masks[layer]["kernel"])
+        np.testing.assert_array_equal(
+            torch_masks[layer]["bias"].numpy(), keras_masks[layer]["bias"]
+        )
+
+
+def test_masks_of_torch_in_keras_compute_the_same(twins, tmp_path):
+    import torch
+
+    from prune_core import get_pruner
+    from prune_tf import load_masks, set_masks
+
+    in_torch, in_keras = twins
+    pruner = get_pruner("l1")(in_torch, RULES["torch"])
+    pruner.compress()
+    pruner.save_masks(tmp_path / "masks.safetensors")
+    set_masks(in_keras, load_masks(tmp_path / "masks.safetensors", in_keras))
+    x = np.random.default_rng(0).normal(size=(2, 8, 8, 3)).astype("float32")
+    with torch.no_grad():
+        expected = in_torch(torch.from_numpy(x.transpose(0, 3, 1, 2).copy())).numpy()
+    np.testing.assert_allclose(np.asarray(in_keras(x)), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_masks_of_keras_in_torch_compute_the_same(twins, tmp_path):
+    import torch
+
+    from prune_core import apply_compression_results
+    from prune_tf import LevelPruner
+
+    in_torch, in_keras = twins
+    pruner = LevelPruner(in_keras, RULES["keras"])
+    pruner.compress()
+    pruner.save_masks(tmp_path / "masks.safetensors")
+    apply_compression_results(in_torch, tmp_path / "masks.safetensors")
+    x = np.random.default_rng(0).normal(size=(2, 8, 8, 3)).astype("float32")
+    with torch.no_grad():
+        actual = in_torch(torch.from_numpy(x.transpose(0, 3, 1, 2).copy())).numpy()
+    np.testing.assert_allclose(np.asarray(in_keras(x)), actual, rtol=1e-5, atol=1e-6)
