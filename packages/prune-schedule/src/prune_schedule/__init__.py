@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from prune_schedule.__about__ import __version__ as __version__
+    from prune_schedule.admm import *  # noqa: F403
     from prune_schedule.agp import *  # noqa: F403
     from prune_schedule.annealing import *  # noqa: F403
     from prune_schedule.constant import *  # noqa: F403
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "__about__": ("__version__",),
+    "admm": ("ADMMPruner",),
     "agp": ("AGPPruner",),
     "annealing": ("SimulatedAnnealingPruner",),
     "constant": ("ConstantPruner",),

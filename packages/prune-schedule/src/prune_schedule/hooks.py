@@ -17,6 +17,9 @@ def _at(target: str, summary: str, paper: str = "") -> Reference:
 def prune_register_pruners() -> dict[str, Reference]:
     """Register the schedules."""
     return {
+        "admm": _at(
+            "admm:ADMMPruner", "Trains weights to where pruning does not hurt.", "1804.03294"
+        ),
         "agp": _at("agp:AGPPruner", "Grows fast at first and slowly at the end.", "1710.01878"),
         "constant": _at("constant:ConstantPruner", "Everything at once, then training."),
         "gradual": _at("gradual:GradualPruner", "Grows along any curve."),

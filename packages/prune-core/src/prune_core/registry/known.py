@@ -48,6 +48,7 @@ KNOWN: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "prune-schedule": {
         "pruner": (
+            "admm",
             "agp",
             "constant",
             "gradual",
