@@ -30,7 +30,10 @@ def test_a_tie_to_what_is_fixed_fixes_the_class_and_keeps_it_apart():
     assert FIXED not in labels.find(np.array([first, second]))
 
 
-@given(st.lists(st.tuples(st.integers(0, 19), st.integers(0, 19)), max_size=60), st.sets(st.integers(0, 19)))
+@given(
+    st.lists(st.tuples(st.integers(0, 19), st.integers(0, 19)), max_size=60),
+    st.sets(st.integers(0, 19)),
+)
 def test_ties_are_the_connected_components(edges, fixed):
     labels = Labels()
     fresh = labels.new(20)

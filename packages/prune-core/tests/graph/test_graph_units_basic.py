@@ -86,9 +86,7 @@ def test_concatenated_features_keep_their_places():
 
 
 def test_a_depthwise_convolution_ties_its_input_to_its_output():
-    model = nn.Sequential(
-        nn.Conv2d(1, 2, 1), nn.Conv2d(2, 4, 3, groups=2), nn.Conv2d(4, 1, 1)
-    )
+    model = nn.Sequential(nn.Conv2d(1, 2, 1), nn.Conv2d(2, 4, 3, groups=2), nn.Conv2d(4, 1, 1))
     first = cut(units(model, torch.ones(1, 1, 5, 5)))[0]
     assert first == {
         "0.weight": {0: (0,)},
@@ -100,9 +98,7 @@ def test_a_depthwise_convolution_ties_its_input_to_its_output():
 
 
 def test_a_convolution_with_two_wide_groups_loses_the_same_index_in_each():
-    model = nn.Sequential(
-        nn.Conv2d(1, 6, 1), nn.Conv2d(6, 6, 1, groups=2), nn.Conv2d(6, 1, 1)
-    )
+    model = nn.Sequential(nn.Conv2d(1, 6, 1), nn.Conv2d(6, 6, 1, groups=2), nn.Conv2d(6, 1, 1))
     found = units(model, torch.ones(1, 1, 5, 5))
     assert [len(group) for group in found.groups] == [3, 3]
     assert cut(found)[0] == {
@@ -130,6 +126,7 @@ def test_a_softmax_keeps_what_it_runs_over():
 
 def test_features_that_are_not_zero_when_masked_are_not_multiplied_away():
     """A product of two sigmoids adds a quarter per masked feature: nothing can go."""
+
     def forward(m, x):
         left, right = torch.sigmoid(m.left(x)), torch.sigmoid(m.right(x))
         return m.head(left @ right.transpose(1, 2))

@@ -11,7 +11,7 @@ __all__ = ["arguments", "call", "tensors_in"]
 
 
 def arguments(example_inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """What to call a model with: a dict holds keyword arguments, a tuple or list positional ones."""
+    """What to call a model with: a dict holds keyword arguments, a sequence positional ones."""
     if isinstance(example_inputs, Mapping):
         return (), dict(example_inputs)
     if isinstance(example_inputs, list | tuple):
@@ -25,7 +25,9 @@ def call(model: nn.Module, example_inputs: Any) -> Any:
     return model(*args, **kwargs)
 
 
-def tensors_in(tree: Any, path: str = "", opaque: list[str] | None = None) -> Iterator[tuple[str, torch.Tensor]]:
+def tensors_in(
+    tree: Any, path: str = "", opaque: list[str] | None = None
+) -> Iterator[tuple[str, torch.Tensor]]:
     """Every tensor of nested mappings, sequences and dataclasses, with a readable path.
 
     An object of another kind, such as a key/value cache, is not looked into: its type is added

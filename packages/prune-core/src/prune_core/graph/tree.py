@@ -24,7 +24,9 @@ def tree(units: "Units") -> str:
             mine = int(sum((classes == label).sum() for label in group.labels[:1]))
             each = f"{mine} indices each" if mine != 1 else "1 index each"
             lines.append(f"{'└' if last else '├'}── {name} axis {axis} of {len(classes)}, {each}")
-    lines += [f"unknown: {target} in {module or 'the model'}" for target, module in units.unknown.items()]
+    lines += [
+        f"unknown: {target} in {module or 'the model'}" for target, module in units.unknown.items()
+    ]
     if units.unread:
         lines.append(f"not read by the forward: {', '.join(units.unread)}")
     return "\n".join(lines)

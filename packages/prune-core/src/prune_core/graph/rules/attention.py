@@ -28,14 +28,10 @@ def attention(flow: Flow, call: Call) -> Sequence[Value | None]:
         scores = flow.align([scores, *map(flow.get, others)], scores.shape, lambda _: False)
     flow.pin(scores, -1, "a softmax runs along it")
     scores.groups = tuple(
-        g.only(set(g.axes) - {3}).with_states(UNKNOWN)
-        for g in scores.groups
-        if set(g.axes) - {3}
+        g.only(set(g.axes) - {3}).with_states(UNKNOWN) for g in scores.groups if set(g.axes) - {3}
     )
     made = flow.contract(scores, made_value, "bhts,bhsv->bhtv")
-    rest = [
-        None if index is None else Value(flow.metas[index].shape) for index in call.outputs[1:]
-    ]
+    rest = [None if index is None else Value(flow.metas[index].shape) for index in call.outputs[1:]]
     return [made, *rest]
 
 

@@ -106,7 +106,10 @@ def stays_zero(call: Call, dtypes: Sequence[torch.dtype], flags: Sequence[bool])
 
 def _ask(call: Call, dtypes: Sequence[torch.dtype], flags: Sequence[bool]) -> bool:
     probes = iter(
-        [_probe(at, dtype, flag) for at, (dtype, flag) in enumerate(zip(dtypes, flags, strict=True))]
+        [
+            _probe(at, dtype, flag)
+            for at, (dtype, flag) in enumerate(zip(dtypes, flags, strict=True))
+        ]
     )
 
     def next_probe(_: Ref) -> Any:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from prune_core.graph.flow import Flow
-from prune_core.graph.ir import Call, Ref, replace_refs
+from prune_core.graph.ir import Call, replace_refs
 from prune_core.graph.rules.registry import rule
 from prune_core.graph.value import UNKNOWN, Group, Value, encode, extended, squeezed
 
@@ -26,7 +26,7 @@ def same(flow: Flow, call: Call) -> Value:
 
 @rule("aten.as_strided", carries=True)
 def restride(flow: Flow, call: Call) -> Value:
-    """Other strides for the same shape, as pooling asks for, change nothing; any other is opaque."""
+    """Other strides for the same shape, as pooling asks for, change nothing."""
     value = flow.get(call.args[0])
     if value.shape == tuple(call.args[1]):
         return value
@@ -34,7 +34,9 @@ def restride(flow: Flow, call: Call) -> Value:
     return Value(flow.result_shape(call))
 
 
-@rule("aten.view", "aten._unsafe_view", "aten.reshape", "aten.permute", "aten.transpose", carries=True)
+@rule(
+    "aten.view", "aten._unsafe_view", "aten.reshape", "aten.permute", "aten.transpose", carries=True
+)
 @rule("aten.t", "aten.unsqueeze", "aten.squeeze", "aten.expand", "aten.slice", carries=True)
 @rule("aten.diagonal", "aten.unfold", "aten.pixel_shuffle", "aten.pixel_unshuffle", carries=True)
 @rule("aten.channel_shuffle", "aten.native_channel_shuffle", "aten.movedim", carries=True)
@@ -50,8 +52,7 @@ def move(flow: Flow, call: Call) -> Sequence[Value]:
     results: list[Value] = []
     for at, free in enumerate(frees):
         groups = [
-            Group(squeezed(pieces[at]))
-            for pieces, group in zip(moved, value.groups, strict=True)
+            Group(squeezed(pieces[at])) for pieces, group in zip(moved, value.groups, strict=True)
         ]
         shape = flow.result_shape(call, at)
         results.append(Value(shape, apart(flow, groups), free, pending=value.pending))
@@ -59,7 +60,7 @@ def move(flow: Flow, call: Call) -> Sequence[Value]:
 
 
 @rule("aten.select", "aten.unbind", carries=True)
-def take_one(flow: Flow, call: Call) -> Sequence[Value]:
+def take_one(flow: Flow, call: Call) -> Value | Sequence[Value | None]:
     """Indices along this axis are taken apart by their place, so none of them can go."""
     value = flow.get(call.args[0])
     axis = call.args[1] if len(call.args) > 1 else call.kwargs.get("dim", 0)
@@ -122,7 +123,7 @@ def join(flow: Flow, pieces: Sequence[Value], axis: int, shape: tuple[int, ...])
         group = piece.group_at(axis)
         along.append(group)
         others = tuple(other for other in piece.groups if other is not group)
-        across.append(_one_long(piece, axis, others))
+        across.append(thinned(piece, axis, others))
     # A group that runs along other axes as well can only be kept whole if every piece has it.
     mixed = {other for group in along if group for other in group.axes} - {axis}
     if mixed and any(group is None or not mixed <= set(group.axes) for group in along):
@@ -131,9 +132,7 @@ def join(flow: Flow, pieces: Sequence[Value], axis: int, shape: tuple[int, ...])
                 flow.pin(piece, axis, "it is joined to something that has no such parts")
                 kept = group.only(set(group.axes) - {axis})
                 first = Group(kept.codes.narrow(axis, 0, 1))
-                across[at] = Value(
-                    across[at].shape, (*across[at].groups, first), across[at].free
-                )
+                across[at] = Value(across[at].shape, (*across[at].groups, first), across[at].free)
                 along[at] = None
     thin = tuple(1 if at == axis else size for at, size in enumerate(shape))
     made = flow.align(across, thin, all)
@@ -144,7 +143,8 @@ def join(flow: Flow, pieces: Sequence[Value], axis: int, shape: tuple[int, ...])
     return Value(shape, apart(flow, groups), free)
 
 
-def _one_long(piece: Value, axis: int, groups: tuple[Group, ...]) -> Value:
+def thinned(piece: Value, axis: int, groups: tuple[Group, ...]) -> Value:
+    """A value of length one along an axis, with those of its groups that do not vary there."""
     shape = tuple(1 if at == axis else size for at, size in enumerate(piece.shape))
     thin = tuple(Group(group.codes.narrow(axis, 0, 1)) for group in groups)
     return Value(shape, thin, piece.free - {axis})

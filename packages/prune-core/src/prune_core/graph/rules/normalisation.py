@@ -27,9 +27,7 @@ def layer_norm(flow: Flow, call: Call) -> Sequence[Value | None]:
     complete = call.name != "native_layer_norm" or len(scale) == 2
     # Centring makes a constant of a zero, so that only zero parameters leave a zero behind.
     made = _affine(flow, value, scale, centred=call.name == "native_layer_norm", complete=complete)
-    rest = [
-        None if index is None else Value(flow.metas[index].shape) for index in call.outputs[1:]
-    ]
+    rest = [None if index is None else Value(flow.metas[index].shape) for index in call.outputs[1:]]
     return [made, *rest]
 
 
@@ -51,9 +49,7 @@ def batch_norm(flow: Flow, call: Call) -> Sequence[Value | None]:
         return affine and all(flags[1:3])
 
     made = flow.align([value, *lifted], value.shape, zero)
-    rest = [
-        None if index is None else Value(flow.metas[index].shape) for index in call.outputs[1:]
-    ]
+    rest = [None if index is None else Value(flow.metas[index].shape) for index in call.outputs[1:]]
     return [made, *rest]
 
 
@@ -71,9 +67,7 @@ def group_norm(flow: Flow, call: Call) -> Sequence[Value | None]:
         flow.labels.tie(folded, folded[:, :1], "a group of a group norm goes as a whole")
     scale = [_at_channels(flow.get(a), value.ndim) for a in call.args[1:3] if hasattr(a, "index")]
     made = _affine(flow, value, scale, centred=True, complete=len(scale) == 2)
-    rest = [
-        None if index is None else Value(flow.metas[index].shape) for index in call.outputs[1:]
-    ]
+    rest = [None if index is None else Value(flow.metas[index].shape) for index in call.outputs[1:]]
     return [made, *rest]
 
 

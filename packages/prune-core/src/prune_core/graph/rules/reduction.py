@@ -34,7 +34,9 @@ def reduction(flow: Flow, call: Call) -> Sequence[Value | None]:
     return [made if output is not None else None for output in call.outputs]
 
 
-@rule("aten._softmax", "aten._log_softmax", "aten._safe_softmax", "aten.softmax", "aten.log_softmax")
+@rule(
+    "aten._softmax", "aten._log_softmax", "aten._safe_softmax", "aten.softmax", "aten.log_softmax"
+)
 @rule("aten.logcumsumexp", "aten.sort", "aten.argsort", "aten.topk", "aten.kthvalue")
 def along(flow: Flow, call: Call) -> Sequence[Value | None]:
     """Every index along the axis matters to every other."""
