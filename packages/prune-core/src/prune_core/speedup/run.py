@@ -15,7 +15,8 @@ from prune_core.graph.propagate import Labelling, propagate
 from prune_core.graph.rules import has_rule
 from prune_core.graph.trace import Recorder, trace
 from prune_core.graph.units import Unit
-from prune_core.speedup.choose import labels_of_units, removable
+from prune_core.masking.wrap import wrappers_in
+from prune_core.speedup.choose import labels_of_units, reasons_for_keeping, removable
 from prune_core.speedup.masks import Masks, flat_masks, nested_masks, zeros_of
 from prune_core.speedup.plan import Plan, make_plan
 from prune_core.speedup.reference import masked_outputs
@@ -56,16 +57,22 @@ def shrink(
         MaskError: The masks do not fit the model.
     """
     seconds: dict[str, float] = {}
+    if wrapped := wrappers_in(model):
+        raise SpeedupError(
+            f"{next(iter(wrapped))!r} is still wrapped by a pruner: take the wrappers off first, "
+            "with prune_core.unwrap(model) or the pruner's own unwrap."
+        )
     flat = flat_masks(model, masks)
     with _timed(seconds, "trace"):
         graph = trace(model, example_inputs, known=has_rule)
     with _timed(seconds, "units"):
         labelling = propagate(graph)
     with _timed(seconds, "plan"):
+        zeros = {} if units is not None else zeros_of(model, graph, flat)
         if units is not None:
             chosen: Iterable[int] = labels_of_units(labelling, units)
         else:
-            chosen = removable(labelling, zeros_of(model, graph, flat))
+            chosen = removable(labelling, zeros)
         plan = make_plan(labelling, chosen)
     report = SpeedupReport(model, unknown=dict(labelling.flow.unknown))
     before = sum(parameter.numel() for parameter in model.parameters())
@@ -81,6 +88,7 @@ def shrink(
         raise
     report.parameters = before, sum(parameter.numel() for parameter in model.parameters())
     report.seconds = seconds
+    report.kept = reasons_for_keeping(plan, zeros)
     _describe(report, labelling, plan, flat)
     return report
 
