@@ -1,22 +1,33 @@
-"""Train a small network on handwritten digits, and say what it costs to run it.
+"""Train a small network on handwritten digits, remove half of it, and say what that changes.
 
 Run it with `tox run -e quickstart`, or with `python examples/quickstart.py` where the packages and
 scikit-learn are installed. It takes a few seconds on a CPU.
 """
 
+from copy import deepcopy
 from dataclasses import dataclass
+from time import perf_counter
 
 import torch
 import torch.nn.functional as F
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch import Tensor, nn
-from torch.utils.benchmark import Timer
 from torch.utils.data import DataLoader, TensorDataset
 from torch.utils.flop_counter import FlopCounterMode
 
+from prune_core import shrink, unwrap
+from prune_filter import L1NormPruner
+
+# Half of the output channels of every convolution and linear layer go; the last layer keeps its
+# ten, one for each digit.
+CONFIG_LIST = [
+    {"op_types": ["Conv2d", "Linear"], "sparsity_per_layer": 0.5},
+    {"op_names": ["fc2"], "exclude": True},
+]
 SEED = 0
 BATCH = 256  # images at once, where latency is measured
+ROUNDS = 50
 
 
 class DigitNet(nn.Module):
@@ -79,33 +90,69 @@ class Measured:
     name: str
     accuracy: float
     parameters: int
+    masked: int
     flops: int
     milliseconds: float
 
 
+def measure(stages: dict[str, nn.Module], digits: Digits) -> list[Measured]:
+    """Measure what each model can do, and what it costs."""
+    milliseconds = latencies(list(stages.values()), digits.images[:BATCH])
+    return [
+        Measured(
+            name,
+            accuracy(model, digits),
+            parameters=sum(parameter.numel() for parameter in model.parameters()),
+            masked=masked(model),
+            flops=flops(model, digits.images[:1]),
+            milliseconds=latency,
+        )
+        for (name, model), latency in zip(stages.items(), milliseconds, strict=True)
+    ]
+
+
 @torch.no_grad()
-def measure(name: str, model: nn.Module, digits: Digits) -> Measured:
-    """Measure what a model can do, and what it costs."""
-    model.eval()
-    accuracy = (model(digits.images).argmax(1) == digits.labels).float().mean().item()
+def accuracy(model: nn.Module, digits: Digits) -> float:
+    return (model(digits.images).argmax(1) == digits.labels).float().mean().item()
+
+
+def masked(model: nn.Module) -> int:
+    """Count the values that masks hide."""
+    masks = (mask for name, mask in model.named_buffers() if name.endswith("_mask"))
+    return sum(int((mask == 0).sum()) for mask in masks)
+
+
+@torch.no_grad()
+def flops(model: nn.Module, images: Tensor) -> int:
     with FlopCounterMode(display=False) as counter:
-        model(digits.images[:1])
-    batch = digits.images[:BATCH]
-    timer = Timer("model(batch)", globals=locals(), num_threads=torch.get_num_threads())
-    return Measured(
-        name,
-        accuracy,
-        parameters=sum(parameter.numel() for parameter in model.parameters()),
-        flops=counter.get_total_flops(),
-        milliseconds=timer.blocked_autorange(min_run_time=0.5).median * 1000,
-    )
+        model(images)
+    return counter.get_total_flops()
+
+
+@torch.no_grad()
+def latencies(models: list[nn.Module], images: Tensor) -> list[float]:
+    """Time all models in turn, so that whatever else the machine does meets each of them."""
+    fastest = [float("inf")] * len(models)
+    for _ in range(ROUNDS):
+        for i, model in enumerate(models):
+            start = perf_counter()
+            model(images)
+            fastest[i] = min(fastest[i], 1000 * (perf_counter() - start))
+    return fastest
+
+
+@torch.no_grad()
+def largest_difference(one: nn.Module, other: nn.Module, images: Tensor) -> float:
+    return (one(images) - other(images)).abs().max().item()
 
 
 def show(rows: list[Measured]) -> None:
-    print(f"{'':24}{'accuracy':>10}{'parameters':>12}{'FLOPs/image':>13}{'ms/batch':>10}")
+    print(
+        f"{'':20}{'accuracy':>10}{'parameters':>12}{'masked':>10}{'FLOPs/image':>13}{'ms/batch':>10}"
+    )
     for row in rows:
         print(
-            f"{row.name:24}{row.accuracy:>10.1%}{row.parameters:>12,}"
+            f"{row.name:20}{row.accuracy:>10.1%}{row.parameters:>12,}{row.masked:>10,}"
             f"{row.flops:>13,}{row.milliseconds:>10.2f}"
         )
 
@@ -115,9 +162,31 @@ def main() -> None:
     digits = load()
     model = DigitNet()
     train(model, digits, epochs=8, lr=2e-3)
-    rows = [measure("dense", model, digits)]
-    show(rows)
-    print(f"\nLatency: median for a batch of {BATCH} images, {torch.get_num_threads()} threads.")
+    stages: dict[str, nn.Module] = {"dense": deepcopy(model)}
+
+    _, masks = L1NormPruner(model, CONFIG_LIST).compress()
+    stages["masked"] = deepcopy(model)
+
+    unwrap(model)
+    shrink(model, digits.images[:2], masks)
+    stages["small"] = deepcopy(model)
+
+    train(model, digits, epochs=4, lr=1e-3)
+    stages["small, fine-tuned"] = model
+
+    show(measure(stages, digits))
+    print(
+        "\nMasks hide weights and make nothing smaller: the masked network has the parameters and"
+        "\nthe FLOPs of the dense one. Latency is the fastest of "
+        f"{ROUNDS} batches of {BATCH} images,\nwith {torch.get_num_threads()} threads."
+    )
+    difference = largest_difference(stages["masked"], stages["small"], digits.images)
+    if difference > 1e-4:
+        raise SystemExit(f"The outputs of the small and the masked network differ: {difference}")
+    print(
+        "\nThe small network computes what the masked one does: their outputs for "
+        f"{len(digits.images)} test\nimages differ by {difference:.1e} at most, which is rounding."
+    )
 
 
 if __name__ == "__main__":

@@ -73,3 +73,10 @@ def test_the_table_names_what_is_registered():
         if entry.kind in ("pruner", "schedule"):
             registered.setdefault(entry.plugin.distribution, set()).add(entry.name)
     assert told == registered, "mend the table under 'What is there today' in README.md"
+
+
+@pytest.mark.parametrize("plugin", prune_core.plugins(), ids=lambda plugin: plugin.distribution)
+def test_the_readme_of_a_package_names_what_it_registers(plugin):
+    page = ROOT / "packages" / plugin.distribution / "README.md"
+    names = {name for kind in ("pruner", "schedule") for name in plugin.provides.get(kind, ())}
+    assert names <= set(re.findall(r"`(\w+)`", page.read_text()))

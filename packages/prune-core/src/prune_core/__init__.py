@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from prune_core.__about__ import __version__ as __version__
     from prune_core.errors import *  # noqa: F403
+    from prune_core.graph import units as units
     from prune_core.hookspecs import hookimpl as hookimpl
     from prune_core.masking import unwrap as unwrap
     from prune_core.masking.files import apply_compression_results as apply_compression_results
     from prune_core.masking.files import load_masks as load_masks
     from prune_core.masking.files import save_masks as save_masks
+    from prune_core.oneline import prune as prune
     from prune_core.pruning import BasicPruner as BasicPruner
     from prune_core.pruning import Pruner as Pruner
-    from prune_core.pruning import prune as prune
     from prune_core.registry import Plugin as Plugin
     from prune_core.registry import Reference as Reference
     from prune_core.registry import entries as entries
@@ -25,6 +26,11 @@ if TYPE_CHECKING:
     from prune_core.registry import get_pruner as get_pruner
     from prune_core.registry import get_schedule as get_schedule
     from prune_core.registry import plugins as plugins
+    from prune_core.speedup import ModelSpeedup as ModelSpeedup
+    from prune_core.speedup import SpeedupReport as SpeedupReport
+    from prune_core.speedup import load_pruned as load_pruned
+    from prune_core.speedup import save_pruned as save_pruned
+    from prune_core.speedup import shrink as shrink
 
 _HOMES = {
     "__about__": ("__version__",),
@@ -41,10 +47,12 @@ _HOMES = {
         "SpeedupError",
         "UnknownNameError",
     ),
+    "graph": ("units",),
     "hookspecs": ("hookimpl",),
     "masking": ("unwrap",),
     "masking.files": ("apply_compression_results", "load_masks", "save_masks"),
-    "pruning": ("BasicPruner", "Pruner", "prune"),
+    "oneline": ("prune",),
+    "pruning": ("BasicPruner", "Pruner"),
     "registry": (
         "Plugin",
         "Reference",
@@ -54,6 +62,7 @@ _HOMES = {
         "get_schedule",
         "plugins",
     ),
+    "speedup": ("ModelSpeedup", "SpeedupReport", "load_pruned", "save_pruned", "shrink"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -82,7 +82,7 @@ class ActivationPruner(CalibratedPruner, ChannelPruner):
 
     def collector(self) -> DataCollector:
         """Average over all batches."""
-        return ActivationCollector(self, self.calibrate, self.calibration.batches, self.statistic)
+        return ActivationCollector(self, self.calibrate, self.batches, self.statistic)
 
     def calculator(self) -> MetricsCalculator:
         """Take the averages for the scores."""

@@ -7,7 +7,6 @@ from typing import Any
 from torch import Tensor, nn
 
 from prune_core import ConfigError
-from prune_core.events import emit
 from prune_core.tools import CalibratedCollector
 from prune_filter.base import ConfigList, OneShotPruner
 from prune_filter.calibration import Calibrate, Calibration
@@ -56,13 +55,22 @@ class CalibratedPruner(OneShotPruner):
         """What a collector calls."""
         return self.calibration.run or _nothing
 
-    def compress(self) -> tuple[nn.Module, Masks]:
+    @property
+    def batches(self) -> int | None:
+        """When a collector interrupts the calibration; training that is watched goes on."""
+        return None if self.calibration.run is None else self.calibration.batches
+
+    def compress(self, example_inputs: Any = None) -> tuple[nn.Module, Masks]:
         """Make masks, put them in force, and return the wrapped model and the masks.
 
         If it is the training to come that is watched, the masks returned are those of now.
+
+        Args:
+            example_inputs: An input of the model, with which masks are closed over what follows
+                a masked channel.
         """
         if self.calibration.run is not None:
-            return super().compress()
+            return super().compress(example_inputs)
         collector, most = self.data_collector, self.calibration.batches
         assert isinstance(collector, CalibratedCollector)
         assert most is not None
@@ -72,20 +80,19 @@ class CalibratedPruner(OneShotPruner):
             if collector.seen >= most:
                 watching.remove()
                 collector.stop()
-                self._mask(collector.gathered())
+                self._mask(collector.gathered(), example_inputs)
 
         # Registered before the collector counts, so that this sees how many are complete.
         watching = model.register_forward_pre_hook(mask_when_enough)
         collector.watch()
         return model, self.masks
 
-    def _mask(self, data: dict[str, Tensor]) -> None:
+    def _mask(self, data: dict[str, Tensor], example_inputs: Any) -> None:
         assert self.metrics_calculator is not None
         assert self.sparsity_allocator is not None
         scores = self.metrics_calculator.calculate_metrics(data)
         masks = self.sparsity_allocator.generate_sparsity(scores)
-        self.load_masks(masks)
-        emit("prune_masks_made", pruner=self, masks=masks)
+        self.put_in_force(masks, example_inputs)
 
 
 def _nothing(model: nn.Module) -> None:

@@ -7,9 +7,10 @@ from typing import Any
 
 from torch import Tensor
 
-from prune_core import ConfigError, PruneError, Pruner
+from prune_core import ConfigError, Pruner
 from prune_core.tools import (
     BankSparsityAllocator,
+    DependencyAwareAllocator,
     GlobalSparsityAllocator,
     NormalSparsityAllocator,
     SparsityAllocator,
@@ -58,11 +59,7 @@ def allocator_for(
         dummy_input: What the model is traced with for `"dependency_aware"`.
     """
     if mode == "dependency_aware":
-        raise PruneError(
-            f"{type(pruner).__name__} was asked for mode='dependency_aware', which this version "
-            "of prune-filter does not have yet. Use mode='normal': every layer then chooses its "
-            "channels by itself."
-        )
+        return DependencyAwareAllocator(pruner, dummy_input, continuous_mask)
     if mode == "balance":
         if balance_gran is None:
             raise ConfigError(

@@ -89,7 +89,7 @@ class MovementPruner(CalibratedPruner):
 
     def collector(self) -> DataCollector:
         """Sum over the backward passes."""
-        return GradientCollector(self, self.calibrate, self.calibration.batches, _away_from_zero)
+        return GradientCollector(self, self.calibrate, self.batches, _away_from_zero)
 
     def calculator(self) -> MetricsCalculator:
         """Take the sums for the scores."""

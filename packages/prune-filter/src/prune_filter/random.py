@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -55,8 +55,10 @@ class RandomPruner(ChannelPruner):
         model: The model, wrapped in place.
         config_list: The rules.
         mode: `"normal"`, `"global"` or `"dependency_aware"`.
+        dummy_input: What the model is traced with in the mode `"dependency_aware"`.
         generator: Where the numbers come from; torch's own, which `torch.manual_seed` seeds,
             unless given.
+        dependency_aware: The older spelling of that mode.
 
     Example:
         >>> import torch
@@ -77,11 +79,13 @@ class RandomPruner(ChannelPruner):
         model: nn.Module,
         config_list: ConfigList,
         mode: str = "normal",
+        dummy_input: Any = None,
         *,
         generator: torch.Generator | None = None,
+        dependency_aware: bool = False,
     ) -> None:
         self.generator = generator
-        super().__init__(model, config_list, mode)
+        super().__init__(model, config_list, mode, dummy_input, dependency_aware=dependency_aware)
 
     def collector(self) -> DataCollector:
         """Gather the weights, for their shapes."""

@@ -69,7 +69,7 @@ class SNIPPruner(CalibratedPruner):
 
     def collector(self) -> DataCollector:
         """Sum the products over the backward passes."""
-        return GradientCollector(self, self.calibrate, self.calibration.batches, torch.mul)
+        return GradientCollector(self, self.calibrate, self.batches, torch.mul)
 
     def calculator(self) -> MetricsCalculator:
         """Take the sums for the scores; their signs go when they are compared."""

@@ -12,7 +12,6 @@ from torch.func import functional_call
 from torch.utils import _pytree as pytree
 
 from prune_core import ConfigError, PruneError
-from prune_core.events import emit
 from prune_core.tools import DataCollector, MetricsCalculator, StraightMetricsCalculator
 from prune_filter.base import ConfigList, OneShotPruner
 from prune_filter.calibration import left_as_it_was
@@ -43,7 +42,7 @@ class SynapticFlowCollector(DataCollector):
         state = {name: _absolute(name, tensor) for name, tensor in _state(model)}
         wrappers = self.compressor.get_modules_wrapper()
         names = {id(parameter): name for name, parameter in model.named_parameters()}
-        weights = [state[names[id(w.module.get_parameter(w.target))]] for w in wrappers.values()]
+        weights = [state[names[id(w.parameter(w.target))]] for w in wrappers.values()]
         with left_as_it_was(model), torch.enable_grad():
             model.eval()
             outputs = functional_call(model, state, *_ones(self.dummy_input))
@@ -57,6 +56,12 @@ class SynapticFlowCollector(DataCollector):
             if flow is None:
                 raise PruneError(f"Nothing flows through {name!r} when the model gets dummy_input.")
             data[name] = weight.detach() * flow
+        if not any(bool(values.any()) for values in data.values()):
+            raise PruneError(
+                "Nothing flows from the input to the output of this model, so all weights score "
+                "the same. SynFlow needs a path of products: a layer norm, for instance, makes "
+                "zeros of an input of ones."
+            )
         return data
 
 
@@ -150,24 +155,22 @@ class SynFlowPruner(OneShotPruner):
         """Take the flows for the scores."""
         return StraightMetricsCalculator(copy=False)
 
-    def compress(self) -> tuple[nn.Module, Masks]:
-        """Make masks in rounds, put them in force, and return the wrapped model and the masks."""
+    def compress(self, example_inputs: Any = None) -> tuple[nn.Module, Masks]:
+        """Make masks in rounds, put them in force, and return the wrapped model and the masks.
+
+        Args:
+            example_inputs: An input of the model. With it, the masks also cover what comes after
+                a masked channel, such as the bias of a normalisation.
+        """
+        for done in range(1, self.rounds):
+            with self._sparsity_after(done):
+                self.load_masks(self._next_masks())
+        return super().compress(example_inputs)
+
+    def _next_masks(self) -> Masks:
         assert self.data_collector is not None
         assert self.sparsity_allocator is not None
-        masks: Masks = {}
-        for done in range(1, self.rounds + 1):
-            flow = self.data_collector.collect()
-            if not any(bool(values.any()) for values in flow.values()):
-                raise PruneError(
-                    "Nothing flows from the input to the output of this model, so all weights "
-                    "score the same. SynFlow needs a path of products: a layer norm, for "
-                    "instance, makes zeros of an input of ones."
-                )
-            with self._sparsity_after(done):
-                masks = self.sparsity_allocator.generate_sparsity(flow)
-            self.load_masks(masks)
-        emit("prune_masks_made", pruner=self, masks=masks)
-        return self.bound_model, masks
+        return self.sparsity_allocator.generate_sparsity(self.data_collector.collect())
 
     @contextmanager
     def _sparsity_after(self, done: int) -> Iterator[None]:
@@ -175,8 +178,7 @@ class SynFlowPruner(OneShotPruner):
         wrappers = self.get_modules_wrapper().values()
         asked = [wrapper.config["sparsity"] for wrapper in wrappers]
         for wrapper, sparsity in zip(wrappers, asked, strict=True):
-            if done < self.rounds:
-                wrapper.config["sparsity"] = 1 - (1 - sparsity) ** (done / self.rounds)
+            wrapper.config["sparsity"] = 1 - (1 - sparsity) ** (done / self.rounds)
         try:
             yield
         finally:

@@ -137,7 +137,7 @@ class TaylorFOWeightPruner(CalibratedPruner, ChannelPruner):
 
     def collector(self) -> DataCollector:
         """Sum the terms of each channel over the backward passes."""
-        return TaylorCollector(self, self.calibrate, self.calibration.batches, self.jointly)
+        return TaylorCollector(self, self.calibrate, self.batches, self.jointly)
 
     def calculator(self) -> MetricsCalculator:
         """Take the sums for the scores."""

@@ -1,15 +1,18 @@
 """`prune show`: how one algorithm is called, without importing it."""
 
+from __future__ import annotations
+
 from textwrap import indent
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prune_core.cli.describe import Description, describe
 from prune_core.cli.list import Kind, as_dict
 from prune_core.cli.output import AsJson, console, grid, print_json
-from prune_core.config.keys import COMMON_KEYS
 from prune_core.registry import Entry, get_entry
+
+if TYPE_CHECKING:
+    from prune_core.cli.describe import Description
 
 __all__ = ["command"]
 
@@ -23,6 +26,8 @@ def command(
     name: Name, kind: Kind = None, framework: Framework = None, as_json: AsJson = False
 ) -> None:
     """Show the signature, paper, config keys and example of one name."""
+    from prune_core.cli.describe import describe  # `prune list` need not wait for it
+
     entry = get_entry(kind, name, framework)
     description = describe(entry.reference)
     if as_json:
@@ -43,6 +48,8 @@ def _as_dict(entry: Entry, description: Description) -> dict[str, Any]:
 
 def _config_keys(entry: Entry, description: Description) -> dict[str, str]:
     """Return every key that an entry of the `config_list` may have, and what it means."""
+    from prune_core.config.keys import COMMON_KEYS
+
     if entry.kind != "pruner":
         return {}
     return {key.name: key.meaning for key in COMMON_KEYS.values()} | description.config_keys

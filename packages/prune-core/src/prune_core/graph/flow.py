@@ -1,4 +1,4 @@
-"""The few things a rule can say about labels: tie, fix, pin an axis, align operands, reduce, contract.
+"""The few things a rule can say about labels: tie, fix, pin, align, reduce, contract.
 
 Everything that a rule says at once is *hard*: it is true whatever else turns out. Where two
 group shapes overlap without being equal, either of two cuts could be meant; that choice is
@@ -12,7 +12,7 @@ import numpy as np
 
 from prune_core.graph.ir import Call, Meta, Ref
 from prune_core.graph.labels import FIXED, Array, Labels
-from prune_core.graph.value import CONSTANT, UNKNOWN, ZERO, Group, Value
+from prune_core.graph.value import CONSTANT, UNKNOWN, ZERO, Group, Pending, Value
 
 __all__ = ["Flow", "Operand"]
 
@@ -23,13 +23,16 @@ ZeroTest = Callable[[Sequence[bool]], bool]
 class Flow:
     """Values on their way through the calls, and the labels they share."""
 
-    def __init__(self, labels: Labels, metas: Sequence[Meta]) -> None:
+    def __init__(self, labels: Labels, metas: Sequence[Meta], *, leaking: bool = False) -> None:
         """Start with no values.
 
         Args:
             labels: The classes that everything is tied in.
             metas: Shape and type of every value of the graph.
+            leaking: Whether a sum over what is not zero is only noted, in `leaks`, instead of
+                keeping what it runs over.
         """
+        self.leaks: list[tuple[int, int, Array]] | None = [] if leaking else None
         self.labels = labels
         self.metas = metas
         self.values: dict[int, Value] = {}
@@ -72,7 +75,7 @@ class Flow:
 
     def settle(self, value: Value, why: str) -> None:
         """A pending normalisation goes somewhere that a normalisation does not go."""
-        for labels in value.pending:
+        for labels, _ in value.pending:
             self.fix(labels, f"a mean over these indices is used for more than normalising: {why}")
 
     def pin(self, value: Value, axis: int, why: str) -> None:
@@ -159,7 +162,7 @@ class Flow:
             return [widest.with_states(_states(members, zero))]
         common = set(widest.axes).intersection(*(group.axes for group in present))
         if summed & cluster or not all(set(g.axes) <= set(widest.axes) for g in present):
-            keep = (summed & common) or common
+            keep = set(summed & common) or common
             self._reduce_to(present, keep, why)
             if not keep:
                 return []
@@ -204,20 +207,23 @@ class Flow:
             return set()
         return {axis for axis in range(roots.ndim) if _varies(roots, axis)}
 
-    def _pending(self, operands: Sequence[Value]) -> tuple[Array, ...]:
+    def _pending(self, operands: Sequence[Value]) -> tuple[Pending, ...]:
         """Means that have not yet met again what they were taken over."""
-        waiting: list[Array] = []
+        return tuple(
+            each
+            for operand in operands
+            for each in operand.pending
+            if not self.is_home(each, operands)
+        )
+
+    def is_home(self, pending: Pending, operands: Sequence[Value]) -> bool:
+        """Whether what a mean was taken over is among these."""
         find = self.labels.find
-        for operand in operands:
-            for labels in operand.pending:
-                home = any(
-                    np.isin(find(group.compact()), find(labels)).any()
-                    for other in operands
-                    for group in other.groups
-                )
-                if not home and not any(labels is seen for seen in waiting):
-                    waiting.append(labels)
-        return tuple(waiting)
+        return any(
+            np.isin(find(group.compact()), find(pending.labels)).any()
+            for operand in operands
+            for group in operand.groups
+        )
 
     # -- fewer axes ------------------------------------------------------------------------------
 
@@ -239,20 +245,31 @@ class Flow:
         groups: list[Group] = []
         for group in value.groups:
             inside, outside = over & set(group.axes), set(group.axes) - over
-            if inside and (outside or not self._may_reduce(group, kind)):
+            if inside and (outside or kind == "other"):
                 for axis in inside:
                     self.pin_labels(
                         group.compact(), axis, f"{why} over a part of what it is cut by"
                     )
+            elif inside and kind == "sum":
+                self._sum_over(group, why)
+            elif inside:
+                pending.append(Pending(group.compact().ravel()))
+                self.live_norms.append((self.position, pending[-1].labels))
             if outside:
                 groups.append(group.only(outside))
-            elif inside and kind == "mean":
-                pending.append(group.compact().ravel())
-                self.live_norms.append((self.position, pending[-1]))
         return _drop(value, groups, over, keep=keep, pending=tuple(pending))
 
-    def _may_reduce(self, group: Group, kind: str) -> bool:
-        return kind == "mean" or (kind == "sum" and not group.states().any())
+    def _sum_over(self, group: Group, why: str) -> None:
+        """A sum only loses what adds nothing to it."""
+        labels, states = group.compact(), group.states()
+        if not states.any():
+            return
+        if self.leaks is None:
+            self.fix(labels[states > ZERO], f"{why} with something in it that is not zero")
+        else:
+            for state in (CONSTANT, UNKNOWN):
+                if (found := labels[states == state]).size:
+                    self.leaks.append((self.position, state, found))
 
     def contract(self, left: Value, right: Value, equation: str) -> Value:
         """A product summed over axes, in einsum notation: `bij,bjk->bik`.
@@ -328,7 +345,7 @@ def _result(operands: Sequence[int], zero: ZeroTest) -> int:
 
 
 def _drop(
-    value: Value, groups: list[Group], over: set[int], *, keep: bool, pending: tuple[Array, ...]
+    value: Value, groups: list[Group], over: set[int], *, keep: bool, pending: tuple[Pending, ...]
 ) -> Value:
     """The value without some axes, or with length one there."""
     stay = [axis for axis in range(value.ndim) if axis not in over]

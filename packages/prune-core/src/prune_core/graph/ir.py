@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+from prune_core.graph.sites import Number, Site
+
 __all__ = ["Call", "Graph", "Meta", "Ref", "refs_in", "replace_refs"]
 
 
@@ -38,6 +40,8 @@ class Call:
         kwargs: The same for keyword arguments.
         outputs: The values it made, in order; `None` where the operator returned no tensor.
         module: The dotted name of the innermost module that was running ("" is the model).
+        site: The call of torch in the model's Python that led here, if it was one told sizes.
+        given: The numbers that this call of torch was given.
     """
 
     target: Any
@@ -45,6 +49,8 @@ class Call:
     kwargs: dict[str, Any]
     outputs: list[int | None]
     module: str
+    site: Site | None = None
+    given: tuple[Number, ...] = ()
 
     @property
     def name(self) -> str:
@@ -70,6 +76,7 @@ class Graph:
         outputs: The values that the model returned.
         unread: Names of parameters and buffers that the forward did not touch.
         opaque: Types of returned objects that were not looked into.
+        trained: The first call of a second run, in train mode, if there was one.
     """
 
     calls: list[Call] = field(default_factory=list)
@@ -80,6 +87,7 @@ class Graph:
     outputs: list[int] = field(default_factory=list)
     unread: list[str] = field(default_factory=list)
     opaque: list[str] = field(default_factory=list)
+    trained: int | None = None
 
     def add_value(self, tensor: torch.Tensor) -> int:
         """Number a new value."""

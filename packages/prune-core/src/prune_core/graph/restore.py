@@ -25,7 +25,7 @@ def untouched(model: nn.Module) -> Iterator[None]:
         for module, _ in attributes
         for name in _INNER
     ]
-    buffers = [(buffer, buffer._version, buffer.detach().clone()) for buffer in model.buffers()]
+    buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
     devices = sorted({p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"})
     try:
         with torch.random.fork_rng(devices=devices):
@@ -34,12 +34,13 @@ def untouched(model: nn.Module) -> Iterator[None]:
         for module, saved in attributes:
             module.__dict__.clear()
             module.__dict__.update(saved)
-        for current, content in inner:
-            current.clear()
-            current.update(content)
+        for holder, held in inner:
+            holder.clear()
+            holder.update(held)
         with torch.no_grad():
-            for buffer, version, content in buffers:
-                if buffer._version != version:
+            # The version counter does not tell: some norms write their statistics past it.
+            for buffer, content in buffers:
+                if not torch.equal(buffer, content):
                     buffer.copy_(content)
 
 

@@ -22,6 +22,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 from prune_core.graph.inputs import arguments, call, tensors_in
 from prune_core.graph.ir import Call, Graph, Ref
 from prune_core.graph.restore import evaluating, untouched
+from prune_core.graph.sites import Frame, Rewrite, SiteCounter
 
 __all__ = ["ALIAS_WRITE", "Recorder", "trace"]
 
@@ -47,44 +48,96 @@ def trace(
             decomposes to, where it decomposes at all.
     """
     recorder = Recorder(model, known or (lambda target: True))
-    with untouched(model), evaluating(model), torch.no_grad(), recorder.watching_modules():
-        args, kwargs = arguments(example_inputs)
-        for _, tensor in tensors_in((args, kwargs)):
-            recorder.graph.inputs.append(recorder.number(tensor))
-        with _unfused(model), recorder:
-            returned = call(model, example_inputs)
-        recorder.finish(returned)
+    recorder.run(example_inputs)
+    parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    if parameters & set(recorder.graph.unread):
+        recorder.run_training(example_inputs)
     return recorder.graph
 
 
-class Recorder(TorchDispatchMode):
+class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """The dispatch mode that writes a `Graph` while a model runs."""
 
-    def __init__(self, model: nn.Module, known: Callable[[Any], bool]) -> None:
-        """Learn the names of the model's tensors and modules."""
-        super().__init__()
+    def __init__(
+        self,
+        model: nn.Module,
+        known: Callable[[Any], bool],
+        watch: Callable[["Recorder", Call], None] | None = None,
+        rewrite: Rewrite | None = None,
+    ) -> None:
+        """Learn the names of the model's tensors and modules.
+
+        Args:
+            model: What will run.
+            known: See `trace`.
+            watch: Called after every call that is recorded; it may raise to stop the forward.
+            rewrite: See `SiteCounter`.
+        """
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._watch = watch
+        self.reached = ""
         self.graph = Graph()
         self._model = model
         self._known = known
         self._numbers: WeakIdKeyDictionary = WeakIdKeyDictionary()
         self._sharing: dict[int, list[weakref[torch.Tensor]]] = {}
         self._modules = {id(module): name for name, module in model.named_modules()}
-        self._stack = [""]
+        self._frames = [Frame("")]
+        self.sites = SiteCounter(self._frames, rewrite)
         self._names: WeakIdKeyDictionary = WeakIdKeyDictionary()
         self._opening: set[Any] = set()
         for name, tensor in _named_tensors(model):
-            self._names.setdefault(tensor, []).append(name)
+            self._names.setdefault(tensor, []).append(name)  # type: ignore[no-untyped-call]
         self._parameters = {id(parameter) for parameter in model.parameters()}
 
+    def run(self, example_inputs: Any) -> Any:
+        """Run the model in eval mode under this recorder and return what it returned."""
+        with untouched(self._model), evaluating(self._model):
+            return self._record(example_inputs)
+
+    def run_training(self, example_inputs: Any, *, strict: bool = False) -> None:
+        """Record what only a training model does too, such as its auxiliary heads.
+
+        The calls are added to the same graph. A model that cannot train on its example inputs
+        (a batch norm over a single number, say) is known by its eval mode alone.
+        """
+        graph = self.graph
+        before = len(graph.calls), list(graph.inputs), list(graph.outputs), list(graph.opaque)
+        try:
+            with untouched(self._model):
+                self._model.train()
+                self._record(example_inputs)
+        except Exception:
+            if strict:
+                raise
+            del graph.calls[before[0] :]
+            graph.inputs, graph.outputs, graph.opaque = before[1:]
+        else:
+            graph.trained = before[0]
+
+    def _record(self, example_inputs: Any) -> Any:
+        with torch.no_grad(), self._watching_modules():
+            args, kwargs = arguments(example_inputs)
+            given = [self.number(tensor) for _, tensor in tensors_in((args, kwargs))]
+            self.graph.inputs += given
+            with _unfused(self._model), self.sites, self:
+                returned = call(self._model, example_inputs)
+            self._finish(returned)
+        return returned
+
     @contextmanager
-    def watching_modules(self) -> Iterator[None]:
+    def _watching_modules(self) -> Iterator[None]:
         """Know which module is running."""
 
         def enter(module: nn.Module, _: object) -> None:
-            self._stack.append(self._modules.get(id(module), self._stack[-1]))
+            self._frames.append(Frame(self._modules.get(id(module), self.module)))
+            self.reached = self.module
 
-        def leave(module: nn.Module, _: object, __: object) -> None:
-            self._stack.pop()
+        def leave(module: nn.Module, _: object, output: object) -> None:
+            self._frames.pop()
+            # A module that fails is left with no output: then what was reached is to be known.
+            if output is not None:
+                self.reached = self.module
 
         handles = [
             register_module_forward_pre_hook(enter),
@@ -98,7 +151,7 @@ class Recorder(TorchDispatchMode):
 
     def number(self, tensor: torch.Tensor) -> int:
         """The value that this tensor holds now; a new one for a tensor never seen."""
-        found: int | None = self._numbers.get(tensor)
+        found: int | None = self._numbers.get(tensor)  # type: ignore[no-untyped-call]
         if found is not None:
             return found
         index = self._bind(tensor)
@@ -115,7 +168,12 @@ class Recorder(TorchDispatchMode):
         self._numbers[tensor] = index
         return index
 
-    def finish(self, returned: Any) -> None:
+    @property
+    def module(self) -> str:
+        """The name of the innermost module that is running."""
+        return self._frames[-1].module
+
+    def _finish(self, returned: Any) -> None:
         """Note what the model returned and what it never read."""
         for _, tensor in tensors_in(returned, opaque=self.graph.opaque):
             self.graph.outputs.append(self.number(tensor))
@@ -134,15 +192,23 @@ class Recorder(TorchDispatchMode):
         if not self._known(func) and (parts := self._decomposed(func, args, kwargs)) is not _WHOLE:
             return parts
         reads = self._with_refs(args), {name: self._with_refs(arg) for name, arg in kwargs.items()}
-        result = func(*args, **kwargs)
+        result = self.execute(func, args, kwargs)
         written = _written(func, args, kwargs)
-        outputs: list[int | None] = []
-        for item in result if isinstance(result, list | tuple) else (result,):
-            outputs.append(self._bind(item) if isinstance(item, torch.Tensor) else None)
-        self.graph.calls.append(Call(func, *reads, outputs, self._stack[-1]))
+        outputs = [
+            self._bind(item) if isinstance(item, torch.Tensor) else None
+            for item in (result if isinstance(result, list | tuple) else (result,))
+        ]
+        recorded = Call(func, *reads, outputs, self.module, self.sites.site, self.sites.given)
+        self.graph.calls.append(recorded)
+        if self._watch is not None:
+            self._watch(self, recorded)
         for tensor in written:
             self._note_write(tensor, rebind=not _is_in(tensor, result))
         return result
+
+    def execute(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run one operator; the place for a recorder that wants it run otherwise."""
+        return func(*args, **kwargs)
 
     def _decomposed(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The result of an operator by way of simpler ones, which are recorded on the way."""
@@ -177,8 +243,8 @@ class Recorder(TorchDispatchMode):
     def _alias_write(self, tensor: torch.Tensor, source: int) -> None:
         old = self._numbers[tensor]
         new = self._bind(tensor)
-        call_ = Call(ALIAS_WRITE, (Ref(old), Ref(source)), {}, [new], self._stack[-1])
-        self.graph.calls.append(call_)
+        noted = Call(ALIAS_WRITE, (Ref(old), Ref(source)), {}, [new], self.module)
+        self.graph.calls.append(noted)
 
 
 def _named_tensors(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:

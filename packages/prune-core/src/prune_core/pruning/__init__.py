@@ -1,7 +1,6 @@
 """Data becomes scores, scores become masks."""
 
 from prune_core.pruning.basic import BasicPruner
-from prune_core.pruning.oneline import prune
 from prune_core.pruning.pruner import Pruner
 
-__all__ = ["BasicPruner", "Pruner", "prune"]
+__all__ = ["BasicPruner", "Pruner"]

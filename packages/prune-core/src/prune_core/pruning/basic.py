@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from os import PathLike
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from prune_core.errors import PruneError
 from prune_core.events import emit
@@ -58,20 +58,30 @@ class BasicPruner(Pruner):
                 a masked channel, such as the bias of a normalisation, so that the masked model is
                 exactly what speedup makes small.
         """
-        collector, calculator, allocator = (
-            self.data_collector,
-            self.metrics_calculator,
-            self.sparsity_allocator,
-        )
-        if collector is None or calculator is None or allocator is None:
+        metrics = self.score()
+        assert self.sparsity_allocator is not None
+        masks = self.sparsity_allocator.generate_sparsity(metrics)
+        return self.bound_model, self.put_in_force(masks, example_inputs)
+
+    def score(self) -> dict[str, Tensor]:
+        """Collect data and return the scores, `{module name: tensor}`; no mask changes."""
+        collector, calculator = self.data_collector, self.metrics_calculator
+        if collector is None or calculator is None or self.sparsity_allocator is None:
             raise PruneError(
                 f"{type(self).__name__}.reset_tools() must set data_collector, "
                 "metrics_calculator and sparsity_allocator."
             )
-        metrics = calculator.calculate_metrics(collector.collect())
-        masks = allocator.generate_sparsity(metrics)
+        return calculator.calculate_metrics(collector.collect())
+
+    def put_in_force(self, masks: Masks, example_inputs: Any = None) -> Masks:
+        """Put masks that were just made in force, tell listeners, and return what is in force.
+
+        Args:
+            masks: The masks.
+            example_inputs: An input of the model, to close the masks over what follows.
+        """
         self.load_masks(masks)
         if example_inputs is not None:
             masks = self.close_masks(example_inputs)
         emit("prune_masks_made", pruner=self, masks=masks)
-        return self.bound_model, masks
+        return masks

@@ -84,6 +84,9 @@ class StraightMetricsCalculator(MetricsCalculator):
         return {name: tensor.clone() if self.copy else tensor for name, tensor in data.items()}
 
 
+_PIECE = 1 << 20
+
+
 class NormMetricsCalculator(MetricsCalculator):
     """Scores by a p-norm over the axes that are not kept; by the absolute value if all are.
 
@@ -121,8 +124,20 @@ class NormMetricsCalculator(MetricsCalculator):
         if not over:
             return tensor.abs()
         dtype = torch.float64 if tensor.dtype == torch.float64 else torch.float32
+        if self.p == 1.0:
+            return _absolute_sum(tensor, over, dtype)
         norm: Tensor = torch.linalg.vector_norm(tensor, self.p, dim=over, dtype=dtype)
         return norm
+
+
+def _absolute_sum(tensor: Tensor, over: list[int], dtype: torch.dtype) -> Tensor:
+    """Return the 1-norm by way of absolute values, for which processors have faster code."""
+    if 0 in over or tensor.numel() <= _PIECE or tensor.device.type != "cpu":
+        return tensor.abs().sum(dim=over, dtype=dtype)
+    rows = max(1, _PIECE * len(tensor) // tensor.numel())
+    # In pieces, so that no large layer is in memory twice.
+    pieces = torch.split(tensor, rows)
+    return torch.cat([piece.abs().sum(dim=over, dtype=dtype) for piece in pieces])
 
 
 class DistMetricsCalculator(MetricsCalculator):

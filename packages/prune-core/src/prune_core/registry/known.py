@@ -31,6 +31,7 @@ KNOWN: dict[str, dict[str, tuple[str, ...]]] = {
             "taylorfo",
         ),
     },
+    "prune-lottery": {"pruner": ("lottery_ticket",)},
     "prune-tf": {
         "pruner": (
             "apoz",
@@ -44,6 +45,18 @@ KNOWN: dict[str, dict[str, tuple[str, ...]]] = {
             "slim",
             "taylorfo",
         ),
+    },
+    "prune-schedule": {
+        "pruner": (
+            "admm",
+            "agp",
+            "constant",
+            "gradual",
+            "linear",
+            "one_cycle",
+            "sensitivity",
+            "simulated_annealing",
+        )
     },
 }
 

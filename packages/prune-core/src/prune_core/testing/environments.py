@@ -43,9 +43,11 @@ class Environment:
         For what is too large to be installed again, such as torch. What is installed into the
         environment itself comes first.
         """
-        lib = sysconfig.get_path("purelib", vars={"base": str(self.path)})
-        borrowed = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
-        Path(lib, "borrowed.pth").write_text("\n".join(sorted(borrowed)), encoding="utf-8")
+        own = sysconfig.get_path("purelib", vars={"base": str(self.path)})
+        borrowed = sorted({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")})
+        # Not plain paths: what is installed editable there is found through .pth files.
+        lines = [f"import site; site.addsitedir({folder!r})" for folder in borrowed]
+        Path(own, "borrowed.pth").write_text("\n".join(lines), encoding="utf-8")
 
     def install(self, *arguments: str | Path) -> None:
         """Run `pip install` for this environment."""

@@ -3,14 +3,15 @@
 from prune_core.graph.flow import Flow
 from prune_core.graph.ir import Call
 from prune_core.graph.rules.registry import rule
-from prune_core.graph.value import Value
+from prune_core.graph.value import UNKNOWN, Value
 
 __all__: list[str] = []
 
+_RANDOM = ("bernoulli", "bernoulli_", "rand_like", "randn_like")
+
 
 @rule("aten.zeros", "aten.ones", "aten.full", "aten.empty", "aten.scalar_tensor")
-@rule("aten.zeros_like", "aten.ones_like", "aten.full_like", "aten.empty_like", "aten.fill")
-@rule("aten.new_zeros", "aten.new_ones", "aten.new_full", "aten.new_empty", "aten.zero")
+@rule("aten.new_zeros", "aten.new_ones", "aten.new_full", "aten.new_empty")
 @rule("aten.empty_strided", "aten.new_empty_strided")
 def uniform(flow: Flow, call: Call) -> Value:
     """The same number everywhere: it can be as long as its neighbours need it."""
@@ -18,10 +19,20 @@ def uniform(flow: Flow, call: Call) -> Value:
     return Value(shape, (), frozenset(axis for axis, size in enumerate(shape) if size > 1))
 
 
+@rule("aten.zeros_like", "aten.ones_like", "aten.full_like", "aten.empty_like", "aten.fill")
+@rule("aten.zero", "aten.bernoulli", "aten.rand_like", "aten.randn_like")
+def alike(flow: Flow, call: Call) -> Value:
+    """Numbers of its own in the shape of another."""
+    value = flow.get(call.args[0])
+    groups = tuple(group.with_states(UNKNOWN) for group in value.groups)
+    shape = flow.result_shape(call)
+    fresh = frozenset() if call.name in _RANDOM else frozenset(range(len(shape)))
+    grouped = {axis for group in groups for axis in group.axes}
+    return Value(shape, groups, (fresh | value.free) - grouped)
+
+
 @rule("aten.arange", "aten.linspace", "aten.eye", "aten.rand", "aten.randn", "aten.randint")
-@rule(
-    "aten.rand_like", "aten.randn_like", "aten.tril_indices", "aten.triu_indices", "aten.randperm"
-)
+@rule("aten.tril_indices", "aten.triu_indices", "aten.randperm")
 @rule("aten._local_scalar_dense", "aten.is_same_size", "aten._assert_async", "aten.sym_size")
 @rule("aten._assert_tensor_metadata", "aten._assert_scalar", "aten.hann_window")
 def fixed(flow: Flow, call: Call) -> list[Value | None]:

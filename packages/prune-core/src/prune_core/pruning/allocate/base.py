@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from math import isfinite, isnan
 from typing import TYPE_CHECKING
 
 import torch
@@ -54,15 +55,16 @@ class SparsityAllocator(ABC):
 
     def axes(self, wrapper: PrunerModuleWrapper) -> list[int]:
         """Return the axes of a weight that its scores stand for."""
-        weight = wrapper.module.get_parameter(wrapper.target)
         if self.channels:
             return [output_axis(wrapper.module)]
-        return list(range(weight.ndim)) if self.dim is None else self.dim
+        if self.dim is not None:
+            return self.dim
+        return list(range(wrapper.parameter(wrapper.target).ndim))
 
     def _expand_mask(self, name: str, mask: Tensor) -> dict[str, Tensor]:
         """Spread a mask of scores over the weight, and over the bias where that follows."""
-        wrapper = self.pruner.get_modules_wrapper()[name]
-        weight = wrapper.module.get_parameter(wrapper.target)
+        wrapper = self.pruner._wrappers[name]
+        weight = wrapper.parameter(wrapper.target)
         axes = self.axes(wrapper)
         for place, size in enumerate(self.block_sparse_size or ()):
             mask = mask.repeat_interleave(size, dim=place)
@@ -84,7 +86,7 @@ class SparsityAllocator(ABC):
         if bias == wrapper.target:
             return {}
         axis = output_axis(wrapper.module)
-        if wrapper.module.get_parameter(bias).shape != (weight_mask.shape[axis],):
+        if wrapper.parameter(bias).shape != (weight_mask.shape[axis],):
             return {}
         return {
             bias: weight_mask.transpose(0, axis).flatten(1).any(1).type_as(weight_mask)
@@ -104,7 +106,7 @@ class SparsityAllocator(ABC):
 
     def _alive(self, name: str) -> Tensor | None:
         """Return which scores may still be pruned; None when that is all of them."""
-        wrapper = self.pruner.get_modules_wrapper()[name]
+        wrapper = self.pruner._wrappers[name]
         mask = wrapper._buffers[f"{wrapper.target}_mask"]
         if mask is None or not self.continuous_mask:
             return None
@@ -115,9 +117,9 @@ def check_scores(name: str, scores: Tensor) -> None:
     """Refuse scores that cannot be ordered, by the name of the module."""
     if not scores.numel():
         return
-    least, most = torch.aminmax(scores)
-    if not bool(least.isfinite() & most.isfinite()):
-        kind = "NaN" if bool(least.isnan() | most.isnan()) else "infinite values"
+    least, most = (float(extreme) for extreme in torch.aminmax(scores))
+    if not (isfinite(least) and isfinite(most)):
+        kind = "NaN" if isnan(least) or isnan(most) else "infinite values"
         raise PruneError(
             f"The scores of {name!r} contain {kind}, so they say nothing about what to prune; "
             f"look at {name}.weight, and at the data if the algorithm uses any."

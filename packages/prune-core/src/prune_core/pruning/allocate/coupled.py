@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from math import gcd, lcm
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from prune_core.pruning.amount import number_to_prune
 from prune_core.pruning.coupling import Coupling, Producer
 
 if TYPE_CHECKING:
+    from prune_core.graph.labels import Array
     from prune_core.graph.units import UnitGroup
     from prune_core.pruning.pruner import Pruner
 
@@ -35,20 +37,45 @@ class DependencyAwareAllocator(SparsityAllocator):
         pruner: The pruner.
         dummy_input: An input of the model: a tensor, a tuple or a dict.
         continuous_mask: Whether what is masked stays masked.
+        round_to: Leave a multiple of this many channels in each module, for hardware that likes
+            multiples of 8; what is left is rounded up.
     """
 
-    def __init__(self, pruner: Pruner, dummy_input: Any, continuous_mask: bool = True) -> None:
+    def __init__(
+        self,
+        pruner: Pruner,
+        dummy_input: Any,
+        continuous_mask: bool = True,
+        round_to: int = 1,
+    ) -> None:
         super().__init__(pruner, channels=True, continuous_mask=continuous_mask)
         if dummy_input is None:
             raise ConfigError(
                 "Dependency-aware pruning follows an input through the model to see which "
                 "channels belong together; give it one: dummy_input=torch.rand(1, 3, 224, 224)."
             )
+        if not isinstance(round_to, int) or round_to < 1:
+            raise ConfigError(f"round_to is {round_to!r}; it must be a whole number of at least 1.")
+        self.round_to = round_to
         with pruner.plain() as model:
             self.coupling = Coupling(model, dummy_input)
 
     def generate_sparsity(self, metrics: Mapping[str, Tensor]) -> Masks:
         """Return the masks; modules of one group agree on their channels."""
+        wrappers = self.pruner.get_modules_wrapper()
+        pruned = self.choose(metrics)
+        masks = {}
+        for name, wrapper in wrappers.items():
+            producer = self.coupling.producers.get(name)
+            keep = torch.ones(metrics[name].shape, dtype=torch.bool)
+            if producer is not None:
+                keep = torch.from_numpy(~np.isin(producer.classes, pruned))
+            device = wrapper.parameter(wrapper.target).device
+            masks[name] = self._expand_mask(name, keep.to(device))
+        return masks
+
+    def choose(self, metrics: Mapping[str, Tensor]) -> list[int]:
+        """Return the numbers of the units to prune, as `Units.unit` takes them."""
         wrappers = self.pruner.get_modules_wrapper()
         for name in wrappers:
             check_scores(name, metrics[name])
@@ -57,15 +84,7 @@ class DependencyAwareAllocator(SparsityAllocator):
             producers = self.coupling.of_group(group)
             if any(producer.name in wrappers for producer in producers):
                 pruned += self._pruned_of(group, producers, metrics)
-        masks = {}
-        for name, wrapper in wrappers.items():
-            producer = self.coupling.producers.get(name)
-            keep = torch.ones(metrics[name].shape, dtype=torch.bool)
-            if producer is not None:
-                keep = torch.from_numpy(~np.isin(producer.classes, pruned))
-            device = wrapper.module.get_parameter(wrapper.target).device
-            masks[name] = self._expand_mask(name, keep.to(device))
-        return masks
+        return pruned
 
     def _pruned_of(
         self, group: UnitGroup, producers: list[Producer], metrics: Mapping[str, Tensor]
@@ -94,6 +113,23 @@ class DependencyAwareAllocator(SparsityAllocator):
             if mask is not None:
                 alive[place] &= mask.cpu()[channels]
         sparsity = min(wrappers[producer.name].config["sparsity"] for producer in producers)
-        keep = keep_mask(scores, number_to_prune(sparsity, len(labels)), alive)
+        multiple = _multiple(self.round_to, producers, labels)
+        count = _rounded(number_to_prune(sparsity, len(labels)), len(labels), multiple)
+        keep = keep_mask(scores, count, alive)
         pruned: list[int] = np.sort(labels)[~keep.numpy()].tolist()
         return pruned
+
+
+def _multiple(round_to: int, producers: list[Producer], labels: Array) -> int:
+    """Return how many units make a multiple of `round_to` channels in every module.
+
+    A unit may be several channels of a module: one of each group, or a whole head.
+    """
+    widths = [np.isin(producer.classes, labels).sum() // len(labels) for producer in producers]
+    return lcm(*(round_to // gcd(round_to, int(width)) for width in widths))
+
+
+def _rounded(count: int, total: int, multiple: int) -> int:
+    """Prune fewer, so that what is left is a multiple; never more."""
+    left = total - count
+    return total - min(total, left + -left % multiple)

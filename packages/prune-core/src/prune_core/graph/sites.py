@@ -1,0 +1,137 @@
+"""Which call of which module is being made: how a size in a forward is addressed.
+
+The ATen operators say what happened; these say where the Python of the model asked for it.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+__all__ = [
+    "ARITHMETIC",
+    "SIZED",
+    "Frame",
+    "Number",
+    "Site",
+    "SiteCounter",
+    "numbers",
+    "short_name",
+    "with_numbers",
+]
+
+ARITHMETIC = frozenset(
+    {"mul", "__mul__", "__rmul__", "div", "__truediv__", "true_divide", "__rtruediv__", "pow"}
+    | {"mul_", "div_", "add", "sub", "__rsub__", "__rpow__"}
+)
+"""Functions of torch that may be given a number made of sizes, such as a scale."""
+
+SIZED = ARITHMETIC | frozenset(
+    {"view", "reshape", "expand", "split", "split_with_sizes", "narrow", "repeat", "unflatten"}
+    | {"new_zeros", "new_ones", "new_full", "new_empty", "zeros", "ones", "full", "empty"}
+    | {"layer_norm", "group_norm", "rms_norm", "conv1d", "conv2d", "conv3d", "__getitem__"}
+    | {"broadcast_to", "chunk", "tensor_split", "as_strided"}
+)
+"""Functions of torch that are told sizes, or numbers that may be made of sizes."""
+
+Number = int | float
+
+
+class Site(NamedTuple):
+    """One call in a forward.
+
+    Attributes:
+        module: The name of the module that was running.
+        function: The function's short name.
+        occurrence: Which of the calls of that function it is since the module began, its
+            children's calls included.
+    """
+
+    module: str
+    function: str
+    occurrence: int
+
+
+Rewrite = Callable[[Site, tuple[Number, ...]], Mapping[int, Number]]
+
+
+class Frame:
+    """One run of one module."""
+
+    __slots__ = ("counts", "module")
+
+    def __init__(self, module: str) -> None:
+        """Begin to count."""
+        self.module = module
+        self.counts: Counter[str] = Counter()
+
+
+class SiteCounter(TorchFunctionMode):
+    """Know at any moment of a forward which call is running, and what it was given."""
+
+    def __init__(self, frames: Sequence[Frame], rewrite: Rewrite | None = None) -> None:
+        """Count in these frames, the innermost last.
+
+        Args:
+            frames: The modules that are running.
+            rewrite: Told the site and the numbers of a call before it is made; it returns the
+                numbers that are to be other, by position.
+        """
+        super().__init__()
+        self._rewrite = rewrite
+        self.site: Site | None = None
+        self.given: tuple[Number, ...] = ()
+        self._frames = frames
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """Count the call, and remember it in case it fails."""
+        name = short_name(func)
+        if name not in SIZED:
+            return func(*args, **(kwargs or {}))
+        innermost = self._frames[-1]
+        self.site = Site(innermost.module, name, innermost.counts[name])
+        self.given = tuple(numbers(args))
+        if self._rewrite is not None and (changes := self._rewrite(self.site, self.given)):
+            args = with_numbers(args, changes)
+        for frame in self._frames:
+            frame.counts[name] += 1
+        result = func(*args, **(kwargs or {}))
+        self.site = None
+        return result
+
+
+def with_numbers(args: tuple[Any, ...], changes: Mapping[int, Number]) -> tuple[Any, ...]:
+    """The arguments with some of their numbers, told by position, replaced."""
+    position = -1
+
+    def walk(arg: Any) -> Any:
+        nonlocal position
+        if isinstance(arg, slice):
+            return slice(walk(arg.start), walk(arg.stop), walk(arg.step))
+        if isinstance(arg, list | tuple | torch.Size):
+            items = [walk(item) for item in arg]
+            return items if isinstance(arg, list) else tuple(items)
+        if isinstance(arg, int | float) and not isinstance(arg, bool):
+            position += 1
+            return changes.get(position, arg)
+        return arg
+
+    return tuple(walk(arg) for arg in args)
+
+
+def short_name(function: Any) -> str:
+    """`reshape` for `torch.Tensor.reshape` and `torch.reshape` alike."""
+    return str(getattr(function, "__name__", function))
+
+
+def numbers(tree: Any) -> list[Number]:
+    """The numbers among arguments, at any depth, in order."""
+    if isinstance(tree, slice):
+        tree = (tree.start, tree.stop, tree.step)
+    if isinstance(tree, list | tuple | torch.Size):
+        return [number for item in tree for number in numbers(item)]
+    return [tree] if isinstance(tree, int | float) and not isinstance(tree, bool) else []

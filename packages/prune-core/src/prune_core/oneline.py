@@ -1,0 +1,132 @@
+"""Pruning for the impatient: one line, no config."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import nn
+
+from prune_core.budget.target import check_target, fit_budget
+from prune_core.errors import ConfigError
+from prune_core.pruning.allocate import DependencyAwareAllocator, Masks
+from prune_core.pruning.basic import BasicPruner
+from prune_core.registry import get_pruner
+
+__all__ = ["prune"]
+
+
+def prune(
+    model: nn.Module,
+    algorithm: str = "l1",
+    *,
+    sparsity: float | None = None,
+    target: Mapping[str, float] | None = None,
+    example_inputs: Any = None,
+    targets: str | Sequence[str] = ("default",),
+    exclude: str | Sequence[str] = (),
+    round_to: int = 1,
+    **options: Any,
+) -> tuple[nn.Module, Masks]:
+    """Mask a model with a registered algorithm, by a ratio or by a budget.
+
+    Args:
+        model: The model, wrapped in place.
+        algorithm: The name of a registered pruner.
+        sparsity: The ratio that each selected module loses.
+        target: What may be left instead, such as `{"flops": 0.5}`, of `parameters`, `flops` or
+            measured `latency`; the least sparsity that meets it is found.
+        example_inputs: An input of the model: a tensor, a tuple or a dict. With it, channels that
+            belong together go together, and masks are closed over what follows them.
+        targets: Names or class names of modules, or `"default"` for what the algorithm prunes.
+        exclude: Names or class names of modules that stay dense.
+        round_to: Leave a multiple of this many channels; needs `example_inputs`.
+        **options: Further arguments of the pruner.
+
+    Returns:
+        The wrapped model and its masks.
+
+    Example:
+        ```python
+        model, masks = prune_core.prune(model, "l1", sparsity=0.5, exclude="fc3")
+        model, masks = prune_core.prune(model, "l1", target={"flops": 0.5}, example_inputs=x)
+        ```
+    """
+    _check_amount(sparsity, target, example_inputs, round_to)
+    amount = 0.0 if sparsity is None else sparsity
+    config_list: list[dict[str, Any]] = [
+        {"sparsity": amount, **_selector(model, name)} for name in _listed("targets", targets)
+    ]
+    config_list += [
+        {"exclude": True, **_selector(model, name)} for name in _listed("exclude", exclude)
+    ]
+    pruner_class = get_pruner(algorithm, framework="torch")
+    coupled = example_inputs is not None and "dependency_aware" in getattr(
+        pruner_class, "modes", ()
+    )
+    if coupled:
+        options = {"mode": "dependency_aware", "dummy_input": example_inputs} | options
+    elif target is not None or round_to > 1:
+        raise ConfigError(
+            f"{algorithm!r} masks single weights, which makes nothing smaller; a budget and "
+            "round_to need an algorithm that prunes output channels, such as 'l1'."
+        )
+    pruner: BasicPruner = pruner_class(model, config_list, **options)
+    try:
+        return _compress(pruner, target, example_inputs if coupled else None, round_to)
+    except BaseException:
+        pruner._unwrap_model()
+        raise
+
+
+def _compress(
+    pruner: BasicPruner, target: Mapping[str, float] | None, example_inputs: Any, round_to: int
+) -> tuple[nn.Module, Masks]:
+    allocator = pruner.sparsity_allocator
+    if isinstance(allocator, DependencyAwareAllocator):
+        allocator.round_to = round_to
+        if target is not None:
+            metrics = pruner.score()
+            fit_budget(pruner, metrics, target, example_inputs)
+            masks = pruner.put_in_force(allocator.generate_sparsity(metrics), example_inputs)
+            return pruner.bound_model, masks
+    wrapped, masks = pruner.compress(example_inputs)
+    return wrapped, masks
+
+
+def _check_amount(
+    sparsity: float | None,
+    target: Mapping[str, float] | None,
+    example_inputs: Any,
+    round_to: int,
+) -> None:
+    if (sparsity is None) == (target is None):
+        raise ConfigError(
+            "Say how much to prune, once: sparsity=0.5 prunes half of each module, and "
+            "target={'flops': 0.5} as little as leaves half of the work."
+        )
+    if target is not None:
+        check_target(target)
+    if not isinstance(round_to, int) or round_to < 1:
+        raise ConfigError(f"round_to is {round_to!r}; it must be a whole number of at least 1.")
+    if example_inputs is None and (target is not None or round_to > 1):
+        needs = "target" if target is not None else "round_to"
+        raise ConfigError(
+            f"{needs} needs example_inputs, an input of the model, to see what belongs together "
+            "and what it costs."
+        )
+
+
+def _listed(argument: str, value: str | Sequence[str]) -> list[str]:
+    names = [value] if isinstance(value, str) else list(value)
+    wrong = [name for name in names if not isinstance(name, str)]
+    if wrong or (argument == "targets" and not names):
+        raise ConfigError(
+            f"{argument} is {value!r}; it must be a name or class name of modules, or a list."
+        )
+    return names
+
+
+def _selector(model: nn.Module, target: str) -> dict[str, list[str]]:
+    names = {name for name, _ in model.named_modules(remove_duplicate=False)}
+    return {"op_names" if target in names else "op_types": [target]}

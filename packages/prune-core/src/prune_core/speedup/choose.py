@@ -1,0 +1,76 @@
+"""Which units can go without changing anything, given what is zero."""
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from prune_core.errors import SpeedupError
+from prune_core.graph.labels import Array
+from prune_core.graph.propagate import Labelling, Zeros, propagate
+from prune_core.graph.units import Unit
+
+__all__ = ["labels_of_units", "removable"]
+
+
+def removable(labelling: Labelling, zeros: Zeros) -> Array:
+    """The labels whose units only ever add zeros.
+
+    A unit goes if every sum that runs over it finds it zero: its producers are zero, or its
+    consumers ignore it. A unit that a norm runs over must be masked in each of its parameters,
+    the norm's own included; then the norm over the live indices is what is meant.
+    """
+    labels, graph = labelling.labels, labelling.graph
+    candidates = ~labels.is_fixed(np.arange(len(labels)))
+    roots = labels.find(np.arange(len(labels)))
+    touched = np.zeros(len(labels), dtype=np.bool_)
+    closed = candidates.copy()
+    for value, columns in labelling.axes.items():
+        if value not in graph.parameters:
+            continue
+        for axis, column in enumerate(columns):
+            if column is None:
+                continue
+            zero = zeros.get((value, axis), np.zeros(len(column), dtype=np.bool_))
+            touched[roots[column[zero]]] = True
+            closed[roots[column[~zero]]] = False
+    candidates &= touched[roots]
+    closed = closed[roots]
+    if not (candidates & ~closed).any():
+        return np.flatnonzero(candidates)
+    flow = propagate(graph, zeros).flow
+    for _, _, found in flow.leaks or ():
+        candidates[roots[found]] = False
+    for _, found in labelling.flow.live_norms:
+        over = roots[found]
+        candidates[over[~closed[over]]] = False
+    return np.flatnonzero(candidates[roots] & ~labels.is_fixed(roots))
+
+
+def labels_of_units(
+    labelling: Labelling, units: Iterable[Unit | Mapping[str, Mapping[int, Iterable[int]]]]
+) -> list[int]:
+    """The labels of units found on this model, told by the slices that they are made of."""
+    graph = labelling.graph
+    columns = {
+        (name, axis): column
+        for value, names in graph.tensors.items()
+        for name in names
+        for axis, column in enumerate(labelling.axes[value])
+    }
+    chosen: list[int] = []
+    for unit in units:
+        slices = unit.slices if isinstance(unit, Unit) else unit
+        for name, axes in slices.items():
+            for axis, indices in axes.items():
+                column = columns.get((name, axis))
+                if column is None:
+                    raise SpeedupError(f"{name!r} has no axis {axis} that could be cut.")
+                picked = column[list(indices)]
+                if labelling.labels.is_fixed(picked).any():
+                    at = int(picked[labelling.labels.is_fixed(picked)][0])
+                    raise SpeedupError(
+                        f"{name!r} cannot lose all of {list(indices)} along axis {axis}: "
+                        f"{labelling.labels.reason(at)}."
+                    )
+                chosen += picked.tolist()
+    return chosen

@@ -1,0 +1,82 @@
+"""Sizes that a forward works out for itself, corrected where it uses them.
+
+Some forwards write `x.reshape(B, N, C)` with a `C` read off another tensor, or a number in the
+source: no attribute holds it. A correction says: in the k-th call of this function during a run
+of this module, these numbers are these. It lives in a pair of hooks on the module, so the model
+stays the same Python model, pickles, and follows any batch size.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from prune_core.graph.sites import SIZED, Number, Site, short_name, with_numbers
+
+__all__ = ["Corrections", "correct", "corrections_of"]
+
+Sizes = dict[tuple[str, int], dict[int, Number]]
+
+
+class Corrections:
+    """The corrections of one module: `sizes[function, occurrence][position] = number`."""
+
+    def __init__(self, sizes: Sizes) -> None:
+        """Hold corrections; `register` puts them to work."""
+        self.sizes = sizes
+        self._running: list[TorchFunctionMode] = []
+
+    def enter(self, module: nn.Module, args: Any) -> None:
+        """Begin to correct, as the module begins to run."""
+        mode = _Correcting(self.sizes)
+        mode.__enter__()  # type: ignore[no-untyped-call]
+        self._running.append(mode)
+
+    def leave(self, module: nn.Module, args: Any, output: Any) -> None:
+        """Stop correcting, whether or not the module has failed."""
+        if self._running:
+            self._running.pop().__exit__(None, None, None)  # type: ignore[no-untyped-call]
+
+    def register(self, module: nn.Module) -> None:
+        """Correct every run of this module from now on."""
+        module.register_forward_pre_hook(self.enter)
+        module.register_forward_hook(self.leave, always_call=True)
+
+
+class _Correcting(TorchFunctionMode):
+    def __init__(self, sizes: Sizes) -> None:
+        super().__init__()
+        self._sizes = sizes
+        self._counts: Counter[str] = Counter()
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        name = short_name(func)
+        if name in SIZED:
+            correction = self._sizes.get((name, self._counts[name]))
+            self._counts[name] += 1
+            if correction is not None:
+                args = with_numbers(args, correction)
+        return func(*args, **(kwargs or {}))
+
+
+def corrections_of(module: nn.Module) -> Corrections | None:
+    """The corrections that a module already has."""
+    for hook in module._forward_pre_hooks.values():
+        owner = getattr(hook, "__self__", None)
+        if isinstance(owner, Corrections):
+            return owner
+    return None
+
+
+def correct(model: nn.Module, site: Site, numbers: Mapping[int, Number]) -> None:
+    """Correct some numbers, told by their position, of one call of a module."""
+    module = model.get_submodule(site.module)
+    found = corrections_of(module)
+    if found is None:
+        found = Corrections({})
+        found.register(module)
+    found.sizes.setdefault((site.function, site.occurrence), {}).update(numbers)

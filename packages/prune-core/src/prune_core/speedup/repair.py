@@ -1,0 +1,243 @@
+"""Make a forward agree with its smaller tensors: find the sizes that it has written down.
+
+The small model is run beside the recording of the old one. Every call must make what the plan
+says it makes; where the integers that a call is told do not, they are corrected on the spot, so
+that one run finds all that is to be done. An integer that a module keeps as an attribute
+(`num_heads`) is then changed there, in all modules of a kind at once; the others are corrected
+at the call (see `corrections`).
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import combinations
+from typing import Any
+
+import torch
+from torch import Tag, nn
+
+from prune_core.graph.ir import Call
+from prune_core.graph.rules import has_rule
+from prune_core.graph.sites import Number, Site
+from prune_core.graph.trace import Recorder
+from prune_core.speedup.corrections import correct
+from prune_core.speedup.numbers import wanted_numbers
+from prune_core.speedup.plan import Plan
+
+__all__ = ["Mismatch", "Repairs", "repair"]
+
+_ROUNDS = 30
+_FEW = 4
+
+Attribute = tuple[type[nn.Module], str]
+
+
+@dataclass(slots=True)
+class Mismatch:
+    """The first place where the small model does not do what the plan says.
+
+    Attributes:
+        position: Which call of the recording.
+        module: The module that was running.
+        message: What went wrong, for people.
+    """
+
+    position: int
+    module: str
+    message: str
+
+
+@dataclass(slots=True)
+class Need:
+    """A call that was told wrong integers."""
+
+    site: Site
+    given: tuple[Number, ...]
+    changes: dict[int, Number]
+
+
+@dataclass(slots=True)
+class Repairs:
+    """What was changed besides tensors, and what could not be.
+
+    Attributes:
+        attributes: (module, attribute, old, new).
+        corrections: The calls whose integers are corrected.
+        unresolved: A mismatch that nothing helped.
+    """
+
+    attributes: list[tuple[str, str, int, int]] = field(default_factory=list)
+    corrections: list[Site] = field(default_factory=list)
+    unresolved: Mismatch | None = None
+
+
+@dataclass(slots=True)
+class _Trial:
+    """One run of the small model: what had to be corrected and how far it came."""
+
+    needs: dict[Site, Need]
+    mismatch: Mismatch | None
+
+    def reached(self) -> float:
+        return float("inf") if self.mismatch is None else self.mismatch.position
+
+
+def repair(model: nn.Module, example_inputs: Any, plan: Plan) -> Repairs:
+    """Repair until the small model does what the plan says, or nothing more helps."""
+    repairs = Repairs()
+    trial = _try(model, example_inputs, plan)
+    for _ in range(_ROUNDS):
+        if not trial.needs and trial.mismatch is None:
+            break
+        better = _set_attributes(model, example_inputs, plan, trial, repairs)
+        if better is trial:
+            break
+        trial = better
+    if trial.mismatch is None:
+        for need in trial.needs.values():
+            correct(model, need.site, need.changes)
+            repairs.corrections.append(need.site)
+        if trial.needs:
+            trial = _try(model, example_inputs, plan)
+    if trial.mismatch is None and trial.needs:
+        need = next(iter(trial.needs.values()))
+        trial.mismatch = Mismatch(0, need.site.module, f"{need.site.function} stays wrong")
+    repairs.unresolved = trial.mismatch
+    return repairs
+
+
+def _set_attributes(
+    model: nn.Module, example_inputs: Any, plan: Plan, trial: _Trial, repairs: Repairs
+) -> _Trial:
+    """Change attributes that explain wrong integers, if that gets the forward further."""
+    suspects = _suspects(model, plan, trial)
+    for keys in _subsets(list(suspects)):
+        chosen = {key: suspects[key] for key in keys}
+        changed = [
+            (name, attribute, vars(model.get_submodule(name))[attribute], new)
+            for (_, attribute), places in chosen.items()
+            for name, new in places.items()
+        ]
+        for name, attribute, _, new in changed:
+            setattr(model.get_submodule(name), attribute, new)
+        after = _try(model, example_inputs, plan)
+        further = after.reached() > trial.reached()
+        if further or (after.reached() == trial.reached() and len(after.needs) < len(trial.needs)):
+            repairs.attributes += changed
+            return after
+        for name, attribute, old, _ in changed:
+            setattr(model.get_submodule(name), attribute, old)
+    return trial
+
+
+def _subsets(keys: list[Attribute]) -> Iterator[tuple[Attribute, ...]]:
+    """The most first: all of several attributes that hold one number may be meant, or some."""
+    for size in range(len(keys), 0, -1):
+        if len(keys) <= _FEW or size in (len(keys), len(keys) - 1, 1):
+            yield from combinations(keys, size)
+
+
+def _suspects(model: nn.Module, plan: Plan, trial: _Trial) -> dict[Attribute, dict[str, int]]:
+    """Attributes that hold a wrong integer: {(type, name): {module: what it must be}}."""
+    suspects: dict[Attribute, dict[str, int]] = {}
+    for need in trial.needs.values():
+        for at, new in need.changes.items():
+            if isinstance(new, int):
+                _suspect(model, need.site.module, need.given[at], new, suspects)
+    if trial.mismatch is not None:
+        for old, new in _changes(plan, trial.mismatch.position).items():
+            _suspect(model, trial.mismatch.module, old, new, suspects)
+    return suspects
+
+
+def _suspect(
+    model: nn.Module,
+    name: str,
+    old: Number,
+    new: int,
+    suspects: dict[Attribute, dict[str, int]],
+) -> None:
+    """The innermost module, from this one outwards, that keeps the integer."""
+    while True:
+        module = model.get_submodule(name)
+        found = [key for key, value in vars(module).items() if type(value) is int and value == old]
+        for attribute in found:
+            suspects.setdefault((type(module), attribute), {})[name] = new
+        if found or not name:
+            return
+        name = name.rpartition(".")[0]
+
+
+def _changes(plan: Plan, position: int) -> dict[int, int]:
+    """Old sizes and the new ones around a call."""
+    calls = plan.labelling.graph.calls
+    changes: dict[int, int] = {}
+    for call in calls[max(position - 1, 0) : position + 2]:
+        for value in [*call.inputs(), *(i for i in call.outputs if i is not None)]:
+            before = plan.labelling.graph.metas[value].shape
+            changes |= {a: b for a, b in zip(before, plan.shape(value), strict=True) if a != b}
+    return changes
+
+
+class _DifferentError(Exception):
+    pass
+
+
+def _try(model: nn.Module, example_inputs: Any, plan: Plan) -> _Trial:
+    """Run the small model beside the recording, correcting integers on the way."""
+    graph = plan.labelling.graph
+    expected, read = graph.calls, plan.read
+    needs: dict[Site, Need] = {}
+
+    def watch(recorder: Recorder, call: Call) -> None:
+        position = len(recorder.graph.calls) - 1
+        if position >= len(expected):
+            raise _DifferentError(f"it makes a call more than before, of {call.name}")
+        before = expected[position]
+        if str(before.target) != str(call.target):
+            raise _DifferentError(f"it calls {call.name} where it called {before.name} before")
+        for old, new in zip(before.outputs, call.outputs, strict=True):
+            if old in read and new is not None:
+                shape = recorder.graph.metas[new].shape
+                if not plan.fits(old, shape):
+                    raise _DifferentError(
+                        f"{call.name} makes {shape} where {plan.shape(old)} is expected"
+                    )
+        if _numbers(before) != _numbers(call):
+            raise _DifferentError(f"{call.name} is given other numbers than before")
+
+    def rewrite(site: Site, given: tuple[Number, ...]) -> Mapping[int, Number]:
+        with torch._C._DisableTorchDispatch():  # what is asked of the plan is no part of the model
+            changes = wanted_numbers(plan, site, len(recorder.graph.calls), given)
+        if changes:
+            needs.setdefault(site, Need(site, given, dict(changes)))
+        return changes
+
+    recorder = Recorder(model, has_rule, watch, rewrite)
+    failed, message = 0, ""
+    try:
+        recorder.run(example_inputs)
+        if graph.trained is not None:
+            recorder.run_training(example_inputs, strict=True)
+    except _DifferentError as error:
+        failed, message = len(recorder.graph.calls) - 1, str(error)
+    except Exception as error:
+        failed, message = len(recorder.graph.calls), f"{type(error).__name__}: {error}"
+    if not message and len(recorder.graph.calls) != len(expected):
+        failed, message = len(recorder.graph.calls), "it makes fewer calls than before"
+    return _Trial(needs, Mismatch(failed, recorder.reached, message) if message else None)
+
+
+def _numbers(call: Call) -> list[float]:
+    """Numbers that are no sizes: whatever is not whole, and the operands of arithmetic."""
+    every = _plain((call.args, tuple(call.kwargs.values())))
+    if Tag.pointwise in getattr(call.target, "tags", ()):
+        return list(every)
+    return [number for number in every if type(number) is float]
+
+
+def _plain(tree: Any) -> Iterator[int | float]:
+    if isinstance(tree, list | tuple):
+        for item in tree:
+            yield from _plain(item)
+    elif isinstance(tree, int | float) and not isinstance(tree, bool):
+        yield tree

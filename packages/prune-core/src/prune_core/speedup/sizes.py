@@ -1,0 +1,117 @@
+"""The sizes that torch's own layers write down beside their tensors."""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from prune_core.speedup.attention import PrunedMultiheadAttention, can_be_pruned
+from prune_core.speedup.plan import Plan
+
+__all__ = ["resize", "update_sizes"]
+
+
+def update_sizes(model: nn.Module, plan: Plan) -> None:
+    """Make the recorded sizes of layers agree with their tensors and with the plan."""
+    named = dict(model.named_modules())
+    for call in plan.labelling.graph.calls:
+        module = named.get(call.module)
+        for name, old, new in _literals(plan, call):
+            if old != new and module is not None and getattr(module, name, None) == old:
+                setattr(module, name, new)
+    for module in model.modules():
+        for kind, resize_ in _RESIZERS:
+            if isinstance(module, kind):
+                resize_(module)
+                break
+
+
+def _literals(plan: Plan, call: Any) -> list[tuple[str, Any, Any]]:
+    """Numbers that a call was given and what they must become, by their customary name."""
+    if call.name == "convolution":
+        value, weight = plan.shape_of(call.args[0]), plan.shape_of(call.args[1])
+        if call.args[6]:
+            groups = plan.shape(call.outputs[0])[1] // weight[1]
+        else:
+            groups = value[1] // weight[1]
+        return [("groups", call.args[8], groups)]
+    if call.name == "native_group_norm":
+        before = plan.labelling.graph.metas[call.args[0].index].shape[1]
+        after = plan.shape_of(call.args[0])[1]
+        groups = call.args[6] if call.args[6] == 1 else call.args[6] * after // before
+        return [("num_groups", call.args[6], groups), ("num_channels", before, after)]
+    if call.name in ("native_layer_norm", "_fused_rms_norm"):
+        old = tuple(call.args[1])
+        return [("normalized_shape", old, plan.shape_of(call.args[0])[-len(old) :])]
+    return []
+
+
+def _linear(module: Any) -> None:
+    module.out_features, module.in_features = module.weight.shape
+
+
+def _convolution(module: Any) -> None:
+    out, inside = module.weight.shape[:2]
+    if module.transposed:
+        module.in_channels, module.out_channels = out, inside * module.groups
+    else:
+        module.out_channels, module.in_channels = out, inside * module.groups
+
+
+def _batch_norm(module: Any) -> None:
+    tensor = module.weight if module.weight is not None else module.running_mean
+    if tensor is not None:
+        module.num_features = tensor.shape[0]
+
+
+def _layer_norm(module: Any) -> None:
+    if module.weight is not None:
+        module.normalized_shape = tuple(module.weight.shape)
+
+
+def _embedding(module: Any) -> None:
+    module.num_embeddings, module.embedding_dim = module.weight.shape
+
+
+def _prelu(module: Any) -> None:
+    module.num_parameters = module.weight.shape[0]
+
+
+def _recurrent(module: Any) -> None:
+    gates = {"LSTM": 4, "GRU": 3}.get(module.mode, 1)
+    module.hidden_size = module.weight_hh_l0.shape[0] // gates
+    module.input_size = module.weight_ih_l0.shape[1]
+    if module.proj_size:
+        module.proj_size = module.weight_hr_l0.shape[0]
+
+
+def _attention(module: Any) -> None:
+    packed = module.in_proj_weight
+    inner = module.q_proj_weight.shape[0] if packed is None else packed.shape[0] // 3
+    module.embed_dim = module.out_proj.weight.shape[0]
+    module.num_heads = inner // module.head_dim
+    module.kdim = module.embed_dim if packed is not None else module.k_proj_weight.shape[1]
+    module.vdim = module.embed_dim if packed is not None else module.v_proj_weight.shape[1]
+    if inner != module.embed_dim and can_be_pruned(module):
+        module.__class__ = PrunedMultiheadAttention
+        # What keeps torch's encoder layers from a fused call that would not know these shapes.
+        module._qkv_same_embed_dim = False
+
+
+_RESIZERS: list[tuple[Any, Callable[[Any], None]]] = [
+    (nn.Linear, _linear),
+    (nn.modules.conv._ConvNd, _convolution),
+    (nn.modules.batchnorm._NormBase, _batch_norm),
+    (nn.LayerNorm, _layer_norm),
+    (nn.RMSNorm, _layer_norm),
+    (nn.Embedding, _embedding),
+    (nn.EmbeddingBag, _embedding),
+    (nn.PReLU, _prelu),
+    (nn.RNNBase, _recurrent),
+    (nn.MultiheadAttention, _attention),
+]
+
+
+def resize(kind: type[nn.Module], function: Callable[[Any], None]) -> None:
+    """Teach speedup what a module type writes down about its tensors' sizes."""
+    _RESIZERS.insert(0, (kind, function))

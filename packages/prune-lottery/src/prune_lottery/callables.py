@@ -1,0 +1,78 @@
+"""What a user's functions are given, and what they may return."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from math import isnan
+from typing import Any
+
+from torch import nn
+
+from prune_core.errors import ConfigError, PruneError
+from prune_lottery.round import Round
+
+__all__ = ["Evaluate", "Train", "score_of", "trainer_of"]
+
+Train = Callable[..., Any]
+Evaluate = Callable[[nn.Module], float]
+
+
+def trainer_of(train: Train, needs_steps: str | None) -> Callable[[nn.Module, Round], Any]:
+    """Return a function of model and round, whichever of the two `train` takes.
+
+    Args:
+        train: `train(model)` or `train(model, this_round)`.
+        needs_steps: The setting that cannot do without the latter, or None.
+    """
+    if not callable(train):
+        raise ConfigError(f"train is {train!r}; it must be a function that trains a model.")
+    if _takes(train, 2):
+        return train
+    if not _takes(train, 1):
+        raise ConfigError(
+            f"{_name(train)} must take the model, train(model), or the model and the round, "
+            "train(model, this_round)."
+        )
+    if needs_steps is not None:
+        raise ConfigError(
+            f"{needs_steps} has to know where in a training it is; write "
+            "`def train(model, this_round):` and go through `for step in this_round.steps(total):`."
+        )
+    return lambda model, this_round: train(model)
+
+
+def _takes(function: Callable[..., Any], count: int) -> bool:
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # some built-in callables have none
+        return count == 1
+    try:
+        signature.bind(*range(count))
+    except TypeError:
+        return False
+    return True
+
+
+def score_of(evaluate: Evaluate | None, model: nn.Module) -> float | None:
+    """Call `evaluate` and check what it returns."""
+    if evaluate is None:
+        return None
+    returned: Any = evaluate(model)
+    try:
+        score = float(returned)
+    except (TypeError, ValueError, RuntimeError):
+        raise PruneError(
+            f"{_name(evaluate)} returned a {type(returned).__name__}; it must return one number, "
+            "the larger the better, such as an accuracy."
+        ) from None
+    if isnan(score):
+        raise PruneError(
+            f"{_name(evaluate)} returned NaN, which is neither better nor worse than any score; "
+            "return a low number, such as 0.0, where a network has failed."
+        )
+    return score
+
+
+def _name(function: Callable[..., Any]) -> str:
+    return f"{getattr(function, '__name__', type(function).__name__)}()"

@@ -1,0 +1,80 @@
+"""The controls that make a ticket a result: the same masks with other weights, and the reverse."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from prune_core.errors import ConfigError, did_you_mean
+from prune_lottery.callables import Evaluate, Train, score_of, trainer_of
+from prune_lottery.result import RoundRecord
+from prune_lottery.rewind import REWINDS, Rewind
+from prune_lottery.shuffle import shuffled
+from prune_lottery.ticket import LotteryTicket
+
+__all__ = ["CONTROLS", "run_control"]
+
+RANDOM_MASK = "random_mask"
+CONTROLS = (
+    RANDOM_MASK,
+    *(name for name in REWINDS if Rewind.parse(name.replace("k", "1")).redraws),
+)
+
+
+def run_control(
+    lottery: LotteryTicket,
+    kind: str,
+    *,
+    train: Train,
+    evaluate: Evaluate | None = None,
+    rounds: Iterable[int] | None = None,
+) -> tuple[RoundRecord, ...]:
+    """Train the tickets of a finished lottery with something about them exchanged.
+
+    A lottery with a checkpoint keeps the controls in it, and goes on where it was killed.
+
+    Args:
+        lottery: The lottery; its model holds the last round again afterwards.
+        kind: `"random_mask"` for masks of the same sparsity in each layer, drawn by lot, with the
+            ticket's own initial weights; or a rewind that draws, such as `"reinit"`, for the
+            ticket's masks with new weights.
+        train: As for `LotteryTicket.run`.
+        evaluate: As for `LotteryTicket.run`.
+        rounds: Whose tickets; those of all rounds unless given.
+
+    Returns:
+        A record for each.
+    """
+    if kind not in CONTROLS:
+        raise ConfigError(
+            f"kind is {kind!r}; controls are {', '.join(map(repr, CONTROLS))}."
+            f"{did_you_mean(kind, CONTROLS)}"
+        )
+    indices = list(rounds) if rounds is not None else list(range(1, len(lottery.records)))
+    done = {record.index: record for record in lottery.controls.get(kind, [])}
+    rewind = _rewind_of(lottery, kind)
+    trainer = trainer_of(train, f"rewind={rewind.spec!r}" if rewind.step else None)
+    try:
+        for index in indices:
+            masks = lottery.masks(index)
+            if index in done:
+                continue
+            seed = lottery.seed + 1000 * (1 + CONTROLS.index(kind)) + index
+            if kind == RANDOM_MASK:
+                masks = shuffled(masks, lottery.wrappers, seed)
+            lottery.put_masks(masks)
+            lottery.starts.go(rewind, lottery.wrappers, seed)
+            log = trainer(lottery.model, lottery.round_at(index, rewind.step))
+            done[index] = lottery.record(index, score_of(evaluate, lottery.model), log)
+            lottery.controls[kind] = [done[i] for i in sorted(done)]
+            lottery.save()
+    finally:
+        lottery.put_back()
+    return tuple(done[index] for index in indices)
+
+
+def _rewind_of(lottery: LotteryTicket, kind: str) -> Rewind:
+    if kind != RANDOM_MASK:
+        return Rewind.parse(kind)
+    # Trained weights of another mask would be no control, so these begin where a ticket would.
+    kept = lottery.rewind.keeps_weights or lottery.rewind.redraws
+    return Rewind.parse("init") if kept else lottery.rewind

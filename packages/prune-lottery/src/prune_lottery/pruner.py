@@ -1,0 +1,177 @@
+"""Lottery tickets in the two forms that users of older tools know."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from prune_core.config import Key
+from prune_core.errors import ConfigError
+from prune_core.pruning import Pruner
+from prune_core.pruning.allocate import Masks
+from prune_lottery.callables import Evaluate, Train
+from prune_lottery.criterion import Algorithm
+from prune_lottery.rounds import ROUNDS_KEY
+from prune_lottery.ticket import ConfigList, LotteryTicket
+from prune_lottery.training import Stateful
+
+__all__ = ["LotteryTicketPruner"]
+
+
+class LotteryTicketPruner(Pruner):
+    """Prunes in rounds, in the user's own loop, and rewinds at the start of each.
+
+    If `P` is the final sparsity and there are `n` rounds, each prunes `1 - (1 - P)^(1 / n)` of
+    what survives. Round 0 trains the dense network, so there are `n + 1` trainings.
+
+    Frankle and Carbin, The Lottery Ticket Hypothesis, https://arxiv.org/abs/1803.03635
+
+    Args:
+        model: The model with its initial weights, wrapped in place.
+        config_list: The rules; each entry has the final `sparsity` and `prune_iterations`, the
+            number of rounds, which is the same for all.
+        optimizer: The optimizer, reset at the start of each round. The name of a base algorithm
+            here, and a number of rounds as `lr_scheduler`, are the positional arguments of a later
+            form: the same as `pruning_algorithm` and `total_iteration`.
+        lr_scheduler: The scheduler, if there is one, reset as well.
+        reset_weights: Whether weights, optimizer and scheduler are reset; otherwise training
+            goes on with what survives.
+        pruning_algorithm: What decides which weights go: a registered name, or a class.
+        pruning_params: Further arguments of that algorithm.
+        total_iteration: The number of rounds, for a config without `prune_iterations`.
+        finetuner: Called with the model to train it. If given, `compress()` runs all rounds.
+        evaluator: Called with the model, returns its score.
+        reset_weight: Another name for `reset_weights`.
+
+    Example:
+        ```python
+        config_list = [{"prune_iterations": 5, "sparsity": 0.8, "op_types": ["default"]}]
+        pruner = LotteryTicketPruner(model, config_list, optimizer)
+        pruner.compress()
+        for _ in pruner.get_prune_iterations():
+            pruner.prune_iteration_start()
+            for epoch in range(epochs):
+                train(model, optimizer)
+        ```
+    """
+
+    config_keys: ClassVar[tuple[str | Key, ...]] = (ROUNDS_KEY,)
+
+    def __init__(
+        self,
+        model: nn.Module,
+        config_list: ConfigList,
+        optimizer: Optimizer | Algorithm | None = None,
+        lr_scheduler: Stateful | int | None = None,
+        reset_weights: bool = True,
+        *,
+        pruning_algorithm: Algorithm = "level",
+        pruning_params: Mapping[str, Any] | None = None,
+        total_iteration: int | None = None,
+        finetuner: Train | None = None,
+        evaluator: Evaluate | None = None,
+        reset_weight: bool | None = None,
+    ) -> None:
+        if isinstance(optimizer, str | type):
+            pruning_algorithm, optimizer = optimizer, None
+        if isinstance(lr_scheduler, int):
+            total_iteration, lr_scheduler = lr_scheduler, None
+        self.optimizer, self.lr_scheduler = optimizer, lr_scheduler
+        self.reset_weights = reset_weights if reset_weight is None else reset_weight
+        self.pruning_algorithm, self.pruning_params = pruning_algorithm, pruning_params
+        self.total_iteration = total_iteration
+        self.finetuner, self.evaluator = finetuner, evaluator
+        if self.reset_weights and optimizer is None and finetuner is None:
+            raise ConfigError(
+                "optimizer is missing; its state has to be reset with the weights. Pass the "
+                "optimizer that trains the model, or reset_weights=False, or finetuner= where "
+                "each round makes its own optimizer."
+            )
+        super().__init__(model, config_list)
+
+    def reset(self, model: nn.Module, config_list: ConfigList) -> None:
+        """Start anew with another model, in the state that it has now, or with another config."""
+        if self.is_wrapped:
+            self._unwrap_model()
+        self._lottery = LotteryTicket(
+            model,
+            config_list,
+            rounds=self.total_iteration,
+            rewind="init" if self.reset_weights else "none",
+            pruning_algorithm=self.pruning_algorithm,
+            pruning_params=self.pruning_params,
+            optimizer=self.optimizer if isinstance(self.optimizer, Optimizer) else None,
+            lr_scheduler=None if isinstance(self.lr_scheduler, int) else self.lr_scheduler,
+            rewind_random=False,
+        )
+        self.bound_model = model
+        self.config_list = self._lottery.config_list
+        # The base pruner has wrapped the model; these are its wrappers, and now ours.
+        self._wrappers, self.is_wrapped = self._lottery.wrappers, True
+        self.prune_iterations = self._lottery.rounds
+        self.curr_prune_iteration: int | None = None
+
+    # --- a loop of the user's -----------------------------------------------------------------
+
+    def get_prune_iterations(self) -> range:
+        """Return what the loop over rounds goes through: the dense network, and `n` rounds."""
+        return range(self.prune_iterations + 1)
+
+    def prune_iteration_start(self) -> None:
+        """Begin a round: prune what was trained in the last one, and reset what is left."""
+        index = 0 if self.curr_prune_iteration is None else self.curr_prune_iteration + 1
+        if index > self.prune_iterations:
+            raise ConfigError(
+                f"All {self.prune_iterations} rounds have begun already; loop over "
+                "get_prune_iterations(), or start anew with reset(model, config_list)."
+            )
+        self._lottery.begin(index)
+        self.curr_prune_iteration = index
+
+    # --- all rounds in one call ----------------------------------------------------------------
+
+    def compress(self) -> tuple[nn.Module, Masks]:
+        """Return the wrapped model and its masks; with a `finetuner`, after all rounds."""
+        if self.finetuner is not None:
+            result = self._lottery.run(train=self.finetuner, evaluate=self.evaluator)
+            self.curr_prune_iteration = result.rounds[-1].index
+        return self.bound_model, self.masks
+
+    def get_best_result(self) -> tuple[int, nn.Module, Masks, float | None, Any]:
+        """Return round, model, masks, score and config of the last round of `compress()`."""
+        if not self._lottery.records:
+            raise ConfigError(
+                "There is no result yet; call compress() first, with finetuner= given to the "
+                "pruner."
+            )
+        last = self._lottery.records[-1]
+        self._lottery.restore(last.index)
+        return last.index, self.bound_model, self.masks, last.score, self.config_list
+
+    # --- what is kept ----------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that the rounds to come depend on, as tensors and plain data."""
+        return {
+            "lottery": self._lottery.state_dict(),
+            "iteration": self.curr_prune_iteration,
+            "training": self._lottery.training.take(),
+        }
+
+    @torch.no_grad()
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go back to what `state_dict()` returned: model, masks, optimizer and scheduler too."""
+        lottery, index = self._lottery, state["iteration"]
+        lottery.load_state_dict(state["lottery"])
+        if index is not None:
+            pruned_in = state["lottery"]["pruned_in"]
+            lottery.history.pruned_in = {
+                m: {n: t.clone() for n, t in tensors.items()} for m, tensors in pruned_in.items()
+            }
+            lottery.put_masks(lottery.history.masks(index))
+        lottery.training.put(state["training"])
+        self.curr_prune_iteration = index

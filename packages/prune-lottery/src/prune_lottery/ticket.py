@@ -1,0 +1,379 @@
+"""Find a lottery ticket: train, prune, rewind, and train what is left again."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from prune_core.config import load_config
+from prune_core.errors import ConfigError, PruneWarning
+from prune_core.events import emit
+from prune_core.masking import PrunerModuleWrapper, unwrap
+from prune_core.pruning.allocate import Masks
+from prune_lottery.averages import wrap_average
+from prune_lottery.callables import Evaluate, Train, score_of, trainer_of
+from prune_lottery.checkpoint import CheckpointError, read_checkpoint, write_checkpoint
+from prune_lottery.criterion import Algorithm, Criterion, find_algorithm
+from prune_lottery.early_bird import EarlyBird, MaskWatch
+from prune_lottery.history import MaskHistory
+from prune_lottery.result import LotteryResult, RoundRecord, best_of
+from prune_lottery.rewind import Rewind
+from prune_lottery.round import Round
+from prune_lottery.rounds import sparsity_after, take_rounds
+from prune_lottery.starts import Starts
+from prune_lottery.training import State, Stateful, Training
+
+__all__ = ["ConfigList", "LotteryTicket"]
+
+ConfigList = Sequence[Mapping[str, Any]] | str | PathLike[str]
+
+
+class LotteryTicket:
+    """Trains a network, prunes it, rewinds what is left to where it began, and trains it again.
+
+    Round `t` of `n` prunes until the sparsity is `1 - (1 - P)^(t / n)`, each round the same share
+    of what survives. Round 0 trains the dense network.
+
+    Frankle and Carbin, The Lottery Ticket Hypothesis, https://arxiv.org/abs/1803.03635
+
+    Args:
+        model: The model with its initial weights. It is wrapped in place.
+        config_list: The rules, with the sparsities of the last round.
+        rounds: How many times to prune; or `prune_iterations` in the config.
+        rewind: Where the surviving weights begin a round: `"init"`, `"early:500"`,
+            `"learning_rate"`, `"none"`, `"reinit"`, `"sign:constant"` and others (`REWINDS`).
+        pruning_algorithm: What decides which weights go: the name of a registered pruner, or a
+            class.
+        pruning_params: Further arguments of that pruner, such as `{"mode": "global"}` to rank all
+            layers together.
+        optimizer: The optimizer, if it lives longer than a round; its state is rewound too.
+        lr_scheduler: The scheduler of that optimizer.
+        ema: Averaged weights, such as an `AveragedModel`.
+        generators: Generators that the data loading draws from.
+        also: More things with `state_dict()` and `load_state_dict()`, by name.
+        rewind_random: Whether each round draws the same random numbers, and so sees the same data
+            in the same order.
+        reinitialise: Called with the model to give it new initial values, for models some of whose
+            modules have no `reset_parameters()`.
+        early_bird: Ends each training but the last as soon as the masks have settled.
+        tolerance: How far below the dense score a ticket may stay and still win.
+        seed: For what is drawn by the rewinds that draw.
+        checkpoint: A file that is written after each round. A run that finds it goes on there.
+
+    Example:
+        ```python
+        lottery = LotteryTicket(model, [{"op_types": ["Linear"], "sparsity": 0.9}], rounds=10)
+        result = lottery.run(train=train, evaluate=accuracy)
+        print(result)
+        ```
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        config_list: ConfigList,
+        *,
+        rounds: int | None = None,
+        rewind: str = "init",
+        pruning_algorithm: Algorithm = "level",
+        pruning_params: Mapping[str, Any] | None = None,
+        optimizer: Optimizer | None = None,
+        lr_scheduler: Stateful | None = None,
+        ema: nn.Module | Stateful | None = None,
+        generators: Sequence[torch.Generator] = (),
+        also: Mapping[str, Stateful] | None = None,
+        rewind_random: bool = True,
+        reinitialise: Callable[[nn.Module], object] | None = None,
+        early_bird: EarlyBird | None = None,
+        tolerance: float = 0.0,
+        seed: int = 0,
+        checkpoint: str | PathLike[str] | None = None,
+    ) -> None:
+        self.rewind = Rewind.parse(rewind)
+        algorithm = find_algorithm(pruning_algorithm)
+        if isinstance(config_list, str | PathLike):
+            config_list = load_config(config_list)
+        self.config_list = config_list
+        rules, self.rounds = take_rounds(config_list, rounds, algorithm.config_keys)
+        self.training = Training(
+            model,
+            optimizer=optimizer,
+            lr_scheduler=lr_scheduler,
+            ema=ema,
+            generators=generators,
+            also=also,
+        )
+        self.starts = Starts(self.training, rewind_random, reinitialise)
+        self.early_bird, self.tolerance, self.seed = early_bird, tolerance, seed
+        self.checkpoint = checkpoint
+        self.records: list[RoundRecord] = []
+        self.controls: dict[str, list[RoundRecord]] = {}
+        self.history = MaskHistory()
+        self._trained: dict[int, State] = {}
+        # Last, because it wraps the model: whatever fails before leaves that as it was.
+        self.criterion = Criterion(model, rules, algorithm, pruning_params or {})
+        self._averaged = wrap_average(ema, self.criterion.wrappers)
+
+    # --- the loop -------------------------------------------------------------------------
+
+    def run(self, *, train: Train, evaluate: Evaluate | None = None) -> LotteryResult:
+        """Go through all rounds that are not finished yet.
+
+        Ctrl-C ends the run with the best round so far in the model. When anything else is raised,
+        the model goes back to the last finished round, and `run()` can be called again.
+
+        Args:
+            train: `train(model)` or `train(model, this_round)`; the latter knows from
+                `for step in this_round.steps(total)` where to begin. What it returns is kept as the
+                round's `log`, so it must be plain data.
+            evaluate: `evaluate(model)`, returns a number; the larger, the better.
+
+        Returns:
+            The finished rounds. The model holds the last one, trained, under its masks.
+        """
+        trainer = trainer_of(train, self._needs_steps())
+        self._wrap()
+        self._resume()
+        interrupted = False
+        try:
+            for index in range(len(self.records), self.rounds + 1):
+                this_round = self.begin(index)
+                log = trainer(self.model, this_round)
+                self.starts.at(self.rewind)  # says so now if the training was too short for it
+                score = score_of(evaluate, self.model)
+                self._finish(self.record(index, score, log, this_round.stopped))
+        except KeyboardInterrupt:
+            if not self.records:
+                self.put_back()
+                raise
+            self.restore(best_of(self.records, self.tolerance).index)
+            interrupted = True
+        except BaseException:
+            self.put_back()
+            raise
+        return LotteryResult(tuple(self.records), interrupted, self.tolerance)
+
+    def begin(self, index: int) -> Round:
+        """Prune for a round, and rewind. The model must hold the round before, trained."""
+        if index == 0:
+            self.restart()
+        else:
+            wanted = {
+                n: sparsity_after(index, self.rounds, p) for n, p in self.criterion.final.items()
+            }
+            returning = self.history.record(index, self.criterion.masks(wanted))
+            if returning:
+                warnings.warn(
+                    f"{type(self.criterion.pruner).__name__} would bring {returning} pruned "
+                    "values back; in a lottery they stay pruned, so the sparsity is higher than "
+                    "asked for.",
+                    PruneWarning,
+                    stacklevel=2,
+                )
+            self.ticket(index)
+            emit("prune_masks_made", pruner=self.criterion.pruner, masks=self.history.masks(index))
+        watch = MaskWatch(self.early_bird) if self.early_bird and index < self.rounds else None
+        return self.round_at(
+            index,
+            self.rewind.step if index else 0,
+            lambda step: self._at_step(index, step, watch),
+        )
+
+    def round_at(
+        self, index: int, start: int, at_step: Callable[[int], bool] = lambda step: False
+    ) -> Round:
+        """Return what a training is told, for the masks in force."""
+        return Round(index, self._sparsity(), start, at_step)
+
+    def _at_step(self, index: int, step: int, watch: MaskWatch | None) -> bool:
+        """Hear that `step` steps of a training are complete; return whether that is enough."""
+        if index == 0 and step == self.rewind.step and step and self.starts.early is None:
+            self.starts.early = self.training.take()
+        if watch is None or step == 0:
+            return False
+        wanted = {
+            n: sparsity_after(index + 1, self.rounds, p) for n, p in self.criterion.final.items()
+        }
+        return watch.settled(self.criterion.masks(wanted))
+
+    def _finish(self, record: RoundRecord) -> None:
+        self.records.append(record)
+        self._trained[record.index] = self.training.take()
+        kept = {record.index, best_of(self.records, self.tolerance).index}
+        self._trained = {index: state for index, state in self._trained.items() if index in kept}
+        self.save()
+
+    # --- the model in the state of a round --------------------------------------------------
+
+    @property
+    def model(self) -> nn.Module:
+        """The model."""
+        return self.training.model
+
+    @property
+    def wrappers(self) -> dict[str, PrunerModuleWrapper]:
+        """The wrappers that hold the masks, by the names of their modules."""
+        return self.criterion.wrappers
+
+    def masks(self, index: int) -> Masks:
+        """Return the masks of a round, `{module name: {tensor name: mask}}`."""
+        self._check_finished(index)
+        return self.history.masks(index)
+
+    def ticket(self, index: int) -> None:
+        """Put the ticket of a round into the model: its masks, and the weights it began with.
+
+        Where weights are not rewound (`"learning_rate"`, `"none"`), the model must hold the round
+        before, trained.
+        """
+        self.put_masks(self.history.masks(index))
+        self.starts.go(self.rewind, self.wrappers, self.seed + index)
+
+    def restore(self, index: int) -> None:
+        """Put a finished round into the model, trained. The last and the best one are kept."""
+        self._check_finished(index)
+        if index not in self._trained:
+            raise ConfigError(
+                f"The trained weights of round {index} are not kept, only those of "
+                f"{sorted(self._trained)}, the best and the last round; ticket({index}) gives the "
+                "weights that it began with."
+            )
+        self.put_masks(self.history.masks(index))
+        self.training.put(self._trained[index])
+
+    def restart(self) -> None:
+        """Put everything back to what it was when the lottery was made, without masks."""
+        self.history.forget(0)
+        self.put_masks(self.history.masks(0))
+        self.training.put(self.starts.initial)
+
+    def put_back(self) -> None:
+        """Undo a round that did not come to its end."""
+        self.history.forget(len(self.records))
+        if self.records:
+            self.restore(self.records[-1].index)
+        else:
+            self.restart()
+
+    def put_masks(self, masks: Masks) -> None:
+        """Put masks in force, and nothing else."""
+        self.criterion.pruner.load_masks(masks)
+        for name in self._averaged.keys() & masks.keys():
+            self._averaged[name].set_masks(masks[name])
+
+    def _wrap(self) -> None:
+        self.criterion.pruner._wrap_model()
+        self._averaged = wrap_average(self.training.ema, self.criterion.wrappers)
+        self.put_masks({name: wrapper.masks for name, wrapper in self.wrappers.items()})
+
+    def unwrap(self) -> nn.Module:
+        """Take the wrappers out of model and average, zeros where masks were; return the model."""
+        self.criterion.pruner._unwrap_model()
+        if isinstance(self.training.ema, nn.Module):
+            unwrap(self.training.ema, self._averaged.values())
+        return self.model
+
+    # --- what is kept -----------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the finished rounds and all that the next ones depend on.
+
+        Tensors and plain data; `torch.load(weights_only=True)` reads it back. The states of the
+        model in it are not copied, and never changed by this object either.
+        """
+        return {
+            "settings": self._settings(),
+            "initial": self.starts.initial,
+            "early": self.starts.early,
+            "trained": dict(self._trained),
+            "pruned_in": {
+                m: {n: t.clone() for n, t in ts.items()} for m, ts in self.history.pruned_in.items()
+            },
+            "records": [record.as_dict() for record in self.records],
+            "controls": {k: [r.as_dict() for r in rs] for k, rs in self.controls.items()},
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go back to what `state_dict()` returned, the model included.
+
+        Raises:
+            CheckpointError: When it was made with other settings.
+        """
+        for name, now in self._settings().items():
+            then = state["settings"].get(name)
+            if then != now:
+                raise CheckpointError(
+                    f"The checkpoint was made with {name}={then!r}, and this lottery has "
+                    f"{name}={now!r}. Use the same settings, or another checkpoint file."
+                )
+        self.starts.initial, self.starts.early = state["initial"], state["early"]
+        self._trained = dict(state["trained"])
+        self.history = MaskHistory(
+            {m: {n: t.clone() for n, t in ts.items()} for m, ts in state["pruned_in"].items()}
+        )
+        self.records = [RoundRecord(**record) for record in state["records"]]
+        self.controls = {k: [RoundRecord(**r) for r in rs] for k, rs in state["controls"].items()}
+        self.put_back()
+
+    def save(self) -> None:
+        """Write the checkpoint, if there is to be one."""
+        if self.checkpoint is not None:
+            check = len(self.records) <= 1  # by then everything has been in it once
+            write_checkpoint(self.checkpoint, self.state_dict(), check=check)
+
+    def _resume(self) -> None:
+        if self.checkpoint is None or self.records:
+            return
+        if Path(self.checkpoint).exists():
+            self.load_state_dict(read_checkpoint(self.checkpoint))
+        else:
+            self.save()
+
+    def _settings(self) -> dict[str, Any]:
+        rule = self.early_bird
+        return {
+            "rounds": self.rounds,
+            "rewind": self.rewind.spec,
+            "algorithm": type(self.criterion.pruner).__name__,
+            "sparsity": dict(self.criterion.final),
+            "rewind_random": "random" in self.starts.parts,
+            "early_bird": None if rule is None else [rule.distance, rule.window],
+            "tolerance": float(self.tolerance),
+            "seed": self.seed,
+        }
+
+    # --- counting -----------------------------------------------------------------------------
+
+    def record(
+        self, index: int, score: float | None, log: Any, stopped: bool = False
+    ) -> RoundRecord:
+        """Describe the model under its masks as the outcome of a round."""
+        layers = {
+            name: wrapper.masked_count(wrapper.target)
+            / wrapper.module.get_parameter(wrapper.target).numel()
+            for name, wrapper in self.wrappers.items()
+        }
+        return RoundRecord(index, self._sparsity(), layers, score, log, stopped)
+
+    def _sparsity(self) -> float:
+        wrappers = self.wrappers.values()
+        masked = sum(wrapper.masked_count(wrapper.target) for wrapper in wrappers)
+        return masked / sum(w.module.get_parameter(w.target).numel() for w in wrappers)
+
+    def _needs_steps(self) -> str | None:
+        if self.rewind.step:
+            return f"rewind={self.rewind.spec!r}"
+        return None if self.early_bird is None else "early_bird"
+
+    def _check_finished(self, index: int) -> None:
+        if not 0 <= index < len(self.records):
+            raise ConfigError(
+                f"Round {index} is not finished; {len(self.records)} rounds are, counted from 0."
+            )

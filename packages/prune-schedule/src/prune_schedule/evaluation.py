@@ -1,0 +1,41 @@
+"""A user's `evaluate`, which may fail without taking the run with it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from math import isfinite
+from typing import Any
+
+from torch import nn
+
+from prune_core import ConfigError, PruneWarning
+from prune_schedule.timeout import time_limit
+
+__all__ = ["Evaluate", "Finetune", "check_callable", "score_of"]
+
+Evaluate = Callable[[nn.Module], Any]
+Finetune = Callable[[nn.Module], Any]
+
+
+def check_callable(name: str, function: object, what: str) -> None:
+    """Refuse what cannot be called, before anything has been done."""
+    if function is not None and not callable(function):
+        raise ConfigError(f"{name} is {function!r}; it must be a function that takes {what}.")
+
+
+def score_of(
+    evaluate: Evaluate, model: nn.Module, timeout: float | None = None
+) -> tuple[float | None, str | None]:
+    """Return the score of a model, or None and why there is none."""
+    try:
+        with time_limit(timeout):
+            score = float(evaluate(model))
+    except Exception as error:
+        problem = f"{type(error).__name__}: {error}"
+    else:
+        if isfinite(score):
+            return score, None
+        problem = f"the score is {score}"
+    warnings.warn(f"evaluate failed: {problem}. The run goes on.", PruneWarning, stacklevel=3)
+    return None, problem

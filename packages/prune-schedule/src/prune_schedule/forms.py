@@ -1,0 +1,49 @@
+"""The two orders in which older releases took positional arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch.optim import Optimizer
+
+__all__ = ["ITERATIVE", "TRAINED", "named"]
+
+# AGPPruner(model, config_list, optimizer, 'level')
+TRAINED = ("optimizer", "pruning_algorithm")
+# AGPPruner(model, config_list, 'level', 10, './log', …)
+ITERATIVE = (
+    "pruning_algorithm",
+    "total_iteration",
+    "log_dir",
+    "keep_intermediate_result",
+    "finetuner",
+    "speedup",
+    "dummy_input",
+    "evaluator",
+    "pruning_params",
+)
+
+
+def named(owner: str, forms: Sequence[Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return positional arguments under their names.
+
+    Args:
+        owner: What messages call the class.
+        forms: The arguments after `model` and `config_list`.
+        given: Those given by name; the ones that are None were not given.
+
+    Raises:
+        TypeError: When there are too many, or one is given twice.
+    """
+    names = TRAINED if forms and isinstance(forms[0], Optimizer) else ITERATIVE
+    if len(forms) > len(names):
+        raise TypeError(
+            f"{owner}() takes {', '.join(('model', 'config_list', *names))} by position, and got "
+            f"{len(forms) - len(names)} more."
+        )
+    by_position = dict(zip(names, forms, strict=False))
+    for name in by_position:
+        if given.get(name) is not None:
+            raise TypeError(f"{owner}() got multiple values for argument {name!r}")
+    return by_position

@@ -1,0 +1,27 @@
+"""What stays the same from one round of a schedule to the next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch import nn
+
+__all__ = ["tidied"]
+
+
+@contextmanager
+def tidied(model: nn.Module) -> Iterator[None]:
+    """Let a user's code use a model, and then put back train and eval, and drop its gradients.
+
+    A run that starts from a checkpoint finds a model in the mode that it was made in and without
+    gradients, so a run that was never stopped has to find the same in each round.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+        for parameter in model.parameters():
+            parameter.grad = None

@@ -1,0 +1,155 @@
+"""Everything that decides how a run goes on: model, masks, optimizer, random numbers."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from glob import escape
+from os import PathLike
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+from prune_core import ConfigError, PruneError
+from prune_core.files import replacing
+from prune_core.masking import PrunerModuleWrapper
+from prune_schedule.processes import everyone, is_first, rank
+from prune_schedule.rng import get_rng_states, set_rng_states
+
+__all__ = ["Snapshots", "Stateful"]
+
+FORMAT = "prune-schedule-1"
+
+
+class Stateful(Protocol):
+    """An optimizer, a learning-rate scheduler, or anything else that keeps state in this way."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state, as tensors and plain data."""
+
+    def load_state_dict(self, state_dict: dict[str, Any], /) -> Any:
+        """Go on from a state."""
+
+
+class Snapshots:
+    """Keeps the latest snapshot of a run, in a file or in memory.
+
+    A file is written under another name and then renamed, so a process that is killed leaves the
+    one before or the one after. It is read with `weights_only=True`: it cannot run code.
+
+    Args:
+        path: The file, or None to keep the snapshot in memory.
+        run: What the run does, as plain data: a file of another run is refused.
+        parts: What has state, by name; the model is one of them.
+    """
+
+    def __init__(
+        self,
+        path: str | PathLike[str] | None,
+        run: Mapping[str, Any],
+        parts: Mapping[str, Stateful],
+    ) -> None:
+        self.path = None if path is None else Path(path)
+        self.run, self.parts = dict(run), dict(parts)
+        self._kept: dict[str, Any] | None = None
+        self._random: list[dict[str, Any]] = []
+
+    def save(self) -> None:
+        """Keep the state of now. Every process of a distributed run has to take part."""
+        states = {
+            "format": FORMAT,
+            "run": self.run,
+            "parts": {name: part.state_dict() for name, part in self.parts.items()},
+            "random": everyone(get_rng_states()),
+        }
+        if self.path is None:
+            self._kept = copy.deepcopy(states)
+        elif is_first():
+            with replacing(self.path) as file:
+                torch.save(states, file)
+
+    def restore(self) -> bool:
+        """Go back to the state that was kept, and return whether there was one.
+
+        Raises:
+            PruneError: When the file cannot be read.
+            ConfigError: When it is of another run.
+        """
+        if self.path is None:
+            states = self._kept
+        else:
+            states = self._read(self.path)
+            _sweep(self.path)
+        if states is None:
+            return False
+        for name, part in self.parts.items():
+            state = states["parts"][name]
+            if isinstance(part, nn.Module):
+                _clear_masks(part)  # a mask that was not there is not in the state either
+            part.load_state_dict(copy.deepcopy(state) if self.path is None else state)
+        self._random = states["random"]
+        self.restore_random_numbers()
+        return True
+
+    def restore_random_numbers(self) -> None:
+        """Draw once more what was drawn after the snapshot.
+
+        A process that was not there then, because there were fewer, goes on as the first one.
+        """
+        mine = rank()
+        set_rng_states(self._random[mine if mine < len(self._random) else 0])
+
+    def _read(self, path: Path) -> dict[str, Any] | None:
+        try:
+            file = path.open("rb")
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise PruneError(f"checkpoint {path}: {error.strerror or error}.") from error
+        with file:
+            try:
+                states = torch.load(file, map_location="cpu", weights_only=True)
+            except Exception as error:
+                raise PruneError(
+                    f"checkpoint {path} is damaged or no checkpoint "
+                    f"({' '.join(f'{type(error).__name__}: {error}'.split())[:200]}). Give "
+                    "another path, or delete the file to start anew."
+                ) from error
+        if not isinstance(states, dict) or states.get("format") != FORMAT:
+            raise PruneError(
+                f"checkpoint {path} is not one of a schedule of this version. Give another path, "
+                "or delete the file to start anew."
+            )
+        self._check_run(path, states)
+        return states
+
+    def _check_run(self, path: Path, states: Mapping[str, Any]) -> None:
+        for key, value in self.run.items():
+            if states["run"].get(key) != value:
+                raise ConfigError(
+                    f"checkpoint {path} is of a run whose {key} is {states['run'].get(key)!r}; "
+                    f"here it is {value!r}. Give another path, or delete the file to start anew."
+                )
+        lost = sorted(set(self.parts) ^ set(states["parts"]))
+        if lost:
+            raise ConfigError(
+                f"checkpoint {path} keeps {', '.join(sorted(states['parts']))}; this run keeps "
+                f"{', '.join(sorted(self.parts))}. They have to be the same, so that {lost[0]!r} "
+                "goes on where it was."
+            )
+
+
+def _sweep(path: Path) -> None:
+    """Delete what processes left that were killed while they wrote."""
+    if is_first():
+        for unfinished in path.parent.glob(f".{escape(path.name)}.*"):
+            unfinished.unlink(missing_ok=True)
+
+
+def _clear_masks(model: nn.Module) -> None:
+    for module in model.modules():
+        if isinstance(module, PrunerModuleWrapper):
+            for name in module.masked_names:
+                module._buffers[f"{name}_mask"] = None
