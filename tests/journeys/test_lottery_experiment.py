@@ -3,8 +3,11 @@
 import csv
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+SCRIPT = Path(__file__).resolve().parents[2] / "examples/lottery_mnist.py"
 
 
 @pytest.fixture(scope="module")
@@ -12,9 +15,9 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("lottery")
 
 
-def run(root, folder):
+def run(folder):
     quick = ("--digits", "--seeds", "2", "--rounds", "4", "--sparsity", "0.98", "--epochs", "15")
-    command = (sys.executable, "-W", "error", root / "examples/lottery_mnist.py", *quick)
+    command = (sys.executable, "-W", "error", SCRIPT, *quick)
     options = ("--control-every", "4", "--out", folder)
     done = subprocess.run((*command, *options), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -22,8 +25,8 @@ def run(root, folder):
 
 
 @pytest.fixture(scope="module")
-def printed(root, folder):
-    return run(root, folder)
+def printed(folder):
+    return run(folder)
 
 
 def test_tickets_keep_up_and_controls_fall_behind(printed, folder):
@@ -46,7 +49,7 @@ def test_curves_begin_at_the_beginning_and_end_at_the_end(printed, folder):
     assert {0, 15 * (1147 // 60)} <= steps
 
 
-def test_a_second_run_trains_nothing_and_writes_the_same(printed, root, folder):
+def test_a_second_run_trains_nothing_and_writes_the_same(printed, folder):
     before = (folder / "summary.csv").read_bytes()
-    assert "test accuracy" not in run(root, folder)
+    assert "test accuracy" not in run(folder)
     assert (folder / "summary.csv").read_bytes() == before

@@ -1,5 +1,6 @@
 """Small graphs whose units a person can find by looking."""
 
+import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -156,6 +157,28 @@ def test_a_mean_over_channels_may_only_normalise():
     found = units(model, torch.ones(2, 3))
     assert len(found) == 0
     assert "mean" in found.why_fixed("stem.weight", 0)
+
+
+@pytest.mark.parametrize(
+    ("forward", "count"),
+    [
+        (lambda y, mean: y - mean, 4),
+        (lambda y, mean: y / (mean + 1), 4),
+        (lambda y, mean: y * (mean + 1).rsqrt(), 4),
+        (lambda y, mean: y * (mean + 1) ** -0.5, 4),
+        (lambda y, mean: y + mean, 0),
+        (lambda y, mean: y * mean, 0),
+        (lambda y, mean: y * torch.sigmoid(mean), 0),
+        (lambda y, mean: torch.cat([y, mean], 1), 0),
+    ],
+)
+def test_what_a_mean_is_used_for_decides(forward, count):
+    model = Net(
+        lambda m, x: m.head(forward(m.stem(x), m.stem(x).square().mean(-1, True))[:, :4]),
+        stem=nn.Linear(3, 4),
+        head=nn.Linear(4, 2),
+    )
+    assert len(units(model, torch.ones(2, 3))) == count
 
 
 def test_a_tied_embedding_goes_as_one():

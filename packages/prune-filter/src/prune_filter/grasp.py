@@ -38,7 +38,7 @@ class GradientFlowCollector(DataCollector):
     def collect(self) -> dict[str, Tensor]:
         """Go over the batches twice, first for the gradient, then for its product with H."""
         weights = {
-            name: wrapper.module.get_parameter(wrapper.target)
+            name: wrapper.parameter(wrapper.target)
             for name, wrapper in self.compressor.get_modules_wrapper().items()
         }
         for name, weight in weights.items():
@@ -53,7 +53,7 @@ class GradientFlowCollector(DataCollector):
         return {name: weight.detach() * product[name] for name, weight in weights.items()}
 
     def _summed(
-        self, weights: dict[str, nn.Parameter], wanted: Callable[[Tensor], Tensor]
+        self, weights: dict[str, Tensor], wanted: Callable[[Tensor], Tensor]
     ) -> dict[str, Tensor]:
         """Return the gradient of something wanted of the losses, over all batches and processes."""
         totals = {name: torch.zeros_like(weight) for name, weight in weights.items()}
@@ -81,7 +81,7 @@ class GradientFlowCollector(DataCollector):
         yield from [losses] if isinstance(losses, Tensor) else losses
 
 
-def _along(loss: Tensor, weights: dict[str, nn.Parameter], flow: dict[str, Tensor]) -> Tensor:
+def _along(loss: Tensor, weights: dict[str, Tensor], flow: dict[str, Tensor]) -> Tensor:
     """Return gᵀ · stop(g), whose gradient is H g."""
     gradients = torch.autograd.grad(
         loss, list(weights.values()), create_graph=True, allow_unused=True

@@ -50,7 +50,7 @@ class SparseScaleCollector(WeightDataCollector):
     def _penalty(self) -> Iterator[None]:
         """Add the gradient of `scale · Σ |γ|` to that of each factor as it arrives."""
         factors = [
-            wrapper.module.get_parameter(wrapper.target)
+            wrapper.parameter(wrapper.target)
             for wrapper in self.compressor.get_modules_wrapper().values()
         ]
 
@@ -142,7 +142,7 @@ class SlimPruner(OneShotPruner):
     def _penalised(self, criterion: Callable[..., Any]) -> Callable[..., Any]:
         def with_penalty(*args: Any, **kwargs: Any) -> Any:
             sizes = [
-                wrapper.module.get_parameter(wrapper.target).abs().sum()
+                wrapper.parameter(wrapper.target).abs().sum()
                 for wrapper in self.get_modules_wrapper().values()
             ]
             return criterion(*args, **kwargs) + self.scale * sum(sizes)

@@ -42,7 +42,7 @@ class SynapticFlowCollector(DataCollector):
         state = {name: _absolute(name, tensor) for name, tensor in _state(model)}
         wrappers = self.compressor.get_modules_wrapper()
         names = {id(parameter): name for name, parameter in model.named_parameters()}
-        weights = [state[names[id(w.module.get_parameter(w.target))]] for w in wrappers.values()]
+        weights = [state[names[id(w.parameter(w.target))]] for w in wrappers.values()]
         with left_as_it_was(model), torch.enable_grad():
             model.eval()
             outputs = functional_call(model, state, *_ones(self.dummy_input))

@@ -8,22 +8,28 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from prune_schedule.__about__ import __version__ as __version__
+    from prune_schedule.admm import *  # noqa: F403
     from prune_schedule.agp import *  # noqa: F403
+    from prune_schedule.annealing import *  # noqa: F403
     from prune_schedule.constant import *  # noqa: F403
     from prune_schedule.gradual import *  # noqa: F403
     from prune_schedule.linear import *  # noqa: F403
     from prune_schedule.one_cycle import *  # noqa: F403
     from prune_schedule.result import *  # noqa: F403
+    from prune_schedule.sensitivity import *  # noqa: F403
     from prune_schedule.trials import *  # noqa: F403
 
 _HOMES = {
     "__about__": ("__version__",),
+    "admm": ("ADMMPruner",),
     "agp": ("AGPPruner",),
+    "annealing": ("SimulatedAnnealingPruner",),
     "constant": ("ConstantPruner",),
     "gradual": ("GradualPruner",),
     "linear": ("LinearPruner",),
     "one_cycle": ("OneCyclePruner",),
     "result": ("Result",),
+    "sensitivity": ("SensitivityPruner",),
     "trials": ("Trials",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from prune_core import ConfigError, PruneWarning
+from prune_schedule.timeout import time_limit
 
 __all__ = ["Evaluate", "Finetune", "check_callable", "score_of"]
 
@@ -23,10 +24,13 @@ def check_callable(name: str, function: object, what: str) -> None:
         raise ConfigError(f"{name} is {function!r}; it must be a function that takes {what}.")
 
 
-def score_of(evaluate: Evaluate, model: nn.Module) -> tuple[float | None, str | None]:
+def score_of(
+    evaluate: Evaluate, model: nn.Module, timeout: float | None = None
+) -> tuple[float | None, str | None]:
     """Return the score of a model, or None and why there is none."""
     try:
-        score = float(evaluate(model))
+        with time_limit(timeout):
+            score = float(evaluate(model))
     except Exception as error:
         problem = f"{type(error).__name__}: {error}"
     else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +13,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
-from prune_core import ConfigError, PruneError, unwrap
+from prune_core import ConfigError, PruneError
 from prune_core.config import load_config, parse
 from prune_schedule.curve import Curve, as_curve, name_of
 from prune_schedule.evaluation import Evaluate, Finetune, check_callable, score_of
@@ -311,15 +310,6 @@ class GradualPruner(ThroughPruner):
 
     # --- results --------------------------------------------------------------------------
 
-    @property
-    def sparsities(self) -> dict[str, float]:
-        """The sparsity that each layer has reached."""
-        return {
-            name: wrapper.masked_count(wrapper.target)
-            / wrapper.module.get_parameter(wrapper.target).numel()
-            for name, wrapper in self.get_modules_wrapper().items()
-        }
-
     def _result(self, complete: bool) -> Result:
         score = self.trials[-1]["score"] if self.trials else None
         return Result(self.bound_model, self.masks, score, self.sparsities, self.trials, complete)
@@ -335,18 +325,8 @@ class GradualPruner(ThroughPruner):
         """
         if not self._done:
             raise PruneError("There is no result yet: call compress() or run() first.")
-        config = [
-            {"op_names": [name], "op_types": wrapper.config["op_types"], "total_sparsity": sparsity}
-            for (name, wrapper), sparsity in zip(
-                self.get_modules_wrapper().items(), self.sparsities.values(), strict=True
-            )
-        ]
-        model, masks = unwrap(copy.deepcopy(self.bound_model)), self.masks
-        if self.speedup:
-            from prune_core.speedup import shrink  # tracing is imported when it is used
-
-            masks = shrink(model, self.dummy_input, masks).masks
-        return self._done - 1, model, masks, self.trials[-1]["score"], config
+        model, masks = self._finished(self.dummy_input if self.speedup else None)
+        return self._done - 1, model, masks, self.trials[-1]["score"], self.reached_config
 
     # --- state ----------------------------------------------------------------------------
 

@@ -17,11 +17,24 @@ def _at(target: str, summary: str, paper: str = "") -> Reference:
 def prune_register_pruners() -> dict[str, Reference]:
     """Register the schedules."""
     return {
+        "admm": _at(
+            "admm:ADMMPruner", "Trains weights to where pruning does not hurt.", "1804.03294"
+        ),
         "agp": _at("agp:AGPPruner", "Grows fast at first and slowly at the end.", "1710.01878"),
         "constant": _at("constant:ConstantPruner", "Everything at once, then training."),
         "gradual": _at("gradual:GradualPruner", "Grows along any curve."),
         "linear": _at("linear:LinearPruner", "Grows by the same amount each time."),
         "one_cycle": _at(
             "one_cycle:OneCyclePruner", "Grows in one smooth S-shaped sweep.", "2107.02086"
+        ),
+        "sensitivity": _at(
+            "sensitivity:SensitivityPruner",
+            "Layers lose what they tolerate, by how much the score drops.",
+            "1506.02626",
+        ),
+        "simulated_annealing": _at(
+            "annealing:SimulatedAnnealingPruner",
+            "The distribution over layers that scores best, searched by annealing.",
+            "1907.03141",
         ),
     }

@@ -11,7 +11,7 @@ from prune_core.files import replacing
 from prune_schedule.processes import is_first
 
 if TYPE_CHECKING:
-    from prune_schedule.gradual import GradualPruner
+    from prune_schedule.through import ThroughPruner
 
 __all__ = ["ResultFolder"]
 
@@ -30,19 +30,19 @@ class ResultFolder:
     def __init__(self, path: str | PathLike[str] | None, keep_all: bool) -> None:
         self.path, self.keep_all = None if path is None else Path(path), keep_all
 
-    def add(self, number: int, pruner: GradualPruner) -> None:
+    def add(self, number: int, pruner: ThroughPruner) -> None:
         """Write what a round ended with."""
         if self.path is not None and self.keep_all:
             _write(self.path / "intermediate_result" / str(number), pruner)
 
-    def finish(self, pruner: GradualPruner) -> None:
+    def finish(self, pruner: ThroughPruner) -> None:
         """Write the result, and what was tried on the way."""
         if self.path is not None and is_first():
             _write(self.path / "best_result", pruner)
             pruner.trials.save(self.path / "trials.json")
 
 
-def _write(folder: Path, pruner: GradualPruner) -> None:
+def _write(folder: Path, pruner: ThroughPruner) -> None:
     if not is_first():
         return
     pruner.export_model(folder / "model.pth", folder / "masks.pth")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import random
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 
-__all__ = ["get_rng_states", "set_rng_states"]
+__all__ = ["get_rng_states", "seeded", "set_rng_states"]
 
 
 def get_rng_states() -> dict[str, Any]:
@@ -38,3 +40,17 @@ def set_rng_states(states: dict[str, Any]) -> None:
 
         kind, keys, position, has_gauss, cached = states["numpy"]
         numpy.random.set_state((kind, numpy.array(keys, "uint32"), position, has_gauss, cached))
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Let a block draw numbers that depend on the seed alone, and the rest of the program none."""
+    states = get_rng_states()
+    torch.manual_seed(seed)
+    random.seed(seed)
+    if (numpy := sys.modules.get("numpy")) is not None:
+        numpy.random.seed(seed % 2**32)
+    try:
+        yield
+    finally:
+        set_rng_states(states)

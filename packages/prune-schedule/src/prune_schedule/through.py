@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from prune_core import ConfigError, Pruner, get_pruner
+from prune_core import ConfigError, Pruner, get_pruner, unwrap
+from prune_schedule.trials import Trials
 
 __all__ = ["Masks", "ThroughPruner", "one_shot_class", "set_sparsity"]
 
@@ -42,9 +45,11 @@ class ThroughPruner(Pruner):
 
     Attributes:
         one_shot: The pruner that makes the masks.
+        trials: What was tried.
     """
 
     one_shot: Pruner
+    trials: Trials
 
     def __getattr__(self, name: str) -> Any:
         if name == "one_shot" or name.startswith("__"):
@@ -71,6 +76,39 @@ class ThroughPruner(Pruner):
 
     def _unwrap_model(self) -> None:
         self.one_shot._unwrap_model()
+
+    @property
+    def sparsities(self) -> dict[str, float]:
+        """The sparsity that each layer has reached."""
+        return {
+            name: wrapper.masked_count(wrapper.target)
+            / wrapper.module.get_parameter(wrapper.target).numel()
+            for name, wrapper in self.get_modules_wrapper().items()
+        }
+
+    @property
+    def reached_config(self) -> list[dict[str, Any]]:
+        """What is in force, as a `config_list` with an entry for each layer."""
+        types = {n: w.config["op_types"] for n, w in self.get_modules_wrapper().items()}
+        return [
+            {"op_names": [name], "op_types": types[name], "total_sparsity": sparsity}
+            for name, sparsity in self.sparsities.items()
+        ]
+
+    @abstractmethod
+    def get_best_result(
+        self,
+    ) -> tuple[int, nn.Module, Masks, float | None, list[dict[str, Any]]]:
+        """Return number, model, masks, score and config of the result, as older releases did."""
+
+    def _finished(self, example_inputs: Any = None) -> tuple[nn.Module, Masks]:
+        """Return a copy without wrappers, made small if an input is given, and masks left."""
+        model, masks = unwrap(copy.deepcopy(self.bound_model)), self.masks
+        if example_inputs is None:
+            return model, masks
+        from prune_core.speedup import shrink  # tracing is imported when it is used
+
+        return model, shrink(model, example_inputs, masks).masks
 
     def clear_model_references(self) -> None:
         """Let go of the model, for example to free its memory."""

@@ -1,4 +1,4 @@
-"""The few things a rule can say about labels: tie, fix, pin an axis, align operands, reduce, contract.
+"""The few things a rule can say about labels: tie, fix, pin, align, reduce, contract.
 
 Everything that a rule says at once is *hard*: it is true whatever else turns out. Where two
 group shapes overlap without being equal, either of two cuts could be meant; that choice is
@@ -12,7 +12,7 @@ import numpy as np
 
 from prune_core.graph.ir import Call, Meta, Ref
 from prune_core.graph.labels import FIXED, Array, Labels
-from prune_core.graph.value import CONSTANT, UNKNOWN, ZERO, Group, Value
+from prune_core.graph.value import CONSTANT, UNKNOWN, ZERO, Group, Pending, Value
 
 __all__ = ["Flow", "Operand"]
 
@@ -75,7 +75,7 @@ class Flow:
 
     def settle(self, value: Value, why: str) -> None:
         """A pending normalisation goes somewhere that a normalisation does not go."""
-        for labels in value.pending:
+        for labels, _ in value.pending:
             self.fix(labels, f"a mean over these indices is used for more than normalising: {why}")
 
     def pin(self, value: Value, axis: int, why: str) -> None:
@@ -162,7 +162,7 @@ class Flow:
             return [widest.with_states(_states(members, zero))]
         common = set(widest.axes).intersection(*(group.axes for group in present))
         if summed & cluster or not all(set(g.axes) <= set(widest.axes) for g in present):
-            keep = (summed & common) or common
+            keep = set(summed & common) or common
             self._reduce_to(present, keep, why)
             if not keep:
                 return []
@@ -207,20 +207,23 @@ class Flow:
             return set()
         return {axis for axis in range(roots.ndim) if _varies(roots, axis)}
 
-    def _pending(self, operands: Sequence[Value]) -> tuple[Array, ...]:
+    def _pending(self, operands: Sequence[Value]) -> tuple[Pending, ...]:
         """Means that have not yet met again what they were taken over."""
-        waiting: list[Array] = []
+        return tuple(
+            each
+            for operand in operands
+            for each in operand.pending
+            if not self.is_home(each, operands)
+        )
+
+    def is_home(self, pending: Pending, operands: Sequence[Value]) -> bool:
+        """Whether what a mean was taken over is among these."""
         find = self.labels.find
-        for operand in operands:
-            for labels in operand.pending:
-                home = any(
-                    np.isin(find(group.compact()), find(labels)).any()
-                    for other in operands
-                    for group in other.groups
-                )
-                if not home and not any(labels is seen for seen in waiting):
-                    waiting.append(labels)
-        return tuple(waiting)
+        return any(
+            np.isin(find(group.compact()), find(pending.labels)).any()
+            for operand in operands
+            for group in operand.groups
+        )
 
     # -- fewer axes ------------------------------------------------------------------------------
 
@@ -244,12 +247,14 @@ class Flow:
             inside, outside = over & set(group.axes), set(group.axes) - over
             if inside and (outside or kind == "other"):
                 for axis in inside:
-                    self.pin_labels(group.compact(), axis, f"{why} over a part of what it is cut by")
+                    self.pin_labels(
+                        group.compact(), axis, f"{why} over a part of what it is cut by"
+                    )
             elif inside and kind == "sum":
                 self._sum_over(group, why)
             elif inside:
-                pending.append(group.compact().ravel())
-                self.live_norms.append((self.position, pending[-1]))
+                pending.append(Pending(group.compact().ravel()))
+                self.live_norms.append((self.position, pending[-1].labels))
             if outside:
                 groups.append(group.only(outside))
         return _drop(value, groups, over, keep=keep, pending=tuple(pending))
@@ -298,9 +303,7 @@ def _broadcast(value: Value, shape: tuple[int, ...]) -> tuple[Value, tuple[Group
     lead = len(shape) - value.ndim
     if not lead and value.shape == shape:
         return value, value.groups
-    groups = tuple(
-        Group(group.codes.expand(shape)) for group in value.groups
-    )
+    groups = tuple(Group(group.codes.expand(shape)) for group in value.groups)
     sizes = (1,) * lead + value.shape
     return Value(sizes, groups, frozenset(axis + lead for axis in value.free)), groups
 
@@ -342,7 +345,7 @@ def _result(operands: Sequence[int], zero: ZeroTest) -> int:
 
 
 def _drop(
-    value: Value, groups: list[Group], over: set[int], *, keep: bool, pending: tuple[Array, ...]
+    value: Value, groups: list[Group], over: set[int], *, keep: bool, pending: tuple[Pending, ...]
 ) -> Value:
     """The value without some axes, or with length one there."""
     stay = [axis for axis in range(value.ndim) if axis not in over]

@@ -10,7 +10,17 @@ from typing import Any, NamedTuple
 import torch
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["ARITHMETIC", "SIZED", "Frame", "Site", "SiteCounter", "Number", "numbers", "short_name", "with_numbers"]
+__all__ = [
+    "ARITHMETIC",
+    "SIZED",
+    "Frame",
+    "Number",
+    "Site",
+    "SiteCounter",
+    "numbers",
+    "short_name",
+    "with_numbers",
+]
 
 ARITHMETIC = frozenset(
     {"mul", "__mul__", "__rmul__", "div", "__truediv__", "true_divide", "__rtruediv__", "pow"}
@@ -22,7 +32,7 @@ SIZED = ARITHMETIC | frozenset(
     {"view", "reshape", "expand", "split", "split_with_sizes", "narrow", "repeat", "unflatten"}
     | {"new_zeros", "new_ones", "new_full", "new_empty", "zeros", "ones", "full", "empty"}
     | {"layer_norm", "group_norm", "rms_norm", "conv1d", "conv2d", "conv3d", "__getitem__"}
-    | {"broadcast_to", "chunk", "tensor_split", "multi_head_attention_forward", "as_strided"}
+    | {"broadcast_to", "chunk", "tensor_split", "as_strided"}
 )
 """Functions of torch that are told sizes, or numbers that may be made of sizes."""
 

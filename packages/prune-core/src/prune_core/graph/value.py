@@ -1,7 +1,8 @@
 """What a value looks like to the engine: which of its axes carry which labels."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ __all__ = [
     "UNKNOWN",
     "ZERO",
     "Group",
+    "Pending",
     "Value",
     "encode",
     "extended",
@@ -86,6 +88,18 @@ def encode(labels: Array, states: Array | int) -> Array:
     return codes
 
 
+class Pending(NamedTuple):
+    """Labels that a mean, a variance or the like ran over.
+
+    Attributes:
+        labels: What it ran over.
+        inverse: Whether its inverse has been taken, as a norm does before it multiplies.
+    """
+
+    labels: Array
+    inverse: bool = False
+
+
 @dataclass(slots=True)
 class Value:
     """A tensor as the engine sees it.
@@ -98,16 +112,15 @@ class Value:
         groups: Label arrays; no two of them share an axis.
         free: The free axes.
         constant: Whether no input has a part in it, wherever no group says otherwise.
-        pending: Labels that a mean, a variance or the like ran over. They stay removable as long
-            as the result only goes, element by element, back to where it came from, which is
-            what makes it a normalisation.
+        pending: What means and variances in it ran over. That stays removable as long as the
+            result is only subtracted from, or divides, what it was taken of: a normalisation.
     """
 
     shape: tuple[int, ...]
     groups: tuple[Group, ...] = ()
     free: frozenset[int] = frozenset()
     constant: bool = False
-    pending: tuple[Array, ...] = field(default=())
+    pending: tuple[Pending, ...] = ()
 
     @property
     def ndim(self) -> int:

@@ -19,6 +19,7 @@ def output_axis(module: nn.Module) -> int:
     Transposed convolutions and the `Conv1D` of transformers models store the input first. They
     are told apart by what they have, so a model's own classes are understood as well.
     """
-    if getattr(module, "transposed", False) or hasattr(module, "nf"):
+    own = vars(module)
+    if own.get("transposed") or "nf" in own:
         return 1
     return 0

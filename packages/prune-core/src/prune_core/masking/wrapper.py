@@ -54,6 +54,15 @@ class PrunerModuleWrapper(nn.Module):
         self.register_buffer(target + SUFFIX, None)
         self.register_buffer(bias + SUFFIX, None)
 
+    def parameter(self, name: str) -> Tensor:
+        """Return a parameter of the wrapped module, or what stands in for it at the moment.
+
+        While `torch.func.functional_call` runs, that is a tensor which is no parameter.
+        """
+        held: Tensor | None = self.module._parameters[name]
+        assert held is not None
+        return held
+
     @property
     def masks(self) -> dict[str, Tensor]:
         """`{tensor name: mask}`, ones where nothing is masked yet; `set_masks` changes them."""
@@ -62,7 +71,7 @@ class PrunerModuleWrapper(nn.Module):
     def _mask_or_ones(self, name: str) -> Tensor:
         mask = self._buffers[name + SUFFIX]
         if mask is None:
-            parameter = self.module.get_parameter(name)
+            parameter = self.parameter(name)
             mask = torch.ones_like(parameter, dtype=torch.bool, requires_grad=False)
         return mask
 
@@ -76,11 +85,14 @@ class PrunerModuleWrapper(nn.Module):
                 something else than zeros and ones. Nothing is changed then.
         """
         self.check_masks(masks)
+        self.put_masks(masks)
+
+    def put_masks(self, masks: Mapping[str, Tensor | None]) -> None:
+        """Put masks in force that `check_masks` has seen."""
         for name, mask in masks.items():
-            if mask is None:
-                continue
-            device = self.module.get_parameter(name).device
-            self._buffers[name + SUFFIX] = mask.detach().to(device, torch.bool)
+            if mask is not None:
+                device = self.parameter(name).device
+                self._buffers[name + SUFFIX] = mask.detach().to(device, torch.bool)
 
     def check_masks(self, masks: Mapping[str, Tensor | None]) -> None:
         """Raise what `set_masks` would raise, and change nothing."""
@@ -94,7 +106,7 @@ class PrunerModuleWrapper(nn.Module):
                 f"Masks of {self.name!r} have {name!r}; this {type(self.module).__name__} is "
                 f"masked in {', '.join(self.masked_names)}."
             )
-        shape = self.module.get_parameter(name).shape
+        shape = self.parameter(name).shape
         if mask.shape != shape:
             raise MaskError(
                 f"The mask of {self.name}.{name} has the shape {tuple(mask.shape)}; the tensor "
@@ -115,7 +127,7 @@ class PrunerModuleWrapper(nn.Module):
 
     def masked(self, name: str) -> Tensor:
         """Return a parameter as the forward sees it; gradients reach the parameter."""
-        parameter, mask = self.module.get_parameter(name), self._buffers[name + SUFFIX]
+        parameter, mask = self.parameter(name), self._buffers[name + SUFFIX]
         # where() rather than a product: 0 · inf is not 0, and its backward saves no float mask.
         return parameter if mask is None else torch.where(mask, parameter, 0.0)
 
@@ -128,7 +140,7 @@ class PrunerModuleWrapper(nn.Module):
         """Write zeros into the parameters where they are masked, remembering what was there."""
         with torch.no_grad():
             for name, removed in self._removed_places():
-                parameter = self.module.get_parameter(name)
+                parameter = self.parameter(name)
                 self._removed[name] = parameter[removed]
                 parameter.masked_fill_(removed, 0.0)
 
@@ -136,7 +148,7 @@ class PrunerModuleWrapper(nn.Module):
         """Undo `apply_masks`, but for values that have been trained to something since."""
         with torch.no_grad():
             for name, removed in self._removed_places():
-                parameter, values = self.module.get_parameter(name), self._removed.get(name)
+                parameter, values = self.parameter(name), self._removed.get(name)
                 if values is not None and int(removed.sum()) == values.numel():
                     now = parameter[removed]
                     parameter[removed] = torch.where(now == 0, values.to(now), now)

@@ -60,7 +60,7 @@ def channels_first(wrapper: PrunerModuleWrapper, weight: Tensor) -> Tensor:
             "its output channels are not slices of its weight, so whole channels cannot be "
             "masked. Exclude it."
         )
-    return weight.transpose(0, axis)
+    return weight.transpose(0, axis) if axis else weight
 
 
 class WeightDataCollector(DataCollector):
@@ -79,7 +79,7 @@ class WeightDataCollector(DataCollector):
         """Return views of the weights, no copies."""
         data = {}
         for name, wrapper in self.compressor.get_modules_wrapper().items():
-            weight = wrapper.module.get_parameter(wrapper.target).detach()
+            weight = wrapper.parameter(wrapper.target).detach()
             if weight.is_meta:
                 raise PruneError(
                     f"{name}.{wrapper.target} is on the meta device and has no values to score. "
@@ -205,7 +205,7 @@ def _over_processes(
     for name in wrappers:
         if name in forms:
             shape, dtype = forms[name]
-            device = wrappers[name].module.get_parameter(wrappers[name].target).device
+            device = wrappers[name].parameter(wrappers[name].target).device
             summed = own[name] if name in own else torch.zeros(shape, dtype=dtype, device=device)
             total[name] = summed.contiguous()
             distributed.all_reduce(total[name])
@@ -278,7 +278,7 @@ class GradientCollector(CalibratedCollector):
 
     def hook(self, wrapper: PrunerModuleWrapper) -> list[RemovableHandle]:
         """Look at each gradient as it arrives; those that the user accumulates are not touched."""
-        weight = wrapper.module.get_parameter(wrapper.target)
+        weight = wrapper.parameter(wrapper.target)
         if not weight.requires_grad:
             raise PruneError(
                 f"{wrapper.name}.{wrapper.target} is frozen (requires_grad=False), and this "

@@ -216,7 +216,7 @@ class Pruner:
             PrunerModuleWrapper(module, name, {}).check_masks(tensors)
             wrappers[name] = self._closing_wrapper(name, module)
         for name, tensors in masks.items():
-            wrappers[name].set_masks(tensors)
+            wrappers[name].put_masks(tensors)
 
     @property
     def masks(self) -> Masks:

@@ -136,7 +136,8 @@ def _absolute_sum(tensor: Tensor, over: list[int], dtype: torch.dtype) -> Tensor
         return tensor.abs().sum(dim=over, dtype=dtype)
     rows = max(1, _PIECE * len(tensor) // tensor.numel())
     # In pieces, so that no large layer is in memory twice.
-    return torch.cat([piece.abs().sum(dim=over, dtype=dtype) for piece in torch.split(tensor, rows)])
+    pieces = torch.split(tensor, rows)
+    return torch.cat([piece.abs().sum(dim=over, dtype=dtype) for piece in pieces])
 
 
 class DistMetricsCalculator(MetricsCalculator):

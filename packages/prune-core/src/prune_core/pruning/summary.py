@@ -110,7 +110,7 @@ def summarise(wrappers: Iterable[PrunerModuleWrapper]) -> Summary:
 def _row(wrapper: PrunerModuleWrapper) -> Row:
     counts = {
         name: (
-            total := wrapper.module.get_parameter(name).numel(),
+            total := wrapper.parameter(name).numel(),
             total - wrapper.masked_count(name),
         )
         for name in wrapper.masked_names
@@ -119,7 +119,7 @@ def _row(wrapper: PrunerModuleWrapper) -> Row:
     return Row(
         layer=wrapper.name,
         type=type(wrapper.module).__name__,
-        shape=tuple(wrapper.module.get_parameter(wrapper.target).shape),
+        shape=tuple(wrapper.parameter(wrapper.target).shape),
         asked=wrapper.config.get("sparsity"),
         reached=1 - left / total if total else 0.0,
         left=sum(left for _, left in counts.values()),

@@ -46,7 +46,18 @@ KNOWN: dict[str, dict[str, tuple[str, ...]]] = {
             "taylorfo",
         ),
     },
-    "prune-schedule": {"pruner": ("agp", "constant", "gradual", "linear", "one_cycle")},
+    "prune-schedule": {
+        "pruner": (
+            "admm",
+            "agp",
+            "constant",
+            "gradual",
+            "linear",
+            "one_cycle",
+            "sensitivity",
+            "simulated_annealing",
+        )
+    },
 }
 
 

@@ -46,15 +46,19 @@ def _for_call(plan: Plan, call: Call, given: tuple[Number, ...]) -> dict[int, Nu
     if index is None:
         return {}
     before, after = plan.labelling.graph.metas[index].shape, plan.shape(index)
+    free = plan.labelling.flow.values[index].free
     if call.name in _SHAPED and len(given) >= len(after):
         sizes = given[: len(after)]
         return {
             at: new
-            for at, (size, old, new) in enumerate(zip(sizes, before, after, strict=True))
-            if size not in (-1, new) and (old != new or size != old)
+            for at, (size, new) in enumerate(zip(sizes, after, strict=True))
+            if size not in (-1, new) and at not in free
         }
-    if call.name in _CUT and before != after:
-        axis = next(at for at, (old, new) in enumerate(zip(before, after, strict=True)) if old != new)
+    counted = call.site is not None and call.site.function in ("chunk", "tensor_split")
+    if call.name in _CUT and before != after and not counted:
+        axis = next(
+            at for at, (old, new) in enumerate(zip(before, after, strict=True)) if old != new
+        )
         pieces = [plan.shape(i)[axis] for i in call.outputs if i is not None]
         listed = call.name.endswith("with_sizes")
         count = len(pieces) if listed else 1

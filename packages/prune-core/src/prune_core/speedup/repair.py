@@ -9,6 +9,7 @@ at the call (see `corrections`).
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import combinations
 from typing import Any
 
 import torch
@@ -23,6 +24,9 @@ from prune_core.speedup.numbers import wanted_numbers
 from prune_core.speedup.plan import Plan
 
 __all__ = ["Mismatch", "Repairs", "repair"]
+
+_ROUNDS = 30
+_FEW = 4
 
 Attribute = tuple[type[nn.Module], str]
 
@@ -81,8 +85,13 @@ def repair(model: nn.Module, example_inputs: Any, plan: Plan) -> Repairs:
     """Repair until the small model does what the plan says, or nothing more helps."""
     repairs = Repairs()
     trial = _try(model, example_inputs, plan)
-    if trial.needs or trial.mismatch:
-        trial = _set_attributes(model, example_inputs, plan, trial, repairs)
+    for _ in range(_ROUNDS):
+        if not trial.needs and trial.mismatch is None:
+            break
+        better = _set_attributes(model, example_inputs, plan, trial, repairs)
+        if better is trial:
+            break
+        trial = better
     if trial.mismatch is None:
         for need in trial.needs.values():
             correct(model, need.site, need.changes)
@@ -99,11 +108,10 @@ def repair(model: nn.Module, example_inputs: Any, plan: Plan) -> Repairs:
 def _set_attributes(
     model: nn.Module, example_inputs: Any, plan: Plan, trial: _Trial, repairs: Repairs
 ) -> _Trial:
-    """Change the attributes that explain wrong integers: all that might, or else one by one."""
+    """Change attributes that explain wrong integers, if that gets the forward further."""
     suspects = _suspects(model, plan, trial)
-    together = [suspects] if len(suspects) > 1 else []
-    apart = [{key: places} for key, places in suspects.items()]
-    for chosen in [*together, *apart]:
+    for keys in _subsets(list(suspects)):
+        chosen = {key: suspects[key] for key in keys}
         changed = [
             (name, attribute, vars(model.get_submodule(name))[attribute], new)
             for (_, attribute), places in chosen.items()
@@ -115,20 +123,20 @@ def _set_attributes(
         further = after.reached() > trial.reached()
         if further or (after.reached() == trial.reached() and len(after.needs) < len(trial.needs)):
             repairs.attributes += changed
-            trial = after
-            if not trial.needs and trial.mismatch is None:
-                break
-        else:
-            for name, attribute, old, _ in changed:
-                setattr(model.get_submodule(name), attribute, old)
-        if chosen is suspects and trial is after:
-            break
+            return after
+        for name, attribute, old, _ in changed:
+            setattr(model.get_submodule(name), attribute, old)
     return trial
 
 
-def _suspects(
-    model: nn.Module, plan: Plan, trial: _Trial
-) -> dict[Attribute, dict[str, int]]:
+def _subsets(keys: list[Attribute]) -> Iterator[tuple[Attribute, ...]]:
+    """The most first: all of several attributes that hold one number may be meant, or some."""
+    for size in range(len(keys), 0, -1):
+        if len(keys) <= _FEW or size in (len(keys), len(keys) - 1, 1):
+            yield from combinations(keys, size)
+
+
+def _suspects(model: nn.Module, plan: Plan, trial: _Trial) -> dict[Attribute, dict[str, int]]:
     """Attributes that hold a wrong integer: {(type, name): {module: what it must be}}."""
     suspects: dict[Attribute, dict[str, int]] = {}
     for need in trial.needs.values():
@@ -170,7 +178,7 @@ def _changes(plan: Plan, position: int) -> dict[int, int]:
     return changes
 
 
-class _Different(Exception):
+class _DifferentError(Exception):
     pass
 
 
@@ -183,19 +191,19 @@ def _try(model: nn.Module, example_inputs: Any, plan: Plan) -> _Trial:
     def watch(recorder: Recorder, call: Call) -> None:
         position = len(recorder.graph.calls) - 1
         if position >= len(expected):
-            raise _Different(f"it makes a call more than before, of {call.name}")
+            raise _DifferentError(f"it makes a call more than before, of {call.name}")
         before = expected[position]
         if str(before.target) != str(call.target):
-            raise _Different(f"it calls {call.name} where it called {before.name} before")
+            raise _DifferentError(f"it calls {call.name} where it called {before.name} before")
         for old, new in zip(before.outputs, call.outputs, strict=True):
             if old in read and new is not None:
                 shape = recorder.graph.metas[new].shape
                 if not plan.fits(old, shape):
-                    raise _Different(
+                    raise _DifferentError(
                         f"{call.name} makes {shape} where {plan.shape(old)} is expected"
                     )
         if _numbers(before) != _numbers(call):
-            raise _Different(f"{call.name} is given other numbers than before")
+            raise _DifferentError(f"{call.name} is given other numbers than before")
 
     def rewrite(site: Site, given: tuple[Number, ...]) -> Mapping[int, Number]:
         with torch._C._DisableTorchDispatch():  # what is asked of the plan is no part of the model
@@ -210,7 +218,7 @@ def _try(model: nn.Module, example_inputs: Any, plan: Plan) -> _Trial:
         recorder.run(example_inputs)
         if graph.trained is not None:
             recorder.run_training(example_inputs, strict=True)
-    except _Different as error:
+    except _DifferentError as error:
         failed, message = len(recorder.graph.calls) - 1, str(error)
     except Exception as error:
         failed, message = len(recorder.graph.calls), f"{type(error).__name__}: {error}"
@@ -221,15 +229,13 @@ def _try(model: nn.Module, example_inputs: Any, plan: Plan) -> _Trial:
 
 def _numbers(call: Call) -> list[float]:
     """Numbers that are no sizes: whatever is not whole, and the operands of arithmetic."""
-    whole = Tag.pointwise in getattr(call.target, "tags", ())
-    return [
-        number
-        for number in _plain((call.args, tuple(call.kwargs.values())))
-        if isinstance(number, float) or whole
-    ]
+    every = _plain((call.args, tuple(call.kwargs.values())))
+    if Tag.pointwise in getattr(call.target, "tags", ()):
+        return list(every)
+    return [number for number in every if type(number) is float]
 
 
-def _plain(tree: Any) -> Iterator[float]:
+def _plain(tree: Any) -> Iterator[int | float]:
     if isinstance(tree, list | tuple):
         for item in tree:
             yield from _plain(item)

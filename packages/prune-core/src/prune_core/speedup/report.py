@@ -37,6 +37,8 @@ class SpeedupReport:
         corrections: (module, function, occurrence) of the calls whose sizes are corrected.
         returned: Sizes that could not be repaired and whose units were therefore left alone.
         unknown: Operators without a rule.
+        moved: How far the output is from that of the masks as they were given, where
+            `constants="zero"` masked more than those; relative to its largest number.
         live_norms: How many norms now run over fewer indices.
         parameters: Number of parameters before and after.
         difference: The largest relative difference between masked and small model.
@@ -52,6 +54,7 @@ class SpeedupReport:
     corrections: list[tuple[str, str, int]] = field(default_factory=list)
     returned: list[str] = field(default_factory=list)
     unknown: dict[str, str] = field(default_factory=dict)
+    moved: float = 0.0
     live_norms: int = 0
     parameters: tuple[int, int] = (0, 0)
     difference: Difference | None = None
@@ -68,6 +71,10 @@ class SpeedupReport:
         before, after = self.parameters
         share = f" ({after / before:.1%})" if before else ""
         lines.append(f"{'parameters':{width}}  {before} → {after}{share}")
+        if self.moved:
+            said = f"zeroed, which moved the output by {self.moved:.2e}"
+            lines.append(f"{'constants':{width}}  {said}")
+        lines += [f"{name:{width}}  kept: {why}" for name, why in self.kept.items()]
         if self.difference is not None:
             lines.append(f"{'difference':{width}}  {self.difference.relative:.2e} (relative)")
         return "\n".join(lines)

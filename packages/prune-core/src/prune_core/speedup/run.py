@@ -15,7 +15,9 @@ from prune_core.graph.propagate import Labelling, propagate
 from prune_core.graph.rules import has_rule
 from prune_core.graph.trace import Recorder, trace
 from prune_core.graph.units import Unit
+from prune_core.masking import wrappers_in
 from prune_core.speedup.choose import labels_of_units, removable
+from prune_core.speedup.constants import check_choice, zeroed
 from prune_core.speedup.masks import Masks, flat_masks, nested_masks, zeros_of
 from prune_core.speedup.plan import Plan, make_plan
 from prune_core.speedup.reference import masked_outputs
@@ -23,7 +25,7 @@ from prune_core.speedup.repair import Mismatch, repair
 from prune_core.speedup.report import Change, SpeedupReport
 from prune_core.speedup.sizes import update_sizes
 from prune_core.speedup.surgery import plain_attributes, record_surgery
-from prune_core.speedup.tensors import Snapshot, cut_tensors, mask_tensors
+from prune_core.speedup.tensors import Snapshot, cut_tensors, mask_tensors, masks_of
 from prune_core.speedup.verify import compare
 
 __all__ = ["ModelSpeedup", "shrink"]
@@ -37,6 +39,7 @@ def shrink(
     masks: Masks | str | PathLike[str] | None = None,
     *,
     units: Iterable[Unit] | None = None,
+    constants: str = "keep",
     verify: bool = True,
     tolerance: float | None = None,
 ) -> SpeedupReport:
@@ -48,16 +51,27 @@ def shrink(
         masks: `{module: {tensor: 0/1 tensor}}` or a file of them. Without masks and units, what
             the parameters' own zeros make superfluous.
         units: Units to remove instead, as found by `prune_core.units` on this model.
+        constants: What to do where a masked channel still carries a constant, such as the bias of
+            the normalisation after a masked convolution. `"keep"` leaves the channel and its mask,
+            so that nothing changes; `"zero"` masks what makes the constant as well, and the
+            report says by how much the output moved.
         verify: Compare the small model with the masked one and go back if they differ.
         tolerance: The largest difference allowed, relative to the largest number of an output;
             by default what rounding does to the output's type (1e-4 for float32).
 
     Raises:
-        SpeedupError: The small model would compute something else; the model is untouched.
+        SpeedupError: The small model would compute something else, or the model is still
+            wrapped; it is untouched.
         MaskError: The masks do not fit the model.
     """
     seconds: dict[str, float] = {}
+    check_choice(constants)
+    _refuse_wrapped(model)
     flat = flat_masks(model, masks)
+    moved = 0.0
+    if constants == "zero":
+        with _timed(seconds, "constants"):
+            flat, moved = zeroed(model, example_inputs, flat)
     with _timed(seconds, "trace"):
         graph = trace(model, example_inputs, known=has_rule)
     with _timed(seconds, "units"):
@@ -68,7 +82,7 @@ def shrink(
         else:
             chosen = removable(labelling, zeros_of(model, graph, flat))
         plan = make_plan(labelling, chosen)
-    report = SpeedupReport(model, unknown=dict(labelling.flow.unknown))
+    report = SpeedupReport(model, unknown=dict(labelling.flow.unknown), moved=moved)
     before = sum(parameter.numel() for parameter in model.parameters())
     original = Snapshot(model)
     attributes = plain_attributes(model)
@@ -77,7 +91,8 @@ def shrink(
             plan = _fit(model, example_inputs, plan, flat, original, report)
         if verify:
             with _timed(seconds, "verify"):
-                _verify(model, example_inputs, plan, flat, original, report, tolerance)
+                meant = flat if units is None else _both(flat, masks_of(plan))
+                _verify(model, example_inputs, plan, meant, original, report, tolerance)
     except BaseException:
         original.restore()
         raise
@@ -103,7 +118,9 @@ def _fit(
         repairs = repair(model, example_inputs, plan)
         if repairs.unresolved is None:
             report.attributes = repairs.attributes
-            report.corrections = [tuple(site) for site in repairs.corrections]
+            report.corrections = [
+                (site.module, site.function, site.occurrence) for site in repairs.corrections
+            ]
             return plan
         original.restore()
         less = _without(plan, repairs.unresolved)
@@ -144,7 +161,7 @@ def _verify(
     small = Snapshot(model)
     found = Recorder(model, has_rule).run(example_inputs)
     original.restore()
-    mask_tensors(model, plan, masks)
+    mask_tensors(model, masks)
     expected = masked_outputs(model, example_inputs, plan)
     small.restore()
     report.difference = compare(expected, found, tolerance)
@@ -160,7 +177,7 @@ def _describe(
     report: SpeedupReport, labelling: Labelling, plan: Plan, masks: Mapping[str, torch.Tensor]
 ) -> None:
     graph, labels = labelling.graph, labelling.labels
-    residual: dict[str, torch.Tensor] = {name: mask for name, mask in masks.items()}
+    residual: dict[str, torch.Tensor] = dict(masks)
     for value, names in graph.tensors.items():
         kept = plan.kept(value)
         if kept:
@@ -170,10 +187,46 @@ def _describe(
                 for axis, indices in kept.items():
                     residual[name] = residual[name].index_select(axis, indices)
     roots = labels.find(np.arange(len(labels)))
-    owned = np.concatenate([c for cs in labelling.axes.values() for c in cs if c is not None] or [roots])
+    owned = np.concatenate(
+        [c for cs in labelling.axes.values() for c in cs if c is not None] or [roots]
+    )
     report.removed = len(np.unique(roots[owned][plan.removed[owned]]))
     report.masks = nested_masks({n: m for n, m in residual.items() if not bool(m.all())})
-    report.live_norms = sum(bool(plan.removed[found].any()) for _, found in labelling.flow.live_norms)
+    report.kept = {name: why for name, mask in residual.items() if (why := _why_kept(mask))}
+    report.live_norms = sum(
+        bool(plan.removed[found].any()) for _, found in labelling.flow.live_norms
+    )
+
+
+def _both(
+    masks: Mapping[str, torch.Tensor], others: Mapping[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    """Mask what either masks."""
+    common = {name: masks[name] & others[name] for name in masks.keys() & others.keys()}
+    return {**masks, **others, **common}
+
+
+def _why_kept(mask: torch.Tensor) -> str:
+    """Say so where whole slices are masked and are still there."""
+    if mask.ndim < 2:
+        return ""
+    masked = int((~mask.flatten(1).any(1)).sum())
+    if not masked:
+        return ""
+    return (
+        f"{masked} of {len(mask)} output slices are masked, and removing them would change what "
+        "the model computes: something after them makes a constant of their zeros, or other "
+        "channels that they are added to stay. See constants='zero', and compress(example_inputs)."
+    )
+
+
+def _refuse_wrapped(model: nn.Module) -> None:
+    wrapped = wrappers_in(model)
+    if wrapped:
+        raise SpeedupError(
+            f"The model is still wrapped ({next(iter(wrapped))!r} among others). Call "
+            "pruner._unwrap_model() or prune_core.unwrap(model) first."
+        )
 
 
 @contextmanager

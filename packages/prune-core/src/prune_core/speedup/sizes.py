@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import nn
 
+from prune_core.speedup.attention import PrunedMultiheadAttention, can_be_pruned
 from prune_core.speedup.plan import Plan
 
 __all__ = ["resize", "update_sizes"]
@@ -85,7 +86,16 @@ def _recurrent(module: Any) -> None:
 
 
 def _attention(module: Any) -> None:
+    packed = module.in_proj_weight
+    inner = module.q_proj_weight.shape[0] if packed is None else packed.shape[0] // 3
     module.embed_dim = module.out_proj.weight.shape[0]
+    module.num_heads = inner // module.head_dim
+    module.kdim = module.embed_dim if packed is not None else module.k_proj_weight.shape[1]
+    module.vdim = module.embed_dim if packed is not None else module.v_proj_weight.shape[1]
+    if inner != module.embed_dim and can_be_pruned(module):
+        module.__class__ = PrunedMultiheadAttention
+        # What keeps torch's encoder layers from a fused call that would not know these shapes.
+        module._qkv_same_embed_dim = False
 
 
 _RESIZERS: list[tuple[Any, Callable[[Any], None]]] = [

@@ -7,7 +7,7 @@ from torch import nn
 
 from prune_core.speedup.plan import Plan
 
-__all__ = ["Snapshot", "cut_tensors", "mask_tensors", "put"]
+__all__ = ["Snapshot", "cut_tensors", "mask_tensors", "masks_of", "put"]
 
 
 class Snapshot:
@@ -90,22 +90,25 @@ def put(tensor: torch.Tensor, data: torch.Tensor, grad: torch.Tensor | None) -> 
     tensor.grad = grad
 
 
-def mask_tensors(model: nn.Module, plan: Plan, masks: Mapping[str, torch.Tensor]) -> None:
-    """Zero what the plan removes and what the masks mask, at full size: the meaning to keep."""
-    named = dict([*model.named_parameters(), *model.named_buffers()])
-    for value, names in plan.labelling.graph.tensors.items():
-        if value not in plan.labelling.graph.parameters:
-            continue
-        tensor = next(named[name] for name in names if name in named)
+def masks_of(plan: Plan) -> dict[str, torch.Tensor]:
+    """Masks that say the same as a plan: zero where something is removed."""
+    graph = plan.labelling.graph
+    masks: dict[str, torch.Tensor] = {}
+    for value in graph.parameters:
         kept = plan.kept(value)
-        mask = next((masks[name] for name in names if name in masks), None)
-        if not kept and mask is None:
-            continue
-        data = tensor.data.clone()
-        if mask is not None:
-            data *= mask.to(data.device, data.dtype)
-        for axis, indices in kept.items():
-            gone = torch.ones(data.shape[axis], dtype=torch.bool)
-            gone[indices] = False
-            data.index_fill_(axis, gone.nonzero().flatten().to(data.device), 0)
-        tensor.data = data
+        if kept:
+            mask = torch.ones(graph.metas[value].shape, dtype=torch.bool)
+            for axis, indices in kept.items():
+                gone = torch.ones(mask.shape[axis], dtype=torch.bool)
+                gone[indices] = False
+                mask.index_fill_(axis, gone.nonzero().flatten(), False)
+            masks[graph.tensors[value][0]] = mask
+    return masks
+
+
+def mask_tensors(model: nn.Module, masks: Mapping[str, torch.Tensor]) -> None:
+    """Zero at full size what the masks mask, and nothing else: the meaning to keep."""
+    named = dict([*model.named_parameters(remove_duplicate=False), *model.named_buffers()])
+    for name, mask in masks.items():
+        tensor = named[name]
+        tensor.data = tensor.data * mask.to(tensor.device, tensor.dtype)

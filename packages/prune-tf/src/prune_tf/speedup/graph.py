@@ -58,7 +58,7 @@ def symbolic_model(model: keras.Model) -> None:
             "made smaller. Its masks stay in force. To go further, build it with "
             "keras.Model(inputs, outputs)."
         )
-    if not model.built:
+    if not model.built or not model.inputs:
         raise SpeedupError(f"{model.name!r} has no weights yet; give it an Input and train it.")
 
 

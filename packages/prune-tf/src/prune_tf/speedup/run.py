@@ -81,7 +81,12 @@ def shrink(
             f"Nothing of {model.name!r} is masked. Prune it first, or pass masks=..."
         )
     plan = make_plan(analyse(model, applied, silence=normalization == "mask"))
-    small = rebuild(model, plan)
+    try:
+        small = rebuild(model, plan)
+    except (TypeError, ValueError) as error:
+        raise SpeedupError(
+            f"The smaller layers of {model.name!r} do not fit together: {error}"
+        ) from error
     changes = _changes(model, small)
     if not changes:
         raise SpeedupError(_why_nothing(model, plan))

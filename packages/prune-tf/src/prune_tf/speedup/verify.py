@@ -25,6 +25,8 @@ def random_inputs(model: keras.Model, batch: int = 2) -> Any:
             return rng.integers(0, 2, shape).astype(tensor.dtype)
         return rng.normal(size=shape).astype(tensor.dtype)
 
+    if isinstance(model, keras.Sequential):
+        return one(model.inputs[0])
     return keras.tree.map_structure(one, model.input)
 
 

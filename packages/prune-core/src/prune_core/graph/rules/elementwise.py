@@ -15,6 +15,20 @@ __all__: list[str] = []
 _PROBE = (0.7, -1.3, 2.1, -0.4, 5.0, -3.0)
 _known: dict[object, bool] = {}
 
+_INVERSES = ("rsqrt", "reciprocal")
+_ON_THE_WAY = frozenset({"add", "sub", "mul", "div", "true_divide", "neg", "square", "clamp"}) | {
+    "sqrt",
+    "rsqrt",
+    "reciprocal",
+    "pow",
+    "clamp_min",
+    "clamp_max",
+    "maximum",
+    "rsub",
+    "addcmul",
+}
+"""What a norm does to its statistics before it applies them."""
+
 
 @rule(
     "kind.pointwise",
@@ -32,8 +46,32 @@ def pointwise(flow: Flow, call: Call) -> Sequence[Value | None]:
     def zero(flags: Sequence[bool]) -> bool:
         return stays_zero(call, dtypes, flags)
 
+    _check_norms(flow, call, operands)
     made = flow.align(operands, flow.result_shape(call), zero)
+    negative = call.name.startswith("pow") and _is_negative(call.args[-1])
+    if negative or call.name.rstrip("_") in _INVERSES or (_divides(call) and operands[-1].pending):
+        made.pending = tuple(each._replace(inverse=True) for each in made.pending)
     return [made if output is not None else None for output in call.outputs]
+
+
+def _check_norms(flow: Flow, call: Call, operands: Sequence[Value]) -> None:
+    """See to it that a mean over what may go is used as a norm uses it, and no other way."""
+    name = call.name.rstrip("_")
+    for at, operand in enumerate(operands):
+        for pending in operand.pending:
+            home = flow.is_home(pending, operands)
+            centres = name == "sub" or (_divides(call) and at > 0)
+            scales = name == "mul" and pending.inverse
+            if name not in _ON_THE_WAY or (home and not centres and not scales):
+                flow.settle(operand, flow.where)
+
+
+def _is_negative(number: object) -> bool:
+    return isinstance(number, int | float) and number < 0
+
+
+def _divides(call: Call) -> bool:
+    return call.name.rstrip("_") in ("div", "true_divide")
 
 
 @rule("aten.copy", carries=True)

@@ -77,6 +77,9 @@ def weight_norm(flow: Flow, call: Call) -> Sequence[Value | None]:
     direction, length = flow.get(call.args[0]), flow.get(call.args[1])
     axis = (call.args[2] if len(call.args) > 2 else 0) % direction.ndim
     others = [at for at in range(direction.ndim) if at != axis]
+    for group in direction.groups:
+        # A direction of length zero has no direction: it is only ever taken over live slices.
+        flow.live_norms.append((flow.position, group.compact().ravel()))
     flow.reduce(direction, others, keep=True, kind="sum", why="a weight norm runs")
     made = flow.align([direction, length], direction.shape, lambda flags: flags[0])
     return [made, *[Value(flow.result_shape(call, at)) for at in range(1, len(call.outputs))]]

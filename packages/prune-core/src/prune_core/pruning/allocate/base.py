@@ -59,12 +59,12 @@ class SparsityAllocator(ABC):
             return [output_axis(wrapper.module)]
         if self.dim is not None:
             return self.dim
-        return list(range(wrapper.module.get_parameter(wrapper.target).ndim))
+        return list(range(wrapper.parameter(wrapper.target).ndim))
 
     def _expand_mask(self, name: str, mask: Tensor) -> dict[str, Tensor]:
         """Spread a mask of scores over the weight, and over the bias where that follows."""
         wrapper = self.pruner._wrappers[name]
-        weight = wrapper.module.get_parameter(wrapper.target)
+        weight = wrapper.parameter(wrapper.target)
         axes = self.axes(wrapper)
         for place, size in enumerate(self.block_sparse_size or ()):
             mask = mask.repeat_interleave(size, dim=place)
@@ -86,7 +86,7 @@ class SparsityAllocator(ABC):
         if bias == wrapper.target:
             return {}
         axis = output_axis(wrapper.module)
-        if wrapper.module.get_parameter(bias).shape != (weight_mask.shape[axis],):
+        if wrapper.parameter(bias).shape != (weight_mask.shape[axis],):
             return {}
         return {
             bias: weight_mask.transpose(0, axis).flatten(1).any(1).type_as(weight_mask)

@@ -70,7 +70,7 @@ class DependencyAwareAllocator(SparsityAllocator):
             keep = torch.ones(metrics[name].shape, dtype=torch.bool)
             if producer is not None:
                 keep = torch.from_numpy(~np.isin(producer.classes, pruned))
-            device = wrapper.module.get_parameter(wrapper.target).device
+            device = wrapper.parameter(wrapper.target).device
             masks[name] = self._expand_mask(name, keep.to(device))
         return masks
 

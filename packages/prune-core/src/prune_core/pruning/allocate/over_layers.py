@@ -79,8 +79,7 @@ class GlobalSparsityAllocator(SparsityAllocator):
                 "set 'max_sparsity_per_layer' higher (at most 1) to go there."
             )
         weights = {
-            name: wrappers[name].module.get_parameter(wrappers[name].target).numel()
-            // score.numel()
+            name: wrappers[name].parameter(wrappers[name].target).numel() // score.numel()
             for name, score in scores.items()
         }
         budget = number_to_prune(

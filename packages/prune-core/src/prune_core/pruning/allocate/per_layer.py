@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BankSparsityAllocator", "NMSparsityAllocator", "NormalSparsityAllocator", "keep_mask"]
 
-# Up to here sorting is faster than counting digits.
+# Up to here one selection is faster than counting digits.
 FEW = 1 << 13
 
 
@@ -46,9 +46,17 @@ def _keep_of_few(scores: Tensor, count: int, alive: Tensor | None) -> Tensor:
     if alive is not None:
         scores = scores.masked_fill(~alive, -torch.inf)
         count = max(count, alive.numel() - int(alive.count_nonzero()))
-    mask = torch.ones(scores.numel(), dtype=torch.bool, device=scores.device)
-    mask[scores.flatten().argsort(stable=True)[:count]] = False
-    return mask.reshape(scores.shape)
+    if count == 0:
+        return torch.ones_like(scores, dtype=torch.bool)
+    scores = scores.contiguous()
+    flat = scores.view(-1)
+    threshold = flat.kthvalue(count).values
+    mask = flat > threshold
+    left = len(flat) - count - int(mask.count_nonzero())
+    if left:
+        # Of those that equal the threshold the first are pruned, and the last are left.
+        mask[(flat == threshold).nonzero().view(-1)[-left:]] = True
+    return mask.view(scores.shape)
 
 
 class NormalSparsityAllocator(SparsityAllocator):

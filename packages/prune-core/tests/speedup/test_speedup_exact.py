@@ -1,0 +1,343 @@
+"""Removing units equals masking them: checked in float64, without the engine's own proof."""
+
+import copy
+import random
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from prune_core.graph import units
+from prune_core.speedup import shrink
+
+
+def realistic(model, seed=0):
+    """Statistics and affine parameters such as training leaves them."""
+    generator = torch.Generator().manual_seed(seed)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) and module.running_mean is not None:
+            module.running_mean.normal_(0, 0.3, generator=generator)
+            module.running_var.uniform_(0.5, 2, generator=generator)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim == 1:
+                parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.2)
+    return model.double().eval()
+
+
+def choose(found, share, seed):
+    """About this share of the units of every group."""
+    pick = random.Random(seed)
+    return [
+        found.unit(label)
+        for group in found.groups
+        for label in pick.sample(group.labels, int(len(group) * share))
+    ]
+
+
+def masked_like(model, chosen):
+    """A copy of the model with the slices of the units at zero."""
+    masked = copy.deepcopy(model)
+    named = dict(masked.named_parameters())
+    with torch.no_grad():
+        for unit in chosen:
+            for name, axes in unit.slices.items():
+                for axis, indices in axes.items():
+                    # A direction of zero length is no number; its length alone masks it.
+                    if name in named and not name.endswith("weight.original1"):
+                        named[name].index_fill_(axis, torch.tensor(indices), 0)
+    return masked
+
+
+def check(model, *inputs, share=0.5, seed=0, least=0.3, others=()):
+    """Shrink, and compare with the masked copy on these inputs and on others."""
+    model = realistic(model, seed)
+    example = inputs[0] if len(inputs) == 1 else inputs
+    found = units(model, example)
+    chosen = choose(found, share, seed)
+    masked = masked_like(model, chosen)
+    before = sum(p.numel() for p in model.parameters())
+    report = shrink(model, example, units=chosen)
+    with torch.no_grad():
+        for given_ in (inputs, *others):
+            torch.testing.assert_close(model(*given_), masked(*given_), rtol=1e-9, atol=1e-9)
+    removed = 1 - sum(p.numel() for p in model.parameters()) / before
+    assert removed >= least, removed
+    return report
+
+
+def image(batch=2, channels=3, size=8):
+    return torch.rand(batch, channels, size, size, dtype=torch.float64)
+
+
+class Bottleneck(nn.Module):
+    def __init__(self, width, inner, groups=1):
+        super().__init__()
+        self.conv1 = nn.Conv2d(width, inner, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(inner)
+        self.conv2 = nn.Conv2d(inner, inner, 3, padding=1, groups=groups, bias=False)
+        self.bn2 = nn.BatchNorm2d(inner)
+        self.conv3 = nn.Conv2d(inner, width, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(width)
+        self.squeeze = nn.Conv2d(inner, inner // 2, 1)
+        self.excite = nn.Conv2d(inner // 2, inner, 1)
+
+    def forward(self, x):
+        y = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        y = F.relu(self.bn2(self.conv2(y)))
+        gate = self.excite(F.silu(self.squeeze(F.adaptive_avg_pool2d(y, 1))))
+        y = y * torch.sigmoid(gate)
+        return F.relu(x + self.bn3(self.conv3(y)))
+
+
+@pytest.mark.parametrize("groups", [1, 2, 8])
+def test_residual_bottlenecks_with_squeeze_and_excite(groups):
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1),
+        nn.BatchNorm2d(8),
+        Bottleneck(8, 8, groups),
+        Bottleneck(8, 16, groups),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(8, 5),
+    )
+    check(model, image(), others=[(image(5),), (image(1, size=13),)])
+
+
+class ShuffleUnit(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 1)
+        self.branch = nn.Sequential(
+            nn.Conv2d(4, 4, 3, padding=1, groups=4), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 1)
+        )
+        self.head = nn.Linear(8, 2)
+
+    def forward(self, x):
+        left, right = self.stem(x).chunk(2, dim=1)
+        y = torch.cat([left, self.branch(right)], 1)
+        b, c, h, w = y.shape
+        y = y.view(b, 2, c // 2, h, w).transpose(1, 2).reshape(b, c, h, w)
+        return self.head(y.mean((2, 3)))
+
+
+def test_channel_shuffle():
+    check(ShuffleUnit(), image(), others=[(image(4),)])
+
+
+class DenseCat(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(7, 4, 3, padding=1)
+        self.norm = nn.BatchNorm2d(11)
+        self.head = nn.Linear(11 * 4, 3)
+
+    def forward(self, x):
+        x = torch.cat([x, self.a(x)], 1)
+        x = torch.cat([x, self.b(x)], 1)
+        return self.head(F.max_pool2d(self.norm(x), 4).flatten(1))
+
+
+def test_concatenations_of_concatenations():
+    check(DenseCat(), image(), least=0.2, others=[(image(3),)])
+
+
+class Upsampler(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.down = nn.Conv2d(3, 16, 3, stride=2, padding=1)
+        self.up = nn.ConvTranspose2d(16, 8, 2, stride=2)
+        self.norm = nn.GroupNorm(4, 8)
+        self.wide = nn.Conv2d(8, 16, 1)
+        self.shuffle = nn.PixelShuffle(2)
+        self.head = nn.Conv2d(4, 3, 1)
+
+    def forward(self, x):
+        y = F.interpolate(self.down(x), scale_factor=2)
+        y = self.norm(self.up(y[..., ::2, ::2]))
+        return self.head(self.shuffle(F.prelu(self.wide(y), torch.tensor([0.2]).to(y))))
+
+
+def test_transposed_convolution_group_norm_and_pixel_shuffle():
+    check(Upsampler(), image(), least=0.1)
+
+
+class Literal(nn.Module):
+    """A forward with its sizes written into the source."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.fc = nn.Conv2d(3, 6, 3), nn.Linear(6 * 9, 4)
+        self.gate, self.out = nn.Linear(4, 20), nn.Linear(10, 2)
+
+    def forward(self, x):
+        y = F.avg_pool2d(self.stem(x), 2).view(-1, 54)
+        left, right = self.gate(self.fc(y)).split(10, dim=1)
+        return self.out(left * torch.sigmoid(right))
+
+
+def test_sizes_written_into_the_source():
+    report = check(Literal(), image(), others=[(image(7),)])
+    assert {site[1] for site in report.corrections} == {"view", "split"}
+
+
+class Heads(nn.Module):
+    """Attention written by hand, with the sizes as attributes or read off another tensor."""
+
+    def __init__(self, width=16, heads=4, kv_heads=4, rotary=False):
+        super().__init__()
+        self.num_heads, self.kv_heads, self.head_dim = heads, kv_heads, width // heads
+        self.norm = nn.LayerNorm(width)
+        self.q = nn.Linear(width, width)
+        self.k = nn.Linear(width, kv_heads * self.head_dim)
+        self.v = nn.Linear(width, kv_heads * self.head_dim)
+        self.o = nn.Linear(width, width)
+        self.rotary = rotary
+        self.register_buffer("frequencies", torch.rand(self.head_dim // 2))
+
+    def turn(self, x):
+        if not self.rotary:
+            return x
+        angles = torch.arange(x.shape[-2]).to(x)[:, None] * self.frequencies
+        angles = torch.cat([angles, angles], -1)
+        half = self.head_dim // 2
+        turned = torch.cat([-x[..., half:], x[..., :half]], -1)
+        return x * angles.cos() + turned * angles.sin()
+
+    def forward(self, x):
+        b, t, c = x.shape
+        y = self.norm(x)
+        q = self.turn(self.q(y).view(b, t, self.num_heads, self.head_dim).transpose(1, 2))
+        k = self.turn(self.k(y).view(b, t, self.kv_heads, self.head_dim).transpose(1, 2))
+        v = self.v(y).view(b, t, self.kv_heads, self.head_dim).transpose(1, 2)
+        repeat = self.num_heads // self.kv_heads
+        k, v = k.repeat_interleave(repeat, 1), v.repeat_interleave(repeat, 1)
+        y = ((q @ k.transpose(-1, -2)) / self.head_dim**0.5).softmax(-1) @ v
+        return x + self.o(y.transpose(1, 2).reshape(b, t, c))
+
+
+class Block(nn.Module):
+    """An embedding, one attention, and the width around it kept by an output."""
+
+    def __init__(self, **options):
+        super().__init__()
+        self.table = nn.Embedding(11, 16)
+        self.attention = Heads(**options)
+        self.up, self.down = nn.Linear(16, 24), nn.Linear(24, 16)
+
+    def forward(self, tokens):
+        x = self.attention(self.table(tokens))
+        return x + self.down(F.gelu(self.up(x)))
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"rotary": True}, {"kv_heads": 2}, {"kv_heads": 2, "rotary": True}]
+)
+def test_whole_heads_of_an_attention(options):
+    report = check(
+        Block(**options), torch.arange(6).view(2, 3), others=[(torch.ones(3, 5).long(),)]
+    )
+    assert ("attention", "num_heads", 4, 2) in report.attributes
+
+
+@pytest.mark.parametrize("layer", [nn.LSTM, nn.GRU, nn.RNN])
+def test_recurrent_layers(layer):
+    class Recurrent(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem, self.head = nn.Linear(3, 6), nn.Linear(8, 2)
+            self.layer = layer(6, 4, num_layers=2, bidirectional=True, batch_first=True)
+
+        def forward(self, x):
+            return self.head(self.layer(self.stem(x))[0])
+
+    check(
+        Recurrent(),
+        torch.rand(2, 5, 3, dtype=torch.float64),
+        others=[(torch.rand(1, 9, 3, dtype=torch.float64),)],
+    )
+
+
+@pytest.mark.parametrize("need_weights", [True, False])
+@pytest.mark.parametrize("batch_first", [True, False])
+def test_torch_attention_loses_heads(need_weights, batch_first):
+    class Attention(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.MultiheadAttention(16, 4, batch_first=batch_first)
+
+        def forward(self, x):
+            mask = torch.zeros(4, 4).to(x)
+            return self.layer(x, x, x, attn_mask=mask, need_weights=need_weights)[0]
+
+    inputs = torch.rand(4, 4, 16, dtype=torch.float64)
+    check(Attention(), inputs, others=[(torch.rand(4, 4, 16, dtype=torch.float64),)])
+
+
+def test_weight_norm_and_a_layer_used_twice():
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem = nn.utils.parametrizations.weight_norm(nn.Linear(3, 6))
+            self.shared, self.head = nn.Linear(6, 6), nn.Linear(6, 2)
+
+        def forward(self, x):
+            return self.head(F.relu(self.shared(F.relu(self.shared(self.stem(x))))))
+
+    check(Twice(), torch.rand(2, 3, dtype=torch.float64))
+
+
+@st.composite
+def networks(draw):
+    """A random stack of convolutions with skips, norms, concatenations and pools."""
+    widths = draw(st.lists(st.sampled_from([2, 4, 6]), min_size=2, max_size=5))
+    kinds = [
+        draw(st.sampled_from(["conv", "norm", "residual", "cat", "depthwise", "gate", "groups"]))
+        for _ in widths
+    ]
+    return list(zip(kinds, widths, strict=True))
+
+
+class Stack(nn.Module):
+    def __init__(self, description):
+        super().__init__()
+        self.kinds, self.layers, width = [], nn.ModuleList(), 3
+        for kind, wanted in description:
+            if kind == "norm":
+                layer = nn.BatchNorm2d(width)
+            elif kind in ("residual", "gate"):
+                layer = nn.Conv2d(width, width, 3, padding=1)
+            elif kind == "depthwise":
+                layer = nn.Conv2d(width, width * 2, 3, padding=1, groups=width)
+                wanted = width * 2
+            elif kind == "groups" and width % 2 == 0:
+                layer = nn.Conv2d(width, wanted, 1, groups=2)
+            else:
+                layer = nn.Conv2d(width, wanted, 1)
+            self.kinds.append(kind)
+            self.layers.append(layer)
+            if kind not in ("norm", "residual", "gate"):
+                width = width + wanted if kind == "cat" else wanted
+        self.head = nn.Linear(width * 4, 2)
+
+    def forward(self, x):
+        for kind, layer in zip(self.kinds, self.layers, strict=True):
+            y = layer(x)
+            if kind == "residual":
+                x = F.relu(x + y)
+            elif kind == "gate":
+                x = x * torch.sigmoid(y)
+            elif kind == "cat":
+                x = torch.cat([x, F.relu(y)], 1)
+            else:
+                x = F.leaky_relu(y)
+        return self.head(F.adaptive_avg_pool2d(x, 2).flatten(1))
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(networks(), st.floats(0.1, 0.9), st.integers(0, 1000))
+def test_any_units_of_any_stack(description, share, seed):
+    check(Stack(description), image(2, 3, 4), share=share, seed=seed, least=0)

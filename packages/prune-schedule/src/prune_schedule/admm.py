@@ -1,0 +1,282 @@
+"""Training that moves weights to where pruning does not hurt."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from os import PathLike
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from prune_core import ConfigError, PruneError
+from prune_core.config import OPTIONAL_KEYS, load_config, parse
+from prune_schedule.evaluation import Finetune, check_callable
+from prune_schedule.rounds import tidied
+from prune_schedule.snapshot import Snapshots, Stateful
+from prune_schedule.through import Masks, ThroughPruner, one_shot_class
+from prune_schedule.trials import Trials
+
+__all__ = ["ADMMPruner"]
+
+ConfigList = Sequence[Mapping[str, Any]] | str | PathLike[str]
+GRANULARITIES = {"fine-grained": "level", "coarse-grained": "l1"}
+DEFAULT_RHO = 1e-4
+_log = logging.getLogger("prune_schedule")
+
+
+class ADMMPruner(ThroughPruner):
+    """Trains weights W towards a sparse copy Z of themselves, and then prunes in one shot.
+
+    In each iteration the loss gets `Σ ρ/2 · ‖W − Z + U‖²` while you train; then
+    `Z = Π(W + U)`, where Π zeroes what the one-shot algorithm would prune, and `U = U + W − Z`.
+
+    Zhang et al., A Systematic DNN Weight Pruning Framework using Alternating Direction Method of
+    Multipliers, https://arxiv.org/abs/1804.03294
+
+    Args:
+        model: The model, wrapped in place. Training changes its weights.
+        config_list: The rules; `rho` is the weight ρ of the penalty, 0.0001 unless given.
+        trainer: Takes the model and trains it for an epoch; or, as in older releases, model,
+            optimizer and criterion, and then perhaps the epoch.
+        traced_optimizer: The optimizer for such a trainer; Adam unless given.
+        criterion: The loss function for such a trainer; cross entropy unless given.
+        iterations: How often Z and U are renewed.
+        training_epochs: How often the trainer is called in between.
+        granularity: `"fine-grained"` for `level`, `"coarse-grained"` for `l1`.
+        pruning_algorithm: A registered pruner, or a class, instead of a granularity.
+        base_algo: The older name of that.
+        num_iterations: The older name of `iterations`.
+        epochs: The older name of `training_epochs`.
+        finetune: Takes the model and trains it; the plain form of `trainer`.
+        pruning_params: Further arguments of the pruning algorithm.
+        checkpoint: A file from which the same call goes on where it was.
+        stateful: What else a checkpoint keeps, by name.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        config_list: ConfigList,
+        trainer: Callable[..., Any] | None = None,
+        traced_optimizer: Optimizer | None = None,
+        criterion: Callable[..., Any] | None = None,
+        iterations: int | None = None,
+        training_epochs: int | None = None,
+        granularity: str = "fine-grained",
+        *,
+        pruning_algorithm: str | Callable[..., Any] | None = None,
+        base_algo: str | None = None,
+        num_iterations: int | None = None,
+        epochs: int | None = None,
+        finetune: Finetune | None = None,
+        pruning_params: Mapping[str, Any] | None = None,
+        checkpoint: str | PathLike[str] | None = None,
+        stateful: Mapping[str, Stateful] | None = None,
+    ) -> None:
+        if granularity not in GRANULARITIES:
+            raise ConfigError(
+                f"granularity is {granularity!r}; it must be one of {', '.join(GRANULARITIES)}."
+            )
+        check_callable("trainer", trainer, "the model and trains it")
+        check_callable("finetune", finetune, "the model and trains it")
+        if (trainer is None) == (finetune is None):
+            raise ConfigError(
+                "ADMMPruner trains the model: give finetune=, a function that takes the model and "
+                "trains it for an epoch, or trainer=, its older form, and not both."
+            )
+        self.trainer: Callable[..., Any] = finetune or trainer  # type: ignore[assignment]
+        self._parameters = _parameters(self.trainer)
+        self._takes_model_alone = finetune is not None or len(self._parameters) <= 1
+        self.optimizer, self.criterion = traced_optimizer, criterion
+        self.iterations = _at_least_1("iterations", iterations or num_iterations, 30)
+        self.training_epochs = _at_least_1("training_epochs", training_epochs or epochs, 5)
+        self.pruning_algorithm = pruning_algorithm or base_algo or GRANULARITIES[granularity]
+        self.pruning_params = dict(pruning_params or {})
+        self.checkpoint, self.stateful = checkpoint, dict(stateful or {})
+        self.reset(model, config_list)
+
+    def reset(self, model: nn.Module, config_list: ConfigList) -> None:
+        """Start anew with another model or another config; an old model is unwrapped first."""
+        if isinstance(config_list, str | PathLike):
+            config_list = load_config(config_list)
+        algorithm = one_shot_class(self.pruning_algorithm)
+        entries = parse(config_list, (*getattr(algorithm, "config_keys", ()), OPTIONAL_KEYS["rho"]))
+        rho = {entry.index: entry.settings.get("rho", DEFAULT_RHO) for entry in entries}
+        plain = [{k: v for k, v in entry.items() if k != "rho"} for entry in config_list]
+        self._make_one_shot(algorithm, self.pruning_params, model, plain)
+        self.config_list = config_list
+        self._rho = {
+            name: float(rho[wrapper.config["entry"]])
+            for name, wrapper in self.get_modules_wrapper().items()
+        }
+        self.trials, self._pruned = Trials(), False
+        self._z: dict[str, Tensor] = {}
+        self._u: dict[str, Tensor] = {}
+
+    def compress(self, example_inputs: Any = None) -> tuple[nn.Module, Masks]:
+        """Train, prune, and return the wrapped model and the masks.
+
+        Ctrl-C ends the training; the model is then pruned as it is, after at least one iteration.
+
+        Args:
+            example_inputs: An input of the model. With it, the masks also cover what comes after
+                a masked channel, such as the bias of a normalisation.
+        """
+        snapshots = self._make_snapshots()
+        if not snapshots.restore() and not self._z:
+            self._z = {name: weight.detach().clone() for name, weight in self._weights.items()}
+            self._u = {name: torch.zeros_like(weight) for name, weight in self._z.items()}
+        try:
+            while len(self.trials) < self.iterations:
+                self._iterate()
+                if self.checkpoint is not None:
+                    snapshots.save()
+        except KeyboardInterrupt:
+            if not self.trials:
+                raise
+            _log.warning("stopped after %d of %d iterations", len(self.trials), self.iterations)
+        self.one_shot.compress()
+        self._pruned = True
+        if example_inputs is not None:
+            self.close_masks(example_inputs)
+        return self.bound_model, self.masks
+
+    def _iterate(self) -> None:
+        number = len(self.trials)
+        for epoch in range(self.training_epochs):
+            with tidied(self.bound_model), self._penalty():
+                self._call_trainer(number * self.training_epochs + epoch)
+        with torch.no_grad():
+            self._renew()
+            gaps = {
+                name: float((weight - self._z[name]).norm() / weight.norm().clamp_min(1e-12))
+                for name, weight in self._weights.items()
+            }
+        self.trials.append({"trial": number, "gap": max(gaps.values()), "gaps": gaps})
+        _log.info(
+            "ADMM iteration %d of %d: gap %.3g", number + 1, self.iterations, max(gaps.values())
+        )
+
+    @property
+    def _weights(self) -> dict[str, nn.Parameter]:
+        return {
+            name: wrapper.module.get_parameter(wrapper.target)
+            for name, wrapper in self.get_modules_wrapper().items()
+        }
+
+    @contextmanager
+    def _penalty(self) -> Iterator[None]:
+        """Add the gradient of the penalty, `ρ · (W − Z + U)`, to that of the loss as it arrives."""
+
+        def penalised(name: str, weight: nn.Parameter) -> Callable[[Tensor], Tensor]:
+            rho, z, u = self._rho[name], self._z[name], self._u[name]
+            return lambda gradient: gradient + rho * (weight.detach() - z + u)
+
+        handles = [
+            weight.register_hook(penalised(name, weight))  # type: ignore[no-untyped-call]
+            for name, weight in self._weights.items()
+            if weight.requires_grad
+        ]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _renew(self) -> None:
+        """Set `Z = Π(W + U)` and `U = U + W − Z`."""
+        weights = self._weights
+        trained = {name: weight.detach().clone() for name, weight in weights.items()}
+        try:
+            for name, weight in weights.items():
+                weight.add_(self._u[name])  # what the one-shot algorithm is to look at
+            self.one_shot.compress()
+            for name, wrapper in self.get_modules_wrapper().items():
+                self._z[name] = wrapper.masked(wrapper.target).detach().clone()
+        finally:
+            for name, weight in weights.items():
+                weight.copy_(trained[name])
+            self._no_masks()
+        for name, before in trained.items():
+            self._u[name] = self._u[name] + before - self._z[name]
+
+    def _no_masks(self) -> None:
+        for wrapper in self.get_modules_wrapper().values():
+            for name in wrapper.masked_names:
+                wrapper._buffers[f"{name}_mask"] = None
+
+    def _call_trainer(self, epoch: int) -> None:
+        if self._takes_model_alone:
+            self.trainer(self.bound_model)
+            return
+        criterion = self.criterion or nn.functional.cross_entropy
+        more: dict[str, Any] = {"epoch": epoch, "callback": lambda *_: None}
+        known = {name: value for name, value in more.items() if name in self._parameters}
+        self.trainer(self.bound_model, self.optimizer, criterion, **known)
+
+    def get_best_result(
+        self,
+    ) -> tuple[int, nn.Module, Masks, float | None, list[dict[str, Any]]]:
+        """Return number, model, masks, no score, and config of the result."""
+        if not self._pruned:
+            raise PruneError("There is no result yet: call compress() first.")
+        model, masks = self._finished()
+        return len(self.trials) - 1, model, masks, None, self.reached_config
+
+    # --- state ----------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return Z and U and how many iterations have been made."""
+        return {"z": dict(self._z), "u": dict(self._u), "trials": json.dumps(self.trials)}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Go on from a state; it must be one of the same layers."""
+        weights = self._weights
+        for name in ("z", "u"):
+            if set(state_dict.get(name, ())) != set(weights):
+                raise ConfigError(
+                    f"The state has no {name!r} for the layers {', '.join(weights)}; it is not "
+                    "what state_dict() of such an ADMMPruner returned."
+                )
+        self._z = {n: z.to(weights[n].device).clone() for n, z in state_dict["z"].items()}
+        self._u = {n: u.to(weights[n].device).clone() for n, u in state_dict["u"].items()}
+        self.trials = Trials(json.loads(state_dict["trials"]))
+
+    def _make_snapshots(self) -> Snapshots:
+        if self.optimizer is None and not self._takes_model_alone:
+            parameters = self.bound_model.parameters()
+            self.optimizer = torch.optim.Adam(parameters, lr=1e-3, weight_decay=5e-5)
+        parts: dict[str, Stateful] = {"model": self.bound_model, "admm": self}
+        if self.optimizer is not None:
+            parts["optimizer"] = self.optimizer
+        algorithm = self.pruning_algorithm
+        run = {
+            "schedule": type(self).__name__,
+            "pruning_algorithm": algorithm if isinstance(algorithm, str) else algorithm.__name__,
+            "iterations": self.iterations,
+            "training_epochs": self.training_epochs,
+            "config_list": json.loads(json.dumps(list(self.config_list), default=str)),
+        }
+        return Snapshots(self.checkpoint, run, {**parts, **self.stateful})
+
+
+def _at_least_1(name: str, value: Any, default: int) -> int:
+    if value is None:
+        return default
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ConfigError(f"{name} is {value!r}; it must be a whole number of at least 1.")
+    return value
+
+
+def _parameters(function: Callable[..., Any]) -> list[str]:
+    """Return the names of a function's parameters, none where they cannot be known."""
+    try:
+        return list(inspect.signature(function).parameters)
+    except (TypeError, ValueError):
+        return []

@@ -1,0 +1,176 @@
+"""Simulated annealing over the sparsities of layers."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Generator, Mapping
+from math import ceil, exp, log
+from os import PathLike
+from typing import Any
+
+from torch import nn
+
+from prune_core import ConfigError
+from prune_schedule.budget import fitted
+from prune_schedule.evaluation import Evaluate
+from prune_schedule.search import ConfigList, Plan, SearchPruner, Sparsities
+
+__all__ = ["SimulatedAnnealingPruner"]
+
+
+class SimulatedAnnealingPruner(SearchPruner):
+    """Looks for the distribution of sparsity over layers that scores best, at random but cooling.
+
+    It begins with the uniform distribution, tries a random one in which larger layers lose more,
+    and goes on from the better by ever smaller random changes. A change for the worse by ΔE is
+    accepted with probability `exp(−ΔE / (T/T₀ · E))`, where E is the mean change so far: so what
+    scale a score has does not matter. The temperature T falls from `start_temperature` T₀ to
+    `stop_temperature`, by the factor `cool_down_rate` with each trial.
+
+    Liu et al., AutoCompress: An Automatic DNN Structured Pruning Framework for Ultra-High
+    Compression Rates, https://arxiv.org/abs/1907.03141
+
+    Args:
+        model: The model, wrapped in place. Its weights are never changed.
+        config_list: The rules. The sparsity of an entry is that of all its layers together, and
+            no layer loses more than `max_sparsity_per_layer`, 0.99 unless given.
+        evaluator: Takes the model and returns its score.
+        optimize_mode: `"maximize"` or `"minimize"`.
+        base_algo: The older name of `pruning_algorithm`.
+        start_temperature: Where the temperature begins.
+        stop_temperature: Below it, the search is over.
+        cool_down_rate: By what the temperature is multiplied with each trial.
+        perturbation_magnitude: The largest change of a layer's sparsity, at first.
+        experiment_data_dir: A folder in which the search is kept, so that it can go on.
+        pruning_algorithm: A registered pruner, or a class; `"level"` unless given.
+        pruning_params: Further arguments of the pruning algorithm.
+        calibrate: The same argument of the pruning algorithm, for those that look at data.
+        log_dir: A folder for the result, if it is to be another.
+        storage: The URL of a database to keep it in instead.
+        study_name: Its name there.
+        trial_timeout: How many seconds an evaluation may take.
+        seed: Of the random numbers of the search.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        config_list: ConfigList,
+        evaluator: Evaluate | None = None,
+        optimize_mode: str = "maximize",
+        base_algo: str | None = None,
+        start_temperature: float = 100.0,
+        stop_temperature: float = 20.0,
+        cool_down_rate: float = 0.9,
+        perturbation_magnitude: float = 0.35,
+        experiment_data_dir: str | PathLike[str] | None = None,
+        *,
+        pruning_algorithm: str | Callable[..., Any] | None = None,
+        pruning_params: Mapping[str, Any] | None = None,
+        calibrate: Callable[[nn.Module], Any] | None = None,
+        log_dir: str | PathLike[str] | None = None,
+        storage: Any = None,
+        study_name: str | None = None,
+        trial_timeout: float | None = None,
+        seed: int = 0,
+    ) -> None:
+        if not 0 < stop_temperature < start_temperature:
+            raise ConfigError(
+                f"start_temperature is {start_temperature:g} and stop_temperature is "
+                f"{stop_temperature:g}; the temperature falls from the one to the other, above 0."
+            )
+        for name, ratio in (
+            ("cool_down_rate", cool_down_rate),
+            ("perturbation_magnitude", perturbation_magnitude),
+        ):
+            if not 0 < ratio < 1:
+                raise ConfigError(f"{name} is {ratio!r}; it must be between 0 and 1.")
+        self.start_temperature, self.stop_temperature = start_temperature, stop_temperature
+        self.cool_down_rate = cool_down_rate
+        self.perturbation_magnitude = perturbation_magnitude
+        super().__init__(
+            model,
+            config_list,
+            evaluator,
+            optimize_mode,
+            pruning_algorithm=pruning_algorithm or base_algo or "level",
+            pruning_params=pruning_params,
+            calibrate=calibrate,
+            experiment_data_dir=experiment_data_dir,
+            log_dir=log_dir,
+            storage=storage,
+            study_name=study_name,
+            trial_timeout=trial_timeout,
+            seed=seed,
+        )
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the plans depend on."""
+        return {
+            "start_temperature": self.start_temperature,
+            "stop_temperature": self.stop_temperature,
+            "cool_down_rate": self.cool_down_rate,
+            "perturbation_magnitude": self.perturbation_magnitude,
+        }
+
+    @property
+    def length(self) -> int:
+        """How many trials there will be: two to begin with, and one for each cooling."""
+        ratio = log(self.stop_temperature / self.start_temperature) / log(self.cool_down_rate)
+        return 2 + ceil(round(ratio, 9))
+
+    def plans(self) -> Generator[Plan, float | None, None]:
+        """Yield distributions, each near the one that was accepted last."""
+        chance = random.Random(self.seed)
+        changes: list[float] = []
+        current, current_score = self.uniform(), None
+        temperature = 1.0
+        for number in range(self.length):
+            if number == 0:
+                plan = current
+            elif number == 1:
+                plan = self._random(chance)
+            else:
+                plan = self._near(current, temperature, chance)
+                temperature *= self.cool_down_rate
+            score = yield plan
+            drawn = chance.random()  # always, so that what follows depends on scores alone
+            if score is None:
+                continue
+            if self.best_score is None or score > self._sign * self.best_score:
+                self.keep(plan, score)
+            if current_score is None:
+                current, current_score = plan, score
+                continue
+            loss = current_score - score
+            changes.append(abs(loss))
+            usual = sum(changes) / len(changes)
+            if loss <= 0 or (usual > 0 and drawn < exp(-loss / (usual * temperature))):
+                current, current_score = plan, score
+
+    def _random(self, chance: random.Random) -> Sparsities:
+        """Draw a share for each layer, and give the larger shares to the larger layers."""
+        shares: Sparsities = {}
+        sizes = self.sizes
+        for names, _ in self.budgets:
+            drawn = sorted(chance.uniform(0.0, 1.0) for _ in names)
+            shares |= dict(zip(sorted(names, key=sizes.__getitem__), drawn, strict=True))
+        return self._within_budget(shares)
+
+    def _near(self, current: Sparsities, temperature: float, chance: random.Random) -> Sparsities:
+        reach = self.perturbation_magnitude * temperature
+        moved = {n: max(0.0, s + chance.uniform(-reach, reach)) for n, s in current.items()}
+        return self._within_budget(moved)
+
+    def _within_budget(self, shares: Sparsities) -> Sparsities:
+        sizes, caps = self.sizes, self.caps
+        plan: Sparsities = {}
+        for names, total in self.budgets:
+            plan |= fitted(
+                {name: shares[name] for name in names},
+                {name: sizes[name] for name in names},
+                total,
+                {name: caps[name] for name in names},
+            )
+        return {name: plan[name] for name in sizes}

@@ -1,0 +1,346 @@
+"""A search for the sparsity of each layer: what all searches share."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from abc import abstractmethod
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import suppress
+from os import PathLike
+from time import perf_counter
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+
+from prune_core import ConfigError, PruneError, Pruner
+from prune_core.config import load_config, parse
+from prune_schedule.evaluation import Evaluate, check_callable, score_of
+from prune_schedule.history import open_history
+from prune_schedule.keeping import ResultFolder
+from prune_schedule.progress import Progress
+from prune_schedule.result import Result
+from prune_schedule.rng import seeded
+from prune_schedule.rounds import tidied
+from prune_schedule.through import Masks, ThroughPruner, one_shot_class, set_sparsity
+from prune_schedule.timeout import check_time_limit
+from prune_schedule.trials import Trials
+
+__all__ = ["Plan", "SearchPruner", "Sparsities"]
+
+ConfigList = Sequence[Mapping[str, Any]] | str | PathLike[str]
+Sparsities = dict[str, float]
+Plan = Sparsities
+_log = logging.getLogger("prune_schedule")
+
+
+class SearchPruner(ThroughPruner):
+    """Tries sparsities, scores each with the user's `evaluate`, and puts the best in force.
+
+    A subclass yields what is to be tried from `plans()`, and is sent the score of each. What it
+    yields may depend on the seed and on the scores so far, and on nothing else: a search that
+    starts again replays its history.
+
+    Args:
+        model: The model, wrapped in place.
+        config_list: The rules. The sparsity of an entry is that of all its layers together.
+        evaluator: Takes the model and returns its score.
+        optimize_mode: `"maximize"` or `"minimize"`.
+        pruning_algorithm: A registered pruner, or a class.
+        pruning_params: Further arguments of the pruning algorithm.
+        calibrate: The same argument of the pruning algorithm, for those that look at data.
+        experiment_data_dir: A folder in which the search is kept, so that it can go on.
+        log_dir: A folder for the result, if it is to be another.
+        storage: The URL of a database to keep it in instead.
+        study_name: Its name there.
+        trial_timeout: How many seconds an evaluation may take.
+        seed: Of the random numbers of the search.
+    """
+
+    modes: ClassVar[tuple[str, ...]] = ("maximize", "minimize")
+    # A layer that loses everything cuts the network in two; whoever wants that says so.
+    default_cap: ClassVar[float] = 0.99
+
+    def __init__(
+        self,
+        model: nn.Module,
+        config_list: ConfigList,
+        evaluator: Evaluate | None = None,
+        optimize_mode: str = "maximize",
+        *,
+        pruning_algorithm: str | Callable[..., Any] = "level",
+        pruning_params: Mapping[str, Any] | None = None,
+        calibrate: Callable[[nn.Module], Any] | None = None,
+        experiment_data_dir: str | PathLike[str] | None = None,
+        log_dir: str | PathLike[str] | None = None,
+        storage: Any = None,
+        study_name: str | None = None,
+        trial_timeout: float | None = None,
+        seed: int = 0,
+    ) -> None:
+        if optimize_mode not in self.modes:
+            raise ConfigError(
+                f"optimize_mode is {optimize_mode!r}; it must be 'maximize' or 'minimize'."
+            )
+        check_callable("evaluator", evaluator, "the model and returns its score")
+        check_time_limit(trial_timeout)
+        self.evaluator, self.optimize_mode = evaluator, optimize_mode
+        self.pruning_algorithm = pruning_algorithm
+        self.pruning_params = dict(pruning_params or {})
+        if calibrate is not None:
+            self.pruning_params["calibrate"] = calibrate
+        self.experiment_data_dir, self.storage = experiment_data_dir, storage
+        self.study_name = study_name or type(self).__name__
+        self.log_dir = log_dir
+        self.trial_timeout, self.seed = trial_timeout, seed
+        self.reset(model, config_list)
+
+    def reset(self, model: nn.Module, config_list: ConfigList) -> None:
+        """Start anew with another model or another config; an old model is unwrapped first."""
+        if isinstance(config_list, str | PathLike):
+            config_list = load_config(config_list)
+        algorithm = one_shot_class(self.pruning_algorithm)
+        parse(config_list, getattr(algorithm, "config_keys", ()))
+        self._make_one_shot(algorithm, self.pruning_params, model, list(config_list))
+        self.config_list = config_list
+        self.trials = Trials()
+        self.best: Sparsities | None = None
+        self.best_score: float | None = None
+        # What a search that trains has pruned for good; all it tries comes on top of that.
+        self._base: Masks = {}
+        self._run: dict[str, Any] | None = None
+
+    # --- what a search is -----------------------------------------------------------------
+
+    @abstractmethod
+    def plans(self) -> Generator[Plan, float | None, None]:
+        """Yield the sparsities to try; get the score, higher for better, None where it failed.
+
+        A search calls `keep()` with what it would end with if it ended now.
+        """
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the plans depend on, as plain data; another search must not go on from them."""
+        return {}
+
+    def prepare(self) -> None:
+        """Get ready for `plans()`; called each time that the search starts or goes on."""
+
+    @property
+    def length(self) -> int | None:
+        """How many trials there will be, where that is known."""
+        return None
+
+    def keep(self, sparsities: Sparsities, score: float | None) -> None:
+        """Remember the result as it is by now; the score is as it was sent."""
+        self.best = dict(sparsities)
+        self.best_score = None if score is None else self._sign * score
+
+    @property
+    def _sign(self) -> float:
+        return 1.0 if self.optimize_mode == "maximize" else -1.0
+
+    # --- the layers -----------------------------------------------------------------------
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The number of weights of each layer."""
+        return {
+            name: wrapper.module.get_parameter(wrapper.target).numel()
+            for name, wrapper in self.get_modules_wrapper().items()
+        }
+
+    @property
+    def budgets(self) -> list[tuple[list[str], float]]:
+        """For each entry of the config its layers, and the ratio they lose together."""
+        wrappers = self.get_modules_wrapper()
+        return [
+            (names, self._asked(wrappers[names[0]].config["entry"]))
+            for names in self.generate_module_groups().values()
+        ]
+
+    def _asked(self, index: int) -> float:
+        entry = self.config_list[index]
+        return float(next(entry[key] for key in _AMOUNTS if key in entry))
+
+    @property
+    def caps(self) -> dict[str, float]:
+        """The most that each layer may lose."""
+        return {
+            name: float(wrapper.config.get("max_sparsity_per_layer", self.default_cap))
+            for name, wrapper in self.get_modules_wrapper().items()
+        }
+
+    def uniform(self) -> Sparsities:
+        """The same sparsity in all layers of an entry."""
+        return {name: total for names, total in self.budgets for name in names}
+
+    # --- running --------------------------------------------------------------------------
+
+    def compress(self, example_inputs: Any = None) -> tuple[nn.Module, Masks]:
+        """Search, put the best in force, and return the wrapped model and the masks.
+
+        Args:
+            example_inputs: An input of the model. With it, the masks also cover what comes after
+                a masked channel, such as the bias of a normalisation.
+        """
+        self.run()
+        if example_inputs is not None:
+            self.close_masks(example_inputs)
+        return self.bound_model, self.masks
+
+    def run(self, evaluate: Evaluate | None = None) -> Result:
+        """Search, and put the best in force.
+
+        An evaluation that raises, returns no finite number or takes longer than `trial_timeout`
+        fails: its trial says why, and the search goes on. Ctrl-C ends it with the best so far.
+
+        Args:
+            evaluate: Takes the model and returns its score; `evaluator` unless given.
+        """
+        evaluate = evaluate or self.evaluator
+        if evaluate is None:
+            raise ConfigError(
+                "A search needs a score: give run(evaluate=…) or evaluator=, a function that takes "
+                "the model and returns a number."
+            )
+        complete = True
+        history = open_history(
+            self.experiment_data_dir,
+            self.storage,
+            self.study_name,
+            self.optimize_mode == "maximize",
+            self._identity(),
+        )
+        self.trials = Trials()
+        self.prepare()
+        try:
+            with Progress(self.study_name, self.length) as progress:
+                self._search(evaluate, history.read(), history.add, progress)
+        except KeyboardInterrupt:
+            if self.best is None:
+                raise
+            complete = False
+            _log.warning("stopped after %d trials", len(self.trials))
+        finally:
+            self._clear()
+        if self.best is None:
+            problems = {trial["problem"] for trial in self.trials}
+            raise PruneError(
+                f"None of {len(self.trials)} trials has a score, so there is no result: "
+                f"{'; '.join(sorted(filter(None, problems)))}."
+            )
+        self._put(self.best)
+        ResultFolder(self.log_dir or self.experiment_data_dir, keep_all=False).finish(self)
+        return Result(
+            *(self.bound_model, self.masks, self.best_score, self.sparsities),
+            *(self.trials, complete),
+        )
+
+    def _search(
+        self,
+        evaluate: Evaluate,
+        known: Sequence[dict[str, Any]],
+        add: Callable[[Mapping[str, Any]], None],
+        progress: Progress,
+    ) -> None:
+        plans = self.plans()
+        with suppress(StopIteration):
+            plan = next(plans)
+            while True:
+                number = len(self.trials)
+                if number < len(known):
+                    trial = known[number]
+                    if trial["sparsities"] != plan:
+                        raise PruneError(
+                            f"Trial {number} of the study was of other sparsities than this search "
+                            "tries now: the seed or prune-schedule has changed. Give another "
+                            "experiment_data_dir or study_name, or delete the study."
+                        )
+                else:
+                    trial = self._try(number, plan, evaluate)
+                    add(trial)
+                self.trials.append(trial)
+                progress.advance(trial, self.best_score)
+                score = trial["score"]
+                plan = plans.send(None if score is None else self._sign * score)
+
+    def _try(self, number: int, plan: Plan, evaluate: Evaluate) -> dict[str, Any]:
+        began = perf_counter()
+        # A trial that a killed process began is made again, with the same random numbers.
+        with seeded(self._seed_of(number)), tidied(self.bound_model):
+            self._put(plan)
+            score, problem = score_of(evaluate, self.bound_model, self.trial_timeout)
+        reached = self.sparsities
+        sizes = self.sizes
+        return {
+            "trial": number,
+            "sparsity": sum(reached[n] * sizes[n] for n in sizes) / sum(sizes.values()),
+            "score": score,
+            "seconds": round(perf_counter() - began, 4),
+            "problem": problem,
+            "sparsities": dict(plan),
+        }
+
+    def _put(self, sparsities: Mapping[str, float]) -> None:
+        """Let the one-shot pruner make masks of these sparsities."""
+        self._clear()
+        for name, wrapper in self.get_modules_wrapper().items():
+            set_sparsity(wrapper.config, sparsities[name])
+        if any(sparsities.values()):
+            self.one_shot.compress()
+
+    def _clear(self) -> None:
+        for wrapper in self.get_modules_wrapper().values():
+            for name in wrapper.masked_names:
+                wrapper._buffers[f"{name}_mask"] = None
+        self.one_shot.load_masks(self._base)
+
+    def _seed_of(self, number: int) -> int:
+        return self.seed * 1_000_003 + number
+
+    def _identity(self) -> dict[str, Any]:
+        # Of the weights that the search began with, also when it has trained them since.
+        if self._run is not None:
+            return self._run
+        algorithm = self.pruning_algorithm
+        identity = {
+            "search": type(self).__name__,
+            "pruning_algorithm": algorithm if isinstance(algorithm, str) else algorithm.__name__,
+            "config_list": list(self.config_list),
+            "optimize_mode": self.optimize_mode,
+            "seed": self.seed,
+            "weights": _digest(self.one_shot),
+            **self.settings,
+        }
+        self._run = json.loads(json.dumps(identity, default=str))
+        assert self._run is not None
+        return self._run
+
+    def get_best_result(
+        self,
+    ) -> tuple[int, nn.Module, Masks, float | None, list[dict[str, Any]]]:
+        """Return number, model, masks, score and config of the best.
+
+        The model is a copy without wrappers, zeros where masked.
+        """
+        if self.best is None:
+            raise PruneError("There is no result yet: call compress() or run() first.")
+        numbers = [t["trial"] for t in self.trials if t["sparsities"] == self.best]
+        model, masks = self._finished()
+        return numbers[0] if numbers else -1, model, masks, self.best_score, self.reached_config
+
+
+_AMOUNTS = ("sparsity", "sparsity_per_layer", "total_sparsity")
+
+
+def _digest(pruner: Pruner) -> str:
+    """Return a few letters that are others for other weights."""
+    digest = hashlib.blake2b(digest_size=8)
+    for wrapper in pruner.get_modules_wrapper().values():
+        weight = wrapper.module.get_parameter(wrapper.target).detach()
+        digest.update(weight.cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -1,0 +1,244 @@
+"""Layers by how much the score suffers when they are pruned."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Generator, Mapping, Sequence
+from math import ceil
+from os import PathLike
+from pathlib import Path
+from typing import Any, ClassVar
+
+from torch import nn
+
+from prune_core import ConfigError
+from prune_schedule.budget import fitted
+from prune_schedule.evaluation import Evaluate, Finetune, check_callable
+from prune_schedule.rng import seeded
+from prune_schedule.rounds import tidied
+from prune_schedule.search import ConfigList, Plan, SearchPruner, Sparsities
+from prune_schedule.snapshot import Snapshots, Stateful
+from prune_schedule.through import Masks
+from prune_schedule.trials import Trials
+
+__all__ = ["SensitivityPruner"]
+
+RATIOS = tuple(tenth / 10 for tenth in range(1, 10))
+
+
+class SensitivityPruner(SearchPruner):
+    """Prunes each layer in proportion to how much of it can go before the score drops.
+
+    In each round, every layer is pruned alone, by more and more, until the score has dropped by
+    `acc_drop_threshold` below that of the round's beginning; the largest sparsity before that is
+    what the layer tolerates. All layers are then pruned in proportion to it, by
+    `sparsity_per_iter` of all weights, fine-tuned if there is a `finetuner`, and the next round
+    begins there.
+
+    Han et al., Learning both Weights and Connections for Efficient Neural Networks,
+    https://arxiv.org/abs/1506.02626
+
+    Args:
+        model: The model, wrapped in place. Nothing but the finetuner changes its weights.
+        config_list: The rules. The sparsity of an entry is that of all its layers together, and
+            no layer loses more than `max_sparsity_per_layer`, 0.95 unless given.
+        evaluator: Takes the model and returns its score.
+        finetuner: Takes the model and trains it, after each round.
+        base_algo: The older name of `pruning_algorithm`.
+        sparsity_proportion_calc: Takes `{layer: sparsity that it tolerates}` and returns the
+            shares in which layers are pruned; those themselves unless given.
+        sparsity_per_iter: The ratio of all weights that each round prunes.
+        acc_drop_threshold: By how much the score may drop.
+        ratios: The sparsities that are tried.
+        optimize_mode: `"maximize"` or `"minimize"`.
+        experiment_data_dir: A folder in which the search is kept, so that it can go on.
+        pruning_algorithm: A registered pruner, or a class; `"l1"` unless given.
+        stateful: What else goes on where it was when a search does, by name: the optimizer of the
+            finetuner, for one.
+        **more: `pruning_params`, `calibrate`, `log_dir`, `storage`, `study_name`, `trial_timeout`
+            and `seed`, as for every search.
+    """
+
+    default_cap: ClassVar[float] = 0.95
+
+    def __init__(
+        self,
+        model: nn.Module,
+        config_list: ConfigList,
+        evaluator: Evaluate | None = None,
+        finetuner: Finetune | None = None,
+        base_algo: str | None = None,
+        sparsity_proportion_calc: Callable[[Sparsities], Mapping[str, float]] | None = None,
+        sparsity_per_iter: float = 0.1,
+        acc_drop_threshold: float = 0.05,
+        *,
+        ratios: Sequence[float] = RATIOS,
+        optimize_mode: str = "maximize",
+        experiment_data_dir: str | PathLike[str] | None = None,
+        pruning_algorithm: str | Callable[..., Any] | None = None,
+        stateful: Mapping[str, Stateful] | None = None,
+        **more: Any,
+    ) -> None:
+        if not 0 < sparsity_per_iter <= 1:
+            raise ConfigError(
+                f"sparsity_per_iter is {sparsity_per_iter!r}; it must be above 0 and at most 1."
+            )
+        if not acc_drop_threshold >= 0:
+            raise ConfigError(
+                f"acc_drop_threshold is {acc_drop_threshold!r}; it must be at least 0."
+            )
+        if not ratios or any(not 0 < ratio < 1 for ratio in ratios):
+            raise ConfigError(f"ratios is {ratios!r}; it must be numbers between 0 and 1.")
+        check_callable("finetuner", finetuner, "the model and trains it")
+        self.finetuner, self.stateful = finetuner, dict(stateful or {})
+        self.sparsity_proportion_calc = sparsity_proportion_calc
+        self.sparsity_per_iter = sparsity_per_iter
+        self.acc_drop_threshold = acc_drop_threshold
+        self.ratios = sorted(ratios)
+        super().__init__(
+            model,
+            config_list,
+            evaluator,
+            optimize_mode,
+            pruning_algorithm=pruning_algorithm or base_algo or "l1",
+            experiment_data_dir=experiment_data_dir,
+            **more,
+        )
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the plans depend on."""
+        return {
+            "sparsity_per_iter": self.sparsity_per_iter,
+            "acc_drop_threshold": self.acc_drop_threshold,
+            "ratios": self.ratios,
+        }
+
+    def plans(self) -> Generator[Plan, float | None, None]:
+        """Yield single layers pruned by more and more, and after each round all of them."""
+        self._curves: list[dict[str, Any]] = []
+        current: Sparsities = dict.fromkeys(self.sizes, 0.0)
+        score = yield current
+        rounds = max(ceil(round(total / self.sparsity_per_iter, 9)) for _, total in self.budgets)
+        for number in range(1, rounds + 1):
+            tolerated = {}
+            for layer in current:
+                tolerated[layer] = yield from self._analyse(number, layer, current, score)
+            current = self._next(number, current, tolerated)
+            score = yield current
+            self.keep(current, score)
+            if self.finetuner is not None:
+                self._train(number, current)
+                score = yield current
+                self.keep(current, score)
+
+    def _analyse(
+        self, number: int, layer: str, current: Sparsities, base: float | None
+    ) -> Generator[Plan, float | None, float]:
+        """Prune one layer more and more, and return how much it tolerates."""
+        tolerated = current[layer]
+        for ratio in self.ratios:
+            if not current[layer] < ratio <= self.caps[layer]:
+                continue
+            score = yield {**current, layer: ratio}
+            plain = None if score is None else self._sign * score
+            self._curves.append(
+                {"round": number, "layer": layer, "sparsity": ratio, "score": plain}
+            )
+            # Without a score to compare with, nothing says that the layer tolerates anything.
+            if score is None or base is None or score < base - self.acc_drop_threshold:
+                break
+            tolerated = ratio
+        return tolerated
+
+    def _next(self, number: int, current: Sparsities, tolerated: Sparsities) -> Sparsities:
+        calculate = self.sparsity_proportion_calc
+        shares = dict(tolerated if calculate is None else calculate(dict(tolerated)))
+        plan: Sparsities = {}
+        for names, total in self.budgets:
+            plan |= fitted(
+                {name: shares[name] for name in names},
+                {name: self.sizes[name] for name in names},
+                min(total, number * self.sparsity_per_iter),
+                {name: self.caps[name] for name in names},
+                {name: current[name] for name in names},
+            )
+        return {name: plan[name] for name in current}
+
+    # --- training between the rounds ---------------------------------------------------------
+
+    def prepare(self) -> None:
+        """Bring back the weights that an earlier start of the same search has trained."""
+        folder = self.experiment_data_dir
+        self._trained = _Counter()
+        self._snapshots: Snapshots | None = None
+        if folder is not None and self.finetuner is not None:
+            parts: dict[str, Stateful] = {"model": self.bound_model, "trained": self._trained}
+            parts |= self.stateful
+            self._snapshots = Snapshots(Path(folder) / "weights.pt", self._identity(), parts)
+            if self._snapshots.restore():
+                self._base = self.one_shot.masks
+
+    def _train(self, number: int, current: Sparsities) -> None:
+        if number <= self._trained.count:  # by an earlier start, whose weights have been restored
+            return
+        assert self.finetuner is not None
+        self._put(current)
+        self._base = self.one_shot.masks
+        with seeded(self._seed_of(500_000 + number)), tidied(self.bound_model):
+            self.finetuner(self.bound_model)
+        self._trained.count = number
+        if self._snapshots is not None:
+            self._snapshots.save()
+
+    def compress(
+        self,
+        example_inputs: Any = None,
+        *,
+        eval_args: Sequence[Any] | None = None,
+        eval_kwargs: Mapping[str, Any] | None = None,
+        finetune_args: Sequence[Any] | None = None,
+        finetune_kwargs: Mapping[str, Any] | None = None,
+    ) -> tuple[nn.Module, Masks]:
+        """Search, put the result in force, and return the wrapped model and the masks.
+
+        Args:
+            example_inputs: An input of the model. With it, the masks also cover what comes after
+                a masked channel, such as the bias of a normalisation.
+            eval_args: What the evaluator is called with instead of the model.
+            eval_kwargs: And by name.
+            finetune_args: What the finetuner is called with instead of the model.
+            finetune_kwargs: And by name.
+        """
+        self.evaluator = _called_with(self.evaluator, eval_args, eval_kwargs)
+        self.finetuner = _called_with(self.finetuner, finetune_args, finetune_kwargs)
+        return super().compress(example_inputs)
+
+    @property
+    def curves(self) -> Trials:
+        """The score of each layer pruned alone: round, layer, sparsity and score."""
+        return Trials(getattr(self, "_curves", []))
+
+
+class _Counter:
+    """How many rounds have been trained, in the form in which a snapshot keeps it."""
+
+    count = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"count": self.count}
+
+    def load_state_dict(self, state_dict: dict[str, Any], /) -> None:
+        self.count = state_dict["count"]
+
+
+def _called_with(
+    function: Callable[..., Any] | None,
+    args: Sequence[Any] | None,
+    kwargs: Mapping[str, Any] | None,
+) -> Callable[..., Any] | None:
+    """Return a function of the model that calls another with what an older release was given."""
+    if function is None or (args is None and kwargs is None):
+        return function
+    given = functools.partial(function, *(args or ()), **(kwargs or {}))
+    return lambda model: given()

@@ -1,0 +1,51 @@
+"""A time limit for a user's function."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from prune_core import PruneError
+
+__all__ = ["check_time_limit", "time_limit"]
+
+
+def check_time_limit(seconds: float | None) -> None:
+    """Refuse a limit that cannot be kept here.
+
+    A function can be interrupted by a signal, and signals reach the main thread alone.
+    """
+    if seconds is None:
+        return
+    if not seconds > 0:
+        raise PruneError(f"trial_timeout is {seconds!r}; it is a number of seconds above 0.")
+    if (
+        not hasattr(signal, "setitimer")
+        or threading.current_thread() is not threading.main_thread()
+    ):
+        raise PruneError(
+            "trial_timeout needs the main thread of a Unix process; leave it out here, and limit "
+            "the time inside evaluate."
+        )
+
+
+@contextmanager
+def time_limit(seconds: float | None) -> Iterator[None]:
+    """Raise `TimeoutError` in the block when it takes longer."""
+    if seconds is None:
+        yield
+        return
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise TimeoutError(f"no result after {seconds:g} s")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

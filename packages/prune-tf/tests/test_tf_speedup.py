@@ -1,0 +1,378 @@
+"""Smaller models: by hand, block by block, and what is refused."""
+
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+
+from prune_core import ConfigError, MaskError, SpeedupError
+from prune_tf import L1NormPruner, LevelPruner, SlimPruner, masks_of, set_masks, shrink
+from prune_tf.speedup.rules import RULES
+
+HALF = [{"sparsity": 0.5, "op_types": ["default"]}, {"exclude": True, "op_names": ["out"]}]
+
+
+def realistic(model):
+    """Statistics, scales and offsets as after training, and biases that are not zero."""
+    rng = np.random.default_rng(1)
+    for layer in model._flatten_layers():
+        for variable in layer.weights:
+            shape = tuple(variable.shape)
+            if variable.name in ("bias", "beta", "moving_mean"):
+                variable.assign(rng.normal(size=shape) * 0.3)
+            if variable.name in ("gamma", "moving_variance"):
+                variable.assign(rng.uniform(0.5, 2.0, size=shape))
+    return model
+
+
+def image(size=12, channels=3):
+    return layers.Input((size, size, channels))
+
+
+def conv_norm(x, filters, kernel=3, activation="relu", **how):
+    x = layers.Conv2D(filters, kernel, use_bias=False, **how)(x)
+    return layers.Activation(activation)(layers.BatchNormalization()(x))
+
+
+def ended(x, y):
+    if len(y.shape) > 2:
+        y = layers.GlobalAveragePooling2D()(y)
+    return keras.Model(x, layers.Dense(3, name="out")(y))
+
+
+def plain():
+    x = image()
+    return ended(x, conv_norm(conv_norm(conv_norm(x, 8), 12), 8))
+
+
+def padded():
+    x = image()
+    y = conv_norm(conv_norm(conv_norm(x, 8, padding="same"), 12, padding="same"), 8)
+    return ended(x, y)
+
+
+def sigmoid_and_padding():
+    x = image()
+    y = conv_norm(x, 8, activation="sigmoid", padding="same")
+    return ended(x, conv_norm(conv_norm(y, 12, activation="silu", padding="same"), 6))
+
+
+def residual():
+    x = image()
+    start = conv_norm(x, 8, padding="same")
+    y = conv_norm(start, 12, padding="same")
+    y = layers.BatchNormalization()(layers.Conv2D(8, 3, padding="same")(y))
+    return ended(x, layers.ReLU()(layers.Add()([start, y])))
+
+
+def dense_block():
+    x = image()
+    start = conv_norm(x, 6, padding="same")
+    y = layers.Concatenate()([start, conv_norm(start, 6, padding="same")])
+    return ended(x, conv_norm(y, 8))
+
+
+def inverted_bottleneck():
+    x = image()
+    start = conv_norm(x, 8, padding="same")
+    y = conv_norm(start, 16, 1, "relu6")
+    y = layers.DepthwiseConv2D(3, padding="same", use_bias=False)(y)
+    y = layers.ReLU(6.0)(layers.BatchNormalization()(y))
+    y = layers.BatchNormalization()(layers.Conv2D(8, 1)(y))
+    return ended(x, layers.Add()([start, y]))
+
+
+def strided_depthwise():
+    x = image()
+    y = layers.ZeroPadding2D(((0, 1), (0, 1)))(conv_norm(x, 8))
+    y = layers.DepthwiseConv2D(3, strides=2, depth_multiplier=2, activation="relu")(y)
+    return ended(x, layers.Conv2D(8, 1)(y))
+
+
+def separable():
+    x = image()
+    y = layers.SeparableConv2D(8, 3, depth_multiplier=2, padding="same")(conv_norm(x, 8))
+    return ended(x, layers.SeparableConv2D(6, 3)(layers.LeakyReLU()(y)))
+
+
+def flattened():
+    x = image(8)
+    y = layers.Flatten()(layers.MaxPooling2D(2)(conv_norm(x, 8)))
+    return ended(x, layers.Dropout(0.5)(layers.Dense(10, activation="gelu")(y)))
+
+
+def squeeze_excite():
+    x = image()
+    y = conv_norm(x, 8, activation="silu", padding="same")
+    gate = layers.Reshape((1, 1, 8))(layers.GlobalAveragePooling2D()(y))
+    gate = layers.Conv2D(4, 1, activation="relu")(gate)
+    gate = layers.Conv2D(8, 1, activation="sigmoid")(gate)
+    return ended(x, conv_norm(layers.Multiply()([y, gate]), 6))
+
+
+def operators():
+    x = image()
+    y, z = conv_norm(x, 8, padding="same"), conv_norm(x, 8, padding="same")
+    return ended(x, conv_norm(ops.relu(y + z) * 0.5, 6))
+
+
+def upsampled():
+    x = image()
+    y = layers.UpSampling2D(2)(conv_norm(x, 8))
+    return ended(x, layers.Conv2DTranspose(6, 3, activation="relu")(y))
+
+
+def permuted():
+    x = image(8)
+    y = layers.Permute((2, 1, 3))(conv_norm(x, 8))
+    return ended(x, layers.PReLU(shared_axes=[1, 2])(conv_norm(layers.Cropping2D(1)(y), 6)))
+
+
+def shared():
+    x, twin = image(), layers.Conv2D(8, 3, activation="relu", padding="same")
+    y = conv_norm(x, 3, padding="same")
+    return ended(x, layers.Concatenate()([twin(x), twin(y)]))
+
+
+def nested():
+    x = image()
+    inner = image(12)
+    body = keras.Model(inner, conv_norm(conv_norm(inner, 8, padding="same"), 6), name="body")
+    return ended(x, conv_norm(body(layers.Rescaling(2.0)(x)), 8))
+
+
+def one_dimensional():
+    x = layers.Input((20, 4))
+    y = layers.Conv1D(8, 3, activation="relu")(x)
+    y = layers.Conv1D(6, 3, padding="causal", activation="relu")(y)
+    return ended(x, layers.GlobalMaxPooling1D()(y))
+
+
+def sequential():
+    return keras.Sequential(
+        [
+            image(8),
+            layers.Conv2D(8, 3, activation="relu"),
+            layers.BatchNormalization(),
+            layers.Flatten(),
+            layers.Dense(10, activation="tanh"),
+            layers.Dense(3, name="out"),
+        ]
+    )
+
+
+MODELS = [
+    *(plain, padded, sigmoid_and_padding, residual, dense_block, inverted_bottleneck),
+    *(strided_depthwise, separable, flattened, squeeze_excite, operators, upsampled, permuted),
+    *(shared, nested, one_dimensional, sequential),
+]
+
+
+def outputs(model, seed=3):
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(4, *model.inputs[0].shape[1:])).astype("float32")
+    return np.asarray(model(x, training=False))
+
+
+def assert_equal(first, second):
+    a, b = outputs(first), outputs(second)
+    assert np.abs(a - b).max() <= 1e-5 * np.abs(a).max()
+
+
+@pytest.mark.parametrize("build", MODELS, ids=lambda build: build.__name__)
+def test_the_small_model_computes_what_the_masked_one_does(build):
+    model = realistic(build())
+    L1NormPruner(model, HALF).compress()
+    before = [np.array(w) for w in model.get_weights()]
+    report = shrink(model)
+    assert report.difference <= 1e-5
+    assert report.parameters[1] < report.parameters[0]
+    assert report.unknown == {}
+    assert_equal(model, report.model)
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+@pytest.mark.parametrize("build", [padded, residual, inverted_bottleneck], ids=lambda b: b.__name__)
+def test_masking_norms_too_lets_more_go(build):
+    model = realistic(build())
+    L1NormPruner(model, HALF).compress()
+    kept, masked = shrink(model), shrink(model, normalization="mask")
+    assert masked.parameters[1] <= kept.parameters[1]
+    assert masked.held == 0
+    assert masked.difference <= 1e-5
+
+
+def test_exactly_the_masked_filters_go():
+    model = keras.Sequential(
+        [
+            image(8),
+            layers.Conv2D(4, 3, name="first"),
+            layers.Flatten(),
+            layers.Dense(2, name="out"),
+        ]
+    )
+    keep = np.array([True, False, True, False])
+    mask = np.broadcast_to(keep, (3, 3, 3, 4))
+    set_masks(model, {"first": {"kernel": mask, "bias": keep}})
+    kernel = model.get_layer("first").kernel.numpy()
+    head = model.get_layer("out").kernel.numpy()
+    small = shrink(model).model
+    np.testing.assert_array_equal(small.get_layer("first").kernel.numpy(), kernel[..., keep])
+    np.testing.assert_array_equal(small.get_layer("out").kernel.numpy(), head[np.tile(keep, 36)])
+    assert small.get_layer("first").filters == 2
+    assert masks_of(small) == {}
+
+
+def test_a_constant_moves_into_the_next_bias():
+    model = keras.Sequential(
+        [
+            layers.Input((2,)),
+            layers.Dense(2, activation="relu", name="first"),
+            layers.Dense(1, use_bias=False, name="out"),
+        ]
+    )
+    model.set_weights([np.eye(2), np.array([0.0, 3.0]), np.array([[1.0], [2.0]])])
+    set_masks(model, {"first": {"kernel": np.array([[True, False], [True, False]])}})
+    small = shrink(model).model
+    assert small.get_layer("out").bias.numpy().tolist() == [6.0]
+    assert small.get_layer("out").kernel.numpy().tolist() == [[1.0]]
+
+
+def test_constants_that_reach_padded_borders_are_merged_into_one():
+    model = realistic(sigmoid_and_padding())
+    L1NormPruner(model, HALF).compress()
+    report = shrink(model)
+    first, second, _ = (w for w in report.model.layers if isinstance(w, layers.Conv2D))
+    assert first.filters == 4 + 1
+    assert second.filters == 6
+    assert report.held == 1
+    assert "normalization" in str(report)
+
+
+def test_a_channel_that_nobody_reads_goes_too():
+    model = keras.Sequential(
+        [layers.Input((3,)), layers.Dense(4, name="first"), layers.Dense(2, name="out")]
+    )
+    mask = np.ones((4, 2), bool)
+    mask[1] = False
+    set_masks(model, {"out": {"kernel": mask}})
+    assert shrink(model).model.get_layer("first").units == 3
+
+
+def test_masks_that_are_left_stay_in_force(zeros_hold):
+    model = realistic(plain())
+    LevelPruner(model, [{"sparsity": 0.5, "op_types": ["Dense"]}]).compress()
+    L1NormPruner(model, [{"sparsity": 0.5, "op_types": ["Conv2D"]}]).compress()
+    model.compile("adam", "mse")
+    small = shrink(model).model
+    assert small.compiled
+    assert list(masks_of(small)) == ["out"]
+    small.fit(np.ones((8, 12, 12, 3)), np.ones((8, 3)), verbose=0)
+    zeros_hold(small)
+
+
+def test_slim_masks_make_small_models_too():
+    model = realistic(padded())
+    SlimPruner(model, [{"total_sparsity": 0.5, "op_types": ["default"]}]).compress()
+    report = shrink(model)
+    assert report.parameters[1] < 0.6 * report.parameters[0]
+    assert_equal(model, report.model)
+
+
+def test_masks_can_be_given_for_a_model_that_has_none(tmp_path):
+    model = realistic(plain())
+    pruner = L1NormPruner(keras.models.clone_model(model), HALF)
+    _, masks = pruner.compress()
+    pruner.save_masks(tmp_path / "masks.safetensors")
+    for given in (masks, tmp_path / "masks.safetensors"):
+        report = shrink(model, masks=given)
+        assert report.parameters[1] < report.parameters[0]
+        assert masks_of(model) == {}
+
+
+def test_the_last_channel_of_a_layer_stays():
+    model = realistic(plain())
+    conv = next(layer for layer in model.layers if isinstance(layer, layers.Conv2D))
+    set_masks(model, {conv.name: {"kernel": np.zeros(conv.kernel.shape, bool)}})
+    report = shrink(model)
+    assert report.model.get_layer(conv.name).filters == 1
+    assert_equal(model, report.model)
+
+
+def test_a_layer_without_a_rule_keeps_what_is_around_it():
+    x = image()
+    y = layers.LayerNormalization(name="norm")(conv_norm(conv_norm(x, 8), 8))
+    model = realistic(ended(x, conv_norm(y, 8)))
+    L1NormPruner(model, HALF).compress()
+    report = shrink(model)
+    assert report.unknown == {"norm": "LayerNormalization"}
+    assert_equal(model, report.model)
+
+
+def test_a_users_class_of_a_known_name_is_not_mistaken():
+    class ReLU(layers.Layer):
+        def call(self, x):
+            return ops.roll(x, 1, axis=-1)
+
+    x = image()
+    model = realistic(ended(x, conv_norm(ReLU(name="odd")(conv_norm(conv_norm(x, 8), 8)), 8)))
+    L1NormPruner(model, HALF).compress()
+    report = shrink(model)
+    assert report.unknown == {"odd": "ReLU"}
+    assert_equal(model, report.model)
+
+
+def test_a_wrong_rule_is_found_out_and_nothing_is_returned(monkeypatch):
+    model = realistic(padded())
+    L1NormPruner(model, HALF).compress()
+    before = [np.array(w) for w in model.get_weights()]
+
+    def forgets_the_offset(analysis, call):
+        [flow] = RULES["BatchNormalization"](analysis, call)
+        return [dataclasses.replace(flow, constants=0 * flow.constants)]
+
+    rules = RULES | {"BatchNormalization": forgets_the_offset}
+    monkeypatch.setattr("prune_tf.speedup.propagate.RULES", rules)
+    with pytest.raises(SpeedupError, match="outputs differ .* 'functional.*' is untouched"):
+        shrink(model)
+    monkeypatch.setattr(
+        "prune_tf.speedup.propagate.RULES", RULES | {"BatchNormalization": RULES["Identity"]}
+    )
+    with pytest.raises(SpeedupError, match="do not fit together"):
+        shrink(model)
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+def test_a_subclassed_model_is_refused(samples):
+    class Net(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.fc = layers.Dense(4)
+
+        def call(self, x):
+            return self.fc(x)
+
+    model = Net()
+    model(np.ones((1, 3)))
+    L1NormPruner(model, [{"sparsity": 0.5, "op_types": ["Dense"]}]).compress()
+    with pytest.raises(SpeedupError, match=r"Net 'net' computes in Python code of its own"):
+        shrink(model)
+
+
+def test_what_cannot_be_made_smaller_says_why(cnn):
+    with pytest.raises(SpeedupError, match="Nothing of 'cnn' is masked"):
+        shrink(cnn)
+    LevelPruner(cnn, [{"sparsity": 0.5, "op_types": ["default"]}]).compress()
+    with pytest.raises(SpeedupError, match="single weights that are masked cannot be taken out"):
+        shrink(cnn)
+
+
+def test_mistakes_in_arguments(cnn):
+    with pytest.raises(ConfigError, match="normalization is 'drop'"):
+        shrink(cnn, normalization="drop")
+    with pytest.raises(MaskError, match="no layer of that name"):
+        shrink(cnn, masks={"nope": {"kernel": np.ones(1)}})
