@@ -193,7 +193,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--sparsity", type=float, default=0.96)
-    parser.add_argument("--control-every", type=int, default=2, help="which rounds get controls")
+    parser.add_argument("--control-every", type=int, default=5, help="which rounds get controls")
     wanted = parser.parse_args()
 
     images = digits() if wanted.digits else mnist(wanted.data)

@@ -61,12 +61,9 @@ class Criterion:
                 wrapper.config[key] = sparsity[name]
         pruner = self.pruner
         if isinstance(pruner, BasicPruner) and type(pruner).compress is BasicPruner.compress:
-            collector = pruner.data_collector
-            calculator, allocator = pruner.metrics_calculator, pruner.sparsity_allocator
-            if collector is not None and calculator is not None and allocator is not None:
-                return allocator.generate_sparsity(
-                    calculator.calculate_metrics(collector.collect())
-                )
+            scores = pruner.score()
+            if pruner.sparsity_allocator is not None:
+                return pruner.sparsity_allocator.generate_sparsity(scores)
         before = pruner.masks
         try:
             _, masks = pruner.compress()

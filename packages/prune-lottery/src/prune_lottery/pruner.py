@@ -134,11 +134,23 @@ class LotteryTicketPruner(Pruner):
 
     # --- all rounds in one call ----------------------------------------------------------------
 
-    def compress(self) -> tuple[nn.Module, Masks]:
-        """Return the wrapped model and its masks; with a `finetuner`, after all rounds."""
-        if self.finetuner is not None:
-            result = self._lottery.run(train=self.finetuner, evaluate=self.evaluator)
-            self.curr_prune_iteration = result.rounds[-1].index
+    def compress(self, example_inputs: Any = None) -> Any:
+        """Get ready, or do everything.
+
+        Args:
+            example_inputs: An input of the model. With it, the final masks also cover what comes
+                after a masked channel, such as the bias of a normalisation.
+
+        Returns:
+            The wrapped model where the rounds are a loop of the user's; the wrapped model and the
+            masks after all rounds where there is a `finetuner`.
+        """
+        if self.finetuner is None:
+            return self.bound_model
+        result = self._lottery.run(train=self.finetuner, evaluate=self.evaluator)
+        self.curr_prune_iteration = result.rounds[-1].index
+        if example_inputs is not None:
+            self.close_masks(example_inputs)
         return self.bound_model, self.masks
 
     def get_best_result(self) -> tuple[int, nn.Module, Masks, float | None, Any]:

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -29,6 +29,9 @@ from prune_lottery.round import Round
 from prune_lottery.rounds import sparsity_after, take_rounds
 from prune_lottery.starts import Starts
 from prune_lottery.training import State, Stateful, Training
+
+if TYPE_CHECKING:
+    from prune_core.speedup import SpeedupReport
 
 __all__ = ["ConfigList", "LotteryTicket"]
 
@@ -279,6 +282,21 @@ class LotteryTicket:
         if isinstance(self.training.ema, nn.Module):
             unwrap(self.training.ema, self._averaged.values())
         return self.model
+
+    def shrink(self, example_inputs: Any) -> SpeedupReport:
+        """Take out what the masks make superfluous, and prove that nothing else changed.
+
+        The model is unwrapped and gets smaller layers, so this is the last step: rounds cannot be
+        restored afterwards. Single weights leave no layer smaller; whole channels do.
+
+        Args:
+            example_inputs: A tensor, a tuple of positional or a dict of keyword arguments.
+        """
+        # Only this last step needs the engine, which takes its time to import.
+        from prune_core.speedup import shrink
+
+        masks = {name: wrapper.masks for name, wrapper in self.wrappers.items()}
+        return shrink(self.unwrap(), example_inputs, masks)
 
     # --- what is kept -----------------------------------------------------------------------
 

@@ -1,0 +1,150 @@
+"""`LotteryTicketPruner`: the two forms that users of older tools know."""
+
+import pytest
+import torch
+from torch import nn
+
+import prune_core
+from prune_core import ConfigError
+from prune_lottery import LotteryTicketPruner
+from prune_lottery.module_state import take_module
+
+CONFIG = [{"prune_iterations": 3, "sparsity": 0.75, "op_types": ["default"]}]
+
+
+@pytest.fixture
+def optimizer(net):
+    return torch.optim.Adam(net.parameters(), 0.01)
+
+
+def go(pruner, train, after=lambda: None):
+    for _ in pruner.get_prune_iterations():
+        pruner.prune_iteration_start()
+        train(pruner.bound_model)
+        after()
+
+
+def test_it_is_had_by_its_name():
+    assert prune_core.get_pruner("lottery_ticket") is LotteryTicketPruner
+
+
+def test_the_loop_prunes_and_resets(net, optimizer, trainer):
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 2, 0.5)
+    initial = take_module(net)["tensors"]
+    pruner = LotteryTicketPruner(net, CONFIG, optimizer, scheduler, pruning_algorithm="tiny_level")
+    assert pruner.compress() is net
+    assert pruner.get_prune_iterations() == range(4)
+    train, sparsities = trainer(optimizer, scheduler), []
+    for index in pruner.get_prune_iterations():
+        pruner.prune_iteration_start()
+        mask = pruner.masks["first"]["weight"]
+        sparsities.append(1 - float(mask.float().mean()))
+        now = take_module(net)["tensors"]
+        assert torch.equal(now["first.weight"], initial["first.weight"] * mask)
+        assert torch.equal(now["norm.running_mean"], initial["norm.running_mean"])
+        assert not optimizer.state
+        assert optimizer.param_groups[0]["lr"] == 0.01
+        assert scheduler.last_epoch == 0
+        assert index == pruner.curr_prune_iteration
+        train(net)
+    wanted = [1 - 0.25 ** (t / 3) for t in range(4)]
+    assert sparsities == pytest.approx([int(s * 48) / 48 for s in wanted], abs=1e-6)
+    with pytest.raises(ConfigError, match="All 3 rounds have begun already"):
+        pruner.prune_iteration_start()
+
+
+def test_weights_go_on_where_they_are_not_reset(net, trainer):
+    optimizer = torch.optim.SGD(net.parameters(), 0.1)
+    pruner = LotteryTicketPruner(
+        net, CONFIG, optimizer, reset_weights=False, pruning_algorithm="tiny_level"
+    )
+    pruner.prune_iteration_start()
+    trainer(optimizer)(net)
+    trained = take_module(net)["tensors"]["first.weight"]
+    pruner.prune_iteration_start()
+    mask = pruner.masks["first"]["weight"]
+    assert torch.equal(take_module(net)["tensors"]["first.weight"], trained * mask)
+
+
+def test_the_optimizer_must_not_be_forgotten(net):
+    with pytest.raises(ConfigError, match="optimizer is missing.*reset_weights=False"):
+        LotteryTicketPruner(net, CONFIG)
+    assert type(net.first) is nn.Linear
+
+
+def test_a_later_form_does_everything_in_one_call(net, trainer, accuracy):
+    rules = [{"sparsity": 0.75, "op_types": ["Linear"]}]
+    pruner = LotteryTicketPruner(
+        net, rules, "tiny_level", 3, finetuner=trainer(), evaluator=accuracy, reset_weight=True
+    )
+    with pytest.raises(ConfigError, match=r"call compress\(\) first"):
+        pruner.get_best_result()
+    model, masks = pruner.compress()
+    assert model is net
+    assert int(masks["first"]["weight"].sum()) == 12
+    index, model, masks, score, config_list = pruner.get_best_result()
+    assert (index, model, config_list) == (3, net, rules)
+    assert int(masks["second"]["weight"].sum()) == 6
+    assert score == pytest.approx(accuracy(net))
+
+
+def test_unwrapping_leaves_zeros_and_wrapping_again_goes_on(net, optimizer, trainer):
+    pruner = LotteryTicketPruner(net, CONFIG, optimizer, pruning_algorithm="tiny_level")
+    go(pruner, trainer(optimizer))
+    x = torch.randn(3, 6)
+    net.eval()
+    masked = net(x)
+    pruner._unwrap_model()
+    assert type(net.first) is nn.Linear
+    assert int((net.first.weight != 0).sum()) <= 12
+    assert torch.equal(net(x), masked)
+    pruner._wrap_model()
+    assert torch.equal(net(x), masked)
+
+
+def test_reset_starts_anew(net, optimizer, trainer):
+    pruner = LotteryTicketPruner(net, CONFIG, optimizer, pruning_algorithm="tiny_level")
+    go(pruner, trainer(optimizer))
+    pruner.reset(net, [CONFIG[0] | {"prune_iterations": 1}])
+    assert pruner.get_prune_iterations() == range(2)
+    go(pruner, trainer(optimizer))
+    assert int(pruner.masks["first"]["weight"].sum()) == 12
+
+
+def test_masks_and_model_are_exported(net, optimizer, trainer, tmp_path):
+    pruner = LotteryTicketPruner(net, CONFIG, optimizer, pruning_algorithm="tiny_level")
+    go(pruner, trainer(optimizer))
+    pruner.export_model(tmp_path / "model.pth", tmp_path / "masks.safetensors")
+    state = torch.load(tmp_path / "model.pth", weights_only=True)
+    masks = prune_core.load_masks(tmp_path / "masks.safetensors")
+    assert (state["first.weight"][~masks["first"]["weight"]] == 0).all()
+
+
+@pytest.mark.parametrize("killed_after", range(4))
+def test_a_loop_goes_on_from_its_state(net, trainer, tmp_path, killed_after):
+    def start():
+        torch.manual_seed(0)
+        model = type(net)()
+        optimizer = torch.optim.Adam(model.parameters(), 0.01)
+        rules = [CONFIG[0]]
+        pruner = LotteryTicketPruner(model, rules, optimizer, pruning_algorithm="tiny_level")
+        return pruner, trainer(optimizer)
+
+    def finish(pruner, train, first):
+        for _ in range(first, 4):
+            pruner.prune_iteration_start()
+            train(pruner.bound_model)
+        return take_module(pruner.bound_model)["tensors"], pruner.masks
+
+    weights, masks = finish(*start(), 0)
+    pruner, train = start()
+    for _ in range(killed_after + 1):
+        pruner.prune_iteration_start()
+        train(pruner.bound_model)
+    torch.save(pruner.state_dict(), tmp_path / "state.pt")
+    torch.manual_seed(123)
+    pruner, train = start()
+    pruner.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    now, new_masks = finish(pruner, train, killed_after + 1)
+    assert all(torch.equal(now[name], tensor) for name, tensor in weights.items())
+    assert all(torch.equal(new_masks[m][t], masks[m][t]) for m in masks for t in masks[m])
