@@ -55,6 +55,9 @@ def realistic(model, seed=0):
                 layer.gamma.assign(rng.uniform(0.5, 1.5, size=count))
             if layer.center:
                 layer.beta.assign(rng.normal(size=count) * 0.3)
+        if type(layer).__name__ == "LayerScale":
+            # It starts at 1e-6, which would hide whatever goes wrong in its branch.
+            layer.gamma.assign(rng.uniform(0.5, 1.5, size=layer.gamma.shape))
     return model
 
 

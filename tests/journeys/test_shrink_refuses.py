@@ -10,8 +10,8 @@ from prune_core import SpeedupError, shrink, unwrap
 from prune_filter import L1NormPruner
 
 
-class Mean(nn.Module):
-    """Divides by the number of features that it was built with: half of them is another model."""
+class Moody(nn.Module):
+    """Does something else when it has another number of features."""
 
     def __init__(self):
         super().__init__()
@@ -19,11 +19,12 @@ class Mean(nn.Module):
         self.narrow = nn.Linear(8, 2)
 
     def forward(self, x):
-        return self.narrow(self.widen(x).relu()) / self.widen.out_features
+        y = self.narrow(self.widen(x).relu())
+        return y.sin() if len(self.widen.weight) == 8 else y.cos()
 
 
 def test_it_raises_and_leaves_the_model_alone():
-    model = Mean()
+    model = Moody()
     config_list = [{"op_names": ["widen"], "sparsity": 0.5}]
     _, masks = L1NormPruner(model, config_list).compress()
     unwrap(model)

@@ -237,7 +237,9 @@ class Block(nn.Module):
     "options", [{}, {"rotary": True}, {"kv_heads": 2}, {"kv_heads": 2, "rotary": True}]
 )
 def test_whole_heads_of_an_attention(options):
-    report = check(Block(**options), torch.arange(6).view(2, 3), others=[(torch.ones(3, 5).long(),)])
+    report = check(
+        Block(**options), torch.arange(6).view(2, 3), others=[(torch.ones(3, 5).long(),)]
+    )
     assert ("attention", "num_heads", 4, 2) in report.attributes
 
 
@@ -252,9 +254,11 @@ def test_recurrent_layers(layer):
         def forward(self, x):
             return self.head(self.layer(self.stem(x))[0])
 
-    check(Recurrent(), torch.rand(2, 5, 3, dtype=torch.float64), others=[
-        (torch.rand(1, 9, 3, dtype=torch.float64),)
-    ])
+    check(
+        Recurrent(),
+        torch.rand(2, 5, 3, dtype=torch.float64),
+        others=[(torch.rand(1, 9, 3, dtype=torch.float64),)],
+    )
 
 
 @pytest.mark.parametrize("need_weights", [True, False])

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from prune_tf.__about__ import __version__ as __version__
     from prune_tf.constraint import Masked as Masked
+    from prune_tf.export import export_model as export_model
+    from prune_tf.export import gzipped_size as gzipped_size
     from prune_tf.files import load_masks as load_masks
     from prune_tf.files import save_masks as save_masks
     from prune_tf.masks import apply_masks as apply_masks
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "__about__": ("__version__",),
     "constraint": ("Masked",),
+    "export": ("export_model", "gzipped_size"),
     "files": ("load_masks", "save_masks"),
     "masks": ("apply_masks", "masks_of", "set_masks", "unwrap"),
     "pruning.activation": ("ActivationAPoZRankPruner", "ActivationMeanRankPruner"),

@@ -1,4 +1,4 @@
-"""The few things a rule can say about labels: tie, fix, pin an axis, align operands, reduce, contract.
+"""The few things a rule can say about labels: tie, fix, pin, align, reduce, contract.
 
 Everything that a rule says at once is *hard*: it is true whatever else turns out. Where two
 group shapes overlap without being equal, either of two cuts could be meant; that choice is
@@ -162,7 +162,7 @@ class Flow:
             return [widest.with_states(_states(members, zero))]
         common = set(widest.axes).intersection(*(group.axes for group in present))
         if summed & cluster or not all(set(g.axes) <= set(widest.axes) for g in present):
-            keep = (summed & common) or common
+            keep = set(summed & common) or common
             self._reduce_to(present, keep, why)
             if not keep:
                 return []
@@ -247,7 +247,9 @@ class Flow:
             inside, outside = over & set(group.axes), set(group.axes) - over
             if inside and (outside or kind == "other"):
                 for axis in inside:
-                    self.pin_labels(group.compact(), axis, f"{why} over a part of what it is cut by")
+                    self.pin_labels(
+                        group.compact(), axis, f"{why} over a part of what it is cut by"
+                    )
             elif inside and kind == "sum":
                 self._sum_over(group, why)
             elif inside:
@@ -301,9 +303,7 @@ def _broadcast(value: Value, shape: tuple[int, ...]) -> tuple[Value, tuple[Group
     lead = len(shape) - value.ndim
     if not lead and value.shape == shape:
         return value, value.groups
-    groups = tuple(
-        Group(group.codes.expand(shape)) for group in value.groups
-    )
+    groups = tuple(Group(group.codes.expand(shape)) for group in value.groups)
     sizes = (1,) * lead + value.shape
     return Value(sizes, groups, frozenset(axis + lead for axis in value.free)), groups
 

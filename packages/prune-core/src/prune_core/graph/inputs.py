@@ -11,7 +11,7 @@ __all__ = ["arguments", "call", "tensors_in"]
 
 
 def arguments(example_inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """What to call a model with: a dict holds keyword arguments, a tuple or list positional ones."""
+    """What to call a model with: a dict holds keyword arguments, a sequence positional ones."""
     if isinstance(example_inputs, Mapping):
         return (), dict(example_inputs)
     if isinstance(example_inputs, list | tuple):

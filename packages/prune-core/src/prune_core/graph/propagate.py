@@ -1,13 +1,13 @@
 """Send labels through a graph until nothing more can be said."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from prune_core.graph.flow import Flow
-from prune_core.graph.ir import Graph
+from prune_core.graph.ir import Call, Graph
 from prune_core.graph.labels import Array, Labels
 from prune_core.graph.rules.registry import find_rule
 from prune_core.graph.trace import ALIAS_WRITE
@@ -67,9 +67,7 @@ def propagate(graph: Graph, zeros: Zeros | None = None) -> Labelling:
     return Labelling(graph, labels, axes, flow)
 
 
-def _label_tensors(
-    graph: Graph, flow: Flow, zeros: Zeros | None
-) -> dict[int, list[Array | None]]:
+def _label_tensors(graph: Graph, flow: Flow, zeros: Zeros | None) -> dict[int, list[Array | None]]:
     """Fresh labels for every axis longer than one of every floating tensor."""
     wanted = [
         (index, axis, size)
@@ -108,30 +106,39 @@ def _apply(flow: Flow, graph: Graph, position: int) -> None:
         flow.stale[made] = [*flow.stale.get(old, [old]), source]
         flow.values[made] = Value(graph.metas[made].shape)
         return
-    for index in call.inputs():
-        for related in flow.stale.get(index, ()):
+    for read in call.inputs():
+        for related in flow.stale.get(read, ()):
             flow.fix_value(flow.values[related], "it was written to through a view")
-    entry = find_rule(call.target)
-    if entry is None:
-        for index in call.inputs():
-            flow.fix_value(flow.values[index], f"no rule for {call.target}")
-        if any(flow.values[index].groups for index in call.inputs()):
-            flow.unknown.setdefault(str(call.target), call.module)
-        results = [None if i is None else Value(graph.metas[i].shape) for i in call.outputs]
-    else:
-        returned = entry.apply(flow, call)
-        results = [returned] if isinstance(returned, Value) else list(returned)
-        if not entry.carries:
-            for index in call.inputs():
-                flow.settle(flow.values[index], flow.where)
-    constant = all(flow.values[index].constant for index in call.inputs())
-    for index, value in zip(call.outputs, results, strict=False):
-        if index is not None:
-            shape = graph.metas[index].shape
-            if value is None or value.shape != shape:
-                raise AssertionError(f"the rule of {call.target} made {value}, not {shape}")
-            value.constant = constant
+    constant = all(flow.values[read].constant for read in call.inputs())
+    for index, value in zip(call.outputs, _results(flow, graph, call), strict=True):
+        if index is not None and value is not None:
+            value = replace(value, constant=constant)
             flow.values[index] = value
+
+
+def _results(flow: Flow, graph: Graph, call: Call) -> list[Value | None]:
+    """What a call makes by its rule; without a rule that fits, all that goes in stays."""
+    shapes = [None if index is None else graph.metas[index].shape for index in call.outputs]
+    entry = find_rule(call.target)
+    why = f"no rule for {call.target}"
+    if entry is not None:
+        try:
+            returned = entry.apply(flow, call)
+        except Exception as error:  # a rule may be a plugin's, and met what it never thought of
+            why = f"the rule of {call.target} failed: {type(error).__name__}: {error}"
+        else:
+            made: list[Value | None] = [returned] if isinstance(returned, Value) else list(returned)
+            if [value.shape if value else None for value in made] == shapes:
+                if not entry.carries:
+                    for read in call.inputs():
+                        flow.settle(flow.values[read], flow.where)
+                return made
+            why = f"the rule of {call.target} made other shapes than the operator"
+    for read in call.inputs():
+        flow.fix_value(flow.values[read], why)
+        if flow.values[read].groups:
+            flow.unknown.setdefault(str(call.target), call.module)
+    return [None if shape is None else Value(shape) for shape in shapes]
 
 
 def _settle(flow: Flow) -> None:

@@ -20,7 +20,11 @@ def untouched(model: nn.Module) -> Iterator[None]:
     are not, because a copy would double the memory for something no forward should do.
     """
     attributes = [(module, dict(module.__dict__)) for module in model.modules()]
-    inner = [(vars(module)[name], dict(vars(module)[name])) for module, _ in attributes for name in _INNER]
+    inner = [
+        (vars(module)[name], dict(vars(module)[name]))
+        for module, _ in attributes
+        for name in _INNER
+    ]
     buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
     devices = sorted({p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"})
     try:
@@ -30,9 +34,9 @@ def untouched(model: nn.Module) -> Iterator[None]:
         for module, saved in attributes:
             module.__dict__.clear()
             module.__dict__.update(saved)
-        for current, content in inner:
-            current.clear()
-            current.update(content)
+        for holder, held in inner:
+            holder.clear()
+            holder.update(held)
         with torch.no_grad():
             # The version counter does not tell: some norms write their statistics past it.
             for buffer, content in buffers:

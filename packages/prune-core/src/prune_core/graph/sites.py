@@ -10,7 +10,17 @@ from typing import Any, NamedTuple
 import torch
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["ARITHMETIC", "SIZED", "Frame", "Site", "SiteCounter", "Number", "numbers", "short_name", "with_numbers"]
+__all__ = [
+    "ARITHMETIC",
+    "SIZED",
+    "Frame",
+    "Number",
+    "Site",
+    "SiteCounter",
+    "numbers",
+    "short_name",
+    "with_numbers",
+]
 
 ARITHMETIC = frozenset(
     {"mul", "__mul__", "__rmul__", "div", "__truediv__", "true_divide", "__rtruediv__", "pow"}

@@ -21,8 +21,8 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from prune_core.graph.inputs import arguments, call, tensors_in
 from prune_core.graph.ir import Call, Graph, Ref
-from prune_core.graph.sites import Frame, Rewrite, SiteCounter
 from prune_core.graph.restore import evaluating, untouched
+from prune_core.graph.sites import Frame, Rewrite, SiteCounter
 
 __all__ = ["ALIAS_WRITE", "Recorder", "trace"]
 
@@ -55,7 +55,7 @@ def trace(
     return recorder.graph
 
 
-class Recorder(TorchDispatchMode):
+class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """The dispatch mode that writes a `Graph` while a model runs."""
 
     def __init__(
@@ -73,7 +73,7 @@ class Recorder(TorchDispatchMode):
             watch: Called after every call that is recorded; it may raise to stop the forward.
             rewrite: See `SiteCounter`.
         """
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._watch = watch
         self.reached = ""
         self.graph = Graph()
@@ -87,14 +87,13 @@ class Recorder(TorchDispatchMode):
         self._names: WeakIdKeyDictionary = WeakIdKeyDictionary()
         self._opening: set[Any] = set()
         for name, tensor in _named_tensors(model):
-            self._names.setdefault(tensor, []).append(name)
+            self._names.setdefault(tensor, []).append(name)  # type: ignore[no-untyped-call]
         self._parameters = {id(parameter) for parameter in model.parameters()}
 
     def run(self, example_inputs: Any) -> Any:
         """Run the model in eval mode under this recorder and return what it returned."""
         with untouched(self._model), evaluating(self._model):
-            returned = self._record(example_inputs)
-        return returned
+            return self._record(example_inputs)
 
     def run_training(self, example_inputs: Any, *, strict: bool = False) -> None:
         """Record what only a training model does too, such as its auxiliary heads.
@@ -119,8 +118,8 @@ class Recorder(TorchDispatchMode):
     def _record(self, example_inputs: Any) -> Any:
         with torch.no_grad(), self._watching_modules():
             args, kwargs = arguments(example_inputs)
-            for _, tensor in tensors_in((args, kwargs)):
-                self.graph.inputs.append(self.number(tensor))
+            given = [self.number(tensor) for _, tensor in tensors_in((args, kwargs))]
+            self.graph.inputs += given
             with _unfused(self._model), self.sites, self:
                 returned = call(self._model, example_inputs)
             self._finish(returned)
@@ -152,7 +151,7 @@ class Recorder(TorchDispatchMode):
 
     def number(self, tensor: torch.Tensor) -> int:
         """The value that this tensor holds now; a new one for a tensor never seen."""
-        found: int | None = self._numbers.get(tensor)
+        found: int | None = self._numbers.get(tensor)  # type: ignore[no-untyped-call]
         if found is not None:
             return found
         index = self._bind(tensor)
@@ -195,12 +194,11 @@ class Recorder(TorchDispatchMode):
         reads = self._with_refs(args), {name: self._with_refs(arg) for name, arg in kwargs.items()}
         result = self.execute(func, args, kwargs)
         written = _written(func, args, kwargs)
-        outputs: list[int | None] = []
-        for item in result if isinstance(result, list | tuple) else (result,):
-            outputs.append(self._bind(item) if isinstance(item, torch.Tensor) else None)
-        recorded = Call(
-            func, *reads, outputs, self.module, self.sites.site, self.sites.given
-        )
+        outputs = [
+            self._bind(item) if isinstance(item, torch.Tensor) else None
+            for item in (result if isinstance(result, list | tuple) else (result,))
+        ]
+        recorded = Call(func, *reads, outputs, self.module, self.sites.site, self.sites.given)
         self.graph.calls.append(recorded)
         if self._watch is not None:
             self._watch(self, recorded)

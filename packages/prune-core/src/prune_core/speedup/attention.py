@@ -123,13 +123,15 @@ class PrunedMultiheadAttention(nn.MultiheadAttention):
         inner = self.num_heads * self.head_dim
         weight, bias = self.in_proj_weight, self.in_proj_bias
         if weight is not None and key is value and query is key:
-            packed = F.linear(query, weight, bias)
+            packed: Any = F.linear(query, weight, bias)
             packed = packed.unflatten(-1, (3, inner)).unsqueeze(0).transpose(0, -2)
             packed = packed.squeeze(-2).contiguous()
             return packed[0], packed[1], packed[2]
         if weight is not None and key is value:
-            w_q, w_kv = weight.split([inner, inner * 2])
-            b_q, b_kv = (None, None) if bias is None else bias.split([inner, inner * 2])
+            any_weight: Any = weight
+            any_bias: Any = bias
+            w_q, w_kv = any_weight.split([inner, inner * 2])
+            b_q, b_kv = (None, None) if bias is None else any_bias.split([inner, inner * 2])
             q, packed = F.linear(query, w_q, b_q), F.linear(key, w_kv, b_kv)
             packed = packed.unflatten(-1, (2, inner)).unsqueeze(0).transpose(0, -2)
             packed = packed.squeeze(-2).contiguous()

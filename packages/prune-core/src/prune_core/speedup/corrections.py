@@ -31,13 +31,13 @@ class Corrections:
     def enter(self, module: nn.Module, args: Any) -> None:
         """Begin to correct, as the module begins to run."""
         mode = _Correcting(self.sizes)
-        mode.__enter__()
+        mode.__enter__()  # type: ignore[no-untyped-call]
         self._running.append(mode)
 
     def leave(self, module: nn.Module, args: Any, output: Any) -> None:
         """Stop correcting, whether or not the module has failed."""
         if self._running:
-            self._running.pop().__exit__(None, None, None)
+            self._running.pop().__exit__(None, None, None)  # type: ignore[no-untyped-call]
 
     def register(self, module: nn.Module) -> None:
         """Correct every run of this module from now on."""

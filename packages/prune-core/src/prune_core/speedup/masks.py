@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from os import PathLike
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -59,7 +60,7 @@ def _checked(name: str, mask: torch.Tensor, tensor: torch.Tensor) -> torch.Tenso
 def zeros_of(model: nn.Module, graph: Graph, masks: Mapping[str, torch.Tensor]) -> Zeros:
     """Which slices of which parameters are nothing but zeros once masked."""
     named = dict(model.named_parameters(remove_duplicate=False))
-    zeros: dict[tuple[int, int], np.ndarray] = {}  # type: ignore[type-arg]
+    zeros: dict[tuple[int, int], npt.NDArray[np.bool_]] = {}
     for value in graph.parameters:
         names = graph.tensors[value]
         tensor = named[names[0]]

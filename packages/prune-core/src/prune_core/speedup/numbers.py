@@ -56,7 +56,9 @@ def _for_call(plan: Plan, call: Call, given: tuple[Number, ...]) -> dict[int, Nu
         }
     counted = call.site is not None and call.site.function in ("chunk", "tensor_split")
     if call.name in _CUT and before != after and not counted:
-        axis = next(at for at, (old, new) in enumerate(zip(before, after, strict=True)) if old != new)
+        axis = next(
+            at for at, (old, new) in enumerate(zip(before, after, strict=True)) if old != new
+        )
         pieces = [plan.shape(i)[axis] for i in call.outputs if i is not None]
         listed = call.name.endswith("with_sizes")
         count = len(pieces) if listed else 1

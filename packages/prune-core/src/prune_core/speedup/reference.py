@@ -27,7 +27,7 @@ def masked_outputs(model: nn.Module, example_inputs: Any, plan: Plan) -> Any:
     return _LiveNorms(model, plan, live).run(example_inputs)
 
 
-class _LiveNorms(Recorder):
+class _LiveNorms(Recorder):  # type: ignore[no-untyped-call]
     """A recorder that runs some of the calls on the live slices of what they are given."""
 
     def __init__(self, model: nn.Module, plan: Plan, live: set[int]) -> None:
@@ -74,4 +74,3 @@ class _LiveNorms(Recorder):
             grown = result.new_zeros(shape)
             result = grown.index_copy(axis, indices.to(result.device), result)
         return result
-

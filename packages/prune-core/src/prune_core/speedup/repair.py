@@ -136,9 +136,7 @@ def _subsets(keys: list[Attribute]) -> Iterator[tuple[Attribute, ...]]:
             yield from combinations(keys, size)
 
 
-def _suspects(
-    model: nn.Module, plan: Plan, trial: _Trial
-) -> dict[Attribute, dict[str, int]]:
+def _suspects(model: nn.Module, plan: Plan, trial: _Trial) -> dict[Attribute, dict[str, int]]:
     """Attributes that hold a wrong integer: {(type, name): {module: what it must be}}."""
     suspects: dict[Attribute, dict[str, int]] = {}
     for need in trial.needs.values():
@@ -180,7 +178,7 @@ def _changes(plan: Plan, position: int) -> dict[int, int]:
     return changes
 
 
-class _Different(Exception):
+class _DifferentError(Exception):
     pass
 
 
@@ -193,19 +191,19 @@ def _try(model: nn.Module, example_inputs: Any, plan: Plan) -> _Trial:
     def watch(recorder: Recorder, call: Call) -> None:
         position = len(recorder.graph.calls) - 1
         if position >= len(expected):
-            raise _Different(f"it makes a call more than before, of {call.name}")
+            raise _DifferentError(f"it makes a call more than before, of {call.name}")
         before = expected[position]
         if str(before.target) != str(call.target):
-            raise _Different(f"it calls {call.name} where it called {before.name} before")
+            raise _DifferentError(f"it calls {call.name} where it called {before.name} before")
         for old, new in zip(before.outputs, call.outputs, strict=True):
             if old in read and new is not None:
                 shape = recorder.graph.metas[new].shape
                 if not plan.fits(old, shape):
-                    raise _Different(
+                    raise _DifferentError(
                         f"{call.name} makes {shape} where {plan.shape(old)} is expected"
                     )
         if _numbers(before) != _numbers(call):
-            raise _Different(f"{call.name} is given other numbers than before")
+            raise _DifferentError(f"{call.name} is given other numbers than before")
 
     def rewrite(site: Site, given: tuple[Number, ...]) -> Mapping[int, Number]:
         with torch._C._DisableTorchDispatch():  # what is asked of the plan is no part of the model
@@ -220,7 +218,7 @@ def _try(model: nn.Module, example_inputs: Any, plan: Plan) -> _Trial:
         recorder.run(example_inputs)
         if graph.trained is not None:
             recorder.run_training(example_inputs, strict=True)
-    except _Different as error:
+    except _DifferentError as error:
         failed, message = len(recorder.graph.calls) - 1, str(error)
     except Exception as error:
         failed, message = len(recorder.graph.calls), f"{type(error).__name__}: {error}"
@@ -231,15 +229,13 @@ def _try(model: nn.Module, example_inputs: Any, plan: Plan) -> _Trial:
 
 def _numbers(call: Call) -> list[float]:
     """Numbers that are no sizes: whatever is not whole, and the operands of arithmetic."""
-    whole = Tag.pointwise in getattr(call.target, "tags", ())
-    return [
-        number
-        for number in _plain((call.args, tuple(call.kwargs.values())))
-        if isinstance(number, float) or whole
-    ]
+    every = _plain((call.args, tuple(call.kwargs.values())))
+    if Tag.pointwise in getattr(call.target, "tags", ()):
+        return list(every)
+    return [number for number in every if type(number) is float]
 
 
-def _plain(tree: Any) -> Iterator[float]:
+def _plain(tree: Any) -> Iterator[int | float]:
     if isinstance(tree, list | tuple):
         for item in tree:
             yield from _plain(item)

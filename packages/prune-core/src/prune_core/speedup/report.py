@@ -72,7 +72,8 @@ class SpeedupReport:
         share = f" ({after / before:.1%})" if before else ""
         lines.append(f"{'parameters':{width}}  {before} → {after}{share}")
         if self.moved:
-            lines.append(f"{'constants':{width}}  zeroed, which moved the output by {self.moved:.2e}")
+            said = f"zeroed, which moved the output by {self.moved:.2e}"
+            lines.append(f"{'constants':{width}}  {said}")
         lines += [f"{name:{width}}  kept: {why}" for name, why in self.kept.items()]
         if self.difference is not None:
             lines.append(f"{'difference':{width}}  {self.difference.relative:.2e} (relative)")

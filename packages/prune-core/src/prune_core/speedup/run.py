@@ -118,7 +118,9 @@ def _fit(
         repairs = repair(model, example_inputs, plan)
         if repairs.unresolved is None:
             report.attributes = repairs.attributes
-            report.corrections = [tuple(site) for site in repairs.corrections]
+            report.corrections = [
+                (site.module, site.function, site.occurrence) for site in repairs.corrections
+            ]
             return plan
         original.restore()
         less = _without(plan, repairs.unresolved)
@@ -175,7 +177,7 @@ def _describe(
     report: SpeedupReport, labelling: Labelling, plan: Plan, masks: Mapping[str, torch.Tensor]
 ) -> None:
     graph, labels = labelling.graph, labelling.labels
-    residual: dict[str, torch.Tensor] = {name: mask for name, mask in masks.items()}
+    residual: dict[str, torch.Tensor] = dict(masks)
     for value, names in graph.tensors.items():
         kept = plan.kept(value)
         if kept:
@@ -185,11 +187,15 @@ def _describe(
                 for axis, indices in kept.items():
                     residual[name] = residual[name].index_select(axis, indices)
     roots = labels.find(np.arange(len(labels)))
-    owned = np.concatenate([c for cs in labelling.axes.values() for c in cs if c is not None] or [roots])
+    owned = np.concatenate(
+        [c for cs in labelling.axes.values() for c in cs if c is not None] or [roots]
+    )
     report.removed = len(np.unique(roots[owned][plan.removed[owned]]))
     report.masks = nested_masks({n: m for n, m in residual.items() if not bool(m.all())})
     report.kept = {name: why for name, mask in residual.items() if (why := _why_kept(mask))}
-    report.live_norms = sum(bool(plan.removed[found].any()) for _, found in labelling.flow.live_norms)
+    report.live_norms = sum(
+        bool(plan.removed[found].any()) for _, found in labelling.flow.live_norms
+    )
 
 
 def _both(

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from prune_core.__about__ import __version__
 from prune_core.errors import SpeedupError, did_you_mean
 from prune_core.files import replacing
+from prune_core.graph.sites import Number
 from prune_core.masking import wrappers_in
 from prune_core.speedup.corrections import Corrections, corrections_of
 from prune_core.speedup.tensors import put
@@ -39,7 +40,7 @@ class Surgery:
 
     Attributes:
         attributes: `{module: {attribute: value}}`.
-        corrections: `{module: [[function, occurrence, {position: integer}], ...]}`.
+        corrections: `{module: [[function, occurrence, {position: number}], ...]}`.
     """
 
     attributes: Attributes = field(default_factory=dict)
@@ -177,7 +178,7 @@ def load_pruned(model: nn.Module, path: str | PathLike[str]) -> nn.Module:
     return model
 
 
-def _sizes(corrections: list[list[Any]]) -> dict[tuple[str, int], dict[int, int]]:
+def _sizes(corrections: list[list[Any]]) -> dict[tuple[str, int], dict[int, Number]]:
     return {
         (function, occurrence): {int(at): size for at, size in sizes.items()}
         for function, occurrence, sizes in corrections

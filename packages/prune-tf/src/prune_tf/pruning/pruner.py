@@ -14,8 +14,9 @@ from prune_core.config import Algorithm, Key, load_config, parse
 from prune_core.errors import ConfigError, MaskError, PruneError, did_you_mean
 from prune_core.events import emit
 from prune_tf.axes import from_torch
+from prune_tf.export import export_model
 from prune_tf.files import load_masks, save_masks
-from prune_tf.masks import Masks, masks_of, set_masks, unwrap
+from prune_tf.masks import Masks, masks_of, set_masks
 from prune_tf.pruning.allocate import across_layers, layer_by_layer
 from prune_tf.pruning.rows import rows_of
 from prune_tf.pruning.targets import Target, find_targets
@@ -186,19 +187,18 @@ class Pruner(ABC):
     def export_model(
         self, model_path: str | PathLike[str], mask_path: str | PathLike[str] | None = None
     ) -> None:
-        """Write the masked model as a plain `.keras` file, and the masks if asked.
+        """Write the masked model without its masks, and the masks if asked.
 
-        The file has zeros where weights are masked and needs nothing but Keras to be loaded;
+        The file has zeros where weights are masked and needs nothing of prune to be loaded;
         `model.save` instead keeps the masks in force in what is loaded.
+
+        Args:
+            model_path: Gets the model, in the format that its ending names (`export_model`).
+            mask_path: Gets the masks.
         """
-        masks = masks_of(self.bound_model)
+        export_model(self.bound_model, model_path)
         if mask_path is not None:
             self.save_masks(mask_path)
-        unwrap(self.bound_model)
-        try:
-            self.bound_model.save(model_path)
-        finally:
-            set_masks(self.bound_model, masks)
 
     def sparsity(self) -> dict[str, float]:
         """Return the ratio of each selected layer's weight that is masked."""

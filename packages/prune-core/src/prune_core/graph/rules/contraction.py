@@ -44,6 +44,21 @@ def linear(flow: Flow, call: Call) -> Value:
     return made
 
 
+@rule("aten._grouped_mm")
+def grouped_product(flow: Flow, call: Call) -> Value:
+    """A matrix for each run of rows, as experts have: the experts themselves stay."""
+    rows, weights = flow.get(call.args[0]), flow.get(call.args[1])
+    flow.pin(rows, 0, "its rows are dealt to experts")
+    flow.pin(weights, 0, "experts are told by their number")
+    if rows.ndim != 2 or weights.ndim != 3:
+        flow.fix_value(rows, "an unusual product in groups")
+        flow.fix_value(weights, "an unusual product in groups")
+        return Value(flow.result_shape(call))
+    kept = tuple(Group(g.codes[0]) for g in weights.groups if set(g.axes) - {0})
+    one = Value(weights.shape[1:], kept)
+    return flow.contract(rows, one, "ij,jk->ik")
+
+
 @rule("aten.convolution", "aten._convolution")
 def convolution(flow: Flow, call: Call) -> Value:
     """A convolution of any number of dimensions, grouped, depthwise or transposed."""

@@ -1,11 +1,12 @@
 """Looking up by index: the axis that is looked up in keeps all its places."""
 
+import torch
+
 from prune_core.graph.flow import Flow
 from prune_core.graph.ir import Call, Ref
+from prune_core.graph.rules.movement import thinned
 from prune_core.graph.rules.registry import rule
-from prune_core.graph.value import Group, Value
-
-import torch
+from prune_core.graph.value import UNKNOWN, Group, Value, extended
 
 __all__: list[str] = []
 
@@ -38,8 +39,8 @@ def index(flow: Flow, call: Call) -> Value:
             continue
         meta = flow.metas[place.index]
         flow.fix_value(flow.get(place), "it says where to look")
-        width = len(meta.shape) if meta.dtype in (torch.bool, torch.uint8) else 1
-        ndim = 1 if width != 1 or meta.dtype in (torch.bool, torch.uint8) else len(meta.shape)
+        mask = _is_mask(flow, place)
+        width, ndim = (len(meta.shape), 1) if mask else (1, len(meta.shape))
         indexed += range(axis, axis + width)
         tiny += [torch.zeros([1] * ndim, dtype=torch.int64)] * width
         axis += width
@@ -54,6 +55,45 @@ def index(flow: Flow, call: Call) -> Value:
         if Group(made).axes:
             groups.append(Group(made))
     return Value(shape, tuple(groups))
+
+
+@rule("aten.index_add", "aten.index_copy")
+def write_rows(flow: Flow, call: Call) -> Value:
+    """Rows go to places along one axis; the other axes meet as they are."""
+    value, axis, source = flow.get(call.args[0]), call.args[1], flow.get(call.args[3])
+    flow.fix_value(flow.get(call.args[2]), "it says where to write")
+    thin = []
+    for each in (value, source):
+        flow.pin(each, axis, "it is written to by number")
+        at = axis % each.ndim
+        groups = tuple(g.only(set(g.axes) - {at}) for g in each.groups if set(g.axes) - {at})
+        thin.append(thinned(each, at, groups))
+    met = flow.align(thin, thin[0].shape, all)
+    return Value(value.shape, tuple(Group(extended(g.codes, value.shape)) for g in met.groups))
+
+
+@rule("aten.index_put")
+def put(flow: Flow, call: Call) -> Value:
+    """Numbers go to places; whoever has labels there keeps them, unless it is only a number."""
+    value, places, source = flow.get(call.args[0]), call.args[1], flow.get(call.args[2])
+    for ref in places:
+        if isinstance(ref, Ref):
+            flow.fix_value(flow.get(ref), "it says where to write")
+    flow.fix_value(source, "it is written to places")
+    masks = [ref for ref in places if isinstance(ref, Ref) and _is_mask(flow, ref)]
+    indexed = sum(len(flow.metas[ref.index].shape) for ref in masks) + len(places) - len(masks)
+    if source.shape in ((), (1,)):
+        flow.pin_all(value, range(indexed), "it is written to by number")
+        groups = tuple(g.only(set(g.axes) - set(range(indexed))) for g in value.groups)
+        return Value(
+            value.shape, tuple(g.with_states(UNKNOWN) for g in groups if g.axes), constant=False
+        )
+    flow.fix_value(value, "numbers are written to places in it")
+    return Value(value.shape)
+
+
+def _is_mask(flow: Flow, ref: Ref) -> bool:
+    return flow.metas[ref.index].dtype in (torch.bool, torch.uint8)
 
 
 @rule("aten.index_select", "aten.gather", "aten.take_along_dim")

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from prune_core.graph.flow import Flow
-from prune_core.graph.ir import Call, Ref, replace_refs
+from prune_core.graph.ir import Call, replace_refs
 from prune_core.graph.rules.registry import rule
 from prune_core.graph.value import UNKNOWN, Group, Value, encode, extended, squeezed
 
@@ -26,7 +26,7 @@ def same(flow: Flow, call: Call) -> Value:
 
 @rule("aten.as_strided", carries=True)
 def restride(flow: Flow, call: Call) -> Value:
-    """Other strides for the same shape, as pooling asks for, change nothing; any other is opaque."""
+    """Other strides for the same shape, as pooling asks for, change nothing."""
     value = flow.get(call.args[0])
     if value.shape == tuple(call.args[1]):
         return value
@@ -60,7 +60,7 @@ def move(flow: Flow, call: Call) -> Sequence[Value]:
 
 
 @rule("aten.select", "aten.unbind", carries=True)
-def take_one(flow: Flow, call: Call) -> Sequence[Value]:
+def take_one(flow: Flow, call: Call) -> Value | Sequence[Value | None]:
     """Indices along this axis are taken apart by their place, so none of them can go."""
     value = flow.get(call.args[0])
     axis = call.args[1] if len(call.args) > 1 else call.kwargs.get("dim", 0)
@@ -123,7 +123,7 @@ def join(flow: Flow, pieces: Sequence[Value], axis: int, shape: tuple[int, ...])
         group = piece.group_at(axis)
         along.append(group)
         others = tuple(other for other in piece.groups if other is not group)
-        across.append(_one_long(piece, axis, others))
+        across.append(thinned(piece, axis, others))
     # A group that runs along other axes as well can only be kept whole if every piece has it.
     mixed = {other for group in along if group for other in group.axes} - {axis}
     if mixed and any(group is None or not mixed <= set(group.axes) for group in along):
@@ -143,7 +143,8 @@ def join(flow: Flow, pieces: Sequence[Value], axis: int, shape: tuple[int, ...])
     return Value(shape, apart(flow, groups), free)
 
 
-def _one_long(piece: Value, axis: int, groups: tuple[Group, ...]) -> Value:
+def thinned(piece: Value, axis: int, groups: tuple[Group, ...]) -> Value:
+    """A value of length one along an axis, with those of its groups that do not vary there."""
     shape = tuple(1 if at == axis else size for at, size in enumerate(piece.shape))
     thin = tuple(Group(group.codes.narrow(axis, 0, 1)) for group in groups)
     return Value(shape, thin, piece.free - {axis})

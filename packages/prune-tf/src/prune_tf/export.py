@@ -1,0 +1,110 @@
+"""Models as files that need nothing of prune."""
+
+from __future__ import annotations
+
+import gzip
+import shutil
+import tempfile
+from collections.abc import Callable
+from os import PathLike
+from pathlib import Path
+
+import keras
+
+from prune_core.errors import ConfigError, MissingDependencyError
+from prune_tf.masks import unwrap
+from prune_tf.speedup.verify import random_inputs
+
+__all__ = ["export_model", "gzipped_size"]
+
+
+def export_model(
+    model: keras.Model,
+    path: str | PathLike[str],
+    format: str | None = None,  # noqa: A002
+) -> Path:
+    """Write a model with zeros where it is masked, and without the masks themselves.
+
+    The file appears whole or not at all, and the model stays as it is.
+
+    Args:
+        model: A built model.
+        path: The file or folder.
+        format: `"keras"`, `"saved_model"`, `"litert"` or `"onnx"`; by the path's ending unless
+            given: `.keras`, `.tflite`, `.onnx`, and a SavedModel for a path without an ending.
+
+    Raises:
+        ConfigError: When the format is unknown or cannot be told from the path.
+        MissingDependencyError: When ONNX is asked for and tf2onnx is not installed.
+    """
+    path = Path(path)
+    kind = format or ENDINGS.get(path.suffix)
+    if kind not in WRITERS:
+        raise ConfigError(
+            f"The format of {str(path)!r} is {kind!r}; it must be one of "
+            f"{', '.join(WRITERS)}. Say format=..., or let the path end in .keras, .tflite or "
+            ".onnx."
+        )
+    plain = _plain(model)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+        written = Path(folder) / f"model{_ending(kind)}"
+        WRITERS[kind](plain, written)
+        if path.is_dir():
+            shutil.rmtree(path)
+        written.replace(path)
+    return path
+
+
+def gzipped_size(path: str | PathLike[str]) -> int:
+    """Return how many bytes a file, or all files of a folder, take after gzip."""
+    path = Path(path)
+    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    return sum(len(gzip.compress(file.read_bytes(), mtime=0)) for file in files)
+
+
+def _plain(model: keras.Model) -> keras.Model:
+    """Return a copy without masks; a model that cannot be copied is written as it is."""
+    if not isinstance(model, keras.Sequential) and not hasattr(model, "operations"):
+        return model
+    copy = keras.models.clone_model(model)
+    copy.set_weights(model.get_weights())
+    return unwrap(copy)
+
+
+def _keras(model: keras.Model, path: Path) -> None:
+    model.save(path)
+
+
+def _saved_model(model: keras.Model, path: Path) -> None:
+    model.export(path, format="tf_saved_model", verbose=False)
+
+
+def _litert(model: keras.Model, path: Path) -> None:
+    import tensorflow as tf
+
+    path.write_bytes(tf.lite.TFLiteConverter.from_keras_model(model).convert())
+
+
+def _onnx(model: keras.Model, path: Path) -> None:
+    try:
+        import tf2onnx  # noqa: F401
+    except ImportError:
+        raise MissingDependencyError(
+            "ONNX needs tf2onnx: `pip install 'prune-tf[onnx]'`."
+        ) from None
+    model(random_inputs(model, batch=1))  # Keras exports only what has been called.
+    model.export(path, format="onnx", verbose=False)
+
+
+ENDINGS = {".keras": "keras", ".tflite": "litert", ".onnx": "onnx", "": "saved_model"}
+WRITERS: dict[str, Callable[[keras.Model, Path], None]] = {
+    "keras": _keras,
+    "saved_model": _saved_model,
+    "litert": _litert,
+    "onnx": _onnx,
+}
+
+
+def _ending(kind: str) -> str:
+    return next(ending for ending, name in ENDINGS.items() if name == kind)

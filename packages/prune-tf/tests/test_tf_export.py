@@ -1,0 +1,92 @@
+"""What is exported computes the same in a process that knows nothing of prune."""
+
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+from prune_core import ConfigError, MissingDependencyError
+from prune_tf import L1NormPruner, LevelPruner, export_model, gzipped_size, masks_of, shrink
+
+READ = """
+import sys
+import numpy as np
+kind, path, folder = sys.argv[1:]
+x = np.load(folder + "/x.npy")
+if kind == "keras":
+    import keras
+    y = keras.models.load_model(path)(x)
+elif kind == "saved_model":
+    import tensorflow as tf
+    loaded = tf.saved_model.load(path)
+    y = loaded.serve(x)
+elif kind == "litert":
+    import tensorflow as tf
+    interpreter = tf.lite.Interpreter(model_path=path)
+    interpreter.resize_tensor_input(interpreter.get_input_details()[0]["index"], x.shape)
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], x)
+    interpreter.invoke()
+    y = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+else:
+    import onnxruntime
+    session = onnxruntime.InferenceSession(path)
+    [y] = session.run(None, {session.get_inputs()[0].name: x})
+assert "prune_tf" not in sys.modules
+np.save(folder + "/y.npy", np.asarray(y))
+"""
+ENDINGS = {"keras": "m.keras", "saved_model": "m", "litert": "m.tflite", "onnx": "m.onnx"}
+
+
+@pytest.mark.filterwarnings("ignore:In the future `np.object`:FutureWarning")  # Keras' exporter
+@pytest.mark.parametrize("kind", ENDINGS)
+def test_round_trip_in_a_fresh_process(cnn, samples, tmp_path, kind, zeros_hold):
+    if kind == "onnx":
+        pytest.importorskip("tf2onnx")
+        pytest.importorskip("onnxruntime")
+    L1NormPruner(cnn, [{"sparsity": 0.5, "op_types": ["Conv2D", "SeparableConv2D"]}]).compress()
+    small = shrink(cnn).model
+    path = export_model(small, tmp_path / ENDINGS[kind])
+    x = samples[0][:4]
+    np.save(tmp_path / "x.npy", x)
+    subprocess.run(
+        [sys.executable, "-c", READ, kind, str(path), str(tmp_path)],
+        check=True,
+        capture_output=True,
+    )
+    expected = np.asarray(cnn(x))
+    np.testing.assert_allclose(np.load(tmp_path / "y.npy"), expected, rtol=1e-4, atol=1e-5)
+    assert {p.name for p in tmp_path.iterdir()} == {"x.npy", "y.npy", path.name}
+    zeros_hold(cnn)
+
+
+def test_zeros_and_small_layers_make_small_files(tmp_path):
+    x = keras.layers.Input((16, 16, 3))
+    y = keras.layers.Conv2D(64, 3, activation="relu")(x)
+    y = keras.layers.Conv2D(64, 3, activation="relu")(y)
+    model = keras.Model(x, keras.layers.Dense(10)(keras.layers.GlobalAveragePooling2D()(y)))
+    dense = gzipped_size(export_model(model, tmp_path / "dense.tflite"))
+    LevelPruner(model, [{"sparsity": 0.8, "op_types": ["Conv2D"]}]).compress()
+    sparse = gzipped_size(export_model(model, tmp_path / "sparse.tflite"))
+    L1NormPruner(model, [{"sparsity": 0.5, "op_types": ["Conv2D"]}]).compress()
+    small = gzipped_size(export_model(shrink(model).model, tmp_path / "small.tflite"))
+    assert sparse < 0.4 * dense
+    assert small < 0.75 * sparse
+
+
+def test_exporting_leaves_the_masks_on(cnn, tmp_path):
+    LevelPruner(cnn, [{"sparsity": 0.5, "op_types": ["Conv2D"]}]).compress()
+    export_model(cnn, tmp_path / "model.keras")
+    assert set(masks_of(cnn)) == {"conv"}
+    assert masks_of(keras.models.load_model(tmp_path / "model.keras")) == {}
+
+
+def test_mistakes(cnn, tmp_path, monkeypatch):
+    with pytest.raises(ConfigError, match="must be one of keras, saved_model, litert, onnx"):
+        export_model(cnn, tmp_path / "model.pt")
+    monkeypatch.setitem(sys.modules, "tf2onnx", None)
+    with pytest.raises(MissingDependencyError, match=r"prune-tf\[onnx\]"):
+        export_model(cnn, tmp_path / "model.onnx")
+    assert list(tmp_path.iterdir()) == []
