@@ -75,28 +75,43 @@ expected = run(f"{folder}/whole.pt").state_dict()
 began = time.perf_counter()
 run(f"{folder}/timed.pt")
 length = time.perf_counter() - began
+checkpoint, state = f"{folder}/killed.pt", f"{folder}/state.pt"
 kills, places = 0, set()
-while True:
-    child = os.fork()
-    if not child:
-        state = run(f"{folder}/killed.pt").state_dict()
-        torch.save(state, f"{folder}/state.pt")
-        os._exit(0)
-    if kills < KILLS:
-        time.sleep(random.uniform(0.0, length / 3))
-        os.kill(child, signal.SIGKILL)
-    _, status = os.waitpid(child, 0)
-    if os.waitstatus_to_exitcode(status) == 0:
+
+def survive():
+    '''Run to the end through kills, and compare the end with that of the whole run.'''
+    global kills
+    spared = kills + KILLS
+    while True:
+        child = os.fork()
+        if not child:
+            torch.save(run(checkpoint).state_dict(), state)
+            os._exit(0)
+        if kills < spared:
+            time.sleep(random.uniform(0.0, length / 3))
+            os.kill(child, signal.SIGKILL)
+        _, status = os.waitpid(child, 0)
+        if os.waitstatus_to_exitcode(status) == 0:
+            break
+        assert os.waitstatus_to_exitcode(status) == -signal.SIGKILL, status
+        kills += 1
+        if os.path.exists(checkpoint):
+            at = torch.load(checkpoint, weights_only=True)["parts"]["schedule"]
+            places.add((at["done"], *at["now"].values()))
+    found = torch.load(state, weights_only=True)
+    assert found.keys() == expected.keys()
+    different = [name for name in found if not torch.equal(found[name], expected[name])]
+    assert not different, different
+    return found
+
+# How far a run gets before it is killed depends on the machine; enough is when kills have met it
+# in several places.
+for attempt in range(20):
+    if os.path.exists(checkpoint):
+        os.remove(checkpoint)
+    found = survive()
+    if kills >= 3 and len(places) >= 2:
         break
-    assert os.waitstatus_to_exitcode(status) == -signal.SIGKILL, status
-    kills += 1
-    if os.path.exists(f"{folder}/killed.pt"):
-        state = torch.load(f"{folder}/killed.pt", weights_only=True)["parts"]["schedule"]
-        places.add((state["done"], *state["now"].values()))
-found = torch.load(f"{folder}/state.pt", weights_only=True)
-assert found.keys() == expected.keys()
-different = [name for name in found if not torch.equal(found[name], expected[name])]
-assert not different, different
 left = sum(int(value.sum()) for name, value in found.items() if name.endswith("weight_mask"))
 print(kills, len(places), left, *sorted(os.listdir(folder)))
 """
