@@ -20,12 +20,7 @@ from keras import applications
 from prune_core import SpeedupError
 from prune_tf import L1NormPruner, shrink
 
-RULES = [
-    {
-        "sparsity": 0.5,
-        "op_types": ["Conv2D", "SeparableConv2D", "DepthwiseConv2D"],
-    }
-]
+CONVOLUTIONS = {"Conv2D", "SeparableConv2D", "DepthwiseConv2D"}
 SMALLEST = {"InceptionV3": 75, "InceptionResNetV2": 75, "Xception": 71}
 SIZE = 64
 FAMILIES = {
@@ -68,11 +63,14 @@ def row(name):
         weights=None, input_shape=(size, size, 3), classes=10, classifier_activation=None
     )
     realistic(model)
-    rules = RULES if name not in ("ConvNeXtTiny",) else [{"sparsity": 0.5, "op_types": ["Dense"]}]
-    if name == "ConvNeXtTiny":
-        rules.append({"exclude": True, "op_names": ["convnext_tiny_head_dense"]})
     present = {type(layer).__name__ for layer in model.layers}
-    rules[0] = rules[0] | {"op_types": [t for t in rules[0]["op_types"] if t in present]}
+    rules = [{"sparsity": 0.5, "op_types": sorted(CONVOLUTIONS & present)}]
+    if name.startswith("ConvNeXt"):
+        # Its width lies in dense layers; the last one is the classifier.
+        rules = [
+            {"sparsity": 0.5, "op_types": ["Dense"]},
+            {"exclude": True, "op_names": [model.layers[-1].name]},
+        ]
     L1NormPruner(model, rules).compress()
     cells = [name, f"{model.count_params() / 1e6:.2f}"]
     for normalization in ("keep", "mask"):

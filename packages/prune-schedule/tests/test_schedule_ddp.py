@@ -17,7 +17,7 @@ from prune_core import BasicPruner
 from prune_core.tools import (
     GradientCollector, NormalSparsityAllocator, StraightMetricsCalculator, WeightDataCollector,
 )
-from prune_schedule import AGPPruner
+from prune_schedule import AGPPruner, SimulatedAnnealingPruner
 
 form, rank, size, folder, stop_after = sys.argv[1], *map(int, sys.argv[2:4]), *sys.argv[4:6]
 meeting = f"file://{folder}/meet-{stop_after}"
@@ -60,6 +60,12 @@ if form == "rounds":
 elif form == "data":
     pruner = AGPPruner(net, rules, Gradients, 3)
     pruner.run(lambda _: train(2))
+elif form == "search":
+    def evaluate(_):
+        with torch.no_grad():  # each process sees other data
+            return -nn.functional.cross_entropy(net(x[mine]), y[mine]).item()
+    pruner = SimulatedAnnealingPruner(net, rules, evaluate, pruning_algorithm=Smallest)
+    pruner.run()
 else:
     rules[0] |= {"end_epoch": 5}
     pruner = AGPPruner(
@@ -107,3 +113,11 @@ def test_all_processes_agree_with_one(form, tmp_path):
             for tensor, mask in tensors.items():
                 assert torch.equal(mask, alone[name][tensor])
     assert int(alone["0"]["weight"].sum()) == 12 * 16 // 4
+
+
+def test_processes_agree_on_what_a_search_has_found(tmp_path):
+    first, second = train("search", 2, tmp_path)
+    for name, tensors in first.items():
+        assert torch.equal(tensors["weight"], second[name]["weight"])
+    left = sum(int(tensors["weight"].sum()) for tensors in first.values())
+    assert 64 <= left <= 66  # a quarter of 256, and what rounding leaves in two layers

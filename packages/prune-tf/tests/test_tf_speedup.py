@@ -376,3 +376,20 @@ def test_mistakes_in_arguments(cnn):
         shrink(cnn, normalization="drop")
     with pytest.raises(MaskError, match="no layer of that name"):
         shrink(cnn, masks={"nope": {"kernel": np.ones(1)}})
+
+
+def test_a_network_of_keras_applications():
+    model = realistic(
+        keras.applications.MobileNetV2(
+            alpha=0.35,
+            weights=None,
+            input_shape=(32, 32, 3),
+            classes=10,
+            classifier_activation=None,
+        )
+    )
+    L1NormPruner(model, [{"sparsity": 0.5, "op_types": ["Conv2D", "DepthwiseConv2D"]}]).compress()
+    report = shrink(model, normalization="mask")
+    assert report.parameters[1] < 0.6 * report.parameters[0]
+    assert report.difference <= 1e-5
+    assert report.unknown == {}

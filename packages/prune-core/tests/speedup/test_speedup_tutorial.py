@@ -5,7 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from prune_core.errors import MaskError
+from prune_core.errors import MaskError, SpeedupError
+from prune_core.masking import PrunerModuleWrapper
 from prune_core.speedup import ModelSpeedup, shrink
 
 
@@ -130,6 +131,33 @@ def test_a_producer_is_ignored_by_zero_consumers(model):
         model.fc2.weight[:, :30] = 0
     shrink(model, INPUT)
     assert model.fc1.out_features == 90
+
+
+def test_a_failed_proof_leaves_the_model_untouched(model):
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    tensors = list(model.parameters())
+    with pytest.raises(SpeedupError, match="differs from the masked one"):
+        shrink(model, INPUT, l1_masks(model, LAYERS), tolerance=-1.0)
+    assert repr(model) == repr(TorchModel())
+    assert all(a is b for a, b in zip(tensors, model.parameters(), strict=True))
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, before[name])
+
+
+def test_a_constant_that_is_not_zero_is_not_taken_away(model):
+    """A masked weight leaves its bias behind, and the bias is used: the channel stays."""
+    masks = l1_masks(model, ["conv1"])
+    del masks["conv1"]["bias"]
+    report = shrink(model, INPUT, masks)
+    assert report.changes == []
+    assert report.kept["conv1.weight[0]"].startswith("3 indices")
+    assert report.masks["conv1"].keys() == {"weight"}
+
+
+def test_a_wrapped_model_is_refused(model):
+    model.fc1 = PrunerModuleWrapper(model.fc1, "fc1", {})
+    with pytest.raises(SpeedupError, match="unwrap"):
+        shrink(model, INPUT)
 
 
 @pytest.mark.parametrize(

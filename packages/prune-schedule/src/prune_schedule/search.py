@@ -18,8 +18,9 @@ from torch import nn
 from prune_core import ConfigError, PruneError, Pruner
 from prune_core.config import load_config, parse
 from prune_schedule.evaluation import Evaluate, check_callable, score_of
-from prune_schedule.history import open_history
+from prune_schedule.history import History, Memory, open_history
 from prune_schedule.keeping import ResultFolder
+from prune_schedule.processes import from_first, is_first
 from prune_schedule.progress import Progress
 from prune_schedule.result import Result
 from prune_schedule.rng import seeded
@@ -208,18 +209,12 @@ class SearchPruner(ThroughPruner):
                 "the model and returns a number."
             )
         complete = True
-        history = open_history(
-            self.experiment_data_dir,
-            self.storage,
-            self.study_name,
-            self.optimize_mode == "maximize",
-            self._identity(),
-        )
+        history = self._open_history()
         self.trials = Trials()
         self.prepare()
         try:
             with Progress(self.study_name, self.length) as progress:
-                self._search(evaluate, history.read(), history.add, progress)
+                self._search(evaluate, from_first(history.read()), history.add, progress)
         except KeyboardInterrupt:
             if self.best is None:
                 raise
@@ -238,6 +233,18 @@ class SearchPruner(ThroughPruner):
         return Result(
             *(self.bound_model, self.masks, self.best_score, self.sparsities),
             *(self.trials, complete),
+        )
+
+    def _open_history(self) -> History:
+        """Open the study; of several processes, the first keeps it and tells the others."""
+        if not is_first():
+            return Memory()
+        return open_history(
+            self.experiment_data_dir,
+            self.storage,
+            self.study_name,
+            self.optimize_mode == "maximize",
+            self._identity(),
         )
 
     def _search(
@@ -261,7 +268,8 @@ class SearchPruner(ThroughPruner):
                             "experiment_data_dir or study_name, or delete the study."
                         )
                 else:
-                    trial = self._try(number, plan, evaluate)
+                    # Every process evaluates; the first one's score is everybody's.
+                    trial = from_first(self._try(number, plan, evaluate))
                     add(trial)
                 self.trials.append(trial)
                 progress.advance(trial, self.best_score)

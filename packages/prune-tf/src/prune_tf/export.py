@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
+import io
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -83,7 +85,9 @@ def _saved_model(model: keras.Model, path: Path) -> None:
 def _litert(model: keras.Model, path: Path) -> None:
     import tensorflow as tf
 
-    path.write_bytes(tf.lite.TFLiteConverter.from_keras_model(model).convert())
+    converter = tf.lite.TFLiteConverter.from_keras_model(model)
+    with contextlib.redirect_stdout(io.StringIO()):  # It announces temporary files.
+        path.write_bytes(converter.convert())
 
 
 def _onnx(model: keras.Model, path: Path) -> None:

@@ -188,10 +188,3 @@ def _keep_whole_axes(labels: Labels, axes: dict[int, list[Array | None]]) -> Non
                 roots = labels.find(column)
                 if (roots == roots[0]).all():
                     labels.fix(roots[:1], "nothing would be left of an axis")
-
-
-def unique_free(labels: Labels, column: Array) -> Array:
-    """The classes along an axis that can be removed."""
-    roots = labels.find(column)
-    free: Array = np.unique(roots[~labels.is_fixed(roots)])
-    return free

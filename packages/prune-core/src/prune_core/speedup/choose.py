@@ -8,8 +8,14 @@ from prune_core.errors import SpeedupError
 from prune_core.graph.labels import Array
 from prune_core.graph.propagate import Labelling, Zeros, propagate
 from prune_core.graph.units import Unit
+from prune_core.speedup.plan import Plan
 
-__all__ = ["labels_of_units", "removable"]
+__all__ = ["labels_of_units", "reasons_for_keeping", "removable"]
+
+_IN_USE = (
+    "what they are tied to is not zero, or something makes a constant of their zeros; "
+    "compress(example_inputs=...) and constants='zero' mask that too"
+)
 
 
 def removable(labelling: Labelling, zeros: Zeros) -> Array:
@@ -44,6 +50,22 @@ def removable(labelling: Labelling, zeros: Zeros) -> Array:
         over = roots[found]
         candidates[over[~closed[over]]] = False
     return np.flatnonzero(candidates[roots] & ~labels.is_fixed(roots))
+
+
+def reasons_for_keeping(plan: Plan, zeros: Zeros) -> dict[str, str]:
+    """Why slices that are nothing but zeros stay: `{"conv1.weight[0]": reason}`."""
+    labels, graph = plan.labelling.labels, plan.labelling.graph
+    reasons: dict[str, str] = {}
+    for (value, axis), zero in zeros.items():
+        column = plan.labelling.axes[value][axis]
+        if column is None:
+            continue
+        stays = column[zero & ~plan.removed[column]]
+        if len(stays):
+            fixed = stays[labels.is_fixed(stays)]
+            why = labels.reason(int(fixed[0])) if len(fixed) else _IN_USE
+            reasons[f"{graph.tensors[value][0]}[{axis}]"] = f"{len(stays)} indices: {why}"
+    return reasons
 
 
 def labels_of_units(

@@ -44,6 +44,14 @@ class Corrections:
         module.register_forward_pre_hook(self.enter)
         module.register_forward_hook(self.leave, always_call=True)
 
+    def unregister(self, module: nn.Module) -> None:
+        """Correct this module no longer."""
+        for hooks in (module._forward_pre_hooks, module._forward_hooks):
+            for key, hook in list(hooks.items()):
+                if getattr(hook, "__self__", None) is self:
+                    del hooks[key]
+                    module._forward_hooks_always_called.pop(key, None)
+
 
 class _Correcting(TorchFunctionMode):
     def __init__(self, sizes: Sizes) -> None:
@@ -73,10 +81,15 @@ def corrections_of(module: nn.Module) -> Corrections | None:
 
 
 def correct(model: nn.Module, site: Site, numbers: Mapping[int, Number]) -> None:
-    """Correct some numbers, told by their position, of one call of a module."""
+    """Correct some numbers, told by their position, of one call of a module.
+
+    Corrections already there are replaced, never changed: whoever keeps the module's hooks to go
+    back to them goes back to the old numbers too.
+    """
     module = model.get_submodule(site.module)
     found = corrections_of(module)
-    if found is None:
-        found = Corrections({})
-        found.register(module)
-    found.sizes.setdefault((site.function, site.occurrence), {}).update(numbers)
+    sizes = {} if found is None else {call: dict(old) for call, old in found.sizes.items()}
+    sizes.setdefault((site.function, site.occurrence), {}).update(numbers)
+    if found is not None:
+        found.unregister(module)
+    Corrections(sizes).register(module)

@@ -16,7 +16,7 @@ from prune_core.graph.rules import has_rule
 from prune_core.graph.trace import Recorder, trace
 from prune_core.graph.units import Unit
 from prune_core.masking import wrappers_in
-from prune_core.speedup.choose import labels_of_units, removable
+from prune_core.speedup.choose import labels_of_units, reasons_for_keeping, removable
 from prune_core.speedup.constants import check_choice, zeroed
 from prune_core.speedup.masks import Masks, flat_masks, nested_masks, zeros_of
 from prune_core.speedup.plan import Plan, make_plan
@@ -66,7 +66,11 @@ def shrink(
     """
     seconds: dict[str, float] = {}
     check_choice(constants)
-    _refuse_wrapped(model)
+    if wrapped := wrappers_in(model):
+        raise SpeedupError(
+            f"{next(iter(wrapped))!r} is still wrapped by a pruner: take the wrappers off first, "
+            "with prune_core.unwrap(model) or the pruner's own unwrap."
+        )
     flat = flat_masks(model, masks)
     moved = 0.0
     if constants == "zero":
@@ -77,10 +81,11 @@ def shrink(
     with _timed(seconds, "units"):
         labelling = propagate(graph)
     with _timed(seconds, "plan"):
+        zeros = {} if units is not None else zeros_of(model, graph, flat)
         if units is not None:
             chosen: Iterable[int] = labels_of_units(labelling, units)
         else:
-            chosen = removable(labelling, zeros_of(model, graph, flat))
+            chosen = removable(labelling, zeros)
         plan = make_plan(labelling, chosen)
     report = SpeedupReport(model, unknown=dict(labelling.flow.unknown), moved=moved)
     before = sum(parameter.numel() for parameter in model.parameters())
@@ -99,6 +104,7 @@ def shrink(
     report.parameters = before, sum(parameter.numel() for parameter in model.parameters())
     report.seconds = seconds
     record_surgery(model, attributes)
+    report.kept = reasons_for_keeping(plan, zeros)
     _describe(report, labelling, plan, flat)
     return report
 
@@ -192,7 +198,6 @@ def _describe(
     )
     report.removed = len(np.unique(roots[owned][plan.removed[owned]]))
     report.masks = nested_masks({n: m for n, m in residual.items() if not bool(m.all())})
-    report.kept = {name: why for name, mask in residual.items() if (why := _why_kept(mask))}
     report.live_norms = sum(
         bool(plan.removed[found].any()) for _, found in labelling.flow.live_norms
     )
@@ -204,29 +209,6 @@ def _both(
     """Mask what either masks."""
     common = {name: masks[name] & others[name] for name in masks.keys() & others.keys()}
     return {**masks, **others, **common}
-
-
-def _why_kept(mask: torch.Tensor) -> str:
-    """Say so where whole slices are masked and are still there."""
-    if mask.ndim < 2:
-        return ""
-    masked = int((~mask.flatten(1).any(1)).sum())
-    if not masked:
-        return ""
-    return (
-        f"{masked} of {len(mask)} output slices are masked, and removing them would change what "
-        "the model computes: something after them makes a constant of their zeros, or other "
-        "channels that they are added to stay. See constants='zero', and compress(example_inputs)."
-    )
-
-
-def _refuse_wrapped(model: nn.Module) -> None:
-    wrapped = wrappers_in(model)
-    if wrapped:
-        raise SpeedupError(
-            f"The model is still wrapped ({next(iter(wrapped))!r} among others). Call "
-            "pruner._unwrap_model() or prune_core.unwrap(model) first."
-        )
 
 
 @contextmanager
