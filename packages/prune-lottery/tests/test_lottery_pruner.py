@@ -6,6 +6,7 @@ from torch import nn
 
 import prune_core
 from prune_core import ConfigError
+from prune_core.testing import check_pruner
 from prune_lottery import LotteryTicketPruner
 from prune_lottery.module_state import take_module
 
@@ -148,3 +149,13 @@ def test_a_loop_goes_on_from_its_state(net, trainer, tmp_path, killed_after):
     now, new_masks = finish(pruner, train, killed_after + 1)
     assert all(torch.equal(now[name], tensor) for name, tensor in weights.items())
     assert all(torch.equal(new_masks[m][t], masks[m][t]) for m in masks for t in masks[m])
+
+
+def test_it_keeps_what_every_pruner_promises(level):
+    check_pruner(
+        LotteryTicketPruner,
+        granularity="weights",
+        pruning_algorithm=level,
+        total_iteration=2,
+        finetuner=lambda model: None,
+    )
