@@ -201,15 +201,6 @@ def test_a_mask_written_in_place_is_in_force():
     assert (wrapper(torch.ones(1, 2))[0, 0] == 0).item()
 
 
-def test_masking_removes_infinities():
-    module = nn.Linear(2, 1, bias=False)
-    with torch.no_grad():
-        module.weight[0, 0] = float("inf")
-    wrapper = PrunerModuleWrapper(module, "fc", {})
-    wrapper.set_masks({"weight": torch.tensor([[0.0, 1.0]])})
-    assert wrapper(torch.ones(1, 2)).isfinite().all()
-
-
 @pytest.mark.parametrize(
     ("masks", "says"),
     [
