@@ -11,9 +11,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import prune_core
 from prune_core import BasicPruner, ConfigError, Reference, hookimpl, shrink
-from prune_core.budget import cost_of
 from prune_core.masking import PrunerModuleWrapper
 from prune_core.registry import registered
+from prune_core.speedup.cost import cost_of
 from prune_core.speedup.plan import make_plan
 from prune_core.tools import (
     DependencyAwareAllocator,
@@ -143,6 +143,14 @@ def test_a_measured_latency(model, x):
     report = shrink(model, big, masks)
     before, after = report.parameters
     assert after < before
+
+
+def test_the_report_counts_what_torch_counts(model, x):
+    dense = flops(model, x)
+    _, masks = prune_core.prune(model, "toy_l1", sparsity=0.5, example_inputs=x)
+    prune_core.unwrap(model)
+    report = shrink(model, x, masks)
+    assert report.flops == (dense, flops(model, x))
 
 
 def test_what_cannot_be_reached_is_refused_and_the_model_left_alone(model, x):

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from prune_core.budget.cost import cost_of
 from prune_core.errors import ConfigError, did_you_mean
 from prune_core.graph.inputs import call
 from prune_core.pruning.allocate import DependencyAwareAllocator
 from prune_core.pruning.basic import BasicPruner
+from prune_core.speedup.cost import cost_of
 from prune_core.speedup.plan import make_plan
 from prune_core.speedup.run import shrink
 

@@ -41,6 +41,7 @@ class SpeedupReport:
             `constants="zero"` masked more than those; relative to its largest number.
         live_norms: How many norms now run over fewer indices.
         parameters: Number of parameters before and after.
+        flops: Floating-point operations of one forward of the example, before and after.
         difference: The largest relative difference between masked and small model.
         seconds: How long each stage took.
     """
@@ -57,6 +58,7 @@ class SpeedupReport:
     moved: float = 0.0
     live_norms: int = 0
     parameters: tuple[int, int] = (0, 0)
+    flops: tuple[int, int] = (0, 0)
     difference: Difference | None = None
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -68,9 +70,9 @@ class SpeedupReport:
             f"{change.name:{width}}  {_shape(change.before)} → {_shape(change.after)}"
             for change in self.changes
         ]
-        before, after = self.parameters
-        share = f" ({after / before:.1%})" if before else ""
-        lines.append(f"{'parameters':{width}}  {before} → {after}{share}")
+        for name, (before, after) in (("parameters", self.parameters), ("flops", self.flops)):
+            share = f" ({after / before:.1%})" if before else ""
+            lines.append(f"{name:{width}}  {before:,} → {after:,}{share}")
         if self.moved:
             said = f"zeroed, which moved the output by {self.moved:.2e}"
             lines.append(f"{'constants':{width}}  {said}")

@@ -18,6 +18,7 @@ from prune_core.graph.units import Unit
 from prune_core.masking import wrappers_in
 from prune_core.speedup.choose import labels_of_units, reasons_for_keeping, removable
 from prune_core.speedup.constants import check_choice, zeroed
+from prune_core.speedup.cost import cost_of, flops_of
 from prune_core.speedup.masks import Masks, flat_masks, nested_masks, zeros_of
 from prune_core.speedup.plan import Plan, make_plan
 from prune_core.speedup.reference import masked_outputs
@@ -102,6 +103,7 @@ def shrink(
         original.restore()
         raise
     report.parameters = before, sum(parameter.numel() for parameter in model.parameters())
+    report.flops = flops_of(graph), report.flops[1] if verify else cost_of(plan).flops
     report.seconds = seconds
     record_surgery(model, attributes)
     report.kept = reasons_for_keeping(plan, zeros)
@@ -165,7 +167,9 @@ def _verify(
     tolerance: float | None,
 ) -> None:
     small = Snapshot(model)
-    found = Recorder(model, has_rule).run(example_inputs)
+    recorder = Recorder(model, has_rule)
+    found = recorder.run(example_inputs)
+    report.flops = 0, flops_of(recorder.graph)
     original.restore()
     mask_tensors(model, masks)
     expected = masked_outputs(model, example_inputs, plan)

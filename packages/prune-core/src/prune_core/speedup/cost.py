@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import flop_registry
 
-from prune_core.graph.ir import Call, Ref, replace_refs
+from prune_core.graph.ir import Call, Graph, Ref, replace_refs
 from prune_core.speedup.plan import Plan
 
-__all__ = ["Cost", "cost_of"]
+__all__ = ["Cost", "cost_of", "flops_of"]
 
 aten = torch.ops.aten
 
@@ -37,26 +37,41 @@ class Cost:
 
 
 def cost_of(plan: Plan) -> Cost:
-    """Count what is left after a plan."""
+    """Count what is left after a plan; where a shape cannot be told, what was there before."""
     graph = plan.labelling.graph
     return Cost(
         parameters=sum(prod(plan.shape(value)) for value in graph.parameters),
-        flops=sum(_flops(plan, call) for call in graph.calls),
+        flops=sum(_flops(call, plan.shape, graph) for call in graph.calls),
     )
 
 
-def _flops(plan: Plan, call: Call) -> int:
+def flops_of(graph: Graph) -> int:
+    """Count what a recorded forward did."""
+    return sum(_flops(call, lambda value: graph.metas[value].shape, graph) for call in graph.calls)
+
+
+def _flops(call: Call, shape_of: Callable[[int], tuple[int, ...]], graph: Graph) -> int:
     formula = _formula(call)
     if formula is None:
         return 0
+    try:
+        return _counted(formula, call, shape_of)
+    except AssertionError:
+        # A tensor made in the forward, such as the first state of a recurrent layer, follows the
+        # sizes of others; a plan does not know it.
+        return _counted(formula, call, lambda value: graph.metas[value].shape)
 
+
+def _counted(
+    formula: Callable[..., Any], call: Call, shape_of: Callable[[int], tuple[int, ...]]
+) -> int:
     def shape(ref: Ref) -> tuple[int, ...]:
-        return plan.shape(ref.index)
+        return shape_of(ref.index)
 
     made = call.outputs[0]
     flops: int = formula(
         *replace_refs(call.args, shape),
-        out_val=None if made is None else plan.shape(made),
+        out_val=None if made is None else shape_of(made),
         **replace_refs(call.kwargs, shape),
     )
     return flops
