@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import isfinite, isnan
 from typing import TYPE_CHECKING
 
@@ -32,6 +32,8 @@ class SparsityAllocator(ABC):
         continuous_mask: Whether what is masked stays masked.
         channels: Whether the scores are for output channels, whichever axis of the weight those
             lie along. Takes the place of `dim`.
+        transform: Applied to the scores piece by piece before they are compared, such as
+            `torch.abs`, so that they need not all be transformed at once.
     """
 
     def __init__(
@@ -41,12 +43,14 @@ class SparsityAllocator(ABC):
         block_sparse_size: int | Sequence[int] | None = None,
         continuous_mask: bool = True,
         channels: bool = False,
+        transform: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         self.pruner = pruner
         self.dim = as_list(dim)
         self.block_sparse_size = as_list(block_sparse_size)
         self.continuous_mask = continuous_mask
         self.channels = channels
+        self.transform = transform
         check_blocks(self.dim, self.block_sparse_size)
 
     @abstractmethod

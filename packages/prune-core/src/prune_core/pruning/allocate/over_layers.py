@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -14,9 +13,6 @@ from prune_core.pruning.allocate.base import Masks, SparsityAllocator, check_sco
 from prune_core.pruning.allocate.per_layer import keep_mask
 from prune_core.pruning.amount import number_to_prune
 from prune_core.selection import smallest
-
-if TYPE_CHECKING:
-    from prune_core.pruning.pruner import Pruner
 
 __all__ = ["GlobalSparsityAllocator"]
 
@@ -30,27 +26,7 @@ class GlobalSparsityAllocator(SparsityAllocator):
     The entry's `total_sparsity` is a ratio of weights. With one score per weight it is reached
     exactly; with one per channel, by the most channels whose weights do not exceed it. No module
     loses more than `max_sparsity_per_layer`, 0.99 unless the entry says otherwise.
-
-    Args:
-        pruner: The pruner.
-        dim: The axes of the weight that the scores stand for, or None for all.
-        block_sparse_size: Sizes of blocks, one for each axis.
-        continuous_mask: Whether what is masked stays masked.
-        channels: Whether the scores are for output channels.
-        transform: Applied to the scores piece by piece before they are compared.
     """
-
-    def __init__(
-        self,
-        pruner: Pruner,
-        dim: int | Sequence[int] | None = None,
-        block_sparse_size: int | Sequence[int] | None = None,
-        continuous_mask: bool = True,
-        channels: bool = False,
-        transform: Callable[[Tensor], Tensor] | None = None,
-    ) -> None:
-        super().__init__(pruner, dim, block_sparse_size, continuous_mask, channels)
-        self.transform = transform
 
     def generate_sparsity(self, metrics: Mapping[str, Tensor]) -> Masks:
         """Return the masks, group by group."""

@@ -60,28 +60,7 @@ def _keep_of_few(scores: Tensor, count: int, alive: Tensor | None) -> Tensor:
 
 
 class NormalSparsityAllocator(SparsityAllocator):
-    """Prunes the smallest scores of each module, exactly as many as its sparsity asks for.
-
-    Args:
-        pruner: The pruner.
-        dim: The axes of the weight that the scores stand for, or None for all.
-        block_sparse_size: Sizes of blocks, one for each axis.
-        continuous_mask: Whether what is masked stays masked.
-        channels: Whether the scores are for output channels.
-        transform: Applied to the scores piece by piece before they are compared.
-    """
-
-    def __init__(
-        self,
-        pruner: Pruner,
-        dim: int | Sequence[int] | None = None,
-        block_sparse_size: int | Sequence[int] | None = None,
-        continuous_mask: bool = True,
-        channels: bool = False,
-        transform: Callable[[Tensor], Tensor] | None = None,
-    ) -> None:
-        super().__init__(pruner, dim, block_sparse_size, continuous_mask, channels)
-        self.transform = transform
+    """Prunes the smallest scores of each module, exactly as many as its sparsity asks for."""
 
     def generate_sparsity(self, metrics: Mapping[str, Tensor]) -> Masks:
         """Return the masks, module by module."""
