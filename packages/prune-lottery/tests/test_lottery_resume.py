@@ -4,13 +4,14 @@ import multiprocessing
 import pickle
 import random
 import runpy
+import shutil
 import time
 from pathlib import Path
 
 import pytest
 import torch
 
-from prune_lottery import CheckpointError, LotteryTicket
+from prune_lottery import CheckpointError, LotteryTicket, run_control
 from prune_lottery.checkpoint import read_checkpoint, write_checkpoint
 
 SCRIPT = Path(__file__).with_name("interrupted_run.py")
@@ -119,6 +120,28 @@ def test_a_finished_run_is_not_trained_again(net, config, trainer, tmp_path):
     found = make(again, config, path).run(train=lambda model: pytest.fail("trained again"))
     assert found.rounds == result.rounds
     assert torch.equal(again.first.module.weight, net.first.weight)
+
+
+def test_a_control_does_not_depend_on_where_a_run_was_interrupted(net, config, trainer, tmp_path):
+    # Dropout draws from a random state that rewind_random=False leaves as it is.
+    def fingerprint(model):
+        return model.second.module.weight.detach().double().sum().item()
+
+    def go_on(path, rounds):
+        torch.manual_seed(99)
+        lottery = make(type(net)(), config, path, rewind_random=False)
+        lottery.run(train=trainer())
+        records = run_control(
+            lottery, "reinit", train=trainer(), evaluate=fingerprint, rounds=rounds
+        )
+        return {record.index: record.score for record in records}
+
+    whole, parts = tmp_path / "whole.pt", tmp_path / "parts.pt"
+    go_on(whole, [])
+    shutil.copy(whole, parts)
+    at_once = go_on(whole, [1, 2])
+    go_on(parts, [1])
+    assert go_on(parts, [1, 2]) == at_once
 
 
 def test_a_checkpoint_of_other_settings_is_refused(net, config, trainer, tmp_path):

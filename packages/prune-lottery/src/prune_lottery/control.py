@@ -58,6 +58,8 @@ def run_control(
             masks = lottery.masks(index)
             if index in done:
                 continue
+            # Each control begins where a resumed run would find itself, random numbers included.
+            lottery.put_back()
             seed = lottery.seed + 1000 * (1 + CONTROLS.index(kind)) + index
             if kind == RANDOM_MASK:
                 masks = shuffled(masks, lottery.wrappers, seed)
