@@ -31,7 +31,7 @@ def project(tmp_path_factory):
 @pytest.fixture(scope="module")
 def environment(project, fresh_environment, tmp_path_factory):
     """A fresh environment with prune-core and the plugin; torch and pytest are borrowed."""
-    pytest.importorskip("torch")
+    pytest.importorskip("torch", reason="the generated plugin prunes torch models")
     wheels = build_wheels(project, into=tmp_path_factory.mktemp("wheels"))
     environment = fresh_environment(*wheels)
     environment.borrow_packages()

@@ -44,8 +44,8 @@ ENDINGS = {"keras": "m.keras", "saved_model": "m", "litert": "m.tflite", "onnx":
 @pytest.mark.parametrize("kind", ENDINGS)
 def test_round_trip_in_a_fresh_process(cnn, samples, tmp_path, kind, zeros_hold):
     if kind == "onnx":
-        pytest.importorskip("tf2onnx")
-        pytest.importorskip("onnxruntime")
+        pytest.importorskip("tf2onnx", reason="ONNX comes with the extra prune-tf[onnx]")
+        pytest.importorskip("onnxruntime", reason="reads the ONNX file back")
     L1NormPruner(cnn, [{"sparsity": 0.5, "op_types": ["Conv2D", "SeparableConv2D"]}]).compress()
     small = shrink(cnn).model
     path = export_model(small, tmp_path / ENDINGS[kind])
