@@ -72,3 +72,10 @@ def test_a_wrapped_model_is_refused(model, x):
     replace_modules(model, {model[0]: PrunerModuleWrapper(model[0], "0", {})})
     with pytest.raises(SpeedupError, match="'0' is still wrapped by a pruner"):
         shrink(model, x)
+
+
+def test_inputs_that_the_model_does_not_accept(model):
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with pytest.raises(ConfigError, match=r"these shapes, \[\(1, 4, 9, 9\)\]: RuntimeError"):
+        shrink(model, torch.randn(1, 4, 9, 9), open_masks())
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())

@@ -97,11 +97,4 @@ def _units(model: Any, shapes: list[tuple[tuple[int, ...], str]]) -> Units:
         if not isinstance(dtype, torch.dtype):
             raise ConfigError(f"--input has the type {name!r}; torch has no such type.")
         tensors.append(torch.zeros(shape, dtype=dtype))
-    try:
-        return units(model, tuple(tensors))
-    except PruneError:
-        raise
-    except Exception as error:
-        raise ConfigError(
-            f"The model does not run on inputs of these shapes: {type(error).__name__}: {error}"
-        ) from error
+    return units(model, tuple(tensors))

@@ -19,6 +19,7 @@ from torch.nn.modules.module import (
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakIdKeyDictionary
 
+from prune_core.errors import ConfigError
 from prune_core.graph.inputs import arguments, call, tensors_in
 from prune_core.graph.ir import Call, Graph, Ref
 from prune_core.graph.restore import evaluating, untouched
@@ -46,9 +47,20 @@ def trace(
         example_inputs: A tensor, a tuple of positional or a dict of keyword arguments.
         known: Whether an operator has a rule. One that has not is recorded as what it
             decomposes to, where it decomposes at all.
+
+    Raises:
+        ConfigError: The model does not run on these inputs.
     """
     recorder = Recorder(model, known or (lambda target: True))
-    recorder.run(example_inputs)
+    try:
+        recorder.run(example_inputs)
+    except Exception as error:
+        shapes = [tuple(tensor.shape) for _, tensor in tensors_in(arguments(example_inputs))]
+        raise ConfigError(
+            f"The model does not run on inputs of these shapes, {shapes}: "
+            f"{type(error).__name__}: {error}. Give example inputs that model(...) accepts: a "
+            "tensor, a tuple of positional or a dict of keyword arguments."
+        ) from error
     parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
     if parameters & set(recorder.graph.unread):
         recorder.run_training(example_inputs)
