@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -138,3 +141,28 @@ def test_objects_that_are_not_looked_into_are_named():
     graph = trace(Boxed(), torch.ones(3))
     assert graph.opaque == ["Box"]
     assert len(graph.outputs) == 1
+
+
+def test_compiled_parts_are_seen():
+    inner = nn.Sequential(nn.Linear(3, 4), nn.ReLU())
+    plain = trace(nn.Sequential(inner, nn.Linear(4, 2)), torch.ones(1, 3))
+    compiled = nn.Sequential(torch.compile(inner, backend="eager"), nn.Linear(4, 2))
+    compiled(torch.ones(1, 3))
+    assert names(trace(compiled, torch.ones(1, 3))) == names(plain)
+    nested = nn.Sequential(nn.Sequential(nn.Linear(3, 4), nn.ReLU()), nn.Linear(4, 2))
+    nested[0].compile(backend="eager")
+    assert names(trace(nested, torch.ones(1, 3))) == names(plain)
+
+
+def test_the_compiler_is_not_imported_to_record():
+    code = """
+import sys
+import torch
+from prune_core.graph.trace import trace
+trace(torch.nn.Linear(3, 2), torch.ones(1, 3))
+print("torch._dynamo" in sys.modules)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.strip() == "False"

@@ -77,6 +77,9 @@ class Graph:
         unread: Names of parameters and buffers that the forward did not touch.
         opaque: Types of returned objects that were not looked into.
         trained: The first call of a second run, in train mode, if there was one.
+        opened: The first call of a run that saw everything where it looked for what is not zero,
+            if there was one.
+        decisions: What the calls saw that decided something by numbers, in their order.
     """
 
     calls: list[Call] = field(default_factory=list)
@@ -88,6 +91,8 @@ class Graph:
     unread: list[str] = field(default_factory=list)
     opaque: list[str] = field(default_factory=list)
     trained: int | None = None
+    opened: int | None = None
+    decisions: list[tuple[Any, ...]] = field(default_factory=list)
 
     def add_value(self, tensor: torch.Tensor) -> int:
         """Number a new value."""

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from prune_core.graph.flow import Flow
 from prune_core.graph.ir import Call, Graph
 from prune_core.graph.labels import Array, Labels
+from prune_core.graph.restore import on_processor
 from prune_core.graph.rules.registry import find_rule
 from prune_core.graph.trace import ALIAS_WRITE
 from prune_core.graph.value import CONSTANT, ZERO, Group, Value, encode, spread
@@ -38,6 +39,7 @@ class Labelling:
     flow: Flow
 
 
+@on_processor()
 def propagate(graph: Graph, zeros: Zeros | None = None) -> Labelling:
     """Label every axis of every parameter and find out which labels are the same.
 

@@ -32,11 +32,14 @@ SIZED = ARITHMETIC | frozenset(
     {"view", "reshape", "expand", "split", "split_with_sizes", "narrow", "repeat", "unflatten"}
     | {"new_zeros", "new_ones", "new_full", "new_empty", "zeros", "ones", "full", "empty"}
     | {"layer_norm", "group_norm", "rms_norm", "conv1d", "conv2d", "conv3d", "__getitem__"}
-    | {"broadcast_to", "chunk", "tensor_split", "as_strided"}
+    | {"broadcast_to", "chunk", "tensor_split", "as_strided", "roll", "slice"}
 )
 """Functions of torch that are told sizes, or numbers that may be made of sizes."""
 
 Number = int | float
+
+# A size that stays open during an export is a number like any other.
+_NUMBERS: tuple[Any, ...] = (int, float, torch.SymInt, torch.SymFloat)
 
 
 class Site(NamedTuple):
@@ -94,17 +97,20 @@ class SiteCounter(TorchFunctionMode):
             return func(*args, **(kwargs or {}))
         innermost = self._frames[-1]
         self.site = Site(innermost.module, name, innermost.counts[name])
-        self.given = tuple(numbers(args))
+        kwargs = kwargs or {}
+        self.given = tuple(numbers((args, list(kwargs.values()))))
         if self._rewrite is not None and (changes := self._rewrite(self.site, self.given)):
-            args = with_numbers(args, changes)
+            args, kwargs = with_numbers(args, kwargs, changes)
         for frame in self._frames:
             frame.counts[name] += 1
-        result = func(*args, **(kwargs or {}))
+        result = func(*args, **kwargs)
         self.site = None
         return result
 
 
-def with_numbers(args: tuple[Any, ...], changes: Mapping[int, Number]) -> tuple[Any, ...]:
+def with_numbers(
+    args: tuple[Any, ...], kwargs: Mapping[str, Any], changes: Mapping[int, Number]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The arguments with some of their numbers, told by position, replaced."""
     position = -1
 
@@ -115,17 +121,18 @@ def with_numbers(args: tuple[Any, ...], changes: Mapping[int, Number]) -> tuple[
         if isinstance(arg, list | tuple | torch.Size):
             items = [walk(item) for item in arg]
             return items if isinstance(arg, list) else tuple(items)
-        if isinstance(arg, int | float) and not isinstance(arg, bool):
+        if isinstance(arg, _NUMBERS) and not isinstance(arg, bool):
             position += 1
             return changes.get(position, arg)
         return arg
 
-    return tuple(walk(arg) for arg in args)
+    positional = tuple(walk(arg) for arg in args)
+    return positional, {name: walk(arg) for name, arg in kwargs.items()}
 
 
 def short_name(function: Any) -> str:
-    """`reshape` for `torch.Tensor.reshape` and `torch.reshape` alike."""
-    return str(getattr(function, "__name__", function))
+    """`reshape` for `torch.Tensor.reshape`, `torch.reshape` and `torch.ops.aten.reshape`."""
+    return str(getattr(function, "__name__", function)).partition(".")[0]
 
 
 def numbers(tree: Any) -> list[Number]:
@@ -134,4 +141,4 @@ def numbers(tree: Any) -> list[Number]:
         tree = (tree.start, tree.stop, tree.step)
     if isinstance(tree, list | tuple | torch.Size):
         return [number for item in tree for number in numbers(item)]
-    return [tree] if isinstance(tree, int | float) and not isinstance(tree, bool) else []
+    return [tree] if isinstance(tree, _NUMBERS) and not isinstance(tree, bool) else []

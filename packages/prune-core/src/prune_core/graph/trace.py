@@ -5,6 +5,8 @@ parsed and no control flow is refused. Parameters and buffers are known by ident
 tie or a parametrisation is nothing special.
 """
 
+import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -20,10 +22,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakIdKeyDictionary
 
 from prune_core.errors import ConfigError
+from prune_core.graph.decisions import Decisions, decide_as, decides, everything, seen
 from prune_core.graph.inputs import arguments, call, tensors_in
 from prune_core.graph.ir import Call, Graph, Ref
 from prune_core.graph.restore import evaluating, untouched
-from prune_core.graph.sites import Frame, Rewrite, SiteCounter
+from prune_core.graph.sites import Frame, Rewrite, SiteCounter, short_name
 
 __all__ = ["ALIAS_WRITE", "Recorder", "trace"]
 
@@ -64,11 +67,22 @@ def trace(
     parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
     if parameters & set(recorder.graph.unread):
         recorder.run_training(example_inputs)
+    if parameters & set(recorder.graph.unread) and recorder.graph.decisions:
+        recorder.run_open(example_inputs)
     return recorder.graph
 
 
 class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """The dispatch mode that writes a `Graph` while a model runs."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Keep torch from wrapping `__torch_dispatch__`.
+
+        The wrapper imports the compiler, which takes a second, and costs each call about as much
+        as recording it. `_eagerly` keeps the compiler out instead.
+        """
+        return False
 
     def __init__(
         self,
@@ -76,6 +90,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         known: Callable[[Any], bool],
         watch: Callable[["Recorder", Call], None] | None = None,
         rewrite: Rewrite | None = None,
+        decisions: Decisions | None = None,
     ) -> None:
         """Learn the names of the model's tensors and modules.
 
@@ -84,9 +99,12 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             known: See `trace`.
             watch: Called after every call that is recorded; it may raise to stop the forward.
             rewrite: See `SiteCounter`.
+            decisions: What the forward is to see where it decides something by numbers.
         """
         super().__init__()  # type: ignore[no-untyped-call]
         self._watch = watch
+        self._decisions = decisions or ()
+        self._open = False
         self.reached = ""
         self.graph = Graph()
         self._model = model
@@ -113,26 +131,42 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         The calls are added to the same graph. A model that cannot train on its example inputs
         (a batch norm over a single number, say) is known by its eval mode alone.
         """
+        with untouched(self._model):
+            self._model.train()
+            self.graph.trained = self._record_more(example_inputs, strict=strict)
+
+    def run_open(self, example_inputs: Any, *, strict: bool = False) -> None:
+        """Record what else a forward does if every index that it looks for is found.
+
+        Of a mixture of experts, the example may not have reached all. The calls are added to the
+        same graph.
+        """
+        self._open = True
+        with untouched(self._model), evaluating(self._model):
+            self.graph.opened = self._record_more(example_inputs, strict=strict)
+        self._open = False
+
+    def _record_more(self, example_inputs: Any, *, strict: bool) -> int | None:
+        """Record another run; if it fails, it was none."""
         graph = self.graph
         before = len(graph.calls), list(graph.inputs), list(graph.outputs), list(graph.opaque)
+        decided = len(graph.decisions)
         try:
-            with untouched(self._model):
-                self._model.train()
-                self._record(example_inputs)
+            self._record(example_inputs)
         except Exception:
             if strict:
                 raise
-            del graph.calls[before[0] :]
+            del graph.calls[before[0] :], graph.decisions[decided:]
             graph.inputs, graph.outputs, graph.opaque = before[1:]
-        else:
-            graph.trained = before[0]
+            return None
+        return before[0]
 
     def _record(self, example_inputs: Any) -> Any:
         with torch.no_grad(), self._watching_modules():
             args, kwargs = arguments(example_inputs)
             given = [self.number(tensor) for _, tensor in tensors_in((args, kwargs))]
             self.graph.inputs += given
-            with _unfused(self._model), self.sites, self:
+            with _eagerly(), _unfused(self._model), self.sites, self:
                 returned = call(self._model, example_inputs)
             self._finish(returned)
         return returned
@@ -204,7 +238,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if not self._known(func) and (parts := self._decomposed(func, args, kwargs)) is not _WHOLE:
             return parts
         reads = self._with_refs(args), {name: self._with_refs(arg) for name, arg in kwargs.items()}
-        result = self.execute(func, args, kwargs)
+        run = self._decided if decides(func) else self.execute
+        result = run(func, args, kwargs)
         written = _written(func, args, kwargs)
         outputs = [
             self._bind(item) if isinstance(item, torch.Tensor) else None
@@ -216,6 +251,17 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._watch(self, recorded)
         for tensor in written:
             self._note_write(tensor, rebind=not _is_in(tensor, result))
+        return result
+
+    def _decided(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run an operator that decides something, and let it decide as it should."""
+        name, number = short_name(func.overloadpacket), len(self.graph.decisions)
+        if self._open and (found := everything(func, name, args)) is not None:
+            return found
+        result = self.execute(func, args, kwargs)
+        self.graph.decisions.append(seen(name, args, result))
+        if number < len(self._decisions):
+            return decide_as(self._decisions[number], func, name, args, kwargs, result)
         return result
 
     def execute(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -287,9 +333,21 @@ def _is_in(tensor: torch.Tensor, result: Any) -> bool:
 def _overlap(left: torch.Tensor, right: torch.Tensor) -> bool:
     """Whether two tensors of one storage have an element in common."""
     size = left.untyped_storage().nbytes() // left.element_size()
-    taken = torch.zeros(size, dtype=torch.bool)
+    taken = torch.zeros(size, dtype=torch.bool, device="cpu")
     taken.as_strided(left.shape, left.stride(), left.storage_offset()).fill_(True)
     return bool(taken.as_strided(right.shape, right.stride(), right.storage_offset()).any())
+
+
+@contextmanager
+def _eagerly() -> Iterator[None]:
+    """Run compiled parts of a model uncompiled, so that their operators are seen."""
+    if "torch._dynamo" not in sys.modules:  # then nothing can have been compiled
+        yield
+        return
+    with torch.compiler.set_stance("force_eager"), warnings.catch_warnings():
+        # It warns that hooks on all modules fire twice for a compiled one, which does no harm here.
+        warnings.filterwarnings("ignore", "Using `torch.compile.module.`", UserWarning)
+        yield
 
 
 @contextmanager

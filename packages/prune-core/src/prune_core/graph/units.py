@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -75,10 +77,10 @@ class Units:
     unknown: dict[str, str]
     unread: list[str]
     labelling: Labelling = field(repr=False)
-    _order: Array = field(repr=False)
+    _index: "_Index | None" = field(default=None, repr=False)
 
     def __len__(self) -> int:
-        return len(self._order)
+        return sum(len(group) for group in self.groups)
 
     def __iter__(self) -> Iterator[Unit]:
         for group in self.groups:
@@ -87,12 +89,9 @@ class Units:
 
     def unit(self, label: int) -> Unit:
         """The unit of this number."""
-        slices: dict[str, dict[int, tuple[int, ...]]] = {}
-        for (name, axis), classes in self.axes.items():
-            indices = np.flatnonzero(classes == label)
-            if len(indices):
-                slices.setdefault(name, {})[axis] = tuple(map(int, indices))
-        return Unit(label, slices)
+        if self._index is None:
+            self._index = _Index(self.axes)
+        return Unit(label, self._index.slices(label))
 
     def why_fixed(self, name: str, axis: int, index: int = 0) -> str:
         """What keeps an index of an axis from being removable; empty when nothing does."""
@@ -148,9 +147,30 @@ def read_units(labelling: Labelling) -> Units:
         else:
             del axes[key]
     groups = _group(axes, len(labels))
-    order = np.array([label for group in groups for label in group.labels], dtype=np.int64)
     flow = labelling.flow
-    return Units(groups, axes, aliases, shapes, flow.unknown, graph.unread, labelling, order)
+    return Units(groups, axes, aliases, shapes, flow.unknown, graph.unread, labelling)
+
+
+class _Index:
+    """Where each label stands, found by one sort instead of a search through every axis."""
+
+    def __init__(self, axes: Mapping[tuple[str, int], Array]) -> None:
+        self._axes = list(axes)
+        sizes = [len(classes) for classes in axes.values()]
+        labels = np.concatenate([np.empty(0, dtype=np.int64), *axes.values()])
+        order = np.argsort(labels, kind="stable")
+        self._labels = labels[order]
+        self._axis = np.repeat(np.arange(len(sizes)), sizes)[order]
+        self._place = np.concatenate([np.arange(size) for size in [0, *sizes]])[order]
+
+    def slices(self, label: int) -> dict[str, dict[int, tuple[int, ...]]]:
+        start, stop = np.searchsorted(self._labels, [label, label + 1])
+        slices: dict[str, dict[int, tuple[int, ...]]] = {}
+        found = zip(self._axis[start:stop].tolist(), self._place[start:stop].tolist(), strict=True)
+        for number, places in groupby(found, key=itemgetter(0)):
+            name, axis = self._axes[number]
+            slices.setdefault(name, {})[axis] = tuple(place for _, place in places)
+        return slices
 
 
 def _group(axes: dict[tuple[str, int], Array], count: int) -> list[UnitGroup]:

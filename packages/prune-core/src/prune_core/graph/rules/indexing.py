@@ -1,5 +1,8 @@
 """Looking up by index: the axis that is looked up in keeps all its places."""
 
+from typing import NamedTuple
+
+import numpy as np
 import torch
 
 from prune_core.graph.flow import Flow
@@ -24,37 +27,80 @@ def embedding(flow: Flow, call: Call) -> Value:
     return Value(shape, groups)
 
 
-@rule("aten.index")
-def index(flow: Flow, call: Call) -> Value:
-    """Advanced indexing: the axes that are not indexed go through."""
-    value, places = flow.get(call.args[0]), list(call.args[1])
-    shape = flow.result_shape(call)
+class Places(NamedTuple):
+    """What a list of places, as `x[places]` takes it, does to the axes.
+
+    Attributes:
+        indexed: The axes that are looked up in.
+        tiny: Places of the same kinds that all say 0, to run on labels.
+        made: The axes of the result that stand for the places.
+    """
+
+    indexed: list[int]
+    tiny: list[torch.Tensor | None]
+    made: range
+
+
+def _places(flow: Flow, places: list[object], why: str) -> Places:
     indexed: list[int] = []
     tiny: list[torch.Tensor | None] = []
-    axis = 0
     for place in places:
         if not isinstance(place, Ref):
             tiny.append(None)
-            axis += 1
             continue
-        meta = flow.metas[place.index]
-        flow.fix_value(flow.get(place), "it says where to look")
-        mask = _is_mask(flow, place)
-        width, ndim = (len(meta.shape), 1) if mask else (1, len(meta.shape))
-        indexed += range(axis, axis + width)
+        flow.fix_value(flow.get(place), why)
+        shape = flow.metas[place.index].shape
+        width, ndim = (len(shape), 1) if _is_mask(flow, place) else (1, len(shape))
+        indexed += range(len(tiny), len(tiny) + width)
         tiny += [torch.zeros([1] * ndim, dtype=torch.int64)] * width
-        axis += width
+    count = max((each.ndim for each in tiny if each is not None), default=0)
+    side_by_side = bool(indexed) and indexed[-1] - indexed[0] == len(indexed) - 1
+    first = indexed[0] if side_by_side else 0
+    return Places(indexed, tiny, range(first, first + count))
+
+
+def _at(labels: torch.Tensor, indexed: list[int], tiny: list[torch.Tensor | None]) -> torch.Tensor:
+    """Labels at the first of the places; they do not differ between places."""
+    for axis in indexed:
+        labels = labels.narrow(axis, 0, 1)
+    found: torch.Tensor = torch.ops.aten.index.Tensor(labels, tiny)
+    return found
+
+
+@rule("aten.index")
+def index(flow: Flow, call: Call) -> Value:
+    """Advanced indexing: the axes that are not indexed go through."""
+    value, shape = flow.get(call.args[0]), flow.result_shape(call)
+    indexed, tiny, _ = _places(flow, list(call.args[1]), "it says where to look")
     flow.pin_all(value, indexed, "it is looked up in")
     groups = []
     for group in value.groups:
-        labels = group.codes
-        for at in range(value.ndim):
-            if at in indexed or at not in group.axes:
-                labels = labels.narrow(at, 0, 1)
-        made = torch.ops.aten.index.Tensor(labels, tiny).expand(shape)
-        if Group(made).axes:
-            groups.append(Group(made))
+        others = [axis for axis in range(value.ndim) if axis not in group.axes]
+        made = Group(_at(group.codes, [*indexed, *others], tiny).expand(shape))
+        if made.axes:
+            groups.append(made)
     return Value(shape, tuple(groups))
+
+
+@rule("aten.index_put")
+def put(flow: Flow, call: Call) -> Value:
+    """Numbers go to places; the axes that are not indexed meet as they are."""
+    value, source = flow.get(call.args[0]), flow.get(call.args[2])
+    indexed, tiny, made = _places(flow, list(call.args[1]), "it says where to write")
+    flow.pin_all(value, indexed, "it is written to by number")
+    groups = tuple(g.only(set(g.axes) - {*indexed}) for g in value.groups)
+    groups = tuple(group for group in groups if group.axes)
+    taken = [_at(group.codes, indexed, tiny) for group in groups]
+    thin = _at(torch.zeros(1).expand(value.shape), indexed, tiny).shape
+    shape = np.broadcast_shapes(thin, source.shape)
+    for axis in made:
+        if (there := axis - len(shape) + source.ndim) >= 0:
+            flow.pin(source, there, "it is written to places")
+    target = Value(thin, tuple(map(Group, taken)), value.free - {*indexed})
+    flow.align([target, source], shape, all)
+    zeros = source.groups and not any(group.states().any() for group in source.groups)
+    kept = groups if zeros else tuple(group.with_states(UNKNOWN) for group in groups)
+    return Value(value.shape, kept)
 
 
 @rule("aten.index_add", "aten.index_copy")
@@ -72,26 +118,6 @@ def write_rows(flow: Flow, call: Call) -> Value:
     return Value(value.shape, tuple(Group(extended(g.codes, value.shape)) for g in met.groups))
 
 
-@rule("aten.index_put")
-def put(flow: Flow, call: Call) -> Value:
-    """Numbers go to places; whoever has labels there keeps them, unless it is only a number."""
-    value, places, source = flow.get(call.args[0]), call.args[1], flow.get(call.args[2])
-    for ref in places:
-        if isinstance(ref, Ref):
-            flow.fix_value(flow.get(ref), "it says where to write")
-    flow.fix_value(source, "it is written to places")
-    masks = [ref for ref in places if isinstance(ref, Ref) and _is_mask(flow, ref)]
-    indexed = sum(len(flow.metas[ref.index].shape) for ref in masks) + len(places) - len(masks)
-    if source.shape in ((), (1,)):
-        flow.pin_all(value, range(indexed), "it is written to by number")
-        groups = tuple(g.only(set(g.axes) - set(range(indexed))) for g in value.groups)
-        return Value(
-            value.shape, tuple(g.with_states(UNKNOWN) for g in groups if g.axes), constant=False
-        )
-    flow.fix_value(value, "numbers are written to places in it")
-    return Value(value.shape)
-
-
 def _is_mask(flow: Flow, ref: Ref) -> bool:
     return flow.metas[ref.index].dtype in (torch.bool, torch.uint8)
 
@@ -106,7 +132,8 @@ def index_select(flow: Flow, call: Call) -> Value:
     flow.pin(value, axis, "it is looked up in")
     if call.name != "index_select":
         for at, (size, other) in enumerate(zip(value.shape, places.shape, strict=True)):
-            if at != axis % value.ndim and size != 1 and (other != 1 or size != other):
+            copies = size == other and at in places.free
+            if at != axis % value.ndim and size != 1 and not copies:
                 flow.pin(value, at, "it is looked up by a tensor that has all of it")
     groups = []
     for group in value.groups:

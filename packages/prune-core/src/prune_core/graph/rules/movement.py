@@ -87,6 +87,8 @@ def act_on_axes(flow: Flow, call: Call) -> Value:
         made = Group(labels)
         groups.append(made if zero_filled else made.with_states(UNKNOWN))
     free = frozenset(axis + lead for axis in value.free if axis not in acted) | {*range(lead)}
+    if call.name == "repeat":
+        free |= {axis + lead for axis in acted if value.shape[axis] == 1}
     return Value(shape, apart(flow, groups), free, pending=value.pending)
 
 

@@ -24,7 +24,7 @@ def layer_norm(flow: Flow, call: Call) -> Sequence[Value | None]:
     over = range(value.ndim - count, value.ndim)
     normalise_over(flow, value, set(over))
     scale = [flow.get(a) for a in call.args[2:4] if hasattr(a, "index")]
-    complete = call.name != "native_layer_norm" or len(scale) == 2
+    complete = call.name != "native_layer_norm" or hasattr(call.args[2], "index")
     # Centring makes a constant of a zero, so that only zero parameters leave a zero behind.
     made = _affine(flow, value, scale, centred=call.name == "native_layer_norm", complete=complete)
     rest = [None if index is None else Value(flow.metas[index].shape) for index in call.outputs[1:]]
@@ -43,10 +43,11 @@ def batch_norm(flow: Flow, call: Call) -> Sequence[Value | None]:
         normalise_over(flow, value, others)
     parameters = [flow.get(a) for a in call.args[1:5] if hasattr(a, "index")]
     lifted = [_at_channels(each, value.ndim) for each in parameters]
-    affine = sum(hasattr(a, "index") for a in call.args[1:3]) == 2
+    scaled = hasattr(call.args[1], "index")
+    affine = sum(hasattr(a, "index") for a in call.args[1:3])
 
     def zero(flags: Sequence[bool]) -> bool:
-        return affine and all(flags[1:3])
+        return scaled and all(flags[1 : 1 + affine])
 
     made = flow.align([value, *lifted], value.shape, zero)
     rest = [None if index is None else Value(flow.metas[index].shape) for index in call.outputs[1:]]
@@ -66,7 +67,7 @@ def group_norm(flow: Flow, call: Call) -> Sequence[Value | None]:
         folded = labels.reshape(count, -1)
         flow.labels.tie(folded, folded[:, :1], "a group of a group norm goes as a whole")
     scale = [_at_channels(flow.get(a), value.ndim) for a in call.args[1:3] if hasattr(a, "index")]
-    made = _affine(flow, value, scale, centred=True, complete=len(scale) == 2)
+    made = _affine(flow, value, scale, centred=True, complete=hasattr(call.args[1], "index"))
     rest = [None if index is None else Value(flow.metas[index].shape) for index in call.outputs[1:]]
     return [made, *rest]
 

@@ -1,7 +1,8 @@
 """Which rule speaks for which operator.
 
 A rule is a function of the flow and one call; it returns the value, or the values, that the call
-makes. A plugin adds one with the same decorator:
+makes. The decorator registers those of torch's own operators; a plugin registers its own with the
+hook `prune_register_rules`, and one made in passing, in a notebook, may use the decorator too:
 
     @rule("mylib.swirl")
     def swirl(flow, call):
@@ -17,6 +18,7 @@ import torch
 from prune_core.graph.flow import Flow
 from prune_core.graph.ir import Call
 from prune_core.graph.value import Value
+from prune_core.registry import get_extension, names
 
 __all__ = ["Entry", "Rule", "find_rule", "has_rule", "rule"]
 
@@ -64,6 +66,9 @@ def find_rule(target: Any) -> Entry | None:
             return entry
     if torch.Tag.pointwise in getattr(target, "tags", ()):
         return _RULES["kind.pointwise"]
+    for name in names("rule") & {text, f"{namespace}.{operator}"}:
+        if (foreign := get_extension("rule", name)) is not None:
+            return Entry(foreign, carries=getattr(foreign, "carries", False))
     return None
 
 

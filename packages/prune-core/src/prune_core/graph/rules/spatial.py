@@ -23,12 +23,28 @@ def windows(flow: Flow, call: Call) -> Sequence[Value | None]:
     """A window of numbers of one channel becomes one number of that channel."""
     value = flow.get(call.args[0])
     found = search(r"([123])d", call.name)
-    slid = range(value.ndim - int(found.group(1) if found else 2), value.ndim)
+    slid = _slid(call, value.ndim - int(found.group(1) if found else 2), value.ndim)
     flow.pin_all(value, slid, "a window slides along it")
     return [
         None if output is None else _resized(value, set(slid), flow.result_shape(call, at))
         for at, output in enumerate(call.outputs)
     ]
+
+
+def _slid(call: Call, first: int, end: int) -> list[int]:
+    """The axes that a window slides along: not those along which it is one wide and goes by one."""
+    axes = list(range(first, end))
+    if "pool" not in call.name or "adaptive" in call.name:
+        return axes
+    wide, by, pad = (_each(call, position, len(axes)) for position in (1, 2, 3))
+    still = [(w, b or w, p or 0) == (1, 1, 0) for w, b, p in zip(wide, by, pad, strict=True)]
+    return [axis for axis, stays in zip(axes, still, strict=True) if not stays]
+
+
+def _each(call: Call, position: int, count: int) -> list[int | None]:
+    """An argument that has one number for each axis, or one for all, or none."""
+    given = call.args[position] if len(call.args) > position else []
+    return list(given) * count if len(given) == 1 else list(given) or [None] * count
 
 
 @rule("aten.grid_sampler_2d", "aten.grid_sampler_3d")
