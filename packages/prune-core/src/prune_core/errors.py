@@ -71,10 +71,14 @@ def did_you_mean(name: object, known: Iterable[str], *, limit: int = 3) -> str:
 
     >>> did_you_mean("conv", ["conv1", "fc"])
     " Did you mean 'conv1'?"
+    >>> did_you_mean("L1", ["l1", "l2"])
+    " Did you mean 'l1'?"
     """
     from difflib import get_close_matches  # slow to import, and only a mistake needs it
 
-    close = get_close_matches(str(name), list(known), n=limit, cutoff=0.6)
+    known = list(known)
+    close = [other for other in known if other.casefold() == str(name).casefold() != ""]
+    close = close or get_close_matches(str(name), known, n=limit, cutoff=0.6)
     if not close:
         return ""
     *head, last = [repr(match) for match in close]

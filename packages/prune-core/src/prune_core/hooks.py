@@ -28,3 +28,36 @@ def prune_register_schedules() -> dict[str, Reference]:
             "one_cycle", "One smooth S-shaped sweep.", "https://arxiv.org/abs/2107.02086"
         ),
     }
+
+
+@hookimpl
+def prune_register_parts() -> dict[str, dict[str, Reference]]:
+    """Register the parts that most pruners are put together from."""
+
+    def part(name: str, summary: str) -> Reference:
+        return Reference(f"prune_core.tools:{name}", summary)
+
+    return {
+        "collector": {
+            "weight": part("WeightDataCollector", "The weights."),
+            "gradient": part("GradientCollector", "A function of weights and their gradients."),
+            "activation": part("ActivationCollector", "A statistic of what channels put out."),
+            "activation_gradient": part(
+                "ActivationGradientCollector", "A function of activations and their gradients."
+            ),
+        },
+        "metric": {
+            "straight": part("StraightMetricsCalculator", "The data as it is."),
+            "norm": part("NormMetricsCalculator", "A p-norm over what the scores do not keep."),
+            "distance": part("DistMetricsCalculator", "Distances to all other slices."),
+        },
+        "allocator": {
+            "normal": part("NormalSparsityAllocator", "The same share of each module."),
+            "global": part("GlobalSparsityAllocator", "The smallest scores of all modules."),
+            "bank": part("BankSparsityAllocator", "The same share of each block of a weight."),
+            "nm": part("NMSparsityAllocator", "All but n of every m along an axis."),
+            "dependency_aware": part(
+                "DependencyAwareAllocator", "The same channels where they depend on each other."
+            ),
+        },
+    }

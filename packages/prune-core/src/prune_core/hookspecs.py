@@ -93,6 +93,49 @@ def prune_register_parts() -> Mapping[str, Mapping[str, Reference]]:
 
 
 @hookspec
+def prune_register_rules() -> Mapping[str, Reference]:
+    """Say how operators move, tie or sum over channels, so that speedup sees through them.
+
+    Called once, when names are first looked up or listed. Operators without a rule are looked at
+    by way of what they decompose to, or else leave alone whatever goes into them.
+
+    Returns:
+        `{operator: Reference}`, an operator being `"namespace.name"` or
+        `"namespace.name.overload"`. The referenced function takes `(flow, call)` and returns the
+        value that the operator makes; see `prune_core.graph.rules`. An operator for which
+        prune-core has a rule keeps it.
+
+    Example:
+        ```python
+        @hookimpl
+        def prune_register_rules():
+            return {"acme.swirl": Reference("acme.rules:swirl")}
+        ```
+    """
+
+
+@hookspec
+def prune_register_resizers() -> Mapping[str, Reference]:
+    """Name what writes down sizes on modules of a type once their tensors are smaller.
+
+    Called once, when names are first looked up or listed. Speedup finds most sizes by itself; a
+    type whose forward reads several that belong together is better told.
+
+    Returns:
+        `{type: Reference}`, a type being its dotted path such as `"acme.layers.Swirl"`;
+        subclasses are meant too. The referenced function takes the module, whose tensors are small
+        already, and sets its attributes.
+
+    Example:
+        ```python
+        @hookimpl
+        def prune_register_resizers():
+            return {"acme.layers.Swirl": Reference("acme.layers:resize_swirl")}
+        ```
+    """
+
+
+@hookspec
 def prune_register_commands(app: typer.Typer) -> None:
     """Add commands to the `prune` command line.
 
@@ -130,5 +173,25 @@ def prune_masks_made(pruner: Any, masks: Mapping[str, Mapping[str, Any]]) -> Non
         @hookimpl
         def prune_masks_made(pruner, masks):
             print(type(pruner).__name__, "masked", len(masks), "modules")
+        ```
+    """
+
+
+@hookspec
+def prune_model_shrunk(model: Any, report: Any) -> None:
+    """Hear that a model has been made smaller, after its proof.
+
+    Called at the end of each `shrink()` of torch models that did not fail. What is returned is
+    ignored; an exception becomes a warning that names the plugin.
+
+    Args:
+        model: The small model.
+        report: What was removed and how it was proved, a `SpeedupReport`.
+
+    Example:
+        ```python
+        @hookimpl
+        def prune_model_shrunk(model, report):
+            print(f"{report.parameters[0]} -> {report.parameters[1]} parameters")
         ```
     """

@@ -2,8 +2,14 @@
 
 import json
 import platform
+from io import StringIO
+
+from rich.console import Console
 
 import prune_core
+from prune_core import Reference
+from prune_core.cli.list import _table
+from prune_core.registry import Entry, Plugin
 
 SPREAD = {
     "kind": "pruner",
@@ -58,6 +64,13 @@ def test_list_is_a_table_for_people(prune):
         *["spread", "output", "channels", "acme-prune", "1.2"],
         *["Prunes", "the", "channels", "whose", "weights", "differ", "least."],
     ]
+
+
+def test_a_summary_may_name_an_extra_in_brackets():
+    reference = Reference("acme:Fast", "Needs the extra acme[fast].", prunes="channels")
+    screen = Console(file=StringIO(), width=120)
+    screen.print(_table("pruner", [Entry("pruner", "fast", reference, Plugin("a", "acme", "1"))]))
+    assert "Needs the extra acme[fast]." in screen.file.getvalue()
 
 
 def test_show_as_json_reads_the_source_and_imports_nothing(prune):

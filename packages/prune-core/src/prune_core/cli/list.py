@@ -54,6 +54,7 @@ def as_dict(entry: Entry) -> dict[str, str]:
 
 def _table(kind: str, found: list[Entry]) -> Table:
     from rich.table import Table
+    from rich.text import Text
 
     prunes = any(entry.reference.prunes for entry in found)
     frameworks = len({entry.reference.framework for entry in found}) > 1
@@ -71,5 +72,6 @@ def _table(kind: str, found: list[Entry]) -> Table:
         cells += [entry.reference.prunes] if prunes else []
         cells += [entry.reference.framework] if frameworks else []
         cells += [entry.plugin.distribution, entry.plugin.version, entry.reference.summary]
-        table.add_row(*cells)
+        # As text: an extra in brackets, which a summary may name, would be a style to rich.
+        table.add_row(*map(Text, cells))
     return table

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -9,6 +10,7 @@ from typing import Any
 
 import pluggy
 
+from prune_core.errors import PluginWarning, PruneError
 from prune_core.reference import Reference
 from prune_core.registry.catalogue import Entry, find, listed
 from prune_core.registry.discovery import Plugin, Plugins, discover
@@ -19,10 +21,12 @@ __all__ = [
     "Reference",
     "entries",
     "get_entry",
+    "get_extension",
     "get_part",
     "get_pruner",
     "get_schedule",
     "manager",
+    "names",
     "plugins",
     "refresh",
     "registered",
@@ -49,6 +53,28 @@ def manager() -> pluggy.PluginManager:
 def refresh() -> None:
     """Forget what was discovered; the next look-up searches again."""
     _discovered.cache_clear()
+    names.cache_clear()
+    get_extension.cache_clear()
+
+
+@cache
+def names(kind: str) -> frozenset[str]:
+    """Return the names of one kind that plugins registered."""
+    return frozenset(entry.name for entry in entries(kind))
+
+
+@cache
+def get_extension(kind: str, name: str) -> Any | None:
+    """Return what a plugin brings to the engine under a name.
+
+    What cannot be had, because its import fails or two plugins claim it, is said once in a
+    warning, and the engine goes on without it.
+    """
+    try:
+        return get_entry(kind, name).load()
+    except PruneError as error:
+        warnings.warn(f"{error} Speedup goes on without it.", PluginWarning, stacklevel=3)
+        return None
 
 
 def entries(kind: str | None = None) -> list[Entry]:

@@ -30,9 +30,11 @@ __all__ = ["DISABLED_VARIABLE", "KINDS", "Plugin", "Plugins", "discover"]
 CORE = "prune-core"
 DISABLED_VARIABLE = "PRUNE_DISABLED_PLUGINS"
 PART_KINDS = ("collector", "metric", "allocator")
-KINDS = ("pruner", "schedule", *PART_KINDS)
+ENGINE_KINDS = ("rule", "resizer")
+KINDS = ("pruner", "schedule", *PART_KINDS, *ENGINE_KINDS)
 HEAVY_IMPORTS = ("torch", "tensorflow", "keras", "jax")
 NAME = re.compile(r"[a-z][a-z0-9_]*")
+DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 
 
 @dataclass(frozen=True)
@@ -184,11 +186,11 @@ def _check_hook_names(module: object) -> None:
 def _ask(module: object) -> dict[str, dict[str, Reference]]:
     """Call the registration hooks of one plugin and check what they return."""
     provides: dict[str, dict[str, Reference]] = {}
-    for kind in ("pruner", "schedule"):
+    for kind in ("pruner", "schedule", *ENGINE_KINDS):
         hook = f"prune_register_{kind}s"
         function = getattr(module, hook, None)
         if function is not None:
-            provides[kind] = _references(hook, function())
+            provides[kind] = _references(hook, function(), dotted=kind in ENGINE_KINDS)
     function = getattr(module, "prune_register_parts", None)
     if function is not None:
         parts = _mapping("prune_register_parts", function())
@@ -208,14 +210,14 @@ def _mapping(hook: str, returned: object) -> Mapping[Any, Any]:
     return returned
 
 
-def _references(hook: str, returned: object) -> dict[str, Reference]:
+def _references(hook: str, returned: object, *, dotted: bool = False) -> dict[str, Reference]:
     references = dict(_mapping(hook, returned))
     for name, reference in references.items():
-        if not (isinstance(name, str) and NAME.fullmatch(name)):
-            raise PluginError(
-                f"its {hook} registers the name {name!r}; a name is lower case letters, digits "
-                "and underscores, and starts with a letter."
-            )
+        if not (isinstance(name, str) and (DOTTED if dotted else NAME).fullmatch(name)):
+            form = "lower case letters, digits and underscores, and starts with a letter"
+            if dotted:
+                form = "a dotted path, such as 'acme.swirl'"
+            raise PluginError(f"its {hook} registers the name {name!r}; a name is {form}.")
         if not isinstance(reference, Reference):
             raise PluginError(
                 f"its {hook} registers {name!r} as {reference!r} where a prune_core.Reference "

@@ -7,7 +7,12 @@ test compares it with what the distributions register.
 __all__ = ["KNOWN", "distributions_of"]
 
 KNOWN: dict[str, dict[str, tuple[str, ...]]] = {
-    "prune-core": {"schedule": ("constant", "cubic", "geometric", "linear", "one_cycle")},
+    "prune-core": {
+        "allocator": ("bank", "dependency_aware", "global", "nm", "normal"),
+        "collector": ("activation", "activation_gradient", "gradient", "weight"),
+        "metric": ("distance", "norm", "straight"),
+        "schedule": ("constant", "cubic", "geometric", "linear", "one_cycle"),
+    },
     "prune-filter": {
         "collector": ("gradient_flow", "sparse_scale", "synaptic_flow", "taylor"),
         "metric": ("random",),
@@ -50,9 +55,12 @@ KNOWN: dict[str, dict[str, tuple[str, ...]]] = {
         "pruner": (
             "admm",
             "agp",
+            "amc",
+            "autocompress",
             "constant",
             "gradual",
             "linear",
+            "netadapt",
             "one_cycle",
             "sensitivity",
             "simulated_annealing",
