@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from prune_core.__about__ import __version__ as __version__
     from prune_core.errors import *  # noqa: F403
-    from prune_core.graph import units as units
+    from prune_core.graph.units import units as units
     from prune_core.hookspecs import hookimpl as hookimpl
     from prune_core.masking import unwrap as unwrap
     from prune_core.masking.files import apply_compression_results as apply_compression_results

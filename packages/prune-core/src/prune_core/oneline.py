@@ -26,6 +26,7 @@ def prune(
     targets: str | Sequence[str] = ("default",),
     exclude: str | Sequence[str] = (),
     round_to: int = 1,
+    uniform: bool = False,
     **options: Any,
 ) -> tuple[nn.Module, Masks]:
     """Mask a model with a registered algorithm, by a ratio or by a budget.
@@ -41,6 +42,8 @@ def prune(
         targets: Names or class names of modules, or `"default"` for what the algorithm prunes.
         exclude: Names or class names of modules that stay dense.
         round_to: Leave a multiple of this many channels; needs `example_inputs`.
+        uniform: Leave layers that are alike equally wide, so that a single number in the model's
+            config still describes them all; needs `example_inputs`.
         **options: Further arguments of the pruner.
 
     Returns:
@@ -52,7 +55,7 @@ def prune(
         model, masks = prune_core.prune(model, "l1", target={"flops": 0.5}, example_inputs=x)
         ```
     """
-    _check_amount(sparsity, target, example_inputs, round_to)
+    _check_amount(sparsity, target, example_inputs, round_to, uniform=uniform)
     amount = 0.0 if sparsity is None else sparsity
     config_list: list[dict[str, Any]] = [
         {"sparsity": amount, **_selector(model, name)} for name in _listed("targets", targets)
@@ -66,30 +69,31 @@ def prune(
     )
     if coupled:
         options = {"mode": "dependency_aware", "dummy_input": example_inputs} | options
-    elif target is not None or round_to > 1:
+    elif target is not None or round_to > 1 or uniform:
         raise ConfigError(
-            f"{algorithm!r} masks single weights, which makes nothing smaller; a budget and "
-            "round_to need an algorithm that prunes output channels, such as 'l1'."
+            f"{algorithm!r} masks single weights, which makes nothing smaller; a budget, "
+            "round_to and uniform need an algorithm that prunes output channels, such as 'l1'."
         )
     pruner: BasicPruner = pruner_class(model, config_list, **options)
     try:
-        return _compress(pruner, target, example_inputs if coupled else None, round_to)
+        allocator = pruner.sparsity_allocator
+        if isinstance(allocator, DependencyAwareAllocator):
+            allocator.round_to, allocator.uniform = round_to, uniform
+        return _compress(pruner, target, example_inputs if coupled else None)
     except BaseException:
         pruner._unwrap_model()
         raise
 
 
 def _compress(
-    pruner: BasicPruner, target: Mapping[str, float] | None, example_inputs: Any, round_to: int
+    pruner: BasicPruner, target: Mapping[str, float] | None, example_inputs: Any
 ) -> tuple[nn.Module, Masks]:
     allocator = pruner.sparsity_allocator
-    if isinstance(allocator, DependencyAwareAllocator):
-        allocator.round_to = round_to
-        if target is not None:
-            metrics = pruner.score()
-            fit_budget(pruner, metrics, target, example_inputs)
-            masks = pruner.put_in_force(allocator.generate_sparsity(metrics), example_inputs)
-            return pruner.bound_model, masks
+    if target is not None and isinstance(allocator, DependencyAwareAllocator):
+        metrics = pruner.score()
+        fit_budget(pruner, metrics, target, example_inputs)
+        masks = pruner.put_in_force(allocator.generate_sparsity(metrics), example_inputs)
+        return pruner.bound_model, masks
     wrapped, masks = pruner.compress(example_inputs)
     return wrapped, masks
 
@@ -99,6 +103,8 @@ def _check_amount(
     target: Mapping[str, float] | None,
     example_inputs: Any,
     round_to: int,
+    *,
+    uniform: bool,
 ) -> None:
     if (sparsity is None) == (target is None):
         raise ConfigError(
@@ -109,8 +115,8 @@ def _check_amount(
         check_target(target)
     if not isinstance(round_to, int) or round_to < 1:
         raise ConfigError(f"round_to is {round_to!r}; it must be a whole number of at least 1.")
-    if example_inputs is None and (target is not None or round_to > 1):
-        needs = "target" if target is not None else "round_to"
+    if example_inputs is None and (target is not None or round_to > 1 or uniform):
+        needs = "target" if target is not None else "round_to" if round_to > 1 else "uniform"
         raise ConfigError(
             f"{needs} needs example_inputs, an input of the model, to see what belongs together "
             "and what it costs."

@@ -10,6 +10,7 @@ from prune_core.pruning.allocate import (
 )
 from prune_core.pruning.collect import (
     ActivationCollector,
+    ActivationGradientCollector,
     CalibratedCollector,
     DataCollector,
     GradientCollector,
@@ -24,6 +25,7 @@ from prune_core.pruning.score import (
 
 __all__ = [
     "ActivationCollector",
+    "ActivationGradientCollector",
     "BankSparsityAllocator",
     "CalibratedCollector",
     "DataCollector",

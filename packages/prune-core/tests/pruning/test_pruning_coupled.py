@@ -16,15 +16,15 @@ from prune_core.tools import (
 class L1(BasicPruner):
     default_types = supported_types = ("Conv2d", "Linear")
 
-    def __init__(self, model, config_list, dummy_input=None, aware=True):
-        self.dummy_input, self.aware = dummy_input, aware
+    def __init__(self, model, config_list, dummy_input=None, aware=True, uniform=False):
+        self.dummy_input, self.aware, self.uniform = dummy_input, aware, uniform
         super().__init__(model, config_list)
 
     def reset_tools(self):
         self.data_collector = WeightDataCollector(self, channels=True)
         self.metrics_calculator = NormMetricsCalculator(dim=0, p=1)
         self.sparsity_allocator = (
-            DependencyAwareAllocator(self, self.dummy_input)
+            DependencyAwareAllocator(self, self.dummy_input, uniform=self.uniform)
             if self.aware
             else NormalSparsityAllocator(self, channels=True)
         )
@@ -183,3 +183,64 @@ def test_closed_masks_survive_unwrapping_and_files(x, tmp_path):
     assert not other.masks["norm1"]["bias"].all()
     with pytest.raises(MaskError, match="'head', which is not among"):
         other.load_masks({"head": {"weight": torch.ones(2, 4)}})
+
+
+class Blocks(nn.Module):
+    """Layers of one kind, and another that is as wide as what goes through them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Linear(3, 8)
+        self.blocks = nn.ModuleList(
+            nn.Sequential(nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 8)) for _ in range(2)
+        )
+        self.pooler, self.head = nn.Linear(8, 8), nn.Linear(8, 2)
+
+    def forward(self, x):
+        x = self.stem(x)
+        for block in self.blocks:
+            x = x + block(x)
+        return self.head(self.pooler(x))
+
+
+def left(masks):
+    return {name: sum(channels(mask)) for name, mask in masks.items()}
+
+
+def uneven_rules(**sparsities):
+    rules = [{"op_types": ["Linear"], "sparsity": 0.5}]
+    return rules + [
+        {"op_names": [name.replace("_", ".")], "sparsity": sparsity}
+        for name, sparsity in sparsities.items()
+    ]
+
+
+def test_layers_that_are_alike_lose_the_same():
+    x, rules = torch.randn(2, 3), uneven_rules(blocks_0_0=2 / 3, blocks_1_0=1 / 3, pooler=0.25)
+    _, free = L1(Blocks().eval(), rules, x).compress()
+    assert left(free) == {
+        "stem": 4, "blocks.0.0": 2, "blocks.0.2": 4, "blocks.1.0": 4, "blocks.1.2": 4,
+        "pooler": 6, "head": 2,
+    }  # fmt: skip
+    _, alike = L1(Blocks().eval(), rules, x, uniform=True).compress()
+    assert left(alike) == {
+        "stem": 6, "blocks.0.0": 4, "blocks.0.2": 6, "blocks.1.0": 4, "blocks.1.2": 6,
+        "pooler": 6, "head": 2,
+    }  # fmt: skip
+
+
+def test_a_layer_stays_whole_if_one_like_it_has_to():
+    rules = [*uneven_rules(), {"op_names": ["blocks.1.0"], "exclude": True}]
+    pruner = L1(Blocks().eval(), rules, torch.randn(2, 3), uniform=True)
+    with pytest.warns(PruneWarning, match=r"'blocks.0.0' is left dense.*uniform=True"):
+        _, masks = pruner.compress()
+    assert left(masks)["blocks.0.0"] == 6
+    assert left(masks)["stem"] == left(masks)["pooler"] == 4
+
+
+def test_what_one_layer_has_lost_already_is_asked_of_those_like_it():
+    pruner = L1(Blocks().eval(), uneven_rules(), torch.randn(2, 3), uniform=True)
+    dead = (torch.arange(6) >= 5).float()[:, None].expand(6, 8)
+    pruner.load_masks({"blocks.1.0": {"weight": dead}})
+    _, masks = pruner.compress()
+    assert left(masks)["blocks.0.0"] == left(masks)["blocks.1.0"] == 1

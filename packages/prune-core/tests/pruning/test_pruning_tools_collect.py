@@ -8,6 +8,7 @@ from prune_core import BasicPruner, ConfigError, PruneError
 from prune_core.pruning.collect import channels_first
 from prune_core.tools import (
     ActivationCollector,
+    ActivationGradientCollector,
     GradientCollector,
     NormalSparsityAllocator,
     StraightMetricsCalculator,
@@ -121,3 +122,37 @@ def test_channels_of_a_grouped_transposed_convolution_are_no_slices():
     [wrapper] = pruner.get_modules_wrapper().values()
     with pytest.raises(ConfigError, match="2 groups"):
         channels_first(wrapper, wrapper.weight)
+
+
+def test_activations_meet_their_gradients():
+    # y = 2x and the loss is the sum of y², so the gradient is 2y and their product 2y².
+    pruner = pruner_of(nn.Linear(1, 1, bias=False))
+    nn.init.constant_(pruner.bound_model[0].module.weight, 2.0)
+
+    def calibrate(model):
+        for batch in ([1.0], [2.0, 3.0]):
+            model(torch.tensor(batch).unsqueeze(1)).square().sum().backward()
+
+    collector = ActivationGradientCollector(pruner, calibrate)
+    assert collector.collect()["0"].tolist() == [pytest.approx((8 + 32 + 72) / 3)]
+
+
+def test_the_channels_of_a_convolution_meet_their_gradients():
+    pruner = pruner_of(nn.Conv2d(2, 3, 3))
+    inputs, seen = torch.randn(4, 2, 5, 5), []
+
+    def calibrate(model):
+        outputs = model(inputs)
+        outputs.retain_grad()
+        (outputs**3).mean().backward()
+        seen.append((outputs.detach() * outputs.grad.detach()).mean((0, 2, 3)).double())
+
+    collected = ActivationGradientCollector(pruner, calibrate).collect()["0"]
+    torch.testing.assert_close(collected, seen[0], check_dtype=False)
+
+
+def test_activations_without_a_backward_pass_have_no_gradient():
+    pruner = pruner_of(nn.Linear(1, 1))
+    collector = ActivationGradientCollector(pruner, lambda model: model(torch.ones(1, 1)))
+    with pytest.raises(PruneError, match=r"does calibrate\(model\) call backward"):
+        collector.collect()

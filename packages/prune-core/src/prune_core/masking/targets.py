@@ -13,6 +13,7 @@ from torch.nn.parameter import is_lazy
 from prune_core.config import Algorithm, Entry, ModuleInfo, match
 from prune_core.errors import ConfigError
 from prune_core.masking.axes import weight_name
+from prune_core.masking.sharded import is_sharded
 from prune_core.masking.wrapper import PrunerModuleWrapper
 
 __all__ = ["Target", "find_targets", "modules_of"]
@@ -57,6 +58,7 @@ def find_targets(model: nn.Module, entries: Sequence[Entry], algorithm: Algorith
             f"The model is wrapped already ({wrapped[0]!r} among others). Unwrap it first: "
             "`pruner._unwrap_model()`, or `prune_core.unwrap(model)` when the pruner is gone."
         )
+    _check_not_sharded(model)
     modules = modules_of(model)
     if not modules:
         raise ConfigError(
@@ -69,6 +71,18 @@ def find_targets(model: nn.Module, entries: Sequence[Entry], algorithm: Algorith
         _check_weight(target)
     _check_tied(model, targets)
     return targets
+
+
+def _check_not_sharded(model: nn.Module) -> None:
+    """Refuse layers that `fully_shard` was called on: they are whole only inside of themselves."""
+    for name, module in model.named_modules():
+        weight = weight_name(module)
+        if weight is not None and is_sharded(module.get_parameter(weight)):
+            raise ConfigError(
+                f"{name}.{weight} is cut over several processes already. Make the pruner first, "
+                "and then call fully_shard() on the model, or on parts of it that contain the "
+                "wrapped layers."
+            )
 
 
 def _check_weight(target: Target) -> None:

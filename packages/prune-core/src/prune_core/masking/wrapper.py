@@ -11,6 +11,7 @@ from torch.func import functional_call
 
 from prune_core.errors import MaskError
 from prune_core.masking.axes import weight_name
+from prune_core.masking.sharded import local, sharded_like
 
 __all__ = ["PrunerModuleWrapper"]
 
@@ -72,7 +73,7 @@ class PrunerModuleWrapper(nn.Module):
         mask = self._buffers[name + SUFFIX]
         if mask is None:
             parameter = self.parameter(name)
-            mask = torch.ones_like(parameter, dtype=torch.bool, requires_grad=False)
+            mask = torch.ones(parameter.shape, dtype=torch.bool, device=parameter.device)
         return mask
 
     def set_masks(self, masks: Mapping[str, Tensor | None]) -> None:
@@ -130,7 +131,9 @@ class PrunerModuleWrapper(nn.Module):
         parameter, mask = self.parameter(name), self._buffers[name + SUFFIX]
         # A processor multiplies by bytes as fast as it copies; by booleans, or with where(), it is
         # three to fifteen times slower. The view costs nothing.
-        return parameter if mask is None else parameter * mask.view(torch.uint8)
+        if mask is None:
+            return parameter
+        return parameter * sharded_like(mask.view(torch.uint8), parameter)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run the wrapped module with masked parameters."""
@@ -140,26 +143,27 @@ class PrunerModuleWrapper(nn.Module):
     def apply_masks(self) -> None:
         """Write zeros into the parameters where they are masked, remembering what was there."""
         with torch.no_grad():
-            for name, removed in self._removed_places():
-                parameter = self.parameter(name)
+            for name, parameter, removed in self._removed_places():
                 self._removed[name] = parameter[removed]
                 parameter.masked_fill_(removed, 0.0)
 
     def restore_dense(self) -> None:
         """Undo `apply_masks`, but for values that have been trained to something since."""
         with torch.no_grad():
-            for name, removed in self._removed_places():
-                parameter, values = self.parameter(name), self._removed.get(name)
+            for name, parameter, removed in self._removed_places():
+                values = self._removed.get(name)
                 if values is not None and int(removed.sum()) == values.numel():
                     now = parameter[removed]
                     parameter[removed] = torch.where(now == 0, values.to(now), now)
         self._removed = {}
 
-    def _removed_places(self) -> Iterator[tuple[str, Tensor]]:
+    def _removed_places(self) -> Iterator[tuple[str, Tensor, Tensor]]:
+        """Yield masked parameters, or what this process has of them, and where they are masked."""
         for name in self.masked_names:
             mask = self._buffers[name + SUFFIX]
             if mask is not None:
-                yield name, ~mask
+                parameter = self.parameter(name)
+                yield name, local(parameter), local(sharded_like(~mask, parameter))
 
     def __getattr__(self, name: str) -> Any:
         state = self.__dict__

@@ -16,6 +16,7 @@ from torch.utils.hooks import RemovableHandle
 
 from prune_core.errors import ConfigError, PruneError
 from prune_core.masking import PrunerModuleWrapper, output_axis
+from prune_core.masking.sharded import is_sharded, whole
 from prune_core.pruning.precision import counting_type, wide
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ActivationCollector",
+    "ActivationGradientCollector",
     "CalibratedCollector",
     "DataCollector",
     "GradientCollector",
@@ -79,7 +81,7 @@ class WeightDataCollector(DataCollector):
         """Return views of the weights, no copies."""
         data = {}
         for name, wrapper in self.compressor.get_modules_wrapper().items():
-            weight = wrapper.parameter(wrapper.target).detach()
+            weight = whole(wrapper.parameter(wrapper.target).detach())
             if weight.is_meta:
                 raise PruneError(
                     f"{name}.{wrapper.target} is on the meta device and has no values to score. "
@@ -234,22 +236,72 @@ class ActivationCollector(CalibratedCollector):
 
     def hook(self, wrapper: PrunerModuleWrapper) -> list[RemovableHandle]:
         """Look at the outputs of the wrapped module."""
-        # A convolution's channels come after the batch, if there is one; a linear's come last.
-        kernel = getattr(wrapper.module, "kernel_size", None)
-        from_end = -1 if not isinstance(kernel, tuple) else -1 - len(kernel)
 
         def look(module: nn.Module, inputs: Any, output: Tensor) -> None:
-            values = self.statistic(output.detach()).movedim(from_end, 0)
-            over = list(range(1, values.ndim))
-            sums = values.sum(dim=over, dtype=counting_type(values.device))
-            count = torch.full_like(sums, values[0].numel())
-            self.add(wrapper.name, torch.stack([sums, count]))
+            values = self.statistic(output.detach())
+            self.add(wrapper.name, _sums_and_counts(wrapper, values))
 
         return [wrapper.module.register_forward_hook(look)]
 
     def finish(self, name: str, total: Tensor) -> Tensor:
         """Divide the sums by the number of values."""
         return total[0] / total[1]
+
+
+class ActivationGradientCollector(CalibratedCollector):
+    """Gathers a function of the activations and of the loss's gradient with respect to them.
+
+    It is averaged, for each output channel, over everything that passes.
+
+    Args:
+        compressor: The pruner.
+        calibrate: Runs the model and calls `backward()` on some batches.
+        batches: Stop after this many, or None.
+        statistic: Function of `(activation, gradient)`, elementwise; their product, a first-order
+            estimate of what the loss would lose, unless given.
+    """
+
+    why = "no gradient reached its output; does calibrate(model) call backward()?"
+
+    def __init__(
+        self,
+        compressor: Pruner,
+        calibrate: Calibrate,
+        batches: int | None = None,
+        statistic: Callable[[Tensor, Tensor], Tensor] = torch.mul,
+    ) -> None:
+        super().__init__(compressor, calibrate, batches)
+        self.statistic = statistic
+
+    def hook(self, wrapper: PrunerModuleWrapper) -> list[RemovableHandle]:
+        """Look at the gradient of each output when it arrives."""
+
+        def look(module: nn.Module, inputs: Any, output: Tensor) -> None:
+            activation = output.detach()
+
+            def arrive(gradient: Tensor) -> None:
+                values = self.statistic(wide(activation), wide(gradient.detach()))
+                self.add(wrapper.name, _sums_and_counts(wrapper, values))
+
+            if output.requires_grad:
+                output.register_hook(arrive)  # type: ignore[no-untyped-call]
+
+        return [wrapper.module.register_forward_hook(look)]
+
+    def finish(self, name: str, total: Tensor) -> Tensor:
+        """Divide the sums by the number of values."""
+        return total[0] / total[1]
+
+
+def _sums_and_counts(wrapper: PrunerModuleWrapper, values: Tensor) -> Tensor:
+    """For each output channel the sum of its values, and below it how many there are."""
+    # A convolution's channels come after the batch, if there is one; a linear's come last.
+    kernel = getattr(wrapper.module, "kernel_size", None)
+    from_end = -1 if not isinstance(kernel, tuple) else -1 - len(kernel)
+    channels = values.movedim(from_end, 0)
+    over = list(range(1, channels.ndim))
+    sums = channels.sum(dim=over, dtype=counting_type(channels.device))
+    return torch.stack([sums, torch.full_like(sums, channels[0].numel())])
 
 
 class GradientCollector(CalibratedCollector):
@@ -279,6 +331,12 @@ class GradientCollector(CalibratedCollector):
     def hook(self, wrapper: PrunerModuleWrapper) -> list[RemovableHandle]:
         """Look at each gradient as it arrives; those that the user accumulates are not touched."""
         weight = wrapper.parameter(wrapper.target)
+        if is_sharded(weight):
+            raise PruneError(
+                f"{wrapper.name}.{wrapper.target} is cut over several processes, where gradients "
+                "come in parts and cannot be watched. Make the masks before fully_shard(), or "
+                "choose an algorithm that looks at weights."
+            )
         if not weight.requires_grad:
             raise PruneError(
                 f"{wrapper.name}.{wrapper.target} is frozen (requires_grad=False), and this "

@@ -46,6 +46,7 @@ class Coupling:
         from prune_core.graph.units import units  # tracing is imported when it is used
 
         self.units: Units = units(model, example_inputs)
+        self._model = model
         self.modules = dict(model.named_modules(remove_duplicate=False))
         self.producers = {
             producer.name: producer
@@ -92,6 +93,25 @@ class Coupling:
             if not bool(keep.all()):
                 more.setdefault(path, {})[leaf] = keep
         return more
+
+    def whole(self, masks: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
+        """Return masks, `{tensor name: mask}`, of all that belongs to a channel so masked.
+
+        Besides biases and norms those are parameters that no pruner masks, such as the positions
+        that are added to a channel.
+        """
+        gone = self._gone(masks)
+        whole: dict[str, Tensor] = {}
+        parameters = {self.units.aliases.get(n, n) for n, _ in self._model.named_parameters()}
+        for (tensor, axis), classes in self.units.axes.items():
+            lost = torch.from_numpy(np.flatnonzero(np.isin(classes, gone)))
+            if len(lost) and tensor in parameters:
+                mask = whole.get(tensor)
+                if mask is None:
+                    mask = torch.ones(self.units.shapes[tensor], dtype=torch.bool, device="cpu")
+                    whole[tensor] = mask
+                mask.index_fill_(axis, lost, False)
+        return whole
 
     def _gone(self, masks: Mapping[str, Mapping[str, Tensor]]) -> Array:
         """Return the units of which every producer is masked."""

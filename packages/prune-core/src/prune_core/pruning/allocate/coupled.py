@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from prune_core.errors import ConfigError, PruneWarning
+from prune_core.pruning.alike import alike
 from prune_core.pruning.allocate.base import Masks, SparsityAllocator, check_scores
 from prune_core.pruning.allocate.per_layer import keep_mask
 from prune_core.pruning.amount import number_to_prune
@@ -39,6 +40,9 @@ class DependencyAwareAllocator(SparsityAllocator):
         continuous_mask: Whether what is masked stays masked.
         round_to: Leave a multiple of this many channels in each module, for hardware that likes
             multiples of 8; what is left is rounded up.
+        uniform: Take the same number of units from groups that are alike, so that one number,
+            such as a model's config has it, describes the width of all their layers. Two groups
+            are alike if they have as many units and cut tensors of the same shape the same way.
     """
 
     def __init__(
@@ -47,6 +51,7 @@ class DependencyAwareAllocator(SparsityAllocator):
         dummy_input: Any,
         continuous_mask: bool = True,
         round_to: int = 1,
+        uniform: bool = False,
     ) -> None:
         super().__init__(pruner, channels=True, continuous_mask=continuous_mask)
         if dummy_input is None:
@@ -57,6 +62,7 @@ class DependencyAwareAllocator(SparsityAllocator):
         if not isinstance(round_to, int) or round_to < 1:
             raise ConfigError(f"round_to is {round_to!r}; it must be a whole number of at least 1.")
         self.round_to = round_to
+        self.uniform = uniform
         with pruner.plain() as model:
             self.coupling = Coupling(model, dummy_input)
 
@@ -67,7 +73,7 @@ class DependencyAwareAllocator(SparsityAllocator):
         masks = {}
         for name, wrapper in wrappers.items():
             producer = self.coupling.producers.get(name)
-            keep = torch.ones(metrics[name].shape, dtype=torch.bool)
+            keep = torch.ones(metrics[name].shape, dtype=torch.bool, device="cpu")
             if producer is not None:
                 keep = torch.from_numpy(~np.isin(producer.classes, pruned))
             device = wrapper.parameter(wrapper.target).device
@@ -79,45 +85,71 @@ class DependencyAwareAllocator(SparsityAllocator):
         wrappers = self.pruner.get_modules_wrapper()
         for name in wrappers:
             check_scores(name, metrics[name])
+        groups = self.coupling.units.groups
+        families = alike(self.coupling.units) if self.uniform else [[group] for group in groups]
         pruned: list[int] = []
-        for group in self.coupling.units.groups:
-            producers = self.coupling.of_group(group)
-            if any(producer.name in wrappers for producer in producers):
-                pruned += self._pruned_of(group, producers, metrics)
+        for family in families:
+            producers = [self.coupling.of_group(group) for group in family]
+            if any(producer.name in wrappers for each in producers for producer in each):
+                pruned += self._pruned_of(family, producers, metrics)
         return pruned
 
     def _pruned_of(
-        self, group: UnitGroup, producers: list[Producer], metrics: Mapping[str, Tensor]
+        self,
+        family: list[UnitGroup],
+        producers: list[list[Producer]],
+        metrics: Mapping[str, Tensor],
     ) -> list[int]:
-        """Choose units of one group."""
+        """Choose units of groups that lose as many as each other."""
         wrappers = self.pruner.get_modules_wrapper()
-        held = [producer.name for producer in producers if producer.name not in wrappers]
+        every = [producer.name for each in producers for producer in each]
+        held = [name for name in every if name not in wrappers]
+        held += [group.name for group, each in zip(family, producers, strict=True) if not each]
         if held:
-            wanted = next(p.name for p in producers if p.name in wrappers)
+            wanted = next(name for name in every if name in wrappers)
             warnings.warn(
                 f"{wanted!r} is left dense: its channels belong together with those of "
-                f"{held[0]!r}, which the config_list does not select.",
+                f"{held[0]!r}, which the config_list does not select"
+                + (", or have to be as many, for uniform=True." if len(family) > 1 else "."),
                 PruneWarning,
                 stacklevel=5,
             )
             return []
-        labels = np.array(group.labels)
-        scores = torch.zeros(len(labels), dtype=torch.float64)
-        alive = torch.ones(len(labels), dtype=torch.bool)
+        sparsity = min(wrappers[name].config["sparsity"] for name in every)
+        multiple = lcm(
+            *(
+                _multiple(self.round_to, each, np.array(group.labels))
+                for group, each in zip(family, producers, strict=True)
+            )
+        )
+        total = len(family[0])
+        count = _rounded(number_to_prune(sparsity, total), total, multiple)
+        scored = [
+            self._scores(group, each, metrics)
+            for group, each in zip(family, producers, strict=True)
+        ]
+        dead = max(total - int(alive.count_nonzero()) for _, _, alive in scored)
+        pruned: list[int] = []
+        for labels, scores, alive in scored:
+            pruned += labels[~keep_mask(scores, max(count, dead), alive).numpy()].tolist()
+        return pruned
+
+    def _scores(
+        self, group: UnitGroup, producers: list[Producer], metrics: Mapping[str, Tensor]
+    ) -> tuple[Array, Tensor, Tensor]:
+        """Return the units of a group, sorted, with their scores and whether they are in force."""
+        labels = np.sort(np.array(group.labels))
+        scores = torch.zeros(len(labels), dtype=torch.float64, device="cpu")
+        alive = torch.ones(len(labels), dtype=torch.bool, device="cpu")
         for producer in producers:
             inside = np.isin(producer.classes, labels)
-            place = torch.from_numpy(np.searchsorted(np.sort(labels), producer.classes[inside]))
+            place = torch.from_numpy(np.searchsorted(labels, producer.classes[inside]))
             channels = torch.from_numpy(np.flatnonzero(inside))
             scores.index_add_(0, place, metrics[producer.name].cpu().double()[channels])
             mask = self._alive(producer.name)
             if mask is not None:
                 alive[place] &= mask.cpu()[channels]
-        sparsity = min(wrappers[producer.name].config["sparsity"] for producer in producers)
-        multiple = _multiple(self.round_to, producers, labels)
-        count = _rounded(number_to_prune(sparsity, len(labels)), len(labels), multiple)
-        keep = keep_mask(scores, count, alive)
-        pruned: list[int] = np.sort(labels)[~keep.numpy()].tolist()
-        return pruned
+        return labels, scores, alive
 
 
 def _multiple(round_to: int, producers: list[Producer], labels: Array) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["BankSparsityAllocator", "NMSparsityAllocator", "NormalSparsityAllocator", "keep_mask"]
 
 # Up to here one selection is faster than counting digits.
-FEW = 1 << 13
+FEW = 1 << 17
 
 
 def keep_mask(
@@ -34,7 +35,11 @@ def keep_mask(
     What is not alive is pruned already and is counted in; nothing of it comes back.
     """
     if scores.numel() <= FEW:
-        return _keep_of_few(scores if transform is None else transform(scores), count, alive)
+        row = (scores if transform is None else transform(scores)).flatten()
+        if alive is not None:
+            row = row.masked_fill(~alive.flatten(), -torch.inf)
+            count = max(count, alive.numel() - int(alive.count_nonzero()))
+        return _keep_in_rows(row, count).view(scores.shape)
     if alive is None:
         return smallest([scores], count, transform=transform)[0].logical_not_()
     dead = alive.numel() - int(alive.count_nonzero())
@@ -42,36 +47,32 @@ def keep_mask(
     return alive & ~chosen
 
 
-def _keep_of_few(scores: Tensor, count: int, alive: Tensor | None) -> Tensor:
-    if alive is not None:
-        scores = scores.masked_fill(~alive, -torch.inf)
-        count = max(count, alive.numel() - int(alive.count_nonzero()))
-    if count == 0:
-        return torch.ones_like(scores, dtype=torch.bool)
-    scores = scores.contiguous()
-    flat = scores.view(-1)
-    threshold = flat.kthvalue(count).values
-    mask = flat > threshold
-    left = len(flat) - count - int(mask.count_nonzero())
-    if left:
-        # Of those that equal the threshold the first are pruned, and the last are left.
-        mask[(flat == threshold).nonzero().view(-1)[-left:]] = True
-    return mask.view(scores.shape)
-
-
 class NormalSparsityAllocator(SparsityAllocator):
     """Prunes the smallest scores of each module, exactly as many as its sparsity asks for."""
 
     def generate_sparsity(self, metrics: Mapping[str, Tensor]) -> Masks:
         """Return the masks, module by module."""
-        masks = {}
-        for name, wrapper in self.pruner.get_modules_wrapper().items():
-            scores = metrics[name]
-            check_scores(name, scores)
+        wrappers = self.pruner.get_modules_wrapper()
+        # A call on a few scores costs more than its work, so layers that are alike share one.
+        alike: dict[tuple[int, torch.Size, torch.dtype, torch.device], list[str]]
+        alike = defaultdict(list)
+        kept = {}
+        for name, wrapper in wrappers.items():
+            scores, alive = metrics[name], self._alive(name)
             count = number_to_prune(wrapper.config["sparsity"], scores.numel())
-            mask = keep_mask(scores, count, self._alive(name), self.transform)
-            masks[name] = self._expand_mask(name, mask)
-        return masks
+            if alive is None and self.transform is None and scores.numel() <= FEW:
+                alike[count, scores.shape, scores.dtype, scores.device].append(name)
+            else:
+                check_scores(name, scores)
+                kept[name] = keep_mask(scores, count, alive, self.transform)
+        for (count, *_), names in alike.items():
+            rows = torch.stack([metrics[name] for name in names])
+            if not bool(rows.isfinite().all()):
+                for name in names:
+                    check_scores(name, metrics[name])
+            masks = _keep_in_rows(rows.flatten(1), count).view(rows.shape)
+            kept.update(zip(names, masks, strict=True))
+        return {name: self._expand_mask(name, kept[name]) for name in wrappers}
 
 
 class BankSparsityAllocator(SparsityAllocator):
@@ -151,9 +152,16 @@ class NMSparsityAllocator(SparsityAllocator):
 
 def _keep_in_rows(scores: Tensor, count: int) -> Tensor:
     """Return a mask without the `count` smallest of each row; of equal ones the first go."""
-    mask = torch.ones_like(scores, dtype=torch.bool)
-    order = scores.argsort(dim=-1, stable=True)
-    return mask.scatter_(-1, order[..., :count], False)
+    if count == 0:
+        return torch.ones_like(scores, dtype=torch.bool)
+    threshold = scores.kthvalue(count, dim=-1, keepdim=True).values
+    mask = scores > threshold
+    left = scores.shape[-1] - count
+    if int(mask.count_nonzero()) < left * (scores.numel() // scores.shape[-1]):
+        equal = scores == threshold
+        from_the_end = equal.flip(-1).cumsum(-1).flip(-1)
+        mask |= equal & (from_the_end <= left - mask.sum(-1, keepdim=True))
+    return mask
 
 
 def _blocks(
