@@ -145,6 +145,18 @@ def test_a_measured_latency(model, x):
     assert after < before
 
 
+def test_a_budget_that_leaves_layers_alike(x):
+    torch.manual_seed(0)
+    model = nn.Sequential(*(nn.Conv2d(c, 16, 3) for c in (3, 16, 16)), nn.Conv2d(16, 2, 1)).eval()
+    rules = {"target": {"flops": 0.5}, "example_inputs": x}
+    _, masks = prune_core.prune(model, "toy_l1", **rules, uniform=True)
+    assert len({int(masks[name]["bias"].sum()) for name in "012"}) == 1
+    prune_core.unwrap(model)
+    before, after = shrink(model, x, masks).flops
+    assert after <= before / 2
+    assert model[0].out_channels == model[1].out_channels == model[2].out_channels < 16
+
+
 def test_the_report_counts_what_torch_counts(model, x):
     dense = flops(model, x)
     _, masks = prune_core.prune(model, "toy_l1", sparsity=0.5, example_inputs=x)

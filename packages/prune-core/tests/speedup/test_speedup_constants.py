@@ -1,10 +1,12 @@
 """Masks that leave constants behind: nothing changes unless the user says so."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
 
-from prune_core import ConfigError, SpeedupError, shrink
+from prune_core import ConfigError, SpeedupError, load_pruned, shrink
 from prune_core.masking import PrunerModuleWrapper, replace_modules
 
 
@@ -61,6 +63,184 @@ def test_constants_are_zeroed_when_asked_and_the_report_says_what_that_did(model
     assert moved > 0.01
     assert report.difference.relative < 1e-6
     assert "moved the output" in report.table()
+
+
+def test_constants_are_folded_exactly_when_asked(model, x):
+    expected = masked_output(model, x)
+    report = shrink(model, x, open_masks(), constants="fold")
+    assert (model[0].out_channels, model[3].in_channels) == (4, 4)
+    torch.testing.assert_close(model(x), expected)
+    assert report.moved < 1e-6
+    assert report.difference.relative < 1e-6
+    other = torch.randn(5, 3, 11, 7)
+    assert model(other).shape == (5, 4, 7, 3)
+
+
+def masked_copy(model, masks):
+    masked = copy.deepcopy(model)
+    for module, tensors in masks.items():
+        for name, mask in tensors.items():
+            masked.get_submodule(module).get_parameter(name).data.mul_(mask)
+    return masked
+
+
+def by_hand():
+    """One masked channel whose norm makes 3 of it, read with weights that add up to 5 and -2."""
+    model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2), nn.ReLU(), nn.Linear(2, 2)).eval()
+    with torch.no_grad():
+        model[1].bias[0] = 3.0
+        model[3].weight[:, 0] = torch.tensor([5.0, -2.0])
+        model[3].bias[:] = torch.tensor([1.0, 1.0])
+    masks = {"0": {"weight": torch.tensor([[0, 0], [1, 1]]), "bias": torch.tensor([0, 1])}}
+    return model, masks
+
+
+def test_a_fold_by_hand():
+    model, masks = by_hand()
+    shrink(model, torch.ones(3, 2), masks, constants="fold")
+    assert model[0].out_features == 1
+    torch.testing.assert_close(model[3].bias, nn.Parameter(torch.tensor([16.0, -5.0])))
+
+
+def test_a_bias_that_was_masked_itself():
+    model, masks = by_hand()
+    masks["3"] = {"bias": torch.tensor([0, 1])}
+    masked = masked_copy(model, masks)
+    report = shrink(model, torch.ones(3, 2), masks, constants="fold")
+    torch.testing.assert_close(model[3].bias, nn.Parameter(torch.tensor([15.0, -5.0])))
+    x = torch.randn(4, 2)
+    torch.testing.assert_close(model(x), masked(x))
+    assert report.masks == {}
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("bias", [True, False])
+def test_convolutions_of_any_kind_that_do_not_pad(groups, bias, tmp_path):
+    """Also one without a bias, which gets one, in the file too."""
+
+    def build():
+        torch.manual_seed(0)
+        stem, norm = nn.Conv2d(3, 8, 1, bias=False), nn.BatchNorm2d(8)
+        nn.init.normal_(norm.bias)
+        reader = nn.Conv2d(8, 6, 3, stride=2, dilation=2, groups=groups, bias=bias)
+        return nn.Sequential(stem, norm, nn.SiLU(), reader, nn.BatchNorm2d(6)).eval()
+
+    model, keep = build(), torch.tensor([0, 1, 1, 1, 0, 1, 1, 1]).view(8, 1, 1, 1)
+    masks = {"0": {"weight": keep.expand(8, 3, 1, 1)}}
+    x, masked = torch.randn(2, 3, 9, 9), masked_copy(model, masks)
+    report = shrink(model, x, masks, constants="fold")
+    assert model[0].out_channels == 6
+    other = torch.randn(5, 3, 12, 8)
+    torch.testing.assert_close(model(other), masked(other))
+    report.save(tmp_path / "small.safetensors")
+    again = load_pruned(build(), tmp_path / "small.safetensors")
+    assert torch.equal(again(other), model(other))
+
+
+def test_padding_makes_it_inexact_and_the_report_says_by_how_much(model, x):
+    model[3] = nn.Conv2d(8, 4, 3, padding=1)
+    masked = masked_copy(model, open_masks())
+    expected = masked(x)
+    report = shrink(model, x, open_masks(), constants="fold")
+    assert model[0].out_channels == 4
+    found = model(x)
+    torch.testing.assert_close(found[..., 1:-1, 1:-1], expected[..., 1:-1, 1:-1])
+    moved = ((found - expected).abs().max() / expected.abs().max()).item()
+    assert report.moved == pytest.approx(moved, rel=1e-3)
+    assert moved > 0.01
+    assert report.difference.relative < 1e-6
+    assert "folded, which moved the output by" in report.table()
+
+
+def test_padding_that_repeats_is_exact(model, x):
+    model[3] = nn.Conv2d(8, 4, 3, padding=1, padding_mode="replicate")
+    masked = masked_copy(model, open_masks())
+    report = shrink(model, x, open_masks(), constants="fold")
+    assert model[0].out_channels == 4
+    assert report.moved < 1e-6
+    torch.testing.assert_close(model(x), masked(x))
+
+
+class Elsewhere(nn.Module):
+    """A constant that differs from place to place, one read twice, one added to what moves."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.kind = kind
+        self.first, self.norm = nn.Linear(3, 8), nn.BatchNorm1d(8)
+        self.places = nn.Parameter(torch.randn(5, 8))
+        self.second, self.head = nn.Linear(8, 8), nn.Linear(8, 2)
+        nn.init.normal_(self.norm.bias)
+
+    def forward(self, x):
+        y = self.norm(self.first(x).transpose(1, 2)).transpose(1, 2)
+        if self.kind == "differs":
+            y = y + self.places
+        if self.kind == "added":
+            y = y + self.second(x.mean(-1, keepdim=True).expand(*x.shape[:2], 8))
+        if self.kind == "twice":
+            return self.head(y) + self.head(y * 2)
+        return self.head(y)
+
+
+@pytest.mark.parametrize("kind", ["differs", "added", "twice"])
+def test_what_cannot_be_folded_stays(kind):
+    torch.manual_seed(0)
+    model = Elsewhere(kind).eval()
+    keep = torch.arange(8) >= 2
+    masks = {"first": {"weight": keep[:, None].expand(8, 3), "bias": keep}}
+    masked, x = masked_copy(model, masks), torch.randn(4, 5, 3)
+    report = shrink(model, x, masks, constants="fold")
+    assert model.first.out_features == 8
+    assert report.moved == 0.0
+    assert torch.equal(model(x), masked(x))
+
+
+def test_a_fold_that_is_refused_leaves_the_bias_alone(model, x):
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    model[3].bias = None
+    with pytest.raises(SpeedupError):
+        shrink(model, x, open_masks(), constants="fold", tolerance=-1.0)
+    assert model[3].bias is None
+    assert "3.bias" not in model.state_dict()
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+class Positions(nn.Module):
+    """Parameters that no pruner masks share channels with layers that one does."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.head = nn.Linear(3, 8), nn.Linear(8, 2)
+        self.positions, self.first = nn.Parameter(torch.randn(5, 8)), nn.Parameter(torch.randn(8))
+        self.norm = nn.LayerNorm(8)
+
+    def forward(self, x):
+        x = torch.cat([self.first.expand(len(x), 1, 8), self.stem(x)], 1)
+        return self.head(self.norm(x + self.positions))
+
+
+@pytest.mark.parametrize("verify", [True, False])
+def test_zeroing_reaches_what_no_pruner_masks(verify):
+    torch.manual_seed(0)
+    model, x = Positions().eval(), torch.randn(2, 4, 3)
+    keep = torch.arange(8) >= 4
+    masks = {"stem": {"weight": keep[:, None].expand(8, 3), "bias": keep}}
+    as_given = masked_copy(model, masks)(x)
+    shrink(copy.deepcopy(model), x, masks)
+    report = shrink(model, x, masks, constants="zero", verify=verify)
+    assert model.positions.shape == (5, 4)
+    assert model.first.shape == (4,)
+    moved = ((model(x) - as_given).abs().max() / as_given.abs().max()).item()
+    assert report.moved == pytest.approx(moved, rel=1e-3)
+    assert moved > 0.1
+
+
+def test_zeros_that_nobody_masked_are_not_reported(model, x):
+    with torch.no_grad():
+        model[1].bias.zero_()  # as it is in every new normalisation
+    report = shrink(model, x, open_masks())
+    assert set(report.kept) <= {"0.weight[0]", "0.bias[0]"}
 
 
 def test_a_choice_that_is_none(model, x):

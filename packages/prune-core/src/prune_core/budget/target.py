@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from time import perf_counter
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from prune_core.errors import ConfigError, did_you_mean
-from prune_core.graph.inputs import call
 from prune_core.pruning.allocate import DependencyAwareAllocator
 from prune_core.pruning.basic import BasicPruner
 from prune_core.speedup.cost import cost_of
+from prune_core.speedup.measure import timed_call
 from prune_core.speedup.plan import make_plan
 from prune_core.speedup.run import shrink
 
-__all__ = ["BUDGETS", "fit_budget"]
+__all__ = ["BUDGETS", "check_target", "fit_budget", "relative_latency"]
 
 BUDGETS = ("parameters", "flops", "latency")
 MOST = 0.99
@@ -120,13 +119,13 @@ def _probe(
             with pruner.plain() as model:
                 small = copy.deepcopy(model)
                 shrink(small, example_inputs, units=units, verify=False)
-                ratios["latency"] = _relative_latency(small, model, example_inputs)
+                ratios["latency"] = relative_latency(small, model, example_inputs)
         return {name: ratios[name] for name in target}
 
     return left
 
 
-def _relative_latency(small: nn.Module, large: nn.Module, inputs: Any) -> float:
+def relative_latency(small: nn.Module, large: nn.Module, inputs: Any) -> float:
     """Time two models in turns, so that a machine that changes its pace does so for both.
 
     Other work on the machine only ever adds time, so the fastest run of each counts.
@@ -139,10 +138,9 @@ def _relative_latency(small: nn.Module, large: nn.Module, inputs: Any) -> float:
         with torch.no_grad():
             for repetition in range(REPETITIONS + 1):
                 for is_small, model in ((True, small), (False, large)):
-                    start = perf_counter()
-                    call(model, inputs)
+                    seconds = timed_call(model, inputs)
                     if repetition:  # the first is for warming up
-                        times[is_small].append(perf_counter() - start)
+                        times[is_small].append(seconds)
     finally:
         for module, flag in training:
             module.training = flag

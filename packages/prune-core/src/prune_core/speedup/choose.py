@@ -1,5 +1,6 @@
 """Which units can go without changing anything, given what is zero."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
 import numpy as np
@@ -8,13 +9,13 @@ from prune_core.errors import SpeedupError
 from prune_core.graph.labels import Array
 from prune_core.graph.propagate import Labelling, Zeros, propagate
 from prune_core.graph.units import Unit
-from prune_core.speedup.plan import Plan
+from prune_core.speedup.plan import Flags, Plan
 
-__all__ = ["labels_of_units", "reasons_for_keeping", "removable"]
+__all__ = ["labels_of_units", "masked_units", "reasons_for_keeping", "removable"]
 
 _IN_USE = (
     "what they are tied to is not zero, or something makes a constant of their zeros; "
-    "compress(example_inputs=...) and constants='zero' mask that too"
+    "compress(example_inputs=...) and constants='zero' mask that too, constants='fold' keeps it"
 )
 
 
@@ -25,6 +26,22 @@ def removable(labelling: Labelling, zeros: Zeros) -> Array:
     consumers ignore it. A unit that a norm runs over must be masked in each of its parameters,
     the norm's own included; then the norm over the live indices is what is meant.
     """
+    labels, graph = labelling.labels, labelling.graph
+    roots = labels.find(np.arange(len(labels)))
+    candidates, closed = masked_units(labelling, zeros)
+    if not (candidates & ~closed).any():
+        return np.flatnonzero(candidates)
+    flow = propagate(graph, zeros).flow
+    for _, _, found in flow.leaks or ():
+        candidates[roots[found]] = False
+    for _, found in labelling.flow.live_norms:
+        over = roots[found]
+        candidates[over[~closed[over]]] = False
+    return np.flatnonzero(candidates[roots] & ~labels.is_fixed(roots))
+
+
+def masked_units(labelling: Labelling, zeros: Zeros) -> tuple[Flags, Flags]:
+    """Which labels could go and are zero somewhere, and which are zero wherever they stand."""
     labels, graph = labelling.labels, labelling.graph
     candidates = ~labels.is_fixed(np.arange(len(labels)))
     roots = labels.find(np.arange(len(labels)))
@@ -40,16 +57,7 @@ def removable(labelling: Labelling, zeros: Zeros) -> Array:
             touched[roots[column[zero]]] = True
             closed[roots[column[~zero]]] = False
     candidates &= touched[roots]
-    closed = closed[roots]
-    if not (candidates & ~closed).any():
-        return np.flatnonzero(candidates)
-    flow = propagate(graph, zeros).flow
-    for _, _, found in flow.leaks or ():
-        candidates[roots[found]] = False
-    for _, found in labelling.flow.live_norms:
-        over = roots[found]
-        candidates[over[~closed[over]]] = False
-    return np.flatnonzero(candidates[roots] & ~labels.is_fixed(roots))
+    return candidates, closed[roots]
 
 
 def reasons_for_keeping(plan: Plan, zeros: Zeros) -> dict[str, str]:
@@ -79,20 +87,22 @@ def labels_of_units(
         for name in names
         for axis, column in enumerate(labelling.axes[value])
     }
-    chosen: list[int] = []
+    wanted: dict[tuple[str, int], list[int]] = defaultdict(list)
     for unit in units:
-        slices = unit.slices if isinstance(unit, Unit) else unit
-        for name, axes in slices.items():
+        for name, axes in (unit.slices if isinstance(unit, Unit) else unit).items():
             for axis, indices in axes.items():
-                column = columns.get((name, axis))
-                if column is None:
-                    raise SpeedupError(f"{name!r} has no axis {axis} that could be cut.")
-                picked = column[list(indices)]
-                if labelling.labels.is_fixed(picked).any():
-                    at = int(picked[labelling.labels.is_fixed(picked)][0])
-                    raise SpeedupError(
-                        f"{name!r} cannot lose all of {list(indices)} along axis {axis}: "
-                        f"{labelling.labels.reason(at)}."
-                    )
-                chosen += picked.tolist()
+                wanted[name, axis] += indices
+    chosen: list[int] = []
+    for (name, axis), indices in wanted.items():
+        column = columns.get((name, axis))
+        if column is None:
+            raise SpeedupError(f"{name!r} has no axis {axis} that could be cut.")
+        picked = column[indices]
+        fixed = np.flatnonzero(labelling.labels.is_fixed(picked))
+        if len(fixed):
+            raise SpeedupError(
+                f"{name!r} cannot lose index {indices[fixed[0]]} along axis {axis}: "
+                f"{labelling.labels.reason(int(picked[fixed[0]]))}."
+            )
+        chosen += picked.tolist()
     return chosen

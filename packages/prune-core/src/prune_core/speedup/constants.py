@@ -17,11 +17,10 @@ from prune_core.graph.inputs import arguments
 from prune_core.graph.restore import evaluating, untouched
 from prune_core.pruning.coupling import Coupling
 from prune_core.speedup.masks import nested_masks
-from prune_core.speedup.verify import compare
 
-__all__ = ["CHOICES", "check_choice", "zeroed"]
+__all__ = ["CHOICES", "check_choice", "masked_output", "zeroed"]
 
-CHOICES = ("keep", "zero")
+CHOICES = ("keep", "zero", "fold")
 
 Flat = Mapping[str, torch.Tensor]
 
@@ -31,31 +30,21 @@ def check_choice(constants: str) -> None:
     if constants not in CHOICES:
         raise ConfigError(
             f"constants is {constants!r}; it must be 'keep', which removes only what changes "
-            "nothing, or 'zero', which also masks what makes a constant of a masked channel."
+            "nothing, 'zero', which also masks what makes a constant of a masked channel, or "
+            "'fold', which moves the constant into the next bias."
             f"{did_you_mean(constants, CHOICES)}"
         )
 
 
-def zeroed(
-    model: nn.Module, example_inputs: Any, masks: Flat
-) -> tuple[dict[str, torch.Tensor], float]:
-    """Close masks over the constants that follow.
-
-    Returns:
-        The masks, and by how much the masked model's output moved, relative to its largest number.
-    """
-    more = Coupling(model, example_inputs).closed(nested_masks(masks))
-    closed = dict(masks)
-    for module, tensors in more.items():
-        for name, mask in tensors.items():
-            full = f"{module}.{name}" if module else name
-            here = mask.cpu()
-            closed[full] = closed[full] & here if full in closed else here
-    before, after = (_masked_output(model, example_inputs, m) for m in (masks, closed))
-    return closed, compare(before, after).relative
+def zeroed(model: nn.Module, example_inputs: Any, masks: Flat) -> dict[str, torch.Tensor]:
+    """Close masks over everything that belongs to a channel of which each layer is masked."""
+    more = Coupling(model, example_inputs).whole(nested_masks(masks))
+    both = {name: masks[name] & mask for name, mask in more.items() if name in masks}
+    return {**masks, **more, **both}
 
 
-def _masked_output(model: nn.Module, example_inputs: Any, masks: Flat) -> Any:
+def masked_output(model: nn.Module, example_inputs: Any, masks: Flat) -> Any:
+    """What a model returns under its masks as they are given."""
     named = dict([*model.named_parameters(remove_duplicate=False), *model.named_buffers()])
     seen = {name: named[name] * mask.to(named[name].device) for name, mask in masks.items()}
     args, kwargs = arguments(example_inputs)

@@ -62,13 +62,13 @@ class _Correcting(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        name = short_name(func)
+        name, kwargs = short_name(func), kwargs or {}
         if name in SIZED:
             correction = self._sizes.get((name, self._counts[name]))
             self._counts[name] += 1
             if correction is not None:
-                args = with_numbers(args, correction)
-        return func(*args, **(kwargs or {}))
+                args, kwargs = with_numbers(args, kwargs, correction)
+        return func(*args, **kwargs)
 
 
 def corrections_of(module: nn.Module) -> Corrections | None:

@@ -12,7 +12,7 @@ from prune_core.errors import MaskError, did_you_mean
 from prune_core.graph.ir import Graph
 from prune_core.graph.propagate import Zeros
 
-__all__ = ["Masks", "flat_masks", "nested_masks", "zeros_of"]
+__all__ = ["Masks", "asked_for", "flat_masks", "nested_masks", "zeros_of"]
 
 Masks = Mapping[str, Mapping[str, torch.Tensor]]
 
@@ -76,6 +76,20 @@ def zeros_of(model: nn.Module, graph: Graph, masks: Mapping[str, torch.Tensor]) 
             if bool(along.any()):
                 zeros[value, axis] = along.cpu().numpy()
     return zeros
+
+
+def asked_for(graph: Graph, zeros: Zeros, masks: Mapping[str, torch.Tensor]) -> Zeros:
+    """The zeros that come of the masks; without masks, all of them."""
+    if not masks:
+        return zeros
+    found: dict[tuple[int, int], npt.NDArray[np.bool_]] = {}
+    for (value, axis), zero in zeros.items():
+        for mask in (masks[name] for name in graph.tensors[value] if name in masks):
+            others = [other for other in range(mask.ndim) if other != axis]
+            masked = zero & ~(mask.amax(others) if others else mask).cpu().numpy()
+            if masked.any():
+                found[value, axis] = masked
+    return found
 
 
 def nested_masks(flat: Mapping[str, torch.Tensor]) -> dict[str, dict[str, torch.Tensor]]:

@@ -1,5 +1,7 @@
 """The numbers that a call of torch must be given once its tensors are smaller."""
 
+from torch import Tag
+
 from prune_core.graph.ir import Call
 from prune_core.graph.sites import ARITHMETIC, Number, Site
 from prune_core.speedup.plan import Plan
@@ -29,15 +31,17 @@ def wanted_numbers(
     """
     if site is None:
         return {}
-    for call in plan.labelling.graph.calls[position:]:
-        if call.site == site and not isinstance(call.target, str):
-            found = _for_call(plan, call, given)
+    for at in plan.calls_at(site):
+        call = plan.labelling.graph.calls[at]
+        if at >= position and not isinstance(call.target, str):
+            found = _for_call(plan, at, given)
             if found:
                 return found
     return {}
 
 
-def _for_call(plan: Plan, call: Call, given: tuple[Number, ...]) -> dict[int, Number]:
+def _for_call(plan: Plan, position: int, given: tuple[Number, ...]) -> dict[int, Number]:
+    call = plan.labelling.graph.calls[position]
     if call.site is not None and call.site.function in ARITHMETIC:
         # A number that is no size, though perhaps made of one: it stays what it was.
         pairs = zip(call.given, given, strict=True) if len(call.given) == len(given) else ()
@@ -46,19 +50,24 @@ def _for_call(plan: Plan, call: Call, given: tuple[Number, ...]) -> dict[int, Nu
     if index is None:
         return {}
     before, after = plan.labelling.graph.metas[index].shape, plan.shape(index)
-    free = plan.labelling.flow.values[index].free
     if call.name in _SHAPED and len(given) >= len(after):
         sizes = given[: len(after)]
+        free = plan.labelling.flow.values[index].free
+        asked = _asked_for(plan, position) if free else {}
         return {
-            at: new
+            at: asked.get(at, new)
             for at, (size, new) in enumerate(zip(sizes, after, strict=True))
-            if size not in (-1, new) and at not in free
+            if size not in (-1, asked.get(at, new)) and (at not in free or at in asked)
         }
+    if call.name == "convolution":
+        groups = after[1] // plan.shape_of(call.args[1])[1] if call.args[6] else 0
+        groups = groups or plan.shape_of(call.args[0])[1] // plan.shape_of(call.args[1])[1]
+        if not given or groups == given[-1]:
+            return {}
+        return {at: groups for at in range(len(given)) if given[at] == call.args[8] != groups}
     counted = call.site is not None and call.site.function in ("chunk", "tensor_split")
-    if call.name in _CUT and before != after and not counted:
-        axis = next(
-            at for at, (old, new) in enumerate(zip(before, after, strict=True)) if old != new
-        )
+    axis = call.args[2] if len(call.args) > 2 else call.kwargs.get("dim", 0)
+    if call.name in _CUT and before[axis] != after[axis] and not counted:
         pieces = [plan.shape(i)[axis] for i in call.outputs if i is not None]
         listed = call.name.endswith("with_sizes")
         count = len(pieces) if listed else 1
@@ -67,9 +76,61 @@ def _for_call(plan: Plan, call: Call, given: tuple[Number, ...]) -> dict[int, Nu
             for at, (size, new) in enumerate(zip(given[:count], pieces, strict=False))
             if size != new
         }
+    if call.name in ("native_layer_norm", "_fused_rms_norm"):
+        wanted = after[len(after) - len(call.args[1]) :]
+        return {
+            at: new
+            for at, (size, new) in enumerate(zip(given, wanted, strict=False))
+            if size != new
+        }
+    if call.name == "native_group_norm" and call.args[6] > 1:
+        groups = call.args[6] * after[1] // before[1]
+        return {0: groups} if given[0] != groups else {}
+    if call.name == "roll":
+        return _for_roll(plan, call, given)
     if call.name == "slice":
         return _for_slice(plan, call, given)
     return {}
+
+
+def _asked_for(plan: Plan, position: int) -> dict[int, int]:
+    """{axis: its length} of a tensor of copies, as the first element-wise call wants it.
+
+    Such a tensor fits what it meets by its own shape, and only that says what it must become.
+    """
+    graph = plan.labelling.graph
+    value = graph.calls[position].outputs[0]
+    assert value is not None
+    rank = len(graph.metas[value].shape)
+    for call in graph.calls[position + 1 :]:
+        if value in call.inputs() and call.outputs[0] is not None:
+            before, after = graph.metas[call.outputs[0]].shape, plan.shape(call.outputs[0])
+            if Tag.pointwise not in getattr(call.target, "tags", ()) or len(before) < rank:
+                return {}
+            lead = len(before) - rank
+            return {
+                axis: after[lead + axis]
+                for axis in range(rank)
+                if graph.metas[value].shape[axis] == before[lead + axis] != after[lead + axis]
+            }
+    return {}
+
+
+def _for_roll(plan: Plan, call: Call, given: tuple[Number, ...]) -> dict[int, Number]:
+    value = call.inputs()[0]
+    kept, shape = plan.kept_of_value(value), plan.labelling.graph.metas[value].shape
+    # Without an axis the whole tensor is rolled row by row, as along the last one.
+    axes = (call.args[2] if len(call.args) > 2 else []) or [-1]
+    changes: dict[int, Number] = {}
+    for at, (shift, axis) in enumerate(zip(call.args[1], axes, strict=True)):
+        stays = kept.get(axis % len(shape))
+        if stays is not None and at < len(given):
+            turns, rest = divmod(shift, shape[axis])
+            # As many places as there are live ones among those that come round to the front.
+            wanted = turns * len(stays) + int((stays >= shape[axis] - rest).sum())
+            if given[at] != wanted:
+                changes[at] = wanted
+    return changes
 
 
 def _for_slice(plan: Plan, call: Call, given: tuple[Number, ...]) -> dict[int, Number]:
@@ -78,8 +139,23 @@ def _for_slice(plan: Plan, call: Call, given: tuple[Number, ...]) -> dict[int, N
     kept = plan.kept_of_value(value).get(axis)
     if kept is None:
         return {}
+    begin, end, step = _slice_of(call, size)
+    places = (kept >= begin) & (kept < end) & ((kept - begin) % step == 0)
     changes: dict[Number, Number] = {}
-    for bound in call.args[2:4]:
-        if bound and 0 < bound < size:
-            changes[bound] = int((kept < bound).sum())
-    return {at: changes[number] for at, number in enumerate(given) if number in changes}
+    if 0 < begin < size and bool(places.any()):
+        # What the slice begins with may have gone: then it begins with the next that it takes.
+        changes[begin] = int(places.nonzero()[0] if step > 1 else (kept < begin).sum())
+    if 0 < end < size:
+        changes[end] = int((kept < end).sum())
+    # In a graph the axis stands among the numbers, and before the bounds.
+    axis_too = call.site is not None and call.site.function == "slice"
+    return {
+        at: changes[number]
+        for at, number in enumerate(given)
+        if changes.get(number, number) != number and not (axis_too and at == 0)
+    }
+
+
+def _slice_of(call: Call, size: int) -> tuple[int, int, int]:
+    begin, end, step = (*call.args[2:5], None, None, None)[:3]
+    return begin or 0, size if end is None else end, step or 1

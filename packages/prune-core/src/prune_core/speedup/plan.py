@@ -11,8 +11,9 @@ import torch
 from prune_core.graph.ir import Ref
 from prune_core.graph.labels import Array
 from prune_core.graph.propagate import Labelling
+from prune_core.graph.sites import Site
 
-__all__ = ["Plan", "make_plan"]
+__all__ = ["Flags", "Plan", "make_plan"]
 
 Flags = npt.NDArray[np.bool_]
 
@@ -30,6 +31,7 @@ class Plan:
     removed: Flags
     _shapes: dict[int, tuple[int, ...]] = field(default_factory=dict, repr=False)
     _read: set[int] = field(default_factory=set, repr=False)
+    _sites: dict[Site, list[int]] = field(default_factory=dict, repr=False)
 
     def kept(self, value: int) -> dict[int, torch.Tensor]:
         """`{axis: indices that stay}` for a parameter or buffer, of the axes that lose some."""
@@ -73,6 +75,14 @@ class Plan:
             for call in graph.calls:
                 self._read.update(call.inputs())
         return self._read
+
+    def calls_at(self, site: Site) -> list[int]:
+        """The positions of the operators that a call of torch led to."""
+        if not self._sites:
+            for position, call in enumerate(self.labelling.graph.calls):
+                if call.site is not None:
+                    self._sites.setdefault(call.site, []).append(position)
+        return self._sites.get(site, [])
 
     def fits(self, value: int, shape: tuple[int, ...]) -> bool:
         """Whether a value may have this shape; a free axis may have any length."""

@@ -18,7 +18,7 @@ from torch import Tag, nn
 from prune_core.graph.ir import Call
 from prune_core.graph.rules import has_rule
 from prune_core.graph.sites import Number, Site
-from prune_core.graph.trace import Recorder
+from prune_core.graph.trace import ALIAS_WRITE, Recorder
 from prune_core.speedup.corrections import correct
 from prune_core.speedup.numbers import wanted_numbers
 from prune_core.speedup.plan import Plan
@@ -182,19 +182,64 @@ class _DifferentError(Exception):
     pass
 
 
+class _Beside:
+    """The calls of a recording, found again one by one in another run.
+
+    A copy that is made for the sake of the memory's order may be needed at one size and not at
+    the other; it changes nothing, so it is let pass.
+    """
+
+    def __init__(self, calls: list[Call]) -> None:
+        self.position = 0
+        self._next = 0
+        self._calls = calls
+
+    def find(self, call: Call) -> Call | None:
+        """The recorded call that this one is; `None` for a copy that was not made before."""
+        at = self.position
+        while at < len(self._calls) and not _alike(self._calls[at], call):
+            if not _is_passed_over(self._calls[at]):
+                break
+            at += 1
+        else:
+            if at < len(self._calls):
+                self._next = at + 1
+                return self._calls[at]
+        if call.name == "clone":
+            return None
+        if at == len(self._calls):
+            raise _DifferentError(f"it makes a call more than before, of {call.name}")
+        raise _DifferentError(f"it calls {call.name} where it called {self._calls[at].name} before")
+
+    def go_on(self) -> None:
+        """Leave the call that was found behind."""
+        self.position = self._next
+
+    def ended(self) -> bool:
+        """Whether nothing is left to be found."""
+        return all(_is_passed_over(call) for call in self._calls[self.position :])
+
+
+def _is_passed_over(call: Call) -> bool:
+    return call.name == "clone" or call.target == ALIAS_WRITE
+
+
+def _alike(before: Call, now: Call) -> bool:
+    views = ("view", "_unsafe_view")
+    same = str(before.target) == str(now.target)
+    return same or (before.name in views and now.name in views)
+
+
 def _try(model: nn.Module, example_inputs: Any, plan: Plan) -> _Trial:
     """Run the small model beside the recording, correcting integers on the way."""
     graph = plan.labelling.graph
-    expected, read = graph.calls, plan.read
+    beside, read = _Beside(graph.calls), plan.read
     needs: dict[Site, Need] = {}
 
     def watch(recorder: Recorder, call: Call) -> None:
-        position = len(recorder.graph.calls) - 1
-        if position >= len(expected):
-            raise _DifferentError(f"it makes a call more than before, of {call.name}")
-        before = expected[position]
-        if str(before.target) != str(call.target):
-            raise _DifferentError(f"it calls {call.name} where it called {before.name} before")
+        before = beside.find(call)
+        if before is None:
+            return
         for old, new in zip(before.outputs, call.outputs, strict=True):
             if old in read and new is not None:
                 shape = recorder.graph.metas[new].shape
@@ -204,27 +249,32 @@ def _try(model: nn.Module, example_inputs: Any, plan: Plan) -> _Trial:
                     )
         if _numbers(before) != _numbers(call):
             raise _DifferentError(f"{call.name} is given other numbers than before")
+        beside.go_on()
 
     def rewrite(site: Site, given: tuple[Number, ...]) -> Mapping[int, Number]:
         with torch._C._DisableTorchDispatch():  # what is asked of the plan is no part of the model
-            changes = wanted_numbers(plan, site, len(recorder.graph.calls), given)
+            changes = wanted_numbers(plan, site, beside.position, given)
         if changes:
             needs.setdefault(site, Need(site, given, dict(changes)))
         return changes
 
-    recorder = Recorder(model, has_rule, watch, rewrite)
-    failed, message = 0, ""
+    recorder = Recorder(model, has_rule, watch, rewrite, graph.decisions)
+    message = ""
     try:
         recorder.run(example_inputs)
         if graph.trained is not None:
             recorder.run_training(example_inputs, strict=True)
+        if graph.opened is not None:
+            recorder.run_open(example_inputs, strict=True)
     except _DifferentError as error:
-        failed, message = len(recorder.graph.calls) - 1, str(error)
+        message = str(error)
     except Exception as error:
-        failed, message = len(recorder.graph.calls), f"{type(error).__name__}: {error}"
-    if not message and len(recorder.graph.calls) != len(expected):
-        failed, message = len(recorder.graph.calls), "it makes fewer calls than before"
-    return _Trial(needs, Mismatch(failed, recorder.reached, message) if message else None)
+        message = f"{type(error).__name__}: {error}"
+    if not message and not beside.ended():
+        message = "it makes fewer calls than before"
+    if not message:
+        return _Trial(needs, None)
+    return _Trial(needs, Mismatch(beside.position, recorder.reached, message))
 
 
 def _numbers(call: Call) -> list[float]:

@@ -1,6 +1,6 @@
 """Make a model smaller and prove that it computes the same, or leave it as it was."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from os import PathLike
 from time import perf_counter
@@ -11,27 +11,38 @@ import torch
 from torch import nn
 
 from prune_core.errors import SpeedupError
+from prune_core.events import emit
 from prune_core.graph.propagate import Labelling, propagate
 from prune_core.graph.rules import has_rule
-from prune_core.graph.trace import Recorder, trace
+from prune_core.graph.trace import trace
 from prune_core.graph.units import Unit
 from prune_core.masking import wrappers_in
 from prune_core.speedup.choose import labels_of_units, reasons_for_keeping, removable
-from prune_core.speedup.constants import check_choice, zeroed
+from prune_core.speedup.constants import check_choice, masked_output, zeroed
 from prune_core.speedup.cost import cost_of, flops_of
-from prune_core.speedup.masks import Masks, flat_masks, nested_masks, zeros_of
+from prune_core.speedup.exported import bake, exported
+from prune_core.speedup.folding import fold
+from prune_core.speedup.masks import Masks, asked_for, flat_masks, nested_masks, zeros_of
+from prune_core.speedup.measure import measure as measured
+from prune_core.speedup.measure import size_of, zeros_in
+from prune_core.speedup.model_config import follow, shapes_of
 from prune_core.speedup.plan import Plan, make_plan
-from prune_core.speedup.reference import masked_outputs
+from prune_core.speedup.prove import prove
+from prune_core.speedup.reference import Meaning
 from prune_core.speedup.repair import Mismatch, repair
 from prune_core.speedup.report import Change, SpeedupReport
 from prune_core.speedup.sizes import update_sizes
 from prune_core.speedup.surgery import plain_attributes, record_surgery
-from prune_core.speedup.tensors import Snapshot, cut_tensors, mask_tensors, masks_of
+from prune_core.speedup.tensors import Snapshot, cut_tensors
 from prune_core.speedup.verify import compare
 
 __all__ = ["ModelSpeedup", "shrink"]
 
 _PLANS = 50
+
+
+class _CannotFollowError(SpeedupError):
+    """The forward does not run on smaller tensors, whatever is repaired."""
 
 
 def shrink(
@@ -42,7 +53,10 @@ def shrink(
     units: Iterable[Unit] | None = None,
     constants: str = "keep",
     verify: bool = True,
+    verify_inputs: Sequence[Any] = (),
     tolerance: float | None = None,
+    measure: bool = False,
+    fallback: bool = False,
 ) -> SpeedupReport:
     """Take out of a model, in place, what its masks make superfluous.
 
@@ -54,29 +68,103 @@ def shrink(
         units: Units to remove instead, as found by `prune_core.units` on this model.
         constants: What to do where a masked channel still carries a constant, such as the bias of
             the normalisation after a masked convolution. `"keep"` leaves the channel and its mask,
-            so that nothing changes; `"zero"` masks what makes the constant as well, and the
-            report says by how much the output moved.
-        verify: Compare the small model with the masked one and go back if they differ.
+            so that nothing changes; `"zero"` masks what makes the constant as well; `"fold"`
+            moves it into the bias of the layer that reads it, which is exact unless that layer
+            pads with zeros. The report says by how much the output moved.
+        verify: Compare the small model with the masked one and go back if they differ, on the
+            example and on a batch of another size.
+        verify_inputs: More inputs to compare them on, each in the form of `example_inputs`.
         tolerance: The largest difference allowed, relative to the largest number of an output;
             by default what rounding does to the output's type (1e-4 for float32).
+        measure: Time both models, and count what their results hold in memory.
+        fallback: Where the forward cannot follow all that is to go, shrink the graph that
+            `torch.export` makes of it instead of leaving what cannot go. Then the model stays as
+            it was, and `report.model` is a graph module.
 
     Raises:
         SpeedupError: The small model would compute something else, or the model is still
             wrapped; it is untouched.
         MaskError: The masks do not fit the model.
     """
-    seconds: dict[str, float] = {}
     check_choice(constants)
     if wrapped := wrappers_in(model):
         raise SpeedupError(
             f"{next(iter(wrapped))!r} is still wrapped by a pruner: take the wrappers off first, "
             "with prune_core.unwrap(model) or the pruner's own unwrap."
         )
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if tensor.is_meta:
+            raise SpeedupError(
+                f"{name!r} is on the meta device: it has a shape and no numbers, so that nothing "
+                "can be proved. prune_core.units(model, inputs) works there; to shrink the model, "
+                "load it onto a real device."
+            )
     flat = flat_masks(model, masks)
-    moved = 0.0
-    if constants == "zero":
+    untouched = Snapshot(model)
+    chosen = None if units is None else list(units)
+
+    def shrunk(model: nn.Module, *, yielding: bool = True) -> SpeedupReport:
+        return _shrunk(
+            model,
+            example_inputs,
+            flat,
+            units=chosen,
+            constants=constants,
+            verify=verify,
+            verify_inputs=verify_inputs,
+            tolerance=tolerance,
+            measure=measure,
+            yielding=yielding,
+        )
+
+    def fallen_back() -> SpeedupReport:
+        """The model, if it follows in everything; else its graph; else what it can."""
+        try:
+            return shrunk(model, yielding=False)
+        except _CannotFollowError as error:
+            untouched.restore()
+            cause = str(error)
+        try:
+            graph = exported(model, example_inputs)
+        except SpeedupError:
+            return shrunk(model)
+        report = shrunk(graph)
+        bake(graph)
+        report.form, report.cause = "graph", cause
+        return report
+
+    try:
+        report = fallen_back() if fallback else shrunk(model)
+    except BaseException:
+        untouched.restore()
+        raise
+    emit("prune_model_shrunk", model=report.model, report=report)
+    return report
+
+
+def _shrunk(
+    model: nn.Module,
+    example_inputs: Any,
+    flat: dict[str, torch.Tensor],
+    *,
+    units: Iterable[Unit] | None,
+    constants: str,
+    verify: bool,
+    verify_inputs: Sequence[Any],
+    tolerance: float | None,
+    measure: bool,
+    yielding: bool,
+) -> SpeedupReport:
+    """`shrink` of what has been checked; where it fails, the model is not put back.
+
+    With `yielding`, units that a forward cannot do without are left alone.
+    """
+    seconds: dict[str, float] = {}
+    shapes, as_given = shapes_of(model), None
+    if constants != "keep":
         with _timed(seconds, "constants"):
-            flat, moved = zeroed(model, example_inputs, flat)
+            as_given = masked_output(model, example_inputs, flat)
+            flat = {"zero": zeroed, "fold": fold}[constants](model, example_inputs, flat)
     with _timed(seconds, "trace"):
         graph = trace(model, example_inputs, known=has_rule)
     with _timed(seconds, "units"):
@@ -88,25 +176,35 @@ def shrink(
         else:
             chosen = removable(labelling, zeros)
         plan = make_plan(labelling, chosen)
-    report = SpeedupReport(model, unknown=dict(labelling.flow.unknown), moved=moved)
+    report = SpeedupReport(model, unknown=dict(labelling.flow.unknown))
+    report.constants = constants
+    report.uncompared = sorted(set(graph.opaque))
     before = sum(parameter.numel() for parameter in model.parameters())
+    zeros_before, bytes_before = zeros_in(model, flat), size_of(model)
     original = Snapshot(model)
     attributes = plain_attributes(model)
-    try:
-        with _timed(seconds, "shrink"):
-            plan = _fit(model, example_inputs, plan, flat, original, report)
-        if verify:
-            with _timed(seconds, "verify"):
-                meant = flat if units is None else _both(flat, masks_of(plan))
-                _verify(model, example_inputs, plan, meant, original, report, tolerance)
-    except BaseException:
-        original.restore()
-        raise
+    with _timed(seconds, "shrink"):
+        plan = _fit(model, example_inputs, plan, flat, original, report, yielding=yielding)
+    if verify:
+        with _timed(seconds, "verify"):
+            meant = Meaning(flat, units is not None)
+            report.difference, report.verified, flops = prove(
+                model, example_inputs, verify_inputs, plan, meant, original, tolerance
+            )
+        with _timed(seconds, "config"):
+            report.config = follow(model, example_inputs, shapes)
+    if constants != "keep":
+        report.moved = compare(as_given, masked_output(model, example_inputs, {})).relative
+    if measure:
+        with _timed(seconds, "measure"):
+            report.running = measured(model, example_inputs, original)
     report.parameters = before, sum(parameter.numel() for parameter in model.parameters())
-    report.flops = flops_of(graph), report.flops[1] if verify else cost_of(plan).flops
+    report.zeros = zeros_before, zeros_in(model)
+    report.bytes = bytes_before, size_of(model)
+    report.flops = flops_of(graph), flops if verify else cost_of(plan).flops
     report.seconds = seconds
-    record_surgery(model, attributes)
-    report.kept = reasons_for_keeping(plan, zeros)
+    record_surgery(model, attributes, shapes)
+    report.kept = reasons_for_keeping(plan, asked_for(graph, zeros, flat))
     _describe(report, labelling, plan, flat)
     return report
 
@@ -118,6 +216,8 @@ def _fit(
     masks: Mapping[str, torch.Tensor],
     original: Snapshot,
     report: SpeedupReport,
+    *,
+    yielding: bool,
 ) -> Plan:
     """Cut and repair; where a forward cannot be repaired, leave what it needs and try again."""
     for _ in range(_PLANS):
@@ -133,13 +233,14 @@ def _fit(
         original.restore()
         less = _without(plan, repairs.unresolved)
         report.returned.append(f"{repairs.unresolved.module}: {repairs.unresolved.message}")
-        if not less.removed.any() or (less.removed == plan.removed).all():
-            raise SpeedupError(
+        if not yielding or not less.removed.any() or (less.removed == plan.removed).all():
+            raise _CannotFollowError(
                 f"The forward of {repairs.unresolved.module or 'the model'} does not follow "
                 f"smaller tensors: {repairs.unresolved.message}"
+                + (f" (at first, in {report.returned[0]})" if report.returned[1:] else "")
             )
         plan = less
-    raise SpeedupError(f"No plan fits the model: {report.returned[-1]}")
+    raise _CannotFollowError(f"No plan fits the model: {report.returned[-1]}")
 
 
 def _without(plan: Plan, mismatch: Mismatch) -> Plan:
@@ -155,32 +256,6 @@ def _without(plan: Plan, mismatch: Mismatch) -> Plan:
         if (less.removed != plan.removed).any():
             return less
     return plan
-
-
-def _verify(
-    model: nn.Module,
-    example_inputs: Any,
-    plan: Plan,
-    masks: Mapping[str, torch.Tensor],
-    original: Snapshot,
-    report: SpeedupReport,
-    tolerance: float | None,
-) -> None:
-    small = Snapshot(model)
-    recorder = Recorder(model, has_rule)
-    found = recorder.run(example_inputs)
-    report.flops = 0, flops_of(recorder.graph)
-    original.restore()
-    mask_tensors(model, masks)
-    expected = masked_outputs(model, example_inputs, plan)
-    small.restore()
-    report.difference = compare(expected, found, tolerance)
-    if not report.difference.ok:
-        raise SpeedupError(
-            f"The small model differs from the masked one by {report.difference.relative:.2e} "
-            f"(relative) in {report.difference.where}, where "
-            f"{report.difference.tolerance:.0e} is allowed; the model is left as it was."
-        )
 
 
 def _describe(
@@ -205,14 +280,6 @@ def _describe(
     report.live_norms = sum(
         bool(plan.removed[found].any()) for _, found in labelling.flow.live_norms
     )
-
-
-def _both(
-    masks: Mapping[str, torch.Tensor], others: Mapping[str, torch.Tensor]
-) -> dict[str, torch.Tensor]:
-    """Mask what either masks."""
-    common = {name: masks[name] & others[name] for name in masks.keys() & others.keys()}
-    return {**masks, **others, **common}
 
 
 @contextmanager

@@ -5,10 +5,11 @@ from typing import Any
 
 from torch import nn
 
+from prune_core.registry import get_extension, names
 from prune_core.speedup.attention import PrunedMultiheadAttention, can_be_pruned
 from prune_core.speedup.plan import Plan
 
-__all__ = ["resize", "update_sizes"]
+__all__ = ["update_sizes"]
 
 
 def update_sizes(model: nn.Module, plan: Plan) -> None:
@@ -20,10 +21,18 @@ def update_sizes(model: nn.Module, plan: Plan) -> None:
             if old != new and module is not None and getattr(module, name, None) == old:
                 setattr(module, name, new)
     for module in model.modules():
-        for kind, resize_ in _RESIZERS:
-            if isinstance(module, kind):
-                resize_(module)
-                break
+        if (resizer := _resizer(type(module))) is not None:
+            resizer(module)
+
+
+def _resizer(kind: type[nn.Module]) -> Callable[[Any], None] | None:
+    foreign = names("resizer")
+    for base in kind.__mro__:
+        path = f"{base.__module__}.{base.__qualname__}"
+        if path in foreign and (found := get_extension("resizer", path)) is not None:
+            resizer: Callable[[Any], None] = found
+            return resizer
+    return next((known for base, known in _RESIZERS if issubclass(kind, base)), None)
 
 
 def _literals(plan: Plan, call: Any) -> list[tuple[str, Any, Any]]:
@@ -40,6 +49,12 @@ def _literals(plan: Plan, call: Any) -> list[tuple[str, Any, Any]]:
         after = plan.shape_of(call.args[0])[1]
         groups = call.args[6] if call.args[6] == 1 else call.args[6] * after // before
         return [("num_groups", call.args[6], groups), ("num_channels", before, after)]
+    if call.name == "view":  # what an instance norm begins with
+        shape, small = (
+            plan.labelling.graph.metas[call.args[0].index].shape,
+            plan.shape_of(call.args[0]),
+        )
+        return [("num_features", shape[1], small[1])] if len(shape) > 1 else []
     if call.name in ("native_layer_norm", "_fused_rms_norm"):
         old = tuple(call.args[1])
         return [("normalized_shape", old, plan.shape_of(call.args[0])[-len(old) :])]
@@ -85,6 +100,10 @@ def _recurrent(module: Any) -> None:
         module.proj_size = module.weight_hr_l0.shape[0]
 
 
+def _cell(module: Any) -> None:
+    module.hidden_size, module.input_size = module.weight_hh.shape[1], module.weight_ih.shape[1]
+
+
 def _attention(module: Any) -> None:
     packed = module.in_proj_weight
     inner = module.q_proj_weight.shape[0] if packed is None else packed.shape[0] // 3
@@ -108,10 +127,6 @@ _RESIZERS: list[tuple[Any, Callable[[Any], None]]] = [
     (nn.EmbeddingBag, _embedding),
     (nn.PReLU, _prelu),
     (nn.RNNBase, _recurrent),
+    (nn.modules.rnn.RNNCellBase, _cell),
     (nn.MultiheadAttention, _attention),
 ]
-
-
-def resize(kind: type[nn.Module], function: Callable[[Any], None]) -> None:
-    """Teach speedup what a module type writes down about its tensors' sizes."""
-    _RESIZERS.insert(0, (kind, function))

@@ -9,7 +9,7 @@ one, and nothing in the file is code.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import asdict, dataclass, field
 from os import PathLike
 from pathlib import Path
@@ -41,10 +41,12 @@ class Surgery:
     Attributes:
         attributes: `{module: {attribute: value}}`.
         corrections: `{module: [[function, occurrence, {position: number}], ...]}`.
+        biases: Names of biases that the dense model lacks: a constant was folded into them.
     """
 
     attributes: Attributes = field(default_factory=dict)
     corrections: dict[str, list[list[Any]]] = field(default_factory=dict)
+    biases: list[str] = field(default_factory=list)
 
 
 def plain_attributes(model: nn.Module) -> Attributes:
@@ -61,9 +63,16 @@ def _is_plain(value: Any) -> bool:
     return isinstance(value, int | float)
 
 
-def record_surgery(model: nn.Module, before: Attributes) -> None:
-    """Note on the model what has changed since `before`, and since any earlier surgery."""
+def record_surgery(model: nn.Module, before: Attributes, tensors: Container[str]) -> None:
+    """Note on the model what has changed since `before`, and since any earlier surgery.
+
+    Args:
+        model: The small model.
+        before: The numbers that its modules wrote down.
+        tensors: The names of the tensors that it had.
+    """
     surgery: Surgery = vars(model).get(MARK) or Surgery()
+    surgery.biases += [name for name, _ in model.named_parameters() if name not in tensors]
     for name, attributes in plain_attributes(model).items():
         changed = {
             key: value
@@ -97,6 +106,11 @@ def save_pruned(model: nn.Module, path: str | PathLike[str]) -> None:
         raise SpeedupError(
             f"The model is wrapped ({next(iter(wrapped))!r} among others); take the masks out "
             "with prune_core.unwrap(model) before saving it."
+        )
+    if vars(model).get("_prune_graph"):
+        raise SpeedupError(
+            "This is a graph, which no freshly built model can become; write it with "
+            "torch.export.save(torch.export.export(model, inputs), path)."
         )
     surgery: Surgery = vars(model).get(MARK) or Surgery()
     names, tensors = _untied(model)
@@ -143,7 +157,7 @@ def load_pruned(model: nn.Module, path: str | PathLike[str]) -> nn.Module:
     own = model.state_dict(keep_vars=True)
     names = {**dict.fromkeys(tensors), **dict.fromkeys(tied)}
     for name in names:
-        if name not in own:
+        if name not in own and name not in surgery.biases:
             raise SpeedupError(
                 f"{path} has {name!r}, and the model has no such tensor.{did_you_mean(name, own)} "
                 "Is it built like the one that was pruned?"
@@ -155,19 +169,25 @@ def load_pruned(model: nn.Module, path: str | PathLike[str]) -> nn.Module:
             "pruned?"
         )
     for name, tensor in tensors.items():
-        if tensor.ndim != own[name].ndim or any(
-            new > old for new, old in zip(tensor.shape, own[name].shape, strict=True)
-        ):
+        if name in own and _grows(tensor, own[name]):
             raise SpeedupError(
                 f"{name!r} is {tuple(tensor.shape)} in {path} and {tuple(own[name].shape)} in the "
                 "model; pruning never makes a tensor larger. Is the model dense?"
             )
     modules = dict(model.named_modules(remove_duplicate=False))
-    for name in (*surgery.attributes, *surgery.corrections):
+    gaining = [name.rpartition(".")[0] for name in surgery.biases]
+    for name in (*surgery.attributes, *surgery.corrections, *gaining):
         if name not in modules:
             raise SpeedupError(f"{path} changes {name!r}, and the model has no such module.")
+    for name, layer in zip(surgery.biases, gaining, strict=True):
+        if name not in tensors or f"{layer}.weight".lstrip(".") not in own:
+            raise SpeedupError(f"{path} gives {layer!r} a bias, which that cannot have.")
     for name, tensor in tensors.items():
-        put(own[name], tensor.to(own[name].device), None)
+        if name in own:
+            put(own[name], tensor.to(own[name].device), None)
+    for name, layer in zip(surgery.biases, gaining, strict=True):
+        device = modules[layer].get_parameter("weight").device
+        modules[layer].register_parameter("bias", nn.Parameter(tensors[name].to(device)))
     for name, attributes in surgery.attributes.items():
         for key, value in attributes.items():
             old = modules[name].__dict__.get(key)
@@ -176,6 +196,10 @@ def load_pruned(model: nn.Module, path: str | PathLike[str]) -> nn.Module:
         Corrections(_sizes(corrections)).register(modules[name])
     model.__dict__[MARK] = surgery
     return model
+
+
+def _grows(new: Tensor, old: Tensor) -> bool:
+    return new.ndim != old.ndim or any(n > o for n, o in zip(new.shape, old.shape, strict=True))
 
 
 def _sizes(corrections: list[list[Any]]) -> dict[tuple[str, int], dict[int, Number]]:

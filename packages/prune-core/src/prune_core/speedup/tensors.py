@@ -7,7 +7,7 @@ from torch import nn
 
 from prune_core.speedup.plan import Plan
 
-__all__ = ["Snapshot", "cut_tensors", "mask_tensors", "masks_of", "put"]
+__all__ = ["Snapshot", "cut_tensors", "put"]
 
 
 class Snapshot:
@@ -88,27 +88,3 @@ def put(tensor: torch.Tensor, data: torch.Tensor, grad: torch.Tensor | None) -> 
         tensor.data = torch.empty(0, dtype=other, device=tensor.device)
     tensor.data = data
     tensor.grad = grad
-
-
-def masks_of(plan: Plan) -> dict[str, torch.Tensor]:
-    """Masks that say the same as a plan: zero where something is removed."""
-    graph = plan.labelling.graph
-    masks: dict[str, torch.Tensor] = {}
-    for value in graph.parameters:
-        kept = plan.kept(value)
-        if kept:
-            mask = torch.ones(graph.metas[value].shape, dtype=torch.bool)
-            for axis, indices in kept.items():
-                gone = torch.ones(mask.shape[axis], dtype=torch.bool)
-                gone[indices] = False
-                mask.index_fill_(axis, gone.nonzero().flatten(), False)
-            masks[graph.tensors[value][0]] = mask
-    return masks
-
-
-def mask_tensors(model: nn.Module, masks: Mapping[str, torch.Tensor]) -> None:
-    """Zero at full size what the masks mask, and nothing else: the meaning to keep."""
-    named = dict([*model.named_parameters(remove_duplicate=False), *model.named_buffers()])
-    for name, mask in masks.items():
-        tensor = named[name]
-        tensor.data = tensor.data * mask.to(tensor.device, tensor.dtype)

@@ -1,13 +1,27 @@
 """Compare what two models return."""
 
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 import torch
+from torch import nn
 
 from prune_core.graph.inputs import tensors_in
+from prune_core.speedup.tensors import put
 
-__all__ = ["Difference", "compare", "tolerance_for"]
+__all__ = [
+    "IN_DOUBLE",
+    "Difference",
+    "compare",
+    "single",
+    "tolerance_for",
+    "widen",
+    "widened",
+]
+
+IN_DOUBLE = 1e-6
+"""What is allowed once a model of single precision is run in double: it may still round inside."""
 
 _TOLERANCES = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}
 
@@ -25,6 +39,14 @@ class Difference:
     relative: float
     where: str
     tolerance: float
+
+    @property
+    def weight(self) -> float:
+        """How much of what is allowed it takes; all that is no number counts as infinite."""
+        if not self.tolerance:
+            return inf if self.relative else 0.0
+        share = self.relative / self.tolerance
+        return inf if share != share else share
 
     @property
     def ok(self) -> bool:
@@ -53,6 +75,29 @@ def compare(expected: Any, found: Any, tolerance: float | None = None) -> Differ
             ratio = weighed if weighed == weighed else float("inf")
             worst = Difference(apart, path or "the output", allowed)
     return worst
+
+
+def single(model: nn.Module) -> bool:
+    """Whether a model works in single precision, so that double would tell rounding from error."""
+    return {p.dtype for p in model.parameters() if p.is_floating_point()} == {torch.float32}
+
+
+def widen(model: nn.Module) -> None:
+    """Give a model its numbers in double precision; a `Snapshot` brings the old ones back."""
+    for tensor in (*model.parameters(), *model.buffers()):
+        if tensor.is_floating_point():
+            put(tensor, tensor.data.double(), None)
+
+
+def widened(inputs: Any) -> Any:
+    """Example inputs in double precision."""
+    if isinstance(inputs, torch.Tensor):
+        return inputs.double() if inputs.is_floating_point() else inputs
+    if isinstance(inputs, dict):
+        return {name: widened(item) for name, item in inputs.items()}
+    if isinstance(inputs, list | tuple):
+        return [widened(item) for item in inputs]
+    return inputs
 
 
 def _apart(before: torch.Tensor, after: torch.Tensor) -> float:

@@ -1,0 +1,185 @@
+"""A small model is used as any other: copied, saved, trained, compiled and exported."""
+
+import copy
+import io
+import pickle
+import shutil
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from prune_core import shrink, units
+from prune_core.speedup.corrections import corrections_of
+
+
+class Convolutions(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem, self.norm = nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8)
+        self.depthwise, self.grouped = nn.Conv2d(8, 8, 3, padding=1, groups=8), nn.GroupNorm(4, 8)
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, x):
+        x = self.norm(self.stem(x)).relu()
+        return self.head(self.grouped(x + self.depthwise(x)).mean((2, 3)))
+
+
+class Literals(nn.Module):
+    """Sizes in the source: every kind of call that is corrected."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.last = nn.Linear(6, 24), nn.Linear(8, 8), nn.Linear(8, 4)
+        self.scale = nn.Parameter(torch.rand(8) + 0.5)
+
+    def forward(self, x):
+        q, k, v = self.first(x).split(8, -1)
+        x = F.layer_norm(q * k.sigmoid() + v, (8,), self.scale)
+        x = self.second(x).view(-1, 8).relu()
+        return self.last(x.reshape(x.shape[0], 8))
+
+
+class Normalised(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(6, 8), nn.Linear(8, 4)
+        self.norm, self.root = nn.LayerNorm(8), nn.RMSNorm(8)
+
+    def forward(self, x):
+        x = self.first(x)
+        return self.last(self.norm(x) + self.root(x))
+
+
+class Tied(nn.Module):
+    """Attention that loses heads and width, under one tensor for both ends."""
+
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Embedding(20, 16)
+        self.layer = nn.TransformerEncoderLayer(16, 4, 32, dropout=0.0, batch_first=True)
+        self.head = nn.Linear(16, 20, bias=False)
+        self.head.weight = self.table.weight
+
+    def forward(self, tokens):
+        return self.head(self.layer(self.table(tokens)))
+
+
+INPUTS = {
+    Convolutions: lambda batch: torch.randn(batch, 3, 8, 8),
+    Literals: lambda batch: torch.randn(batch, 6),
+    Normalised: lambda batch: torch.randn(batch, 6),
+    Tied: lambda batch: torch.randint(0, 20, (batch, 5)),
+}
+
+
+def small(kind):
+    """A model without half of the units of each group."""
+    torch.manual_seed(0)
+    model = kind().eval()
+    found = units(model, INPUTS[kind](2))
+    chosen = [
+        found.unit(label) for group in found.groups for label in group.labels[: len(group) // 2]
+    ]
+    before = sum(parameter.numel() for parameter in model.parameters())
+    report = shrink(model, INPUTS[kind](2), units=chosen)
+    assert report.parameters[1] < 0.6 * before
+    return model
+
+
+@pytest.fixture(params=INPUTS, ids=lambda kind: kind.__name__)
+def kind(request):
+    return request.param
+
+
+def test_the_literals_are_corrected():
+    assert {function for function, _ in corrections_of(small(Literals)).sizes} == {
+        "split",
+        "layer_norm",
+        "view",
+        "reshape",
+    }
+
+
+def through_a_file(model):
+    file = io.BytesIO()
+    torch.save(model, file)
+    file.seek(0)
+    return torch.load(file, weights_only=False)
+
+
+@pytest.mark.parametrize(
+    "again",
+    [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model)), through_a_file],
+    ids=["deepcopy", "pickle", "save"],
+)
+def test_a_copy_is_the_same_and_its_own(kind, again):
+    model, x = small(kind), INPUTS[kind](3)
+    other = again(model)
+    assert torch.equal(other(x), model(x))
+    with torch.no_grad():
+        next(other.parameters()).mul_(2)
+    assert not torch.equal(other(x), model(x))
+
+
+def test_it_trains(kind):
+    model, x = small(kind).train(), INPUTS[kind](4)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+    losses = []
+    for _ in range(20):
+        optimizer.zero_grad()
+        loss = (model(x) - 1).square().mean()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0] / 2
+    assert all(p.grad.shape == p.shape for p in model.parameters())
+
+
+def test_what_is_frozen_stays_frozen_and_every_module_in_its_mode():
+    torch.manual_seed(0)
+    model = Convolutions().train()
+    model.norm.eval()
+    model.stem.weight.requires_grad = False
+    found = units(model, INPUTS[Convolutions](2))
+    modes = {name: module.training for name, module in model.named_modules()}
+    shrink(model, INPUTS[Convolutions](2), units=[found.unit(found.groups[0].labels[0])])
+    assert {name for name, p in model.named_parameters() if not p.requires_grad} == {"stem.weight"}
+    assert {name: module.training for name, module in model.named_modules()} == modes
+
+
+def test_what_is_tied_stays_tied():
+    model = small(Tied)
+    assert model.head.weight is model.table.weight
+    assert through_a_file(model).head.weight.shape == (20, 8)
+    other = copy.deepcopy(model)
+    assert other.head.weight is other.table.weight
+
+
+def test_it_is_compiled_whole_for_any_batch(kind):
+    model = small(kind)
+    torch._dynamo.reset()
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
+    with torch.no_grad():
+        for batch in (3, 5):
+            x = INPUTS[kind](batch)
+            torch.testing.assert_close(compiled(x), model(x))
+
+
+# torch warns of its own use of torch.jit.
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_it_is_compiled_to_native_code():
+    model, x = small(Literals), INPUTS[Literals](3)
+    torch._dynamo.reset()
+    with torch.no_grad():
+        torch.testing.assert_close(torch.compile(model)(x), model(x))
+
+
+def test_it_is_exported_for_any_batch(kind):
+    model = small(kind)
+    batch = torch.export.Dim("batch")
+    exported = torch.export.export(model, (INPUTS[kind](3),), dynamic_shapes=({0: batch},))
+    x = INPUTS[kind](7)
+    torch.testing.assert_close(exported.module()(x), model(x))
