@@ -1,127 +1,107 @@
 """Half of the units of every model of the zoo, chosen blindly: `python benchmarks/zoo/run.py`.
 
-Each line says what became of a model: `exact` (the oracle agrees), `kept` (exact, but less than
-30 % of the parameters could go), `refused` (an error, model untouched) or `WRONG`.
+Each model runs in a process of its own with a limit on time and memory. What became of it is
+added to a file of JSON lines at once; a run that is started again goes on where it was.
 """
 
 import argparse
-import random
-import signal
+import json
+import multiprocessing
+import resource
 import sys
+import traceback
+from collections import Counter
 from pathlib import Path
-from time import perf_counter
 
-import torch
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE), str(HERE.parents[1] / "packages" / "prune-core" / "tests" / "zoo")]
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from models import SUITES
-from oracle import (
-    masked_copy,
-    norms_over_live_channels,
-    widest_difference,
-)
-
-from prune_core.graph import units
-from prune_core.speedup import shrink
-
-
-def realistic(model):
-    """Statistics and constants such as training leaves them."""
-    with torch.no_grad():
-        for module in model.modules():
-            if isinstance(getattr(module, "running_var", None), torch.Tensor):
-                module.running_mean.normal_(0, 0.2)
-                module.running_var.uniform_(0.5, 1.5)
-        for parameter in model.parameters():
-            if parameter.numel() > 1 and (parameter == parameter.flatten()[0]).all():
-                parameter.add_(torch.randn_like(parameter) * 0.1)
-    return model.eval()
-
-
-def call(model, inputs):
-    return model(**inputs) if isinstance(inputs, dict) else model(inputs)
-
-
-def doubled(inputs):
-    if isinstance(inputs, dict):
-        return {name: doubled(item) for name, item in inputs.items()}
-    return inputs.double() if inputs.is_floating_point() else inputs
-
-
-def judge(build, inputs, share=0.5):
-    """Shrink one model and let the oracle compare; one row of the table."""
-    torch.manual_seed(0)
-    model = realistic(build())
-    before = sum(p.numel() for p in model.parameters())
-    start = perf_counter()
-    found = units(model, inputs)
-    pick = random.Random(0)
-    chosen = [
-        found.unit(label)
-        for group in found.groups
-        for label in pick.sample(group.labels, int(len(group) * share))
-    ]
-    original = masked_copy(model, [])
-    small = model.double()
-    report = shrink(small, doubled(inputs), units=chosen)
-    seconds = perf_counter() - start
-    shapes = {change.name: (change.before, change.after) for change in report.changes}
-    gone = [u.slices for u in chosen if went(u.slices, shapes)]
-    truth = masked_copy(original, gone)
-    with torch.no_grad():
-        # torch's fused encoder layer would read the norms' weights past their modules.
-        torch.backends.mha.set_fastpath_enabled(False)
-        with norms_over_live_channels(truth, gone):
-            expected = call(truth, doubled(inputs))
-        torch.backends.mha.set_fastpath_enabled(True)
-        difference = widest_difference(expected, call(small, doubled(inputs)))
-    less = 1 - sum(p.numel() for p in model.parameters()) / max(before, 1)
-    verdict = "WRONG" if not difference < 1e-6 else "exact" if less > 0.3 else "kept"
-    note = "; ".join([*report.unknown, *report.returned][:2])
-    return verdict, less, difference, seconds, note
-
-
-def went(slices, shapes):
-    """Whether a unit was removed: every axis that it cuts has become shorter."""
-    return all(
-        name in shapes and shapes[name][0][axis] > shapes[name][1][axis]
-        for name, axes in slices.items()
-        for axis in axes
-    )
+from suites import SUITES, suite  # noqa: E402
 
 
 def main():
+    options = parsed()
+    file = Path(options.results)
+    if options.table:
+        from judge import EXACT, VISIBLE
+        from table import write_table
+
+        page = Path(options.table)
+        write_table(read(file), page, exact=EXACT, visible=VISIBLE, seconds=options.seconds)
+        return
+    done = {name for name, row in read(file).items() if row["status"] not in options.again}
+    for name in options.suites:
+        zoo = suite(name)
+        for model in zoo.names(every=options.every):
+            full = f"{name}/{model}"
+            if options.only not in full or (full in done and not options.only):
+                continue
+            row = {"model": full, **in_a_process(zoo, model, options)}
+            with file.open("a") as lines:
+                print(json.dumps(row), file=lines)
+            print(line_of(row), flush=True)
+    tally = Counter(row["status"] for row in read(file).values())
+    print(", ".join(f"{count} {status}" for status, count in tally.items()))
+
+
+def parsed():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("suites", nargs="*", default=list(SUITES), help=", ".join(SUITES))
-    parser.add_argument("--only", default="", help="a part of a model's name")
-    parser.add_argument("--limit", type=int, default=120, help="seconds a model may take")
-    options = parser.parse_args()
+    parser.add_argument("--results", default="zoo.jsonl", help="where the rows are kept")
+    parser.add_argument("--only", default="", help="a part of a model's name; judged again")
+    parser.add_argument("--again", nargs="*", default=[], help="judge models of these states again")
+    parser.add_argument("--every", action="store_true", help="sizes that differ in width too")
+    parser.add_argument("--seconds", type=int, default=300, help="that a model may take")
+    parser.add_argument("--gigabytes", type=float, default=12, help="that a model may take")
+    parser.add_argument("--table", metavar="FILE", help="write the page of the docs, run nothing")
+    return parser.parse_args()
 
-    def stop(*_):
-        raise TimeoutError(f"longer than {options.limit} s")
 
-    signal.signal(signal.SIGALRM, stop)
-    print(f"{'model':44} {'verdict':8} {'less':>5} {'difference':>10} {'s':>6}  note")
-    tally = {}
-    for suite in options.suites:
-        for name, build, inputs in SUITES[suite]():
-            if options.only not in name:
-                continue
-            signal.alarm(options.limit)
-            try:
-                verdict, less, difference, seconds, note = judge(build, inputs)
-            except Exception as error:  # a row of the table, not the end of it
-                verdict, less, difference, seconds = "refused", 0.0, float("nan"), float("nan")
-                note = f"{type(error).__name__}: {error}"
-            finally:
-                signal.alarm(0)
-            tally[verdict] = tally.get(verdict, 0) + 1
-            line = (
-                f"{name:44} {verdict:8} {less:5.2f} {difference:10.1e} {seconds:6.1f}  {note[:90]}"
-            )
-            print(line, flush=True)
-    print(", ".join(f"{count} {verdict}" for verdict, count in tally.items()))
+def read(file):
+    """The last row of every model."""
+    lines = file.read_text().splitlines() if file.exists() else []
+    return {row["model"]: row for row in map(json.loads, lines)}
+
+
+def in_a_process(zoo, model, options):
+    """Judge one model where it can neither hang nor exhaust anything but itself."""
+    mother = multiprocessing.get_context("fork")
+    reader, writer = mother.Pipe(duplex=False)
+    child = mother.Process(target=work, args=(zoo, model, options.gigabytes, writer))
+    child.start()
+    writer.close()
+    try:
+        if not reader.poll(options.seconds):
+            return {"status": "failed", "reason": f"took longer than {options.seconds} s"}
+        return reader.recv()
+    except EOFError:
+        child.join()
+        return {"status": "failed", "reason": f"the process ended with code {child.exitcode}"}
+    finally:
+        child.kill()
+        child.join()
+
+
+def work(zoo, model, gigabytes, writer):
+    limit = int(gigabytes * 2**30)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    from judge import judge
+
+    try:
+        row = judge(lambda: zoo.build(model))
+    except Exception as error:  # a row of the table, not the end of it
+        traceback.print_exc()
+        row = {"status": "failed", "reason": f"{type(error).__name__}: {error}"}
+    writer.send(row)
+
+
+def line_of(row):
+    numbers = (row.get(key, float("nan")) for key in ("removed", "flops", "difference", "seconds"))
+    removed, flops, apart, seconds = numbers
+    return (
+        f"{row['model']:44} {row['status']:8} {removed:5.2f} {flops:5.2f} {apart:8.1e} "
+        f"{seconds:6.1f} s  {row['reason'][:120]}"
+    )
 
 
 if __name__ == "__main__":

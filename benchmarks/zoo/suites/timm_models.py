@@ -1,0 +1,206 @@
+"""One small model, or a few where they differ in kind, of every family of timm."""
+
+import torch
+
+for _name in ("nms", "qnms"):
+    # torchvision beside a CPU build of torch lacks these, and fails to import without them.
+    if not hasattr(torch.ops.torchvision, _name):
+        torch.library.define(
+            f"torchvision::{_name}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+        )
+
+import timm  # noqa: E402
+
+_NAMES = [
+    "beit_base_patch16_224",
+    "beitv2_base_patch16_224",
+    "botnet26t_256",
+    "halonet26t",
+    "lambda_resnet26t",
+    "eca_resnet33ts",
+    "gcresnet33ts",
+    "mobileone_s0",
+    "regnetz_b16",
+    "repvgg_a0",
+    "resnet50_clip",
+    "cait_xxs24_224",
+    "coat_lite_tiny",
+    "coat_tiny",
+    "convit_tiny",
+    "convmixer_768_32",
+    "convnext_atto",
+    "convnextv2_atto",
+    "convnext_zepto_rms",
+    "cpubone_nano",
+    "crossvit_9_240",
+    "crossvit_9_dagger_240",
+    "csatv2",
+    "cs3darknet_s",
+    "cspdarknet53",
+    "cspresnet50",
+    "cspnext_tiny",
+    "davit_tiny",
+    "deepseek_vit_412m",
+    "deit_tiny_patch16_224",
+    "deit_tiny_distilled_patch16_224",
+    "deit3_small_patch16_224",
+    "densenet121",
+    "densenetblur121d",
+    "dla34",
+    "dla46x_c",
+    "dla60_res2net",
+    "dpn68",
+    "edgenext_xx_small",
+    "efficientformer_l1",
+    "efficientformerv2_s0",
+    "efficientnet_b0",
+    "efficientnet_b0_gn",
+    "efficientnet_cc_b0_4e",
+    "efficientnetv2_rw_t",
+    "mixnet_s",
+    "mobilenetv2_050",
+    "mnasnet_small",
+    "spnasnet_100",
+    "tinynet_e",
+    "efficientvim_m1",
+    "efficientvit_b0",
+    "efficientvit_l1",
+    "efficientvit_m0",
+    "eva02_tiny_patch14_224",
+    "vit_small_patch16_dinov3",
+    "fasternet_t0",
+    "fastvit_t8",
+    "fastvit_sa12",
+    "focalnet_tiny_srf",
+    "gcvit_xxtiny",
+    "gemma4_vit_167m",
+    "ghostnet_050",
+    "ghostnetv2_100",
+    "ghostnetv3_050",
+    "hardcorenas_a",
+    "hgnet_tiny",
+    "hgnetv2_b0",
+    "hiera_tiny_224",
+    "sam2_hiera_tiny",
+    "hrnet_w18_small",
+    "iformer_t",
+    "inception_next_atto",
+    "inception_resnet_v2",
+    "inception_v3",
+    "inception_v4",
+    "lcnetv2_small",
+    "levit_128s",
+    "levit_conv_128s",
+    "lowformer_b0",
+    "mambaout_femto",
+    "coatnet_pico_rw_224",
+    "coatnext_nano_rw_224",
+    "maxvit_pico_rw_256",
+    "maxvit_rmlp_pico_rw_256",
+    "caformer_s18",
+    "convformer_s18",
+    "poolformer_s12",
+    "poolformerv2_s12",
+    "gmlp_ti16_224",
+    "mixer_s16_224",
+    "gmixer_12_224",
+    "resmlp_12_224",
+    "mobilenetv3_small_050",
+    "lcnet_035",
+    "fbnetv3_b",
+    "mobilenetv4_conv_small",
+    "mobilenetv4_hybrid_medium",
+    "mobilenetv5_base",
+    "mobilevit_xxs",
+    "mobilevitv2_050",
+    "mvitv2_tiny",
+    "naflexvit_base_patch16_gap",
+    "nasnetalarge",
+    "nest_tiny",
+    "nextvit_small",
+    "nfnet_l0",
+    "nf_resnet26",
+    "nf_regnet_b0",
+    "eca_nfnet_l0",
+    "dm_nfnet_f0",
+    "pit_ti_224",
+    "pnasnet5large",
+    "pvt_v2_b0",
+    "pvt_v2_b2_li",
+    "qwen3_vit_88m",
+    "rdnet_tiny",
+    "regnetx_002",
+    "regnety_002",
+    "regnetz_005",
+    "repghostnet_050",
+    "repvit_m0_9",
+    "res2net50_14w_8s",
+    "res2next50",
+    "resnest14d",
+    "resnet18",
+    "ecaresnet26t",
+    "resnet50_gn",
+    "seresnet18",
+    "resnetv2_18",
+    "resnetv2_50x1_bit",
+    "rexnet_100",
+    "selecsls42",
+    "legacy_seresnet18",
+    "sequencer2d_s",
+    "shvit_s1",
+    "skresnet18",
+    "starnet_s1",
+    "swiftformer_xs",
+    "swin_tiny_patch4_window7_224",
+    "swin_s3_tiny_224",
+    "swinv2_tiny_window8_256",
+    "swinv2_cr_tiny_224",
+    "tiny_vit_5m_224",
+    "tnt_s_patch16_224",
+    "tresnet_m",
+    "twins_pcpvt_small",
+    "twins_svt_small",
+    "vgg11_bn",
+    "visformer_tiny",
+    "vit_tiny_patch16_224",
+    "vit_small_patch14_reg4_dinov2",
+    "flexivit_small",
+    "vit_base_patch16_siglip_224",
+    "vit_base_patch16_clip_224",
+    "vit_tiny_r_s16_p8_224",
+    "vit_relpos_small_patch16_224",
+    "vit_srelpos_small_patch16_224",
+    "samvit_base_patch16_224",
+    "vitamin_small_224",
+    "volo_d1_224",
+    "ese_vovnet19b_slim",
+    "eca_vovnet39b",
+    "legacy_xception",
+    "xception41",
+    "xcit_nano_12_p16_224",
+]
+
+
+def names(every=False):
+    """A model or several of each family; with `every`, the first of whatever else there is."""
+    return timm.list_models() if every else list(_NAMES)
+
+
+def build(name):
+    model = timm.create_model(name)
+    settings = timm.models.get_pretrained_cfg(name)
+    channels, height, width = settings.input_size if settings else (3, 224, 224)
+    if settings is None or not settings.fixed_input_size:
+        model, height, width = _smaller(model, channels, height, width)
+    return model, torch.rand(1, channels, height, width)
+
+
+def _smaller(model, channels, *size):
+    """Half of the customary resolution, where the model runs on it."""
+    half = [(side // 2 + 31) // 32 * 32 for side in size]
+    try:
+        with torch.no_grad():
+            model.eval()(torch.rand(1, channels, *half))
+    except Exception:  # a model may insist on its size in any way that it likes
+        return model, *size
+    return model, *half

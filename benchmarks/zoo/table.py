@@ -1,0 +1,96 @@
+"""The page of the docs, made of the rows of a run."""
+
+from collections import Counter
+from importlib.metadata import version
+from pathlib import Path
+
+_HEAD = """\
+# The zoo
+
+How far the speedup engine goes by itself: half of the units of every model here were chosen
+blindly and removed, without a hint by hand, and an oracle judged what was left. The oracle shares
+no code with the engine. It takes the original in double precision, with the same slices set to
+zero and its norms taken over the channels that are left, and compares every output. *Difference*
+is the largest one, relative to the largest number of the output; below {exact:.0e} counts as
+exact, and a mask that moves no output by more than {visible:.0e} counts as a failed test.
+
+* **ok**: exact, and more than 30 % of the parameters are gone;
+* **kept**: exact, with less gone, because so much of the model has to stay;
+* **refused**: an error said why, and the model is what it was;
+* **failed**: the model could not be judged, most often for want of time;
+* **wrong**: the oracle disagrees.
+
+{summary}
+
+Statistics and scales of the norms were made random first, as training would leave them. The
+inputs are smaller than customary where a model allows it, and the transformers models are
+built from small configurations. Where a family has several sizes the smallest stands for
+it; `--every` runs the others too.
+
+Made with {versions}, by
+
+```sh
+python benchmarks/zoo/run.py --seconds {seconds} --results zoo.jsonl
+python benchmarks/zoo/run.py --results zoo.jsonl --table docs/speedup-zoo.md
+```
+
+which needs torchvision, timm and transformers beside prune-core. Each model runs in a process of
+its own, within {seconds} s and a limit on memory. How long a model takes is left out here: it
+says more about the machine. A run goes on where it was stopped, so rows may come from neighbouring
+commits; `--again` judges models of the states that it is given once more.
+"""
+
+_TITLES = {
+    "nasty": "What makes pruning difficult",
+    "torch": "torch's own sequence layers",
+    "torchvision": "torchvision",
+    "timm": "timm",
+    "transformers": "transformers",
+}
+
+
+def write_table(rows, file: Path, *, exact, visible, seconds):
+    """Write the page for the last row of every model."""
+    suites = {}
+    for row in rows.values():
+        suite, _, name = row["model"].partition("/")
+        suites.setdefault(suite, []).append({**row, "name": name})
+    names = ("torch", "torchvision", "timm", "transformers")
+    lines = [
+        _HEAD.format(
+            exact=exact,
+            visible=visible,
+            seconds=seconds,
+            summary="\n".join(_summary(suites)),
+            versions=", ".join(f"{name} {version(name).partition('+')[0]}" for name in names),
+        )
+    ]
+    for suite, title in _TITLES.items():
+        if suite in suites:
+            lines += ["", f"## {title}", "", *_table(suites[suite])]
+    file.write_text("\n".join(lines) + "\n")
+
+
+def _summary(suites):
+    states = ("ok", "kept", "refused", "failed", "wrong")
+    yield "| suite | models | " + " | ".join(states) + " |"
+    yield "| --- |" + " --: |" * (len(states) + 1)
+    total = Counter()
+    for suite, title in _TITLES.items():
+        count = Counter(row["status"] for row in suites.get(suite, ()))
+        total += count
+        numbers = " | ".join(str(count[state]) for state in states)
+        yield f"| {title} | {count.total()} | {numbers} |"
+    yield f"| **all** | {total.total()} | " + " | ".join(str(total[s]) for s in states) + " |"
+
+
+def _table(rows):
+    yield "| model | state | parameters | of them gone | FLOPs gone | difference | why |"
+    yield "| --- | --- | --: | --: | --: | --: | --- |"
+    for row in rows:
+        numbers = ["", "", ""]
+        if "removed" in row:
+            numbers = [f"{row['removed']:.0%}", f"{row['flops']:.0%}", f"{row['difference']:.0e}"]
+        why = row["reason"].replace("|", "\\|").replace("\n", " ")[:160]
+        cells = [row["name"], row["status"], f"{row.get('parameters', 0):,}", *numbers, why]
+        yield "| " + " | ".join(cells) + " |"
