@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from prune_core import PruneError
+from prune_core import ConfigError, PruneError
 from prune_filter import (
     ActivationAPoZRankFilterPruner,
     ActivationAPoZRankPruner,
@@ -267,6 +267,41 @@ def test_movement_adds_up_over_steps():
     kept = masks["0"]["weight"]
     torch.testing.assert_close(model[0].module.weight.detach(), weight)
     assert score[kept].min() >= score[~kept].max()
+
+
+def test_the_sparsity_of_movement_rises_while_it_trains():
+    model, seen = network(), []
+    rules = [{"sparsity": 0.8, "op_types": ["Linear"]}]
+
+    def train(model):
+        optimizer = sgd(model)
+        for _ in range(5):
+            model.zero_grad()
+            model(torch.randn(4, 3, 6, 6)).square().mean().backward()
+            seen.append(pruner.get_modules_wrapper()["5"].masked_count("weight") / 256)
+            optimizer.step()
+
+    pruner = MovementPruner(
+        model, rules, calibrate=train, warm_up_step=1, cool_down_beginning_step=3
+    )
+    _, masks = pruner.compress()
+    # 0.8 · (1 − 0.5³) = 0.7, and no more than 0.8 afterwards; whole weights of 256.
+    assert seen == [0.0, 0.0, 179 / 256, 204 / 256, 204 / 256]
+    assert int(masks["5"]["weight"].sum()) == 256 - 204
+    assert pruner.get_modules_wrapper()["5"].config["sparsity"] == 0.8
+    assert not model._forward_pre_hooks
+
+
+@pytest.mark.parametrize(
+    ("steps", "says"),
+    [
+        ({"warm_up_step": 3, "cool_down_beginning_step": 3}, "first is less than the second"),
+        ({"warm_up_step": 3}, "warm_up_step is 3 and cool_down_beginning_step None"),
+    ],
+)
+def test_a_ramp_that_cannot_be_is_refused(steps, says):
+    with pytest.raises(ConfigError, match=says):
+        MovementPruner(network(), [{"sparsity": 0.5}], calibrate=print, **steps)
 
 
 # --- second derivatives ---------------------------------------------------------------------

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from prune_filter.__about__ import __version__ as __version__
     from prune_filter.activation import *  # noqa: F403
+    from prune_filter.evaluator import TorchEvaluator as TorchEvaluator
     from prune_filter.fpgm import *  # noqa: F403
     from prune_filter.grasp import *  # noqa: F403
     from prune_filter.hrank import *  # noqa: F403
@@ -30,6 +31,7 @@ _HOMES = {
         "ActivationMeanRankFilterPruner",
         "ActivationMeanRankPruner",
     ),
+    "evaluator": ("TorchEvaluator",),
     "fpgm": ("FPGMPruner",),
     "grasp": ("GraSPPruner",),
     "hrank": ("HRankPruner",),

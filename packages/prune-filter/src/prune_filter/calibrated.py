@@ -11,7 +11,7 @@ from prune_core.tools import CalibratedCollector
 from prune_filter.base import ConfigList, OneShotPruner
 from prune_filter.calibration import Calibrate, Calibration
 
-__all__ = ["CalibratedPruner"]
+__all__ = ["CalibratedPruner", "Masks"]
 
 Masks = dict[str, dict[str, Tensor]]
 

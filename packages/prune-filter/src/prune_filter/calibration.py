@@ -13,6 +13,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from prune_core import ConfigError
+from prune_filter.evaluator import TorchEvaluator
 
 __all__ = ["Calibrate", "Calibration", "calibration", "left_as_it_was"]
 
@@ -21,6 +22,7 @@ Calibrate = Callable[[nn.Module], Any]
 # What the arguments of today were called in releases of long ago.
 _OLDER_BATCHES = ("sparsifying_training_batches", "statistics_batch_num")
 _OLDER = (*_OLDER_BATCHES, "optimizer", "sparsifying_training_epochs")
+_EVALUATOR = ("evaluator", "training_steps")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +82,17 @@ def calibration(
     """
     name, older = type(owner).__name__, dict(older or {})
     for argument in older:
-        if argument not in _OLDER:
+        if argument not in (*_OLDER, *_EVALUATOR):
             raise TypeError(f"{name}() got an unexpected keyword argument {argument!r}")
+    if isinstance(trainer, TorchEvaluator) or "evaluator" in older:
+        # NNI 2.9 put the evaluator where the trainer was, and the steps after it.
+        steps = traced_optimizer if isinstance(traced_optimizer, int) else None
+        return _evaluated(
+            name,
+            _one(name, evaluator=older.get("evaluator"), trainer=trainer, calibrate=calibrate),
+            _one(name, training_steps=older.get("training_steps"), traced_optimizer=steps),
+            training_epochs,
+        )
     batches = _one(
         name,
         batches=batches,
@@ -117,6 +128,25 @@ def calibration(
             trainer(model, optimizer, criterion)
 
     return Calibration(run, batches, optimizer if isinstance(optimizer, Optimizer) else None)
+
+
+def _evaluated(name: str, evaluator: Any, steps: int | None, epochs: int | None) -> Calibration:
+    if not isinstance(evaluator, TorchEvaluator):
+        raise ConfigError(
+            f"{name} got the evaluator {evaluator!r}; it must be a prune_filter.TorchEvaluator. A "
+            "function that runs the model goes into calibrate=."
+        )
+    if steps is None and epochs is None:
+        raise ConfigError(
+            f"{name} got an evaluator, and neither training_steps= nor training_epochs= to say "
+            "for how long it trains."
+        )
+    optimizer = evaluator.optimizers
+
+    def run(model: nn.Module) -> None:
+        evaluator.train(model, steps, epochs)
+
+    return Calibration(run, None, optimizer if isinstance(optimizer, Optimizer) else None)
 
 
 def _one(owner: str, **values: Any) -> Any:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from prune_core import ConfigError
+from prune_core.curves import cubic
 from prune_core.tools import (
     DataCollector,
     GradientCollector,
@@ -15,8 +18,8 @@ from prune_core.tools import (
     StraightMetricsCalculator,
 )
 from prune_filter.base import ConfigList
-from prune_filter.calibrated import CalibratedPruner
-from prune_filter.calibration import Calibrate, calibration
+from prune_filter.calibrated import CalibratedPruner, Masks
+from prune_filter.calibration import Calibrate, Calibration, calibration
 from prune_filter.modes import allocator_for
 
 __all__ = ["MovementPruner"]
@@ -39,10 +42,15 @@ class MovementPruner(CalibratedPruner):
         traced_optimizer: The optimizer for the trainer.
         criterion: The loss function for the trainer.
         training_epochs: How often the trainer is called; once unless given.
+        warm_up_step: The batch before which nothing is masked yet. With it and the next, the
+            sparsity rises while the model trains, as the paper has it.
+        cool_down_beginning_step: The batch from which the sparsity is the one asked for; in
+            between it follows a cubic curve.
         mode: `"normal"` ranks the weights of each module, `"global"` those of all modules of an
             entry together.
         calibrate: Takes the model and trains it, with an optimizer that has its parameters.
         batches: How many batches it trains for, or None for all.
+        **older: The names of NNI 2.9, `evaluator` and `training_steps`.
 
     Example:
         >>> import torch
@@ -71,10 +79,13 @@ class MovementPruner(CalibratedPruner):
         traced_optimizer: Any = None,
         criterion: Callable[..., Any] | None = None,
         training_epochs: int | None = None,
+        warm_up_step: int | None = None,
+        cool_down_beginning_step: int | None = None,
         mode: str = "normal",
         *,
         calibrate: Calibrate | None = None,
         batches: int | None = None,
+        **older: Any,
     ) -> None:
         given = calibration(
             self,
@@ -84,8 +95,50 @@ class MovementPruner(CalibratedPruner):
             traced_optimizer=traced_optimizer,
             criterion=criterion,
             training_epochs=training_epochs,
+            older=older,
         )
+        self.ramp = _checked_ramp(given, warm_up_step, cool_down_beginning_step)
         super().__init__(model, config_list, given, mode)
+
+    def compress(self, example_inputs: Any = None) -> tuple[nn.Module, Masks]:
+        """Train, make masks, put them in force, and return the wrapped model and the masks.
+
+        Args:
+            example_inputs: An input of the model, with which masks are closed over what follows
+                a masked channel.
+        """
+        with nullcontext() if self.ramp is None else self._rising(*self.ramp):
+            return super().compress(example_inputs)
+
+    @contextmanager
+    def _rising(self, start: int, end: int) -> Iterator[None]:
+        """Before each batch, mask what the curve asks for by the scores so far."""
+        wrappers = self.get_modules_wrapper()
+        asked = {name: wrapper.config["sparsity"] for name, wrapper in wrappers.items()}
+        collector, calculator = self.data_collector, self.metrics_calculator
+        allocator = self.sparsity_allocator
+        assert isinstance(collector, GradientCollector)
+        assert calculator is not None
+        assert allocator is not None
+
+        def mask(module: nn.Module, inputs: Any) -> None:
+            # The collector has not counted this batch yet: these are complete.
+            progress = min(1.0, (collector.seen - start) / (end - start))
+            if progress <= 0:
+                return
+            for name, wrapper in wrappers.items():
+                wrapper.config["sparsity"] = cubic(progress, 0.0, asked[name])
+            scores = calculator.calculate_metrics(collector.gathered())
+            self.load_masks(allocator.generate_sparsity(scores))
+
+        # It comes before the hook with which the collector counts.
+        handle = self.bound_model.register_forward_pre_hook(mask)
+        try:
+            yield
+        finally:
+            handle.remove()
+            for name, wrapper in wrappers.items():
+                wrapper.config["sparsity"] = asked[name]
 
     def collector(self) -> DataCollector:
         """Sum over the backward passes."""
@@ -98,6 +151,22 @@ class MovementPruner(CalibratedPruner):
     def allocator(self) -> SparsityAllocator:
         """Let a weight come back if a later training moves it away from zero."""
         return allocator_for(self, self.mode, channels=False, continuous_mask=False)
+
+
+def _checked_ramp(given: Calibration, start: int | None, end: int | None) -> tuple[int, int] | None:
+    if start is None and end is None:
+        return None
+    if not (isinstance(start, int) and isinstance(end, int) and 0 <= start < end):
+        raise ConfigError(
+            f"warm_up_step is {start!r} and cool_down_beginning_step {end!r}; both are counts of "
+            "batches, and the first is less than the second."
+        )
+    if given.run is None:
+        raise ConfigError(
+            "warm_up_step needs calibrate=, a function that trains the model: the sparsity rises "
+            "while it does."
+        )
+    return start, end
 
 
 def _away_from_zero(weight: Tensor, gradient: Tensor) -> Tensor:

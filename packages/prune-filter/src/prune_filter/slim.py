@@ -92,7 +92,8 @@ class SlimPruner(OneShotPruner):
         mode: `"global"` ranks the channels of all modules of an entry together, `"normal"` those
             of each module.
         calibrate: Takes the model and trains it, with an optimizer that has its parameters.
-        **older: Still older names: `optimizer`, `sparsifying_training_epochs`.
+        **older: Other names: `evaluator`, and the still older `optimizer` and
+            `sparsifying_training_epochs`.
 
     Example:
         >>> from torch import nn
@@ -126,8 +127,8 @@ class SlimPruner(OneShotPruner):
         if not 0.0 <= scale < float("inf"):
             raise ConfigError(f"scale is {scale!r}; the weight of a penalty is at least 0.")
         self.scale = scale
-        # The older form says where the loss is made; otherwise the gradients get the penalty.
-        self.in_the_loss = trainer is not None
+        # The oldest form says where the loss is made; otherwise the gradients get the penalty.
+        self.in_the_loss = criterion is not None
         self.calibration = calibration(
             self,
             calibrate,
