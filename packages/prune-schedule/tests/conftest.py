@@ -10,6 +10,7 @@ from torch import nn
 from prune_core import BasicPruner, Reference, hookimpl
 from prune_core.registry import registered
 from prune_core.tools import (
+    DependencyAwareAllocator,
     GradientCollector,
     NormalSparsityAllocator,
     NormMetricsCalculator,
@@ -36,6 +37,21 @@ class Channels(BasicPruner):
         self.sparsity_allocator = NormalSparsityAllocator(self, channels=True)
 
 
+class Units(BasicPruner):
+    """The smallest output channels, the same ones in layers that belong together."""
+
+    modes = ("dependency_aware",)
+
+    def __init__(self, model, config_list, mode="dependency_aware", dummy_input=None):
+        self.dummy_input = dummy_input
+        super().__init__(model, config_list)
+
+    def reset_tools(self):
+        self.data_collector = WeightDataCollector(self, channels=True)
+        self.metrics_calculator = NormMetricsCalculator(dim=0, p=1.0)
+        self.sparsity_allocator = DependencyAwareAllocator(self, self.dummy_input)
+
+
 class Gradients(BasicPruner):
     """The single weights with the smallest gradients."""
 
@@ -54,7 +70,12 @@ class Toys:
 
     @hookimpl
     def prune_register_pruners(self):
-        names = {"smallest": "Weights", "channels": "Channels", "gradients": "Gradients"}
+        names = {
+            "smallest": "Weights",
+            "channels": "Channels",
+            "units": "Units",
+            "gradients": "Gradients",
+        }
         return {name: Reference(f"schedule_toys:{target}") for name, target in names.items()}
 
 
@@ -73,7 +94,7 @@ class Tape(nn.Module):
 
 @pytest.fixture(autouse=True)
 def toys(monkeypatch):
-    module = SimpleNamespace(Weights=Weights, Channels=Channels, Gradients=Gradients)
+    module = SimpleNamespace(Weights=Weights, Channels=Channels, Units=Units, Gradients=Gradients)
     monkeypatch.setitem(sys.modules, "schedule_toys", module)
     with registered(Toys(), "toys"):
         yield module

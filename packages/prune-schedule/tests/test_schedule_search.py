@@ -341,22 +341,29 @@ expected = search(f"{folder}/whole")
 began = time.perf_counter()
 search(f"{folder}/timed")
 length = time.perf_counter() - began
-kills = 0
-while True:
-    child = os.fork()
-    if not child:
-        torch.save(search(f"{folder}/killed"), f"{folder}/masks.pt")
-        os._exit(0)
-    if kills < 16:
-        time.sleep(random.uniform(0.0, length / 2))
-        os.kill(child, signal.SIGKILL)
-    _, status = os.waitpid(child, 0)
-    if os.waitstatus_to_exitcode(status) == 0:
+def survive(attempt):
+    kills = 0
+    while True:
+        child = os.fork()
+        if not child:
+            torch.save(search(f"{folder}/killed{attempt}"), f"{folder}/masks.pt")
+            os._exit(0)
+        if kills < 16:
+            time.sleep(random.uniform(0.0, length / 2))
+            os.kill(child, signal.SIGKILL)
+        _, status = os.waitpid(child, 0)
+        if os.waitstatus_to_exitcode(status) == 0:
+            return kills
+        kills += 1
+
+# How far a run gets before it is killed depends on the machine, so it may need another attempt.
+for attempt in range(20):
+    kills = survive(attempt)
+    found = torch.load(f"{folder}/masks.pt", weights_only=True)
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    if kills >= 2:
         break
-    kills += 1
-found = torch.load(f"{folder}/masks.pt", weights_only=True)
-assert all(torch.equal(found[name], expected[name]) for name in expected)
-print(kills, len(open(f"{folder}/killed.calls").read()))
+print(kills, len(open(f"{folder}/killed{attempt}.calls").read()))
 """
 
 

@@ -10,11 +10,15 @@ if TYPE_CHECKING:
     from prune_schedule.__about__ import __version__ as __version__
     from prune_schedule.admm import *  # noqa: F403
     from prune_schedule.agp import *  # noqa: F403
+    from prune_schedule.amc import *  # noqa: F403
     from prune_schedule.annealing import *  # noqa: F403
+    from prune_schedule.autocompress import *  # noqa: F403
     from prune_schedule.constant import *  # noqa: F403
     from prune_schedule.gradual import *  # noqa: F403
     from prune_schedule.linear import *  # noqa: F403
+    from prune_schedule.netadapt import *  # noqa: F403
     from prune_schedule.one_cycle import *  # noqa: F403
+    from prune_schedule.plots import *  # noqa: F403
     from prune_schedule.result import *  # noqa: F403
     from prune_schedule.sensitivity import *  # noqa: F403
     from prune_schedule.trials import *  # noqa: F403
@@ -23,11 +27,15 @@ _HOMES = {
     "__about__": ("__version__",),
     "admm": ("ADMMPruner",),
     "agp": ("AGPPruner",),
+    "amc": ("AMCPruner",),
     "annealing": ("SimulatedAnnealingPruner",),
+    "autocompress": ("AutoCompressPruner",),
     "constant": ("ConstantPruner",),
     "gradual": ("GradualPruner",),
     "linear": ("LinearPruner",),
+    "netadapt": ("NetAdaptPruner",),
     "one_cycle": ("OneCyclePruner",),
+    "plots": ("plot_history", "plot_sensitivity", "plot_sparsities"),
     "result": ("Result",),
     "sensitivity": ("SensitivityPruner",),
     "trials": ("Trials",),

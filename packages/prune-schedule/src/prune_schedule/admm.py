@@ -118,6 +118,8 @@ class ADMMPruner(ThroughPruner):
         self.trials, self._pruned = Trials(), False
         self._z: dict[str, Tensor] = {}
         self._u: dict[str, Tensor] = {}
+        # What is masked while it trains: nothing, but for a schedule that has pruned before.
+        self._base: Masks = {}
 
     def compress(self, example_inputs: Any = None) -> tuple[nn.Module, Masks]:
         """Train, prune, and return the wrapped model and the masks.
@@ -210,6 +212,7 @@ class ADMMPruner(ThroughPruner):
         for wrapper in self.get_modules_wrapper().values():
             for name in wrapper.masked_names:
                 wrapper._buffers[f"{name}_mask"] = None
+        self.one_shot.load_masks(self._base)
 
     def _call_trainer(self, epoch: int) -> None:
         if self._takes_model_alone:

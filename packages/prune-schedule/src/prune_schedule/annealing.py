@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Mapping
 from math import ceil, exp, log
 from os import PathLike
 from typing import Any
@@ -11,9 +11,8 @@ from typing import Any
 from torch import nn
 
 from prune_core import ConfigError
-from prune_schedule.budget import fitted
 from prune_schedule.evaluation import Evaluate
-from prune_schedule.search import ConfigList, Plan, SearchPruner, Sparsities
+from prune_schedule.search import ConfigList, Plans, SearchPruner, Sparsities
 
 __all__ = ["SimulatedAnnealingPruner"]
 
@@ -41,6 +40,7 @@ class SimulatedAnnealingPruner(SearchPruner):
         stop_temperature: Below it, the search is over.
         cool_down_rate: By what the temperature is multiplied with each trial.
         perturbation_magnitude: The largest change of a layer's sparsity, at first.
+        tries: How many changes are tried at each temperature; several workers share them.
         experiment_data_dir: A folder in which the search is kept, so that it can go on.
         pruning_algorithm: A registered pruner, or a class; `"level"` unless given.
         pruning_params: Further arguments of the pruning algorithm.
@@ -50,6 +50,7 @@ class SimulatedAnnealingPruner(SearchPruner):
         study_name: Its name there.
         trial_timeout: How many seconds an evaluation may take.
         seed: Of the random numbers of the search.
+        **more: `target`, `dummy_input` and `checkpoint`, as for every search.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class SimulatedAnnealingPruner(SearchPruner):
         perturbation_magnitude: float = 0.35,
         experiment_data_dir: str | PathLike[str] | None = None,
         *,
+        tries: int = 1,
         pruning_algorithm: str | Callable[..., Any] | None = None,
         pruning_params: Mapping[str, Any] | None = None,
         calibrate: Callable[[nn.Module], Any] | None = None,
@@ -73,6 +75,7 @@ class SimulatedAnnealingPruner(SearchPruner):
         study_name: str | None = None,
         trial_timeout: float | None = None,
         seed: int = 0,
+        **more: Any,
     ) -> None:
         if not 0 < stop_temperature < start_temperature:
             raise ConfigError(
@@ -85,6 +88,9 @@ class SimulatedAnnealingPruner(SearchPruner):
         ):
             if not 0 < ratio < 1:
                 raise ConfigError(f"{name} is {ratio!r}; it must be between 0 and 1.")
+        if tries < 1:
+            raise ConfigError(f"tries is {tries}; it must be at least 1.")
+        self.tries = tries
         self.start_temperature, self.stop_temperature = start_temperature, stop_temperature
         self.cool_down_rate = cool_down_rate
         self.perturbation_magnitude = perturbation_magnitude
@@ -102,6 +108,7 @@ class SimulatedAnnealingPruner(SearchPruner):
             study_name=study_name,
             trial_timeout=trial_timeout,
             seed=seed,
+            **more,
         )
 
     @property
@@ -112,42 +119,49 @@ class SimulatedAnnealingPruner(SearchPruner):
             "stop_temperature": self.stop_temperature,
             "cool_down_rate": self.cool_down_rate,
             "perturbation_magnitude": self.perturbation_magnitude,
+            "tries": self.tries,
         }
 
     @property
     def length(self) -> int:
-        """How many trials there will be: two to begin with, and one for each cooling."""
-        ratio = log(self.stop_temperature / self.start_temperature) / log(self.cool_down_rate)
-        return 2 + ceil(round(ratio, 9))
+        """How many trials there will be: two to begin with, and `tries` for each cooling."""
+        return 2 + self.tries * self._coolings
 
-    def plans(self) -> Generator[Plan, float | None, None]:
+    @property
+    def _coolings(self) -> int:
+        ratio = log(self.stop_temperature / self.start_temperature) / log(self.cool_down_rate)
+        return ceil(round(ratio, 9))
+
+    def plans(self) -> Plans:
         """Yield distributions, each near the one that was accepted last."""
         chance = random.Random(self.seed)
         changes: list[float] = []
         current, current_score = self.uniform(), None
         temperature = 1.0
-        for number in range(self.length):
-            if number == 0:
-                plan = current
-            elif number == 1:
-                plan = self._random(chance)
-            else:
-                plan = self._near(current, temperature, chance)
+        for step in range(1 + self._coolings):
+            tried = []
+            for number in range(self.tries if step else 2):
+                if step:
+                    plan = self._near(current, temperature, chance)
+                else:
+                    plan = self._random(chance) if number else current
+                tried.append((plan, chance.random()))
+            if step:
                 temperature *= self.cool_down_rate
-            score = yield plan
-            drawn = chance.random()  # always, so that what follows depends on scores alone
-            if score is None:
-                continue
-            if self.best_score is None or score > self._sign * self.best_score:
-                self.keep(plan, score)
-            if current_score is None:
-                current, current_score = plan, score
-                continue
-            loss = current_score - score
-            changes.append(abs(loss))
-            usual = sum(changes) / len(changes)
-            if loss <= 0 or (usual > 0 and drawn < exp(-loss / (usual * temperature))):
-                current, current_score = plan, score
+            scores = yield [plan for plan, _ in tried]
+            for (plan, drawn), score in zip(tried, scores, strict=True):
+                if score is None:
+                    continue
+                if self.best_score is None or score > self._sign * self.best_score:
+                    self.keep(plan, score)
+                if current_score is None:
+                    current, current_score = plan, score
+                    continue
+                loss = current_score - score
+                changes.append(abs(loss))
+                usual = sum(changes) / len(changes)
+                if loss <= 0 or (usual > 0 and drawn < exp(-loss / (usual * temperature))):
+                    current, current_score = plan, score
 
     def _random(self, chance: random.Random) -> Sparsities:
         """Draw a share for each layer, and give the larger shares to the larger layers."""
@@ -164,13 +178,4 @@ class SimulatedAnnealingPruner(SearchPruner):
         return self._within_budget(moved)
 
     def _within_budget(self, shares: Sparsities) -> Sparsities:
-        sizes, caps = self.sizes, self.caps
-        plan: Sparsities = {}
-        for names, total in self.budgets:
-            plan |= fitted(
-                {name: shares[name] for name in names},
-                {name: sizes[name] for name in names},
-                total,
-                {name: caps[name] for name in names},
-            )
-        return {name: plan[name] for name in sizes}
+        return self.budget.fitted(shares, self.floors)

@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from prune_core import ConfigError, PruneWarning
+from prune_schedule.rounds import intact
 from prune_schedule.timeout import time_limit
 
 __all__ = ["Evaluate", "Finetune", "check_callable", "score_of"]
@@ -29,7 +30,7 @@ def score_of(
 ) -> tuple[float | None, str | None]:
     """Return the score of a model, or None and why there is none."""
     try:
-        with time_limit(timeout):
+        with intact(model), time_limit(timeout):
             score = float(evaluate(model))
     except Exception as error:
         problem = f"{type(error).__name__}: {error}"

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch.optim import Optimizer
 
-__all__ = ["ITERATIVE", "TRAINED", "named"]
+__all__ = ["ITERATIVE", "TRAINED", "by_position", "named"]
 
 # AGPPruner(model, config_list, optimizer, 'level')
 TRAINED = ("optimizer", "pruning_algorithm")
@@ -37,13 +37,24 @@ def named(owner: str, forms: Sequence[Any], given: Mapping[str, Any]) -> dict[st
         TypeError: When there are too many, or one is given twice.
     """
     names = TRAINED if forms and isinstance(forms[0], Optimizer) else ITERATIVE
+    return by_position(owner, names, forms, given)
+
+
+def by_position(
+    owner: str,
+    names: Sequence[str],
+    forms: Sequence[Any],
+    given: Mapping[str, Any],
+    before: Sequence[str] = ("model", "config_list"),
+) -> dict[str, Any]:
+    """Return positional arguments, which follow others that have been taken, under these names."""
     if len(forms) > len(names):
         raise TypeError(
-            f"{owner}() takes {', '.join(('model', 'config_list', *names))} by position, and got "
+            f"{owner}() takes {', '.join((*before, *names))} by position, and got "
             f"{len(forms) - len(names)} more."
         )
-    by_position = dict(zip(names, forms, strict=False))
-    for name in by_position:
+    named = dict(zip(names, forms, strict=False))
+    for name in named:
         if given.get(name) is not None:
             raise TypeError(f"{owner}() got multiple values for argument {name!r}")
-    return by_position
+    return named

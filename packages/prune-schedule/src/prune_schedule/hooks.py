@@ -21,9 +21,24 @@ def prune_register_pruners() -> dict[str, Reference]:
             "admm:ADMMPruner", "Trains weights to where pruning does not hurt.", "1804.03294"
         ),
         "agp": _at("agp:AGPPruner", "Grows fast at first and slowly at the end.", "1710.01878"),
+        "amc": _at(
+            "amc:AMCPruner",
+            "An agent learns how much each layer can lose; needs the extra prune-schedule[amc].",
+            "1802.03494",
+        ),
+        "autocompress": _at(
+            "autocompress:AutoCompressPruner",
+            "In rounds: annealing finds the distribution, ADMM trains towards it, speedup removes.",
+            "1907.03141",
+        ),
         "constant": _at("constant:ConstantPruner", "Everything at once, then training."),
         "gradual": _at("gradual:GradualPruner", "Grows along any curve."),
         "linear": _at("linear:LinearPruner", "Grows by the same amount each time."),
+        "netadapt": _at(
+            "netadapt:NetAdaptPruner",
+            "Round by round, the layer whose loss hurts least, fine-tuned in between.",
+            "1804.03230",
+        ),
         "one_cycle": _at(
             "one_cycle:OneCyclePruner", "Grows in one smooth S-shaped sweep.", "2107.02086"
         ),

@@ -7,7 +7,9 @@ from contextlib import contextmanager
 
 from torch import nn
 
-__all__ = ["tidied"]
+from prune_core.masking import PrunerModuleWrapper
+
+__all__ = ["intact", "tidied"]
 
 
 @contextmanager
@@ -25,3 +27,20 @@ def tidied(model: nn.Module) -> Iterator[None]:
             module.training = training
         for parameter in model.parameters():
             parameter.grad = None
+
+
+@contextmanager
+def intact(model: nn.Module) -> Iterator[None]:
+    """Let code run that may be interrupted anywhere, also while a wrapper lends masked weights.
+
+    A forward puts masked weights in the place of parameters and then puts those back. An
+    interruption in between, at the wrong moment, leaves the masked ones.
+    """
+    wrapped = [m.module for m in model.modules() if isinstance(m, PrunerModuleWrapper)]
+    kept = [dict(module._parameters) for module in wrapped]
+    try:
+        yield
+    except BaseException:
+        for module, parameters in zip(wrapped, kept, strict=True):
+            module._parameters.update(parameters)
+        raise

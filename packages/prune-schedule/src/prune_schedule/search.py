@@ -5,36 +5,50 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing
+from operator import itemgetter
 from os import PathLike
-from time import perf_counter
-from typing import Any, ClassVar
+from time import perf_counter, sleep
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import nn
 
-from prune_core import ConfigError, PruneError, Pruner
+from prune_core import ConfigError, PruneError, Pruner, PruneWarning
 from prune_core.config import load_config, parse
+from prune_schedule.budget import Budget, WeightBudget
 from prune_schedule.evaluation import Evaluate, check_callable, score_of
+from prune_schedule.goals import coupled, without_amounts
 from prune_schedule.history import History, Memory, open_history
 from prune_schedule.keeping import ResultFolder
+from prune_schedule.measured import Measured
+from prune_schedule.model_budget import ModelBudget, coupled_layers
 from prune_schedule.processes import from_first, is_first
 from prune_schedule.progress import Progress
 from prune_schedule.result import Result
 from prune_schedule.rng import seeded
 from prune_schedule.rounds import tidied
+from prune_schedule.state_file import StateFile, check_same_run
 from prune_schedule.through import Masks, ThroughPruner, one_shot_class, set_sparsity
 from prune_schedule.timeout import check_time_limit
 from prune_schedule.trials import Trials
 
-__all__ = ["Plan", "SearchPruner", "Sparsities"]
+__all__ = ["DeadEndError", "Plan", "Plans", "SearchPruner", "Sparsities", "side_by_side"]
 
+_T = TypeVar("_T")
 ConfigList = Sequence[Mapping[str, Any]] | str | PathLike[str]
 Sparsities = dict[str, float]
 Plan = Sparsities
+# What is sent is a score for a plan, and a list of scores for a list of plans.
+Plans = Generator[Plan | list[Plan], Any, None]
 _log = logging.getLogger("prune_schedule")
+
+
+class DeadEndError(PruneError):
+    """A search has nowhere to go from where it is."""
 
 
 class SearchPruner(ThroughPruner):
@@ -58,6 +72,11 @@ class SearchPruner(ThroughPruner):
         study_name: Its name there.
         trial_timeout: How many seconds an evaluation may take.
         seed: Of the random numbers of the search.
+        target: What may be left of the model instead of the sparsities of the rules, such as
+            `{"flops": 0.5}`: of `parameters`, `flops` or measured `latency`.
+        dummy_input: An input of the model, for a target. With it, layers that can only lose
+            channels together get the same sparsity.
+        checkpoint: A file to keep the search in instead, without Optuna.
     """
 
     modes: ClassVar[tuple[str, ...]] = ("maximize", "minimize")
@@ -80,6 +99,9 @@ class SearchPruner(ThroughPruner):
         study_name: str | None = None,
         trial_timeout: float | None = None,
         seed: int = 0,
+        target: Mapping[str, float] | None = None,
+        dummy_input: Any = None,
+        checkpoint: str | PathLike[str] | None = None,
     ) -> None:
         if optimize_mode not in self.modes:
             raise ConfigError(
@@ -96,28 +118,38 @@ class SearchPruner(ThroughPruner):
         self.study_name = study_name or type(self).__name__
         self.log_dir = log_dir
         self.trial_timeout, self.seed = trial_timeout, seed
+        self.target, self.dummy_input, self.checkpoint = target, dummy_input, checkpoint
         self.reset(model, config_list)
 
     def reset(self, model: nn.Module, config_list: ConfigList) -> None:
         """Start anew with another model or another config; an old model is unwrapped first."""
         if isinstance(config_list, str | PathLike):
             config_list = load_config(config_list)
-        algorithm = one_shot_class(self.pruning_algorithm)
+        algorithm, params = one_shot_class(self.pruning_algorithm), self.pruning_params
+        if self.dummy_input is not None:
+            params = coupled(algorithm, params, self.dummy_input)
+        if self.target is not None:
+            config_list = without_amounts(config_list, self.target, self.dummy_input)
         parse(config_list, getattr(algorithm, "config_keys", ()))
-        self._make_one_shot(algorithm, self.pruning_params, model, list(config_list))
+        self._make_one_shot(algorithm, params, model, list(config_list))
         self.config_list = config_list
+        self._budget: Budget | None = None
         self.trials = Trials()
         self.best: Sparsities | None = None
         self.best_score: float | None = None
         # What a search that trains has pruned for good; all it tries comes on top of that.
         self._base: Masks = {}
         self._run: dict[str, Any] | None = None
+        self._known: list[dict[str, Any]] = []
 
     # --- what a search is -----------------------------------------------------------------
 
     @abstractmethod
-    def plans(self) -> Generator[Plan, float | None, None]:
+    def plans(self) -> Plans:
         """Yield the sparsities to try; get the score, higher for better, None where it failed.
+
+        A list of plans that do not depend on each other gets a list of scores; several workers
+        share them.
 
         A search calls `keep()` with what it would end with if it ended now.
         """
@@ -175,8 +207,50 @@ class SearchPruner(ThroughPruner):
             for name, wrapper in self.get_modules_wrapper().items()
         }
 
+    @property
+    def floors(self) -> dict[str, float]:
+        """The least that each layer loses: what has been pruned for good."""
+        return dict.fromkeys(self.sizes, 0.0) | {
+            name: int((~self._base[name][wrapper.target]).sum()) / self.sizes[name]
+            for name, wrapper in self.get_modules_wrapper().items()
+            if name in self._base
+        }
+
+    @property
+    def budget(self) -> Budget:
+        """What may be left, and which sparsities leave no more."""
+        if self._budget is None:
+            self._budget = self._make_budget()
+        return self._budget
+
+    def _make_budget(self) -> Budget:
+        if self.target is None:
+            groups = None
+            if self.dummy_input is not None:
+                groups = coupled_layers(self.one_shot, self.dummy_input)
+            return WeightBudget(self.budgets, self.sizes, self.caps, groups)
+        measured = None
+        if "latency" in self.target:
+            elsewhere = self.storage is not None or self.checkpoint is not None
+            measured = Measured(self.log_dir or self.experiment_data_dir, elsewhere)
+        budget = ModelBudget(self.one_shot, self.target, self.dummy_input, self.caps, measured)
+        self._check_masks(budget)
+        return budget
+
+    def _check_masks(self, budget: ModelBudget) -> None:
+        """Make masks once, to see whether what they mask can be removed."""
+        half = {name: 0.5 * cap for name, cap in self.caps.items()}
+        with seeded(self.seed), tidied(self.bound_model):
+            try:
+                self._put(half)
+                budget.check(self.one_shot.masks, half)
+            finally:
+                self._clear()
+
     def uniform(self) -> Sparsities:
-        """The same sparsity in all layers of an entry."""
+        """The same sparsity in all layers of an entry, or in all that a target is about."""
+        if self.dummy_input is not None:
+            return self.budget.fitted(dict.fromkeys(self.sizes, 1.0), self.floors)
         return {name: total for names, total in self.budgets for name in names}
 
     # --- running --------------------------------------------------------------------------
@@ -209,19 +283,26 @@ class SearchPruner(ThroughPruner):
                 "the model and returns a number."
             )
         complete = True
-        history = self._open_history()
         self.trials = Trials()
+        if self.target is not None:
+            self._budget = self.budget
         self.prepare()
-        try:
-            with Progress(self.study_name, self.length) as progress:
-                self._search(evaluate, from_first(history.read()), history.add, progress)
-        except KeyboardInterrupt:
-            if self.best is None:
-                raise
-            complete = False
-            _log.warning("stopped after %d trials", len(self.trials))
-        finally:
-            self._clear()
+        with closing(self._open_history()) as history:
+            try:
+                with Progress(self.study_name, self.length) as progress:
+                    self._search(evaluate, history, progress)
+            except KeyboardInterrupt:
+                if self.best is None:
+                    raise
+                complete = False
+                _log.warning("stopped after %d trials", len(self.trials))
+            except DeadEndError as end:
+                if self.best is None:
+                    raise
+                complete = False
+                warnings.warn(f"{end} The result is the best so far.", PruneWarning, stacklevel=2)
+            finally:
+                self._clear()
         if self.best is None:
             problems = {trial["problem"] for trial in self.trials}
             raise PruneError(
@@ -230,6 +311,7 @@ class SearchPruner(ThroughPruner):
             )
         self._put(self.best)
         ResultFolder(self.log_dir or self.experiment_data_dir, keep_all=False).finish(self)
+        self._known = list(self.trials)
         return Result(
             *(self.bound_model, self.masks, self.best_score, self.sparsities),
             *(self.trials, complete),
@@ -239,6 +321,10 @@ class SearchPruner(ThroughPruner):
         """Open the study; of several processes, the first keeps it and tells the others."""
         if not is_first():
             return Memory()
+        if self.checkpoint is not None and (self.experiment_data_dir or self.storage) is not None:
+            raise ConfigError("checkpoint and a study both keep the search; keep one of the two.")
+        if self.experiment_data_dir is None and self.storage is None:
+            return StateFile(self.checkpoint, self._identity(), self._known)
         return open_history(
             self.experiment_data_dir,
             self.storage,
@@ -247,34 +333,73 @@ class SearchPruner(ThroughPruner):
             self._identity(),
         )
 
-    def _search(
-        self,
-        evaluate: Evaluate,
-        known: Sequence[dict[str, Any]],
-        add: Callable[[Mapping[str, Any]], None],
-        progress: Progress,
-    ) -> None:
-        plans = self.plans()
-        with suppress(StopIteration):
-            plan = next(plans)
-            while True:
-                number = len(self.trials)
-                if number < len(known):
-                    trial = known[number]
-                    if trial["sparsities"] != plan:
-                        raise PruneError(
-                            f"Trial {number} of the study was of other sparsities than this search "
-                            "tries now: the seed or prune-schedule has changed. Give another "
-                            "experiment_data_dir or study_name, or delete the study."
-                        )
-                else:
-                    # Every process evaluates; the first one's score is everybody's.
-                    trial = from_first(self._try(number, plan, evaluate))
-                    add(trial)
-                self.trials.append(trial)
-                progress.advance(trial, self.best_score)
-                score = trial["score"]
-                plan = plans.send(None if score is None else self._sign * score)
+    def _search(self, evaluate: Evaluate, history: History, progress: Progress) -> None:
+        plans, answer, latest = self.plans(), None, None
+        while True:
+            try:
+                asked = plans.send(answer)
+            except StopIteration:
+                return
+            finally:
+                # Now the search has heard of the last trial, and knows whether it is the best.
+                if latest is not None:
+                    progress.advance(latest, self.best_score)
+            batch = asked if isinstance(asked, list) else [asked]
+            scores, latest = self._scores(batch, evaluate, history, progress)
+            answer = scores if isinstance(asked, list) else scores[0]
+
+    def _scores(
+        self, plans: Sequence[Plan], evaluate: Evaluate, history: History, progress: Progress
+    ) -> tuple[list[float | None], dict[str, Any] | None]:
+        """Let plans that do not depend on each other be evaluated, by whomever.
+
+        Returns:
+            Their scores, and the trial that came last, which has not been shown yet.
+        """
+        planned = dict(enumerate(plans, len(self.trials)))
+        made: dict[int, dict[str, Any]] = {}
+        latest, pause = None, 0.01
+        while left := [number for number in planned if number not in made]:
+            known, mine = from_first(self._known_or_mine(left, history))
+            for number, trial in known.items():
+                _check_same(trial, planned[number])
+            if mine is not None:
+                known |= {mine: self._make_trial(mine, planned[mine], evaluate, history)}
+            self.trials += known.values()
+            made |= known
+            for trial in known.values():
+                if latest is not None:
+                    progress.advance(latest, self.best_score)
+                latest = trial
+            # All that is left is under way elsewhere.
+            pause = 0.01 if known else min(2 * pause, 0.5)
+            if not known:
+                sleep(pause)
+        self.trials.sort(key=itemgetter("trial"))
+        signed = (made[number]["score"] for number in planned)
+        return [None if score is None else self._sign * score for score in signed], latest
+
+    def _known_or_mine(
+        self, left: Sequence[int], history: History
+    ) -> tuple[dict[int, dict[str, Any]], int | None]:
+        """Return what of some trials is known, or the one that this worker is to make."""
+        known, mine = history.known(left), None
+        if not known:
+            mine = history.claim(left)
+            known = history.known(left)
+        return known, mine
+
+    def _make_trial(
+        self, number: int, plan: Plan, evaluate: Evaluate, history: History
+    ) -> dict[str, Any]:
+        try:
+            trial = self._try(number, plan, evaluate)
+        except BaseException:
+            history.release(number)
+            raise
+        # Every process evaluates; the first one's score is everybody's.
+        counts: dict[str, Any] = from_first(history.add(trial))
+        return counts
 
     def _try(self, number: int, plan: Plan, evaluate: Evaluate) -> dict[str, Any]:
         began = perf_counter()
@@ -284,9 +409,11 @@ class SearchPruner(ThroughPruner):
             score, problem = score_of(evaluate, self.bound_model, self.trial_timeout)
         reached = self.sparsities
         sizes = self.sizes
+        left = {} if self.target is None else {"left": self.budget.left(plan)}
         return {
             "trial": number,
             "sparsity": sum(reached[n] * sizes[n] for n in sizes) / sum(sizes.values()),
+            **left,
             "score": score,
             "seconds": round(perf_counter() - began, 4),
             "problem": problem,
@@ -300,9 +427,13 @@ class SearchPruner(ThroughPruner):
             set_sparsity(wrapper.config, sparsities[name])
         if any(sparsities.values()):
             self.one_shot.compress()
+        if isinstance(self._budget, ModelBudget):
+            # A normalisation after a masked channel still adds its bias, until it is removed.
+            self.one_shot.load_masks(self._budget.closing(self.one_shot.masks))
 
     def _clear(self) -> None:
-        for wrapper in self.get_modules_wrapper().values():
+        """Go back to where every trial begins."""
+        for wrapper in self.one_shot._all_wrappers():
             for name in wrapper.masked_names:
                 wrapper._buffers[f"{name}_mask"] = None
         self.one_shot.load_masks(self._base)
@@ -322,6 +453,7 @@ class SearchPruner(ThroughPruner):
             "optimize_mode": self.optimize_mode,
             "seed": self.seed,
             "weights": _digest(self.one_shot),
+            **({} if self.target is None else {"target": dict(self.target)}),
             **self.settings,
         }
         self._run = json.loads(json.dumps(identity, default=str))
@@ -340,6 +472,54 @@ class SearchPruner(ThroughPruner):
         numbers = [t["trial"] for t in self.trials if t["sparsities"] == self.best]
         model, masks = self._finished()
         return numbers[0] if numbers else -1, model, masks, self.best_score, self.reached_config
+
+    # --- state ----------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what has been tried, as plain data; all else follows from it."""
+        run = self._identity()
+        return {"run": json.dumps(run), "trials": json.dumps(self.trials or self._known)}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Go on from a state with the next `run()`; it must be one of the same search."""
+        missing = {"run", "trials"} - set(state_dict)
+        if missing:
+            raise ConfigError(
+                f"The state has no {min(missing)!r}; it is not what state_dict() of a search "
+                "returned."
+            )
+        check_same_run("The state", json.loads(state_dict["run"]), self._identity())
+        self._known = json.loads(state_dict["trials"])
+
+
+def side_by_side(
+    searches: Mapping[str, Generator[Plan, float | None, _T]],
+) -> Generator[list[Plan], list[float | None], dict[str, _T]]:
+    """Let several searches that do not depend on each other ask together, and return their results.
+
+    Each goes on with its own scores; those that have ended ask no more.
+    """
+    results: dict[str, _T] = {}
+    answers: dict[str, float | None] = dict.fromkeys(searches)
+    while answers:
+        asked = {}
+        for name, score in answers.items():
+            try:
+                asked[name] = searches[name].send(score)
+            except StopIteration as end:
+                results[name] = end.value
+        scores = (yield list(asked.values())) if asked else []
+        answers = dict(zip(asked, scores, strict=True))
+    return {name: results[name] for name in searches}
+
+
+def _check_same(trial: Mapping[str, Any], plan: Plan) -> None:
+    if trial["sparsities"] != plan:
+        raise PruneError(
+            f"Trial {trial['trial']} of the study was of other sparsities than this search tries "
+            "now: the seed or prune-schedule has changed. Give another experiment_data_dir or "
+            "study_name, or delete the study."
+        )
 
 
 _AMOUNTS = ("sparsity", "sparsity_per_layer", "total_sparsity")

@@ -12,11 +12,10 @@ from typing import Any, ClassVar
 from torch import nn
 
 from prune_core import ConfigError
-from prune_schedule.budget import fitted
 from prune_schedule.evaluation import Evaluate, Finetune, check_callable
 from prune_schedule.rng import seeded
 from prune_schedule.rounds import tidied
-from prune_schedule.search import ConfigList, Plan, SearchPruner, Sparsities
+from prune_schedule.search import ConfigList, Plan, Plans, SearchPruner, Sparsities, side_by_side
 from prune_schedule.snapshot import Snapshots, Stateful
 from prune_schedule.through import Masks
 from prune_schedule.trials import Trials
@@ -55,8 +54,8 @@ class SensitivityPruner(SearchPruner):
         pruning_algorithm: A registered pruner, or a class; `"l1"` unless given.
         stateful: What else goes on where it was when a search does, by name: the optimizer of the
             finetuner, for one.
-        **more: `pruning_params`, `calibrate`, `log_dir`, `storage`, `study_name`, `trial_timeout`
-            and `seed`, as for every search.
+        **more: `pruning_params`, `calibrate`, `log_dir`, `storage`, `study_name`, `trial_timeout`,
+            `seed`, `target`, `dummy_input` and `checkpoint`, as for every search.
     """
 
     default_cap: ClassVar[float] = 0.95
@@ -114,16 +113,22 @@ class SensitivityPruner(SearchPruner):
             "ratios": self.ratios,
         }
 
-    def plans(self) -> Generator[Plan, float | None, None]:
+    def plans(self) -> Plans:
         """Yield single layers pruned by more and more, and after each round all of them."""
         self._curves: list[dict[str, Any]] = []
         current: Sparsities = dict.fromkeys(self.sizes, 0.0)
         score = yield current
-        rounds = max(ceil(round(total / self.sparsity_per_iter, 9)) for _, total in self.budgets)
+        groups = self.budget.groups
+        most = 1.0 - min(self.budget.target.values())
+        rounds = ceil(round(most / self.sparsity_per_iter, 9))
         for number in range(1, rounds + 1):
-            tolerated = {}
-            for layer in current:
-                tolerated[layer] = yield from self._analyse(number, layer, current, score)
+            # The layers of a group can only be pruned together, so one of them stands for all.
+            found = yield from side_by_side(
+                {group[0]: self._analyse(number, group, current, score) for group in groups}
+            )
+            tolerated = dict(current)
+            for group in groups:
+                tolerated |= dict.fromkeys(group, found[group[0]])
             current = self._next(number, current, tolerated)
             score = yield current
             self.keep(current, score)
@@ -133,14 +138,15 @@ class SensitivityPruner(SearchPruner):
                 self.keep(current, score)
 
     def _analyse(
-        self, number: int, layer: str, current: Sparsities, base: float | None
+        self, number: int, group: list[str], current: Sparsities, base: float | None
     ) -> Generator[Plan, float | None, float]:
-        """Prune one layer more and more, and return how much it tolerates."""
+        """Prune a layer, and those that go with it, more and more, and return what it tolerates."""
+        layer = group[0]
         tolerated = current[layer]
         for ratio in self.ratios:
             if not current[layer] < ratio <= self.caps[layer]:
                 continue
-            score = yield {**current, layer: ratio}
+            score = yield {**current, **dict.fromkeys(group, ratio)}
             plain = None if score is None else self._sign * score
             self._curves.append(
                 {"round": number, "layer": layer, "sparsity": ratio, "score": plain}
@@ -154,16 +160,7 @@ class SensitivityPruner(SearchPruner):
     def _next(self, number: int, current: Sparsities, tolerated: Sparsities) -> Sparsities:
         calculate = self.sparsity_proportion_calc
         shares = dict(tolerated if calculate is None else calculate(dict(tolerated)))
-        plan: Sparsities = {}
-        for names, total in self.budgets:
-            plan |= fitted(
-                {name: shares[name] for name in names},
-                {name: self.sizes[name] for name in names},
-                min(total, number * self.sparsity_per_iter),
-                {name: self.caps[name] for name in names},
-                {name: current[name] for name in names},
-            )
-        return {name: plan[name] for name in current}
+        return self.budget.fitted(shares, current, number * self.sparsity_per_iter)
 
     # --- training between the rounds ---------------------------------------------------------
 

@@ -15,6 +15,7 @@ from torch import nn
 from prune_core import ConfigError, PruneError
 from prune_core.files import replacing
 from prune_core.masking import PrunerModuleWrapper
+from prune_core.masking.sharded import is_sharded
 from prune_schedule.processes import everyone, is_first, rank
 from prune_schedule.rng import get_rng_states, set_rng_states
 
@@ -57,7 +58,18 @@ class Snapshots:
         self._random: list[dict[str, Any]] = []
 
     def save(self) -> None:
-        """Keep the state of now. Every process of a distributed run has to take part."""
+        """Keep the state of now. Every process of a distributed run has to take part.
+
+        Raises:
+            PruneError: When this process has but a part of the model.
+        """
+        for part in self.parts.values():
+            if isinstance(part, nn.Module) and any(map(is_sharded, part.parameters())):
+                raise PruneError(
+                    "The model is cut over several processes by fully_shard(), and a checkpoint "
+                    "would hold but a part of it. Leave checkpoint= out, and keep the model with "
+                    "torch.distributed.checkpoint and the masks with pruner.save_masks()."
+                )
         states = {
             "format": FORMAT,
             "run": self.run,

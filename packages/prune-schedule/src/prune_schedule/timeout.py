@@ -32,20 +32,33 @@ def check_time_limit(seconds: float | None) -> None:
         )
 
 
+class _TimeUpError(BaseException):
+    """Not an `Exception`, so that a user's `except Exception` does not take it for its own."""
+
+
 @contextmanager
 def time_limit(seconds: float | None) -> Iterator[None]:
-    """Raise `TimeoutError` in the block when it takes longer."""
+    """Raise `TimeoutError` from the block when it takes longer."""
     if seconds is None:
         yield
         return
+    over = False
 
     def stop(number: int, frame: FrameType | None) -> None:
-        raise TimeoutError(f"no result after {seconds:g} s")
+        if not over:
+            raise _TimeUpError
 
     before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
-        yield
+        # Again each second, for code that catches everything and goes on.
+        signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)
+        try:
+            yield
+        finally:
+            over = True
+    except _TimeUpError:
+        raise TimeoutError(f"no result after {seconds:g} s") from None
     finally:
+        over = True
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)

@@ -1,0 +1,330 @@
+"""AMC: an agent that learns how much each layer can lose."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import asdict
+from functools import partial
+from importlib.util import find_spec
+from os import PathLike
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from torch import Tensor, nn
+
+from prune_core import ConfigError, MissingDependencyError, PruneWarning
+from prune_core.errors import did_you_mean
+from prune_schedule.amc_reward import Outcome, Reward, as_reward
+from prune_schedule.evaluation import Evaluate, Finetune, check_callable
+from prune_schedule.forms import by_position
+from prune_schedule.model_budget import ModelBudget
+from prune_schedule.rng import seeded
+from prune_schedule.search import Plan
+from prune_schedule.snapshot import Stateful
+from prune_schedule.tuned import TunedSearchPruner
+
+if TYPE_CHECKING:
+    from prune_schedule.amc_agent import Agent
+
+__all__ = ["AMCPruner"]
+
+# AMCPruner(model, config_list, evaluator, val_loader, …)
+MODEL_FIRST = ("model", "config_list", "evaluator", "val_loader")
+# AMCPruner(400, model, config_list, dummy_input, evaluator, …)
+EPISODES_FIRST = (
+    *("total_episode", "model", "config_list", "dummy_input", "evaluator", "pruning_algorithm"),
+    *("log_dir", "keep_intermediate_result", "finetuner", "ddpg_params", "pruning_params"),
+    *("target",),
+)
+# What older releases took and what has nothing left to say here.
+WITHOUT_EFFECT = (
+    *("suffix", "model_type", "dataset", "n_calibration_batches", "n_points_per_layer"),
+    *("channel_round", "window_length", "max_episode_length", "output_dir", "debug", "epsilon"),
+    "keep_intermediate_result",
+)
+AMOUNTS = ("sparsity", "sparsity_per_layer", "total_sparsity")
+AGENT_SEED, EPISODE_SEED, LEARNING_SEED = 600_000, 700_000, 800_000
+
+
+class AMCPruner(TunedSearchPruner):
+    """Has an agent go through the layers, episode by episode, and say what each may keep.
+
+    At each layer the agent sees ten numbers: which layer it is, its kind and size, how much has
+    been reduced, how much is left to decide, and its last action. The ratio that it answers is
+    lowered as far as the budget asks. When all layers are done the model is evaluated, and the
+    reward goes to every step of the episode, less the mean of the rewards so far. The agent is
+    DDPG, of stable-baselines3.
+
+    He et al., AMC: AutoML for Model Compression and Acceleration on Mobile Devices,
+    https://arxiv.org/abs/1802.03494
+
+    Args:
+        *forms: `model, config_list, evaluator, val_loader`; or, as in later releases,
+            `total_episode, model, config_list, dummy_input, evaluator, pruning_algorithm` and so
+            on. The rules need not say how much.
+        model: The model, wrapped in place.
+        config_list: The rules.
+        evaluator: Takes the model and returns its score; with a `val_loader`, takes that first.
+        val_loader: What the evaluator gets as well; its first batch is run through the model where
+            there is no `dummy_input`.
+        flops_ratio: What may be left of the FLOPs; 0.5 unless the rules or a target say more.
+        target_density: Another name of `flops_ratio`.
+        target: What may be left, such as `{"parameters": 0.5}`; or `"flops"` or `"params"`, of
+            which the rules' `total_sparsity` is to go.
+        lbound: The least ratio that a layer keeps.
+        rbound: The largest ratio that a layer keeps.
+        reward: `"acc_reward"`, `"acc_flops_reward"`, `"acc_params_reward"`, or a function of an
+            `Outcome`.
+        perfect: The score of a model without a fault, to tell the error from the score: 1 for an
+            accuracy up to 1, 100 for one in per cent.
+        train_episode: How many episodes; 800 unless given.
+        total_episode: Another name of that.
+        ddpg_params: How the agent learns and explores, by the names of `AgentParams`; each of them
+            is also taken as an argument.
+        dummy_input: An input of the model.
+        optimize_mode: `"maximize"` or `"minimize"`.
+        pruning_algorithm: A registered pruner, or a class; `"l1"` unless given.
+        base_algo: Another name of that.
+        finetuner: Takes the model and trains it, before each evaluation. The weights go back
+            after each episode, and the result has those of the best.
+        stateful: What goes back with the weights, by name.
+        evaluate: The plain name of `evaluator`.
+        finetune: The plain name of `finetuner`.
+        seed: Of the agent and of all else that is drawn.
+        **more: What `AgentParams` has; `checkpoint`, `pruning_params`, `calibrate`, `log_dir`,
+            `storage`, `study_name`, `trial_timeout` and `experiment_data_dir`, as for every search.
+
+    Attributes:
+        agent: The agent, once the search has begun; `agent.ddpg` is that of stable-baselines3.
+    """
+
+    first_tuned: ClassVar[int] = 0
+
+    def __init__(
+        self,
+        *forms: Any,
+        model: nn.Module | None = None,
+        config_list: Any = None,
+        evaluator: Callable[..., Any] | None = None,
+        val_loader: Any = None,
+        flops_ratio: float | None = None,
+        target_density: float | None = None,
+        target: Mapping[str, float] | str | None = None,
+        lbound: float = 0.2,
+        rbound: float = 1.0,
+        reward: str | Reward = "acc_reward",
+        perfect: float = 1.0,
+        train_episode: int | None = None,
+        total_episode: int | None = None,
+        ddpg_params: Mapping[str, Any] | None = None,
+        dummy_input: Any = None,
+        optimize_mode: str = "maximize",
+        pruning_algorithm: str | Callable[..., Any] | None = None,
+        base_algo: str | None = None,
+        finetuner: Finetune | None = None,
+        stateful: Mapping[str, Stateful] | None = None,
+        evaluate: Evaluate | None = None,
+        finetune: Finetune | None = None,
+        pruning_params: Mapping[str, Any] | None = None,
+        log_dir: str | PathLike[str] | None = None,
+        seed: int | None = None,
+        **more: Any,
+    ) -> None:
+        given = {name: value for name, value in locals().items() if name not in _NOT_ARGUMENTS}
+        names = EPISODES_FIRST if forms and isinstance(forms[0], int) else MODEL_FIRST
+        given |= by_position(type(self).__name__, names, forms, given, before=())
+        _need_agent()
+        for name in [name for name in more if name in WITHOUT_EFFECT]:
+            del more[name]
+            warnings.warn(f"AMCPruner: {name!r} has no effect here.", PruneWarning, stacklevel=2)
+        self.lbound, self.rbound = lbound, rbound
+        if not 0 < lbound < rbound <= 1:
+            raise ConfigError(
+                f"lbound is {lbound!r} and rbound is {rbound!r}; a layer keeps a ratio between "
+                "them, which are above 0 and at most 1."
+            )
+        self.perfect = perfect
+        self.reward_name = reward if isinstance(reward, str) else _name_of(reward)
+        self.reward = as_reward(reward)
+        episodes = given["train_episode"] or given["total_episode"]
+        self.episodes = 800 if episodes is None else episodes
+        if not isinstance(self.episodes, int) or self.episodes < 1:
+            raise ConfigError(
+                f"train_episode is {self.episodes!r}; it must be a whole number of at least 1."
+            )
+        self.ddpg_params = _agent_params(dict(given["ddpg_params"] or {}), more)
+        self.finetune = finetune or given["finetuner"]
+        check_callable("finetuner", self.finetune, "the model and trains it")
+        self.stateful = dict(stateful or {})
+        config_list, goal = _goal(
+            given["config_list"], given["target"], flops_ratio, target_density
+        )
+        score = evaluate or given["evaluator"]
+        check_callable("evaluator", score, "the model and returns its score")
+        loader, example = given["val_loader"], given["dummy_input"]
+        if loader is not None and score is not None:
+            score = partial(score, loader)
+        if example is None and loader is not None:
+            example = _first_input(loader)
+        if example is None:
+            raise ConfigError(
+                "AMCPruner follows an input through the model to see what each layer costs; give "
+                "it one: dummy_input=torch.rand(1, 3, 224, 224)."
+            )
+        super().__init__(
+            given["model"],
+            config_list,
+            score,
+            optimize_mode,
+            pruning_algorithm=given["pruning_algorithm"] or base_algo or "l1",
+            pruning_params=given["pruning_params"],
+            log_dir=given["log_dir"],
+            target=goal,
+            dummy_input=example,
+            seed=seed or 0,
+            **more,
+        )
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the plans depend on."""
+        return {
+            "episodes": self.episodes,
+            "lbound": self.lbound,
+            "rbound": self.rbound,
+            "reward": self.reward_name,
+            "perfect": self.perfect,
+            "ddpg_params": asdict(self.ddpg_params),
+        }
+
+    @property
+    def length(self) -> int:
+        """How many trials there will be: one for each episode."""
+        return self.episodes
+
+    def plans(self) -> Generator[Plan, float | None, None]:
+        """Yield what each episode comes to; its score is what the agent learns from."""
+        from prune_schedule.amc_agent import Agent
+        from prune_schedule.amc_env import LayerEnv
+
+        layers = {name: wrapper.module for name, wrapper in self.get_modules_wrapper().items()}
+        env = LayerEnv(self._model_budget, layers, self.caps, self.lbound, self.rbound)
+        with seeded(self._seed_of(AGENT_SEED)):
+            self.agent: Agent = Agent(env, self.ddpg_params, seed=self.seed)
+        best: tuple[float, int, Plan] | None = None
+        for episode in range(self.episodes):
+            # What the agent draws depends on the number of the episode, not on what came before:
+            # so an agent that goes through a history learns what it had learnt.
+            with seeded(self._seed_of(EPISODE_SEED + episode)):
+                steps = self.agent.play(episode)
+            plan = dict(env.sparsities)
+            score = yield plan
+            if score is None:
+                continue
+            reward = self.reward(self._outcome(plan, score))
+            with seeded(self._seed_of(LEARNING_SEED + episode)):
+                self.agent.learn(steps, reward, episode)
+            if best is None or reward > best[0]:
+                best = reward, episode, plan
+                self.keep(plan, score)
+        if best is not None and self.finetune is not None:
+            _, trial, plan = best
+            self.adopt(1, trial, plan)
+
+    @property
+    def _model_budget(self) -> ModelBudget:
+        budget = self.budget
+        assert isinstance(budget, ModelBudget)
+        return budget
+
+    def _outcome(self, plan: Plan, score: float) -> Outcome:
+        budget = self._model_budget
+        left = budget.known(plan)
+        return Outcome(
+            score=score,
+            perfect=self._sign * self.perfect,
+            flops=round(left["flops"] * budget.dense.flops),
+            parameters=round(left["parameters"] * budget.dense.parameters),
+        )
+
+
+_NOT_ARGUMENTS = ("self", "forms", "more", "__class__")
+
+
+def _need_agent() -> None:
+    if find_spec("stable_baselines3") is None or find_spec("gymnasium") is None:
+        raise MissingDependencyError(
+            "The agent of AMCPruner comes from stable-baselines3 and gymnasium: "
+            "`pip install 'prune-schedule[amc]'`."
+        )
+
+
+def _name_of(reward: Any) -> str:
+    return str(getattr(reward, "__qualname__", type(reward).__name__))
+
+
+def _agent_params(params: dict[str, Any], more: dict[str, Any]) -> Any:
+    """Take what the agent understands out of the further arguments."""
+    from prune_schedule.amc_agent import AgentParams
+
+    known = AgentParams.__dataclass_fields__
+    params |= {name: more.pop(name) for name in known if name in more}
+    for name in params:
+        if name not in known:
+            raise ConfigError(
+                f"ddpg_params has {name!r}, which the agent does not know."
+                f"{did_you_mean(name, known)} Known: {', '.join(known)}."
+            )
+    return AgentParams(**params)
+
+
+def _goal(
+    config_list: Any,
+    target: Mapping[str, float] | str | None,
+    flops_ratio: float | None,
+    target_density: float | None,
+) -> tuple[Any, dict[str, float]]:
+    """Return rules that do not say how much, and the target, whoever said what it is."""
+    said = [
+        (name, value)
+        for name, value in (("flops_ratio", flops_ratio), ("target_density", target_density))
+        if value is not None
+    ]
+    if isinstance(target, Mapping):
+        said.append(("target", 0.0))
+    amounts = [
+        float(entry[key])
+        for entry in (config_list if isinstance(config_list, list | tuple) else ())
+        if isinstance(entry, Mapping)
+        for key in AMOUNTS
+        if entry.get(key) and isinstance(entry[key], int | float)
+    ]
+    if len(said) > 1 or (said and amounts):
+        others = [name for name, _ in said[1:]] or ["the sparsity of the rules"]
+        raise ConfigError(
+            f"{said[0][0]} and {others[0]} both say what may be left; keep one of them."
+        )
+    if isinstance(target, Mapping):
+        return config_list, dict(target)
+    kind = {None: "flops", "flops": "flops", "params": "parameters"}.get(target, target)
+    if not amounts:
+        return config_list, {str(kind): said[0][1] if said else 0.5}
+    if len(set(amounts)) > 1:
+        raise ConfigError(
+            f"The rules say {', '.join(f'{a:g}' for a in amounts)} in different entries; AMC has "
+            "one budget for all layers, so say the same in each, or give target=."
+        )
+    if not 0 < amounts[0] < 1:
+        return config_list, {str(kind): 0.5}  # the rules are refused for what they say
+    rules = [
+        {key: value for key, value in entry.items() if key not in AMOUNTS} for entry in config_list
+    ]
+    return rules, {str(kind): 1.0 - amounts[0]}
+
+
+def _first_input(loader: Any) -> Any:
+    """Return the first input of a loader, without drawing from anybody's random numbers."""
+    with seeded(0):
+        batch = next(iter(loader))
+    images = batch[0] if isinstance(batch, list | tuple) else batch
+    return images[:1] if isinstance(images, Tensor) else images

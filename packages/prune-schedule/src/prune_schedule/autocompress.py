@@ -1,0 +1,495 @@
+"""AutoCompress: search, train towards it, make small, and again."""
+
+from __future__ import annotations
+
+import json
+import logging
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from prune_core import ConfigError, PruneError, load_pruned, save_pruned, shrink
+from prune_core.config import load_config, parse
+from prune_schedule.admm import ADMMPruner
+from prune_schedule.annealing import SimulatedAnnealingPruner
+from prune_schedule.evaluation import Evaluate, Finetune, check_callable, score_of
+from prune_schedule.forms import by_position
+from prune_schedule.goals import AMOUNTS, coupled, without_amounts
+from prune_schedule.keeping import ResultFolder
+from prune_schedule.result import Result
+from prune_schedule.rng import seeded
+from prune_schedule.rounds import tidied
+from prune_schedule.snapshot import Snapshots
+from prune_schedule.through import Masks, ThroughPruner, one_shot_class
+from prune_schedule.trials import Trials
+
+__all__ = ["AutoCompressPruner"]
+
+ConfigList = Sequence[Mapping[str, Any]] | str | PathLike[str]
+# AutoCompressPruner(model, config_list, trainer, evaluator, dummy_input, 3, …)
+WITH_TRAINER = (
+    *("trainer", "evaluator", "dummy_input", "num_iterations", "optimize_mode", "base_algo"),
+    *("start_temperature", "stop_temperature", "cool_down_rate", "perturbation_magnitude"),
+    *("admm_num_iterations", "admm_training_epochs", "row", "experiment_data_dir"),
+)
+# AutoCompressPruner(model, config_list, 3, admm_params, sa_params, …)
+WITH_PARAMS = (
+    *("total_iteration", "admm_params", "sa_params", "log_dir", "keep_intermediate_result"),
+    *("finetuner", "speedup", "dummy_input", "evaluator"),
+)
+SEARCH = ("start_temperature", "stop_temperature", "cool_down_rate", "perturbation_magnitude")
+_log = logging.getLogger("prune_schedule")
+
+
+class AutoCompressPruner(ThroughPruner):
+    """Prunes in rounds: annealing finds how much each layer can lose, and ADMM trains it to do so.
+
+    In round t of n the ratio `1 − (1 − s)^(t/n)` is pruned in all, so that each round takes the
+    same part of what is left. With `dummy_input` the model is really made small after each round,
+    and the next round works on the small model; without it, masks are kept.
+
+    Liu et al., AutoCompress: An Automatic DNN Structured Pruning Framework for Ultra-High
+    Compression Rates, https://arxiv.org/abs/1907.03141
+
+    Args:
+        model: The model, wrapped in place. Training changes its weights.
+        config_list: The rules. The sparsity of an entry is that of all its layers together, and
+            no layer loses more than `max_sparsity_per_layer`, 0.99 unless given, in a round.
+        *forms: What follows in the positional calls of older releases: trainer, evaluator,
+            dummy_input and so on; or total_iteration, admm_params, sa_params and so on.
+        trainer: Takes the model and trains it for an epoch, or takes model, optimizer, criterion
+            and epoch.
+        evaluator: Takes the model and returns its score.
+        dummy_input: An input of the model, with which it is made small.
+        num_iterations: How many rounds; 3 unless given.
+        optimize_mode: `"maximize"` or `"minimize"`.
+        base_algo: The older name of `pruning_algorithm`.
+        start_temperature: Where the temperature of annealing begins; 100 unless given.
+        stop_temperature: Below it, a search is over; 20 unless given.
+        cool_down_rate: By what the temperature is multiplied with each trial; 0.9 unless given.
+        perturbation_magnitude: The largest change of a layer's sparsity, at first; 0.35 unless
+            given.
+        admm_num_iterations: How often ADMM renews its sparse copy; 30 unless given.
+        admm_training_epochs: How often the trainer is called in between; 5 unless given.
+        row: The weight ρ of ADMM's penalty; 0.0001 unless given.
+        experiment_data_dir: A folder in which searches and training are kept, to go on from.
+        total_iteration: Another name of `num_iterations`.
+        admm_params: Arguments of `ADMMPruner`: trainer, traced_optimizer, criterion, iterations,
+            training_epochs, granularity.
+        sa_params: Arguments of `SimulatedAnnealingPruner`, its evaluator among them.
+        log_dir: A folder for the result.
+        keep_intermediate_result: Whether it gets the results of all rounds.
+        finetuner: Takes the model and trains it, after ADMM, in each round.
+        speedup: Whether the model is made small; so if there is a `dummy_input`.
+        finetune: Takes the model and trains it for an epoch; the plain form of `trainer`.
+        evaluate: The plain name of `evaluator`.
+        pruning_algorithm: A registered pruner, or a class; `"l1"` unless given.
+        pruning_params: Further arguments of the pruning algorithm.
+        target: What may be left instead of the sparsities of the rules, such as `{"flops": 0.5}`.
+        checkpoint: A file from which the same call goes on after its last complete round.
+        seed: Of the random numbers of searches and training.
+
+    Attributes:
+        searches: For each round, what its search has tried.
+    """
+
+    _base: Masks
+
+    def __init__(
+        self,
+        model: nn.Module,
+        config_list: ConfigList,
+        *forms: Any,
+        trainer: Callable[..., Any] | None = None,
+        evaluator: Evaluate | None = None,
+        dummy_input: Any = None,
+        num_iterations: int | None = None,
+        optimize_mode: str | None = None,
+        base_algo: str | None = None,
+        start_temperature: float | None = None,
+        stop_temperature: float | None = None,
+        cool_down_rate: float | None = None,
+        perturbation_magnitude: float | None = None,
+        admm_num_iterations: int | None = None,
+        admm_training_epochs: int | None = None,
+        row: float | None = None,
+        experiment_data_dir: str | PathLike[str] | None = None,
+        total_iteration: int | None = None,
+        admm_params: Mapping[str, Any] | None = None,
+        sa_params: Mapping[str, Any] | None = None,
+        log_dir: str | PathLike[str] | None = None,
+        keep_intermediate_result: bool | None = None,
+        finetuner: Finetune | None = None,
+        speedup: bool | None = None,
+        finetune: Finetune | None = None,
+        evaluate: Evaluate | None = None,
+        pruning_algorithm: str | Callable[..., Any] | None = None,
+        pruning_params: Mapping[str, Any] | None = None,
+        target: Mapping[str, float] | None = None,
+        checkpoint: str | PathLike[str] | None = None,
+        seed: int = 0,
+    ) -> None:
+        given = {name: value for name, value in locals().items() if name not in _NOT_ARGUMENTS}
+        names = WITH_PARAMS if forms and isinstance(forms[0], int) else WITH_TRAINER
+        given |= by_position(type(self).__name__, names, forms, given)
+        self.rounds = _rounds(given["num_iterations"] or given["total_iteration"])
+        self.finetuner, self.target, self.seed = given["finetuner"], target, seed
+        check_callable("finetuner", self.finetuner, "the model and trains it")
+        self.dummy_input = given["dummy_input"]
+        self.speedup = self.dummy_input is not None and given["speedup"] is not False
+        if given["speedup"] and self.dummy_input is None:
+            raise ConfigError(
+                "speedup is True and dummy_input is missing: give an input of the model, with "
+                "which it is traced."
+            )
+        admm, search = dict(given["admm_params"] or {}), dict(given["sa_params"] or {})
+        self.evaluator = evaluate or given["evaluator"] or search.pop("evaluator", None)
+        check_callable("evaluator", self.evaluator, "the model and returns its score")
+        if self.evaluator is None:
+            raise ConfigError(
+                "AutoCompressPruner searches for what scores best: give evaluate= (or evaluator=), "
+                "a function that takes the model and returns a number."
+            )
+        self.pruning_algorithm = (
+            pruning_algorithm
+            or given["base_algo"]
+            or admm.pop("base_algo", None)
+            or search.pop("pruning_algorithm", None)
+            or "l1"
+        )
+        params = {**search.pop("pruning_params", {}), **(pruning_params or {})}
+        algorithm = one_shot_class(self.pruning_algorithm)
+        if self.dummy_input is not None:
+            params = coupled(algorithm, params, self.dummy_input)
+        self.pruning_params = params
+        self.rho = 1e-4 if given["row"] is None else given["row"]
+        self._search: dict[str, Any] = {
+            "optimize_mode": given["optimize_mode"] or "maximize",
+            **{name: given[name] for name in SEARCH if given[name] is not None},
+            **search,
+        }
+        self._admm: dict[str, Any] = {
+            "trainer": None if finetune is not None else given["trainer"],
+            "finetune": finetune,
+            "iterations": given["admm_num_iterations"],
+            "training_epochs": given["admm_training_epochs"],
+            **admm,
+        }
+        if not (self._admm.get("trainer") or self._admm["finetune"]):
+            raise ConfigError(
+                "AutoCompressPruner trains the model: give finetune=, a function that takes the "
+                "model and trains it for an epoch, or trainer=, its older form."
+            )
+        check_callable("trainer", self._admm.get("trainer"), "the model and trains it")
+        check_callable("finetune", finetune, "the model and trains it")
+        self._folder = (
+            None if given["experiment_data_dir"] is None else Path(given["experiment_data_dir"])
+        )
+        self.checkpoint = checkpoint or (self._folder and self._folder / "rounds.pt")
+        self._results = ResultFolder(
+            given["log_dir"] or self._folder, bool(given["keep_intermediate_result"])
+        )
+        self.reset(model, config_list)
+
+    def reset(self, model: nn.Module, config_list: ConfigList) -> None:
+        """Start anew with another model or another config; an old model is unwrapped first."""
+        if isinstance(config_list, str | PathLike):
+            config_list = load_config(config_list)
+        algorithm = one_shot_class(self.pruning_algorithm)
+        rules: Sequence[Mapping[str, Any]] = config_list
+        if self.target is not None:
+            rules = without_amounts(config_list, self.target, self.dummy_input)
+        parse(rules, getattr(algorithm, "config_keys", ()))
+        self._make_one_shot(algorithm, self.pruning_params, model, list(rules))
+        self.config_list, self._rules = config_list, rules
+        wrappers = self.get_modules_wrapper()
+        self._entries = {name: wrapper.config["entry"] for name, wrapper in wrappers.items()}
+        self._sizes = {n: w.module.get_parameter(w.target).numel() for n, w in wrappers.items()}
+        self._left = dict.fromkeys(self.target or (), 1.0)
+        self._done, self._base = 0, {}
+        self.trials = Trials()
+        self.searches: list[Trials] = []
+
+    # --- running --------------------------------------------------------------------------
+
+    def compress(self, example_inputs: Any = None) -> tuple[nn.Module, Masks]:
+        """Go through all rounds, and return the wrapped model and the masks that are left.
+
+        Args:
+            example_inputs: An input of the model. With it, the masks also cover what comes after
+                a masked channel, such as the bias of a normalisation.
+        """
+        self.run()
+        if example_inputs is not None:
+            self.close_masks(example_inputs)
+        return self.bound_model, self.masks
+
+    def run(self) -> Result:
+        """Go through all rounds that are left: search, train, make small, evaluate.
+
+        Ctrl-C goes back to the end of the last complete round and returns that. What the trainer
+        raises is raised.
+        """
+        snapshots = self._make_snapshots()
+        if self._done == 0:
+            snapshots.restore()
+        complete = True
+        try:
+            while self._done < self.rounds:
+                began = perf_counter()
+                with seeded(self._seed_of(self._done)):
+                    trial = self._round(self._done + 1)
+                self._done += 1
+                self.trials.append({**trial, "seconds": round(perf_counter() - began, 3)})
+                snapshots.save()
+                self._results.add(self._done, self)
+        except KeyboardInterrupt:
+            if not self._done:
+                raise
+            snapshots.restore()
+            complete = False
+            _log.warning("stopped after round %d of %d", self._done, self.rounds)
+        self._results.finish(self)
+        score = self.trials[-1]["score"]
+        return Result(self.bound_model, self.masks, score, self.sparsities, self.trials, complete)
+
+    def _seed_of(self, number: int) -> int:
+        return self.seed * 1_000_003 + number
+
+    def _round(self, number: int) -> dict[str, Any]:
+        sparsities = self._allocate(number)
+        self._train(number, sparsities)
+        if self.finetuner is not None:
+            with tidied(self.bound_model):
+                self.finetuner(self.bound_model)
+        if self.speedup:
+            self._make_small()
+        with tidied(self.bound_model):
+            score, problem = score_of(self.evaluator, self.bound_model)
+        reached = self.sparsities
+        sparsity = sum(reached[n] * self._sizes[n] for n in reached) / sum(self._sizes.values())
+        _log.info("round %d of %d: sparsity %.1f %%", number, self.rounds, 100 * sparsity)
+        more = {"left": dict(self._left)} if self.target is not None else {}
+        return {
+            "trial": number - 1,
+            "sparsity": sparsity,
+            **more,
+            "score": score,
+            "problem": problem,
+            "sparsities": reached,
+        }
+
+    def _allocate(self, number: int) -> dict[str, float]:
+        """Search for how much each layer is to lose by the end of the round."""
+        rules, target = self._rules_of(number), self._target_of(number)
+        if not target and not any(entry.get("sparsity") for entry in rules):
+            self.searches.append(Trials())
+            return dict.fromkeys(self._sizes, 0.0)  # what is left is little enough already
+        self._let_go()
+        search = SimulatedAnnealingPruner(
+            self.bound_model,
+            rules,
+            self.evaluator,
+            pruning_algorithm=self.pruning_algorithm,
+            pruning_params=self.pruning_params,
+            target=target,
+            dummy_input=self.dummy_input,
+            experiment_data_dir=self._part(number),
+            seed=self._seed_of(number),
+            **self._search,
+        )
+        self.one_shot, search._base = search.one_shot, self._base
+        if not search.run().complete:
+            raise KeyboardInterrupt  # which the search has taken for itself
+        assert search.best is not None
+        self.searches.append(search.trials)
+        if target is not None:
+            left = search.budget.left(search.best)
+            before = self._left if self.speedup else dict.fromkeys(left, 1.0)
+            self._left = self._left | {kind: before[kind] * left[kind] for kind in left}
+        return search.best
+
+    def _train(self, number: int, sparsities: Mapping[str, float]) -> None:
+        """Train weights towards these sparsities, and prune them."""
+        self._let_go()
+        rules = [
+            {"op_names": [name], "sparsity": sparsity, "rho": self.rho}
+            for name, sparsity in sparsities.items()
+        ]
+        folder = self._part(number)
+        admm = ADMMPruner(
+            self.bound_model,
+            rules,
+            pruning_algorithm=self.pruning_algorithm,
+            pruning_params=self.pruning_params,
+            checkpoint=None if folder is None else folder / "admm.pt",
+            **self._admm,
+        )
+        self.one_shot, admm._base = admm.one_shot, self._base
+        self.one_shot.load_masks(self._base)
+        admm.compress()
+        if len(admm.trials) < admm.iterations:
+            raise KeyboardInterrupt
+        self._base = {name: dict(tensors) for name, tensors in self.one_shot.masks.items()}
+
+    def _make_small(self) -> None:
+        """Remove what is masked; what cannot be removed stays masked."""
+        masks = self.close_masks(self.dummy_input)
+        self._unwrap_model()
+        report = shrink(self.bound_model, self.dummy_input, masks)
+        optimizer = self._admm.get("traced_optimizer")
+        if isinstance(optimizer, Optimizer):
+            optimizer.state.clear()  # its averages have the shapes that were
+        self._wrap_again(report.masks)
+
+    def _wrap_again(self, masks: Masks) -> None:
+        """Wrap a model whose layers have other sizes than when it was wrapped before."""
+        algorithm = one_shot_class(self.pruning_algorithm)
+        self._make_one_shot(algorithm, self.pruning_params, self.bound_model, list(self._rules))
+        self._base = masks
+        self.one_shot.load_masks(masks)
+
+    def _let_go(self) -> None:
+        """Take the wrappers off without a trace of their masks."""
+        for wrapper in self.one_shot._all_wrappers():
+            for name in wrapper.masked_names:
+                wrapper._buffers[f"{name}_mask"] = None
+        self._unwrap_model()
+
+    def _part(self, number: int) -> Path | None:
+        if self._folder is None:
+            return None
+        part = self._folder / f"round-{number}"
+        part.mkdir(parents=True, exist_ok=True)
+        return part
+
+    # --- how much by when -----------------------------------------------------------------
+
+    def _rules_of(self, number: int) -> list[Mapping[str, Any]]:
+        """Return the rules of a round, which prunes what is left then."""
+        if self.target is not None:
+            return list(self.config_list)
+        rules: list[Mapping[str, Any]] = []
+        for place, entry in enumerate(self._rules):
+            amount = next((key for key in AMOUNTS if key in entry), None)
+            if amount is None:
+                rules.append(entry)
+                continue
+            rest = {key: value for key, value in entry.items() if key != amount}
+            rules.append({**rest, "sparsity": self._by_round(number, place, float(entry[amount]))})
+        return rules
+
+    def _by_round(self, number: int, entry: int, final: float) -> float:
+        wanted: float = 1.0 - (1.0 - final) ** (number / self.rounds)
+        if not self.speedup:
+            return wanted
+        names = [name for name, index in self._entries.items() if index == entry]
+        now = sum(self._weights_of(name).numel() for name in names)
+        gone = 1.0 - now / max(1, sum(self._sizes[name] for name in names))
+        return max(0.0, (wanted - gone) / (1.0 - gone))
+
+    def _target_of(self, number: int) -> dict[str, float] | None:
+        """Return the target of a round, of what is left then; without what has been met."""
+        if self.target is None:
+            return None
+        wanted = {kind: ratio ** (number / self.rounds) for kind, ratio in self.target.items()}
+        if self.speedup:
+            wanted = {kind: ratio / self._left[kind] for kind, ratio in wanted.items()}
+        return {kind: ratio for kind, ratio in wanted.items() if ratio < 1.0}
+
+    def _weights_of(self, name: str) -> Tensor:
+        wrapper = self.get_modules_wrapper()[name]
+        return wrapper.module.get_parameter(wrapper.target)
+
+    # --- results --------------------------------------------------------------------------
+
+    @property
+    def sparsities(self) -> dict[str, float]:
+        """How much of its weights each layer has lost, masked or removed."""
+        return {
+            name: 1.0
+            - (self._weights_of(name).numel() - wrapper.masked_count(wrapper.target))
+            / self._sizes[name]
+            for name, wrapper in self.get_modules_wrapper().items()
+        }
+
+    def get_best_result(
+        self,
+    ) -> tuple[int, nn.Module, Masks, float | None, list[dict[str, Any]]]:
+        """Return number, model, masks, score and config of the last complete round.
+
+        The model is a copy without wrappers, made small if there is a `dummy_input`; the masks are
+        those still in force.
+        """
+        if not self._done:
+            raise PruneError("There is no result yet: call compress() or run() first.")
+        model, masks = self._finished()
+        if self.speedup:
+            masks = {n: t for n, t in masks.items() if not all(bool(m.all()) for m in t.values())}
+        return self._done - 1, model, masks, self.trials[-1]["score"], self.reached_config
+
+    # --- state ----------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the model as it was after the last complete round, small or masked."""
+        with tempfile.TemporaryDirectory() as folder, self.plain() as model:
+            file = Path(folder) / "model.safetensors"
+            save_pruned(model, file)
+            content = torch.frombuffer(bytearray(file.read_bytes()), dtype=torch.uint8)
+        return {
+            "done": self._done,
+            "model": content,
+            "masks": self._base,
+            "left": dict(self._left),
+            "trials": json.dumps(self.trials),
+            "searches": json.dumps(self.searches),
+        }
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Go on from a state; the model is a dense one, or one that is as small."""
+        missing = {"done", "model", "masks", "left", "trials", "searches"} - set(state_dict)
+        if missing:
+            raise ConfigError(
+                f"The state has no {min(missing)!r}; it is not what state_dict() of an "
+                "AutoCompressPruner returned."
+            )
+        self._let_go()
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "model.safetensors"
+            file.write_bytes(state_dict["model"].numpy().tobytes())
+            load_pruned(self.bound_model, file)
+        self._wrap_again(state_dict["masks"])
+        self._done, self._left = state_dict["done"], dict(state_dict["left"])
+        self.trials = Trials(json.loads(state_dict["trials"]))
+        self.searches = [Trials(trials) for trials in json.loads(state_dict["searches"])]
+
+    def _make_snapshots(self) -> Snapshots:
+        algorithm = self.pruning_algorithm
+        run = {
+            "schedule": type(self).__name__,
+            "pruning_algorithm": algorithm if isinstance(algorithm, str) else algorithm.__name__,
+            "rounds": self.rounds,
+            "speedup": self.speedup,
+            "seed": self.seed,
+            "target": self.target,
+            "config_list": json.loads(json.dumps(list(self.config_list), default=str)),
+        }
+        return Snapshots(self.checkpoint, run, {"autocompress": self})
+
+
+_NOT_ARGUMENTS = ("self", "model", "config_list", "forms", "__class__")
+
+
+def _rounds(number: Any) -> int:
+    if number is None:
+        return 3
+    if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+        raise ConfigError(f"num_iterations is {number!r}; it must be a whole number of at least 1.")
+    return number

@@ -1,0 +1,54 @@
+"""A study in a file to which every trial is appended."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+try:
+    import fcntl
+except ImportError:  # not on Windows, where Optuna's own lock has to do
+    fcntl = None  # type: ignore[assignment]
+
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+
+__all__ = ["open_journal"]
+
+
+def open_journal(path: Path) -> JournalStorage:
+    """Return a storage that appends to a file, and that a killed process leaves usable."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock: Any = _Lock(path.with_suffix(".lock")) if fcntl is not None else None
+    if lock is not None:
+        lock.acquire()
+        _cut_unfinished_line(path)
+        lock.release()
+    return JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
+
+
+class _Lock:
+    """A lock of the operating system, in the form in which Optuna wants one.
+
+    Optuna's own locks are files, which stay when their owner is killed; this one goes with it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def acquire(self) -> bool:
+        """Wait until no other process has the lock."""
+        self._file = self.path.open("w")
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+        return True
+
+    def release(self) -> None:
+        """Let others have it."""
+        self._file.close()
+
+
+def _cut_unfinished_line(path: Path) -> None:
+    """Take away what a process wrote of a line when the machine went down."""
+    if path.exists() and not (content := path.read_bytes()).endswith(b"\n"):
+        with path.open("r+b") as file:
+            file.truncate(content.rfind(b"\n") + 1)

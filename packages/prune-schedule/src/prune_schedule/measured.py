@@ -1,0 +1,48 @@
+"""Latencies that were measured, kept so that a search that starts again need not ask anew.
+
+A time is never measured twice the same, and the plans of a search depend on it. A search that goes
+on comes to the same end only if it is told the same times.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from os import PathLike
+from pathlib import Path
+
+from prune_core import ConfigError
+from prune_core.files import replacing
+from prune_schedule.processes import is_first
+
+__all__ = ["Measured"]
+
+FILE = "latency.json"
+
+
+class Measured(dict[str, float]):
+    """`{what was measured: latency}`, written to a file in a folder with each new one.
+
+    Args:
+        folder: The folder, or None to keep them in memory.
+        kept_elsewhere: Whether the search is kept where these cannot be.
+    """
+
+    def __init__(self, folder: str | PathLike[str] | None, kept_elsewhere: bool = False) -> None:
+        if folder is None and kept_elsewhere:
+            raise ConfigError(
+                "The target has a latency, and what has been measured is kept in a folder: give "
+                "log_dir= as well, so that the search can go on."
+            )
+        self._path = None if folder is None else Path(folder) / FILE
+        super().__init__()
+        if self._path is not None and self._path.exists():
+            self.update(json.loads(self._path.read_text()))
+
+    def keep(self, more: Mapping[str, float]) -> None:
+        """Add what was measured, and write all of it."""
+        self.update(more)
+        if self._path is not None and is_first():
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(self._path) as file:
+                file.write(json.dumps(self, indent=1).encode())

@@ -1,0 +1,284 @@
+"""Sparsities of layers that leave so many parameters, so much work or so much time."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from prune_core import ConfigError, Pruner, shrink
+from prune_core.amount import number_to_prune
+from prune_core.budget.target import check_target, relative_latency
+from prune_core.pruning.coupling import Coupling
+from prune_core.speedup.choose import removable
+from prune_core.speedup.cost import cost_of, flops_of
+from prune_core.speedup.masks import flat_masks, zeros_of
+from prune_core.speedup.plan import Plan, make_plan
+from prune_schedule.budget import Sparsities
+from prune_schedule.measured import Measured
+from prune_schedule.processes import from_first
+from prune_schedule.through import Masks
+
+__all__ = ["ModelBudget", "coupled_layers"]
+
+# A measured time is never the same twice; halving the interval further would follow the noise.
+PROBES, PROBES_MEASURED = 40, 6
+
+
+class ModelBudget:
+    """What may be left of the parameters, the FLOPs or the latency of a model.
+
+    What is left depends on how many channels each layer loses and not on which, so nothing has to
+    be scored to know it: the graph of the forward says every shape after the removal. A latency
+    is measured, on a small copy of the model, once for each number of channels.
+
+    Args:
+        pruner: The pruner that masks the model.
+        target: What may be left, such as `{"flops": 0.5}`.
+        example_inputs: An input of the model: a tensor, a tuple or a dict.
+        caps: The most that each layer may lose.
+        measured: The latencies known so far, by the channels lost.
+    """
+
+    def __init__(
+        self,
+        pruner: Pruner,
+        target: Mapping[str, float],
+        example_inputs: Any,
+        caps: Mapping[str, float],
+        measured: Measured | None = None,
+    ) -> None:
+        check_target(target)
+        self.target = dict(target)
+        self.measured = Measured(None) if measured is None else measured
+        self._counted: dict[str, dict[str, float]] = {}
+        self._pruner, self._inputs, self._caps = pruner, example_inputs, caps
+        with pruner.plain() as model:
+            self.coupling = Coupling(model, example_inputs)
+        self._labelling = self.coupling.units.labelling
+        self._layers = list(pruner.get_modules_wrapper())
+        self._makers = _makers(self.coupling, self._layers)
+        self.groups = _connected(self._makers.values(), self._layers)
+        self.dense = cost_of(make_plan(self._labelling, ()))
+
+    # --- what is left ---------------------------------------------------------------------
+
+    def left(self, sparsities: Mapping[str, float]) -> dict[str, float]:
+        """Return what sparsities leave of each kind that the target names."""
+        lost = self._lost(sparsities)
+        found = self.known(sparsities)
+        if "latency" in self.target:
+            key = _key(lost)
+            if key not in self.measured:
+                # Of several processes, the first one's clock counts for all.
+                self.measured.keep({key: from_first(self._latency(lost))})
+            found["latency"] = self.measured[key]
+        return {kind: found[kind] for kind in self.target}
+
+    def known(self, sparsities: Mapping[str, float]) -> dict[str, float]:
+        """Return what sparsities leave of what can be counted."""
+        lost = self._lost(sparsities)
+        key = _key(lost)
+        if key not in self._counted:
+            self._counted[key] = self.counted(self._plan(lost))
+        return dict(self._counted[key])
+
+    def flops_in(self, layer: str) -> int:
+        """Return the floating-point operations of one layer of the dense model."""
+        graph = self._labelling.graph
+        calls = [call for call in graph.calls if call.module == layer]
+        return flops_of(replace(graph, calls=calls))
+
+    def counted(self, plan: Plan) -> dict[str, float]:
+        """Return what a plan leaves of what can be counted."""
+        cost = cost_of(plan)
+        return {
+            "parameters": cost.parameters / self.dense.parameters,
+            "flops": cost.flops / max(1, self.dense.flops),
+        }
+
+    def _lost(self, sparsities: Mapping[str, float]) -> list[int]:
+        """Return how many units of each group go; its layers lose the least that any is told."""
+        return [
+            number_to_prune(min(sparsities[name] for name in makers), len(labels))
+            for labels, makers in self._makers.items()
+        ]
+
+    def _plan(self, lost: Sequence[int]) -> Plan:
+        return make_plan(
+            self._labelling,
+            [label for labels, n in zip(self._makers, lost, strict=True) for label in labels[:n]],
+        )
+
+    def _latency(self, lost: Sequence[int]) -> float:
+        if not any(lost):
+            return 1.0
+        units = [
+            self.coupling.units.unit(label)
+            for labels, count in zip(self._makers, lost, strict=True)
+            for label in labels[:count]
+        ]
+        with self._pruner.plain() as model:
+            small = copy.deepcopy(model)
+            shrink(small, self._inputs, units=units, verify=False)
+            return relative_latency(small, model, self._inputs)
+
+    def check(self, masks: Masks, sparsities: Mapping[str, float]) -> None:
+        """Refuse masks of which less can be removed than their sparsities promise."""
+        promised = self.counted(self._plan(self._lost(sparsities)))
+        with self._pruner.plain() as model:
+            flat = flat_masks(model, masks | self.closing(masks))
+            graph = self._labelling.graph
+            chosen = removable(self._labelling, zeros_of(model, graph, flat))
+        found = self.counted(make_plan(self._labelling, chosen))
+        for kind, ratio in promised.items():
+            if found[kind] > ratio + 1e-9:
+                raise ConfigError(
+                    f"Of the masks that {type(self._pruner).__name__} makes, less can be removed "
+                    f"than the target counts on: {found[kind]:.1%} of the {kind} would be left, "
+                    f"and not {ratio:.1%}. A budget needs an algorithm that prunes whole output "
+                    "channels, and the same ones in layers that belong together, such as 'l1'."
+                )
+
+    def closing(self, masks: Masks) -> Masks:
+        """Return masks together with those of what follows them, such as a normalisation."""
+        more = self.coupling.closed(masks)
+        return {
+            name: {**masks.get(name, {}), **_both(tensors, masks.get(name, {}))}
+            for name, tensors in more.items()
+        }
+
+    # --- what meets the target ------------------------------------------------------------
+
+    def fitted(
+        self,
+        shares: Mapping[str, float],
+        floors: Mapping[str, float],
+        progress: float = 1.0,
+    ) -> Sparsities:
+        """Return sparsities in the proportion of `shares` that meet the target."""
+        wanted = {kind: max(ratio, 1.0 - progress) for kind, ratio in self.target.items()}
+        weights = {
+            name: max(max(shares[member] for member in group), 1e-9)
+            for group in self.groups
+            for name in group
+        }
+
+        def pruned(scale: float) -> Sparsities:
+            return dict.fromkeys(self._layers, 0.0) | {
+                name: min(max(scale * weight, floors[name]), self._caps[name])
+                for name, weight in weights.items()
+            }
+
+        scale = self._least(
+            lambda scale: self._meets(pruned(scale), wanted),
+            max((self._caps[name] / weight for name, weight in weights.items()), default=0.0),
+        )
+        if scale is None:
+            raise self._refusal(self.left(pruned(float("inf"))), wanted)
+        return self._snapped(pruned(scale))
+
+    def reduced(
+        self, sparsities: Mapping[str, float], group: Sequence[str], kind: str, wanted: float
+    ) -> Sparsities | None:
+        """Prune one group just so much more that no more than `wanted` of a kind is left."""
+        cap = min(self._caps[name] for name in group)
+        start = max(sparsities[name] for name in group)
+
+        def pruned(more: float) -> Sparsities:
+            return {**sparsities, **dict.fromkeys(group, min(cap, start + more))}
+
+        if start >= cap:
+            return None
+        more = self._least(
+            lambda more: self._meets(pruned(more), {kind: wanted}),
+            cap - start,
+        )
+        return None if more is None else self._snapped(pruned(more))
+
+    def _snapped(self, sparsities: Sparsities) -> Sparsities:
+        """Say the same numbers of channels in the simplest ratios."""
+        plain = dict(sparsities)
+        lost = self._lost(sparsities)
+        for group in self.groups:
+            counts = [
+                (count, len(labels))
+                for (labels, makers), count in zip(self._makers.items(), lost, strict=True)
+                if set(makers) <= set(group)
+            ]
+            if len(counts) == 1:
+                plain |= dict.fromkeys(group, counts[0][0] / counts[0][1])
+        return plain if self._lost(plain) == lost else dict(sparsities)
+
+    def _meets(self, sparsities: Mapping[str, float], wanted: Mapping[str, float]) -> bool:
+        left = self.left(sparsities)
+        return all(left[kind] <= ratio + 1e-12 for kind, ratio in wanted.items())
+
+    def _least(self, enough: Callable[[float], bool], most: float) -> float | None:
+        """Return the least number up to `most` that is enough, or None."""
+        if enough(0.0):
+            return 0.0
+        if not enough(most):
+            return None
+        low, high = 0.0, most
+        for _ in range(PROBES_MEASURED if "latency" in self.target else PROBES):
+            middle = (low + high) / 2
+            low, high = (low, middle) if enough(middle) else (middle, high)
+        return high
+
+    def _refusal(self, reached: Mapping[str, float], wanted: Mapping[str, float]) -> ConfigError:
+        kind = max(wanted, key=lambda kind: reached[kind] - wanted[kind])
+        return ConfigError(
+            f"target[{kind!r}] is {self.target[kind]:g}, and with as much gone as may go "
+            f"{reached[kind]:.3f} is left. Let more layers be pruned, raise "
+            "'max_sparsity_per_layer', or ask for less."
+        )
+
+
+def _key(lost: Sequence[int]) -> str:
+    return " ".join(map(str, lost))
+
+
+def coupled_layers(pruner: Pruner, example_inputs: Any) -> list[list[str]]:
+    """Return the layers of a pruner that can lose channels, those together that can only do so."""
+    layers = list(pruner.get_modules_wrapper())
+    with pruner.plain() as model:
+        return _connected(_makers(Coupling(model, example_inputs), layers).values(), layers)
+
+
+def _makers(coupling: Coupling, layers: Sequence[str]) -> dict[tuple[int, ...], list[str]]:
+    """Return, for each group of units that may go, the layers that make its channels.
+
+    A group that also belongs to a layer which is not pruned stays whole.
+    """
+    return {
+        group.labels: made
+        for group in coupling.units.groups
+        if (made := [producer.name for producer in coupling.of_group(group)])
+        and set(made) <= set(layers)
+    }
+
+
+def _both(
+    tensors: Mapping[str, torch.Tensor], others: Mapping[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    return {name: mask & others[name] if name in others else mask for name, mask in tensors.items()}
+
+
+def _connected(sets: Any, order: Sequence[str]) -> list[list[str]]:
+    """Return the layers that are tied to each other, directly or through others, in their order."""
+    groups: list[set[str]] = []
+    for members in sets:
+        together = set(members)
+        apart = []
+        for group in groups:
+            if group & together:
+                together |= group
+            else:
+                apart.append(group)
+        groups = [*apart, together]
+    found = [[name for name in order if name in group] for group in groups]
+    return sorted(found, key=lambda group: order.index(group[0]))

@@ -1,0 +1,160 @@
+"""A search that trains the model a little before it asks how good it is."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from os import PathLike
+from pathlib import Path
+from typing import Any, ClassVar
+
+from torch import nn
+
+from prune_schedule.evaluation import Evaluate, Finetune
+from prune_schedule.processes import from_first
+from prune_schedule.result import Result
+from prune_schedule.rng import seeded
+from prune_schedule.rounds import tidied
+from prune_schedule.search import ConfigList, Plan, SearchPruner
+from prune_schedule.snapshot import Snapshots, Stateful
+from prune_schedule.through import Masks
+
+__all__ = ["TunedSearchPruner"]
+
+
+class TunedSearchPruner(SearchPruner):
+    """Fine-tunes in each trial, from weights that are the same for all trials of a round.
+
+    What fine-tuning made of the best trial is what the next round begins with, once the search
+    calls `adopt()`.
+
+    Attributes:
+        finetune: Takes the model and trains it.
+        stateful: What goes back with the weights, by name: the optimizer of `finetune`, for one.
+    """
+
+    # Trials before this one are of the model as it was given.
+    first_tuned: ClassVar[int] = 1
+    finetune: Finetune | None
+    stateful: Mapping[str, Stateful]
+
+    def reset(self, model: nn.Module, config_list: ConfigList) -> None:
+        """Start anew with another model or another config; an old model is unwrapped first."""
+        super().reset(model, config_list)
+        self._held = _Held()
+
+    def run(self, evaluate: Evaluate | None = None, finetune: Finetune | None = None) -> Result:
+        """Search, and put the best in force, with the weights that it was tuned to.
+
+        Args:
+            evaluate: Takes the model and returns its score; `evaluator` unless given.
+            finetune: Takes the model and trains it a little, before each evaluation.
+        """
+        self.finetune = finetune or self.finetune
+        return super().run(evaluate)
+
+    def prepare(self) -> None:
+        """Take the weights to begin with: those of an earlier start, or those of now."""
+        self._snapshots: Snapshots | None = None
+        if self.finetune is None:
+            return
+        if not self._held.start:
+            self._held.start = self._states()
+        if (path := self._weights_file()) is not None:
+            self._snapshots = Snapshots(path, self._identity(), {"tuned": self._held})
+            self._snapshots.restore()
+        self._base = self._held.masks
+
+    def _weights_file(self) -> Path | None:
+        folder: str | PathLike[str] | None = self.experiment_data_dir or self.log_dir
+        if self.checkpoint is not None:
+            return Path(f"{self.checkpoint}.weights")
+        return None if folder is None else Path(folder) / "weights.pt"
+
+    def _try(self, number: int, plan: Plan, evaluate: Evaluate) -> dict[str, Any]:
+        def tuned(model: nn.Module) -> Any:
+            self._tune(number)
+            return evaluate(model)
+
+        trial: dict[str, Any] = from_first(super()._try(number, plan, tuned))
+        score, held = trial["score"], self._held
+        if self.finetune is None or number < self.first_tuned or score is None:
+            return trial
+        if held.score is None or self._sign * score > held.score:
+            held.best, held.trial, held.score = self._states(), number, self._sign * score
+            self._save()
+        return trial
+
+    def _tune(self, number: int) -> None:
+        """Train for a trial."""
+        if self.finetune is None or number < self.first_tuned:
+            return
+        # What training draws does not depend on what making the masks has drawn.
+        with seeded(self._seed_of(500_000 + number)), tidied(self.bound_model):
+            self.finetune(self.bound_model)
+
+    def adopt(self, number: int, trial: int, plan: Plan) -> None:
+        """Let all further trials begin with what a trial ended with.
+
+        Args:
+            number: The number of the round that this ends, from 1.
+            trial: The number of the trial.
+            plan: Its sparsities.
+        """
+        held = self._held
+        if number <= held.round:  # by an earlier start, whose weights have been restored
+            return
+        with seeded(self._seed_of(trial)), tidied(self.bound_model):
+            self._put(plan)
+            masks = {name: dict(tensors) for name, tensors in self.one_shot.masks.items()}
+            if self.finetune is not None and held.trial != trial:
+                # It was made where its weights were not kept: once more, with the same numbers.
+                self._tune(trial)
+                held.best = self._states()
+        held.start, held.masks, held.round = held.best, masks, number
+        held.best, held.trial, held.score = {}, -1, None
+        self._base = masks
+        self._save()
+
+    def _clear(self) -> None:
+        super()._clear()
+        if self._held.start:
+            self._put_back(self._held.start)
+
+    def _states(self) -> dict[str, Any]:
+        with self.plain() as model:
+            weights = {name: value.clone() for name, value in model.state_dict().items()}
+        return {
+            "model": weights,
+            "stateful": {
+                name: copy.deepcopy(part.state_dict()) for name, part in self.stateful.items()
+            },
+        }
+
+    def _put_back(self, states: Mapping[str, Any]) -> None:
+        with self.plain() as model:
+            model.load_state_dict(states["model"])
+        for name, part in self.stateful.items():
+            part.load_state_dict(copy.deepcopy(states["stateful"][name]))
+
+    def _save(self) -> None:
+        if self._snapshots is not None:
+            self._snapshots.save()
+
+
+class _Held:
+    """The weights that trials begin with, and those of the best trial since."""
+
+    def __init__(self) -> None:
+        self.start: dict[str, Any] = {}
+        self.masks: Masks = {}
+        self.round = 0
+        self.best: dict[str, Any] = {}
+        self.trial = -1
+        self.score: float | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        return dict(vars(self))
+
+    def load_state_dict(self, state_dict: dict[str, Any], /) -> None:
+        vars(self).update(state_dict)
