@@ -8,14 +8,24 @@ os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
 import numpy as np
 import pytest
 
+BACKEND = os.environ.get("KERAS_BACKEND", "tensorflow")
+
 
 def pytest_configure(config):
+    if BACKEND == "tensorflow":
+        _two_processors()
+    config.addinivalue_line("markers", "tensorflow: what Keras does on TensorFlow only")
     # Keras 3.15 reads TensorFlow's variables in a way that numpy 2 wants changed; theirs to mend.
-    _two_processors()
     config.addinivalue_line(
         "filterwarnings",
         "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning",
     )
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if BACKEND != "tensorflow" and item.get_closest_marker("tensorflow"):
+            item.add_marker(pytest.mark.skip(reason=f"Keras on {BACKEND} has no such thing"))
 
 
 def _two_processors():

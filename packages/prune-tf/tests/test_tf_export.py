@@ -17,7 +17,7 @@ kind, path, folder = sys.argv[1:]
 x = np.load(folder + "/x.npy")
 if kind == "keras":
     import keras
-    y = keras.models.load_model(path)(x)
+    y = keras.ops.convert_to_numpy(keras.models.load_model(path)(x))
 elif kind == "saved_model":
     import tensorflow as tf
     loaded = tf.saved_model.load(path)
@@ -41,7 +41,15 @@ ENDINGS = {"keras": "m.keras", "saved_model": "m", "litert": "m.tflite", "onnx":
 
 
 @pytest.mark.filterwarnings("ignore:In the future `np.object`:FutureWarning")  # Keras' exporter
-@pytest.mark.parametrize("kind", ENDINGS)
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "keras",
+        pytest.param("saved_model", marks=pytest.mark.tensorflow),
+        pytest.param("litert", marks=pytest.mark.tensorflow),
+        pytest.param("onnx", marks=pytest.mark.tensorflow),
+    ],
+)
 def test_round_trip_in_a_fresh_process(cnn, samples, tmp_path, kind, zeros_hold):
     if kind == "onnx":
         pytest.importorskip("tf2onnx", reason="ONNX comes with the extra prune-tf[onnx]")
@@ -56,12 +64,13 @@ def test_round_trip_in_a_fresh_process(cnn, samples, tmp_path, kind, zeros_hold)
         check=True,
         capture_output=True,
     )
-    expected = np.asarray(cnn(x))
+    expected = keras.ops.convert_to_numpy(cnn(x))
     np.testing.assert_allclose(np.load(tmp_path / "y.npy"), expected, rtol=1e-4, atol=1e-5)
     assert {p.name for p in tmp_path.iterdir()} == {"x.npy", "y.npy", path.name}
     zeros_hold(cnn)
 
 
+@pytest.mark.tensorflow
 def test_zeros_and_small_layers_make_small_files(tmp_path):
     x = keras.layers.Input((16, 16, 3))
     y = keras.layers.Conv2D(64, 3, activation="relu")(x)
@@ -83,9 +92,24 @@ def test_exporting_leaves_the_masks_on(cnn, tmp_path):
     assert masks_of(keras.models.load_model(tmp_path / "model.keras")) == {}
 
 
-def test_mistakes(cnn, tmp_path, monkeypatch):
+@pytest.mark.skipif(
+    keras.backend.backend() == "tensorflow", reason="says what other backends cannot do"
+)
+@pytest.mark.parametrize("ending", ["", ".tflite", ".onnx"])
+def test_what_only_tensorflow_writes_says_so(cnn, tmp_path, ending):
+    with pytest.raises(ConfigError, match="written by TensorFlow, and this is Keras on"):
+        export_model(cnn, tmp_path / f"model{ending}")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_ending_is_refused(cnn, tmp_path):
     with pytest.raises(ConfigError, match="must be one of keras, saved_model, litert, onnx"):
         export_model(cnn, tmp_path / "model.pt")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.tensorflow
+def test_what_onnx_needs_is_named(cnn, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tf2onnx", None)
     with pytest.raises(MissingDependencyError, match=r"prune-tf\[onnx\]"):
         export_model(cnn, tmp_path / "model.onnx")

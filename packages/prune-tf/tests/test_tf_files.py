@@ -97,7 +97,9 @@ def test_a_depthwise_channel_is_the_one_that_torch_means():
     layer.build((None, 4, 4, 3))
     kernel = to_torch(layer, "kernel", layer.kernel.numpy())
     x = np.ones((1, 1, 1, 3), "float32")
-    np.testing.assert_allclose(np.asarray(layer(x)).ravel(), kernel.ravel(), rtol=1e-6)
+    np.testing.assert_allclose(
+        keras.ops.convert_to_numpy(layer(x)).ravel(), kernel.ravel(), rtol=1e-6
+    )
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-import keras
+import pytest
 
 from prune_tf import LevelPruner
 
@@ -27,6 +27,7 @@ print(sorted(prune_tf.masks_of(keras.models.load_model(sys.argv[1]))))
 """
 
 
+@pytest.mark.tensorflow
 def test_using_prune_tf_never_imports_torch(tmp_path):
     subprocess.run(
         [sys.executable, "-c", USE_EVERYTHING, tmp_path / "masks.safetensors"], check=True
@@ -43,4 +44,3 @@ def test_a_fresh_process_loads_a_masked_model(cnn, tmp_path):
         check=True,
     )
     assert loaded.stdout.split("\n")[-2] == "['conv']"
-    assert keras.config.backend() == "tensorflow"

@@ -53,9 +53,9 @@ def test_a_mask_that_does_not_fit_changes_nothing(cnn, masks, message):
     "how",
     [
         {},
-        {"jit_compile": True},
         {"run_eagerly": True},
-        {"steps_per_execution": 3},
+        pytest.param({"jit_compile": True}, marks=pytest.mark.tensorflow),
+        pytest.param({"steps_per_execution": 3}, marks=pytest.mark.tensorflow),
     ],
     ids=str,
 )
@@ -114,6 +114,7 @@ def test_masks_change_without_compiling_again(cnn, samples, zeros_hold):
     zeros_hold(cnn)
 
 
+@pytest.mark.tensorflow
 def test_a_custom_loop_with_an_optimizer_keeps_the_zeros(cnn, samples, zeros_hold):
     import tensorflow as tf
 
@@ -129,6 +130,21 @@ def test_a_custom_loop_with_an_optimizer_keeps_the_zeros(cnn, samples, zeros_hol
 
     step(*samples)
     zeros_hold(cnn)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "torch", reason="a loop in the manner of torch")
+def test_a_custom_torch_loop_with_an_optimizer_keeps_the_zeros(cnn, samples, zeros_hold):
+    import torch
+
+    LevelPruner(cnn, RULES).compress()
+    optimizer = keras.optimizers.SGD(0.1)
+    x, y = (torch.as_tensor(array) for array in samples)
+    torch.nn.functional.cross_entropy(cnn(x), y).backward()
+    kernel = cnn.get_layer("conv").kernel.numpy()
+    with torch.no_grad():
+        optimizer.apply([v.value.grad for v in cnn.trainable_weights], cnn.trainable_weights)
+    zeros_hold(cnn)
+    assert (cnn.get_layer("conv").kernel.numpy() != kernel).any()
 
 
 def test_apply_masks_puts_zeros_back_after_direct_writes(cnn, zeros_hold):

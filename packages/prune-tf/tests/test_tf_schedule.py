@@ -53,6 +53,7 @@ def test_each_step_has_the_sparsity_of_the_curve(model, curve):
         assert sparsity == pytest.approx(expected(curve, step), abs=1e-9)
 
 
+@pytest.mark.tensorflow
 def test_several_steps_at_once_end_at_the_same_sparsity(model):
     seen = train(
         model, lambda p: PruningSchedule(p, end_step=10, curve=linear), steps_per_execution=4
@@ -64,7 +65,11 @@ def test_several_steps_at_once_end_at_the_same_sparsity(model):
     }
 
 
-@pytest.mark.parametrize("how", [{"jit_compile": True}, {"run_eagerly": True}], ids=str)
+@pytest.mark.parametrize(
+    "how",
+    [pytest.param({"jit_compile": True}, marks=pytest.mark.tensorflow), {"run_eagerly": True}],
+    ids=str,
+)
 def test_compiled_or_eager_makes_no_difference(model, how, zeros_hold):
     seen = train(model, lambda p: PruningSchedule(p, end_step=10, curve=linear), **how)
     assert seen[5] == pytest.approx(0.4)
@@ -167,6 +172,10 @@ def test_another_model_than_the_pruners_is_refused(model):
     pruner = LevelPruner(model, [{"sparsity": 0.8, "op_types": ["Dense"]}])
     with pytest.raises(ConfigError, match="the one that is trained is 'other'"):
         other.fit(X, Y, verbose=0, callbacks=[PruningSchedule(pruner, 10)])
+    copy = keras.models.clone_model(model)
+    copy.compile("sgd", "mse")
+    with pytest.raises(ConfigError, match="the one that is trained is a copy of it"):
+        copy.fit(X, Y, verbose=0, callbacks=[PruningSchedule(pruner, 10)])
 
 
 @pytest.mark.parametrize(
@@ -189,6 +198,7 @@ def test_a_power_must_be_positive():
         polynomial(0)
 
 
+@pytest.mark.tensorflow
 def test_mirrored_replicas_keep_the_same_masks(zeros_hold):
     import tensorflow as tf
 

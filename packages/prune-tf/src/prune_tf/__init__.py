@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from prune_tf.masks import masks_of as masks_of
     from prune_tf.masks import set_masks as set_masks
     from prune_tf.masks import unwrap as unwrap
+    from prune_tf.oneline import prune as prune
     from prune_tf.pruning.activation import (
         ActivationAPoZRankPruner as ActivationAPoZRankPruner,
     )
@@ -45,6 +46,7 @@ _HOMES = {
     "export": ("export_model", "gzipped_size"),
     "files": ("load_masks", "save_masks"),
     "masks": ("apply_masks", "masks_of", "set_masks", "unwrap"),
+    "oneline": ("prune",),
     "pruning.activation": ("ActivationAPoZRankPruner", "ActivationMeanRankPruner"),
     "pruning.block": ("BlockPruner",),
     "pruning.fpgm": ("FPGMPruner",),

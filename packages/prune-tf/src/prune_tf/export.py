@@ -36,7 +36,8 @@ def export_model(
             given: `.keras`, `.tflite`, `.onnx`, and a SavedModel for a path without an ending.
 
     Raises:
-        ConfigError: When the format is unknown or cannot be told from the path.
+        ConfigError: When the format is unknown or cannot be told from the path, or the backend
+            of Keras cannot write it.
         MissingDependencyError: When ONNX is asked for and tf2onnx is not installed.
     """
     path = Path(path)
@@ -47,6 +48,7 @@ def export_model(
             f"{', '.join(WRITERS)}. Say format=..., or let the path end in .keras, .tflite or "
             ".onnx."
         )
+    _check_backend(kind)
     plain = _plain(model)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
@@ -56,6 +58,16 @@ def export_model(
             shutil.rmtree(path)
         written.replace(path)
     return path
+
+
+def _check_backend(kind: str) -> None:
+    backend = keras.backend.backend()
+    if kind in NEED_TENSORFLOW and backend != "tensorflow":
+        raise ConfigError(
+            f"The format {kind!r} is written by TensorFlow, and this is Keras on {backend}. Write "
+            "the model to a .keras file, and export what keras.models.load_model makes of it "
+            "where KERAS_BACKEND=tensorflow is set."
+        )
 
 
 def gzipped_size(path: str | PathLike[str]) -> int:
@@ -108,6 +120,7 @@ WRITERS: dict[str, Callable[[keras.Model, Path], None]] = {
     "litert": _litert,
     "onnx": _onnx,
 }
+NEED_TENSORFLOW = ("saved_model", "litert", "onnx")
 
 
 def _ending(kind: str) -> str:

@@ -83,9 +83,11 @@ class PruningSchedule(keras.callbacks.Callback):  # type: ignore[misc]
     def on_train_begin(self, logs: Any = None) -> None:
         """Check that it is the pruner's model that is trained, and prune if a step is due."""
         if self.model is not self.pruner.bound_model:
+            mine, trained = self.pruner.bound_model.name, self.model.name
+            other = "a copy of it" if trained == mine else repr(trained)
             raise ConfigError(
-                f"This schedule prunes the model {self.pruner.bound_model.name!r}, and the one "
-                f"that is trained is {self.model.name!r}. Make a pruner for that one."
+                f"This schedule prunes the model {mine!r}, and the one that is trained is {other}. "
+                "Make a pruner for that one."
             )
         self._prune_if_due()
 

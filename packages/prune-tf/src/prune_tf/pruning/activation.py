@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 import numpy as np
@@ -26,6 +26,8 @@ ACTIVATIONS: Mapping[str, Callable[[Array], Array]] = {
 
 class _ActivationPruner(Pruner):
     """Prunes the output channels whose activations have the smallest mean of some statistic."""
+
+    modes: ClassVar[tuple[str, ...]] = ("normal", "dependency_aware")
 
     def __init__(
         self,
@@ -55,7 +57,7 @@ class _ActivationPruner(Pruner):
         counts: dict[str, int] = {}
 
         def look(name: str, layer: Any, output: Any) -> None:
-            value = self.statistic(np.asarray(keras.ops.cast(output, "float32")))
+            value = self.statistic(keras.ops.convert_to_numpy(keras.ops.cast(output, "float32")))
             # A convolution may put channels first; everything else has them last.
             first = getattr(layer, "data_format", None) == "channels_first"
             flat = rows_of(value, 1 if first else value.ndim - 1)
@@ -89,7 +91,8 @@ class ActivationAPoZRankPruner(_ActivationPruner):
         data: Samples, as an array or in batches; targets that come with them are ignored.
         batches: How many batches count, or None for all.
         activation: `"relu"` or `"relu6"`, applied to the outputs of a layer.
-        mode: `"normal"`: the channels of each layer are ranked.
+        mode: `"normal"` ranks the channels of each layer, `"dependency_aware"` those of layers
+            that can only lose the same channels together.
 
     Example:
         >>> import keras

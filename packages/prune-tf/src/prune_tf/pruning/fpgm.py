@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -25,7 +25,8 @@ class FPGMPruner(Pruner):
     Args:
         model: The model, masked in place.
         config_list: The rules.
-        mode: `"normal"`: the channels of each layer are ranked.
+        mode: `"normal"` ranks the channels of each layer, `"dependency_aware"` those of layers
+            that can only lose the same channels together.
 
     Example:
         >>> import keras
@@ -38,6 +39,8 @@ class FPGMPruner(Pruner):
         >>> int(masks["conv"]["bias"].sum())
         6
     """
+
+    modes: ClassVar[tuple[str, ...]] = ("normal", "dependency_aware")
 
     def scores(self) -> dict[str, Array]:
         """Return the sum of distances to all other channels of the layer."""

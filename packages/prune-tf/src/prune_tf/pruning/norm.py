@@ -14,6 +14,7 @@ __all__ = ["L1NormPruner", "L2NormPruner"]
 
 class _NormPruner(Pruner):
     p: ClassVar[int]
+    modes: ClassVar[tuple[str, ...]] = ("normal", "dependency_aware")
 
     def scores(self) -> dict[str, np.ndarray[Any, Any]]:
         """Return a norm for each output channel."""
@@ -33,7 +34,8 @@ class L1NormPruner(_NormPruner):
     Args:
         model: The model, masked in place.
         config_list: The rules.
-        mode: `"normal"`: the channels of each layer are ranked.
+        mode: `"normal"` ranks the channels of each layer, `"dependency_aware"` those of layers
+            that can only lose the same channels together.
 
     Example:
         >>> import keras

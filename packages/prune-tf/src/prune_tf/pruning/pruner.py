@@ -13,11 +13,13 @@ import numpy as np
 from prune_core.config import Algorithm, Key, load_config, parse
 from prune_core.errors import ConfigError, MaskError, PruneError, did_you_mean
 from prune_core.events import emit
+from prune_core.summary import Row, Summary
 from prune_tf.axes import from_torch
 from prune_tf.export import export_model
 from prune_tf.files import load_masks, save_masks
 from prune_tf.masks import Masks, masks_of, set_masks
 from prune_tf.pruning.allocate import across_layers, layer_by_layer
+from prune_tf.pruning.coupled import Coupling
 from prune_tf.pruning.rows import rows_of
 from prune_tf.pruning.targets import Target, find_targets
 
@@ -47,7 +49,8 @@ class Pruner(ABC):
         model: The model, masked in place.
         config_list: The rules, or the path of a YAML file that holds them.
         mode: One of `modes`: `"normal"` ranks the scores of each layer, `"global"` those of all
-            layers of an entry together.
+            layers of an entry together, and `"dependency_aware"` those of channels that can only
+            be removed together, which takes a functional or Sequential model.
     """
 
     default_types: ClassVar[tuple[str, ...]] = CHANNEL_TYPES
@@ -74,6 +77,7 @@ class Pruner(ABC):
         self.bound_model, self.mode, self.config_list = model, mode, config_list
         self.targets = find_targets(model, entries, algorithm)
         self.validate()
+        self.coupling = Coupling(model) if mode == "dependency_aware" else None
         in_force = masks_of(model)
         set_masks(
             model,
@@ -130,6 +134,8 @@ class Pruner(ABC):
         ratio: Callable[[Target], float],
     ) -> dict[str, Array]:
         """Return a mask of the shape of each layer's scores."""
+        if self.coupling is not None:
+            return self.coupling.allocate(self.targets, scores, alive, ratio)
         allocate = across_layers if self.mode == "global" else layer_by_layer
         return allocate(self.targets, scores, alive, ratio)
 
@@ -203,3 +209,23 @@ class Pruner(ABC):
     def sparsity(self) -> dict[str, float]:
         """Return the ratio of each selected layer's weight that is masked."""
         return {t.name: 1.0 - float(t.alive.mean()) for t in self.targets}
+
+    def summary(self) -> Summary:
+        """Return a table of what is masked; `print()` shows it."""
+        return Summary(tuple(_row(target) for target in self.targets))
+
+
+def _row(target: Target) -> Row:
+    masks = [target.alive]
+    if target.bias is not None:
+        bias = getattr(target.layer, target.bias)
+        masks.append(bias.constraint.numpy())
+    return Row(
+        layer=target.name,
+        type=type(target.layer).__name__,
+        shape=tuple(getattr(target.layer, target.slot.name).shape),
+        asked=target.config.get("sparsity"),
+        reached=1.0 - float(target.alive.mean()),
+        left=sum(int(mask.sum()) for mask in masks),
+        total=sum(mask.size for mask in masks),
+    )

@@ -35,7 +35,8 @@ class TaylorFOWeightPruner(Pruner):
             given.
         batches: How many batches count, or None for all.
         mode: `"normal"` ranks the channels of each layer, `"global"` those of all layers of an
-            entry together.
+            entry together, `"dependency_aware"` those of layers that can only lose the same
+            channels together.
 
     Example:
         >>> import keras
@@ -53,7 +54,7 @@ class TaylorFOWeightPruner(Pruner):
         3
     """
 
-    modes: ClassVar[tuple[str, ...]] = ("normal", "global")
+    modes: ClassVar[tuple[str, ...]] = ("normal", "global", "dependency_aware")
 
     def __init__(
         self,

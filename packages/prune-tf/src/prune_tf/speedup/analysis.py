@@ -109,6 +109,10 @@ class Analysis:
             known = self.axes[id(layer)]["", 0] = self.labels.new(count)
         return known
 
+    def outputs(self, layer: Any) -> Array | None:
+        """Return the labels of a layer's output channels, if it has any of its own."""
+        return self.axes.get(id(layer), {}).get(("", 0))
+
     def lies(self, layer: Any, variable: str, axis: int, labels: Array) -> None:
         """Say which channels lie along an axis of a variable."""
         known = self.axes[id(layer)].setdefault((variable, axis), labels)

@@ -86,10 +86,11 @@ def _take_over(values: dict[str, Array], merge: Any) -> None:
 
 def cut(plan: Plan, layer: Any, variable: str, array: Array) -> Array:
     """Return what is left of an array that is shaped as a layer's variable."""
-    for (name, axis), labels in plan.analysis.axes[id(layer)].items():
+    axes = plan.analysis.axes.get(id(layer), {})
+    for (name, axis), labels in axes.items():
         if name == variable:
             array = np.take(array, plan.kept(labels), axis)
-    if variable == "bias" and ("bias", 0) not in plan.analysis.axes[id(layer)]:
+    if variable == "bias" and ("bias", 0) not in axes and ("", 0) in axes:
         # A layer that had no bias and got one: its places are those of its outputs.
-        array = np.take(array, plan.kept(plan.analysis.axes[id(layer)]["", 0]), 0)
+        array = np.take(array, plan.kept(axes["", 0]), 0)
     return array

@@ -30,8 +30,10 @@ class SpeedupReport:
         difference: The largest difference between the outputs of both models, relative to the
             largest output, or None when that was not measured.
         held: How many masked channels stay because their constant reaches the borders of a
-            padded convolution; `normalization="mask"` lets them go.
+            padded convolution; `constants="zero"` lets them go.
         unknown: `{layer name: class}` of what has no rule; channels around it stay.
+        moved: By how much `constants="zero"` changed the masked model's output, relative to its
+            largest number.
     """
 
     model: keras.Model = field(repr=False)
@@ -40,6 +42,7 @@ class SpeedupReport:
     difference: float | None = None
     held: int = 0
     unknown: dict[str, str] = field(default_factory=dict)
+    moved: float = 0.0
 
     def table(self) -> str:
         """Every weight that became smaller, one a line."""
@@ -50,10 +53,15 @@ class SpeedupReport:
         lines.append(f"{'parameters':{width}}  {before:,} → {after:,} ({after / before:.1%})")
         if self.difference is not None:
             lines.append(f"{'difference':{width}}  {self.difference:.1e} (relative)")
+        if self.moved:
+            lines.append(
+                f"{'moved':{width}}  {self.moved:.1e} of the largest output, by the constants that "
+                "were set to zero"
+            )
         if self.held:
             lines.append(
                 f"{'held':{width}}  {self.held} masked channels carry a constant to the borders "
-                'of a padded convolution; normalization="mask" lets them go'
+                'of a padded convolution; constants="zero" lets them go'
             )
         return "\n".join(lines)
 

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from prune_core.errors import ConfigError, SpeedupError
+from prune_core.errors import ConfigError, SpeedupError, did_you_mean
 from prune_tf.files import load_masks
 from prune_tf.layers import layers_of
 from prune_tf.masks import set_masks
@@ -23,13 +23,15 @@ from prune_tf.speedup.verify import difference, random_inputs
 
 __all__ = ["shrink"]
 
+CHOICES = ("keep", "zero")
+
 
 def shrink(
     model: keras.Model,
     example_inputs: Any = None,
     masks: Mapping[str, Mapping[str, Any]] | str | PathLike[str] | None = None,
     *,
-    normalization: str = "keep",
+    constants: str = "keep",
     verify: bool = True,
     tolerance: float = 1e-5,
 ) -> SpeedupReport:
@@ -43,11 +45,11 @@ def shrink(
         example_inputs: What both models are compared on; random numbers of the right shape
             unless given.
         masks: Masks beside those in force, as a mapping or a mask file.
-        normalization: `"keep"`: the small model computes what the masked one does, offsets of
-            batch norm included; where such an offset cannot move elsewhere, the channel stays.
-            `"mask"`: offsets of batch norm are masked where all of the channel's weights are,
-            as speedup of torch models does; then more can go, and the outputs are those of the
-            model with these masks too.
+        constants: What to do where a masked channel still carries a constant, such as the offset
+            of the batch norm after a masked convolution. `"keep"`: the small model computes what
+            the masked one does; the constant moves into later layers, and where it cannot, the
+            channel stays. `"zero"` masks the offset as well, so that more can go, and the report
+            says by how much the output moved.
         verify: Compare both models.
         tolerance: The largest difference allowed, relative to the largest output.
 
@@ -70,8 +72,12 @@ def shrink(
         >>> print(shrink(model).parameters)
         (1602, 802)
     """
-    if normalization not in ("keep", "mask"):
-        raise ConfigError(f"normalization is {normalization!r}; it must be 'keep' or 'mask'.")
+    if constants not in CHOICES:
+        raise ConfigError(
+            f"constants is {constants!r}; it must be 'keep', which removes only what changes "
+            "nothing, or 'zero', which also masks what makes a constant of a masked channel."
+            f"{did_you_mean(constants, CHOICES)}"
+        )
     symbolic_model(model)
     if isinstance(masks, str | PathLike):
         masks = load_masks(masks, model)
@@ -80,7 +86,9 @@ def shrink(
         raise SpeedupError(
             f"Nothing of {model.name!r} is masked. Prune it first, or pass masks=..."
         )
-    plan = make_plan(analyse(model, applied, silence=normalization == "mask"))
+    asked = dict(applied)
+    # Which adds to the masks that are applied.
+    plan = make_plan(analyse(model, applied, silence=constants == "zero"))
     try:
         small = rebuild(model, plan)
     except (TypeError, ValueError) as error:
@@ -90,11 +98,14 @@ def shrink(
     changes = _changes(model, small)
     if not changes:
         raise SpeedupError(_why_nothing(model, plan))
-    worst = None
+    worst, moved = None, 0.0
     if verify:
         inputs = random_inputs(model) if example_inputs is None else example_inputs
-        more = masks is not None or normalization == "mask"
-        worst = difference(reference_model(model, applied) if more else model, small, inputs)
+        masked = model if masks is None else reference_model(model, asked)
+        reference = masked if constants == "keep" else reference_model(model, applied)
+        if reference is not masked:
+            moved = difference(masked, reference, inputs)
+        worst = difference(reference, small, inputs)
         if worst > tolerance:
             raise SpeedupError(
                 f"The small model's outputs differ from the masked model's by {worst:.1e} of the "
@@ -109,6 +120,7 @@ def shrink(
         worst,
         plan.held,
         plan.analysis.unknown,
+        moved,
     )
 
 
@@ -139,7 +151,7 @@ def _why_nothing(model: keras.Model, plan: Plan) -> str:
     if plan.held:
         reasons.append(
             f"{plan.held} masked channels leave a constant that reaches the borders of a padded "
-            "convolution (normalization='mask' lets them go)"
+            "convolution (constants='zero' lets them go)"
         )
     if plan.analysis.unknown:
         name, kind = next(iter(plan.analysis.unknown.items()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -33,9 +34,10 @@ def random_inputs(model: keras.Model, batch: int = 2) -> Any:
 def difference(first: keras.Model, second: keras.Model, inputs: Any) -> float:
     """Return the largest difference of outputs, relative to the largest output."""
     worst = 0.0
-    outputs = [keras.tree.flatten(model(inputs, training=False)) for model in (first, second)]
+    expected = _run(first, inputs)
+    outputs = [expected, keras.tree.flatten(second(inputs, training=False))]
     for a, b in zip(*outputs, strict=True):
-        a, b = (np.asarray(keras.ops.cast(x, "float32"), np.float64) for x in (a, b))
+        a, b = (_float64(x) for x in (a, b))
         if a.shape != b.shape:
             raise SpeedupError(f"The small model puts out {b.shape} instead of {a.shape}.")
         scale = float(np.abs(a).max(initial=0.0)) or 1.0
@@ -43,3 +45,25 @@ def difference(first: keras.Model, second: keras.Model, inputs: Any) -> float:
         if not np.isfinite(worst):
             raise SpeedupError("The masked model puts out NaN or infinity; nothing can be proved.")
     return worst
+
+
+def _run(model: keras.Model, inputs: Any) -> list[Any]:
+    try:
+        return list(keras.tree.flatten(model(inputs, training=False)))
+    except (TypeError, ValueError) as error:
+        if isinstance(inputs, Mapping) and any(isinstance(v, Mapping) for v in inputs.values()):
+            raise SpeedupError(
+                "example_inputs looks like masks; write shrink(model, masks=...)."
+            ) from error
+        given = keras.tree.map_structure(lambda x: tuple(getattr(x, "shape", ())), inputs)
+        wanted = ", ".join(str(tuple(tensor.shape)) for tensor in model.inputs)
+        raise SpeedupError(
+            f"{model.name!r} cannot be run on example_inputs of the shape {given}; it takes "
+            f"{wanted}. Leave them out to compare on random numbers."
+        ) from error
+
+
+def _float64(tensor: Any) -> np.ndarray[Any, Any]:
+    # By way of float32: numpy has no bfloat16.
+    values = keras.ops.convert_to_numpy(keras.ops.cast(tensor, "float32"))
+    return np.asarray(values, np.float64)

@@ -57,5 +57,5 @@ def activated(activation: Any, constants: Array) -> Array:
     result = constants.copy()
     if known.any():
         values = keras.ops.convert_to_tensor(constants[known].astype("float32"))
-        result[known] = np.asarray(activation(values), float)
+        result[known] = keras.ops.convert_to_numpy(activation(values))
     return result

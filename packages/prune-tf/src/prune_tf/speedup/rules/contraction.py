@@ -27,7 +27,7 @@ def dense(analysis: Analysis, call: Call) -> list[Flow] | None:
 def convolution(analysis: Analysis, call: Call) -> list[Flow] | None:
     """Follow a convolution over the last axis."""
     if call.op.groups != 1:
-        return None
+        return _grouped(analysis, call)
     return _contract(analysis, call, "filters", taken=-2, given=-1)
 
 
@@ -56,6 +56,38 @@ def _contract(
     use(analysis, layer, flow, linked.any(axis=1), "kernel", taken, sums if everywhere else None)
     known = adds_up(flow.constants, linked, sums, everywhere)
     return bringing_out(analysis, layer, size, {"kernel": given}, known)
+
+
+def _grouped(analysis: Analysis, call: Call) -> list[Flow] | None:
+    """Follow a convolution in groups, which can only go as wholes: inputs and outputs of one."""
+    layer, [flow] = call.op, analysis.inputs(call)
+    if flow.axis != -1 or layer.data_format == "channels_first":
+        return None
+    kernel = analysis.weights(layer, "kernel")
+    inputs, outputs = kernel.shape[-2], kernel.shape[-1] // layer.groups
+    groups = flow.labels[::inputs]
+    analysis.labels.tie(np.repeat(groups, inputs), flow.labels)
+    labels = np.repeat(groups, outputs)
+    analysis.lies(layer, "kernel", kernel.ndim - 1, labels)
+    analysis.lies(layer, "", 0, labels)
+    analysis.sizes[id(layer)] |= {"groups": groups, "filters": labels}
+    over = tuple(range(kernel.ndim - 2))
+    sums, linked = kernel.sum(axis=over, dtype=np.float64), np.any(kernel != 0, axis=over)
+    parts = [slice(g * outputs, (g + 1) * outputs) for g in range(layer.groups)]
+    entering = flow.constants.reshape(layer.groups, inputs)
+    everywhere = not blurs_borders(layer)
+    constants = np.concatenate(
+        [
+            adds_up(each, linked[:, part], sums[:, part], everywhere)
+            for each, part in zip(entering, parts, strict=True)
+        ]
+    )
+    if layer.use_bias:
+        analysis.lies(layer, "bias", 0, labels)
+        constants = constants + analysis.weights(layer, "bias")
+    if not is_elementwise(layer.activation):
+        return None
+    return [Flow(labels, activated(layer.activation, constants))]
 
 
 def use(

@@ -26,6 +26,7 @@ def depthwise(analysis: Analysis, call: Call) -> list[Flow] | None:
     kernel = analysis.weights(layer, "kernel")
     labels = np.repeat(flow.labels, kernel.shape[-1])
     analysis.lies(layer, "kernel", kernel.ndim - 2, flow.labels)
+    analysis.lies(layer, "", 0, labels)
     constants = _each(kernel, flow.constants, not blurs_borders(layer))
     if layer.use_bias:
         analysis.lies(layer, "bias", 0, labels)
