@@ -57,15 +57,17 @@ def build(name: str) -> tuple[nn.Module, torch.Tensor]:
 
 def ours(model: nn.Module, inputs: torch.Tensor) -> dict[str, float]:
     """Shrink with half of each group of units chosen blindly."""
-    import prune_core
+    from prune_core import shrink, units
 
-    found = prune_core.units(model, inputs)
+    found = units(model, inputs)
     pick = random.Random(0)
     labels = [x for group in found.groups for x in pick.sample(group.labels, len(group) // 2)]
     chosen = [found.unit(label) for label in labels]
-    report = prune_core.shrink(model, inputs, units=chosen)
-    proof, config = report.seconds.pop("verify"), report.seconds.pop("config", 0.0)
-    return {"seconds": sum(report.seconds.values()), "proof": proof, "config": config}
+    start = perf_counter()
+    report = shrink(model, inputs, units=chosen)
+    seconds = perf_counter() - start
+    proof, config = report.seconds["verify"], report.seconds.get("config", 0.0)
+    return {"seconds": seconds - proof - config, "proof": proof, "config": config}
 
 
 def theirs(model: nn.Module, inputs: torch.Tensor) -> dict[str, float]:

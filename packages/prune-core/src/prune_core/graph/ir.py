@@ -6,13 +6,14 @@ value, so that a rule never has to think about time.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import torch
 
 from prune_core.graph.sites import Number, Site
 
-__all__ = ["Call", "Graph", "Meta", "Ref", "refs_in", "replace_refs"]
+__all__ = ["Call", "Graph", "Meta", "Ref", "name_of", "refs_in", "replace_refs", "text_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ class Call:
     @property
     def name(self) -> str:
         """The operator's name without its namespace, such as `relu` or `add_`."""
-        return str(self.target).split(".")[1] if "." in str(self.target) else str(self.target)
+        return name_of(self.target)
 
     def inputs(self) -> list[int]:
         """The numbers of the values it reads, in order, repeated where one is read twice."""
@@ -98,6 +99,19 @@ class Graph:
         """Number a new value."""
         self.metas.append(Meta(tuple(tensor.shape), tensor.dtype))
         return len(self.metas) - 1
+
+
+@cache
+def text_of(target: Any) -> str:
+    """`aten.relu.default`: an operator's full name, which torch would put together each time."""
+    return str(target)
+
+
+@cache
+def name_of(target: Any) -> str:
+    """An operator's name without its namespace and overload."""
+    parts = text_of(target).split(".")
+    return parts[1] if len(parts) > 1 else parts[0]
 
 
 def refs_in(tree: object) -> Iterator[Ref]:

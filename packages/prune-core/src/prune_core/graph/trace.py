@@ -19,7 +19,6 @@ from torch.nn.modules.module import (
     register_module_forward_pre_hook,
 )
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.weak import WeakIdKeyDictionary
 
 from prune_core.errors import ConfigError
 from prune_core.graph.decisions import Decisions, decide_as, decides, everything, seen
@@ -72,6 +71,24 @@ def trace(
     return recorder.graph
 
 
+class _Numbers:
+    """The number of the value that each living tensor holds, by the tensor's identity.
+
+    A dictionary of torch's own weak references would make one for every question.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[int, tuple[weakref[torch.Tensor], int]] = {}
+
+    def get(self, tensor: torch.Tensor) -> int | None:
+        found = self._kept.get(id(tensor))
+        # Another tensor may have got the identity of one that is gone.
+        return found[1] if found is not None and found[0]() is tensor else None
+
+    def set(self, tensor: torch.Tensor, number: int) -> None:
+        self._kept[id(tensor)] = weakref(tensor), number
+
+
 class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """The dispatch mode that writes a `Graph` while a model runs."""
 
@@ -109,15 +126,16 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.graph = Graph()
         self._model = model
         self._known = known
-        self._numbers: WeakIdKeyDictionary = WeakIdKeyDictionary()
+        self._numbers = _Numbers()
         self._sharing: dict[int, list[weakref[torch.Tensor]]] = {}
         self._modules = {id(module): name for name, module in model.named_modules()}
         self._frames = [Frame("")]
         self.sites = SiteCounter(self._frames, rewrite)
-        self._names: WeakIdKeyDictionary = WeakIdKeyDictionary()
         self._opening: set[Any] = set()
-        for name, tensor in _named_tensors(model):
-            self._names.setdefault(tensor, []).append(name)  # type: ignore[no-untyped-call]
+        self._tensors = list(_named_tensors(model))
+        self._names: dict[int, list[str]] = {}
+        for name, tensor in self._tensors:
+            self._names.setdefault(id(tensor), []).append(name)
         self._parameters = {id(parameter) for parameter in model.parameters()}
 
     def run(self, example_inputs: Any) -> Any:
@@ -197,21 +215,21 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def number(self, tensor: torch.Tensor) -> int:
         """The value that this tensor holds now; a new one for a tensor never seen."""
-        found: int | None = self._numbers.get(tensor)  # type: ignore[no-untyped-call]
+        found = self._numbers.get(tensor)
         if found is not None:
             return found
         index = self._bind(tensor)
-        if tensor in self._names:
-            self.graph.tensors[index] = tuple(self._names[tensor])
+        if (names := self._names.get(id(tensor))) is not None:
+            self.graph.tensors[index] = tuple(names)
             if id(tensor) in self._parameters:
                 self.graph.parameters.add(index)
         return index
 
     def _bind(self, tensor: torch.Tensor) -> int:
         index = self.graph.add_value(tensor)
-        if tensor not in self._numbers and tensor.layout is torch.strided:
+        if self._numbers.get(tensor) is None and tensor.layout is torch.strided:
             self._sharing.setdefault(tensor.untyped_storage()._cdata, []).append(weakref(tensor))
-        self._numbers[tensor] = index
+        self._numbers.set(tensor, index)
         return index
 
     @property
@@ -224,7 +242,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for _, tensor in tensors_in(returned, opaque=self.graph.opaque):
             self.graph.outputs.append(self.number(tensor))
         read = {name for names in self.graph.tensors.values() for name in names}
-        self.graph.unread = [name for name, _ in _named_tensors(self._model) if name not in read]
+        self.graph.unread = [name for name, _ in self._tensors if name not in read]
 
     def __torch_dispatch__(
         self,
@@ -290,16 +308,16 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _note_write(self, tensor: torch.Tensor, *, rebind: bool) -> None:
         """Give a new value to whatever else lives in memory that was just written."""
-        before = self._numbers[tensor]
+        before = self.number(tensor)
         if rebind:
             self._alias_write(tensor, before)
         sharing = self._sharing.get(tensor.untyped_storage()._cdata, [])
         for other in [alive for each in sharing if (alive := each()) is not None]:
             if other is not tensor and _overlap(tensor, other):
-                self._alias_write(other, self._numbers[tensor])
+                self._alias_write(other, self.number(tensor))
 
     def _alias_write(self, tensor: torch.Tensor, source: int) -> None:
-        old = self._numbers[tensor]
+        old = self.number(tensor)
         new = self._bind(tensor)
         noted = Call(ALIAS_WRITE, (Ref(old), Ref(source)), {}, [new], self.module)
         self.graph.calls.append(noted)

@@ -50,11 +50,7 @@ class Group:
         return tuple(axis for axis, (size, stride) in enumerate(pairs) if stride and size > 1)
 
     def _compact(self) -> Array:
-        small = self.codes
-        for axis, (size, stride) in enumerate(zip(small.shape, small.stride(), strict=True)):
-            if size > 1 and not stride:
-                small = small.narrow(axis, 0, 1)
-        array: Array = small.numpy()
+        array: Array = _without_copies(self.codes).numpy()
         return array
 
     def compact(self) -> Array:
@@ -80,6 +76,16 @@ class Group:
             labels = labels.take([0], axis)
         codes = encode(labels, states.max(axis=others, keepdims=True))
         return Group(torch.from_numpy(codes).expand(self.codes.shape))
+
+
+def _without_copies(codes: torch.Tensor) -> torch.Tensor:
+    """The same codes with length one along every axis that repeats them."""
+    strides = codes.stride()
+    if all(strides):
+        return codes
+    pairs = zip(codes.shape, strides, strict=True)
+    sizes = [1 if size > 1 and not stride else size for size, stride in pairs]
+    return codes.as_strided(sizes, strides, codes.storage_offset())
 
 
 def encode(labels: Array, states: Array | int) -> Array:
@@ -149,10 +155,7 @@ def spread(labels: Array, axis: int, shape: tuple[int, ...]) -> torch.Tensor:
 
 def squeezed(labels: torch.Tensor) -> torch.Tensor:
     """The same labels with stride 0 along every axis where they turn out not to differ."""
-    small = labels
-    for axis, (size, stride) in enumerate(zip(labels.shape, labels.stride(), strict=True)):
-        if size > 1 and not stride:
-            small = small.narrow(axis, 0, 1)
+    small = _without_copies(labels)
     for axis, size in enumerate(small.shape):
         if size > 1:
             first = small.narrow(axis, 0, 1)
@@ -163,8 +166,4 @@ def squeezed(labels: torch.Tensor) -> torch.Tensor:
 
 def extended(labels: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
     """Labels of another shape with as many axes, where they differ along no axis that changed."""
-    small = labels
-    for axis, (size, stride) in enumerate(zip(labels.shape, labels.stride(), strict=True)):
-        if size > 1 and not stride:
-            small = small.narrow(axis, 0, 1)
-    return small.expand(tuple(shape))
+    return _without_copies(labels).expand(tuple(shape))

@@ -1,7 +1,7 @@
 """Which units can go without changing anything, given what is zero."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
@@ -89,9 +89,8 @@ def labels_of_units(
     }
     wanted: dict[tuple[str, int], list[int]] = defaultdict(list)
     for unit in units:
-        for name, axes in (unit.slices if isinstance(unit, Unit) else unit).items():
-            for axis, indices in axes.items():
-                wanted[name, axis] += indices
+        for name, axis, indices in _telling(unit):
+            wanted[name, axis] += indices
     chosen: list[int] = []
     for (name, axis), indices in wanted.items():
         column = columns.get((name, axis))
@@ -106,3 +105,18 @@ def labels_of_units(
             )
         chosen += picked.tolist()
     return chosen
+
+
+def _telling(
+    unit: Unit | Mapping[str, Mapping[int, Iterable[int]]],
+) -> Iterator[tuple[str, int, Iterable[int]]]:
+    """The slices that say which unit is meant: one, since all of a unit is tied together.
+
+    Of slices written down by hand each one counts.
+    """
+    slices = unit.slices if isinstance(unit, Unit) else unit
+    for name, axes in slices.items():
+        for axis, indices in axes.items():
+            yield name, axis, indices
+            if isinstance(unit, Unit):
+                return

@@ -42,10 +42,10 @@ def zeros_in(model: nn.Module, masks: Mapping[str, torch.Tensor] | None = None) 
         names.setdefault(parameter, []).append(name)
     zeros = 0
     for parameter, known in names.items():
-        alive = parameter.detach() != 0
+        alive = parameter.detach()
         for name in known:
             if name in masks:
-                alive = alive & masks[name].to(alive.device)
+                alive = (alive != 0) & masks[name].to(alive.device)
         zeros += alive.numel() - int(alive.count_nonzero())
     return zeros
 

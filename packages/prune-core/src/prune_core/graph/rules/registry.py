@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from prune_core.graph.flow import Flow
-from prune_core.graph.ir import Call
+from prune_core.graph.ir import Call, text_of
 from prune_core.graph.value import Value
 from prune_core.registry import get_extension, names
 
@@ -56,7 +56,7 @@ def rule(*names: str, carries: bool = False) -> Callable[[Rule], Rule]:
 
 def find_rule(target: Any) -> Entry | None:
     """The rule of an operator: its overload's own, its name's, or that of its kind."""
-    text = str(target)
+    text = text_of(target)
     if (entry := _RULES.get(text)) is not None:
         return entry
     namespace, _, rest = text.partition(".")
