@@ -9,7 +9,7 @@ import torch
 from torch import distributed
 
 WORKER = """
-import sys
+import os, sys
 import torch
 from torch import distributed, nn
 from torch.nn import functional as F
@@ -93,6 +93,9 @@ except Exception as error:
 torch.save(results, f"{out}/{rank}-of-{size}.pt")
 if size > 1:
     distributed.destroy_process_group()
+# While an interpreter ends, a thread of gloo may still ask for it, and then the process aborts.
+sys.stdout.flush()
+os._exit(0)
 """
 
 

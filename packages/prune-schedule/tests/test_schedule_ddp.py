@@ -80,6 +80,9 @@ else:
 state = {name.removeprefix("module."): masks for name, masks in pruner.masks.items()}
 torch.save(state, f"{folder}/{rank}.pt")
 dist.destroy_process_group()
+# While an interpreter ends, a thread of gloo may still ask for it, and then the process aborts.
+sys.stdout.flush()
+os._exit(0)
 """
 
 

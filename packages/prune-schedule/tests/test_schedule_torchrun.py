@@ -8,7 +8,7 @@ import pytest
 import torch
 
 SCRIPT = """
-import sys
+import os, sys
 import torch
 import torch.distributed as dist
 from torch import nn
@@ -121,6 +121,9 @@ if form in ("alone", "ddp", "shots"):
 if kept:
     torch.save(kept, f"{folder}/{rank}.pt")
 dist.destroy_process_group()
+# While an interpreter ends, a thread of gloo may still ask for it, and then the process aborts.
+sys.stdout.flush()
+os._exit(0)
 """
 
 

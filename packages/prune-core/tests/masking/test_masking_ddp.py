@@ -32,6 +32,9 @@ for step in range(4):
     optimizer.step()
 torch.save(model.state_dict(), f"{out}/{rank}.pt")
 dist.destroy_process_group()
+# While an interpreter ends, a thread of gloo may still ask for it, and then the process aborts.
+sys.stdout.flush()
+os._exit(0)
 """
 
 
