@@ -14,6 +14,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
+import torch
 from torch import nn
 
 from prune_core.testing import LeNet, make_toy
@@ -80,6 +81,8 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=100)
     parser.add_argument("--postgresql", metavar="URL", help="measure a study there as well")
     options = parser.parse_args()
+    # A search that has just slept waits for torch's other threads to wake, which no real one does.
+    torch.set_num_threads(1)
     Study.add = timed("writing", Study.add)  # type: ignore[method-assign]
     began = time.perf_counter()
     import prune_schedule.database

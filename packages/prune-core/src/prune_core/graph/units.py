@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from prune_core.graph.garbage import collecting_later
 from prune_core.graph.labels import Array
 from prune_core.graph.propagate import Labelling, propagate
 from prune_core.graph.rules import has_rule
@@ -111,6 +112,7 @@ class Units:
         return self.tree()
 
 
+@collecting_later()
 def units(model: nn.Module, example_inputs: Any) -> Units:
     """Find what can be removed from a model, and what must go with it.
 

@@ -12,6 +12,7 @@ from torch import nn
 
 from prune_core.errors import SpeedupError
 from prune_core.events import emit
+from prune_core.graph.garbage import collecting_later
 from prune_core.graph.propagate import Labelling, propagate
 from prune_core.graph.rules import has_rule
 from prune_core.graph.trace import trace
@@ -142,6 +143,7 @@ def shrink(
     return report
 
 
+@collecting_later()
 def _shrunk(
     model: nn.Module,
     example_inputs: Any,
