@@ -4,7 +4,7 @@ A value is a tensor at one moment of one forward. An operator that works in plac
 value, so that a rule never has to think about time.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -60,7 +60,7 @@ class Call:
 
     def inputs(self) -> list[int]:
         """The numbers of the values it reads, in order, repeated where one is read twice."""
-        return [ref.index for ref in refs_in((self.args, tuple(self.kwargs.values())))]
+        return [ref.index for ref in refs_in((self.args, self.kwargs))]
 
 
 @dataclass(slots=True)
@@ -101,6 +101,9 @@ class Graph:
         return len(self.metas) - 1
 
 
+_PLAIN = frozenset({int, float, bool, str, type(None)})
+
+
 @cache
 def text_of(target: Any) -> str:
     """`aten.relu.default`: an operator's full name, which torch would put together each time."""
@@ -114,16 +117,16 @@ def name_of(target: Any) -> str:
     return parts[1] if len(parts) > 1 else parts[0]
 
 
-def refs_in(tree: object) -> Iterator[Ref]:
+def refs_in(tree: object) -> list[Ref]:
     """Every `Ref` in nested lists, tuples and dicts of arguments."""
     if isinstance(tree, Ref):
-        yield tree
-    elif isinstance(tree, list | tuple):
-        for item in tree:
-            yield from refs_in(item)
-    elif isinstance(tree, dict):
-        for item in tree.values():
-            yield from refs_in(item)
+        return [tree]
+    if isinstance(tree, dict):
+        tree = list(tree.values())
+    if not isinstance(tree, list | tuple):
+        return []
+    # Most arguments are plain numbers, for which a call would be too much.
+    return [ref for item in tree if type(item) not in _PLAIN for ref in refs_in(item)]
 
 
 def replace_refs(tree: Any, make: Callable[[Ref], Any]) -> Any:

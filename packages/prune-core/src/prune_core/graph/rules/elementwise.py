@@ -39,7 +39,7 @@ _ON_THE_WAY = frozenset({"add", "sub", "mul", "div", "true_divide", "neg", "squa
 )
 def pointwise(flow: Flow, call: Call) -> Sequence[Value | None]:
     """Tie the operands where they meet."""
-    refs = list(refs_in((call.args, call.kwargs)))
+    refs = refs_in((call.args, call.kwargs))
     operands = [flow.get(ref) for ref in refs]
     dtypes = [flow.metas[ref.index].dtype for ref in refs]
 
