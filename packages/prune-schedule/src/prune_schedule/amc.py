@@ -18,9 +18,10 @@ from prune_schedule.amc_reward import Outcome, Reward, as_reward
 from prune_schedule.evaluation import Evaluate, Finetune, check_callable
 from prune_schedule.forms import by_position
 from prune_schedule.model_budget import ModelBudget
+from prune_schedule.plans import Plan
 from prune_schedule.rng import seeded
-from prune_schedule.search import Plan
 from prune_schedule.snapshot import Stateful
+from prune_schedule.through import AMOUNTS
 from prune_schedule.tuned import TunedSearchPruner
 
 if TYPE_CHECKING:
@@ -42,7 +43,6 @@ WITHOUT_EFFECT = (
     *("channel_round", "window_length", "max_episode_length", "output_dir", "debug", "epsilon"),
     "keep_intermediate_result",
 )
-AMOUNTS = ("sparsity", "sparsity_per_layer", "total_sparsity")
 AGENT_SEED, EPISODE_SEED, LEARNING_SEED = 600_000, 700_000, 800_000
 
 

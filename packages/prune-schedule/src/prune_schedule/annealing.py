@@ -12,7 +12,8 @@ from torch import nn
 
 from prune_core import ConfigError
 from prune_schedule.evaluation import Evaluate
-from prune_schedule.search import ConfigList, Plans, SearchPruner, Sparsities
+from prune_schedule.plans import Plans, Sparsities
+from prune_schedule.search import ConfigList, SearchPruner
 
 __all__ = ["SimulatedAnnealingPruner"]
 

@@ -21,13 +21,13 @@ from prune_schedule.admm import ADMMPruner
 from prune_schedule.annealing import SimulatedAnnealingPruner
 from prune_schedule.evaluation import Evaluate, Finetune, check_callable, score_of
 from prune_schedule.forms import by_position
-from prune_schedule.goals import AMOUNTS, coupled, without_amounts
+from prune_schedule.goals import coupled, without_amounts
 from prune_schedule.keeping import ResultFolder
 from prune_schedule.result import Result
 from prune_schedule.rng import seeded
 from prune_schedule.rounds import tidied
 from prune_schedule.snapshot import Snapshots
-from prune_schedule.through import Masks, ThroughPruner, one_shot_class
+from prune_schedule.through import AMOUNTS, Masks, ThroughPruner, one_shot_class
 from prune_schedule.trials import Trials
 
 __all__ = ["AutoCompressPruner"]

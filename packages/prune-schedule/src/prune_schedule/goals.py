@@ -7,10 +7,9 @@ from typing import Any
 
 from prune_core import ConfigError
 from prune_core.budget.target import check_target
+from prune_schedule.through import AMOUNTS
 
 __all__ = ["coupled", "without_amounts"]
-
-AMOUNTS = ("sparsity", "sparsity_per_layer", "total_sparsity")
 
 
 def coupled(

@@ -10,7 +10,8 @@ from torch import nn
 
 from prune_core import ConfigError
 from prune_schedule.evaluation import Evaluate, Finetune, check_callable
-from prune_schedule.search import ConfigList, DeadEndError, Plan, Plans, Sparsities
+from prune_schedule.plans import DeadEndError, Plan, Plans, Sparsities
+from prune_schedule.search import ConfigList
 from prune_schedule.snapshot import Stateful
 from prune_schedule.tuned import TunedSearchPruner
 

@@ -7,12 +7,12 @@ import json
 import logging
 import warnings
 from abc import abstractmethod
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from operator import itemgetter
 from os import PathLike
 from time import perf_counter, sleep
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -26,29 +26,21 @@ from prune_schedule.history import History, Memory, open_history
 from prune_schedule.keeping import ResultFolder
 from prune_schedule.measured import Measured
 from prune_schedule.model_budget import ModelBudget, coupled_layers
+from prune_schedule.plans import DeadEndError, Plan, Plans, Sparsities
 from prune_schedule.processes import from_first, is_first
 from prune_schedule.progress import Progress
 from prune_schedule.result import Result
 from prune_schedule.rng import seeded
 from prune_schedule.rounds import tidied
 from prune_schedule.state_file import StateFile, check_same_run
-from prune_schedule.through import Masks, ThroughPruner, one_shot_class, set_sparsity
+from prune_schedule.through import AMOUNTS, Masks, ThroughPruner, one_shot_class, set_sparsity
 from prune_schedule.timeout import check_time_limit
 from prune_schedule.trials import Trials
 
-__all__ = ["DeadEndError", "Plan", "Plans", "SearchPruner", "Sparsities", "side_by_side"]
+__all__ = ["ConfigList", "SearchPruner"]
 
-_T = TypeVar("_T")
 ConfigList = Sequence[Mapping[str, Any]] | str | PathLike[str]
-Sparsities = dict[str, float]
-Plan = Sparsities
-# What is sent is a score for a plan, and a list of scores for a list of plans.
-Plans = Generator[Plan | list[Plan], Any, None]
 _log = logging.getLogger("prune_schedule")
-
-
-class DeadEndError(PruneError):
-    """A search has nowhere to go from where it is."""
 
 
 class SearchPruner(ThroughPruner):
@@ -197,7 +189,7 @@ class SearchPruner(ThroughPruner):
 
     def _asked(self, index: int) -> float:
         entry = self.config_list[index]
-        return float(next(entry[key] for key in _AMOUNTS if key in entry))
+        return float(next(entry[key] for key in AMOUNTS if key in entry))
 
     @property
     def caps(self) -> dict[str, float]:
@@ -492,27 +484,6 @@ class SearchPruner(ThroughPruner):
         self._known = json.loads(state_dict["trials"])
 
 
-def side_by_side(
-    searches: Mapping[str, Generator[Plan, float | None, _T]],
-) -> Generator[list[Plan], list[float | None], dict[str, _T]]:
-    """Let several searches that do not depend on each other ask together, and return their results.
-
-    Each goes on with its own scores; those that have ended ask no more.
-    """
-    results: dict[str, _T] = {}
-    answers: dict[str, float | None] = dict.fromkeys(searches)
-    while answers:
-        asked = {}
-        for name, score in answers.items():
-            try:
-                asked[name] = searches[name].send(score)
-            except StopIteration as end:
-                results[name] = end.value
-        scores = (yield list(asked.values())) if asked else []
-        answers = dict(zip(asked, scores, strict=True))
-    return {name: results[name] for name in searches}
-
-
 def _check_same(trial: Mapping[str, Any], plan: Plan) -> None:
     if trial["sparsities"] != plan:
         raise PruneError(
@@ -520,9 +491,6 @@ def _check_same(trial: Mapping[str, Any], plan: Plan) -> None:
             "now: the seed or prune-schedule has changed. Give another experiment_data_dir or "
             "study_name, or delete the study."
         )
-
-
-_AMOUNTS = ("sparsity", "sparsity_per_layer", "total_sparsity")
 
 
 def _digest(pruner: Pruner) -> str:

@@ -13,9 +13,10 @@ from torch import nn
 
 from prune_core import ConfigError
 from prune_schedule.evaluation import Evaluate, Finetune, check_callable
+from prune_schedule.plans import Plan, Plans, Sparsities, side_by_side
 from prune_schedule.rng import seeded
 from prune_schedule.rounds import tidied
-from prune_schedule.search import ConfigList, Plan, Plans, SearchPruner, Sparsities, side_by_side
+from prune_schedule.search import ConfigList, SearchPruner
 from prune_schedule.snapshot import Snapshots, Stateful
 from prune_schedule.through import Masks
 from prune_schedule.trials import Trials

@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from prune_core import ConfigError, Pruner, get_pruner, unwrap
 from prune_schedule.trials import Trials
 
-__all__ = ["Masks", "ThroughPruner", "one_shot_class", "set_sparsity"]
+__all__ = ["AMOUNTS", "Masks", "ThroughPruner", "one_shot_class", "set_sparsity"]
 
 Masks = dict[str, dict[str, Tensor]]
-_AMOUNTS = ("sparsity", "sparsity_per_layer", "total_sparsity")
+AMOUNTS = ("sparsity", "sparsity_per_layer", "total_sparsity")
+"""The names that a sparsity goes by in a config."""
 
 
 def one_shot_class(algorithm: str | Callable[..., Any]) -> Callable[..., Any]:
@@ -33,7 +34,7 @@ def one_shot_class(algorithm: str | Callable[..., Any]) -> Callable[..., Any]:
 
 def set_sparsity(settings: dict[str, Any], sparsity: float) -> None:
     """Write a sparsity into the settings of a wrapper, under every name it is read by."""
-    for key in _AMOUNTS:
+    for key in AMOUNTS:
         settings[key] = sparsity
 
 

@@ -11,11 +11,12 @@ from typing import Any, ClassVar
 from torch import nn
 
 from prune_schedule.evaluation import Evaluate, Finetune
+from prune_schedule.plans import Plan
 from prune_schedule.processes import from_first
 from prune_schedule.result import Result
 from prune_schedule.rng import seeded
 from prune_schedule.rounds import tidied
-from prune_schedule.search import ConfigList, Plan, SearchPruner
+from prune_schedule.search import ConfigList, SearchPruner
 from prune_schedule.snapshot import Snapshots, Stateful
 from prune_schedule.through import Masks
 
