@@ -200,7 +200,7 @@ _MODELS = {
     "segformer": ("SemanticSegmentation", {"hidden_sizes": [16, 32, 48, 64], "depths": [1, 1, 1, 1], "num_attention_heads": [1, 2, 4, 8], "decoder_hidden_size": 32}),
     "levit": ("ImageClassification", {"hidden_sizes": [32, 48, 64], "num_attention_heads": [2, 3, 4], "depths": [1, 1, 1]}),
     "cvt": ("ImageClassification", {"embed_dim": [16, 32, 64], "num_heads": [1, 2, 4], "depth": [1, 2, 3]}),
-    "dpt": ("DepthEstimation", {"backbone_out_indices": [0, 1, 2, 3], "num_hidden_layers": 4, "neck_hidden_sizes": [16, 32, 48, 64], "fusion_hidden_size": 32, "reassemble_factors": [4, 2, 1, 0.5]}),
+    "dpt": ("SemanticSegmentation", {"use_auxiliary_head": False, "backbone_out_indices": [0, 1, 2, 3], "num_hidden_layers": 4, "neck_hidden_sizes": [16, 32, 48, 64], "fusion_hidden_size": 32, "reassemble_factors": [4, 2, 1, 0.5]}),
     "detr": ("ObjectDetection", {"use_timm_backbone": False, "use_pretrained_backbone": False, "backbone": None, "backbone_config": {"model_type": "resnet", "embedding_size": 32, "hidden_sizes": [32, 64], "depths": [1, 1], "out_features": ["stage2"]}, "num_queries": 8}),
     "yolos": ("ObjectDetection", {"num_detection_tokens": 8, "image_size": [64, 64]}),
     "timesformer": ("VideoClassification", {"num_frames": 2}),
