@@ -103,9 +103,8 @@ def mnist(folder: Path, few: int) -> Data:
     images, labels = part("train")
     chosen = torch.randperm(60_000, generator=torch.Generator().manual_seed(0))[: few + 5000]
     train, validation = chosen.split([few, 5000])
-    return Data(
-        (images[train], labels[train]), (images[validation], labels[validation]), part("t10k"), 3
-    )
+    parts = [(images[part], labels[part]) for part in (train, validation)]
+    return Data(*parts, part("t10k"), epochs=20)
 
 
 # --- training and measuring ---------------------------------------------------------------------
