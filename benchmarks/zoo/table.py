@@ -35,9 +35,9 @@ python benchmarks/zoo/run.py --results zoo.jsonl --table docs/speedup-zoo.md
 ```
 
 which needs torchvision, timm and transformers beside prune-core. Each model runs in a process of
-its own, within {seconds} s and a limit on memory. How long a model takes is left out here: it
-says more about the machine. A run goes on where it was stopped, so rows may come from neighbouring
-commits; `--again` judges models of the states that it is given once more.
+its own, within {seconds} s and a limit on memory. *Seconds* is what the speedup took with its own
+proof, on one core of a machine that was busy, so it is good for comparing models and no more. A run
+goes on where it was stopped; `--again` judges models of the states that it is given once more.
 """
 
 _TITLES = {
@@ -85,12 +85,13 @@ def _summary(suites):
 
 
 def _table(rows):
-    yield "| model | state | parameters | of them gone | FLOPs gone | difference | why |"
-    yield "| --- | --- | --: | --: | --: | --: | --- |"
+    yield "| model | state | parameters | of them gone | FLOPs gone | difference | seconds | why |"
+    yield "| --- | --- | --: | --: | --: | --: | --: | --- |"
     for row in rows:
-        numbers = ["", "", ""]
+        numbers = ["", "", "", ""]
         if "removed" in row:
             numbers = [f"{row['removed']:.0%}", f"{row['flops']:.0%}", f"{row['difference']:.0e}"]
+            numbers.append(f"{row['seconds'] + row['verify_seconds']:.1f}")
         why = row["reason"].replace("|", "\\|").replace("\n", " ")[:160]
         cells = [row["name"], row["status"], f"{row.get('parameters', 0):,}", *numbers, why]
         yield "| " + " | ".join(cells) + " |"
