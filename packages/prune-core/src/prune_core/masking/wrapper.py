@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -124,7 +125,11 @@ class PrunerModuleWrapper(nn.Module):
     def masked_count(self, name: str) -> int:
         """Return how many values of a parameter are masked."""
         mask = self._buffers[name + SUFFIX]
-        return 0 if mask is None else mask.numel() - int(mask.count_nonzero())
+        if mask is None:
+            return 0
+        # numpy counts bytes several times faster than torch, and no thread has to wake for it.
+        kept = np.count_nonzero(mask.numpy()) if mask.is_cpu else int(mask.count_nonzero())
+        return mask.numel() - int(kept)
 
     def masked(self, name: str) -> Tensor:
         """Return a parameter as the forward sees it; gradients reach the parameter."""
