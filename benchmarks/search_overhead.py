@@ -81,7 +81,8 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=100)
     parser.add_argument("--postgresql", metavar="URL", help="measure a study there as well")
     options = parser.parse_args()
-    # A search that has just slept waits for torch's other threads to wake, which no real one does.
+    # torch's other threads sleep when `evaluate` does, and take a millisecond to wake. One that
+    # computes keeps them awake, so what they cost is not the search's.
     torch.set_num_threads(1)
     Study.add = timed("writing", Study.add)  # type: ignore[method-assign]
     began = time.perf_counter()
