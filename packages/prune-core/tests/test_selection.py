@@ -33,6 +33,14 @@ def equal(ours, theirs):
     return all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
 
 
+@pytest.mark.parametrize("dtype", [*FLOATS, torch.int64])
+def test_the_default_device_has_no_part_in_it(dtype):
+    scores = [torch.tensor([3, -1, 2], dtype=dtype), torch.tensor([[0], [9]], dtype=dtype)]
+    with torch.device("meta"):  # which has no numbers, so that nothing can be found there
+        marks = smallest(scores, 3, transform=torch.abs)
+    assert [m.tolist() for m in marks] == [[False, True, True], [[True], [False]]]
+
+
 def test_a_row_of_two_tensors():
     a, b = smallest([torch.tensor([3.0, -1.0, 2.0]), torch.tensor([[0.0], [9.0]])], 3)
     assert a.tolist() == [False, True, True]

@@ -32,6 +32,13 @@ def test_signs_are_those_of_the_beginning():
     ]
 
 
+def test_numbers_are_drawn_alike_whatever_the_default_device():
+    expected = constant(INITIAL, generator()), reshuffled(INITIAL, MASK, generator())
+    with torch.device("meta"):  # which has no numbers
+        found = constant(INITIAL, generator()), reshuffled(INITIAL, MASK, generator())
+    assert all(a.equal(b) for a, b in zip(found, expected, strict=True))
+
+
 def test_only_survivors_change_places():
     values = reshuffled(INITIAL, MASK, generator())
     assert sorted(values[MASK].tolist()) == sorted(INITIAL[MASK].tolist())

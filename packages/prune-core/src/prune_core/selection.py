@@ -116,7 +116,7 @@ class _Scores:
 
     @property
     def dtype(self) -> torch.dtype:
-        sample = torch.empty(0, dtype=self.tensor.dtype)
+        sample = torch.empty(0, dtype=self.tensor.dtype, device="cpu")
         dtype = (sample if self.transform is None else self.transform(sample)).dtype
         if dtype.is_complex:
             raise ConfigError(
@@ -197,7 +197,7 @@ def _threshold(items: Sequence[_Scores], k: int, dtype: torch.dtype) -> tuple[fl
     prefix, rank = 0, k
     for shift in range(width - _DIGIT, -1, -_DIGIT):
         leading = shift == width - _DIGIT
-        counts = torch.zeros(_BINS, dtype=torch.int64)
+        counts = torch.zeros(_BINS, dtype=torch.int64, device="cpu")
         for item in items:
             for values in item.participants(dtype):
                 if leading and dtype.is_floating_point and values.isnan().any():
@@ -236,4 +236,4 @@ def _value(key: int, dtype: torch.dtype) -> float:
         return key
     bits = _BITS[dtype]
     folded = key if key >= 0 else torch.iinfo(bits).min - key
-    return float(torch.tensor(folded, dtype=bits).view(dtype))
+    return float(torch.tensor(folded, dtype=bits, device="cpu").view(dtype))

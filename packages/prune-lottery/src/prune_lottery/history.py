@@ -41,7 +41,7 @@ class MaskHistory:
                 kept = mask.detach().to("cpu", torch.bool)
                 known = self.pruned_in.setdefault(module, {})
                 if name not in known:
-                    known[name] = torch.full(kept.shape, NEVER, dtype=torch.uint8)
+                    known[name] = torch.full_like(kept, NEVER, dtype=torch.uint8)
                 rounds = known[name]
                 returning += int((kept & (rounds != NEVER)).count_nonzero())
                 rounds[~kept & (rounds == NEVER)] = index

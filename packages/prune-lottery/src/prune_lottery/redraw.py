@@ -27,14 +27,14 @@ def with_signs(values: Tensor, signs: Tensor) -> Tensor:
 
 def constant(initial: Tensor, generator: torch.Generator) -> Tensor:
     """Return the standard deviation of the initial values everywhere, with random signs."""
-    signs = torch.randint(0, 2, initial.shape, generator=generator).to(initial) * 2 - 1
-    return signs * initial.std(correction=0)
+    heads = torch.randint(0, 2, initial.shape, generator=generator, device="cpu")
+    return (heads.to(initial) * 2 - 1) * initial.std(correction=0)
 
 
 def reshuffled(initial: Tensor, mask: Tensor, generator: torch.Generator) -> Tensor:
     """Return the initial values with those that the mask keeps in another order."""
     kept = initial[mask]
-    order = torch.randperm(len(kept), generator=generator).to(initial.device)
+    order = torch.randperm(len(kept), generator=generator, device="cpu").to(initial.device)
     shuffled = initial.clone()
     shuffled[mask] = kept[order]
     return shuffled

@@ -33,10 +33,10 @@ def _shuffled(
     axis = output_axis(wrapper.module)
     rows = mask.movedim(axis, 0).reshape(mask.shape[axis], -1)
     if mask.ndim > 1 and torch.equal(rows.all(1), rows.any(1)):
-        order = torch.randperm(len(rows), generator=generator)
+        order = torch.randperm(len(rows), generator=generator, device="cpu")
         by_channel = {n: m[order] for n, m in tensors.items() if n != target}
         return {target: mask.index_select(axis, order), **by_channel}
-    order = torch.randperm(mask.numel(), generator=generator)
+    order = torch.randperm(mask.numel(), generator=generator, device="cpu")
     # A bias goes with a channel that has no weight left, and lots leave hardly any so.
     ones = {n: torch.ones_like(m) for n, m in tensors.items() if n != target}
     return {target: mask.flatten()[order].reshape(mask.shape), **ones}

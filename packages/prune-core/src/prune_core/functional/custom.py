@@ -28,8 +28,8 @@ class CustomFromMask(BasePruningMethod):
                 f"{tuple(default_mask.shape)}; the shapes must be the same."
             )
         # A boolean mask multiplies as it is, without becoming as large as the weights first.
-        mask = self.mask if self.mask.dtype == torch.bool else self.mask.to(default_mask.dtype)
-        return default_mask * mask
+        dtype = torch.bool if self.mask.dtype == torch.bool else default_mask.dtype
+        return default_mask * self.mask.to(default_mask.device, dtype)
 
     @classmethod
     def apply(  # type: ignore[override]

@@ -34,7 +34,7 @@ class RandomStructured(BasePruningMethod):
         count = _channels_to_prune(self.amount, t, self.dim)
         if count == 0:
             return default_mask
-        drawn = torch.rand(t.shape[self.dim])
+        drawn = torch.rand(t.shape[self.dim], device="cpu")
         keep = drawn > drawn.kthvalue(count).values
         return _channel_mask(t, self.dim, keep, default_mask)
 

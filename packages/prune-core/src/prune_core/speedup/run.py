@@ -278,7 +278,11 @@ def _describe(
         [c for cs in labelling.axes.values() for c in cs if c is not None] or [roots]
     )
     report.removed = len(np.unique(roots[owned][plan.removed[owned]]))
-    report.masks = nested_masks({n: m for n, m in residual.items() if not bool(m.all())})
+    model = report.model
+    where = {n: t.device for n, t in (*model.named_parameters(), *model.named_buffers())}
+    report.masks = nested_masks(
+        {n: m.to(where.get(n, m.device)) for n, m in residual.items() if not bool(m.all())}
+    )
     report.live_norms = sum(
         bool(plan.removed[found].any()) for _, found in labelling.flow.live_norms
     )
