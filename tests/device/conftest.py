@@ -66,6 +66,10 @@ def pretend(tmp_path_factory):
     module.current_device, module.device_count = lambda: 0, lambda: 1
     module.device = lambda index: nullcontext()
     module.get_amp_supported_dtype = lambda: []
+    # Its numbers are drawn on the processor, so it has none of its own; the state has to be kept.
+    states = {0: torch.zeros(1)}
+    module.get_rng_state = lambda device: states[0]
+    module.set_rng_state = lambda state, device: states.update({0: state})
     torch._register_device_module("pretend", module)
     torch.utils.generate_methods_for_privateuse1_backend(for_storage=True)
     torch.ops.load_library(built(tmp_path_factory.mktemp("device")))

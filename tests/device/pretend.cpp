@@ -51,6 +51,7 @@ struct Guard final : c10::impl::NoOpDeviceGuardImpl<kind> {
   c10::Stream exchangeStream(c10::Stream) const noexcept override { return stream; }
   bool queryStream(const c10::Stream&) const override { return true; }
   void synchronizeStream(const c10::Stream&) const override {}
+  void synchronizeDevice(c10::DeviceIndex) const override {}
   void record(void**, const c10::Stream&, c10::DeviceIndex, c10::EventFlag) const override {}
   void block(void*, const c10::Stream&) const override {}
   bool queryEvent(void*) const override { return true; }

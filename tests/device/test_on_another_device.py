@@ -7,6 +7,7 @@ from torch import nn
 
 import prune_core
 from prune_core import ModelSpeedup, functional, load_pruned, prune, save_pruned, shrink, units
+from prune_core.random_state import put_random, take_random
 from prune_filter import L1NormPruner, LevelPruner
 from prune_lottery import LotteryTicket
 from prune_schedule import (
@@ -223,6 +224,14 @@ def test_rounds_that_make_small_go_on_from_a_file(user, tmp_path):
     AutoCompressPruner(again, RULES, **arguments).compress()
     assert devices(again) == {"pretend"}
     assert again.eval()(user.x).equal(user.model.eval()(user.x))
+
+
+def test_the_state_of_its_random_numbers_is_kept(user):
+    torch.pretend.set_rng_state(torch.ones(1), user.device)
+    state = take_random()
+    torch.pretend.set_rng_state(torch.zeros(1), user.device)
+    put_random(state)
+    assert torch.pretend.get_rng_state(user.device) == 1
 
 
 def test_lottery_tickets_go_on_from_a_file(user, tmp_path):

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
+from prune_core.random_state import put_random, take_random
+
 __all__ = ["evaluating", "on_processor", "untouched"]
 
 
@@ -28,11 +30,11 @@ def untouched(model: nn.Module) -> Iterator[None]:
         if type(held) in (dict, OrderedDict, list, set)
     ]
     buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
-    devices = sorted({p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"})
+    to_come = take_random()
     try:
-        with torch.random.fork_rng(devices=devices):
-            yield
+        yield
     finally:
+        put_random(to_come)
         for module, saved in attributes:
             module.__dict__.clear()
             module.__dict__.update(saved)

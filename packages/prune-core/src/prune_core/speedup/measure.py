@@ -60,7 +60,7 @@ def size_of(model: nn.Module) -> int:
 
 def timed_call(model: nn.Module, example_inputs: Any) -> float:
     """The seconds that a model takes, until its device has really done the work."""
-    devices = {tensor.device for tensor in model.parameters() if tensor.device.type == "cuda"}
+    devices = {tensor.device for tensor in model.parameters()} - {torch.device("cpu")}
     _wait_for(devices)
     start = perf_counter()
     call(model, example_inputs)
@@ -70,7 +70,7 @@ def timed_call(model: nn.Module, example_inputs: Any) -> float:
 
 def _wait_for(devices: set[torch.device]) -> None:
     for device in devices:
-        torch.cuda.synchronize(device)
+        torch.accelerator.synchronize(device)
 
 
 def measure(model: nn.Module, example_inputs: Any, original: Snapshot) -> Running:
