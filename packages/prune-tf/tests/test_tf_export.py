@@ -102,6 +102,27 @@ def test_what_only_tensorflow_writes_says_so(cnn, tmp_path, ending):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("name", ["folder", "model.keras"])
+def test_a_folder_that_is_no_model_is_left_alone(cnn, tmp_path, name):
+    folder = tmp_path / name
+    folder.mkdir()
+    (folder / "notes.txt").write_text("mine")
+    with pytest.raises(ConfigError, match="is a folder that is no .* model, and would be replaced"):
+        export_model(cnn, folder, "saved_model" if name == "folder" else None)
+    assert [(p.name, p.read_text()) for p in folder.iterdir()] == [("notes.txt", "mine")]
+
+
+@pytest.mark.tensorflow
+def test_a_model_replaces_a_model_but_no_file(cnn, tmp_path):
+    for _ in range(2):
+        export_model(cnn, tmp_path / "model")
+        export_model(cnn, tmp_path / "model.tflite")
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(ConfigError, match="is a file that is no saved_model model"):
+        export_model(cnn, tmp_path / "file")
+    assert (tmp_path / "file").read_text() == "mine"
+
+
 def test_an_unknown_ending_is_refused(cnn, tmp_path):
     with pytest.raises(ConfigError, match="must be one of keras, saved_model, litert, onnx"):
         export_model(cnn, tmp_path / "model.pt")

@@ -36,8 +36,8 @@ def export_model(
             given: `.keras`, `.tflite`, `.onnx`, and a SavedModel for a path without an ending.
 
     Raises:
-        ConfigError: When the format is unknown or cannot be told from the path, or the backend
-            of Keras cannot write it.
+        ConfigError: When the format is unknown or cannot be told from the path, the backend of
+            Keras cannot write it, or what is at the path already is no such model.
         MissingDependencyError: When ONNX is asked for and tf2onnx is not installed.
     """
     path = Path(path)
@@ -49,6 +49,7 @@ def export_model(
             ".onnx."
         )
     _check_backend(kind)
+    _check_replaceable(path, kind)
     plain = _plain(model)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
@@ -58,6 +59,22 @@ def export_model(
             shutil.rmtree(path)
         written.replace(path)
     return path
+
+
+def _check_replaceable(path: Path, kind: str) -> None:
+    """Refuse to put a model where something else is; a folder may hold all that a user has."""
+    if not path.exists():
+        return
+    if kind != "saved_model":
+        fits = path.is_file()
+    else:
+        fits = path.is_dir() and ((path / "saved_model.pb").exists() or not any(path.iterdir()))
+    if not fits:
+        found = "a folder" if path.is_dir() else "a file"
+        raise ConfigError(
+            f"{str(path)!r} is {found} that is no {kind} model, and would be replaced. Choose "
+            "another path, or remove it first."
+        )
 
 
 def _check_backend(kind: str) -> None:
