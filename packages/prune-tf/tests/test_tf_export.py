@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-from prune_core import ConfigError, MissingDependencyError
+from prune_core import ConfigError, MissingDependencyError, PruneWarning
 from prune_tf import L1NormPruner, LevelPruner, export_model, gzipped_size, masks_of, shrink
 
 READ = """
@@ -121,6 +121,24 @@ def test_a_model_replaces_a_model_but_no_file(cnn, tmp_path):
     with pytest.raises(ConfigError, match="is a file that is no saved_model model"):
         export_model(cnn, tmp_path / "file")
     assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_what_keras_cannot_copy_is_written_all_the_same(tmp_path):
+    def mean_square(y, predicted):
+        return keras.ops.mean(keras.ops.square(predicted), axis=-1)
+
+    x = keras.layers.Input((4,))
+    y = keras.layers.Lambda(lambda y: 2 * y)(keras.layers.Dense(6, name="fc")(x))
+    model = keras.Model(x, y)
+    model.compile("sgd", mean_square)
+    LevelPruner(model, [{"sparsity": 0.5, "op_types": ["Dense"]}]).compress()
+    with pytest.warns(PruneWarning, match="not compiled"):
+        export_model(model, tmp_path / "model.keras")
+    assert set(masks_of(model)) == {"fc"}
+    loaded = keras.models.load_model(tmp_path / "model.keras", safe_mode=False)
+    assert masks_of(loaded) == {}
+    samples = np.ones((2, 4), "float32")
+    np.testing.assert_array_equal(*(m.predict(samples, verbose=0) for m in (model, loaded)))
 
 
 def test_an_unknown_ending_is_refused(cnn, tmp_path):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
-from prune_core import ConfigError, MaskError, SpeedupError
+from prune_core import ConfigError, MaskError, PruneWarning, SpeedupError
 from prune_tf import L1NormPruner, LevelPruner, SlimPruner, masks_of, set_masks, shrink
 from prune_tf.layers import layers_of
 from prune_tf.speedup.rules import RULES
@@ -417,6 +417,67 @@ def test_a_users_class_of_a_known_name_is_not_mistaken():
     L1NormPruner(model, HALF).compress()
     report = shrink(model)
     assert report.unknown == {"odd": "ReLU"}
+    assert_equal(model, report.model)
+
+
+def test_a_lambda_keeps_its_function():
+    factor = ops.convert_to_tensor(np.float32(3.0))
+    x = layers.Input((6,))
+    y = layers.Lambda(lambda y: ops.roll(y, 1, axis=-1) * factor, name="odd")(
+        layers.Dense(8, name="first")(x)
+    )
+    y = layers.Dense(6, activation="relu", name="second")(y)
+    model = keras.Model(x, layers.Dense(3, name="out")(y))
+    L1NormPruner(model, HALF).compress()
+    masks = masks_of(model)
+    report = shrink(model)
+    assert report.unknown == {"odd": "Lambda"}
+    assert report.model.get_layer("second").units == 3
+    assert_equal(model, report.model)
+    assert shrink(model, masks=masks).parameters == report.parameters
+
+
+def test_a_layer_of_which_a_copy_has_two_is_refused():
+    x, y, twin = layers.Input((5, 8)), layers.Input((8,)), layers.Dense(8, name="twin")
+    both = [layers.GlobalAveragePooling1D()(layers.TimeDistributed(twin, name="each")(x)), twin(y)]
+    hidden = layers.Dense(6, name="hidden")(layers.Concatenate()(both))
+    model = keras.Model([x, y], layers.Dense(3, name="out")(hidden))
+    L1NormPruner(model, [{"sparsity": 0.5, "op_names": ["hidden"]}]).compress()
+    with pytest.raises(SpeedupError, match="'each/twin' and 'twin'.* in a copy they would be two"):
+        shrink(model)
+
+
+def test_a_layer_that_cannot_be_copied_is_named():
+    class Odd(layers.Layer):
+        def __init__(self):
+            super().__init__(name="odd")
+
+        def call(self, x):
+            return x + 1
+
+    x = layers.Input((6,))
+    y = Odd()(layers.Dense(8, name="first")(layers.Dense(8)(x)))
+    model = keras.Model(x, layers.Dense(3, name="out")(y))
+    L1NormPruner(model, HALF).compress()
+    with pytest.raises(SpeedupError, match="'odd', a Odd, cannot be copied from its config"):
+        shrink(model)
+
+
+def test_what_the_model_was_compiled_with_comes_along_where_it_can(samples):
+    def mean_square(y, predicted):
+        return ops.mean(ops.square(predicted), axis=-1)
+
+    model = sequential()
+    L1NormPruner(model, HALF).compress()
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    small = shrink(model).model
+    small.fit(samples[0], samples[1] % 3, verbose=0)
+    assert small.optimizer is not model.optimizer
+    model.compile("sgd", mean_square)
+    with pytest.warns(PruneWarning, match=r"not compiled; call compile\(\).*'mean_square'"):
+        report = shrink(model)
+    assert not report.model.compiled
+    assert model.compiled
     assert_equal(model, report.model)
 
 

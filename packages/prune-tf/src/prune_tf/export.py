@@ -13,8 +13,10 @@ from pathlib import Path
 
 import keras
 
-from prune_core.errors import ConfigError, MissingDependencyError
+from prune_core.errors import ConfigError, MissingDependencyError, SpeedupError
 from prune_tf.masks import unwrap
+from prune_tf.speedup.copies import compile_alike, copy_model
+from prune_tf.speedup.graph import is_graph
 from prune_tf.speedup.verify import random_inputs
 
 __all__ = ["export_model", "gzipped_size"]
@@ -27,7 +29,8 @@ def export_model(
 ) -> Path:
     """Write a model with zeros where it is masked, and without the masks themselves.
 
-    The file appears whole or not at all, and the model stays as it is.
+    The file appears whole or not at all, and the model stays as it is. A model that cannot be
+    copied, such as a subclassed one, is written as it is, with its masks in a `.keras` file.
 
     Args:
         model: A built model.
@@ -51,6 +54,8 @@ def export_model(
     _check_backend(kind)
     _check_replaceable(path, kind)
     plain = _plain(model)
+    if kind == "keras" and plain is not model:
+        compile_alike(plain, model)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
         written = Path(folder) / f"model{_ending(kind)}"
@@ -96,9 +101,12 @@ def gzipped_size(path: str | PathLike[str]) -> int:
 
 def _plain(model: keras.Model) -> keras.Model:
     """Return a copy without masks; a model that cannot be copied is written as it is."""
-    if not isinstance(model, keras.Sequential) and not hasattr(model, "operations"):
+    if not is_graph(model):
         return model
-    copy = keras.models.clone_model(model)
+    try:
+        copy = copy_model(model)
+    except SpeedupError:
+        return model
     copy.set_weights(model.get_weights())
     return unwrap(copy)
 

@@ -13,6 +13,7 @@ from prune_core.errors import ConfigError, SpeedupError, did_you_mean
 from prune_tf.files import load_masks
 from prune_tf.layers import layers_of
 from prune_tf.masks import set_masks
+from prune_tf.speedup.copies import compile_alike
 from prune_tf.speedup.graph import symbolic_model
 from prune_tf.speedup.plan import Plan, make_plan
 from prune_tf.speedup.propagate import analyse
@@ -113,6 +114,7 @@ def shrink(
                 "For a deep model in float32 a larger tolerance may be all that is missing."
             )
     _keep_masks(model, small, plan, applied)
+    compile_alike(small, model)
     return SpeedupReport(
         small,
         (model.count_params(), small.count_params()),
