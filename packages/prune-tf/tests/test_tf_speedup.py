@@ -151,6 +151,19 @@ def one_dimensional():
     return ended(x, layers.GlobalMaxPooling1D()(y))
 
 
+def reshaped():
+    x = image(8)
+    y = ops.reshape(layers.Conv2D(8, 3, activation="relu")(x), (-1, 36, 8))
+    y = ops.reshape(layers.Dense(6, activation="relu")(y), (-1, 216))
+    return ended(x, layers.Dense(10, activation="relu")(y))
+
+
+def several_at_once():
+    x = layers.Input((12,))
+    y, z = layers.Identity()([layers.Dense(8, activation="relu")(x), layers.Dense(6)(x)])
+    return ended(x, layers.Concatenate()([y, z]))
+
+
 def sequential():
     return keras.Sequential(
         [
@@ -167,7 +180,7 @@ def sequential():
 MODELS = [
     *(plain, padded, sigmoid_and_padding, residual, dense_block, inverted_bottleneck),
     *(strided_depthwise, separable, flattened, squeeze_excite, operators, upsampled, permuted),
-    *(shared, nested, one_dimensional, sequential),
+    *(shared, nested, one_dimensional, reshaped, several_at_once, sequential),
 ]
 
 
@@ -420,6 +433,21 @@ def test_a_users_class_of_a_known_name_is_not_mistaken():
     assert_equal(model, report.model)
 
 
+def test_a_users_function_of_a_known_name_is_not_mistaken():
+    @keras.saving.register_keras_serializable()
+    def relu(x):
+        return x - ops.mean(x, axis=-1, keepdims=True)
+
+    x = layers.Input((6,))
+    y = layers.Dense(8, activation=relu, name="first")(layers.Dense(8, name="before")(x))
+    model = keras.Model(x, layers.Dense(3, name="out")(y))
+    L1NormPruner(model, HALF).compress()
+    report = shrink(model)
+    assert report.model.get_layer("before").units == 4
+    assert report.model.get_layer("first").units == 8
+    assert_equal(model, report.model)
+
+
 def test_a_lambda_keeps_its_function():
     factor = ops.convert_to_tensor(np.float32(3.0))
     x = layers.Input((6,))
@@ -435,6 +463,47 @@ def test_a_lambda_keeps_its_function():
     assert report.model.get_layer("second").units == 3
     assert_equal(model, report.model)
     assert shrink(model, masks=masks).parameters == report.parameters
+
+
+@pytest.mark.parametrize("reshape", [(-1, 8), (-1, 4)])
+def test_samples_that_become_something_else_hold_what_is_in_them(reshape):
+    x = layers.Input((4, 6))
+    y = layers.Dense(6, activation="relu", name="first")(x)
+    y = layers.Dense(8, activation="relu", name="second")(y)
+    y = ops.reshape(layers.Dense(4)(ops.reshape(y, reshape)), (-1, 4 * 8 // reshape[1], 4))
+    model = keras.Model(x, layers.Dense(3, name="out")(layers.Flatten()(y)))
+    L1NormPruner(model, HALF).compress()
+    report = shrink(model)
+    assert report.model.get_layer("first").units == 3
+    assert report.model.get_layer("second").units == 8
+    assert set(report.unknown.values()) == {"Reshape"}
+    assert_equal(model, report.model)
+
+
+def test_a_number_for_each_sample_can_be_an_input():
+    x = layers.Input(())
+    y = layers.Concatenate()([layers.Flatten()(x), layers.Reshape((1,))(x)])
+    model = keras.Model(x, layers.Dense(3, name="out")(layers.Dense(8, name="first")(y)))
+    L1NormPruner(model, HALF).compress()
+    report = shrink(model)
+    assert report.model.get_layer("first").units == 4
+    assert_equal(model, report.model)
+
+
+def test_a_layer_that_computes_with_more_than_its_kernel_keeps_what_is_around_it():
+    x = layers.Input((6,))
+    y = layers.Dense(8, activation="relu", name="first")(x)
+    y = layers.Dense(8, activation="relu", name="second")(y)
+    adapted = layers.Dense(8, activation="relu", name="adapted")
+    model = keras.Model(x, layers.Dense(3, name="out")(adapted(y)))
+    adapted.enable_lora(2)
+    adapted.lora_kernel_b.assign(np.ones((2, 8)))
+    L1NormPruner(model, [{"sparsity": 0.5, "op_names": ["first", "second"]}]).compress()
+    report = shrink(model)
+    assert report.unknown == {"adapted": "Dense"}
+    assert report.model.get_layer("first").units == 4
+    assert report.model.get_layer("second").units == 8
+    assert_equal(model, report.model)
 
 
 def test_a_layer_of_which_a_copy_has_two_is_refused():

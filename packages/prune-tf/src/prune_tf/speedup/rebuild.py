@@ -49,10 +49,12 @@ def _smaller(op: Any, plan: Plan) -> Any:
             config["use_bias"] = True
         if id(op) in plan.analysis.reshaped:
             axis, labels = plan.analysis.reshaped[id(op)]
-            target = list(config["target_shape"])
+            # As a layer and as an operation; only the latter says how many samples there are.
+            key = "target_shape" if "target_shape" in config else "newshape"
+            target = list(config[key])
             if target[axis] != -1:
                 target[axis] = len(plan.kept(labels))
-            config["target_shape"] = tuple(target)
+            config[key] = tuple(target)
         if isinstance(op, keras.layers.Layer):
             # Masks come back with the weights, cut to the new shapes.
             for name, slot in slots_of(op).items():
