@@ -141,6 +141,11 @@ def test_what_keras_cannot_copy_is_written_all_the_same(tmp_path):
     np.testing.assert_array_equal(*(m.predict(samples, verbose=0) for m in (model, loaded)))
 
 
+def test_something_else_than_a_model_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="model is a builtins.str; it must be a Keras 3 model"):
+        export_model("model", tmp_path / "model.keras")
+
+
 def test_an_unknown_ending_is_refused(cnn, tmp_path):
     with pytest.raises(ConfigError, match="must be one of keras, saved_model, litert, onnx"):
         export_model(cnn, tmp_path / "model.pt")

@@ -38,6 +38,7 @@ def test_masks_of_a_plain_model_are_none(cnn):
         ({"relu": {"kernel": np.ones(1)}}, "this ReLU can be masked in nothing"),
         ({"conv": {"kernel": np.ones((3, 3))}}, r"shape \(3, 3\); the variable has \(3, 3, 3, 8\)"),
         ({"conv": {"bias": np.full(8, 0.5)}}, "holds 0.5; a mask holds 0"),
+        ({"conv": np.ones((3, 3, 3, 8))}, r"masks\['conv'\] is a ndarray; masks are a mapping"),
     ],
 )
 def test_a_mask_that_does_not_fit_changes_nothing(cnn, masks, message):

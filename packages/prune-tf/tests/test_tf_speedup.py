@@ -607,8 +607,23 @@ def test_example_inputs_that_do_not_fit(cnn):
 def test_mistakes_in_arguments(cnn):
     with pytest.raises(ConfigError, match="constants is 'zeros'.*Did you mean 'zero'"):
         shrink(cnn, constants="zeros")
+    with pytest.raises(ConfigError, match="tolerance is nan; it must be a number"):
+        shrink(cnn, tolerance=float("nan"))
     with pytest.raises(MaskError, match="no layer of that name"):
         shrink(cnn, masks={"nope": {"kernel": np.ones(1)}})
+    with pytest.raises(SpeedupError, match="model is a builtins.int; it must be a Keras 3 model"):
+        shrink(3)
+
+
+@pytest.mark.tensorflow
+def test_strings_are_not_made_up():
+    x = layers.Input((1,), dtype="string")
+    y = layers.StringLookup(vocabulary=["a", "b"], output_mode="multi_hot")(x)
+    model = keras.Model(x, layers.Dense(3, name="out")(layers.Dense(8)(y)))
+    L1NormPruner(model, HALF).compress()
+    with pytest.raises(SpeedupError, match="takes strings, .* pass example_inputs"):
+        shrink(model)
+    assert shrink(model, ops.convert_to_tensor([["a"], ["b"], ["c"]])).difference <= 1e-5
 
 
 def test_a_network_of_keras_applications():

@@ -43,6 +43,11 @@ def export_model(
             Keras cannot write it, or what is at the path already is no such model.
         MissingDependencyError: When ONNX is asked for and tf2onnx is not installed.
     """
+    if not isinstance(model, keras.Model):
+        raise ConfigError(
+            f"model is a {type(model).__module__}.{type(model).__name__}; it must be a Keras 3 "
+            "model (keras.Model)."
+        )
     path = Path(path)
     kind = format or ENDINGS.get(path.suffix)
     if kind not in WRITERS:

@@ -51,6 +51,11 @@ def symbolic_model(model: keras.Model) -> None:
     Raises:
         SpeedupError: Saying what would do.
     """
+    if not isinstance(model, keras.Model):
+        raise SpeedupError(
+            f"model is a {type(model).__module__}.{type(model).__name__}; it must be a Keras 3 "
+            "model (keras.Model)."
+        )
     if not is_graph(model):
         raise SpeedupError(
             f"{type(model).__name__} {model.name!r} computes in Python code of its own, which "

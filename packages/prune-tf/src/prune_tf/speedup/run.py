@@ -79,6 +79,8 @@ def shrink(
             "nothing, or 'zero', which also masks what makes a constant of a masked channel."
             f"{did_you_mean(constants, CHOICES)}"
         )
+    if not tolerance >= 0:
+        raise ConfigError(f"tolerance is {tolerance!r}; it must be a number of at least 0.")
     symbolic_model(model)
     if isinstance(masks, str | PathLike):
         masks = load_masks(masks, model)

@@ -22,6 +22,11 @@ def random_inputs(model: keras.Model, batch: int = 2) -> Any:
 
     def one(tensor: Any) -> Any:
         shape = [batch, *(size or ANY_SIZE for size in tensor.shape[1:])]
+        if tensor.dtype == "string":
+            raise SpeedupError(
+                f"The input {tensor.name!r} takes strings, of which random ones mean nothing; pass "
+                "example_inputs=... to compare on, or verify=False."
+            )
         if "int" in tensor.dtype or tensor.dtype == "bool":
             return rng.integers(0, 2, shape).astype(tensor.dtype)
         return rng.normal(size=shape).astype(tensor.dtype)
