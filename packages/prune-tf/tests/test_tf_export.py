@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-from prune_core import ConfigError, MissingDependencyError, PruneWarning
+from prune_core import ConfigError, MissingDependencyError, PruneError, PruneWarning
 from prune_tf import L1NormPruner, LevelPruner, export_model, gzipped_size, masks_of, shrink
 
 READ = """
@@ -157,4 +157,14 @@ def test_what_onnx_needs_is_named(cnn, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tf2onnx", None)
     with pytest.raises(MissingDependencyError, match=r"prune-tf\[onnx\]"):
         export_model(cnn, tmp_path / "model.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.tensorflow
+def test_an_onnx_file_that_nobody_could_read_is_not_written(tmp_path):
+    model = keras.Sequential(
+        [keras.layers.Input((4,)), keras.layers.Dense(4, activation="gelu", name="fc")]
+    )
+    with pytest.raises(PruneError, match="cannot write .* as ONNX: No Op registered for Erfc"):
+        export_model(model, tmp_path / "model.onnx")
     assert list(tmp_path.iterdir()) == []

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import keras
 
-from prune_core.errors import ConfigError, MissingDependencyError, SpeedupError
+from prune_core.errors import ConfigError, MissingDependencyError, PruneError, SpeedupError
 from prune_tf.masks import unwrap
 from prune_tf.speedup.copies import compile_alike, copy_model
 from prune_tf.speedup.graph import is_graph
@@ -42,6 +42,7 @@ def export_model(
         ConfigError: When the format is unknown or cannot be told from the path, the backend of
             Keras cannot write it, or what is at the path already is no such model.
         MissingDependencyError: When ONNX is asked for and tf2onnx is not installed.
+        PruneError: When tf2onnx has no operator for something in the model.
     """
     if not isinstance(model, keras.Model):
         raise ConfigError(
@@ -134,6 +135,7 @@ def _litert(model: keras.Model, path: Path) -> None:
 
 def _onnx(model: keras.Model, path: Path) -> None:
     try:
+        import onnx
         import tf2onnx  # noqa: F401
     except ImportError:
         raise MissingDependencyError(
@@ -141,6 +143,14 @@ def _onnx(model: keras.Model, path: Path) -> None:
         ) from None
     model(random_inputs(model, batch=1))  # Keras exports only what has been called.
     model.export(path, format="onnx", verbose=False)
+    try:
+        # What tf2onnx has no operator for, it writes as TensorFlow calls it, and only logs that.
+        onnx.checker.check_model(path)
+    except onnx.checker.ValidationError as error:
+        raise PruneError(
+            f"tf2onnx cannot write {model.name!r} as ONNX: {str(error).strip()} Choose another "
+            "format, or replace the layer that needs it."
+        ) from error
 
 
 ENDINGS = {".keras": "keras", ".tflite": "litert", ".onnx": "onnx", "": "saved_model"}
