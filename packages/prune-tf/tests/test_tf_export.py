@@ -102,7 +102,9 @@ def test_what_only_tensorflow_writes_says_so(cnn, tmp_path, ending):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["folder", "model.keras"])
+@pytest.mark.parametrize(
+    "name", [pytest.param("folder", marks=pytest.mark.tensorflow), "model.keras"]
+)
 def test_a_folder_that_is_no_model_is_left_alone(cnn, tmp_path, name):
     folder = tmp_path / name
     folder.mkdir()
