@@ -104,6 +104,16 @@ def test_a_step_compiled_before_knows_the_masks(cnn, samples, zeros_hold):
     zeros_hold(cnn)
 
 
+def test_a_model_around_the_masked_one_needs_to_be_compiled_again(cnn, samples, zeros_hold):
+    outer = keras.Sequential([layers.Input((8, 8, 3)), cnn, keras.layers.Dense(4)])
+    outer.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    outer.fit(*samples, verbose=0)
+    set_masks(cnn, {"conv": {"kernel": half((3, 3, 3, 8))}})
+    outer.compile("sgd", outer.loss)
+    outer.fit(*samples, verbose=0)
+    zeros_hold(cnn)
+
+
 def test_masks_change_without_compiling_again(cnn, samples, zeros_hold):
     pruner = LevelPruner(cnn, RULES)
     cnn.compile("adam", LOSS)

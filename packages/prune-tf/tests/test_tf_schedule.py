@@ -166,6 +166,17 @@ def test_averaged_weights_get_their_zeros_back(model, zeros_hold):
     zeros_hold(model)
 
 
+def test_restored_weights_get_their_zeros_back(model, zeros_hold):
+    model.compile("sgd", "mse")
+    pruner = LevelPruner(model, [{"sparsity": 0.8, "op_types": ["Dense"]}])
+    # The best is what was before there were any zeros.
+    worst = keras.callbacks.EarlyStopping("loss", mode="max", restore_best_weights=True)
+    schedule = PruningSchedule(pruner, start_step=12, end_step=20)
+    model.fit(X, Y, batch_size=8, epochs=2, verbose=0, callbacks=[worst, schedule])
+    assert pruner.sparsity() == {"fc": 0.8}
+    zeros_hold(model)
+
+
 def test_another_model_than_the_pruners_is_refused(model):
     other = keras.Sequential([layers.Input((10,)), layers.Dense(10)], name="other")
     other.compile("sgd", "mse")

@@ -26,6 +26,9 @@ class PruningSchedule(keras.callbacks.Callback):  # type: ignore[misc]
     `steps_per_execution`, gradient accumulation, several `fit` calls and a training that resumes
     from a checkpoint. A run of several steps at once is pruned after it.
 
+    Callbacks that write weights, such as `EarlyStopping(restore_best_weights=True)`, come before
+    it in the list, because it sets what it masked to zero again when training ends.
+
     Args:
         pruner: Makes the masks; its config says the final sparsity of each layer.
         end_step: The optimizer step at which the final sparsity is reached.
