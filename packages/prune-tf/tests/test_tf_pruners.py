@@ -275,6 +275,7 @@ def test_an_unknown_mode_is_refused(cnn):
         (lambda m: prune_tf.NMPruner(m, rule(0.5, "Conv2D")), "groups of 4. Exclude it"),
         (lambda m: prune_tf.BlockPruner(m, rule(0.5, "Conv2D"), [3, 3]), "blocks of"),
         (lambda m: prune_tf.LevelPruner(m, rule(0.5), mode="balance"), "balance_gran is missing"),
+        (lambda m: prune_tf.LevelPruner(m, rule(0.5), "balance", 3), "balance_gran is 3"),
         (
             lambda m: prune_tf.ActivationAPoZRankPruner(m, rule(0.5), np.ones(1), batches="2"),
             "batches is '2'",
@@ -327,6 +328,19 @@ def test_samples_may_be_a_tensor():
     data = ops.ones((40, 1))
     _, masks = prune_tf.ActivationAPoZRankPruner(model, rule(0.4), data=data).compress()
     np.testing.assert_array_equal(masks["fc"]["kernel"], [[True, False, True]])
+
+
+@pytest.mark.parametrize(
+    ("scores", "message"),
+    [({}, "returns nothing for 'fc'"), ({"fc": np.ones(2)}, r"the shape \(2,\) for 'fc'")],
+)
+def test_scores_that_do_not_fit_are_named(scores, message):
+    class Own(prune_tf.Pruner):
+        def scores(self):
+            return scores
+
+    with pytest.raises(PruneError, match=rf"Own.scores\(\) .*{message}; it must have .* \(3,\)"):
+        Own(dense([[1.0, 2.0, 3.0]]), rule(0.5)).compress()
 
 
 def test_weights_that_are_not_numbers_are_named():

@@ -204,6 +204,23 @@ def test_mistakes_in_arguments(model, arguments, message):
         PruningSchedule(pruner, **arguments)
 
 
+def test_something_else_than_a_pruner_is_refused(model):
+    with pytest.raises(ConfigError, match="pruner is a keras.*Sequential; it must be a pruner"):
+        PruningSchedule(model, 10)
+
+
+@pytest.mark.parametrize("ratio", [-0.5, 1.5, float("nan")])
+def test_a_curve_that_leaves_the_possible_is_refused(model, ratio):
+    with pytest.raises(ConfigError, match="curve returns .* at progress 0.1; it must be at least"):
+        train(model, lambda p: PruningSchedule(p, 10, curve=lambda t, i, f: ratio if t else 0.0))
+    assert all(mask.all() for mask in masks_of(model)["fc"].values())
+
+
+def test_a_curve_that_misses_zero_by_rounding_prunes_nothing(model):
+    seen = train(model, lambda p: PruningSchedule(p, 12, curve=lambda t, i, f: -1e-17))
+    assert set(seen.values()) == {0.0}
+
+
 def test_a_power_must_be_positive():
     with pytest.raises(ConfigError, match="power is 0"):
         polynomial(0)

@@ -18,6 +18,9 @@ __all__ = ["AGPSchedule", "PruningSchedule", "polynomial"]
 
 Curve = Callable[[float, float, float], float]
 
+# How far a curve may miss 0 or 1.
+ROUNDING = 1e-9
+
 
 class PruningSchedule(keras.callbacks.Callback):  # type: ignore[misc]
     """Prunes more and more between two steps of the optimizer.
@@ -66,6 +69,11 @@ class PruningSchedule(keras.callbacks.Callback):  # type: ignore[misc]
         curve: Curve | str = cubic,
     ) -> None:
         super().__init__()
+        if not isinstance(pruner, Pruner):
+            raise ConfigError(
+                f"pruner is a {type(pruner).__module__}.{type(pruner).__name__}; it must be a "
+                "pruner of this package, such as LevelPruner(model, config_list)."
+            )
         if not 0 <= start_step < end_step:
             raise ConfigError(
                 f"start_step is {start_step} and end_step is {end_step}; pruning must start at "
@@ -127,9 +135,16 @@ class PruningSchedule(keras.callbacks.Callback):  # type: ignore[misc]
             return
         self._pruned_at = due
         progress = (due - self.start_step) / (self.end_step - self.start_step)
-        self.pruner.compress_to(
-            lambda final: self.curve(progress, min(self.initial_sparsity, final), final)
-        )
+        self.pruner.compress_to(lambda final: self._sparsity(progress, final))
+
+    def _sparsity(self, progress: float, final: float) -> float:
+        now = self.curve(progress, min(self.initial_sparsity, final), final)
+        if not -ROUNDING <= now <= 1.0 + ROUNDING:
+            raise ConfigError(
+                f"curve returns {now!r} at progress {progress:.3g}; it must be at least 0 and at "
+                "most 1."
+            )
+        return min(max(now, 0.0), 1.0)
 
 
 class AGPSchedule(PruningSchedule):
