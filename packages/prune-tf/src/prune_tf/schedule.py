@@ -18,9 +18,6 @@ __all__ = ["AGPSchedule", "PruningSchedule", "polynomial"]
 
 Curve = Callable[[float, float, float], float]
 
-# How far a curve may miss 0 or 1.
-ROUNDING = 1e-9
-
 
 class PruningSchedule(keras.callbacks.Callback):  # type: ignore[misc]
     """Prunes more and more between two steps of the optimizer.
@@ -138,13 +135,15 @@ class PruningSchedule(keras.callbacks.Callback):  # type: ignore[misc]
         self.pruner.compress_to(lambda final: self._sparsity(progress, final))
 
     def _sparsity(self, progress: float, final: float) -> float:
-        now = self.curve(progress, min(self.initial_sparsity, final), final)
-        if not -ROUNDING <= now <= 1.0 + ROUNDING:
+        initial = min(self.initial_sparsity, final)
+        now = self.curve(progress, initial, final)
+        if not -1e-9 <= now < 1.0:
+            name = getattr(self.curve, "__qualname__", repr(self.curve))
             raise ConfigError(
-                f"curve returns {now!r} at progress {progress:.3g}; it must be at least 0 and at "
-                "most 1."
+                f"The curve {name!r} returned {now!r} at progress {progress:g} (from {initial:g} "
+                f"to {final:g}); a sparsity is at least 0 and less than 1."
             )
-        return min(max(now, 0.0), 1.0)
+        return max(0.0, now)
 
 
 class AGPSchedule(PruningSchedule):
