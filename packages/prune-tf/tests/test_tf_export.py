@@ -143,6 +143,29 @@ def test_what_keras_cannot_copy_is_written_all_the_same(tmp_path):
     np.testing.assert_array_equal(*(m.predict(samples, verbose=0) for m in (model, loaded)))
 
 
+class Doubled(keras.Model):
+    """Functional, but for what it makes of it."""
+
+    def __init__(self, **how):
+        x = keras.layers.Input((4,))
+        super().__init__(x, keras.layers.Dense(3)(x), name="doubled")
+
+    def call(self, x, training=None):
+        return 2 * super().call(x, training=training)
+
+    def get_config(self):
+        return {}
+
+
+def test_a_functional_model_that_computes_otherwise_is_written_as_it_computes(tmp_path):
+    model = Doubled()
+    LevelPruner(model, [{"sparsity": 0.5, "op_types": ["Dense"]}]).compress()
+    export_model(model, tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras", {"Doubled": Doubled})
+    samples = np.ones((2, 4), "float32")
+    np.testing.assert_array_equal(*(m.predict(samples, verbose=0) for m in (model, loaded)))
+
+
 def test_something_else_than_a_model_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="model is a builtins.str; it must be a Keras 3 model"):
         export_model("model", tmp_path / "model.keras")

@@ -8,7 +8,15 @@ import pytest
 from keras import layers, ops
 
 from prune_core import ConfigError, MaskError, PruneWarning, SpeedupError
-from prune_tf import L1NormPruner, LevelPruner, SlimPruner, masks_of, set_masks, shrink
+from prune_tf import (
+    L1NormPruner,
+    LevelPruner,
+    SlimPruner,
+    apply_masks,
+    masks_of,
+    set_masks,
+    shrink,
+)
 from prune_tf.layers import layers_of
 from prune_tf.speedup.rules import RULES
 
@@ -586,6 +594,54 @@ def test_a_subclassed_model_is_refused(samples):
     L1NormPruner(model, [{"sparsity": 0.5, "op_types": ["Dense"]}]).compress()
     with pytest.raises(SpeedupError, match=r"Net 'net' computes in Python code of its own"):
         shrink(model)
+
+
+class Doubled(keras.Model):
+    """Functional, but for what it makes of it."""
+
+    def __init__(self):
+        x = layers.Input((6,))
+        super().__init__(x, layers.Dense(3)(layers.Dense(8, name="hidden")(x)), name="doubled")
+
+    def call(self, x, training=None):
+        return 2 * super().call(x, training=training)
+
+
+def test_a_functional_model_that_computes_otherwise_is_refused():
+    model = Doubled()
+    L1NormPruner(model, [{"sparsity": 0.5, "op_names": ["hidden"]}]).compress()
+    with pytest.raises(SpeedupError, match=r"Doubled 'doubled' computes in Python code of its own"):
+        shrink(model)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_nothing_equals_what_is_no_number(cnn, value):
+    L1NormPruner(cnn, [{"sparsity": 0.5, "op_types": ["Conv2D"]}]).compress()
+    cnn.get_layer("head").bias.assign([0.0, value, 0.0, 0.0])
+    with pytest.raises(SpeedupError, match="masked model puts out NaN or infinity"):
+        shrink(cnn)
+
+
+def test_a_small_model_that_puts_out_no_number_is_found_out(cnn, monkeypatch):
+    L1NormPruner(cnn, [{"sparsity": 0.5, "op_types": ["Conv2D"]}]).compress()
+
+    def fill(old, new, plan):
+        if new.weights:
+            new.set_weights([np.full(w.shape, np.nan) for w in new.weights])
+
+    monkeypatch.setattr("prune_tf.speedup.rebuild._fill", fill)
+    with pytest.raises(SpeedupError, match="outputs differ from the masked model's by inf"):
+        shrink(cnn)
+
+
+def test_weights_that_have_grown_back_are_named(cnn):
+    L1NormPruner(cnn, [{"sparsity": 0.5, "op_types": ["Conv2D"]}]).compress()
+    kernel = cnn.get_layer("conv").kernel
+    kernel.assign(kernel + 1)
+    with pytest.raises(SpeedupError, match="'conv' 'kernel' is not zero .* call .*apply_masks"):
+        shrink(cnn)
+    apply_masks(cnn)
+    assert shrink(cnn).difference <= 1e-5
 
 
 def test_what_cannot_be_made_smaller_says_why(cnn):

@@ -39,10 +39,11 @@ class Call:
 
 def is_graph(layer: Any) -> bool:
     """Whether a layer is a model whose calls can be read."""
-    return isinstance(layer, keras.Sequential) or (
-        # A subclass made with Model(inputs, outputs) is functional too.
+    # A subclass made with Model(inputs, outputs) is functional too, unless it computes otherwise.
+    symbolic = isinstance(layer, keras.Sequential) or (
         isinstance(layer, keras.Model) and hasattr(layer, "operations")
     )
+    return symbolic and type(layer).call.__module__.partition(".")[0] == "keras"
 
 
 def symbolic_model(model: keras.Model) -> None:

@@ -10,15 +10,16 @@ import keras
 import numpy as np
 
 from prune_core.errors import ConfigError, SpeedupError, did_you_mean
+from prune_tf.constraint import Masked
 from prune_tf.files import load_masks
-from prune_tf.layers import layers_of
+from prune_tf.layers import layers_of, slots_of
 from prune_tf.masks import set_masks
 from prune_tf.speedup.copies import compile_alike
 from prune_tf.speedup.graph import symbolic_model
 from prune_tf.speedup.plan import Plan, make_plan
 from prune_tf.speedup.propagate import analyse
 from prune_tf.speedup.rebuild import cut, rebuild
-from prune_tf.speedup.reference import Values, masked_weights, reference_model
+from prune_tf.speedup.reference import Values, masked_weights, reader, reference_model
 from prune_tf.speedup.report import Change, SpeedupReport
 from prune_tf.speedup.verify import difference, random_inputs
 
@@ -89,6 +90,8 @@ def shrink(
         raise SpeedupError(
             f"Nothing of {model.name!r} is masked. Prune it first, or pass masks=..."
         )
+    if masks is None:
+        _check_zeros(model)
     asked = dict(applied)
     # Which adds to the masks that are applied.
     plan = make_plan(analyse(model, applied, silence=constants == "zero"))
@@ -126,6 +129,22 @@ def shrink(
         plan.analysis.unknown,
         moved,
     )
+
+
+def _check_zeros(model: keras.Model) -> None:
+    """Refuse a model that does not compute with its masks, so that nothing equals it."""
+    weights = reader({})
+    for named in layers_of(model):
+        for name in slots_of(named.layer):
+            constraint = getattr(named.layer, name).constraint
+            if (
+                isinstance(constraint, Masked)
+                and weights(named.layer, name)[~constraint.numpy()].any()
+            ):
+                raise SpeedupError(
+                    f"{named.name!r} {name!r} is not zero where it is masked, as after loading or "
+                    "averaging weights; call prune_tf.apply_masks(model) first."
+                )
 
 
 def _changes(model: keras.Model, small: keras.Model) -> tuple[Change, ...]:

@@ -45,10 +45,12 @@ def difference(first: keras.Model, second: keras.Model, inputs: Any) -> float:
         a, b = (_float64(x) for x in (a, b))
         if a.shape != b.shape:
             raise SpeedupError(f"The small model puts out {b.shape} instead of {a.shape}.")
+        if not np.isfinite(a).all():
+            raise SpeedupError("The masked model puts out NaN or infinity; nothing can be proved.")
+        if not np.isfinite(b).all():
+            return float("inf")
         scale = float(np.abs(a).max(initial=0.0)) or 1.0
         worst = max(worst, float(np.abs(a - b).max(initial=0.0)) / scale)
-        if not np.isfinite(worst):
-            raise SpeedupError("The masked model puts out NaN or infinity; nothing can be proved.")
     return worst
 
 
