@@ -1,6 +1,6 @@
-"""Speedup of every family of keras.applications, as a table for the documentation.
+"""Speedup of every family of keras.applications, as the table of docs/keras/applications.md.
 
-    python benchmarks/keras_applications.py [family ...] > docs/keras/applications.md
+    python benchmarks/keras_applications.py [model ...]
 
 Weights are random. Half of the output channels of every convolution are masked by L1 norm; then
 batch norm gets scales and offsets that vary, and the statistics of what really comes in, as after

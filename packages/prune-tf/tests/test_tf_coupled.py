@@ -136,6 +136,7 @@ def test_one_line_takes_names_types_and_options(residual):
         ({"targets": "Conv3d"}, "Conv3d"),
         ({"algorithm": "l3"}, "l3"),
         ({"sparsity": None}, "Say how much to prune"),
+        ({"algorithm": "taylorfo"}, "TaylorFOWeightPruner needs 'data'; pass data="),
         ({"example_inputs": 1}, "takes no 'example_inputs'; it takes mode"),
     ],
 )

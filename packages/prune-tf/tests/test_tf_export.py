@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-from prune_core import ConfigError, MissingDependencyError
+from prune_core import ConfigError, MissingDependencyError, PruneError, PruneWarning
 from prune_tf import L1NormPruner, LevelPruner, export_model, gzipped_size, masks_of, shrink
 
 READ = """
@@ -102,6 +102,75 @@ def test_what_only_tensorflow_writes_says_so(cnn, tmp_path, ending):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    "name", [pytest.param("folder", marks=pytest.mark.tensorflow), "model.keras"]
+)
+def test_a_folder_that_is_no_model_is_left_alone(cnn, tmp_path, name):
+    folder = tmp_path / name
+    folder.mkdir()
+    (folder / "notes.txt").write_text("mine")
+    with pytest.raises(ConfigError, match="is a folder that is no .* model, and would be replaced"):
+        export_model(cnn, folder, "saved_model" if name == "folder" else None)
+    assert [(p.name, p.read_text()) for p in folder.iterdir()] == [("notes.txt", "mine")]
+
+
+@pytest.mark.tensorflow
+def test_a_model_replaces_a_model_but_no_file(cnn, tmp_path):
+    for _ in range(2):
+        export_model(cnn, tmp_path / "model")
+        export_model(cnn, tmp_path / "model.tflite")
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(ConfigError, match="is a file that is no saved_model model"):
+        export_model(cnn, tmp_path / "file")
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_what_keras_cannot_copy_is_written_all_the_same(tmp_path):
+    def mean_square(y, predicted):
+        return keras.ops.mean(keras.ops.square(predicted), axis=-1)
+
+    x = keras.layers.Input((4,))
+    y = keras.layers.Lambda(lambda y: 2 * y)(keras.layers.Dense(6, name="fc")(x))
+    model = keras.Model(x, y)
+    model.compile("sgd", mean_square)
+    LevelPruner(model, [{"sparsity": 0.5, "op_types": ["Dense"]}]).compress()
+    with pytest.warns(PruneWarning, match="not compiled"):
+        export_model(model, tmp_path / "model.keras")
+    assert set(masks_of(model)) == {"fc"}
+    loaded = keras.models.load_model(tmp_path / "model.keras", safe_mode=False)
+    assert masks_of(loaded) == {}
+    samples = np.ones((2, 4), "float32")
+    np.testing.assert_array_equal(*(m.predict(samples, verbose=0) for m in (model, loaded)))
+
+
+class Doubled(keras.Model):
+    """Functional, but for what it makes of it."""
+
+    def __init__(self, **how):
+        x = keras.layers.Input((4,))
+        super().__init__(x, keras.layers.Dense(3)(x), name="doubled")
+
+    def call(self, x, training=None):
+        return 2 * super().call(x, training=training)
+
+    def get_config(self):
+        return {}
+
+
+def test_a_functional_model_that_computes_otherwise_is_written_as_it_computes(tmp_path):
+    model = Doubled()
+    LevelPruner(model, [{"sparsity": 0.5, "op_types": ["Dense"]}]).compress()
+    export_model(model, tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras", {"Doubled": Doubled})
+    samples = np.ones((2, 4), "float32")
+    np.testing.assert_array_equal(*(m.predict(samples, verbose=0) for m in (model, loaded)))
+
+
+def test_something_else_than_a_model_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="model is a builtins.str; it must be a Keras 3 model"):
+        export_model("model", tmp_path / "model.keras")
+
+
 def test_an_unknown_ending_is_refused(cnn, tmp_path):
     with pytest.raises(ConfigError, match="must be one of keras, saved_model, litert, onnx"):
         export_model(cnn, tmp_path / "model.pt")
@@ -113,4 +182,14 @@ def test_what_onnx_needs_is_named(cnn, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tf2onnx", None)
     with pytest.raises(MissingDependencyError, match=r"prune-tf\[onnx\]"):
         export_model(cnn, tmp_path / "model.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.tensorflow
+def test_an_onnx_file_that_nobody_could_read_is_not_written(tmp_path):
+    model = keras.Sequential(
+        [keras.layers.Input((4,)), keras.layers.Dense(4, activation="gelu", name="fc")]
+    )
+    with pytest.raises(PruneError, match="cannot write .* as ONNX: No Op registered for Erfc"):
+        export_model(model, tmp_path / "model.onnx")
     assert list(tmp_path.iterdir()) == []

@@ -38,6 +38,7 @@ def test_masks_of_a_plain_model_are_none(cnn):
         ({"relu": {"kernel": np.ones(1)}}, "this ReLU can be masked in nothing"),
         ({"conv": {"kernel": np.ones((3, 3))}}, r"shape \(3, 3\); the variable has \(3, 3, 3, 8\)"),
         ({"conv": {"bias": np.full(8, 0.5)}}, "holds 0.5; a mask holds 0"),
+        ({"conv": np.ones((3, 3, 3, 8))}, r"masks\['conv'\] is a ndarray; masks are a mapping"),
     ],
 )
 def test_a_mask_that_does_not_fit_changes_nothing(cnn, masks, message):
@@ -100,6 +101,16 @@ def test_a_step_compiled_before_knows_the_masks(cnn, samples, zeros_hold):
     cnn.fit(*samples, verbose=0)
     LevelPruner(cnn, RULES).compress()
     cnn.fit(*samples, verbose=0)
+    zeros_hold(cnn)
+
+
+def test_a_model_around_the_masked_one_needs_to_be_compiled_again(cnn, samples, zeros_hold):
+    outer = keras.Sequential([layers.Input((8, 8, 3)), cnn, keras.layers.Dense(4)])
+    outer.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    outer.fit(*samples, verbose=0)
+    set_masks(cnn, {"conv": {"kernel": half((3, 3, 3, 8))}})
+    outer.compile("sgd", outer.loss)
+    outer.fit(*samples, verbose=0)
     zeros_hold(cnn)
 
 

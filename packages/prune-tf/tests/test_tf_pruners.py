@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from keras import layers
+from keras import layers, ops
 
 import prune_tf
 from prune_core import ConfigError, PruneError, get_pruner
@@ -275,6 +275,15 @@ def test_an_unknown_mode_is_refused(cnn):
         (lambda m: prune_tf.NMPruner(m, rule(0.5, "Conv2D")), "groups of 4. Exclude it"),
         (lambda m: prune_tf.BlockPruner(m, rule(0.5, "Conv2D"), [3, 3]), "blocks of"),
         (lambda m: prune_tf.LevelPruner(m, rule(0.5), mode="balance"), "balance_gran is missing"),
+        (lambda m: prune_tf.LevelPruner(m, rule(0.5), "balance", 3), "balance_gran is 3"),
+        (
+            lambda m: prune_tf.ActivationAPoZRankPruner(m, rule(0.5), np.ones(1), batches="2"),
+            "batches is '2'",
+        ),
+        (
+            lambda m: prune_tf.ActivationAPoZRankPruner(m, rule(0.5), (np.ones(4), np.ones(3))),
+            "arrays of 4 and 3 samples",
+        ),
         (lambda m: prune_tf.SlimPruner(m, rule(0.5), scale=-1), "scale is -1"),
         (lambda m: prune_tf.ActivationAPoZRankPruner(m, rule(0.5), data=3), "data is a int"),
         (lambda m: prune_tf.TaylorFOWeightPruner(m, rule(0.5), data=[]), "loss is missing"),
@@ -285,6 +294,53 @@ def test_a_mistake_in_an_argument_is_named_before_anything_changes(cnn, make, me
     with pytest.raises(ConfigError, match=message):
         make(cnn)
     assert cnn.to_json() == before
+
+
+@pytest.mark.parametrize("names", [["a", "b"], None], ids=["dict", "list"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "ActivationAPoZRankPruner",
+        pytest.param("TaylorFOWeightPruner", marks=pytest.mark.tensorflow),
+    ],
+)
+def test_several_inputs_come_as_fit_takes_them(name, names):
+    rng = np.random.default_rng(0)
+    inputs = [layers.Input((4,), name="a"), layers.Input((3,), name="b")]
+    hidden = layers.Dense(6, name="fc")(layers.Concatenate()(inputs))
+    x = [rng.normal(size=(40, n)).astype("float32") for n in (4, 3)]
+    y = rng.normal(size=(40, 1)).astype("float32")
+    if names:
+        inputs, x = dict(zip(names, inputs, strict=True)), dict(zip(names, x, strict=True))
+    model = keras.Model(inputs, layers.Dense(1)(hidden))
+    model.compile("sgd", "mse")
+    rules = [{"sparsity": 0.5, "op_names": ["fc"]}]
+    starts = (0, 32)
+    parts = [keras.tree.map_structure(lambda a, i=i: a[i : i + 32], (x, y)) for i in starts]
+    whole, by_batch = (
+        getattr(prune_tf, name)(model, rules, data=data).scores()["fc"] for data in ((x, y), parts)
+    )
+    np.testing.assert_allclose(whole, by_batch)
+
+
+def test_samples_may_be_a_tensor():
+    model = dense([[1.0, -1.0, 2.0]])
+    data = ops.ones((40, 1))
+    _, masks = prune_tf.ActivationAPoZRankPruner(model, rule(0.4), data=data).compress()
+    np.testing.assert_array_equal(masks["fc"]["kernel"], [[True, False, True]])
+
+
+@pytest.mark.parametrize(
+    ("scores", "message"),
+    [({}, "returns nothing for 'fc'"), ({"fc": np.ones(2)}, r"the shape \(2,\) for 'fc'")],
+)
+def test_scores_that_do_not_fit_are_named(scores, message):
+    class Own(prune_tf.Pruner):
+        def scores(self):
+            return scores
+
+    with pytest.raises(PruneError, match=rf"Own.scores\(\) .*{message}; it must have .* \(3,\)"):
+        Own(dense([[1.0, 2.0, 3.0]]), rule(0.5)).compress()
 
 
 def test_weights_that_are_not_numbers_are_named():

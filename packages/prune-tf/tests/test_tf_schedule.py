@@ -166,6 +166,17 @@ def test_averaged_weights_get_their_zeros_back(model, zeros_hold):
     zeros_hold(model)
 
 
+def test_restored_weights_get_their_zeros_back(model, zeros_hold):
+    model.compile("sgd", "mse")
+    pruner = LevelPruner(model, [{"sparsity": 0.8, "op_types": ["Dense"]}])
+    # The best is what was before there were any zeros.
+    worst = keras.callbacks.EarlyStopping("loss", mode="max", restore_best_weights=True)
+    schedule = PruningSchedule(pruner, start_step=12, end_step=20)
+    model.fit(X, Y, batch_size=8, epochs=2, verbose=0, callbacks=[worst, schedule])
+    assert pruner.sparsity() == {"fc": 0.8}
+    zeros_hold(model)
+
+
 def test_another_model_than_the_pruners_is_refused(model):
     other = keras.Sequential([layers.Input((10,)), layers.Dense(10)], name="other")
     other.compile("sgd", "mse")
@@ -191,6 +202,23 @@ def test_mistakes_in_arguments(model, arguments, message):
     pruner = LevelPruner(model, [{"sparsity": 0.8, "op_types": ["Dense"]}])
     with pytest.raises(ConfigError, match=message):
         PruningSchedule(pruner, **arguments)
+
+
+def test_something_else_than_a_pruner_is_refused(model):
+    with pytest.raises(ConfigError, match="pruner is a keras.*Sequential; it must be a pruner"):
+        PruningSchedule(model, 10)
+
+
+@pytest.mark.parametrize("ratio", [-0.5, 1.5, float("nan")])
+def test_a_curve_that_leaves_the_possible_is_refused(model, ratio):
+    with pytest.raises(ConfigError, match="returned .* at progress 0.1 .* is at least 0"):
+        train(model, lambda p: PruningSchedule(p, 10, curve=lambda t, i, f: ratio if t else 0.0))
+    assert all(mask.all() for mask in masks_of(model)["fc"].values())
+
+
+def test_a_curve_that_misses_zero_by_rounding_prunes_nothing(model):
+    seen = train(model, lambda p: PruningSchedule(p, 12, curve=lambda t, i, f: -1e-17))
+    assert set(seen.values()) == {0.0}
 
 
 def test_a_power_must_be_positive():

@@ -7,8 +7,16 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
-from prune_core import ConfigError, MaskError, SpeedupError
-from prune_tf import L1NormPruner, LevelPruner, SlimPruner, masks_of, set_masks, shrink
+from prune_core import ConfigError, MaskError, PruneWarning, SpeedupError
+from prune_tf import (
+    L1NormPruner,
+    LevelPruner,
+    SlimPruner,
+    apply_masks,
+    masks_of,
+    set_masks,
+    shrink,
+)
 from prune_tf.layers import layers_of
 from prune_tf.speedup.rules import RULES
 
@@ -151,6 +159,19 @@ def one_dimensional():
     return ended(x, layers.GlobalMaxPooling1D()(y))
 
 
+def reshaped():
+    x = image(8)
+    y = ops.reshape(layers.Conv2D(8, 3, activation="relu")(x), (-1, 36, 8))
+    y = ops.reshape(layers.Dense(6, activation="relu")(y), (-1, 216))
+    return ended(x, layers.Dense(10, activation="relu")(y))
+
+
+def several_at_once():
+    x = layers.Input((12,))
+    y, z = layers.Identity()([layers.Dense(8, activation="relu")(x), layers.Dense(6)(x)])
+    return ended(x, layers.Concatenate()([y, z]))
+
+
 def sequential():
     return keras.Sequential(
         [
@@ -167,7 +188,7 @@ def sequential():
 MODELS = [
     *(plain, padded, sigmoid_and_padding, residual, dense_block, inverted_bottleneck),
     *(strided_depthwise, separable, flattened, squeeze_excite, operators, upsampled, permuted),
-    *(shared, nested, one_dimensional, sequential),
+    *(shared, nested, one_dimensional, reshaped, several_at_once, sequential),
 ]
 
 
@@ -420,6 +441,123 @@ def test_a_users_class_of_a_known_name_is_not_mistaken():
     assert_equal(model, report.model)
 
 
+def test_a_users_function_of_a_known_name_is_not_mistaken():
+    @keras.saving.register_keras_serializable()
+    def relu(x):
+        return x - ops.mean(x, axis=-1, keepdims=True)
+
+    x = layers.Input((6,))
+    y = layers.Dense(8, activation=relu, name="first")(layers.Dense(8, name="before")(x))
+    model = keras.Model(x, layers.Dense(3, name="out")(y))
+    L1NormPruner(model, HALF).compress()
+    report = shrink(model)
+    assert report.model.get_layer("before").units == 4
+    assert report.model.get_layer("first").units == 8
+    assert_equal(model, report.model)
+
+
+def test_a_lambda_keeps_its_function():
+    factor = ops.convert_to_tensor(np.float32(3.0))
+    x = layers.Input((6,))
+    y = layers.Lambda(lambda y: ops.roll(y, 1, axis=-1) * factor, name="odd")(
+        layers.Dense(8, name="first")(x)
+    )
+    y = layers.Dense(6, activation="relu", name="second")(y)
+    model = keras.Model(x, layers.Dense(3, name="out")(y))
+    L1NormPruner(model, HALF).compress()
+    masks = masks_of(model)
+    report = shrink(model)
+    assert report.unknown == {"odd": "Lambda"}
+    assert report.model.get_layer("second").units == 3
+    assert_equal(model, report.model)
+    assert shrink(model, masks=masks).parameters == report.parameters
+
+
+@pytest.mark.parametrize("reshape", [(-1, 8), (-1, 4)])
+def test_samples_that_become_something_else_hold_what_is_in_them(reshape):
+    x = layers.Input((4, 6))
+    y = layers.Dense(6, activation="relu", name="first")(x)
+    y = layers.Dense(8, activation="relu", name="second")(y)
+    y = ops.reshape(layers.Dense(4)(ops.reshape(y, reshape)), (-1, 4 * 8 // reshape[1], 4))
+    model = keras.Model(x, layers.Dense(3, name="out")(layers.Flatten()(y)))
+    L1NormPruner(model, HALF).compress()
+    report = shrink(model)
+    assert report.model.get_layer("first").units == 3
+    assert report.model.get_layer("second").units == 8
+    assert set(report.unknown.values()) == {"Reshape"}
+    assert_equal(model, report.model)
+
+
+def test_a_number_for_each_sample_can_be_an_input():
+    x = layers.Input(())
+    y = layers.Concatenate()([layers.Flatten()(x), layers.Reshape((1,))(x)])
+    model = keras.Model(x, layers.Dense(3, name="out")(layers.Dense(8, name="first")(y)))
+    L1NormPruner(model, HALF).compress()
+    report = shrink(model)
+    assert report.model.get_layer("first").units == 4
+    assert_equal(model, report.model)
+
+
+def test_a_layer_that_computes_with_more_than_its_kernel_keeps_what_is_around_it():
+    x = layers.Input((6,))
+    y = layers.Dense(8, activation="relu", name="first")(x)
+    y = layers.Dense(8, activation="relu", name="second")(y)
+    adapted = layers.Dense(8, activation="relu", name="adapted")
+    model = keras.Model(x, layers.Dense(3, name="out")(adapted(y)))
+    adapted.enable_lora(2)
+    adapted.lora_kernel_b.assign(np.ones((2, 8)))
+    L1NormPruner(model, [{"sparsity": 0.5, "op_names": ["first", "second"]}]).compress()
+    report = shrink(model)
+    assert report.unknown == {"adapted": "Dense"}
+    assert report.model.get_layer("first").units == 4
+    assert report.model.get_layer("second").units == 8
+    assert_equal(model, report.model)
+
+
+def test_a_layer_of_which_a_copy_has_two_is_refused():
+    x, y, twin = layers.Input((5, 8)), layers.Input((8,)), layers.Dense(8, name="twin")
+    both = [layers.GlobalAveragePooling1D()(layers.TimeDistributed(twin, name="each")(x)), twin(y)]
+    hidden = layers.Dense(6, name="hidden")(layers.Concatenate()(both))
+    model = keras.Model([x, y], layers.Dense(3, name="out")(hidden))
+    L1NormPruner(model, [{"sparsity": 0.5, "op_names": ["hidden"]}]).compress()
+    with pytest.raises(SpeedupError, match="'each/twin' and 'twin'.* in a copy they would be two"):
+        shrink(model)
+
+
+def test_a_layer_that_cannot_be_copied_is_named():
+    class Odd(layers.Layer):
+        def __init__(self):
+            super().__init__(name="odd")
+
+        def call(self, x):
+            return x + 1
+
+    x = layers.Input((6,))
+    y = Odd()(layers.Dense(8, name="first")(layers.Dense(8)(x)))
+    model = keras.Model(x, layers.Dense(3, name="out")(y))
+    L1NormPruner(model, HALF).compress()
+    with pytest.raises(SpeedupError, match="'odd', a Odd, cannot be copied from its config"):
+        shrink(model)
+
+
+def test_what_the_model_was_compiled_with_comes_along_where_it_can(samples):
+    def mean_square(y, predicted):
+        return ops.mean(ops.square(predicted), axis=-1)
+
+    model = sequential()
+    L1NormPruner(model, HALF).compress()
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    small = shrink(model).model
+    small.fit(samples[0], samples[1] % 3, verbose=0)
+    assert small.optimizer is not model.optimizer
+    model.compile("sgd", mean_square)
+    with pytest.warns(PruneWarning, match=r"not compiled; call compile\(\).*'mean_square'"):
+        report = shrink(model)
+    assert not report.model.compiled
+    assert model.compiled
+    assert_equal(model, report.model)
+
+
 def test_a_wrong_rule_is_found_out_and_nothing_is_returned(monkeypatch):
     model = realistic(padded())
     L1NormPruner(model, HALF).compress()
@@ -458,6 +596,54 @@ def test_a_subclassed_model_is_refused(samples):
         shrink(model)
 
 
+class Doubled(keras.Model):
+    """Functional, but for what it makes of it."""
+
+    def __init__(self):
+        x = layers.Input((6,))
+        super().__init__(x, layers.Dense(3)(layers.Dense(8, name="hidden")(x)), name="doubled")
+
+    def call(self, x, training=None):
+        return 2 * super().call(x, training=training)
+
+
+def test_a_functional_model_that_computes_otherwise_is_refused():
+    model = Doubled()
+    L1NormPruner(model, [{"sparsity": 0.5, "op_names": ["hidden"]}]).compress()
+    with pytest.raises(SpeedupError, match=r"Doubled 'doubled' computes in Python code of its own"):
+        shrink(model)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_nothing_equals_what_is_no_number(cnn, value):
+    L1NormPruner(cnn, [{"sparsity": 0.5, "op_types": ["Conv2D"]}]).compress()
+    cnn.get_layer("head").bias.assign([0.0, value, 0.0, 0.0])
+    with pytest.raises(SpeedupError, match="masked model puts out NaN or infinity"):
+        shrink(cnn)
+
+
+def test_a_small_model_that_puts_out_no_number_is_found_out(cnn, monkeypatch):
+    L1NormPruner(cnn, [{"sparsity": 0.5, "op_types": ["Conv2D"]}]).compress()
+
+    def fill(old, new, plan):
+        if new.weights:
+            new.set_weights([np.full(w.shape, np.nan) for w in new.weights])
+
+    monkeypatch.setattr("prune_tf.speedup.rebuild._fill", fill)
+    with pytest.raises(SpeedupError, match="outputs differ from the masked model's by inf"):
+        shrink(cnn)
+
+
+def test_weights_that_have_grown_back_are_named(cnn):
+    L1NormPruner(cnn, [{"sparsity": 0.5, "op_types": ["Conv2D"]}]).compress()
+    kernel = cnn.get_layer("conv").kernel
+    kernel.assign(kernel + 1)
+    with pytest.raises(SpeedupError, match="'conv' 'kernel' is not zero .* call .*apply_masks"):
+        shrink(cnn)
+    apply_masks(cnn)
+    assert shrink(cnn).difference <= 1e-5
+
+
 def test_what_cannot_be_made_smaller_says_why(cnn):
     with pytest.raises(SpeedupError, match="Nothing of 'cnn' is masked"):
         shrink(cnn)
@@ -477,8 +663,23 @@ def test_example_inputs_that_do_not_fit(cnn):
 def test_mistakes_in_arguments(cnn):
     with pytest.raises(ConfigError, match="constants is 'zeros'.*Did you mean 'zero'"):
         shrink(cnn, constants="zeros")
+    with pytest.raises(ConfigError, match="tolerance is nan; it must be a number"):
+        shrink(cnn, tolerance=float("nan"))
     with pytest.raises(MaskError, match="no layer of that name"):
         shrink(cnn, masks={"nope": {"kernel": np.ones(1)}})
+    with pytest.raises(SpeedupError, match="model is a builtins.int; it must be a Keras 3 model"):
+        shrink(3)
+
+
+@pytest.mark.tensorflow
+def test_strings_are_not_made_up():
+    x = layers.Input((1,), dtype="string")
+    y = layers.StringLookup(vocabulary=["a", "b"], output_mode="multi_hot")(x)
+    model = keras.Model(x, layers.Dense(3, name="out")(layers.Dense(8)(y)))
+    L1NormPruner(model, HALF).compress()
+    with pytest.raises(SpeedupError, match="takes strings, .* pass example_inputs"):
+        shrink(model)
+    assert shrink(model, ops.convert_to_tensor([["a"], ["b"], ["c"]])).difference <= 1e-5
 
 
 def test_a_network_of_keras_applications():

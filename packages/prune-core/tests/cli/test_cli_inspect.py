@@ -69,3 +69,15 @@ def test_mistakes_end_in_one_sentence(prune, arguments, says):
     assert done.returncode == 1
     assert says in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_without_torch_it_says_what_is_missing():
+    start = (
+        "import sys; sys.modules['torch'] = None; sys.argv[0] = 'prune';"
+        "from prune_core.cli import main; main()"
+    )
+    command = (sys.executable, "-c", start, "inspect", "zoo:convolutions", "-i", "1,3,8,8")
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "needs torch: `pip install 'prune-core[torch]'`" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -13,8 +13,10 @@ from pathlib import Path
 
 import keras
 
-from prune_core.errors import ConfigError, MissingDependencyError
+from prune_core.errors import ConfigError, MissingDependencyError, PruneError, SpeedupError
 from prune_tf.masks import unwrap
+from prune_tf.speedup.copies import compile_alike, copy_model
+from prune_tf.speedup.graph import is_graph
 from prune_tf.speedup.verify import random_inputs
 
 __all__ = ["export_model", "gzipped_size"]
@@ -27,7 +29,8 @@ def export_model(
 ) -> Path:
     """Write a model with zeros where it is masked, and without the masks themselves.
 
-    The file appears whole or not at all, and the model stays as it is.
+    The file appears whole or not at all, and the model stays as it is. A model that cannot be
+    copied, such as a subclassed one, is written as it is, with its masks in a `.keras` file.
 
     Args:
         model: A built model.
@@ -36,10 +39,16 @@ def export_model(
             given: `.keras`, `.tflite`, `.onnx`, and a SavedModel for a path without an ending.
 
     Raises:
-        ConfigError: When the format is unknown or cannot be told from the path, or the backend
-            of Keras cannot write it.
+        ConfigError: When the format is unknown or cannot be told from the path, the backend of
+            Keras cannot write it, or what is at the path already is no such model.
         MissingDependencyError: When ONNX is asked for and tf2onnx is not installed.
+        PruneError: When tf2onnx has no operator for something in the model.
     """
+    if not isinstance(model, keras.Model):
+        raise ConfigError(
+            f"model is a {type(model).__module__}.{type(model).__name__}; it must be a Keras 3 "
+            "model (keras.Model)."
+        )
     path = Path(path)
     kind = format or ENDINGS.get(path.suffix)
     if kind not in WRITERS:
@@ -49,7 +58,10 @@ def export_model(
             ".onnx."
         )
     _check_backend(kind)
+    _check_replaceable(path, kind)
     plain = _plain(model)
+    if kind == "keras" and plain is not model:
+        compile_alike(plain, model)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
         written = Path(folder) / f"model{_ending(kind)}"
@@ -58,6 +70,22 @@ def export_model(
             shutil.rmtree(path)
         written.replace(path)
     return path
+
+
+def _check_replaceable(path: Path, kind: str) -> None:
+    """Refuse to put a model where something else is; a folder may hold all that a user has."""
+    if not path.exists():
+        return
+    if kind != "saved_model":
+        fits = path.is_file()
+    else:
+        fits = path.is_dir() and ((path / "saved_model.pb").exists() or not any(path.iterdir()))
+    if not fits:
+        found = "a folder" if path.is_dir() else "a file"
+        raise ConfigError(
+            f"{str(path)!r} is {found} that is no {kind} model, and would be replaced. Choose "
+            "another path, or remove it first."
+        )
 
 
 def _check_backend(kind: str) -> None:
@@ -79,9 +107,12 @@ def gzipped_size(path: str | PathLike[str]) -> int:
 
 def _plain(model: keras.Model) -> keras.Model:
     """Return a copy without masks; a model that cannot be copied is written as it is."""
-    if not isinstance(model, keras.Sequential) and not hasattr(model, "operations"):
+    if not is_graph(model):
         return model
-    copy = keras.models.clone_model(model)
+    try:
+        copy = copy_model(model)
+    except SpeedupError:
+        return model
     copy.set_weights(model.get_weights())
     return unwrap(copy)
 
@@ -104,6 +135,7 @@ def _litert(model: keras.Model, path: Path) -> None:
 
 def _onnx(model: keras.Model, path: Path) -> None:
     try:
+        import onnx
         import tf2onnx  # noqa: F401
     except ImportError:
         raise MissingDependencyError(
@@ -111,6 +143,14 @@ def _onnx(model: keras.Model, path: Path) -> None:
         ) from None
     model(random_inputs(model, batch=1))  # Keras exports only what has been called.
     model.export(path, format="onnx", verbose=False)
+    try:
+        # What tf2onnx has no operator for, it writes as TensorFlow calls it, and only logs that.
+        onnx.checker.check_model(path)
+    except onnx.checker.ValidationError as error:
+        raise PruneError(
+            f"tf2onnx cannot write {model.name!r} as ONNX: {str(error).strip()} Choose another "
+            "format, or replace the layer that needs it."
+        ) from error
 
 
 ENDINGS = {".keras": "keras", ".tflite": "litert", ".onnx": "onnx", "": "saved_model"}

@@ -89,7 +89,7 @@ def check_masks(
     """Return each layer, slot and boolean mask, or raise what `set_masks` would raise."""
     layers = {name: named.layer for named in layers_of(model) for name in named.names}
     fitting = []
-    for layer_name, tensors in masks.items():
+    for layer_name, tensors in _mapping("masks", masks).items():
         if layer_name not in layers:
             raise MaskError(
                 f"The masks have {layer_name!r}, and the model has no layer of that name."
@@ -97,7 +97,7 @@ def check_masks(
             )
         layer = layers[layer_name]
         slots = slots_of(layer)
-        for name, mask in tensors.items():
+        for name, mask in _mapping(f"masks[{layer_name!r}]", tensors).items():
             if name not in slots:
                 raise MaskError(
                     f"The masks have {layer_name!r} {name!r}; this {type(layer).__name__} can be "
@@ -105,6 +105,15 @@ def check_masks(
                 )
             fitting.append((layer, slots[name], _checked(layer_name, layer, name, mask)))
     return fitting
+
+
+def _mapping(argument: str, value: Any) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise MaskError(
+            f"{argument} is a {type(value).__name__}; masks are a mapping "
+            "{layer name: {variable name: mask}}."
+        )
+    return value
 
 
 def _checked(layer_name: str, layer: Any, name: str, mask: Any) -> np.ndarray[Any, Any]:

@@ -80,13 +80,18 @@ def prune(
 
 
 def _check_options(pruner_class: Any, options: dict[str, Any]) -> None:
-    taken = [*signature(pruner_class).parameters][2:]
+    parameters = dict([*signature(pruner_class).parameters.items()][2:])
+    taken = [*parameters]
     unknown = next((name for name in options if name not in taken), None)
     if unknown is not None:
         raise ConfigError(
             f"{pruner_class.__name__} takes no {unknown!r}; it takes {', '.join(taken)}. Keras "
             "models are read without inputs."
         )
+    needed = [name for name, each in parameters.items() if each.default is each.empty]
+    missing = next((name for name in needed if name not in options), None)
+    if missing is not None:
+        raise ConfigError(f"{pruner_class.__name__} needs {missing!r}; pass {missing}=....")
 
 
 def _listed(argument: str, value: str | Sequence[str]) -> list[str]:

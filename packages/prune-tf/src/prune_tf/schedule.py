@@ -26,6 +26,9 @@ class PruningSchedule(keras.callbacks.Callback):  # type: ignore[misc]
     `steps_per_execution`, gradient accumulation, several `fit` calls and a training that resumes
     from a checkpoint. A run of several steps at once is pruned after it.
 
+    Callbacks that write weights, such as `EarlyStopping(restore_best_weights=True)`, come before
+    it in the list, because it sets what it masked to zero again when training ends.
+
     Args:
         pruner: Makes the masks; its config says the final sparsity of each layer.
         end_step: The optimizer step at which the final sparsity is reached.
@@ -63,6 +66,11 @@ class PruningSchedule(keras.callbacks.Callback):  # type: ignore[misc]
         curve: Curve | str = cubic,
     ) -> None:
         super().__init__()
+        if not isinstance(pruner, Pruner):
+            raise ConfigError(
+                f"pruner is a {type(pruner).__module__}.{type(pruner).__name__}; it must be a "
+                "pruner of this package, such as LevelPruner(model, config_list)."
+            )
         if not 0 <= start_step < end_step:
             raise ConfigError(
                 f"start_step is {start_step} and end_step is {end_step}; pruning must start at "
@@ -124,9 +132,18 @@ class PruningSchedule(keras.callbacks.Callback):  # type: ignore[misc]
             return
         self._pruned_at = due
         progress = (due - self.start_step) / (self.end_step - self.start_step)
-        self.pruner.compress_to(
-            lambda final: self.curve(progress, min(self.initial_sparsity, final), final)
-        )
+        self.pruner.compress_to(lambda final: self._sparsity(progress, final))
+
+    def _sparsity(self, progress: float, final: float) -> float:
+        initial = min(self.initial_sparsity, final)
+        now = self.curve(progress, initial, final)
+        if not -1e-9 <= now < 1.0:
+            name = getattr(self.curve, "__qualname__", repr(self.curve))
+            raise ConfigError(
+                f"The curve {name!r} returned {now!r} at progress {progress:g} (from {initial:g} "
+                f"to {final:g}); a sparsity is at least 0 and less than 1."
+            )
+        return max(0.0, now)
 
 
 class AGPSchedule(PruningSchedule):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from prune_core.cli.output import AsJson, print_json
-from prune_core.errors import ConfigError, PruneError
+from prune_core.errors import ConfigError, MissingDependencyError, PruneError
 from prune_core.reference import Reference
 
 if TYPE_CHECKING:
@@ -69,7 +69,14 @@ def _parsed(text: str) -> tuple[tuple[int, ...], str]:
 
 
 def _made(target: str) -> Any:
-    from torch import nn
+    try:
+        from torch import nn
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise MissingDependencyError(
+            "`prune inspect` reads torch models and needs torch: `pip install 'prune-core[torch]'`."
+        ) from None
 
     sys.path.insert(0, "")  # a module in the folder where one stands can be named as it is
     try:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
-import numpy as np
+import keras
 
 from prune_core.errors import ConfigError
 
@@ -19,16 +19,19 @@ def batches_of(data: Data, limit: int | None, batch_size: int = 32) -> Iterator[
     """Yield `(x,)`, `(x, y)` or `(x, y, sample_weight)`.
 
     Args:
-        data: An array, a tuple of arrays as for `fit(x, y)`, or anything that yields batches: a
-            `tf.data.Dataset`, a `PyDataset`, a generator, a list.
+        data: An array, a tuple of arrays as for `fit(x, y)`, where x may be a list or dict of
+            arrays, or anything that yields batches: a `tf.data.Dataset`, a `PyDataset`, a
+            generator, a list.
         limit: Stop after this many batches, or None.
         batch_size: For arrays, how many samples a batch has.
     """
-    if limit is not None and limit < 1:
-        raise ConfigError(f"batches is {limit}; it must be at least 1.")
-    if isinstance(data, np.ndarray):
+    if limit is not None and not (isinstance(limit, int) and limit >= 1):
+        raise ConfigError(
+            f"batches is {limit!r}; it must be a whole number of at least 1, or None."
+        )
+    if _is_array(data) or isinstance(data, Mapping):
         data = (data,)
-    if isinstance(data, tuple) and all(isinstance(part, np.ndarray) for part in data):
+    if isinstance(data, tuple) and all(_holds_arrays(part) for part in data):
         found = _cut(data, batch_size)
     elif isinstance(data, Iterable):
         found = (batch if isinstance(batch, tuple) else (batch,) for batch in data)
@@ -42,6 +45,25 @@ def batches_of(data: Data, limit: int | None, batch_size: int = 32) -> Iterator[
     return islice(found, limit)
 
 
+def _is_array(data: Any) -> bool:
+    return hasattr(data, "shape") and hasattr(data, "__getitem__")
+
+
+def _holds_arrays(part: Any) -> bool:
+    """Whether it is all samples of something; a tuple is one batch of several."""
+    leaves = keras.tree.flatten(part)
+    return not isinstance(part, tuple) and bool(leaves) and all(_is_array(x) for x in leaves)
+
+
 def _cut(arrays: tuple[Any, ...], size: int) -> Iterator[tuple[Any, ...]]:
-    for start in range(0, len(arrays[0]), size):
-        yield tuple(array[start : start + size] for array in arrays)
+    lengths = [len(array) for array in keras.tree.flatten(arrays)]
+    if len(set(lengths)) > 1:
+        raise ConfigError(
+            f"data has arrays of {' and '.join(map(str, lengths))} samples; each must have as many "
+            "as the others."
+        )
+
+    def part(start: int) -> Any:
+        return keras.tree.map_structure(lambda array: array[start : start + size], arrays)
+
+    return (part(start) for start in range(0, lengths[0], size))

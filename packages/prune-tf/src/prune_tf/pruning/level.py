@@ -69,6 +69,10 @@ class LevelPruner(Pruner):
                     "mode is 'balance' and balance_gran is missing; give the shape of a block, "
                     "such as balance_gran=[1, 4]."
                 )
+            if not isinstance(self.balance_gran, Sequence):
+                raise ConfigError(
+                    f"balance_gran is {self.balance_gran!r}; it must be a list, such as [1, 4]."
+                )
             for target in self.targets:
                 split_blocks(target.name, target.weight, self._block(target))
 

@@ -114,11 +114,22 @@ class Pruner(ABC):
         """
         scores = self.scores()
         alive = {t.name: self.alive(t) for t in self.targets}
+        self._check_shapes(scores, alive)
         kept = self.allocate(scores, alive, lambda t: share(float(t.config["sparsity"])))
         masks = {t.name: self._spread(t, kept[t.name]) for t in self.targets}
         set_masks(self.bound_model, masks)
         emit("prune_masks_made", pruner=self, masks=masks)
         return masks
+
+    def _check_shapes(self, scores: Mapping[str, Array], alive: Mapping[str, Array]) -> None:
+        for name, expected in alive.items():
+            found = scores[name].shape if name in scores else None
+            if found != expected.shape:
+                raise PruneError(
+                    f"{type(self).__name__}.scores() returns "
+                    + ("nothing" if found is None else f"an array of the shape {found}")
+                    + f" for {name!r}; it must have the shape {expected.shape}."
+                )
 
     def alive(self, target: Target) -> Array:
         """Return which scores may still be pruned."""

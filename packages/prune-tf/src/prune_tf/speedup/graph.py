@@ -39,10 +39,11 @@ class Call:
 
 def is_graph(layer: Any) -> bool:
     """Whether a layer is a model whose calls can be read."""
-    return isinstance(layer, keras.Sequential) or (
-        # A subclass made with Model(inputs, outputs) is functional too.
+    # A subclass made with Model(inputs, outputs) is functional too, unless it computes otherwise.
+    symbolic = isinstance(layer, keras.Sequential) or (
         isinstance(layer, keras.Model) and hasattr(layer, "operations")
     )
+    return symbolic and type(layer).call.__module__.partition(".")[0] == "keras"
 
 
 def symbolic_model(model: keras.Model) -> None:
@@ -51,6 +52,11 @@ def symbolic_model(model: keras.Model) -> None:
     Raises:
         SpeedupError: Saying what would do.
     """
+    if not isinstance(model, keras.Model):
+        raise SpeedupError(
+            f"model is a {type(model).__module__}.{type(model).__name__}; it must be a Keras 3 "
+            "model (keras.Model)."
+        )
     if not is_graph(model):
         raise SpeedupError(
             f"{type(model).__name__} {model.name!r} computes in Python code of its own, which "

@@ -49,7 +49,7 @@ def _follow(analysis: Analysis, model: keras.Model, followed: set[int]) -> None:
             if id(call.op) not in followed:
                 followed.add(id(call.op))
                 _follow(analysis, call.op, followed)
-        elif _is_keras(call):
+        elif _is_plain(call):
             flows = _by_rule(analysis, call)
         if flows is None:
             flows = _unknown(analysis, call)
@@ -75,6 +75,13 @@ def _unknown(analysis: Analysis, call: Call) -> Any:
     return [analysis.opaque(output) for output in call.outputs]
 
 
-def _is_keras(call: Call) -> bool:
-    """Whether the class is Keras' own: a user's class of the same name may do anything."""
-    return type(call.op).__module__.partition(".")[0] == "keras"
+def _is_plain(call: Call) -> bool:
+    """Whether a rule can speak for a call.
+
+    A user's class of the name of one of Keras' may do anything, and a layer that is quantized or
+    has LoRA computes with more than its kernel and bias.
+    """
+    if type(call.op).__module__.partition(".")[0] != "keras":
+        return False
+    more = ("lora_enabled", "quantization_mode")
+    return not any(getattr(call.op, attribute, None) for attribute in more)

@@ -7,8 +7,10 @@ from typing import Any
 import keras
 import numpy as np
 
+from prune_core.errors import SpeedupError
 from prune_tf.constraint import Masked
-from prune_tf.layers import slots_of
+from prune_tf.layers import layers_of, slots_of
+from prune_tf.speedup.copies import Copies, copy_layer, copy_model
 from prune_tf.speedup.graph import is_graph
 from prune_tf.speedup.plan import Plan
 
@@ -19,44 +21,50 @@ Array = np.ndarray[Any, Any]
 
 def rebuild(model: keras.Model, plan: Plan) -> keras.Model:
     """Return a copy of a model with smaller layers; the model itself is not touched."""
-    copies: dict[int, tuple[Any, Any]] = {}
-    small = _copy(model, plan, copies)
+    copies: Copies = {}
+    small = copy_model(model, lambda op: _smaller(op, plan), copies)
+    _check_sharing(model, small)
     for old, new in copies.values():
         if isinstance(old, keras.layers.Layer):
             _fill(old, new, plan)
     return small
 
 
-def _copy(model: keras.Model, plan: Plan, copies: dict[int, tuple[Any, Any]]) -> keras.Model:
-    def copy(op: Any) -> Any:
-        if id(op) not in copies:
-            copies[id(op)] = (op, _copy(op, plan, copies) if is_graph(op) else _smaller(op, plan))
-        return copies[id(op)][1]
-
-    return keras.models.clone_model(model, clone_function=copy)
+def _check_sharing(model: keras.Model, small: keras.Model) -> None:
+    """Refuse a model of which a copy has two layers where it has one."""
+    layers = layers_of(model)
+    if len(layers) != len(layers_of(small)):
+        shared = [" and ".join(map(repr, each.names)) for each in layers if len(each.names) > 1]
+        raise SpeedupError(
+            f"{model.name!r} has layers that are used both inside another layer and elsewhere "
+            f"({'; '.join(shared)}), and in a copy they would be two. Use each in one way only."
+        )
 
 
 def _smaller(op: Any, plan: Plan) -> Any:
-    config = op.get_config()
-    for key, labels in plan.analysis.sizes.get(id(op), {}).items():
-        config[key] = len(plan.kept(labels))
-    if id(op) in plan.biases:
-        config["use_bias"] = True
-    if id(op) in plan.analysis.reshaped:
-        axis, labels = plan.analysis.reshaped[id(op)]
-        target = list(config["target_shape"])
-        if target[axis] != -1:
-            target[axis] = len(plan.kept(labels))
-        config["target_shape"] = tuple(target)
-    if isinstance(op, keras.layers.Layer):
-        # Masks come back with the weights, cut to the new shapes.
-        for name, slot in slots_of(op).items():
-            constraint = getattr(op, name).constraint
-            if isinstance(constraint, Masked):
-                for key in slot.constraint:
-                    if key in config:
-                        config[key] = keras.constraints.serialize(constraint.inner)
-    return type(op).from_config(config)
+    def edit(config: dict[str, Any]) -> None:
+        for key, labels in plan.analysis.sizes.get(id(op), {}).items():
+            config[key] = len(plan.kept(labels))
+        if id(op) in plan.biases:
+            config["use_bias"] = True
+        if id(op) in plan.analysis.reshaped:
+            axis, labels = plan.analysis.reshaped[id(op)]
+            # As a layer and as an operation; only the latter says how many samples there are.
+            key = "target_shape" if "target_shape" in config else "newshape"
+            target = list(config[key])
+            if target[axis] != -1:
+                target[axis] = len(plan.kept(labels))
+            config[key] = tuple(target)
+        if isinstance(op, keras.layers.Layer):
+            # Masks come back with the weights, cut to the new shapes.
+            for name, slot in slots_of(op).items():
+                constraint = getattr(op, name).constraint
+                if isinstance(constraint, Masked):
+                    for key in slot.constraint:
+                        if key in config:
+                            config[key] = keras.constraints.serialize(constraint.inner)
+
+    return copy_layer(op, edit)
 
 
 def _fill(old: Any, new: Any, plan: Plan) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from prune_tf.constraint import Masked
 from prune_tf.layers import layers_of, slots_of
 from prune_tf.masks import check_masks
+from prune_tf.speedup.copies import copy_model
 
 __all__ = ["Values", "masked_weights", "reader", "reference_model"]
 
@@ -47,7 +48,7 @@ def reader(masks: Values) -> Callable[[Any, str], Array]:
 
 def reference_model(model: keras.Model, masks: Values) -> keras.Model:
     """Return a copy of a model with masks applied to its weights."""
-    copy = keras.models.clone_model(model)
+    copy = copy_model(model)
     copy.set_weights(model.get_weights())
     read = reader(masks)
     for old, new in zip(layers_of(model), layers_of(copy), strict=True):

@@ -10,14 +10,16 @@ import keras
 import numpy as np
 
 from prune_core.errors import ConfigError, SpeedupError, did_you_mean
+from prune_tf.constraint import Masked
 from prune_tf.files import load_masks
-from prune_tf.layers import layers_of
+from prune_tf.layers import layers_of, slots_of
 from prune_tf.masks import set_masks
+from prune_tf.speedup.copies import compile_alike
 from prune_tf.speedup.graph import symbolic_model
 from prune_tf.speedup.plan import Plan, make_plan
 from prune_tf.speedup.propagate import analyse
 from prune_tf.speedup.rebuild import cut, rebuild
-from prune_tf.speedup.reference import Values, masked_weights, reference_model
+from prune_tf.speedup.reference import Values, masked_weights, reader, reference_model
 from prune_tf.speedup.report import Change, SpeedupReport
 from prune_tf.speedup.verify import difference, random_inputs
 
@@ -78,6 +80,8 @@ def shrink(
             "nothing, or 'zero', which also masks what makes a constant of a masked channel."
             f"{did_you_mean(constants, CHOICES)}"
         )
+    if not tolerance >= 0:
+        raise ConfigError(f"tolerance is {tolerance!r}; it must be a number of at least 0.")
     symbolic_model(model)
     if isinstance(masks, str | PathLike):
         masks = load_masks(masks, model)
@@ -86,6 +90,8 @@ def shrink(
         raise SpeedupError(
             f"Nothing of {model.name!r} is masked. Prune it first, or pass masks=..."
         )
+    if masks is None:
+        _check_zeros(model)
     asked = dict(applied)
     # Which adds to the masks that are applied.
     plan = make_plan(analyse(model, applied, silence=constants == "zero"))
@@ -113,6 +119,7 @@ def shrink(
                 "For a deep model in float32 a larger tolerance may be all that is missing."
             )
     _keep_masks(model, small, plan, applied)
+    compile_alike(small, model)
     return SpeedupReport(
         small,
         (model.count_params(), small.count_params()),
@@ -122,6 +129,22 @@ def shrink(
         plan.analysis.unknown,
         moved,
     )
+
+
+def _check_zeros(model: keras.Model) -> None:
+    """Refuse a model that does not compute with its masks, so that nothing equals it."""
+    weights = reader({})
+    for named in layers_of(model):
+        for name in slots_of(named.layer):
+            constraint = getattr(named.layer, name).constraint
+            if (
+                isinstance(constraint, Masked)
+                and weights(named.layer, name)[~constraint.numpy()].any()
+            ):
+                raise SpeedupError(
+                    f"{named.name!r} {name!r} is not zero where it is masked, as after loading or "
+                    "averaging weights; call prune_tf.apply_masks(model) first."
+                )
 
 
 def _changes(model: keras.Model, small: keras.Model) -> tuple[Change, ...]:

@@ -46,7 +46,12 @@ ELEMENTWISE = frozenset(
 
 def is_elementwise(activation: Any) -> bool:
     """Whether a function is known to treat each value by itself."""
-    return activation is None or getattr(activation, "__name__", "") in ELEMENTWISE
+    if activation is None:
+        return True
+    # A user's function of the same name may do anything.
+    package = str(getattr(activation, "__module__", "")).partition(".")[0]
+    known = package in ("keras", "tensorflow", "torch")
+    return known and getattr(activation, "__name__", "") in ELEMENTWISE
 
 
 def activated(activation: Any, constants: Array) -> Array:

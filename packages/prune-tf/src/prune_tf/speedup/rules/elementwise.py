@@ -24,7 +24,7 @@ __all__: list[str] = []
 )
 def at_rest(analysis: Analysis, call: Call) -> list[Flow] | None:
     """Nothing happens at inference."""
-    return [analysis.flow(call.inputs[0])]
+    return analysis.inputs(call)
 
 
 @rule("Activation")

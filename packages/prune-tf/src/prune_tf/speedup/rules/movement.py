@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,9 @@ def reshape(analysis: Analysis, call: Call) -> list[Flow] | None:
     if getattr(call.op, "data_format", "") == "channels_first":
         return None
     before, after = source.shape[1:], result.shape[1:]
-    if None in before or None in after:
+    if None in before or None in after or not before or not after:
+        return None
+    if prod(before) != prod(after):  # Samples become something else, or it becomes samples.
         return None
     moved = np.reshape(_spread(flow.labels, flow.axis, before), after)
     axis = _varying(moved)
