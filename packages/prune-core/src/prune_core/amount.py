@@ -13,4 +13,4 @@ def number_to_prune(sparsity: float, n: int) -> int:
     """
     product = sparsity * n
     nearest = round(product)
-    return nearest if abs(product - nearest) <= 4 * ulp(product) else floor(product)
+    return max(0, nearest if abs(product - nearest) <= 4 * ulp(product) else floor(product))
