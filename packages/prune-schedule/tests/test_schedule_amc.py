@@ -280,7 +280,7 @@ def test_the_agent_is_named_where_it_is_missing(monkeypatch):
     {
         "lbound is 0.5 and rbound is 0.4": {"lbound": 0.5, "rbound": 0.4},
         "reward is 'acc_flop_reward'; it must be one of": {"reward": "acc_flop_reward"},
-        "train_episode is -1": {"train_episode": -1},
+        "train_episode is 0": {"train_episode": 0},
         "give it one: dummy_input=": {"dummy_input": None},
         "ddpg_params has 'taus', which": {"ddpg_params": {"taus": 1}},
         "both say what may be left": {"flops_ratio": 0.5, "target": {"flops": 0.5}},

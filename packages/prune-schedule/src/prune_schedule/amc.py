@@ -16,7 +16,7 @@ from prune_core import ConfigError, MissingDependencyError, PruneWarning
 from prune_core.errors import did_you_mean
 from prune_schedule.amc_reward import Outcome, Reward, as_reward
 from prune_schedule.evaluation import Evaluate, Finetune, check_callable
-from prune_schedule.forms import by_position
+from prune_schedule.forms import by_position, first_given
 from prune_schedule.model_budget import ModelBudget
 from prune_schedule.plans import Plan
 from prune_schedule.rng import seeded
@@ -146,7 +146,7 @@ class AMCPruner(TunedSearchPruner):
         self.perfect = perfect
         self.reward_name = reward if isinstance(reward, str) else _name_of(reward)
         self.reward = as_reward(reward)
-        episodes = given["train_episode"] or given["total_episode"]
+        episodes = first_given(given["train_episode"], given["total_episode"])
         self.episodes = 800 if episodes is None else episodes
         if not isinstance(self.episodes, int) or self.episodes < 1:
             raise ConfigError(

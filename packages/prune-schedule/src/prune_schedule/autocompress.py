@@ -20,7 +20,7 @@ from prune_core.config import load_config, parse
 from prune_schedule.admm import ADMMPruner
 from prune_schedule.annealing import SimulatedAnnealingPruner
 from prune_schedule.evaluation import Evaluate, Finetune, check_callable, score_of
-from prune_schedule.forms import by_position
+from prune_schedule.forms import by_position, first_given
 from prune_schedule.goals import coupled, without_amounts
 from prune_schedule.keeping import ResultFolder
 from prune_schedule.result import Result
@@ -139,7 +139,7 @@ class AutoCompressPruner(ThroughPruner):
         given = {name: value for name, value in locals().items() if name not in _NOT_ARGUMENTS}
         names = WITH_PARAMS if forms and isinstance(forms[0], int) else WITH_TRAINER
         given |= by_position(type(self).__name__, names, forms, given)
-        self.rounds = _rounds(given["num_iterations"] or given["total_iteration"])
+        self.rounds = _rounds(first_given(given["num_iterations"], given["total_iteration"]))
         self.finetuner, self.target, self.seed = given["finetuner"], target, seed
         check_callable("finetuner", self.finetuner, "the model and trains it")
         self.dummy_input = given["dummy_input"]
