@@ -219,6 +219,24 @@ def test_ctrl_c_ends_with_the_best_so_far():
     assert result.score == max(trial["score"] for trial in result.trials)
 
 
+def test_ctrl_c_ends_with_what_the_best_was_tuned_to():
+    model, calls = chain(), []
+
+    def finetune(model):
+        with torch.no_grad():
+            model[4].module.weight.add_(torch.rand(()))
+
+    def evaluate(model):
+        calls.append(1)
+        if len(calls) == 6:
+            raise KeyboardInterrupt
+        return model[4].module.weight.mean().item()
+
+    result = amc(model, evaluate, finetuner=finetune).run()
+    assert not result.complete
+    assert model[4].module.weight.mean().item() == result.score
+
+
 def test_fine_tuning_begins_with_the_same_weights_in_each_episode():
     seen, model = [], chain()
 

@@ -226,7 +226,7 @@ class AMCPruner(TunedSearchPruner):
                 self.agent.learn(steps, reward, episode)
             if best is None or reward > best[0]:
                 best = reward, episode, plan
-                self.keep(plan, score)
+                self.keep(plan, score, episode)
         if best is not None and self.finetune is not None:
             _, trial, plan = best
             self.adopt(1, trial, plan)

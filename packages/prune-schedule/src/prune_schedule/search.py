@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from operator import itemgetter
 from os import PathLike
+from pathlib import Path
 from time import perf_counter, sleep
 from typing import Any, ClassVar
 
@@ -69,11 +70,14 @@ class SearchPruner(ThroughPruner):
         dummy_input: An input of the model, for a target. With it, layers that can only lose
             channels together get the same sparsity.
         checkpoint: A file to keep the search in instead, without Optuna.
+        evaluate: The plain name of `evaluator`.
     """
 
     modes: ClassVar[tuple[str, ...]] = ("maximize", "minimize")
     # A layer that loses everything cuts the network in two; whoever wants that says so.
     default_cap: ClassVar[float] = 0.99
+    # Whether get_best_result() returns a model that has been made small.
+    speedup: bool = False
 
     def __init__(
         self,
@@ -94,7 +98,9 @@ class SearchPruner(ThroughPruner):
         target: Mapping[str, float] | None = None,
         dummy_input: Any = None,
         checkpoint: str | PathLike[str] | None = None,
+        evaluate: Evaluate | None = None,
     ) -> None:
+        evaluator = evaluate or evaluator
         if optimize_mode not in self.modes:
             raise ConfigError(
                 f"optimize_mode is {optimize_mode!r}; it must be 'maximize' or 'minimize'."
@@ -129,6 +135,7 @@ class SearchPruner(ThroughPruner):
         self.trials = Trials()
         self.best: Sparsities | None = None
         self.best_score: float | None = None
+        self._best_trial: int | None = None
         # What a search that trains has pruned for good; all it tries comes on top of that.
         self._base: Masks = {}
         self._run: dict[str, Any] | None = None
@@ -159,9 +166,15 @@ class SearchPruner(ThroughPruner):
         """How many trials there will be, where that is known."""
         return None
 
-    def keep(self, sparsities: Sparsities, score: float | None) -> None:
-        """Remember the result as it is by now; the score is as it was sent."""
-        self.best = dict(sparsities)
+    def keep(self, sparsities: Sparsities, score: float | None, trial: int | None = None) -> None:
+        """Remember the result as it is by now.
+
+        Args:
+            sparsities: What the search would end with.
+            score: Its score, as it was sent.
+            trial: The number of the trial, where what that was tuned to belongs to the result.
+        """
+        self.best, self._best_trial = dict(sparsities), trial
         self.best_score = None if score is None else self._sign * score
 
     @property
@@ -301,7 +314,7 @@ class SearchPruner(ThroughPruner):
                 f"None of {len(self.trials)} trials has a score, so there is no result: "
                 f"{'; '.join(sorted(filter(None, problems)))}."
             )
-        self._put(self.best)
+        self._put_best(self.best)
         ResultFolder(self.log_dir or self.experiment_data_dir, keep_all=False).finish(self)
         self._known = list(self.trials)
         return Result(
@@ -324,6 +337,15 @@ class SearchPruner(ThroughPruner):
             self.optimize_mode == "maximize",
             self._identity(),
         )
+
+    def _weights_file(self) -> Path | None:
+        """Return where a search that trains keeps weights: only where its trials are kept too."""
+        if self.checkpoint is not None:
+            return Path(f"{self.checkpoint}.weights")
+        folder = self.experiment_data_dir
+        if folder is None and self.storage is not None:
+            folder = self.log_dir
+        return None if folder is None else Path(folder) / "weights.pt"
 
     def _search(self, evaluate: Evaluate, history: History, progress: Progress) -> None:
         plans, answer, latest = self.plans(), None, None
@@ -423,6 +445,10 @@ class SearchPruner(ThroughPruner):
             # A normalisation after a masked channel still adds its bias, until it is removed.
             self.one_shot.load_masks(self._budget.closing(self.one_shot.masks))
 
+    def _put_best(self, best: Sparsities) -> None:
+        """Put the result in force."""
+        self._put(best)
+
     def _clear(self) -> None:
         """Go back to where every trial begins."""
         for wrapper in self.one_shot._all_wrappers():
@@ -457,12 +483,13 @@ class SearchPruner(ThroughPruner):
     ) -> tuple[int, nn.Module, Masks, float | None, list[dict[str, Any]]]:
         """Return number, model, masks, score and config of the best.
 
-        The model is a copy without wrappers, zeros where masked.
+        The model is a copy without wrappers: zeros where masked, or made small, with the masks
+        that are left, if `speedup` was asked for.
         """
         if self.best is None:
             raise PruneError("There is no result yet: call compress() or run() first.")
         numbers = [t["trial"] for t in self.trials if t["sparsities"] == self.best]
-        model, masks = self._finished()
+        model, masks = self._finished(self.dummy_input if self.speedup else None)
         return numbers[0] if numbers else -1, model, masks, self.best_score, self.reached_config
 
     # --- state ----------------------------------------------------------------------------

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from os import PathLike
-from pathlib import Path
 from typing import Any, ClassVar
 
 from torch import nn
 
 from prune_schedule.evaluation import Evaluate, Finetune
-from prune_schedule.plans import Plan
+from prune_schedule.plans import Plan, Sparsities
 from prune_schedule.processes import from_first
 from prune_schedule.result import Result
 from prune_schedule.rng import seeded
@@ -66,12 +64,6 @@ class TunedSearchPruner(SearchPruner):
             self._snapshots.restore()
         self._base = self._held.masks
 
-    def _weights_file(self) -> Path | None:
-        folder: str | PathLike[str] | None = self.experiment_data_dir or self.log_dir
-        if self.checkpoint is not None:
-            return Path(f"{self.checkpoint}.weights")
-        return None if folder is None else Path(folder) / "weights.pt"
-
     def _try(self, number: int, plan: Plan, evaluate: Evaluate) -> dict[str, Any]:
         def tuned(model: nn.Module) -> Any:
             self._tune(number)
@@ -103,6 +95,7 @@ class TunedSearchPruner(SearchPruner):
             plan: Its sparsities.
         """
         held = self._held
+        self._best_trial = None
         if number <= held.round:  # by an earlier start, whose weights have been restored
             return
         with seeded(self._seed_of(trial)), tidied(self.bound_model):
@@ -116,6 +109,17 @@ class TunedSearchPruner(SearchPruner):
         held.best, held.trial, held.score = {}, -1, None
         self._base = masks
         self._save()
+
+    def _put_best(self, best: Sparsities) -> None:
+        """Put the result in force, with what its trial was tuned to unless that was adopted."""
+        super()._put_best(best)
+        trial = self._best_trial
+        if self.finetune is None or trial is None:
+            return
+        if self._held.trial == trial:
+            self._put_back(self._held.best)
+        else:
+            self._tune(trial)
 
     def _clear(self) -> None:
         super()._clear()
