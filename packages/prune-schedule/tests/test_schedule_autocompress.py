@@ -249,6 +249,31 @@ def test_it_goes_on_where_it_was(kept, small, stop_at, tmp_path):
     assert [t["score"] for t in again.trials] == [t["score"] for t in whole.trials]
 
 
+def narrow():
+    return nn.Sequential(
+        *(nn.Conv2d(3, 5, 3), nn.ReLU(), nn.Conv2d(5, 4, 3)),
+        *(nn.AdaptiveAvgPool2d(1), nn.Flatten()),
+    )
+
+
+@pytest.mark.parametrize(
+    ("said", "arguments"),
+    {
+        "whose admm is .*0.25": {"row": 0.25},
+        "whose admm is .*'iterations': 5": {"admm_num_iterations": 5},
+        "whose search is .*0.6": {"cool_down_rate": 0.6},
+        "whose weights is .*; here it is": {"model": narrow},
+    }.items(),
+)
+def test_a_checkpoint_of_another_run_is_refused(said, arguments, tmp_path):
+    arguments = dict(arguments)
+    path = tmp_path / "run.pt"
+    auto(num_iterations=1, checkpoint=path).run()
+    model = arguments.pop("model", net)()
+    with pytest.raises(ConfigError, match=said):
+        auto(model, num_iterations=1, checkpoint=path, **arguments).run()
+
+
 @pytest.mark.parametrize(
     ("said", "arguments"),
     {

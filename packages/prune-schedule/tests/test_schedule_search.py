@@ -374,6 +374,16 @@ def test_a_folder_for_results_keeps_no_search(tmp_path):
     assert search() == search()
 
 
+@pytest.mark.parametrize("last", [b"no line\n", b'{"op_code": 99}\n'])
+def test_a_journal_that_is_damaged(last, tmp_path):
+    anneal(evaluator=lambda model: 1.0, cool_down_rate=0.5, experiment_data_dir=tmp_path).run()
+    journal = tmp_path / "study.journal"
+    journal.write_bytes(journal.read_bytes() + last)
+    with pytest.raises(PruneError, match=r"study.journal cannot be read .* delete the file"):
+        anneal(evaluator=lambda model: 1.0, cool_down_rate=0.5, experiment_data_dir=tmp_path).run()
+    assert journal.read_bytes().endswith(last)
+
+
 def test_two_places_for_one_study(tmp_path):
     with pytest.raises(ConfigError, match="keep one"):
         anneal(evaluator=len, experiment_data_dir=tmp_path, storage="sqlite://").run()

@@ -479,6 +479,12 @@ class AutoCompressPruner(ThroughPruner):
             "speedup": self.speedup,
             "seed": self.seed,
             "target": self.target,
+            "weights": sum(self._sizes.values()),
+            "search": {name: self._search.get(name) for name in ("optimize_mode", *SEARCH)},
+            "admm": {
+                "rho": self.rho,
+                **{name: self._admm.get(name) for name in ("iterations", "training_epochs")},
+            },
             "config_list": json.loads(json.dumps(list(self.config_list), default=str)),
         }
         return Snapshots(self.checkpoint, run, {"autocompress": self})

@@ -38,7 +38,7 @@ from prune_schedule.through import AMOUNTS, Masks, ThroughPruner, one_shot_class
 from prune_schedule.timeout import check_time_limit
 from prune_schedule.trials import Trials
 
-__all__ = ["ConfigList", "SearchPruner"]
+__all__ = ["ConfigList", "SearchPruner", "weights_ahead"]
 
 ConfigList = Sequence[Mapping[str, Any]] | str | PathLike[str]
 _log = logging.getLogger("prune_schedule")
@@ -308,6 +308,9 @@ class SearchPruner(ThroughPruner):
                 warnings.warn(f"{end} The result is the best so far.", PruneWarning, stacklevel=2)
             finally:
                 self._clear()
+                # Also when the search ends with an error: the next run() goes on from here.
+                made = {trial["trial"]: trial for trial in (*self._known, *self.trials)}
+                self._known = list(made.values())
         if self.best is None:
             problems = {trial["problem"] for trial in self.trials}
             raise PruneError(
@@ -316,7 +319,6 @@ class SearchPruner(ThroughPruner):
             )
         self._put_best(self.best)
         ResultFolder(self.log_dir or self.experiment_data_dir, keep_all=False).finish(self)
-        self._known = list(self.trials)
         return Result(
             *(self.bound_model, self.masks, self.best_score, self.sparsities),
             *(self.trials, complete),
@@ -527,3 +529,11 @@ def _digest(pruner: Pruner) -> str:
         weight = wrapper.module.get_parameter(wrapper.target).detach()
         digest.update(weight.cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def weights_ahead(path: Path | None) -> PruneError:
+    """Return what to raise where weights come from a later trial than those that are known."""
+    return PruneError(
+        f"{path} has weights of a later trial than those that are known: trials have been lost. "
+        "Give another place, or delete this file and the trials to start anew."
+    )

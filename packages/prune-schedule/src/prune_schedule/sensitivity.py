@@ -16,7 +16,7 @@ from prune_schedule.evaluation import Evaluate, Finetune, check_callable
 from prune_schedule.plans import Plan, Plans, Sparsities, side_by_side
 from prune_schedule.rng import seeded
 from prune_schedule.rounds import tidied
-from prune_schedule.search import ConfigList, SearchPruner
+from prune_schedule.search import ConfigList, SearchPruner, weights_ahead
 from prune_schedule.snapshot import Snapshots, Stateful
 from prune_schedule.through import Masks
 from prune_schedule.trials import Trials
@@ -182,6 +182,7 @@ class SensitivityPruner(SearchPruner):
 
     def prepare(self) -> None:
         """Bring back the weights that an earlier start of the same search has trained."""
+        self._heard = 0
         if self.finetuner is None:
             return
         if self._snapshots is None:
@@ -198,7 +199,13 @@ class SensitivityPruner(SearchPruner):
         self._base = self.one_shot.masks if self._trained.count else {}
         return found
 
+    def _try(self, number: int, plan: Plan, evaluate: Evaluate) -> dict[str, Any]:
+        if self._heard < self._trained.count:
+            raise weights_ahead(self._weights_file())
+        return super()._try(number, plan, evaluate)
+
     def _train(self, number: int, current: Sparsities) -> None:
+        self._heard = number
         if number <= self._trained.count:  # by an earlier start, whose weights have been restored
             return
         assert self.finetuner is not None

@@ -96,6 +96,8 @@ class Snapshots:
             _sweep(self.path)
         if states is None:
             return False
+        if self.path is not None:
+            self._check_models(self.path, states["parts"])
         for name, part in self.parts.items():
             state = states["parts"][name]
             if isinstance(part, nn.Module):
@@ -151,6 +153,29 @@ class Snapshots:
                 f"{', '.join(sorted(self.parts))}. They have to be the same, so that {lost[0]!r} "
                 "goes on where it was."
             )
+
+    def _check_models(self, path: Path, states: Mapping[str, Any]) -> None:
+        """Refuse tensors that a model does not have, before any of them is put into it."""
+        for name, part in self.parts.items():
+            if not isinstance(part, nn.Module):
+                continue
+            kept, here = _shapes(states[name]), _shapes(part.state_dict())
+            for tensor in {**here, **kept}:
+                if kept.get(tensor) != here.get(tensor):
+                    raise ConfigError(
+                        f"checkpoint {path} is of another model: {tensor!r} has the shape "
+                        f"{kept.get(tensor)} there and {here.get(tensor)} here. Give another path, "
+                        "or delete the file to start anew."
+                    )
+
+
+def _shapes(states: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of all tensors but masks, which come and go."""
+    return {
+        name: tuple(tensor.shape)
+        for name, tensor in states.items()
+        if isinstance(tensor, torch.Tensor) and not name.endswith("_mask")
+    }
 
 
 def _sweep(path: Path) -> None:

@@ -14,7 +14,7 @@ from prune_schedule.processes import from_first
 from prune_schedule.result import Result
 from prune_schedule.rng import seeded
 from prune_schedule.rounds import tidied
-from prune_schedule.search import ConfigList, SearchPruner
+from prune_schedule.search import ConfigList, SearchPruner, weights_ahead
 from prune_schedule.snapshot import Snapshots, Stateful
 from prune_schedule.through import Masks
 
@@ -55,6 +55,7 @@ class TunedSearchPruner(SearchPruner):
     def prepare(self) -> None:
         """Take the weights to begin with: those of an earlier start, or those of now."""
         self._snapshots: Snapshots | None = None
+        self._adopted = 0
         if self.finetune is None:
             return
         if not self._held.start:
@@ -69,6 +70,8 @@ class TunedSearchPruner(SearchPruner):
             self._tune(number)
             return evaluate(model)
 
+        if self._adopted < self._held.round:
+            raise weights_ahead(self._weights_file())
         trial: dict[str, Any] = from_first(super()._try(number, plan, tuned))
         score, held = trial["score"], self._held
         if self.finetune is None or number < self.first_tuned or score is None:
@@ -95,7 +98,7 @@ class TunedSearchPruner(SearchPruner):
             plan: Its sparsities.
         """
         held = self._held
-        self._best_trial = None
+        self._best_trial, self._adopted = None, number
         if number <= held.round:  # by an earlier start, whose weights have been restored
             return
         with seeded(self._seed_of(trial)), tidied(self.bound_model):
