@@ -335,6 +335,8 @@ def test_optuna_reads_the_study(tmp_path):
     assert study.best_value == result.score
     assert set(study.best_params) == {"0", "2", "4"}
     assert len(study.trials) == 18
+    for trial, made in zip(study.trials, result.trials, strict=True):
+        assert trial.duration.total_seconds() == pytest.approx(made["seconds"], abs=1e-5)
 
 
 OTHERS = {
