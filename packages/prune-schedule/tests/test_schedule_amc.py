@@ -109,6 +109,13 @@ def test_rewards_by_hand():
     per_cent = Outcome(score=90.0, perfect=100.0, flops=1000, parameters=50)
     assert per_cent.error == pytest.approx(0.1)
     assert as_reward(len) is len
+    better = Outcome(score=90.0, perfect=1.0, flops=1000, parameters=50)
+    assert as_reward("acc_reward")(better) == pytest.approx(
+        89
+    )  # is in the right order all the same
+    for reward in ("acc_flops_reward", "acc_params_reward"):
+        with pytest.raises(ConfigError, match="better than perfect=1.*give perfect=100"):
+            as_reward(reward)(better)
 
 
 def test_a_reward_of_ones_own_sees_the_model_that_is_left():
@@ -186,6 +193,11 @@ def test_the_call_of_later_releases(tmp_path):
     assert all(max(trial["sparsities"].values()) <= 0.7 for trial in result.trials)
     assert pruner.get_best_result()[3] == result.score
     assert (tmp_path / "best_result" / "masks.pth").exists()
+
+
+@pytest.mark.parametrize("seed", [-1, 2**70])
+def test_any_whole_number_is_a_seed(seed):
+    assert amc(train_episode=2, seed=seed).run().complete
 
 
 def test_a_score_can_be_minimised():

@@ -75,6 +75,11 @@ def test_each_round_takes_the_same_part_of_what_is_left_and_removes_it():
     assert model(X).shape == (4, 4)
 
 
+@pytest.mark.parametrize("seed", [20261121, 2**70])
+def test_any_whole_number_is_a_seed(seed):
+    assert auto(seed=seed).run().complete
+
+
 def test_a_target_is_reached_by_the_last_round():
     result = auto(rules=[{"op_types": ["Conv2d"]}], target={"flops": 0.5}).run()
     first, last = (trial["left"]["flops"] for trial in result.trials)

@@ -227,6 +227,13 @@ def test_a_finetuner_trains_in_each_trial_and_the_best_keeps_what_it_learnt():
     assert all(torch.equal(found[name], value) for name, value in weights.items())
 
 
+@pytest.mark.parametrize("seed", [-1, 20261121, 2**70])
+def test_any_whole_number_is_a_seed(seed):
+    evaluate = closeness([0.2, 0.6, 0.65])
+    first, again = (anneal(evaluator=evaluate, seed=seed).run() for _ in range(2))
+    assert first.sparsities == again.sparsities
+
+
 def test_weights_are_never_changed():
     model = net()
     before = [p.detach().clone() for p in model.parameters()]
@@ -398,6 +405,8 @@ def test_two_places_for_one_study(tmp_path):
         "start_temperature is 10 and stop_temperature is 20": {"start_temperature": 10},
         "cool_down_rate is 1.5": {"cool_down_rate": 1.5},
         "evaluator is 3": {"evaluator": 3},
+        "seed is None; it must be a whole number": {"seed": None},
+        "seed is '7'": {"seed": "7"},
         "needs a score": {},
     }.items(),
 )
@@ -408,8 +417,9 @@ def test_a_mistake_is_named(said, arguments):
 
 
 def test_a_time_limit_that_is_none():
-    with pytest.raises(PruneError, match="trial_timeout is 0"):
-        anneal(evaluator=len, trial_timeout=0)
+    for limit in (0, "5", float("nan"), float("inf")):
+        with pytest.raises(ConfigError, match=f"trial_timeout is {limit!r}"):
+            anneal(evaluator=len, trial_timeout=limit)
 
 
 KILLED = """

@@ -24,7 +24,7 @@ from prune_schedule.forms import by_position, first_given
 from prune_schedule.goals import coupled, without_amounts
 from prune_schedule.keeping import ResultFolder
 from prune_schedule.result import Result
-from prune_schedule.rng import seeded
+from prune_schedule.rng import as_seed, seeded
 from prune_schedule.rounds import tidied
 from prune_schedule.snapshot import Snapshots
 from prune_schedule.through import AMOUNTS, Masks, ThroughPruner, one_shot_class
@@ -140,7 +140,7 @@ class AutoCompressPruner(ThroughPruner):
         names = WITH_PARAMS if forms and isinstance(forms[0], int) else WITH_TRAINER
         given |= by_position(type(self).__name__, names, forms, given)
         self.rounds = _rounds(first_given(given["num_iterations"], given["total_iteration"]))
-        self.finetuner, self.target, self.seed = given["finetuner"], target, seed
+        self.finetuner, self.target, self.seed = given["finetuner"], target, as_seed(seed)
         check_callable("finetuner", self.finetuner, "the model and trains it")
         self.dummy_input = given["dummy_input"]
         self.speedup = self.dummy_input is not None and given["speedup"] is not False

@@ -31,7 +31,7 @@ from prune_schedule.plans import DeadEndError, Plan, Plans, Sparsities
 from prune_schedule.processes import from_first, is_first
 from prune_schedule.progress import Progress
 from prune_schedule.result import Result
-from prune_schedule.rng import seeded
+from prune_schedule.rng import as_seed, seeded
 from prune_schedule.rounds import tidied
 from prune_schedule.state_file import StateFile, check_same_run
 from prune_schedule.through import AMOUNTS, Masks, ThroughPruner, one_shot_class, set_sparsity
@@ -115,7 +115,7 @@ class SearchPruner(ThroughPruner):
         self.experiment_data_dir, self.storage = experiment_data_dir, storage
         self.study_name = study_name or type(self).__name__
         self.log_dir = log_dir
-        self.trial_timeout, self.seed = trial_timeout, seed
+        self.trial_timeout, self.seed = trial_timeout, as_seed(seed)
         self.target, self.dummy_input, self.checkpoint = target, dummy_input, checkpoint
         self.reset(model, config_list)
 
