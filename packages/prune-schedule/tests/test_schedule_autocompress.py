@@ -219,6 +219,57 @@ def test_ctrl_c_ends_with_the_last_complete_round(where):
     assert score(model) == result.trials[0]["score"]
 
 
+@pytest.mark.parametrize("kept", [None, "checkpoint", "experiment_data_dir"])
+@pytest.mark.parametrize("last", [False, True])
+def test_ctrl_c_where_the_model_is_small_already_goes_back_as_well(last, kept, tmp_path):
+    def compress(where, stop_at=None):
+        model, calls = net(), []
+
+        def stops(model):
+            calls.append(1)
+            if len(calls) == stop_at:
+                raise KeyboardInterrupt
+            return score(model)
+
+        pruner = auto(model, evaluate=stops, **({} if kept is None else {kept: tmp_path / where}))
+        if stop_at is None:
+            return pruner, pruner.run()
+        if last:
+            result = pruner.run()
+            assert len(result.trials) == 1
+            assert score(model) == result.score
+        else:
+            with pytest.raises(KeyboardInterrupt):
+                pruner.run()
+            assert score(model) == score(net())
+        return pruner, pruner.run()
+
+    whole, result = compress("whole")
+    evaluations = [len(search) + 1 for search in whole.searches]
+    again, found = compress("run", sum(evaluations[: 1 + last]))
+    assert [t["score"] for t in found.trials] == [t["score"] for t in result.trials]
+    weights, expected = again.bound_model.state_dict(), whole.bound_model.state_dict()
+    assert all(torch.equal(weights[name], value) for name, value in expected.items())
+
+
+def test_ctrl_c_while_a_pruner_is_made(toys):
+    made = []
+
+    class Units(toys.Units):
+        def __init__(self, *arguments, **named):
+            super().__init__(*arguments, **named)
+            made.append(1)
+            if len(made) == 2:
+                raise KeyboardInterrupt
+
+    model = net()
+    pruner = auto(model, pruning_algorithm=Units)
+    with pytest.raises(KeyboardInterrupt):
+        pruner.run()
+    assert score(model) == score(net())
+    assert pruner.run().complete
+
+
 @pytest.mark.parametrize("kept", ["checkpoint", "experiment_data_dir"])
 @pytest.mark.parametrize("small", [True, False])
 @pytest.mark.parametrize("stop_at", [2, 6, 8, 12])

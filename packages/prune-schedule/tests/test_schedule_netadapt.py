@@ -1,6 +1,8 @@
 """NetAdapt, on models where the layer that it has to choose is known."""
 
 import itertools
+import os
+import signal
 import time
 
 import pytest
@@ -362,6 +364,30 @@ def test_what_was_stopped_by_an_error_goes_on_in_the_same_process():
         again, found = search(stop_at)
         assert again == scores
         assert all(torch.equal(found[name], value) for name, value in weights.items())
+
+
+@pytest.mark.parametrize("save", [2, 3, 6])
+def test_ctrl_c_while_weights_are_written(save, tmp_path, monkeypatch):
+    model, saved, torch_save = net(), [], torch.save
+
+    def signals(*arguments):
+        saved.append(1)
+        if len(saved) == save:
+            os.kill(os.getpid(), signal.SIGINT)
+        torch_save(*arguments)
+
+    def evaluate(model):
+        return costs(1.0, 0.9)(model) + model[0].module.weight.sum().item()
+
+    monkeypatch.setattr(torch, "save", signals)
+    pruner = adapt(model, evaluate, finetune=nudge, checkpoint=tmp_path / "search.json")
+    result = pruner.run()
+    assert not result.complete
+    assert evaluate(model) == result.score
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "search.json",
+        "search.json.weights",
+    ]
 
 
 def test_it_keeps_what_every_pruner_promises():

@@ -211,7 +211,7 @@ class AMCPruner(TunedSearchPruner):
         env = LayerEnv(self._model_budget, layers, self.caps, self.lbound, self.rbound)
         with seeded(self._seed_of(AGENT_SEED)):
             self.agent: Agent = Agent(env, self.ddpg_params, seed=self.seed)
-        best: tuple[float, int, Plan] | None = None
+        best: tuple[float, int, Plan, float] | None = None
         for episode in range(self.episodes):
             # What the agent draws depends on the number of the episode, not on what came before:
             # so an agent that goes through a history learns what it had learnt.
@@ -225,11 +225,10 @@ class AMCPruner(TunedSearchPruner):
             with seeded(self._seed_of(LEARNING_SEED + episode)):
                 self.agent.learn(steps, reward, episode)
             if best is None or reward > best[0]:
-                best = reward, episode, plan
+                best = reward, episode, plan, score
                 self.keep(plan, score, episode)
         if best is not None and self.finetune is not None:
-            _, trial, plan = best
-            self.adopt(1, trial, plan)
+            self.adopt(1, *best[1:])
 
     @property
     def _model_budget(self) -> ModelBudget:

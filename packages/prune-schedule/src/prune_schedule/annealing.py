@@ -244,8 +244,8 @@ class SimulatedAnnealingPruner(TunedSearchPruner):
                     current, current_score = plan, score
             made += len(tried)
         if best is not None and self.finetune is not None:
-            _, number, plan = best
-            self.adopt(1, number, plan)
+            score, number, plan = best
+            self.adopt(1, number, plan, score)
 
     def _random(self, chance: random.Random) -> Sparsities:
         """Draw a share for each layer, and give the larger shares to the larger layers."""

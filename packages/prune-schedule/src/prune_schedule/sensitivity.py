@@ -149,7 +149,6 @@ class SensitivityPruner(SearchPruner):
             self.keep(current, score)
             if self.finetuner is not None:
                 self._train(number, current)
-                self.keep(current, None)  # the score of the weights before is not theirs
                 score = yield current
                 self.keep(current, score)
 
@@ -215,11 +214,12 @@ class SensitivityPruner(SearchPruner):
         try:
             with seeded(self._seed_of(500_000 + number)), tidied(self.bound_model):
                 self.finetuner(self.bound_model)
+            self._trained.count = number
+            self.keep(current, None)  # the score that these had before is not theirs any more
+            self._snapshots.save()
         except BaseException:
             self._back()
             raise
-        self._trained.count = number
-        self._snapshots.save()
 
     def compress(
         self,

@@ -16,6 +16,7 @@ from prune_core import ConfigError, PruneError
 from prune_core.files import replacing
 from prune_core.masking import PrunerModuleWrapper
 from prune_core.masking.sharded import is_sharded
+from prune_schedule.interruption import undisturbed
 from prune_schedule.processes import everyone, is_first, rank
 from prune_schedule.rng import get_rng_states, set_rng_states
 
@@ -79,7 +80,8 @@ class Snapshots:
         if self.path is None:
             self._kept = copy.deepcopy(states)
         elif is_first():
-            with replacing(self.path) as file:
+            # Interrupted while it writes, torch raises an error of its own instead.
+            with undisturbed(), replacing(self.path) as file:
                 torch.save(states, file)
 
     def restore(self) -> bool:

@@ -89,17 +89,19 @@ class TunedSearchPruner(SearchPruner):
         with seeded(self._seed_of(500_000 + number)), tidied(self.bound_model):
             self.finetune(self.bound_model)
 
-    def adopt(self, number: int, trial: int, plan: Plan) -> None:
-        """Let all further trials begin with what a trial ended with.
+    def adopt(self, number: int, trial: int, plan: Plan, score: float) -> None:
+        """Let all further trials begin with what a trial ended with, and keep it as the result.
 
         Args:
             number: The number of the round that this ends, from 1.
             trial: The number of the trial.
             plan: Its sparsities.
+            score: Its score, as it was sent.
         """
         held = self._held
-        self._best_trial, self._adopted = None, number
+        self._adopted = number
         if number <= held.round:  # by an earlier start, whose weights have been restored
+            self.keep(plan, score)
             return
         with seeded(self._seed_of(trial)), tidied(self.bound_model):
             self._put(plan)
@@ -111,6 +113,8 @@ class TunedSearchPruner(SearchPruner):
         held.start, held.masks, held.round = held.best, masks, number
         held.best, held.trial, held.score = {}, -1, None
         self._base = masks
+        # Before the file is written: whoever is interrupted then has weights and result of one.
+        self.keep(plan, score)
         self._save()
 
     def _put_best(self, best: Sparsities) -> None:
