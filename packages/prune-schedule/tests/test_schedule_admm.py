@@ -1,12 +1,14 @@
 """ADMM, on numbers that can be checked by hand."""
 
+import functools
+
 import pytest
 import torch
 from torch import nn
 
 from prune_core import ConfigError, PruneError
 from prune_core.testing import check_pruner
-from prune_schedule import ADMMPruner
+from prune_schedule import ADMMPruner, through
 
 RULES = [{"sparsity": 0.5, "op_types": ["Linear"], "rho": 0.5}]
 
@@ -104,6 +106,65 @@ def test_the_call_of_older_releases():
     assert seen == [("Adam", epoch) for epoch in range(6)]
 
 
+def in_the_first_order(model, criterion, optimizer, epoch, callback):
+    return model, optimizer, criterion
+
+
+def in_the_later_order(model, optimizer, criterion, epoch):
+    return model, optimizer, criterion
+
+
+def under_other_names(network, opt, loss):
+    return network, opt, loss
+
+
+@pytest.mark.parametrize("form", [in_the_first_order, in_the_later_order, under_other_names])
+def test_a_trainer_gets_each_thing_where_it_expects_it(form):
+    seen = []
+    model = line()
+
+    @functools.wraps(form)
+    def trainer(*args, **kwargs):
+        seen.append(form(*args, **kwargs))
+
+    criterion = nn.MSELoss()
+    pruner = ADMMPruner(
+        model, RULES, trainer, None, criterion, num_iterations=1, epochs=1, base_algo="smallest"
+    )
+    pruner.compress()
+    assert seen == [(model, pruner.optimizer, criterion)]
+    assert isinstance(pruner.optimizer, torch.optim.Adam)
+
+
+def test_a_trainer_of_the_model_may_have_options():
+    seen = []
+
+    def trainer(model, epochs=3, *, rate=0.1):
+        seen.append((model, epochs, rate))
+
+    model = line()
+    ADMMPruner(model, RULES, trainer, num_iterations=1, epochs=1, base_algo="smallest").compress()
+    assert seen == [(model, 3, 0.1)]
+
+
+def test_older_names_mean_what_they_meant(toys, monkeypatch):
+    asked = []
+
+    def get_pruner(name, **_):
+        asked.append(name)
+        return toys.Channels
+
+    monkeypatch.setattr(through, "get_pruner", get_pruner)
+    rules = [{"sparsity": 0.5, "op_types": ["Linear"]}]
+    pruner = ADMMPruner(line(), rules, finetune=len, num_iterations=1, row=0.25)
+    assert (set(asked), pruner._rho) == ({"l1"}, {"0": 0.25})
+    pruner = ADMMPruner(line(), [{**rules[0], "rho": 0.5}], finetune=len, row=0.25)
+    assert pruner._rho == {"0": 0.5}
+    asked.clear()
+    ADMMPruner(line(), rules, finetune=len, iterations=1)
+    assert set(asked) == {"level"}
+
+
 def test_the_call_of_newer_releases():
     model = line()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
@@ -170,6 +231,12 @@ def test_ctrl_c_prunes_what_has_been_trained():
         "give finetune=": {"finetune": None},
         "granularity is 'fine'": {"granularity": "fine"},
         "iterations is -1": {"iterations": -1},
+        "iterations is 0": {"iterations": 0},
+        "training_epochs is 0": {"epochs": 0},
+        "row is 0; it must be": {"row": 0},
+        "traced_optimizer is 30; it must be an optimizer. Give numbers by": {
+            "traced_optimizer": 30
+        },
         "'rho' is -1; it must be a number greater than 0": {"rho": -1},
     }.items(),
 )

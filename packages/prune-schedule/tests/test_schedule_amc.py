@@ -109,6 +109,13 @@ def test_rewards_by_hand():
     per_cent = Outcome(score=90.0, perfect=100.0, flops=1000, parameters=50)
     assert per_cent.error == pytest.approx(0.1)
     assert as_reward(len) is len
+    better = Outcome(score=90.0, perfect=1.0, flops=1000, parameters=50)
+    assert as_reward("acc_reward")(better) == pytest.approx(
+        89
+    )  # is in the right order all the same
+    for reward in ("acc_flops_reward", "acc_params_reward"):
+        with pytest.raises(ConfigError, match="better than perfect=1.*give perfect=100"):
+            as_reward(reward)(better)
 
 
 def test_a_reward_of_ones_own_sees_the_model_that_is_left():
@@ -188,6 +195,11 @@ def test_the_call_of_later_releases(tmp_path):
     assert (tmp_path / "best_result" / "masks.pth").exists()
 
 
+@pytest.mark.parametrize("seed", [-1, 2**70])
+def test_any_whole_number_is_a_seed(seed):
+    assert amc(train_episode=2, seed=seed).run().complete
+
+
 def test_a_score_can_be_minimised():
     up = amc().run()
     down = amc(evaluator=lambda m: -spare_the_first(m), optimize_mode="minimize", perfect=-1).run()
@@ -217,6 +229,24 @@ def test_ctrl_c_ends_with_the_best_so_far():
     result = amc(evaluator=evaluate).run()
     assert not result.complete
     assert result.score == max(trial["score"] for trial in result.trials)
+
+
+def test_ctrl_c_ends_with_what_the_best_was_tuned_to():
+    model, calls = chain(), []
+
+    def finetune(model):
+        with torch.no_grad():
+            model[4].module.weight.add_(torch.rand(()))
+
+    def evaluate(model):
+        calls.append(1)
+        if len(calls) == 6:
+            raise KeyboardInterrupt
+        return model[4].module.weight.mean().item()
+
+    result = amc(model, evaluate, finetuner=finetune).run()
+    assert not result.complete
+    assert model[4].module.weight.mean().item() == result.score
 
 
 def test_fine_tuning_begins_with_the_same_weights_in_each_episode():
@@ -280,7 +310,7 @@ def test_the_agent_is_named_where_it_is_missing(monkeypatch):
     {
         "lbound is 0.5 and rbound is 0.4": {"lbound": 0.5, "rbound": 0.4},
         "reward is 'acc_flop_reward'; it must be one of": {"reward": "acc_flop_reward"},
-        "train_episode is -1": {"train_episode": -1},
+        "train_episode is 0": {"train_episode": 0},
         "give it one: dummy_input=": {"dummy_input": None},
         "ddpg_params has 'taus', which": {"ddpg_params": {"taus": 1}},
         "both say what may be left": {"flops_ratio": 0.5, "target": {"flops": 0.5}},

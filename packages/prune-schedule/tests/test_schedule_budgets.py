@@ -146,6 +146,30 @@ def test_a_latency_that_was_measured_is_not_measured_again(name, tmp_path):
     assert (tmp_path / "latency.json").read_text() == measured
 
 
+def test_what_was_measured_of_one_model_is_not_said_of_another(tmp_path):
+    def times(width):
+        model = nn.Sequential(nn.Linear(width, 64), nn.ReLU(), nn.Linear(64, 8))
+        search(
+            "annealing",
+            model,
+            torch.ones(4, width),
+            {"latency": 0.95},
+            [{"op_types": ["Linear"], "max_sparsity_per_layer": 0.9}],
+            log_dir=tmp_path,
+            stop_temperature=99,
+        ).budget.left({"0": 0.5, "2": 0.0})
+        return json.loads((tmp_path / "latency.json").read_text())
+
+    first = times(32)
+    both = times(48)
+    assert len(both) == 2 * len(first) == 2
+    assert times(32) == both
+    for content in ("{", "[]", '{"a": "b"}'):
+        (tmp_path / "latency.json").write_text(content)
+        with pytest.raises(PruneError, match=r"latency.json keeps what was measured and cannot"):
+            times(32)
+
+
 def test_a_latency_needs_a_place():
     pruner = search(
         "annealing", chain(), X["chain"], {"latency": 0.5}, RULES, storage="sqlite:///:memory:"

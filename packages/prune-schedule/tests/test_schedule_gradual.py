@@ -99,6 +99,18 @@ def test_the_iterative_form_of_older_releases(tape, tmp_path):
     assert config_list == [{"op_names": ["fc"], "op_types": ["Linear"], "total_sparsity": 0.8}]
 
 
+def test_the_plain_names_of_functions(tape):
+    calls = []
+    pruner = GradualPruner(
+        *(tape, [{"sparsity": 0.5, "op_types": ["Linear"]}], "smallest"),
+        total_iteration=1,
+        finetune=lambda model: calls.append("finetune"),
+        evaluate=lambda model: calls.append("evaluate") or 1.0,
+    )
+    assert pruner.run().score == 1.0
+    assert calls == ["finetune", "evaluate"] * 2
+
+
 def test_the_folder_of_results(tape, tmp_path):
     AGPPruner(tape, RULES, "smallest", 2, log_dir=tmp_path).compress()
     assert not (tmp_path / "intermediate_result").exists()

@@ -15,6 +15,7 @@ from prune_core import PruneWarning
 from prune_core.masking import PrunerModuleWrapper
 from prune_schedule import SimulatedAnnealingPruner
 from prune_schedule.evaluation import score_of
+from prune_schedule.interruption import undisturbed
 
 RULES = [{"sparsity": 0.5, "op_types": ["Linear"]}]
 FEW = {"pruning_algorithm": "smallest", "cool_down_rate": 0.5}  # 5 trials
@@ -68,6 +69,16 @@ def test_a_signal_of_the_user_is_theirs_again():
         assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
     finally:
         signal.signal(signal.SIGALRM, before)
+
+
+def test_ctrl_c_is_heard_when_a_block_has_ended():
+    done = []
+    with pytest.raises(KeyboardInterrupt), undisturbed():  # noqa: PT012
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.01)
+        done.append(1)
+    assert done
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 @pytest.mark.filterwarnings("ignore::prune_core.PruneWarning")

@@ -1,13 +1,15 @@
 """NetAdapt, on models where the layer that it has to choose is known."""
 
 import itertools
+import os
+import signal
 import time
 
 import pytest
 import torch
 from torch import nn
 
-from prune_core import ConfigError, PruneWarning
+from prune_core import ConfigError, PruneError, PruneWarning
 from prune_core.masking import PrunerModuleWrapper
 from prune_core.testing import check_pruner
 from prune_schedule import NetAdaptPruner
@@ -325,6 +327,67 @@ def test_a_search_that_trains_goes_on(kept, stop_at, tmp_path):
         torch.equal(mask["weight"], whole.masks[name]["weight"])
         for name, mask in again.masks.items()
     )
+
+
+@pytest.mark.parametrize("lost", [1, 5])
+def test_weights_of_a_later_trial_than_those_known(lost, tmp_path):
+    def run():
+        return adapt(evaluator=costs(1.0, 0.9), finetune=nudge, experiment_data_dir=tmp_path).run()
+
+    run()
+    journal = tmp_path / "study.journal"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join(lines[:-lost]))
+    with pytest.raises(PruneError, match=r"weights.pt has weights of a later trial"):
+        run()
+
+
+def test_what_was_stopped_by_an_error_goes_on_in_the_same_process():
+    def search(stop_at=None):
+        model, left = net(), iter(range(1000))
+        score = costs(1.0, 0.9)
+
+        def evaluate(model):
+            if next(left) == stop_at:
+                raise SystemExit
+            return score(model) + model[0].module.weight.sum().item()
+
+        pruner = adapt(model, evaluate, finetune=nudge)
+        if stop_at is not None:
+            with pytest.raises(SystemExit):
+                pruner.run()
+        result = pruner.run()
+        return [trial["score"] for trial in result.trials], model.state_dict()
+
+    scores, weights = search()
+    for stop_at in (2, 7):
+        again, found = search(stop_at)
+        assert again == scores
+        assert all(torch.equal(found[name], value) for name, value in weights.items())
+
+
+@pytest.mark.parametrize("save", [2, 3, 6])
+def test_ctrl_c_while_weights_are_written(save, tmp_path, monkeypatch):
+    model, saved, torch_save = net(), [], torch.save
+
+    def signals(*arguments):
+        saved.append(1)
+        if len(saved) == save:
+            os.kill(os.getpid(), signal.SIGINT)
+        torch_save(*arguments)
+
+    def evaluate(model):
+        return costs(1.0, 0.9)(model) + model[0].module.weight.sum().item()
+
+    monkeypatch.setattr(torch, "save", signals)
+    pruner = adapt(model, evaluate, finetune=nudge, checkpoint=tmp_path / "search.json")
+    result = pruner.run()
+    assert not result.complete
+    assert evaluate(model) == result.score
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "search.json",
+        "search.json.weights",
+    ]
 
 
 def test_it_keeps_what_every_pruner_promises():

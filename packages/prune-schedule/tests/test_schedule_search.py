@@ -144,6 +144,96 @@ def test_the_call_of_older_releases(tmp_path):
     assert len(json.loads((tmp_path / "trials.json").read_text())) == pruner.length
 
 
+def test_the_calls_of_later_releases(tmp_path):
+    model = net()
+    pruner = SimulatedAnnealingPruner(
+        *(model, RULES, closeness([0.5, 0.5, 0.5]), 100, 80, 0.9, 0.35, "smallest", {}),
+        *(tmp_path, False, None, False, None),
+    )
+    assert pruner.length == 5
+    pruner.compress()
+    assert (tmp_path / "best_result" / "masks.pth").exists()
+    named = SimulatedAnnealingPruner(
+        model=net(),
+        config_list=RULES,
+        evaluate=closeness([0.5, 0.5, 0.5]),
+        start_temperature=100,
+        stop_temperature=80,
+        pruning_algorithm="smallest",
+        pruning_params={},
+    )
+    named.compress()
+    assert named.sparsities == pruner.sparsities
+    with pytest.warns(PruneWarning, match="'keep_intermediate_result' has no effect"):
+        anneal(keep_intermediate_result=True)
+    with pytest.raises(ConfigError, match="speedup is True and dummy_input is missing"):
+        anneal(speedup=True)
+
+
+def test_speedup_makes_the_result_small_and_leaves_the_model():
+    model = net()
+    pruner = anneal(
+        model,
+        [{**RULES[0], "op_names": ["0", "2"]}],
+        evaluator=lambda model: 1.0,
+        pruning_algorithm="channels",
+        speedup=True,
+        dummy_input=torch.rand(2, 20),
+    )
+    pruner.compress()
+    small = pruner.get_best_result()[1]
+    assert (small[0].out_features, small[2].out_features) == (20, 15)
+    assert model[0].module.out_features == 40
+
+
+def test_a_finetuner_trains_in_each_trial_and_the_best_keeps_what_it_learnt():
+    def search(folder=None, stop_after=100):
+        model, tuned, left = net(), [], iter(range(stop_after))
+
+        def finetune(model):
+            weight = model[0].module.weight
+            tuned.append(weight[0, 0].item())
+            with torch.no_grad():
+                weight.add_(torch.rand(()))
+
+        def evaluate(model):
+            if next(left, None) is None:
+                raise KeyboardInterrupt
+            return model[0].module.weight.mean().item()
+
+        pruner = anneal(
+            model, evaluate=evaluate, finetune=finetune, cool_down_rate=0.7, checkpoint=folder
+        )
+        result = pruner.run()
+        return pruner, result, tuned, evaluate
+
+    before = net()[0].weight[0, 0].item()
+    pruner, result, tuned, evaluate = search()
+    assert tuned == [before] * pruner.length
+    assert result.score == max(trial["score"] for trial in result.trials)
+    assert evaluate(pruner.bound_model) == result.score
+    weights = {n: value.clone() for n, value in pruner.bound_model.state_dict().items()}
+    # What has been found does not change what a search is that goes through it once more.
+    assert pruner.run().score == result.score
+    again = pruner.bound_model.state_dict()
+    assert all(torch.equal(again[name], value) for name, value in weights.items())
+
+    # One that is stopped ends with what the best so far was tuned to, and goes on from the start.
+    stopped, result, *_ = search(stop_after=4)
+    assert not result.complete
+    assert stopped.bound_model[0].module.weight.mean().item() == result.score
+    stopped.run(lambda model: model[0].module.weight.mean().item())
+    found = stopped.bound_model.state_dict()
+    assert all(torch.equal(found[name], value) for name, value in weights.items())
+
+
+@pytest.mark.parametrize("seed", [-1, 20261121, 2**70])
+def test_any_whole_number_is_a_seed(seed):
+    evaluate = closeness([0.2, 0.6, 0.65])
+    first, again = (anneal(evaluator=evaluate, seed=seed).run() for _ in range(2))
+    assert first.sparsities == again.sparsities
+
+
 def test_weights_are_never_changed():
     model = net()
     before = [p.detach().clone() for p in model.parameters()]
@@ -252,6 +342,8 @@ def test_optuna_reads_the_study(tmp_path):
     assert study.best_value == result.score
     assert set(study.best_params) == {"0", "2", "4"}
     assert len(study.trials) == 18
+    for trial, made in zip(study.trials, result.trials, strict=True):
+        assert trial.duration.total_seconds() == pytest.approx(made["seconds"], abs=1e-5)
 
 
 OTHERS = {
@@ -272,6 +364,35 @@ def test_a_study_of_another_search_is_refused(said, tmp_path):
     assert "Give another experiment_data_dir" in str(caught.value)
 
 
+def test_a_folder_for_results_keeps_no_search(tmp_path):
+    def search():
+        model = net()
+        scores = []
+
+        def evaluate(model):
+            scores.append(model[0].module.weight.mean().item())
+            return scores[-1]
+
+        def finetune(model):
+            with torch.no_grad():
+                model[0].module.weight.add_(torch.rand(()))
+
+        anneal(model, evaluate=evaluate, finetune=finetune, log_dir=tmp_path).run()
+        return scores
+
+    assert search() == search()
+
+
+@pytest.mark.parametrize("last", [b"no line\n", b'{"op_code": 99}\n'])
+def test_a_journal_that_is_damaged(last, tmp_path):
+    anneal(evaluator=lambda model: 1.0, cool_down_rate=0.5, experiment_data_dir=tmp_path).run()
+    journal = tmp_path / "study.journal"
+    journal.write_bytes(journal.read_bytes() + last)
+    with pytest.raises(PruneError, match=r"study.journal cannot be read .* delete the file"):
+        anneal(evaluator=lambda model: 1.0, cool_down_rate=0.5, experiment_data_dir=tmp_path).run()
+    assert journal.read_bytes().endswith(last)
+
+
 def test_two_places_for_one_study(tmp_path):
     with pytest.raises(ConfigError, match="keep one"):
         anneal(evaluator=len, experiment_data_dir=tmp_path, storage="sqlite://").run()
@@ -284,6 +405,8 @@ def test_two_places_for_one_study(tmp_path):
         "start_temperature is 10 and stop_temperature is 20": {"start_temperature": 10},
         "cool_down_rate is 1.5": {"cool_down_rate": 1.5},
         "evaluator is 3": {"evaluator": 3},
+        "seed is None; it must be a whole number": {"seed": None},
+        "seed is '7'": {"seed": "7"},
         "needs a score": {},
     }.items(),
 )
@@ -294,8 +417,9 @@ def test_a_mistake_is_named(said, arguments):
 
 
 def test_a_time_limit_that_is_none():
-    with pytest.raises(PruneError, match="trial_timeout is 0"):
-        anneal(evaluator=len, trial_timeout=0)
+    for limit in (0, "5", float("nan"), float("inf")):
+        with pytest.raises(ConfigError, match=f"trial_timeout is {limit!r}"):
+            anneal(evaluator=len, trial_timeout=limit)
 
 
 KILLED = """

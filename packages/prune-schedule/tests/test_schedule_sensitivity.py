@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from prune_core import ConfigError
+from prune_core import ConfigError, PruneWarning
 from prune_core.testing import check_pruner
 from prune_schedule import SensitivityPruner
 
@@ -83,6 +83,57 @@ def test_the_call_of_older_releases():
     pruner.compress(eval_args=[model], eval_kwargs={"scale": 1.0}, finetune_args=["tuned"])
     assert trained == ["tuned"] * 5
     assert sum(pruner.sparsities.values()) / 2 == pytest.approx(0.5, abs=0.01)
+
+
+def test_the_plain_names_and_those_of_older_releases(tmp_path):
+    arguments = {"base_algo": "smallest", "sparsity_per_iter": 0.5}
+    pruner = SensitivityPruner(
+        net(), RULES, evaluate=delicate_first, finetune=lambda model: None, **arguments
+    )
+    result = pruner.run()
+    older = SensitivityPruner(
+        *(net(), RULES, delicate_first, None, "smallest", None, 0.5, 0.05, tmp_path)
+    )
+    with pytest.warns(PruneWarning, match="'resume_sensitivity' has no effect"):
+        older.compress(resume_sensitivity="sensitivity.csv")
+    assert older.sparsities == result.sparsities
+    assert (tmp_path / "best_result" / "masks.pth").exists()
+
+
+@pytest.mark.parametrize("stop", ["training", "evaluation"])
+def test_what_was_stopped_goes_on_in_the_same_process(stop):
+    def search(stop_at=None):
+        model = net()
+        calls = {"training": 0, "evaluation": 0}
+
+        def count(kind):
+            calls[kind] += 1
+            if stop == kind and calls[kind] == stop_at:
+                raise KeyboardInterrupt
+
+        def finetune(model):
+            for parameter in model.parameters():
+                with torch.no_grad():
+                    parameter.add_(0.1 * torch.randn_like(parameter))
+                count("training")
+
+        def evaluate(model):
+            count("evaluation")
+            return delicate_first(model) + model[0].module.weight.sum().item()
+
+        pruner = sensitivity(model, evaluate, finetuner=finetune, sparsity_per_iter=0.2)
+        result = pruner.run()
+        if stop_at is not None:
+            assert not result.complete
+            assert result.score in (None, evaluate(model))
+            result = pruner.run()
+        assert result.complete
+        return {name: value.clone() for name, value in model.state_dict().items()}
+
+    expected = search()
+    for stop_at in {"training": (2, 5), "evaluation": (20, 22)}[stop]:
+        found = search(stop_at)
+        assert all(torch.equal(found[name], value) for name, value in expected.items())
 
 
 def test_what_training_has_pruned_stays_pruned():

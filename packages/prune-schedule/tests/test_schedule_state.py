@@ -1,5 +1,6 @@
 """A run that stops goes on where it was, and what it kept is safe to read."""
 
+import itertools
 import json
 import pickle
 
@@ -180,6 +181,26 @@ def test_a_checkpoint_of_another_run_is_refused(make_tape, tmp_path):
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     with pytest.raises(ConfigError, match="this run keeps model, optimizer, schedule"):
         LinearPruner(model, ROUNDS, "smallest", 2, optimizer=optimizer, checkpoint=path).run()
+
+
+def test_a_checkpoint_of_another_model_is_refused_before_anything_is_loaded(tmp_path):
+    def run(*widths):
+        torch.manual_seed(len(widths))
+        layers = [nn.Linear(a, b) for a, b in itertools.pairwise(widths)]
+        model = nn.Sequential(*layers)
+        before = [p.detach().clone() for p in model.parameters()]
+        pruner = LinearPruner(model, ROUNDS, "smallest", 2, checkpoint=tmp_path / "run.pt")
+        try:
+            pruner.run()
+        finally:
+            after = list(model.parameters())
+            assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+    run(10, 8, 6)
+    with pytest.raises(ConfigError, match=r"another model: '1.module.weight' has the shape \(6, 8"):
+        run(10, 8, 7)
+    with pytest.raises(ConfigError, match=r"'2.module.weight' has the shape None there"):
+        run(10, 8, 6, 4)
 
 
 def runs_code(path):

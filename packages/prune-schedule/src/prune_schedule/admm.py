@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 from prune_core import ConfigError, PruneError
 from prune_core.config import OPTIONAL_KEYS, load_config, parse
 from prune_schedule.evaluation import Finetune, check_callable
+from prune_schedule.forms import first_given
 from prune_schedule.rounds import tidied
 from prune_schedule.snapshot import Snapshots, Stateful
 from prune_schedule.through import Masks, ThroughPruner, one_shot_class
@@ -43,7 +44,7 @@ class ADMMPruner(ThroughPruner):
         model: The model, wrapped in place. Training changes its weights.
         config_list: The rules; `rho` is the weight ρ of the penalty, 0.0001 unless given.
         trainer: Takes the model and trains it for an epoch; or, as in older releases, model,
-            optimizer and criterion, and then perhaps the epoch.
+            optimizer and criterion, in the order of their names, and then perhaps the epoch.
         traced_optimizer: The optimizer for such a trainer; Adam unless given.
         criterion: The loss function for such a trainer; cross entropy unless given.
         iterations: How often Z and U are renewed.
@@ -53,6 +54,8 @@ class ADMMPruner(ThroughPruner):
         base_algo: The older name of that.
         num_iterations: The older name of `iterations`.
         epochs: The older name of `training_epochs`.
+        row: The older name of ρ, for entries without `rho`. With one of these three older names,
+            `"l1"` prunes unless another algorithm is given.
         finetune: Takes the model and trains it; the plain form of `trainer`.
         pruning_params: Further arguments of the pruning algorithm.
         checkpoint: A file from which the same call goes on where it was.
@@ -74,6 +77,7 @@ class ADMMPruner(ThroughPruner):
         base_algo: str | None = None,
         num_iterations: int | None = None,
         epochs: int | None = None,
+        row: float | None = None,
         finetune: Finetune | None = None,
         pruning_params: Mapping[str, Any] | None = None,
         checkpoint: str | PathLike[str] | None = None,
@@ -90,13 +94,25 @@ class ADMMPruner(ThroughPruner):
                 "ADMMPruner trains the model: give finetune=, a function that takes the model and "
                 "trains it for an epoch, or trainer=, its older form, and not both."
             )
+        if traced_optimizer is not None and not isinstance(traced_optimizer, Optimizer):
+            raise ConfigError(
+                f"traced_optimizer is {traced_optimizer!r}; it must be an optimizer. Give numbers "
+                "by their names: num_iterations=, epochs=, row=."
+            )
         self.trainer: Callable[..., Any] = finetune or trainer  # type: ignore[assignment]
-        self._parameters = _parameters(self.trainer)
-        self._takes_model_alone = finetune is not None or len(self._parameters) <= 1
+        self._takes_model_alone = finetune is not None or _takes_model_alone(self.trainer)
         self.optimizer, self.criterion = traced_optimizer, criterion
-        self.iterations = _at_least_1("iterations", iterations or num_iterations, 30)
-        self.training_epochs = _at_least_1("training_epochs", training_epochs or epochs, 5)
-        self.pruning_algorithm = pruning_algorithm or base_algo or GRANULARITIES[granularity]
+        self.iterations = _at_least_1("iterations", first_given(iterations, num_iterations), 30)
+        self.training_epochs = _at_least_1(
+            "training_epochs", first_given(training_epochs, epochs), 5
+        )
+        self.rho = DEFAULT_RHO if row is None else row
+        if not self.rho > 0:
+            raise ConfigError(f"row is {row!r}; it must be a number above 0.")
+        # The release that had these names pruned whole filters unless it was told otherwise.
+        older = any(given is not None for given in (num_iterations, epochs, row))
+        default = "l1" if older else GRANULARITIES[granularity]
+        self.pruning_algorithm = pruning_algorithm or base_algo or default
         self.pruning_params = dict(pruning_params or {})
         self.checkpoint, self.stateful = checkpoint, dict(stateful or {})
         self.reset(model, config_list)
@@ -107,7 +123,7 @@ class ADMMPruner(ThroughPruner):
             config_list = load_config(config_list)
         algorithm = one_shot_class(self.pruning_algorithm)
         entries = parse(config_list, (*getattr(algorithm, "config_keys", ()), OPTIONAL_KEYS["rho"]))
-        rho = {entry.index: entry.settings.get("rho", DEFAULT_RHO) for entry in entries}
+        rho = {entry.index: entry.settings.get("rho", self.rho) for entry in entries}
         plain = [{k: v for k, v in entry.items() if k != "rho"} for entry in config_list]
         self._make_one_shot(algorithm, self.pruning_params, model, plain)
         self.config_list = config_list
@@ -218,10 +234,18 @@ class ADMMPruner(ThroughPruner):
         if self._takes_model_alone:
             self.trainer(self.bound_model)
             return
-        criterion = self.criterion or nn.functional.cross_entropy
+        both: dict[str, Any] = {
+            "optimizer": self.optimizer,
+            "criterion": self.criterion or nn.functional.cross_entropy,
+        }
+        names = _parameters(self.trainer)
         more: dict[str, Any] = {"epoch": epoch, "callback": lambda *_: None}
-        known = {name: value for name, value in more.items() if name in self._parameters}
-        self.trainer(self.bound_model, self.optimizer, criterion, **known)
+        known = {name: value for name, value in more.items() if name in names}
+        if both.keys() <= names.keys():
+            # Trainers of the first releases have the criterion before the optimizer.
+            self.trainer(self.bound_model, **both, **known)
+        else:
+            self.trainer(self.bound_model, *both.values(), **known)
 
     def get_best_result(
         self,
@@ -277,9 +301,19 @@ def _at_least_1(name: str, value: Any, default: int) -> int:
     return value
 
 
-def _parameters(function: Callable[..., Any]) -> list[str]:
-    """Return the names of a function's parameters, none where they cannot be known."""
+def _takes_model_alone(trainer: Callable[..., Any]) -> bool:
+    """Whether a trainer needs nothing but the model; what else it may take has defaults."""
+    parameters = _parameters(trainer)
+    needed = [p for p in parameters.values() if p.default is p.empty and p.kind not in _BY_NAME]
+    return len(needed) <= 1 and not {"optimizer", "criterion"} <= parameters.keys()
+
+
+_BY_NAME = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD)
+
+
+def _parameters(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    """Return the parameters of a function, none where they cannot be known."""
     try:
-        return list(inspect.signature(function).parameters)
+        return inspect.signature(function).parameters
     except (TypeError, ValueError):
-        return []
+        return {}

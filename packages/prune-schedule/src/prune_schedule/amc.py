@@ -16,7 +16,7 @@ from prune_core import ConfigError, MissingDependencyError, PruneWarning
 from prune_core.errors import did_you_mean
 from prune_schedule.amc_reward import Outcome, Reward, as_reward
 from prune_schedule.evaluation import Evaluate, Finetune, check_callable
-from prune_schedule.forms import by_position
+from prune_schedule.forms import by_position, first_given
 from prune_schedule.model_budget import ModelBudget
 from prune_schedule.plans import Plan
 from prune_schedule.rng import seeded
@@ -146,7 +146,7 @@ class AMCPruner(TunedSearchPruner):
         self.perfect = perfect
         self.reward_name = reward if isinstance(reward, str) else _name_of(reward)
         self.reward = as_reward(reward)
-        episodes = given["train_episode"] or given["total_episode"]
+        episodes = first_given(given["train_episode"], given["total_episode"])
         self.episodes = 800 if episodes is None else episodes
         if not isinstance(self.episodes, int) or self.episodes < 1:
             raise ConfigError(
@@ -211,7 +211,7 @@ class AMCPruner(TunedSearchPruner):
         env = LayerEnv(self._model_budget, layers, self.caps, self.lbound, self.rbound)
         with seeded(self._seed_of(AGENT_SEED)):
             self.agent: Agent = Agent(env, self.ddpg_params, seed=self.seed)
-        best: tuple[float, int, Plan] | None = None
+        best: tuple[float, int, Plan, float] | None = None
         for episode in range(self.episodes):
             # What the agent draws depends on the number of the episode, not on what came before:
             # so an agent that goes through a history learns what it had learnt.
@@ -225,11 +225,10 @@ class AMCPruner(TunedSearchPruner):
             with seeded(self._seed_of(LEARNING_SEED + episode)):
                 self.agent.learn(steps, reward, episode)
             if best is None or reward > best[0]:
-                best = reward, episode, plan
-                self.keep(plan, score)
+                best = reward, episode, plan, score
+                self.keep(plan, score, episode)
         if best is not None and self.finetune is not None:
-            _, trial, plan = best
-            self.adopt(1, trial, plan)
+            self.adopt(1, *best[1:])
 
     @property
     def _model_budget(self) -> ModelBudget:

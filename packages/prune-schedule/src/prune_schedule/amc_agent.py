@@ -94,7 +94,7 @@ class Agent:
             tau=params.tau,
             gamma=params.discount,
             policy_kwargs={"net_arch": [params.hidden1, params.hidden2]},
-            seed=seed,
+            seed=seed % 2**32,  # what numpy takes
             device="cpu",
         )
         self.ddpg.rates = (params.lr_a, params.lr_c)

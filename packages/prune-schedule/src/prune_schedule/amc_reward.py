@@ -44,12 +44,23 @@ def _score(outcome: Outcome) -> float:
 
 def _score_and_flops(outcome: Outcome) -> float:
     """Pay `−error · ln(FLOPs)`: for a small model, as far as its score allows."""
-    return -outcome.error * log(max(2, outcome.flops))
+    return -_fault(outcome) * log(max(2, outcome.flops))
 
 
 def _score_and_parameters(outcome: Outcome) -> float:
     """Pay `−error · ln(parameters)`."""
-    return -outcome.error * log(max(2, outcome.parameters))
+    return -_fault(outcome) * log(max(2, outcome.parameters))
+
+
+def _fault(outcome: Outcome) -> float:
+    """Return the error, refusing one below 0, with which a larger model would be paid more."""
+    if outcome.error < 0:
+        raise ConfigError(
+            f"A score of {abs(outcome.score):g} is better than perfect={abs(outcome.perfect):g}, "
+            "the score of a model without a fault, and this reward is for what is missing: give "
+            "perfect=100 for an accuracy in per cent, perfect=0 for a loss."
+        )
+    return outcome.error
 
 
 REWARDS: dict[str, Reward] = {

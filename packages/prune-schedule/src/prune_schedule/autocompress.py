@@ -15,16 +15,18 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from prune_core import ConfigError, PruneError, load_pruned, save_pruned, shrink
+from prune_core import ConfigError, PruneError, load_pruned, save_pruned, shrink, unwrap
 from prune_core.config import load_config, parse
+from prune_core.masking import PrunerModuleWrapper
+from prune_core.speedup.tensors import Snapshot
 from prune_schedule.admm import ADMMPruner
 from prune_schedule.annealing import SimulatedAnnealingPruner
 from prune_schedule.evaluation import Evaluate, Finetune, check_callable, score_of
-from prune_schedule.forms import by_position
+from prune_schedule.forms import by_position, first_given
 from prune_schedule.goals import coupled, without_amounts
 from prune_schedule.keeping import ResultFolder
 from prune_schedule.result import Result
-from prune_schedule.rng import seeded
+from prune_schedule.rng import as_seed, seeded
 from prune_schedule.rounds import tidied
 from prune_schedule.snapshot import Snapshots
 from prune_schedule.through import AMOUNTS, Masks, ThroughPruner, one_shot_class
@@ -139,8 +141,8 @@ class AutoCompressPruner(ThroughPruner):
         given = {name: value for name, value in locals().items() if name not in _NOT_ARGUMENTS}
         names = WITH_PARAMS if forms and isinstance(forms[0], int) else WITH_TRAINER
         given |= by_position(type(self).__name__, names, forms, given)
-        self.rounds = _rounds(given["num_iterations"] or given["total_iteration"])
-        self.finetuner, self.target, self.seed = given["finetuner"], target, seed
+        self.rounds = _rounds(first_given(given["num_iterations"], given["total_iteration"]))
+        self.finetuner, self.target, self.seed = given["finetuner"], target, as_seed(seed)
         check_callable("finetuner", self.finetuner, "the model and trains it")
         self.dummy_input = given["dummy_input"]
         self.speedup = self.dummy_input is not None and given["speedup"] is not False
@@ -214,6 +216,7 @@ class AutoCompressPruner(ThroughPruner):
         self._sizes = {n: w.module.get_parameter(w.target).numel() for n, w in wrappers.items()}
         self._left = dict.fromkeys(self.target or (), 1.0)
         self._done, self._base = 0, {}
+        self._large: Snapshot | None = None
         self.trials = Trials()
         self.searches: list[Trials] = []
 
@@ -235,11 +238,11 @@ class AutoCompressPruner(ThroughPruner):
         """Go through all rounds that are left: search, train, make small, evaluate.
 
         Ctrl-C goes back to the end of the last complete round and returns that. What the trainer
-        raises is raised.
+        raises is raised, with the model as it was at the end of that round.
         """
-        snapshots = self._make_snapshots()
-        if self._done == 0:
-            snapshots.restore()
+        snapshots, begun = self._make_snapshots(self.checkpoint), self._make_snapshots(None)
+        if self._done == 0 and not snapshots.restore():
+            begun.save()
         complete = True
         try:
             while self._done < self.rounds:
@@ -249,11 +252,14 @@ class AutoCompressPruner(ThroughPruner):
                 self._done += 1
                 self.trials.append({**trial, "seconds": round(perf_counter() - began, 3)})
                 snapshots.save()
+                self._large = None
                 self._results.add(self._done, self)
-        except KeyboardInterrupt:
-            if not self._done:
+        except BaseException as error:
+            self._make_large()
+            if not snapshots.restore():
+                begun.restore()
+            if not self._done or not isinstance(error, KeyboardInterrupt):
                 raise
-            snapshots.restore()
             complete = False
             _log.warning("stopped after round %d of %d", self._done, self.rounds)
         self._results.finish(self)
@@ -343,11 +349,19 @@ class AutoCompressPruner(ThroughPruner):
         """Remove what is masked; what cannot be removed stays masked."""
         masks = self.close_masks(self.dummy_input)
         self._unwrap_model()
+        self._large = Snapshot(self.bound_model)
         report = shrink(self.bound_model, self.dummy_input, masks)
         optimizer = self._admm.get("traced_optimizer")
         if isinstance(optimizer, Optimizer):
             optimizer.state.clear()  # its averages have the shapes that were
         self._wrap_again(report.masks)
+
+    def _make_large(self) -> None:
+        """Put back what was removed in a round that did not come to its end."""
+        self._let_go()
+        if self._large is not None:
+            self._large.restore()
+            self._large = None
 
     def _wrap_again(self, masks: Masks) -> None:
         """Wrap a model whose layers have other sizes than when it was wrapped before."""
@@ -358,10 +372,12 @@ class AutoCompressPruner(ThroughPruner):
 
     def _let_go(self) -> None:
         """Take the wrappers off without a trace of their masks."""
-        for wrapper in self.one_shot._all_wrappers():
+        wrappers = [m for m in self.bound_model.modules() if isinstance(m, PrunerModuleWrapper)]
+        for wrapper in wrappers:
             for name in wrapper.masked_names:
                 wrapper._buffers[f"{name}_mask"] = None
         self._unwrap_model()
+        unwrap(self.bound_model)  # also of a pruner that was interrupted while it was made
 
     def _part(self, number: int) -> Path | None:
         if self._folder is None:
@@ -470,7 +486,7 @@ class AutoCompressPruner(ThroughPruner):
         self.trials = Trials(json.loads(state_dict["trials"]))
         self.searches = [Trials(trials) for trials in json.loads(state_dict["searches"])]
 
-    def _make_snapshots(self) -> Snapshots:
+    def _make_snapshots(self, path: str | PathLike[str] | None) -> Snapshots:
         algorithm = self.pruning_algorithm
         run = {
             "schedule": type(self).__name__,
@@ -479,9 +495,15 @@ class AutoCompressPruner(ThroughPruner):
             "speedup": self.speedup,
             "seed": self.seed,
             "target": self.target,
+            "weights": sum(self._sizes.values()),
+            "search": {name: self._search.get(name) for name in ("optimize_mode", *SEARCH)},
+            "admm": {
+                "rho": self.rho,
+                **{name: self._admm.get(name) for name in ("iterations", "training_epochs")},
+            },
             "config_list": json.loads(json.dumps(list(self.config_list), default=str)),
         }
-        return Snapshots(self.checkpoint, run, {"autocompress": self})
+        return Snapshots(path, run, {"autocompress": self})
 
 
 _NOT_ARGUMENTS = ("self", "model", "config_list", "forms", "__class__")

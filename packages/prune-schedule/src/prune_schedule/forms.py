@@ -7,7 +7,7 @@ from typing import Any
 
 from torch.optim import Optimizer
 
-__all__ = ["ITERATIVE", "TRAINED", "by_position", "named"]
+__all__ = ["ITERATIVE", "TRAINED", "by_position", "first_given", "named"]
 
 # AGPPruner(model, config_list, optimizer, 'level')
 TRAINED = ("optimizer", "pruning_algorithm")
@@ -58,3 +58,8 @@ def by_position(
         if given.get(name) is not None:
             raise TypeError(f"{owner}() got multiple values for argument {name!r}")
     return named
+
+
+def first_given(*values: Any) -> Any:
+    """Return the first that is not None, of what different releases called differently."""
+    return next((value for value in values if value is not None), None)

@@ -64,6 +64,8 @@ class GradualPruner(ThroughPruner):
         checkpoint: A file from which the same call goes on where it was.
         stateful: What else a checkpoint keeps, by name: learning-rate schedulers, samplers, all
             that has `state_dict()` and `load_state_dict()`.
+        finetune: The plain name of `finetuner`.
+        evaluate: The plain name of `evaluator`.
 
     Example:
         >>> from torch import nn
@@ -103,6 +105,8 @@ class GradualPruner(ThroughPruner):
         calibrate: Callable[[nn.Module], Any] | None = None,
         checkpoint: str | PathLike[str] | None = None,
         stateful: Mapping[str, Stateful] | None = None,
+        finetune: Finetune | None = None,
+        evaluate: Evaluate | None = None,
     ) -> None:
         given = {
             "pruning_algorithm": pruning_algorithm,
@@ -121,7 +125,8 @@ class GradualPruner(ThroughPruner):
         self.total_iteration: int | None = _rounds(given["total_iteration"])
         self.curve = curve or self.default_curve
         self.optimizer: Optimizer | None = given["optimizer"]
-        self.finetuner, self.evaluator = given["finetuner"], given["evaluator"]
+        self.finetuner = finetune or given["finetuner"]
+        self.evaluator = evaluate or given["evaluator"]
         check_callable("finetuner", self.finetuner, "the model and trains it")
         check_callable("evaluator", self.evaluator, "the model and returns its score")
         self.speedup, self.dummy_input = bool(given["speedup"]), given["dummy_input"]

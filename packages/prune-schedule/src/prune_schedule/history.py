@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import timedelta
 from os import PathLike
 from pathlib import Path
 from typing import Any, Protocol
@@ -168,17 +169,18 @@ class Study:
         optuna, score = self._optuna, trial["score"]
         sparsities: Mapping[str, float] = trial["sparsities"]
         state = optuna.trial.TrialState
-        self.study.add_trial(
-            optuna.trial.create_trial(
-                state=state.FAIL if score is None else state.COMPLETE,
-                value=score,
-                params=dict(sparsities),
-                distributions={
-                    name: optuna.distributions.FloatDistribution(0.0, 1.0) for name in sparsities
-                },
-                user_attrs={"trial": json.dumps(dict(trial))},
-            )
+        written = optuna.trial.create_trial(
+            state=state.FAIL if score is None else state.COMPLETE,
+            value=score,
+            params=dict(sparsities),
+            distributions={
+                name: optuna.distributions.FloatDistribution(0.0, 1.0) for name in sparsities
+            },
+            user_attrs={"trial": json.dumps(dict(trial))},
         )
+        # A trial is written when it has ended, and Optuna takes that for its beginning.
+        written.datetime_start -= timedelta(seconds=trial["seconds"])
+        self.study.add_trial(written)
 
     def close(self) -> None:
         """Let go of everything."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ except ImportError:  # not on Windows, where Optuna's own lock has to do
 
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
+
+from prune_core import PruneError
 
 __all__ = ["open_journal"]
 
@@ -24,7 +27,14 @@ def open_journal(path: Path) -> JournalStorage:
         lock.acquire()
         _cut_unfinished_line(path)
         lock.release()
-    return JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
+    try:
+        _check_last_line(path)
+        return JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
+    except (ValueError, LookupError, TypeError, AssertionError) as error:
+        raise PruneError(
+            f"The study in {path} cannot be read ({type(error).__name__}: {error}). Give another "
+            "experiment_data_dir, or delete the file to start anew."
+        ) from error
 
 
 class _Lock:
@@ -52,3 +62,9 @@ def _cut_unfinished_line(path: Path) -> None:
     if path.exists() and not (content := path.read_bytes()).endswith(b"\n"):
         with path.open("r+b") as file:
             file.truncate(content.rfind(b"\n") + 1)
+
+
+def _check_last_line(path: Path) -> None:
+    """Refuse a last line that is none, which Optuna takes for one that is still being written."""
+    if path.exists() and (lines := path.read_bytes().splitlines()):
+        json.loads(lines[-1])

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
 
-from prune_core import ConfigError
+from prune_core import ConfigError, PruneError
 from prune_core.files import replacing
 from prune_schedule.processes import is_first
 
@@ -22,6 +22,8 @@ FILE = "latency.json"
 
 class Measured(dict[str, float]):
     """`{what was measured: latency}`, written to a file in a folder with each new one.
+
+    What was measured begins with the model, so several searches may share a folder.
 
     Args:
         folder: The folder, or None to keep them in memory.
@@ -37,7 +39,7 @@ class Measured(dict[str, float]):
         self._path = None if folder is None else Path(folder) / FILE
         super().__init__()
         if self._path is not None and self._path.exists():
-            self.update(json.loads(self._path.read_text()))
+            self.update(_read(self._path))
 
     def keep(self, more: Mapping[str, float]) -> None:
         """Add what was measured, and write all of it."""
@@ -46,3 +48,13 @@ class Measured(dict[str, float]):
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with replacing(self._path) as file:
                 file.write(json.dumps(self, indent=1).encode())
+
+
+def _read(path: Path) -> dict[str, float]:
+    try:
+        return {key: float(latency) for key, latency in json.loads(path.read_bytes()).items()}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise PruneError(
+            f"{path} keeps what was measured and cannot be read ({type(error).__name__}: {error}). "
+            "Give another folder, or delete the file to measure anew."
+        ) from error

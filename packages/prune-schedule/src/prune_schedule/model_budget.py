@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
+from torch.utils._pytree import tree_leaves
 
 from prune_core import ConfigError, Pruner, shrink
 from prune_core.amount import number_to_prune
@@ -63,6 +65,7 @@ class ModelBudget:
         self._makers = _makers(self.coupling, self._layers)
         self.groups = _connected(self._makers.values(), self._layers)
         self.dense = cost_of(make_plan(self._labelling, ()))
+        self._name = self._named()
 
     # --- what is left ---------------------------------------------------------------------
 
@@ -71,7 +74,7 @@ class ModelBudget:
         lost = self._lost(sparsities)
         found = self.known(sparsities)
         if "latency" in self.target:
-            key = _key(lost)
+            key = f"{self._name}: {_key(lost)}"
             if key not in self.measured:
                 # Of several processes, the first one's clock counts for all.
                 self.measured.keep({key: from_first(self._latency(lost))})
@@ -112,6 +115,15 @@ class ModelBudget:
             self._labelling,
             [label for labels, n in zip(self._makers, lost, strict=True) for label in labels[:n]],
         )
+
+    def _named(self) -> str:
+        """Return a few letters that are others for a model, or an input, of another speed."""
+        with self._pruner.plain() as model:
+            made = [f"{name} {type(module).__name__}" for name, module in model.named_modules()]
+            made += [f"{name} {tuple(p.shape)}" for name, p in model.named_parameters()]
+        made += [f"{tuple(x.shape)}" for x in tree_leaves(self._inputs) if hasattr(x, "shape")]
+        text = f"{made} {self.dense.flops}"
+        return hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
 
     def _latency(self, lost: Sequence[int]) -> float:
         if not any(lost):

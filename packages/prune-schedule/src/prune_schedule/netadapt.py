@@ -114,8 +114,7 @@ class NetAdaptPruner(TunedSearchPruner):
             if best is None:
                 raise DeadEndError(f"None of the candidates of round {number} has a score.")
             score, trial, current = best
-            self.adopt(number, trial, current)
-            self.keep(current, score)
+            self.adopt(number, trial, current, score)
 
     def _furthest(self, current: Sparsities) -> str | None:
         """Return the kind of cost that is furthest from its target, or None when all are met."""

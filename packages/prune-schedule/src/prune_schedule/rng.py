@@ -6,11 +6,14 @@ import random
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from operator import index
 from typing import Any
 
 import torch
 
-__all__ = ["get_rng_states", "seeded", "set_rng_states"]
+from prune_core import ConfigError
+
+__all__ = ["as_seed", "get_rng_states", "seeded", "set_rng_states"]
 
 
 def get_rng_states() -> dict[str, Any]:
@@ -46,7 +49,7 @@ def set_rng_states(states: dict[str, Any]) -> None:
 def seeded(seed: int) -> Iterator[None]:
     """Let a block draw numbers that depend on the seed alone, and the rest of the program none."""
     states = get_rng_states()
-    torch.manual_seed(seed)
+    torch.manual_seed(seed % 2**63)  # each takes another range
     random.seed(seed)
     if (numpy := sys.modules.get("numpy")) is not None:
         numpy.random.seed(seed % 2**32)
@@ -54,3 +57,11 @@ def seeded(seed: int) -> Iterator[None]:
         yield
     finally:
         set_rng_states(states)
+
+
+def as_seed(seed: Any) -> int:
+    """Return a seed, which is any whole number."""
+    try:
+        return index(seed)
+    except TypeError:
+        raise ConfigError(f"seed is {seed!r}; it must be a whole number.") from None

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from operator import itemgetter
 from os import PathLike
+from pathlib import Path
 from time import perf_counter, sleep
 from typing import Any, ClassVar
 
@@ -30,14 +31,14 @@ from prune_schedule.plans import DeadEndError, Plan, Plans, Sparsities
 from prune_schedule.processes import from_first, is_first
 from prune_schedule.progress import Progress
 from prune_schedule.result import Result
-from prune_schedule.rng import seeded
+from prune_schedule.rng import as_seed, seeded
 from prune_schedule.rounds import tidied
 from prune_schedule.state_file import StateFile, check_same_run
 from prune_schedule.through import AMOUNTS, Masks, ThroughPruner, one_shot_class, set_sparsity
 from prune_schedule.timeout import check_time_limit
 from prune_schedule.trials import Trials
 
-__all__ = ["ConfigList", "SearchPruner"]
+__all__ = ["ConfigList", "SearchPruner", "weights_ahead"]
 
 ConfigList = Sequence[Mapping[str, Any]] | str | PathLike[str]
 _log = logging.getLogger("prune_schedule")
@@ -69,11 +70,14 @@ class SearchPruner(ThroughPruner):
         dummy_input: An input of the model, for a target. With it, layers that can only lose
             channels together get the same sparsity.
         checkpoint: A file to keep the search in instead, without Optuna.
+        evaluate: The plain name of `evaluator`.
     """
 
     modes: ClassVar[tuple[str, ...]] = ("maximize", "minimize")
     # A layer that loses everything cuts the network in two; whoever wants that says so.
     default_cap: ClassVar[float] = 0.99
+    # Whether get_best_result() returns a model that has been made small.
+    speedup: bool = False
 
     def __init__(
         self,
@@ -94,7 +98,9 @@ class SearchPruner(ThroughPruner):
         target: Mapping[str, float] | None = None,
         dummy_input: Any = None,
         checkpoint: str | PathLike[str] | None = None,
+        evaluate: Evaluate | None = None,
     ) -> None:
+        evaluator = evaluate or evaluator
         if optimize_mode not in self.modes:
             raise ConfigError(
                 f"optimize_mode is {optimize_mode!r}; it must be 'maximize' or 'minimize'."
@@ -109,7 +115,7 @@ class SearchPruner(ThroughPruner):
         self.experiment_data_dir, self.storage = experiment_data_dir, storage
         self.study_name = study_name or type(self).__name__
         self.log_dir = log_dir
-        self.trial_timeout, self.seed = trial_timeout, seed
+        self.trial_timeout, self.seed = trial_timeout, as_seed(seed)
         self.target, self.dummy_input, self.checkpoint = target, dummy_input, checkpoint
         self.reset(model, config_list)
 
@@ -129,6 +135,7 @@ class SearchPruner(ThroughPruner):
         self.trials = Trials()
         self.best: Sparsities | None = None
         self.best_score: float | None = None
+        self._best_trial: int | None = None
         # What a search that trains has pruned for good; all it tries comes on top of that.
         self._base: Masks = {}
         self._run: dict[str, Any] | None = None
@@ -159,9 +166,15 @@ class SearchPruner(ThroughPruner):
         """How many trials there will be, where that is known."""
         return None
 
-    def keep(self, sparsities: Sparsities, score: float | None) -> None:
-        """Remember the result as it is by now; the score is as it was sent."""
-        self.best = dict(sparsities)
+    def keep(self, sparsities: Sparsities, score: float | None, trial: int | None = None) -> None:
+        """Remember the result as it is by now.
+
+        Args:
+            sparsities: What the search would end with.
+            score: Its score, as it was sent.
+            trial: The number of the trial, where what that was tuned to belongs to the result.
+        """
+        self.best, self._best_trial = dict(sparsities), trial
         self.best_score = None if score is None else self._sign * score
 
     @property
@@ -295,15 +308,17 @@ class SearchPruner(ThroughPruner):
                 warnings.warn(f"{end} The result is the best so far.", PruneWarning, stacklevel=2)
             finally:
                 self._clear()
+                # Also when the search ends with an error: the next run() goes on from here.
+                made = {trial["trial"]: trial for trial in (*self._known, *self.trials)}
+                self._known = list(made.values())
         if self.best is None:
             problems = {trial["problem"] for trial in self.trials}
             raise PruneError(
                 f"None of {len(self.trials)} trials has a score, so there is no result: "
                 f"{'; '.join(sorted(filter(None, problems)))}."
             )
-        self._put(self.best)
+        self._put_best(self.best)
         ResultFolder(self.log_dir or self.experiment_data_dir, keep_all=False).finish(self)
-        self._known = list(self.trials)
         return Result(
             *(self.bound_model, self.masks, self.best_score, self.sparsities),
             *(self.trials, complete),
@@ -324,6 +339,15 @@ class SearchPruner(ThroughPruner):
             self.optimize_mode == "maximize",
             self._identity(),
         )
+
+    def _weights_file(self) -> Path | None:
+        """Return where a search that trains keeps weights: only where its trials are kept too."""
+        if self.checkpoint is not None:
+            return Path(f"{self.checkpoint}.weights")
+        folder = self.experiment_data_dir
+        if folder is None and self.storage is not None:
+            folder = self.log_dir
+        return None if folder is None else Path(folder) / "weights.pt"
 
     def _search(self, evaluate: Evaluate, history: History, progress: Progress) -> None:
         plans, answer, latest = self.plans(), None, None
@@ -423,6 +447,10 @@ class SearchPruner(ThroughPruner):
             # A normalisation after a masked channel still adds its bias, until it is removed.
             self.one_shot.load_masks(self._budget.closing(self.one_shot.masks))
 
+    def _put_best(self, best: Sparsities) -> None:
+        """Put the result in force."""
+        self._put(best)
+
     def _clear(self) -> None:
         """Go back to where every trial begins."""
         for wrapper in self.one_shot._all_wrappers():
@@ -457,12 +485,13 @@ class SearchPruner(ThroughPruner):
     ) -> tuple[int, nn.Module, Masks, float | None, list[dict[str, Any]]]:
         """Return number, model, masks, score and config of the best.
 
-        The model is a copy without wrappers, zeros where masked.
+        The model is a copy without wrappers: zeros where masked, or made small, with the masks
+        that are left, if `speedup` was asked for.
         """
         if self.best is None:
             raise PruneError("There is no result yet: call compress() or run() first.")
         numbers = [t["trial"] for t in self.trials if t["sparsities"] == self.best]
-        model, masks = self._finished()
+        model, masks = self._finished(self.dummy_input if self.speedup else None)
         return numbers[0] if numbers else -1, model, masks, self.best_score, self.reached_config
 
     # --- state ----------------------------------------------------------------------------
@@ -500,3 +529,11 @@ def _digest(pruner: Pruner) -> str:
         weight = wrapper.module.get_parameter(wrapper.target).detach()
         digest.update(weight.cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def weights_ahead(path: Path | None) -> PruneError:
+    """Return what to raise where weights come from a later trial than those that are known."""
+    return PruneError(
+        f"{path} has weights of a later trial than those that are known: trials have been lost. "
+        "Give another place, or delete this file and the trials to start anew."
+    )

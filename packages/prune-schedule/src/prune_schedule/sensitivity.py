@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Callable, Generator, Mapping, Sequence
 from math import ceil
 from os import PathLike
-from pathlib import Path
 from typing import Any, ClassVar
 
 from torch import nn
 
-from prune_core import ConfigError
+from prune_core import ConfigError, PruneWarning
 from prune_schedule.evaluation import Evaluate, Finetune, check_callable
 from prune_schedule.plans import Plan, Plans, Sparsities, side_by_side
 from prune_schedule.rng import seeded
 from prune_schedule.rounds import tidied
-from prune_schedule.search import ConfigList, SearchPruner
+from prune_schedule.search import ConfigList, SearchPruner, weights_ahead
 from prune_schedule.snapshot import Snapshots, Stateful
 from prune_schedule.through import Masks
 from prune_schedule.trials import Trials
@@ -49,14 +49,17 @@ class SensitivityPruner(SearchPruner):
             shares in which layers are pruned; those themselves unless given.
         sparsity_per_iter: The ratio of all weights that each round prunes.
         acc_drop_threshold: By how much the score may drop.
+        checkpoint_dir: The older name of `log_dir`.
         ratios: The sparsities that are tried.
         optimize_mode: `"maximize"` or `"minimize"`.
         experiment_data_dir: A folder in which the search is kept, so that it can go on.
+        log_dir: A folder for the result, if it is to be another.
+        finetune: The plain name of `finetuner`.
         pruning_algorithm: A registered pruner, or a class; `"l1"` unless given.
         stateful: What else goes on where it was when a search does, by name: the optimizer of the
             finetuner, for one.
-        **more: `pruning_params`, `calibrate`, `log_dir`, `storage`, `study_name`, `trial_timeout`,
-            `seed`, `target`, `dummy_input` and `checkpoint`, as for every search.
+        **more: `evaluate`, `pruning_params`, `calibrate`, `storage`, `study_name`,
+            `trial_timeout`, `seed`, `target`, `dummy_input` and `checkpoint`, as for every search.
     """
 
     default_cap: ClassVar[float] = 0.95
@@ -71,10 +74,13 @@ class SensitivityPruner(SearchPruner):
         sparsity_proportion_calc: Callable[[Sparsities], Mapping[str, float]] | None = None,
         sparsity_per_iter: float = 0.1,
         acc_drop_threshold: float = 0.05,
+        checkpoint_dir: str | PathLike[str] | None = None,
         *,
         ratios: Sequence[float] = RATIOS,
         optimize_mode: str = "maximize",
         experiment_data_dir: str | PathLike[str] | None = None,
+        log_dir: str | PathLike[str] | None = None,
+        finetune: Finetune | None = None,
         pruning_algorithm: str | Callable[..., Any] | None = None,
         stateful: Mapping[str, Stateful] | None = None,
         **more: Any,
@@ -90,7 +96,8 @@ class SensitivityPruner(SearchPruner):
         if not ratios or any(not 0 < ratio < 1 for ratio in ratios):
             raise ConfigError(f"ratios is {ratios!r}; it must be numbers between 0 and 1.")
         check_callable("finetuner", finetuner, "the model and trains it")
-        self.finetuner, self.stateful = finetuner, dict(stateful or {})
+        check_callable("finetune", finetune, "the model and trains it")
+        self.finetuner, self.stateful = finetune or finetuner, dict(stateful or {})
         self.sparsity_proportion_calc = sparsity_proportion_calc
         self.sparsity_per_iter = sparsity_per_iter
         self.acc_drop_threshold = acc_drop_threshold
@@ -102,8 +109,15 @@ class SensitivityPruner(SearchPruner):
             optimize_mode,
             pruning_algorithm=pruning_algorithm or base_algo or "l1",
             experiment_data_dir=experiment_data_dir,
+            log_dir=log_dir or checkpoint_dir,
             **more,
         )
+
+    def reset(self, model: nn.Module, config_list: ConfigList) -> None:
+        """Start anew with another model or another config; an old model is unwrapped first."""
+        super().reset(model, config_list)
+        self._trained = _Counter()
+        self._snapshots: Snapshots | None = None
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -167,27 +181,45 @@ class SensitivityPruner(SearchPruner):
 
     def prepare(self) -> None:
         """Bring back the weights that an earlier start of the same search has trained."""
-        folder = self.experiment_data_dir
-        self._trained = _Counter()
-        self._snapshots: Snapshots | None = None
-        if folder is not None and self.finetuner is not None:
+        self._heard = 0
+        if self.finetuner is None:
+            return
+        if self._snapshots is None:
             parts: dict[str, Stateful] = {"model": self.bound_model, "trained": self._trained}
             parts |= self.stateful
-            self._snapshots = Snapshots(Path(folder) / "weights.pt", self._identity(), parts)
-            if self._snapshots.restore():
-                self._base = self.one_shot.masks
+            self._snapshots = Snapshots(self._weights_file(), self._identity(), parts)
+        if not self._back():
+            self._snapshots.save()
+
+    def _back(self) -> bool:
+        """Go back to where the last training ended, and return whether that was possible."""
+        assert self._snapshots is not None
+        found = self._snapshots.restore()
+        self._base = self.one_shot.masks if self._trained.count else {}
+        return found
+
+    def _try(self, number: int, plan: Plan, evaluate: Evaluate) -> dict[str, Any]:
+        if self._heard < self._trained.count:
+            raise weights_ahead(self._weights_file())
+        return super()._try(number, plan, evaluate)
 
     def _train(self, number: int, current: Sparsities) -> None:
+        self._heard = number
         if number <= self._trained.count:  # by an earlier start, whose weights have been restored
             return
         assert self.finetuner is not None
+        assert self._snapshots is not None
         self._put(current)
         self._base = self.one_shot.masks
-        with seeded(self._seed_of(500_000 + number)), tidied(self.bound_model):
-            self.finetuner(self.bound_model)
-        self._trained.count = number
-        if self._snapshots is not None:
+        try:
+            with seeded(self._seed_of(500_000 + number)), tidied(self.bound_model):
+                self.finetuner(self.bound_model)
+            self._trained.count = number
+            self.keep(current, None)  # the score that these had before is not theirs any more
             self._snapshots.save()
+        except BaseException:
+            self._back()
+            raise
 
     def compress(
         self,
@@ -197,6 +229,7 @@ class SensitivityPruner(SearchPruner):
         eval_kwargs: Mapping[str, Any] | None = None,
         finetune_args: Sequence[Any] | None = None,
         finetune_kwargs: Mapping[str, Any] | None = None,
+        resume_sensitivity: str | PathLike[str] | None = None,
     ) -> tuple[nn.Module, Masks]:
         """Search, put the result in force, and return the wrapped model and the masks.
 
@@ -207,7 +240,16 @@ class SensitivityPruner(SearchPruner):
             eval_kwargs: And by name.
             finetune_args: What the finetuner is called with instead of the model.
             finetune_kwargs: And by name.
+            resume_sensitivity: Has no effect: a search with an `experiment_data_dir` goes on by
+                itself.
         """
+        if resume_sensitivity is not None:
+            warnings.warn(
+                "SensitivityPruner: 'resume_sensitivity' has no effect here; with "
+                "experiment_data_dir= a search goes on by itself.",
+                PruneWarning,
+                stacklevel=2,
+            )
         self.evaluator = _called_with(self.evaluator, eval_args, eval_kwargs)
         self.finetuner = _called_with(self.finetuner, finetune_args, finetune_kwargs)
         return super().compress(example_inputs)

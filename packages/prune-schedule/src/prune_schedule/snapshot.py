@@ -16,6 +16,7 @@ from prune_core import ConfigError, PruneError
 from prune_core.files import replacing
 from prune_core.masking import PrunerModuleWrapper
 from prune_core.masking.sharded import is_sharded
+from prune_schedule.interruption import undisturbed
 from prune_schedule.processes import everyone, is_first, rank
 from prune_schedule.rng import get_rng_states, set_rng_states
 
@@ -79,7 +80,8 @@ class Snapshots:
         if self.path is None:
             self._kept = copy.deepcopy(states)
         elif is_first():
-            with replacing(self.path) as file:
+            # Interrupted while it writes, torch raises an error of its own instead.
+            with undisturbed(), replacing(self.path) as file:
                 torch.save(states, file)
 
     def restore(self) -> bool:
@@ -96,6 +98,8 @@ class Snapshots:
             _sweep(self.path)
         if states is None:
             return False
+        if self.path is not None:
+            self._check_models(self.path, states["parts"])
         for name, part in self.parts.items():
             state = states["parts"][name]
             if isinstance(part, nn.Module):
@@ -151,6 +155,29 @@ class Snapshots:
                 f"{', '.join(sorted(self.parts))}. They have to be the same, so that {lost[0]!r} "
                 "goes on where it was."
             )
+
+    def _check_models(self, path: Path, states: Mapping[str, Any]) -> None:
+        """Refuse tensors that a model does not have, before any of them is put into it."""
+        for name, part in self.parts.items():
+            if not isinstance(part, nn.Module):
+                continue
+            kept, here = _shapes(states[name]), _shapes(part.state_dict())
+            for tensor in {**here, **kept}:
+                if kept.get(tensor) != here.get(tensor):
+                    raise ConfigError(
+                        f"checkpoint {path} is of another model: {tensor!r} has the shape "
+                        f"{kept.get(tensor)} there and {here.get(tensor)} here. Give another path, "
+                        "or delete the file to start anew."
+                    )
+
+
+def _shapes(states: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of all tensors but masks, which come and go."""
+    return {
+        name: tuple(tensor.shape)
+        for name, tensor in states.items()
+        if isinstance(tensor, torch.Tensor) and not name.endswith("_mask")
+    }
 
 
 def _sweep(path: Path) -> None:

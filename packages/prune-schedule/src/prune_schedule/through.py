@@ -63,7 +63,6 @@ class ThroughPruner(Pruner):
         # The old one lets go of its model first: a model is wrapped by one pruner at a time.
         if "one_shot" in self.__dict__:
             self.one_shot._unwrap_model()
-            del self.one_shot
         made = one_shot_class(algorithm)(*fixed, **arguments)
         if not isinstance(made, Pruner):
             raise ConfigError(

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from prune_core import PruneError
+from prune_core import ConfigError, PruneError
 
 __all__ = ["check_time_limit", "time_limit"]
 
@@ -20,8 +20,11 @@ def check_time_limit(seconds: float | None) -> None:
     """
     if seconds is None:
         return
-    if not seconds > 0:
-        raise PruneError(f"trial_timeout is {seconds!r}; it is a number of seconds above 0.")
+    if not (isinstance(seconds, int | float) and 0 < seconds <= threading.TIMEOUT_MAX):
+        raise ConfigError(
+            f"trial_timeout is {seconds!r}; it must be a number of seconds above 0, or None for "
+            "no limit."
+        )
     if (
         not hasattr(signal, "setitimer")
         or threading.current_thread() is not threading.main_thread()

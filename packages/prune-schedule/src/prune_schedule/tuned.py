@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from os import PathLike
-from pathlib import Path
 from typing import Any, ClassVar
 
 from torch import nn
 
 from prune_schedule.evaluation import Evaluate, Finetune
-from prune_schedule.plans import Plan
+from prune_schedule.plans import Plan, Sparsities
 from prune_schedule.processes import from_first
 from prune_schedule.result import Result
 from prune_schedule.rng import seeded
 from prune_schedule.rounds import tidied
-from prune_schedule.search import ConfigList, SearchPruner
+from prune_schedule.search import ConfigList, SearchPruner, weights_ahead
 from prune_schedule.snapshot import Snapshots, Stateful
 from prune_schedule.through import Masks
 
@@ -57,6 +55,7 @@ class TunedSearchPruner(SearchPruner):
     def prepare(self) -> None:
         """Take the weights to begin with: those of an earlier start, or those of now."""
         self._snapshots: Snapshots | None = None
+        self._adopted = 0
         if self.finetune is None:
             return
         if not self._held.start:
@@ -66,17 +65,13 @@ class TunedSearchPruner(SearchPruner):
             self._snapshots.restore()
         self._base = self._held.masks
 
-    def _weights_file(self) -> Path | None:
-        folder: str | PathLike[str] | None = self.experiment_data_dir or self.log_dir
-        if self.checkpoint is not None:
-            return Path(f"{self.checkpoint}.weights")
-        return None if folder is None else Path(folder) / "weights.pt"
-
     def _try(self, number: int, plan: Plan, evaluate: Evaluate) -> dict[str, Any]:
         def tuned(model: nn.Module) -> Any:
             self._tune(number)
             return evaluate(model)
 
+        if self._adopted < self._held.round:
+            raise weights_ahead(self._weights_file())
         trial: dict[str, Any] = from_first(super()._try(number, plan, tuned))
         score, held = trial["score"], self._held
         if self.finetune is None or number < self.first_tuned or score is None:
@@ -94,16 +89,19 @@ class TunedSearchPruner(SearchPruner):
         with seeded(self._seed_of(500_000 + number)), tidied(self.bound_model):
             self.finetune(self.bound_model)
 
-    def adopt(self, number: int, trial: int, plan: Plan) -> None:
-        """Let all further trials begin with what a trial ended with.
+    def adopt(self, number: int, trial: int, plan: Plan, score: float) -> None:
+        """Let all further trials begin with what a trial ended with, and keep it as the result.
 
         Args:
             number: The number of the round that this ends, from 1.
             trial: The number of the trial.
             plan: Its sparsities.
+            score: Its score, as it was sent.
         """
         held = self._held
+        self._adopted = number
         if number <= held.round:  # by an earlier start, whose weights have been restored
+            self.keep(plan, score)
             return
         with seeded(self._seed_of(trial)), tidied(self.bound_model):
             self._put(plan)
@@ -115,7 +113,20 @@ class TunedSearchPruner(SearchPruner):
         held.start, held.masks, held.round = held.best, masks, number
         held.best, held.trial, held.score = {}, -1, None
         self._base = masks
+        # Before the file is written: whoever is interrupted then has weights and result of one.
+        self.keep(plan, score)
         self._save()
+
+    def _put_best(self, best: Sparsities) -> None:
+        """Put the result in force, with what its trial was tuned to unless that was adopted."""
+        super()._put_best(best)
+        trial = self._best_trial
+        if self.finetune is None or trial is None:
+            return
+        if self._held.trial == trial:
+            self._put_back(self._held.best)
+        else:
+            self._tune(trial)
 
     def _clear(self) -> None:
         super()._clear()
