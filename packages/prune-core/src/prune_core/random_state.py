@@ -7,11 +7,14 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
+from operator import index
 from typing import Any
 
 import torch
 
-__all__ = ["put_random", "seeded", "take_random"]
+from prune_core.errors import ConfigError
+
+__all__ = ["as_seed", "put_random", "seeded", "take_random"]
 
 
 def take_random(generators: Sequence[torch.Generator] = ()) -> dict[str, Any]:
@@ -53,7 +56,7 @@ def put_random(state: dict[str, Any], generators: Sequence[torch.Generator] = ()
 def seeded(seed: int) -> Iterator[None]:
     """Let a block draw numbers that depend on the seed alone, and the rest of the program none."""
     states = take_random()
-    torch.manual_seed(seed)
+    torch.manual_seed(seed % 2**63)  # each takes another range
     random.seed(seed)
     if (numpy := sys.modules.get("numpy")) is not None:
         numpy.random.seed(seed % 2**32)
@@ -61,6 +64,14 @@ def seeded(seed: int) -> Iterator[None]:
         yield
     finally:
         put_random(states)
+
+
+def as_seed(seed: Any) -> int:
+    """Return a seed, which is any whole number."""
+    try:
+        return index(seed)
+    except TypeError:
+        raise ConfigError(f"seed is {seed!r}; it must be a whole number.") from None
 
 
 def _devices() -> list[torch.device]:

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 
 from prune_core import ConfigError, MissingDependencyError, PruneWarning
 from prune_core.errors import did_you_mean
+from prune_core.random_state import seeded
 from prune_schedule.amc_reward import Outcome, Reward, as_reward
 from prune_schedule.evaluation import Evaluate, Finetune, check_callable
 from prune_schedule.forms import by_position, first_given
 from prune_schedule.model_budget import ModelBudget
 from prune_schedule.plans import Plan
-from prune_schedule.rng import seeded
 from prune_schedule.snapshot import Stateful
 from prune_schedule.through import AMOUNTS
 from prune_schedule.tuned import TunedSearchPruner

@@ -18,6 +18,7 @@ from torch.optim import Optimizer
 from prune_core import ConfigError, PruneError, load_pruned, save_pruned, shrink, unwrap
 from prune_core.config import load_config, parse
 from prune_core.masking import PrunerModuleWrapper
+from prune_core.random_state import as_seed, seeded
 from prune_core.speedup.tensors import Snapshot
 from prune_schedule.admm import ADMMPruner
 from prune_schedule.annealing import SimulatedAnnealingPruner
@@ -26,7 +27,6 @@ from prune_schedule.forms import by_position, first_given
 from prune_schedule.goals import coupled, without_amounts
 from prune_schedule.keeping import ResultFolder
 from prune_schedule.result import Result
-from prune_schedule.rng import as_seed, seeded
 from prune_schedule.rounds import tidied
 from prune_schedule.snapshot import Snapshots
 from prune_schedule.through import AMOUNTS, Masks, ThroughPruner, one_shot_class

@@ -20,6 +20,7 @@ from torch import nn
 
 from prune_core import ConfigError, PruneError, Pruner, PruneWarning
 from prune_core.config import load_config, parse
+from prune_core.random_state import as_seed, seeded
 from prune_schedule.budget import Budget, WeightBudget
 from prune_schedule.evaluation import Evaluate, check_callable, score_of
 from prune_schedule.goals import coupled, without_amounts
@@ -31,7 +32,6 @@ from prune_schedule.plans import DeadEndError, Plan, Plans, Sparsities
 from prune_schedule.processes import from_first, is_first
 from prune_schedule.progress import Progress
 from prune_schedule.result import Result
-from prune_schedule.rng import as_seed, seeded
 from prune_schedule.rounds import tidied
 from prune_schedule.state_file import StateFile, check_same_run
 from prune_schedule.through import AMOUNTS, Masks, ThroughPruner, one_shot_class, set_sparsity

@@ -12,9 +12,9 @@ from typing import Any, ClassVar
 from torch import nn
 
 from prune_core import ConfigError, PruneWarning
+from prune_core.random_state import seeded
 from prune_schedule.evaluation import Evaluate, Finetune, check_callable
 from prune_schedule.plans import Plan, Plans, Sparsities, side_by_side
-from prune_schedule.rng import seeded
 from prune_schedule.rounds import tidied
 from prune_schedule.search import ConfigList, SearchPruner, weights_ahead
 from prune_schedule.snapshot import Snapshots, Stateful

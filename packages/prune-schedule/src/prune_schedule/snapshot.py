@@ -16,9 +16,9 @@ from prune_core import ConfigError, PruneError
 from prune_core.files import replacing
 from prune_core.masking import PrunerModuleWrapper
 from prune_core.masking.sharded import is_sharded
+from prune_core.random_state import put_random, take_random
 from prune_schedule.interruption import undisturbed
 from prune_schedule.processes import everyone, is_first, rank
-from prune_schedule.rng import get_rng_states, set_rng_states
 
 __all__ = ["Snapshots", "Stateful"]
 
@@ -75,7 +75,7 @@ class Snapshots:
             "format": FORMAT,
             "run": self.run,
             "parts": {name: part.state_dict() for name, part in self.parts.items()},
-            "random": everyone(get_rng_states()),
+            "random": everyone(take_random()),
         }
         if self.path is None:
             self._kept = copy.deepcopy(states)
@@ -115,7 +115,7 @@ class Snapshots:
         A process that was not there then, because there were fewer, goes on as the first one.
         """
         mine = rank()
-        set_rng_states(self._random[mine if mine < len(self._random) else 0])
+        put_random(self._random[mine if mine < len(self._random) else 0])
 
     def _read(self, path: Path) -> dict[str, Any] | None:
         try:

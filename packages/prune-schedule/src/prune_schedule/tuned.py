@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 
 from torch import nn
 
+from prune_core.random_state import seeded
 from prune_schedule.evaluation import Evaluate, Finetune
 from prune_schedule.plans import Plan, Sparsities
 from prune_schedule.processes import from_first
 from prune_schedule.result import Result
-from prune_schedule.rng import seeded
 from prune_schedule.rounds import tidied
 from prune_schedule.search import ConfigList, SearchPruner, weights_ahead
 from prune_schedule.snapshot import Snapshots, Stateful
