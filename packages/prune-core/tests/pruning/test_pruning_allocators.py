@@ -176,6 +176,13 @@ def test_no_layer_loses_everything_unless_asked():
     assert masks["a"]["weight"].sum() == 0
 
 
+def test_every_layer_can_reach_its_cap():
+    model = Weights(a=[[1, 2, 3, 4, 5]], b=[[1], [2], [3], [4], [5]])
+    entry = {"sparsity": None, "total_sparsity": 0.5, "max_sparsity_per_layer": 0.5}
+    masks = masks_of(model, GlobalSparsityAllocator, **entry)
+    assert [int(mask["weight"].sum()) for mask in masks.values()] == [3, 3]
+
+
 def test_each_entry_is_a_group_of_its_own():
     model = Weights(a=[[1, 2]], b=[[3, 4]], c=[[5, 6]])
     entries = [

@@ -63,8 +63,7 @@ class GlobalSparsityAllocator(SparsityAllocator):
         )
         alive = {name: self._alive(name) for name in scores}
         capped: dict[str, Tensor] = {}
-        while True:
-            free = {name: score for name, score in scores.items() if name not in capped}
+        while free := {name: score for name, score in scores.items() if name not in capped}:
             spent = sum(int((~mask).sum()) * weights[name] for name, mask in capped.items())
             kept = _rank(free, max(0, budget - spent), weights, alive, self.transform)
             over = {
@@ -77,6 +76,7 @@ class GlobalSparsityAllocator(SparsityAllocator):
             # What these cannot give, the others must: rank again without them.
             for name, most in over.items():
                 capped[name] = keep_mask(scores[name], most, alive[name], self.transform)
+        return capped
 
 
 def _rank(
