@@ -102,6 +102,36 @@ def test_the_pruner_is_not_needed_to_unwrap_a_copy(model, x):
     assert torch.equal(twin(x), model(x))
 
 
+def test_a_pruner_sees_that_its_model_was_unwrapped_without_it(model, x):
+    pruner = L1(model, CONFIG)
+    pruner.compress()
+    dense = model[0].module.weight.clone()
+    prune_core.unwrap(model)
+    assert not pruner.is_wrapped
+    pruner.close_masks(x)
+    assert isinstance(model[0], nn.Conv2d), "what looks at the plain model leaves it plain"
+    pruner._unwrap_model()
+    pruner._wrap_model()
+    assert isinstance(model[0], PrunerModuleWrapper)
+    assert torch.equal(model[0].module.weight, dense), "dense weights come back"
+
+
+def test_compressing_puts_the_wrappers_back(model, x):
+    pruner = L1(model, CONFIG)
+    pruner.compress()
+    prune_core.unwrap(model)
+    masked, _ = pruner.compress()
+    assert isinstance(masked[0], PrunerModuleWrapper)
+
+
+def test_unwrapping_leaves_a_frozen_module_frozen(model):
+    L1(model.train(), CONFIG).compress()
+    model[0].module.eval()
+    prune_core.unwrap(model)
+    assert not model[0].training
+    assert model[4].training
+
+
 @pytest.mark.parametrize(
     "config", [[], [{"sparsity": 2, "op_types": ["default"]}], [{"sparsity": 0.5, "op_names": "x"}]]
 )

@@ -81,6 +81,8 @@ class BasicPruner(Pruner):
             example_inputs: An input of the model, to close the masks over what follows.
         """
         self.load_masks(masks)
+        if not self.is_wrapped:
+            self._wrap_model()
         if example_inputs is not None:
             masks = self.close_masks(example_inputs)
         emit("prune_masks_made", pruner=self, masks=masks)

@@ -57,7 +57,7 @@ class Pruner:
         self._wrappers: dict[str, PrunerModuleWrapper] = {}
         # Modules that are not pruned, but masked where what they follow is: see close_masks().
         self._closing: dict[str, PrunerModuleWrapper] = {}
-        self.is_wrapped = False
+        self.bound_model: nn.Module = nn.Module()
         self.reset(model, config_list)
 
     # --- life cycle -----------------------------------------------------------------------
@@ -75,7 +75,7 @@ class Pruner:
         entries = parse(config_list, self.config_keys)
         self.validate_config(model, config_list)
         targets = find_targets(model, entries, self._algorithm())
-        self.bound_model: nn.Module = model
+        self.bound_model = model
         self.config_list = config_list
         self._closing = {}
         self._wrappers = {
@@ -100,7 +100,12 @@ class Pruner:
         """Let go of the model, for example to free its memory."""
         self.bound_model = nn.Module()
         self._wrappers, self._closing = {}, {}
-        self.is_wrapped = False
+
+    @property
+    def is_wrapped(self) -> bool:
+        """Whether the wrappers are in the model now; `prune_core.unwrap` takes them out as well."""
+        own = {id(wrapper) for wrapper in self._all_wrappers()}
+        return any(id(module) in own for module in self.bound_model.modules())
 
     def _wrap_model(self) -> None:
         """Put the wrappers in; nothing happens when they are in already.
@@ -113,13 +118,11 @@ class Pruner:
             wrapper.training = wrapper.module.training
             wrapper.restore_dense()
         replace_modules(self.bound_model, {w.module: w for w in self._all_wrappers()})
-        self.is_wrapped = True
 
     def _unwrap_model(self) -> None:
         """Take the wrappers out, leaving zeros where masks were; nothing happens if out already."""
         if self.is_wrapped:
             unwrap(self.bound_model, self._all_wrappers())
-            self.is_wrapped = False
 
     # --- masks ----------------------------------------------------------------------------
 
