@@ -295,6 +295,25 @@ def test_compile(net, x):
     assert torch.equal(compiled(x), net(x))
 
 
+def test_what_is_set_on_a_wrapper_reaches_the_forward(net, x):
+    conv = net.conv.module
+    net.conv.stride = (2, 2)
+    net.conv.weight = nn.Parameter(torch.zeros(4, 3, 3, 3))
+    assert conv.stride == (2, 2)
+    assert net.conv(x).shape[-1] == 3
+    assert conv.weight.count_nonzero() == 0
+    net.conv.note = "mine"
+    assert not hasattr(conv, "note")
+
+
+def test_a_mask_that_is_set_is_checked_and_compact(net, x):
+    net.conv.weight_mask = torch.zeros(4, 3, 3, 3)
+    assert net.conv.weight_mask.dtype == torch.bool
+    assert net.conv.weight.count_nonzero() == 0
+    with pytest.raises(MaskError, match="holds 0.5"):
+        net.conv.weight_mask = torch.full((4, 3, 3, 3), 0.5)
+
+
 def test_autocast(net, x):
     with torch.autocast("cpu", dtype=torch.bfloat16):
         out = net(x)

@@ -25,7 +25,7 @@ class PrunerModuleWrapper(nn.Module):
     The parameters themselves stay where they are and what they are, so an optimizer made before
     wrapping goes on training them; only the forward, and whoever reads `wrapper.weight` from
     outside, sees them masked. Masks are boolean buffers, `weight_mask` and `bias_mask`: one byte
-    for each value. Other attributes are those of the wrapped module.
+    for each value. Other attributes are those of the wrapped module, to read and to set.
 
     Attributes:
         module: The wrapped module.
@@ -185,6 +185,20 @@ class PrunerModuleWrapper(nn.Module):
             if module is None or name.startswith("__"):
                 raise
             return self.masked(name) if name in masked else getattr(module, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        state = self.__dict__
+        module = state.get("_modules", {}).get("module")
+        tensor = name.removesuffix(SUFFIX)
+        if module is None or name in state:
+            super().__setattr__(name, value)
+        elif name in self._buffers and tensor in self.masked_names and isinstance(value, Tensor):
+            self.set_masks({tensor: value})
+        elif name not in self._buffers and (name in vars(module) or name in module._parameters):
+            # What is read from the wrapped module is written there, where the forward sees it.
+            setattr(module, name, value)
+        else:
+            super().__setattr__(name, value)
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
