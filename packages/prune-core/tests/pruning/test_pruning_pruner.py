@@ -179,6 +179,13 @@ def test_tied_parameters_are_refused_by_name():
         L1(model, CONFIG)
 
 
+def test_tied_biases_are_refused_by_name():
+    model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+    model[1].bias = model[0].bias
+    with pytest.raises(ConfigError, match=r"0.bias is one tensor with 1.bias"):
+        L1(model, CONFIG)
+
+
 def test_a_lazy_module_is_refused():
     with pytest.raises(ConfigError, match="run the model once"):
         L1(nn.Sequential(nn.LazyLinear(3)), [{"op_names": ["0"], "sparsity": 0.5}])

@@ -12,7 +12,7 @@ from torch.nn.parameter import is_lazy
 
 from prune_core.config import Algorithm, Entry, ModuleInfo, match
 from prune_core.errors import ConfigError
-from prune_core.masking.axes import weight_name
+from prune_core.masking.axes import masked_names, weight_name
 from prune_core.masking.sharded import is_sharded
 from prune_core.masking.wrapper import PrunerModuleWrapper
 
@@ -104,8 +104,7 @@ def _check_weight(target: Target) -> None:
 def _check_tied(model: nn.Module, targets: Sequence[Target]) -> None:
     """Refuse to mask one of two modules that share a parameter; the other would see it dense."""
     holders = _holders(model)
-    for target in targets:
-        name = weight_name(target.module) or ""
+    for target, name in ((t, name) for t in targets for name in masked_names(t.module)):
         sharing = [
             holder
             for holder in holders[id(target.module.get_parameter(name))]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from prune_core.errors import MaskError
-from prune_core.masking.axes import weight_name
+from prune_core.masking.axes import masked_names, weight_name
 from prune_core.masking.sharded import local, sharded_like
 
 __all__ = ["PrunerModuleWrapper"]
@@ -48,13 +48,10 @@ class PrunerModuleWrapper(nn.Module):
         self.target = target
         self.training = module.training
         self._removed: dict[str, Tensor] = {}
-        bias = target.removesuffix("weight") + "bias"
-        self.masked_names: tuple[str, ...] = (target,)
-        if isinstance(getattr(module, bias, None), nn.Parameter):
-            self.masked_names = (target, bias)
+        self.masked_names = masked_names(module)
         # None stands for a mask of ones, which would cost memory and time to no effect.
         self.register_buffer(target + SUFFIX, None)
-        self.register_buffer(bias + SUFFIX, None)
+        self.register_buffer(target.removesuffix("weight") + "bias" + SUFFIX, None)
 
     def parameter(self, name: str) -> Tensor:
         """Return a parameter of the wrapped module, or what stands in for it at the moment.
