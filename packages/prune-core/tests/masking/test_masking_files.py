@@ -9,8 +9,8 @@ from torch import nn
 
 from prune_core import apply_compression_results, load_masks, save_masks
 from prune_core.errors import MaskError, MaskFileError
-from prune_core.masking import PrunerModuleWrapper
 from prune_core.maskfile import read_mask_file
+from prune_core.masking import PrunerModuleWrapper
 
 
 @pytest.fixture

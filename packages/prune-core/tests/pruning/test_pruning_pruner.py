@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 import prune_core
+import prune_core.functional
 from prune_core import BasicPruner, ConfigError, MaskError, PruneError, hookimpl
 from prune_core.masking import PrunerModuleWrapper
 from prune_core.registry import Reference, registered
@@ -184,6 +185,19 @@ def test_tied_biases_are_refused_by_name():
     model[1].bias = model[0].bias
     with pytest.raises(ConfigError, match=r"0.bias is one tensor with 1.bias"):
         L1(model, CONFIG)
+
+
+@pytest.mark.parametrize("selector", [{"op_names": ["0"]}, {"op_types": ["Linear"]}])
+def test_a_module_without_a_plain_weight_is_refused_with_the_reason(selector):
+    model = nn.Sequential(prune_core.functional.l1_unstructured(nn.Linear(3, 3), "weight", 2))
+    with pytest.raises(ConfigError, match=r"'0' has no weight of its own.*Make it plain first"):
+        L1(model, [{"sparsity": 0.5, **selector}])
+
+
+def test_attention_with_projections_of_other_sizes_is_refused_with_the_reason():
+    model = nn.Sequential(nn.MultiheadAttention(4, 2, kdim=2))
+    with pytest.raises(ConfigError, match=r"'0' has no weight.*kdim and vdim would have to be"):
+        L1(model, [{"sparsity": 0.5, "op_names": ["0"]}])
 
 
 def test_a_lazy_module_is_refused():

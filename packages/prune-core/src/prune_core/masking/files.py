@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from prune_core.errors import MaskError, MaskFileError, did_you_mean
-from prune_core.masking.wrapper import PrunerModuleWrapper
 from prune_core.maskfile import MaskFile, read_mask_file, write_mask_file
+from prune_core.masking.wrapper import PrunerModuleWrapper
 
 __all__ = ["apply_compression_results", "check_masks", "load_masks", "save_masks"]
 
