@@ -268,9 +268,31 @@ def test_export_of_nested_wrappers(tmp_path):
 
 def test_onnx_needs_a_shape(model, tmp_path):
     pruner = L1(model, CONFIG)
-    with pytest.raises(ConfigError, match="onnx_path needs input_shape"):
-        pruner.export_model(tmp_path / "m.pth", onnx_path=tmp_path / "m.onnx")
+    for shape in (None, "3", [1, -3]):
+        with pytest.raises(ConfigError, match="onnx_path needs the sizes of an input"):
+            pruner.export_model(
+                tmp_path / "m.pth", onnx_path=tmp_path / "m.onnx", input_shape=shape
+            )
     assert not (tmp_path / "m.pth").exists()
+
+
+def test_onnx_needs_a_shape_that_the_model_takes(model, tmp_path):
+    pytest.importorskip("onnxscript", reason="ONNX comes with an extra")
+    with pytest.raises(ConfigError, match=r"does not run on zeros of the shape \[1, 5, 8, 8\]"):
+        L1(model, CONFIG).export_model(
+            tmp_path / "m.pth", onnx_path=tmp_path / "m.onnx", input_shape=[1, 5, 8, 8]
+        )
+
+
+def test_tied_parameters_are_exported_under_each_name(tmp_path):
+    from safetensors.torch import load_file
+
+    model = nn.Sequential(nn.Embedding(5, 3), nn.Linear(3, 3), nn.Linear(3, 5, bias=False))
+    model[2].weight = model[0].weight
+    pruner = L1(model, [{"sparsity": 0.5, "op_names": ["1"]}])
+    pruner.export_model(tmp_path / "m.safetensors")
+    state = load_file(tmp_path / "m.safetensors")
+    assert torch.equal(state["0.weight"], state["2.weight"])
 
 
 def test_names_before_and_while_wrapped(model):
