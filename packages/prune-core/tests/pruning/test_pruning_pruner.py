@@ -367,8 +367,11 @@ def test_one_line(model, monkeypatch):
         _, masks = prune_core.prune(model, "toy_l1", sparsity=0.5, targets=["Linear"])
         assert list(masks) == ["4"]
         prune_core.unwrap(model)
-        with pytest.raises(ConfigError, match="'Conv2'"):
+        with pytest.raises(ConfigError, match="'Conv2'.*Did you mean 'Conv2d'"):
             prune_core.prune(model, "toy_l1", sparsity=0.5, targets="Conv2")
-        with pytest.raises(ConfigError, match="targets is \\[3"):
-            prune_core.prune(model, "toy_l1", sparsity=0.5, targets=[3])
+        with pytest.raises(ConfigError, match="exclude has '44'.*Did you mean '4'"):
+            prune_core.prune(model, "toy_l1", sparsity=0.5, exclude="44")
+        for targets in ([3], 3, []):
+            with pytest.raises(ConfigError, match="targets is .*; it must be a name or class"):
+                prune_core.prune(model, "toy_l1", sparsity=0.5, targets=targets)
         assert isinstance(model[0], nn.Conv2d)
