@@ -137,6 +137,12 @@ def test_a_bank_that_does_not_fit_is_refused(sizes):
         masks_of(Weights(a=torch.ones(2, 4)), lambda p: BankSparsityAllocator(p, sizes))
 
 
+@pytest.mark.parametrize("sizes", [2, [], [0], "ab", [1.5]])
+def test_a_bank_of_no_size_is_refused(sizes):
+    with pytest.raises(ConfigError, match="balance_gran is .*; it must be a list"):
+        masks_of(Weights(a=torch.ones(2, 4)), lambda p: BankSparsityAllocator(p, sizes))
+
+
 def test_two_of_four():
     model = Weights(a=[[1, 2, 3, 4, -8, -7, 6, 5]])
     masks = masks_of(model, lambda p: NMSparsityAllocator(p, 2, 4))
@@ -146,8 +152,9 @@ def test_two_of_four():
 def test_n_of_m_that_does_not_fit_is_refused():
     with pytest.raises(ConfigError, match=r"'a' has the shape \(1, 6\).*groups of 4"):
         masks_of(Weights(a=torch.ones(1, 6)), lambda p: NMSparsityAllocator(p, 2, 4))
-    with pytest.raises(ConfigError, match="n is 4 and m is 4"):
-        masks_of(Weights(a=torch.ones(1, 8)), lambda p: NMSparsityAllocator(p, 4, 4))
+    for n in (4, "2"):
+        with pytest.raises(ConfigError, match=f"n is {n!r} and m is 4"):
+            masks_of(Weights(a=torch.ones(1, 8)), lambda p, n=n: NMSparsityAllocator(p, n, 4))
 
 
 # --- ranking modules together --------------------------------------------------------------
