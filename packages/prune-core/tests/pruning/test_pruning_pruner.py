@@ -330,7 +330,11 @@ def test_show_pruned_weights_logs_each_layer(model, caplog):
     pruner.compress()
     with caplog.at_level("INFO"):
         pruner.show_pruned_weights()
-    assert "simulated prune 0 remain/total: 4/8" in caplog.text
+        assert "simulated prune 0 remain/total: 4/8" in caplog.text
+        pruner.show_pruned_weights(dim=-1)
+        assert "simulated prune 0 remain/total: 3/3" in caplog.text
+    with pytest.raises(ConfigError, match=r"dim is 4, and 0.weight has the shape \(8, 3, 3, 3\)"):
+        pruner.show_pruned_weights(dim=4)
 
 
 def test_listeners_hear_of_masks_and_cannot_stop_a_run(model):

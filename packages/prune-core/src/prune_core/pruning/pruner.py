@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from prune_core.config import Algorithm, Key, load_config, parse
-from prune_core.errors import MaskError, PruneError, did_you_mean
+from prune_core.errors import ConfigError, MaskError, PruneError, did_you_mean
 from prune_core.masking import (
     PrunerModuleWrapper,
     find_targets,
@@ -238,10 +238,14 @@ class Pruner:
         return summarise(self._wrappers.values())
 
     def show_pruned_weights(self, dim: int = 0) -> None:
-        """Log, for each module, which slices along `dim` have anything left."""
+        """Log, for each module, how many slices along `dim` have anything left."""
         for name, wrapper in self._wrappers.items():
             mask = wrapper.masks[wrapper.target]
-            axes = [axis for axis in range(mask.ndim) if axis != dim]
+            if not -mask.ndim <= dim < mask.ndim:
+                raise ConfigError(
+                    f"dim is {dim}, and {name}.{wrapper.target} has the shape {tuple(mask.shape)}."
+                )
+            axes = [axis for axis in range(mask.ndim) if axis != dim % mask.ndim]
             left = mask.amax(dim=axes) if axes else mask
             _log.info("simulated prune %s remain/total: %d/%d", name, int(left.sum()), len(left))
 
