@@ -152,6 +152,12 @@ def test_a_file_is_not_applied_to_a_wrapped_model(tmp_path, masks, model):
         apply_compression_results(model, tmp_path / "m")
 
 
+def test_a_file_is_not_applied_to_a_model_without_values(tmp_path, masks, model):
+    save_masks(tmp_path / "m", masks)
+    with pytest.raises(MaskError, match=r"0.weight is on the meta device"):
+        apply_compression_results(model.to("meta"), tmp_path / "m")
+
+
 def test_applying_a_file_writes_zeros(tmp_path, masks, model):
     save_masks(tmp_path / "m", masks)
     expected = model[0].weight.detach() * masks["0"]["weight"]

@@ -327,6 +327,17 @@ def test_meta_device():
     wrapper = PrunerModuleWrapper(model[0], "0", {})
     wrapper.set_masks({"weight": torch.eye(4, 3)})
     assert wrapper(torch.empty(2, 3, device="meta")).shape == (2, 4)
+    assert wrapper.weight_mask.tolist() == torch.eye(4, 3).bool().tolist(), (
+        "masks keep their values"
+    )
+    assert wrapper.bias_mask.all()
+    with pytest.raises(MaskError, match=r"0.weight is on the meta device.*Load the weights first"):
+        wrapper.apply_masks()
+    wrapper.module.load_state_dict(nn.Linear(3, 4).state_dict(), assign=True)
+    assert wrapper(torch.zeros(2, 3)).shape == (2, 4)
+    assert wrapper.weight.count_nonzero() == 3
+    with pytest.raises(MaskError, match="has no values"):
+        wrapper.set_masks({"weight": torch.ones(4, 3, device="meta")})
 
 
 def test_moving_a_wrapped_model_moves_masks(net):

@@ -167,6 +167,12 @@ def apply_compression_results(
             )
     masks = load_masks(mask_file)
     check_masks(model, masks)
+    for name, parameter in model.named_parameters():
+        if parameter.is_meta:
+            raise MaskError(
+                f"{name} is on the meta device, where no zeros can be written into it. Load the "
+                "weights first."
+            )
     with torch.no_grad():
         for name, tensors in masks.items():
             module = model.get_submodule(name)
