@@ -248,3 +248,35 @@ def test_weights_that_cannot_be_ordered_are_refused_by_name(allocator, metrics, 
     with pytest.raises(PruneError, match="'b' contain (NaN|infinite values)"):
         pruner.compress()
     assert all(wrapper.weight_mask.all() for wrapper in pruner.get_modules_wrapper().values())
+
+
+@pytest.mark.parametrize(
+    ("scored", "allocated", "says"),
+    [
+        ({"dim": 0}, {"dim": 1}, r"have the shape \(2,\).*\(2, 4\), along dim \[1\]"),
+        ({"dim": 0}, {}, r"along dim \[0, 1\] in blocks of 1"),
+        ({"dim": [0, 1], "block_sparse_size": [2, 2]}, {}, r"the shape \(1, 2\)"),
+        ({"dim": 5}, {"dim": 5}, r"dim is \[5\], and a tensor of shape \(2, 4\)"),
+        ({}, {"dim": 5}, r"along dim \[5\]"),
+    ],
+)
+def test_scores_that_do_not_fit_the_allocator_are_refused(scored, allocated, says):
+    class Mismatched(BasicPruner):
+        def reset_tools(self):
+            self.data_collector = WeightDataCollector(self)
+            self.metrics_calculator = NormMetricsCalculator(**scored)
+            self.sparsity_allocator = NormalSparsityAllocator(self, **allocated)
+
+    model = Weights(a=[[1, 2, 3, 4], [5, 6, 7, 8]])
+    with pytest.raises(ConfigError, match=says):
+        Mismatched(model, [{"sparsity": 0.5, "op_types": ["Linear"]}]).compress()
+
+
+def test_a_module_without_scores_is_named():
+    class Forgetful(NormMetricsCalculator):
+        def calculate_metrics(self, data):
+            return {"a": super().calculate_metrics(data)["a"]}
+
+    pruner = pruner_of(NormalSparsityAllocator, metrics=Forgetful)
+    with pytest.raises(PruneError, match=r"no scores for 'b'; WeightDataCollector and Forgetful"):
+        pruner(Weights(a=[[1]], b=[[2]]), [{"sparsity": 0, "op_types": ["Linear"]}]).compress()

@@ -71,7 +71,14 @@ class BasicPruner(Pruner):
                 f"{type(self).__name__}.reset_tools() must set data_collector, "
                 "metrics_calculator and sparsity_allocator."
             )
-        return calculator.calculate_metrics(collector.collect())
+        metrics = calculator.calculate_metrics(collector.collect())
+        for name in self._wrappers:
+            if name not in metrics:
+                raise PruneError(
+                    f"There are no scores for {name!r}; {type(collector).__name__} and "
+                    f"{type(calculator).__name__} must return a tensor for each wrapped module."
+                )
+        return metrics
 
     def put_in_force(self, masks: Masks, example_inputs: Any = None) -> Masks:
         """Put masks that were just made in force, tell listeners, and return what is in force.
