@@ -168,6 +168,16 @@ def test_a_pruner_is_reset_to_another_config(model):
     assert isinstance(model[0], nn.Conv2d)
 
 
+def test_a_reset_that_fails_changes_nothing(model, x):
+    pruner = L1(model, CONFIG)
+    pruner.compress()
+    expected, dense = model(x), model[0].module.weight.clone()
+    with pytest.raises(ConfigError, match="no module of that name"):
+        pruner.reset(model, [{"op_names": ["9"], "sparsity": 0.2}])
+    assert torch.equal(model[0].module.weight, dense)
+    assert torch.equal(model(x), expected)
+
+
 def test_the_model_itself_cannot_be_wrapped():
     with pytest.raises(ConfigError, match="Sequential"):
         L1(nn.Linear(2, 2), CONFIG)

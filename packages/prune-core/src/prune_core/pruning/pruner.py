@@ -68,13 +68,14 @@ class Pruner:
             raise PruneError(
                 f"model is a {type(model).__name__}; {type(self).__name__} prunes torch modules."
             )
-        if self.is_wrapped:
-            self._unwrap_model()
         if isinstance(config_list, str | PathLike):
             config_list = load_config(config_list)
         entries = parse(config_list, self.config_keys)
-        self.validate_config(model, config_list)
-        targets = find_targets(model, entries, self._algorithm())
+        # The old wrappers go for good only when nothing can be wrong any more.
+        with self.plain():
+            self.validate_config(model, config_list)
+            targets = find_targets(model, entries, self._algorithm())
+        self._unwrap_model()
         self.bound_model = model
         self.config_list = config_list
         self._closing = {}
