@@ -49,9 +49,10 @@ class PrunerModuleWrapper(nn.Module):
         self.training = module.training
         self._removed: dict[str, Tensor] = {}
         self.masked_names = masked_names(module)
-        # None stands for a mask of ones, which would cost memory and time to no effect.
-        self.register_buffer(target + SUFFIX, None)
-        self.register_buffer(target.removesuffix("weight") + "bias" + SUFFIX, None)
+        # None stands for a mask of ones, which would cost memory and time to no effect. A module
+        # may have a buffer of the same name, for which register_buffer() would refuse ours.
+        for name in (target, target.removesuffix("weight") + "bias"):
+            self._buffers[name + SUFFIX] = None
 
     def parameter(self, name: str) -> Tensor:
         """Return a parameter of the wrapped module, or what stands in for it at the moment.
