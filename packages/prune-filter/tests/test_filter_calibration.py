@@ -375,3 +375,18 @@ def test_an_input_without_a_batch_will_do():
     rules = [{"sparsity": 0.5, "op_types": ["Linear"]}]
     pruner = ActivationMeanRankPruner(model, rules, calibrate=lambda model: model(torch.ones(1)))
     assert pruner.compress()[1]["0"]["weight"].flatten().tolist() == [False, True, False, True]
+
+
+@pytest.mark.parametrize("amount", [{"sparsity_per_layer": 0.5}, {"total_sparsity": 0.995}])
+def test_what_cannot_be_allocated_is_refused_before_anything_is_trained(amount):
+    model = network()
+    with pytest.raises(ConfigError, match="write 'total_sparsity'|higher .at most 1"):
+        SlimPruner(model, [{"op_types": ["BatchNorm2d"], **amount}], calibrate=pytest.fail)
+    assert isinstance(model[1], nn.BatchNorm2d)
+
+
+def test_a_grouped_transposed_convolution_is_refused_before_it_is_run():
+    model = nn.Sequential(nn.ConvTranspose2d(4, 8, 3, groups=2))
+    rules = [{"sparsity": 0.5, "op_types": ["ConvTranspose2d"]}]
+    with pytest.raises(ConfigError, match="'0' is a transposed convolution with 2 groups"):
+        ActivationMeanRankPruner(model, rules, calibrate=pytest.fail)

@@ -30,6 +30,7 @@ __all__ = [
     "GradientCollector",
     "WeightDataCollector",
     "channels_first",
+    "check_channels",
 ]
 
 Calibrate = Callable[[nn.Module], Any]
@@ -53,15 +54,20 @@ class DataCollector(ABC):
         """Return `{module name: tensor}`."""
 
 
-def channels_first(wrapper: PrunerModuleWrapper, weight: Tensor) -> Tensor:
-    """View a weight with its output channels along axis 0, as it is for most modules already."""
-    axis = output_axis(wrapper.module)
-    if axis and getattr(wrapper.module, "groups", 1) > 1:
+def check_channels(wrapper: PrunerModuleWrapper) -> None:
+    """Refuse a module whose output channels are not slices of its weight."""
+    if output_axis(wrapper.module) and getattr(wrapper.module, "groups", 1) > 1:
         raise ConfigError(
             f"{wrapper.name!r} is a transposed convolution with {wrapper.module.groups} groups; "
             "its output channels are not slices of its weight, so whole channels cannot be "
             "masked. Exclude it."
         )
+
+
+def channels_first(wrapper: PrunerModuleWrapper, weight: Tensor) -> Tensor:
+    """View a weight with its output channels along axis 0, as it is for most modules already."""
+    check_channels(wrapper)
+    axis = output_axis(wrapper.module)
     return weight.transpose(0, axis) if axis else weight
 
 

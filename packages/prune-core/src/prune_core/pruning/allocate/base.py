@@ -12,6 +12,7 @@ from torch import Tensor
 
 from prune_core.errors import ConfigError, PruneError
 from prune_core.masking import PrunerModuleWrapper, output_axis
+from prune_core.pruning.collect import check_channels
 from prune_core.pruning.score import as_list, check_blocks
 
 if TYPE_CHECKING:
@@ -52,6 +53,13 @@ class SparsityAllocator(ABC):
         self.channels = channels
         self.transform = transform
         check_blocks(self.dim, self.block_sparse_size)
+        self.check_settings()
+
+    def check_settings(self) -> None:
+        """Refuse what cannot be allocated; at once, for data may take a training to gather."""
+        if self.channels:
+            for wrapper in self.pruner.get_modules_wrapper().values():
+                check_channels(wrapper)
 
     @abstractmethod
     def generate_sparsity(self, metrics: Mapping[str, Tensor]) -> Masks:
