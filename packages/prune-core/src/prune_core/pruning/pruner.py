@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -239,7 +238,7 @@ class Pruner:
         return summarise(self._wrappers.values())
 
     def show_pruned_weights(self, dim: int = 0) -> None:
-        """Log, for each module, how many slices along `dim` have anything left."""
+        """Print, for each module, how many slices along `dim` have anything left."""
         for name, wrapper in self._wrappers.items():
             mask = wrapper.masks[wrapper.target]
             if not -mask.ndim <= dim < mask.ndim:
@@ -248,7 +247,7 @@ class Pruner:
                 )
             axes = [axis for axis in range(mask.ndim) if axis != dim % mask.ndim]
             left = mask.amax(dim=axes) if axes else mask
-            _log.info("simulated prune %s remain/total: %d/%d", name, int(left.sum()), len(left))
+            print(f"simulated prune {name} remain/total: {int(left.sum())}/{len(left)}")
 
     def export_model(
         self,
@@ -285,6 +284,3 @@ def _closes(module: nn.Module | None) -> TypeGuard[nn.Module]:
     """Whether a module scales and shifts channels, so that masks of others may cover it too."""
     name = None if module is None else weight_name(module)
     return module is not None and name is not None and module.get_parameter(name).ndim == 1
-
-
-_log = logging.getLogger(__name__)
