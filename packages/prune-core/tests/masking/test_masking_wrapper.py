@@ -346,6 +346,16 @@ def test_moving_a_wrapped_model_moves_masks(net):
     assert net(torch.randn(2, 3, 8, 8, dtype=torch.float64)).dtype == torch.float64
 
 
+def test_masks_outlive_what_is_done_to_weights(net):
+    mask = net.conv.weight_mask.clone()
+    net.type(torch.float64)
+    assert torch.equal(net.conv.weight_mask, mask), "booleans still"
+    net.to("meta")
+    assert torch.equal(net.conv.weight_mask, mask)
+    net.to_empty(device="cpu")
+    assert torch.equal(net.conv.weight_mask, mask)
+
+
 def test_unwrapping_a_model_without_wrappers_does_nothing(x):
     model = Net().eval()
     before = model(x)

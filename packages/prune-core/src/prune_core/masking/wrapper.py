@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -179,6 +179,21 @@ class PrunerModuleWrapper(nn.Module):
             if mask is not None:
                 parameter = self.parameter(name)
                 yield name, local(parameter), local(sharded_like(~mask, parameter))
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        # Masks follow to another device. They keep their values and their type whatever is done to
+        # weights: `to_empty()` would leave rubbish, and `type()` no booleans.
+        keys = [name + SUFFIX for name in self.masked_names]
+        before = {key: mask for key in keys if (mask := self._buffers[key]) is not None}
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for key, mask in before.items():
+            now = self._buffers[key]
+            assert now is not None
+            if now.is_meta:
+                self._buffers[key] = mask.cpu()
+            elif now is not mask:
+                self._buffers[key] = torch.empty_like(now, dtype=torch.bool).copy_(mask)
+        return self
 
     def __getattr__(self, name: str) -> Any:
         state = self.__dict__
