@@ -346,6 +346,11 @@ def test_moving_a_wrapped_model_moves_masks(net):
     assert net(torch.randn(2, 3, 8, 8, dtype=torch.float64)).dtype == torch.float64
 
 
+def test_a_symbolic_trace_that_would_lose_the_masks_is_refused(net):
+    with pytest.raises(MaskError, match=r"torch.fx would record .* 'conv' without its masks"):
+        torch.fx.symbolic_trace(net)
+
+
 def test_masks_outlive_what_is_done_to_weights(net):
     mask = net.conv.weight_mask.clone()
     net.type(torch.float64)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.fx import Proxy
 
 from prune_core.errors import MaskError
 from prune_core.masking.axes import masked_names, weight_name
@@ -147,6 +148,11 @@ class PrunerModuleWrapper(nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run the wrapped module with masked parameters."""
+        if any(isinstance(value, Proxy) for value in (*args, *kwargs.values())):
+            raise MaskError(
+                f"torch.fx would record the wrapped module {self.name!r} without its masks. Unwrap "
+                "the model first, prune_core.unwrap(model), or use torch.export, which keeps them."
+            )
         seen = {name: self.masked(name) for name in self.masked_names}
         return functional_call(self.module, seen, args, kwargs)
 
