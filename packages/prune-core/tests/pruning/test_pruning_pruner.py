@@ -160,6 +160,16 @@ def test_two_pruners_at_once_are_refused(model):
         L1(model, CONFIG)
 
 
+def test_a_pruner_does_not_wrap_what_another_has_wrapped(model, x):
+    pruner = L1(model, CONFIG)
+    pruner._unwrap_model()
+    L1(model, CONFIG).compress()
+    expected = model(x)
+    with pytest.raises(PruneError, match=r"wrapped by another pruner \('0' among others\)"):
+        pruner._wrap_model()
+    assert torch.equal(model(x), expected)
+
+
 def test_a_pruner_is_reset_to_another_config(model):
     pruner = L1(model, CONFIG)
     pruner.compress()

@@ -19,6 +19,7 @@ from prune_core.masking import (
     replace_modules,
     unwrap,
     weight_name,
+    wrappers_in,
 )
 from prune_core.masking.files import load_masks, save_masks
 from prune_core.pruning.allocate import Masks
@@ -114,6 +115,11 @@ class Pruner:
         """
         if self.is_wrapped:
             return
+        if others := list(wrappers_in(self.bound_model)):
+            raise PruneError(
+                f"The model is wrapped by another pruner ({others[0]!r} among others). Unwrap it "
+                "first, prune_core.unwrap(model)."
+            )
         for wrapper in self._all_wrappers():
             wrapper.training = wrapper.module.training
             wrapper.restore_dense()
