@@ -302,8 +302,18 @@ def test_what_is_set_on_a_wrapper_reaches_the_forward(net, x):
     assert conv.stride == (2, 2)
     assert net.conv(x).shape[-1] == 3
     assert conv.weight.count_nonzero() == 0
+    net.conv.name = "mine"
+    assert not hasattr(conv, "name")
     net.conv.note = "mine"
     assert not hasattr(conv, "note")
+
+
+def test_a_module_keeps_attributes_that_a_wrapper_has_too():
+    linear = nn.Linear(2, 2)
+    linear.name, linear.config = "theirs", {"hidden": 2}
+    wrapper = PrunerModuleWrapper(linear, "0", {"sparsity": 0.5})
+    assert (wrapper.name, wrapper.config) == ("0", {"sparsity": 0.5})
+    assert (linear.name, linear.config) == ("theirs", {"hidden": 2})
 
 
 def test_a_mask_that_is_set_is_checked_and_compact(net, x):

@@ -43,7 +43,6 @@ class PrunerModuleWrapper(nn.Module):
         target = weight_name(module)
         if target is None:
             raise MaskError(f"Module {name!r}, a {type(module).__name__}, has no weight to mask.")
-        self.module = module
         self.name = name
         self.config = dict(config)
         self.target = target
@@ -52,8 +51,10 @@ class PrunerModuleWrapper(nn.Module):
         self.masked_names = masked_names(module)
         # None stands for a mask of ones, which would cost memory and time to no effect. A module
         # may have a buffer of the same name, for which register_buffer() would refuse ours.
-        for name in (target, target.removesuffix("weight") + "bias"):
-            self._buffers[name + SUFFIX] = None
+        for tensor in (target, target.removesuffix("weight") + "bias"):
+            self._buffers[tensor + SUFFIX] = None
+        # Last, because from now on what is set goes to the module if it has something of that name.
+        self.module = module
 
     def parameter(self, name: str) -> Tensor:
         """Return a parameter of the wrapped module, or what stands in for it at the moment.
