@@ -52,3 +52,9 @@ def test_only_the_weight(layer):
     with pytest.raises(ConfigError, match="name is 'bias'; 'l1' prunes 'weight' of a Conv2d"):
         prune.criterion(layer, "bias", "l1", sparsity=0.5)
     assert not prune.is_pruned(layer)
+
+
+def test_beside_a_bias_that_is_pruned_already():
+    layer = prune.l1_unstructured(nn.Linear(4, 4), "bias", 2)
+    prune.criterion(layer, "weight", "l1", sparsity=0.5)
+    assert (layer.weight_mask.sum(), layer.bias_mask.sum()) == (8, 2)

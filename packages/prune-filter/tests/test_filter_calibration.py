@@ -17,6 +17,7 @@ from prune_filter import (
     MovementPruner,
     SlimPruner,
     SNIPPruner,
+    SynFlowPruner,
     TaylorFOWeightFilterPruner,
     TaylorFOWeightPruner,
 )
@@ -347,3 +348,45 @@ def test_grasp_wants_a_loss():
     instance = GraSPPruner(network(), RULES, calibrate=lambda model: [])
     with pytest.raises(PruneError, match="yielded no loss"):
         instance.compress()
+
+
+@pytest.mark.parametrize("batches", [0, -1, 2.5, "3"])
+def test_batches_are_a_whole_number(batches):
+    model = nn.Sequential(nn.Linear(3, 2))
+    rules = [{"sparsity": 0.5, "op_types": ["Linear"]}]
+    with pytest.raises(ConfigError, match="batches is .*a whole number of at least 1"):
+        ActivationMeanRankPruner(model, rules, calibrate=lambda model: None, batches=batches)
+
+
+@pytest.mark.parametrize(
+    ("pruner", "argument"), [(SlimPruner, {"scale": "small"}), (SynFlowPruner, {"rounds": 2.5})]
+)
+def test_arguments_of_the_wrong_type_are_named(pruner, argument):
+    model = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
+    rules = [{"total_sparsity": 0.5, "op_types": ["default"]}]
+    more = {"dummy_input": torch.ones(2, 3)} if pruner is SynFlowPruner else {}
+    with pytest.raises(ConfigError, match=f"{next(iter(argument))} is "):
+        pruner(model, rules, **more, **argument)
+
+
+def test_an_input_without_a_batch_will_do():
+    model = nn.Sequential(nn.Linear(1, 4, bias=False))
+    model[0].weight.data = torch.tensor([[1.0], [3.0], [2.0], [4.0]])
+    rules = [{"sparsity": 0.5, "op_types": ["Linear"]}]
+    pruner = ActivationMeanRankPruner(model, rules, calibrate=lambda model: model(torch.ones(1)))
+    assert pruner.compress()[1]["0"]["weight"].flatten().tolist() == [False, True, False, True]
+
+
+@pytest.mark.parametrize("amount", [{"sparsity_per_layer": 0.5}, {"total_sparsity": 0.995}])
+def test_what_cannot_be_allocated_is_refused_before_anything_is_trained(amount):
+    model = network()
+    with pytest.raises(ConfigError, match="write 'total_sparsity'|higher .at most 1"):
+        SlimPruner(model, [{"op_types": ["BatchNorm2d"], **amount}], calibrate=pytest.fail)
+    assert isinstance(model[1], nn.BatchNorm2d)
+
+
+def test_a_grouped_transposed_convolution_is_refused_before_it_is_run():
+    model = nn.Sequential(nn.ConvTranspose2d(4, 8, 3, groups=2))
+    rules = [{"sparsity": 0.5, "op_types": ["ConvTranspose2d"]}]
+    with pytest.raises(ConfigError, match="'0' is a transposed convolution with 2 groups"):
+        ActivationMeanRankPruner(model, rules, calibrate=pytest.fail)

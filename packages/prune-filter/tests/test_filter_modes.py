@@ -138,7 +138,7 @@ def test_arguments_that_nobody_knows(model):
         (lambda m: GraSPPruner(m, RULES, calibrate=3), "calibrate is 3; it must be"),
         (
             lambda m: TaylorFOWeightPruner(m, RULES, calibrate=print, batches=0),
-            "batches is 0; it must be at least 1",
+            "batches is 0; it must be a whole number of at least 1",
         ),
         (
             lambda m: ActivationAPoZRankPruner(m, RULES, calibrate=print, activation="gelu"),

@@ -82,11 +82,17 @@ def read_mask_file(path: str | PathLike[str]) -> MaskFile:
                 f"{path} is a safetensors file, but not one of masks: its header does not say "
                 f"format {FORMAT!r}. Was the model's own file given?"
             )
+        config = json.loads(metadata.get("config", "{}"))
         tensors = numpy.load_file(path)
     except OSError as error:
         raise MaskFileError(f"{path}: {error.strerror or error}.") from error
     except SafetensorError as error:
         raise MaskFileError(f"{path} is damaged or not a mask file: {error}.") from error
+    except (ValueError, RecursionError) as error:
+        raise MaskFileError(f"{path} is damaged: the config in its header: {error}.") from error
+    except (TypeError, AttributeError) as error:
+        # Types that numpy does not have, such as bfloat16.
+        raise MaskFileError(f"{path}: a mask holds booleans, not this: {error}.") from error
     if metadata.get("format_version") != FORMAT_VERSION:
         raise MaskFileError(
             f"{path} has format version {metadata.get('format_version')}; this prune-core "
@@ -96,13 +102,15 @@ def read_mask_file(path: str | PathLike[str]) -> MaskFile:
     for key, mask in tensors.items():
         if mask.dtype != bool:
             raise MaskFileError(f"{path}: {key} holds {mask.dtype}, and a mask holds booleans.")
+        if (mask.view("uint8") > 1).any():
+            raise MaskFileError(f"{path} is damaged: {key} has bytes that are neither 0 nor 1.")
         module, _, name = key.rpartition(".")
         masks.setdefault(module, {})[name] = mask
     return MaskFile(
         masks=masks,
         algorithm=metadata.get("algorithm", ""),
         version=metadata.get("prune_core", ""),
-        config=json.loads(metadata.get("config", "{}")),
+        config=config,
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from prune_core.budget.target import check_target, fit_budget
-from prune_core.errors import ConfigError
+from prune_core.errors import ConfigError, did_you_mean
 from prune_core.pruning.allocate import DependencyAwareAllocator, Masks
 from prune_core.pruning.basic import BasicPruner
 from prune_core.registry import get_pruner
@@ -58,10 +58,10 @@ def prune(
     _check_amount(sparsity, target, example_inputs, round_to, uniform=uniform)
     amount = 0.0 if sparsity is None else sparsity
     config_list: list[dict[str, Any]] = [
-        {"sparsity": amount, **_selector(model, name)} for name in _listed("targets", targets)
+        {"sparsity": amount, **selector} for selector in _selectors(model, "targets", targets)
     ]
     config_list += [
-        {"exclude": True, **_selector(model, name)} for name in _listed("exclude", exclude)
+        {"exclude": True, **selector} for selector in _selectors(model, "exclude", exclude)
     ]
     pruner_class = get_pruner(algorithm, framework="torch")
     coupled = example_inputs is not None and "dependency_aware" in getattr(
@@ -123,16 +123,25 @@ def _check_amount(
         )
 
 
-def _listed(argument: str, value: str | Sequence[str]) -> list[str]:
-    names = [value] if isinstance(value, str) else list(value)
-    wrong = [name for name in names if not isinstance(name, str)]
-    if wrong or (argument == "targets" and not names):
+def _selectors(
+    model: nn.Module, argument: str, value: str | Sequence[str]
+) -> list[dict[str, list[str]]]:
+    """Return for each name or class name how a `config_list` selects it."""
+    wanted = [value] if isinstance(value, str) else value
+    if (
+        not isinstance(wanted, Sequence)
+        or not all(isinstance(name, str) for name in wanted)
+        or (argument == "targets" and not wanted)
+    ):
         raise ConfigError(
             f"{argument} is {value!r}; it must be a name or class name of modules, or a list."
         )
-    return names
-
-
-def _selector(model: nn.Module, target: str) -> dict[str, list[str]]:
-    names = {name for name, _ in model.named_modules(remove_duplicate=False)}
-    return {"op_names" if target in names else "op_types": [target]}
+    modules = dict(model.named_modules(remove_duplicate=False))
+    types = {type(module).__name__ for module in modules.values()} | {"default"}
+    for name in wanted:
+        if name not in modules and name not in types:
+            raise ConfigError(
+                f"{argument} has {name!r}, and the model has no module of that name or class."
+                f"{did_you_mean(name, [*modules, *types])}"
+            )
+    return [{"op_names" if name in modules else "op_types": [name]} for name in wanted]

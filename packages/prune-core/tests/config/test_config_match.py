@@ -105,6 +105,7 @@ scalars = st.one_of(
     st.none(),
     st.booleans(),
     st.integers(-3, 3),
+    st.sampled_from([10**400, -(10**400)]),
     st.floats(allow_nan=True, allow_infinity=True),
     st.sampled_from(["default", "Conv2d", "Linear", "fc", "body.conv1", "twin", "", "x"]),
     st.binary(max_size=2),

@@ -8,6 +8,7 @@ from prune_core.config import Key, load_config, parse
 from prune_core.errors import ConfigError
 
 GOOD = {"sparsity": 0.5, "op_types": ["Conv2d"]}
+HUGE = 10**5000
 
 
 @pytest.mark.parametrize(
@@ -23,6 +24,10 @@ GOOD = {"sparsity": 0.5, "op_types": ["Conv2d"]}
         ([{"op_types": ["Conv2d"]}], "does not say how much to prune"),
         ([{**GOOD, "sparsty": 0.5}], "Did you mean 'sparsity'"),
         ([{**GOOD, 3: 0.5}], "unknown key 3"),
+        ([{**GOOD, HUGE: 0.5}], "unknown key <int that cannot be printed>"),
+        ([{**GOOD, "sparsity": 10**400}], "'sparsity' is 1000"),
+        ([{**GOOD, "sparsity": HUGE}], "'sparsity' is <int that cannot be printed>"),
+        ([{**GOOD, "max_sparsity_per_layer": HUGE}], "greater than 0 and at most 1"),
         ([{**GOOD, "rho": 0.1}], "unknown key 'rho'"),
         ([{**GOOD, "sparsity": 1.0}], "'sparsity' is 1.0; it must be a number of at least 0 and"),
         ([{**GOOD, "sparsity": -0.1}], "'sparsity' is -0.1"),
@@ -97,6 +102,9 @@ def test_yaml(tmp_path):
         ("a: [", "is not YAML"),
         ("a: 1", "holds no list of entries"),
         ("!!python/object/apply:os.system ['true']", "is not YAML"),
+        ("- sparsity: 2024-13-45", "is not YAML: month must be in 1..12"),
+        ("- sparsity: " + "9" * 5000, "is not YAML"),
+        ("[" * 5000, "is not YAML"),
     ],
 )
 def test_a_bad_yaml_file_is_refused(tmp_path, text, says):
@@ -111,3 +119,5 @@ def test_a_missing_yaml_file_is_named(tmp_path):
     pytest.importorskip("yaml", reason="PyYAML comes with the torch extra")
     with pytest.raises(ConfigError, match="none.yaml"):
         load_config(tmp_path / "none.yaml")
+    with pytest.raises(ConfigError, match="cannot be the path of a file"):
+        load_config("con\0fig.yaml")

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 import prune_core.functional as prune
+from prune_core import PruneError
 
 
 @pytest.fixture
@@ -81,3 +82,10 @@ def test_half_precision_next_to_single(pairs):
     prune.global_unstructured(pairs, prune.L1Unstructured, amount=2)
     assert pairs[1][0].weight_mask.dtype == torch.float16
     assert pairs[1][0].weight_mask.tolist() == [[0, 0, 1]]
+
+
+def test_no_pairs_and_no_pairs_at_all_are_refused(pairs):
+    with pytest.raises(PruneError, match="parameters is empty"):
+        prune.global_unstructured([], prune.L1Unstructured, amount=1)
+    with pytest.raises(PruneError, match="parameters has a Linear; it must be an iterable of"):
+        prune.global_unstructured([pairs[0][0]], prune.L1Unstructured, amount=1)

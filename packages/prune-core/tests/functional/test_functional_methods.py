@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 import prune_core.functional as prune
+from prune_core import PruneError
 from prune_core.functional import derived
 
 
@@ -238,8 +239,12 @@ def test_a_name_that_is_taken_changes_nothing(layer):
         (lambda m: prune.l1_unstructured(m, "weight", 9), "amount=9 is more than the 8 units"),
         (lambda m: prune.l1_unstructured(m, "weight", float("nan")), "amount=nan"),
         (lambda m: prune.ln_structured(m, "weight", 1, 2, dim=5), "dim=5 .* from -2 to 1"),
+        (
+            lambda m: prune.ln_structured(m, "weight", 1, "nuc", 0),
+            "'nuc' cannot .*as n=2",
+        ),
     ],
 )
 def test_messages_name_value_rule_and_way_out(layer, call, message):
-    with pytest.raises(Exception, match=message):
+    with pytest.raises(PruneError, match=message):
         call(layer)

@@ -10,6 +10,7 @@ from torch import nn
 from prune_core import apply_compression_results, load_masks, save_masks
 from prune_core.errors import MaskError, MaskFileError
 from prune_core.maskfile import read_mask_file
+from prune_core.masking import PrunerModuleWrapper
 
 
 @pytest.fixture
@@ -23,7 +24,7 @@ def masks():
 @pytest.fixture
 def model():
     torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
+    return nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2), nn.BatchNorm1d(2))
 
 
 def same(a, b):
@@ -99,6 +100,42 @@ def test_damaged_and_foreign_files(tmp_path, masks, model):
     assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
 
 
+OURS = {"format": "prune-masks", "format_version": "1"}
+
+
+@pytest.mark.parametrize(
+    ("tensor", "metadata", "says"),
+    [
+        (torch.ones(4, 3).bool(), {"config": "{damaged"}, "is damaged: the config in its header"),
+        (torch.ones(4, 3).bool(), {"config": "[" * 100_000}, "is damaged: the config in its head"),
+        (torch.ones(4, 3).bfloat16(), {}, "a mask holds booleans"),
+        (torch.ones(4, 3), {}, "0.weight holds float32, and a mask holds booleans"),
+        (torch.full((4, 3), 65, dtype=torch.uint8).view(torch.bool), {}, "neither 0 nor 1"),
+    ],
+)
+def test_a_file_that_is_nearly_ours_is_refused(tmp_path, tensor, metadata, says):
+    save_file({"0.weight": tensor}, tmp_path / "m", OURS | metadata)
+    with pytest.raises(MaskFileError, match=says):
+        load_masks(tmp_path / "m")
+
+
+@pytest.mark.parametrize(
+    ("tensors", "says"),
+    [
+        ({0: torch.ones(4, 3)}, "does not hold masks"),
+        ({"weight": torch.ones(4, 3).to_sparse()}, "does not hold masks"),
+        ({"weight": torch.ones(4, 3, device="meta")}, "does not hold masks"),
+        ({"weight": torch.full((4, 3), 0.5)}, "0.weight holds 0.5; a mask holds 0"),
+        ({"weight": torch.full((4, 3), torch.nan)}, "0.weight holds nan"),
+        ({"weight": torch.full((4, 3), 65, dtype=torch.uint8).view(torch.bool)}, "holds 65"),
+    ],
+)
+def test_what_an_older_file_holds_is_looked_at(tmp_path, tensors, says):
+    torch.save({"0": tensors}, tmp_path / "m.pth")
+    with pytest.raises(MaskFileError, match=says):
+        load_masks(tmp_path / "m.pth")
+
+
 def test_a_file_of_a_later_format_is_refused(tmp_path):
     path = tmp_path / "masks.safetensors"
     save_file({"0.weight": torch.ones(1).bool()}, path, {"format": "prune-masks"})
@@ -106,10 +143,25 @@ def test_a_file_of_a_later_format_is_refused(tmp_path):
         load_masks(path)
 
 
+def test_a_file_is_not_applied_to_a_wrapped_model(tmp_path, masks, model):
+    save_masks(tmp_path / "m", masks)
+    wrapper = PrunerModuleWrapper(model[0], "0", {})
+    wrapper.set_masks({"weight": torch.ones(4, 3)})
+    model[0] = wrapper
+    with pytest.raises(MaskError, match=r"The model is wrapped \('0' among others\)"):
+        apply_compression_results(model, tmp_path / "m")
+
+
+def test_a_file_is_not_applied_to_a_model_without_values(tmp_path, masks, model):
+    save_masks(tmp_path / "m", masks)
+    with pytest.raises(MaskError, match=r"0.weight is on the meta device"):
+        apply_compression_results(model.to("meta"), tmp_path / "m")
+
+
 def test_applying_a_file_writes_zeros(tmp_path, masks, model):
     save_masks(tmp_path / "m", masks)
     expected = model[0].weight.detach() * masks["0"]["weight"]
-    apply_compression_results(model, tmp_path / "m")
+    apply_compression_results(model, tmp_path / "m", "cpu")
     assert torch.equal(model[0].weight, expected)
     assert model[0].bias[3] == 0
 
@@ -119,6 +171,7 @@ def test_applying_a_file_writes_zeros(tmp_path, masks, model):
     [
         ({"fc": {"weight": torch.ones(4, 3)}}, "no module of that name"),
         ({"0": {"scale": torch.ones(4, 3)}}, "this Linear does not have"),
+        ({"2": {"running_mean": torch.ones(2)}}, "2.running_mean, a parameter which"),
         ({"0": {"weight": torch.ones(4, 4)}}, "Were the masks made for another model"),
     ],
 )

@@ -295,6 +295,35 @@ def test_compile(net, x):
     assert torch.equal(compiled(x), net(x))
 
 
+def test_what_is_set_on_a_wrapper_reaches_the_forward(net, x):
+    conv = net.conv.module
+    net.conv.stride = (2, 2)
+    net.conv.weight = nn.Parameter(torch.zeros(4, 3, 3, 3))
+    assert conv.stride == (2, 2)
+    assert net.conv(x).shape[-1] == 3
+    assert conv.weight.count_nonzero() == 0
+    net.conv.name = "mine"
+    assert not hasattr(conv, "name")
+    net.conv.note = "mine"
+    assert not hasattr(conv, "note")
+
+
+def test_a_module_keeps_attributes_that_a_wrapper_has_too():
+    linear = nn.Linear(2, 2)
+    linear.name, linear.config = "theirs", {"hidden": 2}
+    wrapper = PrunerModuleWrapper(linear, "0", {"sparsity": 0.5})
+    assert (wrapper.name, wrapper.config) == ("0", {"sparsity": 0.5})
+    assert (linear.name, linear.config) == ("theirs", {"hidden": 2})
+
+
+def test_a_mask_that_is_set_is_checked_and_compact(net, x):
+    net.conv.weight_mask = torch.zeros(4, 3, 3, 3)
+    assert net.conv.weight_mask.dtype == torch.bool
+    assert net.conv.weight.count_nonzero() == 0
+    with pytest.raises(MaskError, match="holds 0.5"):
+        net.conv.weight_mask = torch.full((4, 3, 3, 3), 0.5)
+
+
 def test_autocast(net, x):
     with torch.autocast("cpu", dtype=torch.bfloat16):
         out = net(x)
@@ -308,12 +337,38 @@ def test_meta_device():
     wrapper = PrunerModuleWrapper(model[0], "0", {})
     wrapper.set_masks({"weight": torch.eye(4, 3)})
     assert wrapper(torch.empty(2, 3, device="meta")).shape == (2, 4)
+    assert wrapper.weight_mask.tolist() == torch.eye(4, 3).bool().tolist(), (
+        "masks keep their values"
+    )
+    assert wrapper.bias_mask.all()
+    with pytest.raises(MaskError, match=r"0.weight is on the meta device.*Load the weights first"):
+        wrapper.apply_masks()
+    wrapper.module.load_state_dict(nn.Linear(3, 4).state_dict(), assign=True)
+    assert wrapper(torch.zeros(2, 3)).shape == (2, 4)
+    assert wrapper.weight.count_nonzero() == 3
+    with pytest.raises(MaskError, match="has no values"):
+        wrapper.set_masks({"weight": torch.ones(4, 3, device="meta")})
 
 
 def test_moving_a_wrapped_model_moves_masks(net):
     net.to(torch.float64)
     assert net.conv.weight_mask.dtype == torch.bool
     assert net(torch.randn(2, 3, 8, 8, dtype=torch.float64)).dtype == torch.float64
+
+
+def test_a_symbolic_trace_that_would_lose_the_masks_is_refused(net):
+    with pytest.raises(MaskError, match=r"torch.fx would record .* 'conv' without its masks"):
+        torch.fx.symbolic_trace(net)
+
+
+def test_masks_outlive_what_is_done_to_weights(net):
+    mask = net.conv.weight_mask.clone()
+    net.type(torch.float64)
+    assert torch.equal(net.conv.weight_mask, mask), "booleans still"
+    net.to("meta")
+    assert torch.equal(net.conv.weight_mask, mask)
+    net.to_empty(device="cpu")
+    assert torch.equal(net.conv.weight_mask, mask)
 
 
 def test_unwrapping_a_model_without_wrappers_does_nothing(x):

@@ -137,6 +137,12 @@ def test_a_bank_that_does_not_fit_is_refused(sizes):
         masks_of(Weights(a=torch.ones(2, 4)), lambda p: BankSparsityAllocator(p, sizes))
 
 
+@pytest.mark.parametrize("sizes", [2, [], [0], "ab", [1.5]])
+def test_a_bank_of_no_size_is_refused(sizes):
+    with pytest.raises(ConfigError, match="balance_gran is .*; it must be a list"):
+        masks_of(Weights(a=torch.ones(2, 4)), lambda p: BankSparsityAllocator(p, sizes))
+
+
 def test_two_of_four():
     model = Weights(a=[[1, 2, 3, 4, -8, -7, 6, 5]])
     masks = masks_of(model, lambda p: NMSparsityAllocator(p, 2, 4))
@@ -146,8 +152,9 @@ def test_two_of_four():
 def test_n_of_m_that_does_not_fit_is_refused():
     with pytest.raises(ConfigError, match=r"'a' has the shape \(1, 6\).*groups of 4"):
         masks_of(Weights(a=torch.ones(1, 6)), lambda p: NMSparsityAllocator(p, 2, 4))
-    with pytest.raises(ConfigError, match="n is 4 and m is 4"):
-        masks_of(Weights(a=torch.ones(1, 8)), lambda p: NMSparsityAllocator(p, 4, 4))
+    for n in (4, "2"):
+        with pytest.raises(ConfigError, match=f"n is {n!r} and m is 4"):
+            masks_of(Weights(a=torch.ones(1, 8)), lambda p, n=n: NMSparsityAllocator(p, n, 4))
 
 
 # --- ranking modules together --------------------------------------------------------------
@@ -174,6 +181,13 @@ def test_no_layer_loses_everything_unless_asked():
     assert masks["b"]["weight"].int().tolist() == [[0, 1, 1, 1]]
     masks = masks_of(Weights(**rows), GlobalSparsityAllocator, max_sparsity_per_layer=1)
     assert masks["a"]["weight"].sum() == 0
+
+
+def test_every_layer_can_reach_its_cap():
+    model = Weights(a=[[1, 2, 3, 4, 5]], b=[[1], [2], [3], [4], [5]])
+    entry = {"sparsity": None, "total_sparsity": 0.5, "max_sparsity_per_layer": 0.5}
+    masks = masks_of(model, GlobalSparsityAllocator, **entry)
+    assert [int(mask["weight"].sum()) for mask in masks.values()] == [3, 3]
 
 
 def test_each_entry_is_a_group_of_its_own():
@@ -234,3 +248,35 @@ def test_weights_that_cannot_be_ordered_are_refused_by_name(allocator, metrics, 
     with pytest.raises(PruneError, match="'b' contain (NaN|infinite values)"):
         pruner.compress()
     assert all(wrapper.weight_mask.all() for wrapper in pruner.get_modules_wrapper().values())
+
+
+@pytest.mark.parametrize(
+    ("scored", "allocated", "says"),
+    [
+        ({"dim": 0}, {"dim": 1}, r"have the shape \(2,\).*\(2, 4\), along dim \[1\]"),
+        ({"dim": 0}, {}, r"along dim \[0, 1\] in blocks of 1"),
+        ({"dim": [0, 1], "block_sparse_size": [2, 2]}, {}, r"the shape \(1, 2\)"),
+        ({"dim": 5}, {"dim": 5}, r"dim is \[5\], and a tensor of shape \(2, 4\)"),
+        ({}, {"dim": 5}, r"along dim \[5\]"),
+    ],
+)
+def test_scores_that_do_not_fit_the_allocator_are_refused(scored, allocated, says):
+    class Mismatched(BasicPruner):
+        def reset_tools(self):
+            self.data_collector = WeightDataCollector(self)
+            self.metrics_calculator = NormMetricsCalculator(**scored)
+            self.sparsity_allocator = NormalSparsityAllocator(self, **allocated)
+
+    model = Weights(a=[[1, 2, 3, 4], [5, 6, 7, 8]])
+    with pytest.raises(ConfigError, match=says):
+        Mismatched(model, [{"sparsity": 0.5, "op_types": ["Linear"]}]).compress()
+
+
+def test_a_module_without_scores_is_named():
+    class Forgetful(NormMetricsCalculator):
+        def calculate_metrics(self, data):
+            return {"a": super().calculate_metrics(data)["a"]}
+
+    pruner = pruner_of(NormalSparsityAllocator, metrics=Forgetful)
+    with pytest.raises(PruneError, match=r"no scores for 'b'; WeightDataCollector and Forgetful"):
+        pruner(Weights(a=[[1]], b=[[2]]), [{"sparsity": 0, "op_types": ["Linear"]}]).compress()

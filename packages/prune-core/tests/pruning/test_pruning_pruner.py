@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 import prune_core
+import prune_core.functional
 from prune_core import BasicPruner, ConfigError, MaskError, PruneError, hookimpl
 from prune_core.masking import PrunerModuleWrapper
 from prune_core.registry import Reference, registered
@@ -102,6 +103,36 @@ def test_the_pruner_is_not_needed_to_unwrap_a_copy(model, x):
     assert torch.equal(twin(x), model(x))
 
 
+def test_a_pruner_sees_that_its_model_was_unwrapped_without_it(model, x):
+    pruner = L1(model, CONFIG)
+    pruner.compress()
+    dense = model[0].module.weight.clone()
+    prune_core.unwrap(model)
+    assert not pruner.is_wrapped
+    pruner.close_masks(x)
+    assert isinstance(model[0], nn.Conv2d), "what looks at the plain model leaves it plain"
+    pruner._unwrap_model()
+    pruner._wrap_model()
+    assert isinstance(model[0], PrunerModuleWrapper)
+    assert torch.equal(model[0].module.weight, dense), "dense weights come back"
+
+
+def test_compressing_puts_the_wrappers_back(model, x):
+    pruner = L1(model, CONFIG)
+    pruner.compress()
+    prune_core.unwrap(model)
+    masked, _ = pruner.compress()
+    assert isinstance(masked[0], PrunerModuleWrapper)
+
+
+def test_unwrapping_leaves_a_frozen_module_frozen(model):
+    L1(model.train(), CONFIG).compress()
+    model[0].module.eval()
+    prune_core.unwrap(model)
+    assert not model[0].training
+    assert model[4].training
+
+
 @pytest.mark.parametrize(
     "config", [[], [{"sparsity": 2, "op_types": ["default"]}], [{"sparsity": 0.5, "op_names": "x"}]]
 )
@@ -129,12 +160,32 @@ def test_two_pruners_at_once_are_refused(model):
         L1(model, CONFIG)
 
 
+def test_a_pruner_does_not_wrap_what_another_has_wrapped(model, x):
+    pruner = L1(model, CONFIG)
+    pruner._unwrap_model()
+    L1(model, CONFIG).compress()
+    expected = model(x)
+    with pytest.raises(PruneError, match=r"wrapped by another pruner \('0' among others\)"):
+        pruner._wrap_model()
+    assert torch.equal(model(x), expected)
+
+
 def test_a_pruner_is_reset_to_another_config(model):
     pruner = L1(model, CONFIG)
     pruner.compress()
     pruner.reset(model, [{"op_names": ["4"], "sparsity": 0.2}])
     assert list(pruner.get_modules_wrapper()) == ["4"]
     assert isinstance(model[0], nn.Conv2d)
+
+
+def test_a_reset_that_fails_changes_nothing(model, x):
+    pruner = L1(model, CONFIG)
+    pruner.compress()
+    expected, dense = model(x), model[0].module.weight.clone()
+    with pytest.raises(ConfigError, match="no module of that name"):
+        pruner.reset(model, [{"op_names": ["9"], "sparsity": 0.2}])
+    assert torch.equal(model[0].module.weight, dense)
+    assert torch.equal(model(x), expected)
 
 
 def test_the_model_itself_cannot_be_wrapped():
@@ -147,6 +198,26 @@ def test_tied_parameters_are_refused_by_name():
     model["head"].weight = model["embed"].weight
     with pytest.raises(ConfigError, match=r"head.weight is one tensor with embed.weight"):
         L1(model, CONFIG)
+
+
+def test_tied_biases_are_refused_by_name():
+    model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+    model[1].bias = model[0].bias
+    with pytest.raises(ConfigError, match=r"0.bias is one tensor with 1.bias"):
+        L1(model, CONFIG)
+
+
+@pytest.mark.parametrize("selector", [{"op_names": ["0"]}, {"op_types": ["Linear"]}])
+def test_a_module_without_a_plain_weight_is_refused_with_the_reason(selector):
+    model = nn.Sequential(prune_core.functional.l1_unstructured(nn.Linear(3, 3), "weight", 2))
+    with pytest.raises(ConfigError, match=r"'0' has no weight of its own.*Make it plain first"):
+        L1(model, [{"sparsity": 0.5, **selector}])
+
+
+def test_attention_with_projections_of_other_sizes_is_refused_with_the_reason():
+    model = nn.Sequential(nn.MultiheadAttention(4, 2, kdim=2))
+    with pytest.raises(ConfigError, match=r"'0' has no weight.*kdim and vdim would have to be"):
+        L1(model, [{"sparsity": 0.5, "op_names": ["0"]}])
 
 
 def test_a_lazy_module_is_refused():
@@ -217,9 +288,31 @@ def test_export_of_nested_wrappers(tmp_path):
 
 def test_onnx_needs_a_shape(model, tmp_path):
     pruner = L1(model, CONFIG)
-    with pytest.raises(ConfigError, match="onnx_path needs input_shape"):
-        pruner.export_model(tmp_path / "m.pth", onnx_path=tmp_path / "m.onnx")
+    for shape in (None, "3", [1, -3]):
+        with pytest.raises(ConfigError, match="onnx_path needs the sizes of an input"):
+            pruner.export_model(
+                tmp_path / "m.pth", onnx_path=tmp_path / "m.onnx", input_shape=shape
+            )
     assert not (tmp_path / "m.pth").exists()
+
+
+def test_onnx_needs_a_shape_that_the_model_takes(model, tmp_path):
+    pytest.importorskip("onnxscript", reason="ONNX comes with an extra")
+    with pytest.raises(ConfigError, match=r"does not run on zeros of the shape \[1, 5, 8, 8\]"):
+        L1(model, CONFIG).export_model(
+            tmp_path / "m.pth", onnx_path=tmp_path / "m.onnx", input_shape=[1, 5, 8, 8]
+        )
+
+
+def test_tied_parameters_are_exported_under_each_name(tmp_path):
+    from safetensors.torch import load_file
+
+    model = nn.Sequential(nn.Embedding(5, 3), nn.Linear(3, 3), nn.Linear(3, 5, bias=False))
+    model[2].weight = model[0].weight
+    pruner = L1(model, [{"sparsity": 0.5, "op_names": ["1"]}])
+    pruner.export_model(tmp_path / "m.safetensors")
+    state = load_file(tmp_path / "m.safetensors")
+    assert torch.equal(state["0.weight"], state["2.weight"])
 
 
 def test_names_before_and_while_wrapped(model):
@@ -252,12 +345,15 @@ def test_the_summary_says_what_was_asked_and_reached(model):
     ]
 
 
-def test_show_pruned_weights_logs_each_layer(model, caplog):
+def test_show_pruned_weights_prints_each_layer(model, capsys):
     pruner = L1(model, CONFIG)
     pruner.compress()
-    with caplog.at_level("INFO"):
-        pruner.show_pruned_weights()
-    assert "simulated prune 0 remain/total: 4/8" in caplog.text
+    pruner.show_pruned_weights()
+    assert capsys.readouterr().out.startswith("simulated prune 0 remain/total: 4/8\n")
+    pruner.show_pruned_weights(dim=-1)
+    assert capsys.readouterr().out.startswith("simulated prune 0 remain/total: 3/3\n")
+    with pytest.raises(ConfigError, match=r"dim is 4, and 0.weight has the shape \(8, 3, 3, 3\)"):
+        pruner.show_pruned_weights(dim=4)
 
 
 def test_listeners_hear_of_masks_and_cannot_stop_a_run(model):
@@ -294,8 +390,11 @@ def test_one_line(model, monkeypatch):
         _, masks = prune_core.prune(model, "toy_l1", sparsity=0.5, targets=["Linear"])
         assert list(masks) == ["4"]
         prune_core.unwrap(model)
-        with pytest.raises(ConfigError, match="'Conv2'"):
+        with pytest.raises(ConfigError, match="'Conv2'.*Did you mean 'Conv2d'"):
             prune_core.prune(model, "toy_l1", sparsity=0.5, targets="Conv2")
-        with pytest.raises(ConfigError, match="targets is \\[3"):
-            prune_core.prune(model, "toy_l1", sparsity=0.5, targets=[3])
+        with pytest.raises(ConfigError, match="exclude has '44'.*Did you mean '4'"):
+            prune_core.prune(model, "toy_l1", sparsity=0.5, exclude="44")
+        for targets in ([3], 3, []):
+            with pytest.raises(ConfigError, match="targets is .*; it must be a name or class"):
+                prune_core.prune(model, "toy_l1", sparsity=0.5, targets=targets)
         assert isinstance(model[0], nn.Conv2d)

@@ -76,7 +76,6 @@ class NotInForce(Channels):
 class ForgetsToZero(Channels):
     def _unwrap_model(self):
         replace_modules(self.bound_model, {w: w.module for w in self._wrappers.values()})
-        self.is_wrapped = False
 
 
 class UnwrapsOnce(Channels):

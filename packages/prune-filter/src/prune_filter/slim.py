@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, ClassVar
+from typing import Any, ClassVar, SupportsFloat
 
 import torch
 from torch import Tensor, nn
@@ -124,7 +124,7 @@ class SlimPruner(OneShotPruner):
         calibrate: Calibrate | None = None,
         **older: Any,
     ) -> None:
-        if not 0.0 <= scale < float("inf"):
+        if not (isinstance(scale, SupportsFloat) and 0 <= scale < float("inf")):
             raise ConfigError(f"scale is {scale!r}; the weight of a penalty is at least 0.")
         self.scale = scale
         # The oldest form says where the loss is made; otherwise the gradients get the penalty.

@@ -142,8 +142,8 @@ class SynFlowPruner(OneShotPruner):
                 "SynFlowPruner runs the model and got no dummy_input; give an input of the right "
                 "shape, such as dummy_input=torch.ones(1, 3, 224, 224)."
             )
-        if rounds < 1:
-            raise ConfigError(f"rounds is {rounds}; it must be at least 1.")
+        if not isinstance(rounds, int) or rounds < 1:
+            raise ConfigError(f"rounds is {rounds!r}; it must be a whole number of at least 1.")
         self.rounds = rounds
         super().__init__(model, config_list, mode, dummy_input)
 

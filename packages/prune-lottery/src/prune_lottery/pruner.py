@@ -111,7 +111,7 @@ class LotteryTicketPruner(Pruner):
         self.bound_model = model
         self.config_list = self._lottery.config_list
         # The base pruner has wrapped the model; these are its wrappers, and now ours.
-        self._wrappers, self.is_wrapped = self._lottery.wrappers, True
+        self._wrappers = self._lottery.wrappers
         self.prune_iterations = self._lottery.rounds
         self.curr_prune_iteration: int | None = None
 

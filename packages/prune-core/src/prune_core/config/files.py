@@ -24,10 +24,15 @@ def load_config(path: str | PathLike[str]) -> list[dict[str, Any]]:
             "Reading a config from YAML needs PyYAML: `pip install pyyaml`."
         ) from None
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        text = Path(path).read_bytes()
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror or error}.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except ValueError as error:
+        raise ConfigError(f"{str(path)!r} cannot be the path of a file: {error}.") from error
+    try:
+        content = yaml.safe_load(text.decode("utf-8"))
+    # A date that does not exist, or a number of thousands of digits, is a ValueError.
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}.") from error
     if isinstance(content, dict):
         content = content.get("config_list")

@@ -6,6 +6,7 @@ An algorithm lists the optional keys it understands in its `config_keys`, by nam
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from numbers import Integral, Real
@@ -39,20 +40,21 @@ def _number(value: Any) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool)
 
 
+# Limits are compared with the value itself: an integer can be too large to become a float.
 def _ratio(value: Any) -> str | None:
-    if _number(value) and 0.0 <= float(value) < 1.0:
+    if _number(value) and 0 <= value < 1:
         return None
     return "a number of at least 0 and less than 1 (0.5 prunes half)"
 
 
 def _cap(value: Any) -> str | None:
-    if _number(value) and 0.0 < float(value) <= 1.0:
+    if _number(value) and 0 < value <= 1:
         return None
     return "a number greater than 0 and at most 1"
 
 
 def _positive(value: Any) -> str | None:
-    if _number(value) and 0.0 < float(value) < float("inf"):
+    if _number(value) and 0 < value <= sys.float_info.max:
         return None
     return "a number greater than 0"
 

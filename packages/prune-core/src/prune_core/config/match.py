@@ -27,6 +27,7 @@ class ModuleInfo:
         types: Its class name and those of its bases, the most special first.
         aliases: Its other names.
         has_weight: Whether it has a weight of its own.
+        lacks: A sentence that says why it has none, where one would expect it to.
     """
 
     name: str
@@ -34,6 +35,7 @@ class ModuleInfo:
     types: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
     has_weight: bool = True
+    lacks: str = ""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -63,10 +65,10 @@ class Algorithm:
         """Whether it can prune a module."""
         return module.has_weight and (not self.supported_types or module.is_a(self.supported_types))
 
-    @property
-    def rule(self) -> str:
-        """What it prunes, as the end of a message."""
-        return f"{self.name} prunes {', '.join(self.supported_types) or 'modules with a weight'}."
+    def rule(self, refused: Iterable[ModuleInfo]) -> str:
+        """What it prunes, and so not these, as the end of a message."""
+        prunes = f"{self.name} prunes {', '.join(self.supported_types) or 'modules with a weight'}."
+        return next((f"{prunes} {m.name!r} {m.lacks}" for m in refused if m.lacks), prunes)
 
 
 def match(
@@ -138,12 +140,12 @@ def _selected(
         if module not in fitting and not exact.isdisjoint(module.names):
             raise ConfigError(
                 f"{entry.where}: 'op_names' selects {module.name!r}, a {module.type_name}; "
-                f"{algorithm.rule}"
+                f"{algorithm.rule([module])}"
             )
     if not fitting:
         raise ConfigError(
             f"{entry.where} selects only {', '.join(sorted({m.type_name for m in chosen}))}; "
-            f"{algorithm.rule}"
+            f"{algorithm.rule(chosen)}"
         )
     return fitting
 
@@ -155,9 +157,9 @@ def _of_types(entry: Entry, modules: Sequence[ModuleInfo], algorithm: Algorithm)
     selected: set[str] = set()
     for wanted in entry.op_types:
         if wanted == DEFAULT:
-            found = {m.name for m in modules if m.is_a(algorithm.default_types)}
+            found = [m for m in modules if m.is_a(algorithm.default_types)]
         else:
-            found = {m.name for m in modules if m.type_name == wanted}
+            found = [m for m in modules if m.type_name == wanted]
         if not found:
             meant = (
                 f" ({algorithm.name} means {', '.join(algorithm.default_types)})"
@@ -168,13 +170,11 @@ def _of_types(entry: Entry, modules: Sequence[ModuleInfo], algorithm: Algorithm)
                 f"{entry.where}: 'op_types' names {wanted!r}{meant}, and the model has no such "
                 f"module.{did_you_mean(wanted, there)} It has {', '.join(sorted(there))}."
             )
-        if (
-            not entry.exclude
-            and wanted != DEFAULT
-            and not any(algorithm.prunes(m) for m in modules if m.name in found)
-        ):
-            raise ConfigError(f"{entry.where}: 'op_types' names {wanted!r}; {algorithm.rule}")
-        selected |= found
+        if not entry.exclude and wanted != DEFAULT and not any(algorithm.prunes(m) for m in found):
+            raise ConfigError(
+                f"{entry.where}: 'op_types' names {wanted!r}; {algorithm.rule(found)}"
+            )
+        selected.update(module.name for module in found)
     return selected
 
 

@@ -67,8 +67,11 @@ def parse(config_list: Sequence[Mapping[str, Any]], extra: Iterable[str | Key] =
 
 
 def _shown(value: object) -> str:
-    """Show a value in a message, however large it is."""
-    text = repr(value)
+    """Show a value in a message, however large it is, and even if it cannot be shown."""
+    try:
+        text = repr(value)
+    except Exception:  # an integer of thousands of digits, a list nested as deep, anything
+        text = f"<{type(value).__name__} that cannot be printed>"
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
@@ -78,9 +81,9 @@ def _entry(index: int, entry: object, keys: Mapping[str, Key]) -> Entry:
         raise ConfigError(f"{where} is {_shown(entry)}; each entry must be a dict.")
     for name, value in entry.items():
         if name not in keys:
+            meant = did_you_mean(name, keys) if isinstance(name, str) else ""
             raise ConfigError(
-                f"{where} has the unknown key {_shown(name)}.{did_you_mean(name, keys)} "
-                f"Known keys: {', '.join(keys)}."
+                f"{where} has the unknown key {_shown(name)}.{meant} Known keys: {', '.join(keys)}."
             )
         expected = keys[name].rule(value)
         if expected is not None:
@@ -133,6 +136,6 @@ def _check_amounts(
     for first, last in (("start_epoch", "end_epoch"), ("start_step", "end_step")):
         if first in settings and last in settings and settings[first] > settings[last]:
             raise ConfigError(
-                f"{where}: {first!r} is {settings[first]}, after {last!r}, which is "
-                f"{settings[last]}."
+                f"{where}: {first!r} is {_shown(settings[first])}, after {last!r}, which is "
+                f"{_shown(settings[last])}."
             )

@@ -17,3 +17,7 @@ class MisuseError(PruneError, AssertionError):
 
 class DimensionError(PruneError, IndexError):
     """A tensor has no such dimension."""
+
+
+class NormError(PruneError, RuntimeError):
+    """A norm cannot be taken of such a tensor."""

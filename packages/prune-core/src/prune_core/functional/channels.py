@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from prune_core.errors import ConfigError
-from prune_core.functional._errors import DimensionError
+from prune_core.functional._errors import DimensionError, NormError
 
 
 def _validate_structured_pruning(t: Tensor) -> None:
@@ -48,7 +48,13 @@ def _compute_norm(t: Tensor, n: float | str, dim: int) -> Tensor:
     tensor([5., 1.])
     """
     others = [d for d in range(t.dim()) if d != dim % t.dim()]
-    norm: Tensor = torch.norm(t, p=n, dim=others)
+    try:
+        norm: Tensor = torch.norm(t, p=n, dim=others)
+    except RuntimeError as error:
+        raise NormError(
+            f"n={n!r} cannot be taken of the slices of a tensor of shape {tuple(t.shape)} along "
+            f"dimension {dim} ({error}); give a number, such as n=2."
+        ) from error
     return norm
 
 

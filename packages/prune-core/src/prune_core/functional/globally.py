@@ -1,12 +1,13 @@
 """Prune the least important entries of many tensors, wherever they are."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import Module
 
+from prune_core.errors import ConfigError
 from prune_core.functional._errors import ArgumentTypeError
 from prune_core.functional.amounts import _units_to_prune
 from prune_core.functional.arguments import checked_scores, tensor_to_prune
@@ -64,6 +65,14 @@ def global_unstructured(
             "compare entries of different tensors."
         )
     pairs = list(parameters)
+    for pair in pairs:
+        if not (isinstance(pair, Sequence) and len(pair) == 2 and isinstance(pair[0], Module)):
+            raise ArgumentTypeError(
+                f"parameters has a {type(pair).__name__}; it must be an iterable of (module, name) "
+                "pairs, such as [(model.fc, 'weight')]."
+            )
+    if not pairs:
+        raise ConfigError("parameters is empty, so there is nothing to prune.")
     given = importance_scores or {}
     scores = [_scores(module, name, given.get((module, name))) for module, name in pairs]
     masks = [getattr(module, f"{name}_mask", None) for module, name in pairs]

@@ -2,7 +2,7 @@
 
 from torch import nn
 
-__all__ = ["output_axis", "weight_name"]
+__all__ = ["masked_names", "output_axis", "weight_name"]
 
 
 def weight_name(module: nn.Module) -> str | None:
@@ -11,6 +11,15 @@ def weight_name(module: nn.Module) -> str | None:
         if isinstance(getattr(module, name, None), nn.Parameter):
             return name
     return None
+
+
+def masked_names(module: nn.Module) -> tuple[str, ...]:
+    """Return the names of the parameters that are masked: the weight, and the bias if any."""
+    weight = weight_name(module)
+    if weight is None:
+        return ()
+    bias = weight.removesuffix("weight") + "bias"
+    return (weight, bias) if isinstance(getattr(module, bias, None), nn.Parameter) else (weight,)
 
 
 def output_axis(module: nn.Module) -> int:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from prune_core.errors import MaskError, MaskFileError, did_you_mean
 from prune_core.maskfile import MaskFile, read_mask_file, write_mask_file
+from prune_core.masking.wrapper import PrunerModuleWrapper
 
 __all__ = ["apply_compression_results", "check_masks", "load_masks", "save_masks"]
 
@@ -81,16 +82,37 @@ def _load_pth(path: Path) -> Masks:
         isinstance(content, dict)
         and content
         and all(isinstance(tensors, dict) for tensors in content.values())
-        and all(t is None or isinstance(t, Tensor) for d in content.values() for t in d.values())
+        and all(_is_item(*item) for tensors in content.values() for item in tensors.items())
     ):
         raise MaskFileError(
             f"{path} does not hold masks, {{module name: {{tensor name: mask}}}}. Was the model's "
             "own file given?"
         )
     return {
-        module: {name: mask for name, mask in tensors.items() if mask is not None}
+        module: {
+            name: _binary(f"{path}: {module}.{name}", mask)
+            for name, mask in tensors.items()
+            if mask is not None
+        }
         for module, tensors in content.items()
     }
+
+
+def _is_item(name: object, mask: object) -> bool:
+    if not isinstance(name, str):
+        return False
+    return mask is None or (
+        isinstance(mask, Tensor) and mask.layout == torch.strided and not mask.is_meta
+    )
+
+
+def _binary(what: str, mask: Tensor) -> Tensor:
+    # A damaged boolean is a byte that is neither 0 nor 1, and masks multiply as bytes.
+    values = mask.view(torch.uint8) if mask.dtype == torch.bool else mask
+    wrong = values[(values != 0) & (values != 1)]
+    if wrong.numel():
+        raise MaskFileError(f"{what} holds {wrong[0].item()}; a mask holds 0 (pruned) and 1.")
+    return mask
 
 
 def check_masks(model: nn.Module, masks: Mapping[str, Mapping[str, Tensor]]) -> None:
@@ -108,9 +130,9 @@ def check_masks(model: nn.Module, masks: Mapping[str, Mapping[str, Tensor]]) -> 
             )
         for tensor, mask in tensors.items():
             parameter = getattr(modules[name], tensor, None)
-            if not isinstance(parameter, Tensor):
+            if not isinstance(parameter, nn.Parameter):
                 raise MaskError(
-                    f"The masks have {name}.{tensor}, which this "
+                    f"The masks have {name}.{tensor}, a parameter which this "
                     f"{type(modules[name]).__name__} does not have."
                 )
             if mask.shape != parameter.shape:
@@ -120,7 +142,9 @@ def check_masks(model: nn.Module, masks: Mapping[str, Mapping[str, Tensor]]) -> 
                 )
 
 
-def apply_compression_results(model: nn.Module, mask_file: str | PathLike[str]) -> None:
+def apply_compression_results(
+    model: nn.Module, mask_file: str | PathLike[str], map_location: Any = None
+) -> None:
     """Write the zeros of a mask file into the parameters of a plain model.
 
     The model keeps its size; `prune_core.speedup` makes it smaller.
@@ -128,9 +152,27 @@ def apply_compression_results(model: nn.Module, mask_file: str | PathLike[str]) 
     Args:
         model: A model that is not wrapped, changed in place.
         mask_file: Written by `export_model` or `save_masks`, or by an older tool.
+        map_location: Older scripts give it; masks go where the parameters are.
+
+    Raises:
+        MaskFileError: When the file is missing, damaged, or holds something else.
+        MaskError: When the masks do not fit the model, or the model is wrapped.
     """
+    for module in model.modules():
+        if isinstance(module, PrunerModuleWrapper):
+            raise MaskError(
+                f"The model is wrapped ({module.name!r} among others), and zeros are written into "
+                "plain parameters. Give the masks to the pruner, `pruner.load_masks(file)`, or "
+                "unwrap the model first, `prune_core.unwrap(model)`."
+            )
     masks = load_masks(mask_file)
     check_masks(model, masks)
+    for name, parameter in model.named_parameters():
+        if parameter.is_meta:
+            raise MaskError(
+                f"{name} is on the meta device, where no zeros can be written into it. Load the "
+                "weights first."
+            )
     with torch.no_grad():
         for name, tensors in masks.items():
             module = model.get_submodule(name)

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from prune_core.config import Algorithm, Entry, ModuleInfo, match
 from prune_core.errors import ConfigError
-from prune_core.masking.axes import weight_name
+from prune_core.masking.axes import masked_names, weight_name
 from prune_core.masking.sharded import is_sharded
 from prune_core.masking.wrapper import PrunerModuleWrapper
 
@@ -41,9 +41,23 @@ def modules_of(model: nn.Module) -> list[ModuleInfo]:
             types=tuple(base.__name__ for base in type(module).__mro__),
             aliases=tuple(aliases),
             has_weight=weight_name(module) is not None,
+            lacks=_lacks(module),
         )
         for module, (first, *aliases) in names.items()
     ]
+
+
+def _lacks(module: nn.Module) -> str:
+    if weight_name(module) is not None:
+        return ""
+    if isinstance(module, nn.MultiheadAttention):
+        return "has no weight of its own to mask: its kdim and vdim would have to be its embed_dim."
+    if isinstance(getattr(module, "weight", None), Tensor):
+        return (
+            "has no weight of its own to mask, but one that is computed from other parameters, as "
+            "prune_core.functional and parametrizations do it. Make it plain first."
+        )
+    return ""
 
 
 def find_targets(model: nn.Module, entries: Sequence[Entry], algorithm: Algorithm) -> list[Target]:
@@ -86,26 +100,19 @@ def _check_not_sharded(model: nn.Module) -> None:
 
 
 def _check_weight(target: Target) -> None:
-    kind = type(target.module).__name__
     name = weight_name(target.module)
-    if name is None:
-        raise ConfigError(
-            f"{target.name!r}, a {kind}, has no weight of its own to mask. A module that was "
-            "pruned with prune_core.functional, or has a parametrization, must be made plain "
-            "first; a MultiheadAttention needs kdim and vdim equal to embed_dim."
-        )
+    assert name is not None, "match() selects only what has a weight"
     if is_lazy(target.module.get_parameter(name)):
         raise ConfigError(
-            f"{target.name!r}, a {kind}, does not know its size yet; run the model once before "
-            "pruning it."
+            f"{target.name!r}, a {type(target.module).__name__}, does not know its size yet; run "
+            "the model once before pruning it."
         )
 
 
 def _check_tied(model: nn.Module, targets: Sequence[Target]) -> None:
     """Refuse to mask one of two modules that share a parameter; the other would see it dense."""
     holders = _holders(model)
-    for target in targets:
-        name = weight_name(target.module) or ""
+    for target, name in ((t, name) for t in targets for name in masked_names(t.module)):
         sharing = [
             holder
             for holder in holders[id(target.module.get_parameter(name))]

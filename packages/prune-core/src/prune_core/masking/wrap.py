@@ -40,6 +40,5 @@ def unwrap(model: nn.Module, wrappers: Iterable[PrunerModuleWrapper] | None = No
     wrappers = list(wrappers)
     for wrapper in wrappers:
         wrapper.apply_masks()
-        wrapper.module.train(wrapper.training)
     replace_modules(model, {wrapper: wrapper.module for wrapper in wrappers})
     return model

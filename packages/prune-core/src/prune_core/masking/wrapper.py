@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.fx import Proxy
 
 from prune_core.errors import MaskError
-from prune_core.masking.axes import weight_name
+from prune_core.masking.axes import masked_names, weight_name
 from prune_core.masking.sharded import local, sharded_like
 
 __all__ = ["PrunerModuleWrapper"]
@@ -25,7 +26,7 @@ class PrunerModuleWrapper(nn.Module):
     The parameters themselves stay where they are and what they are, so an optimizer made before
     wrapping goes on training them; only the forward, and whoever reads `wrapper.weight` from
     outside, sees them masked. Masks are boolean buffers, `weight_mask` and `bias_mask`: one byte
-    for each value. Other attributes are those of the wrapped module.
+    for each value. Other attributes are those of the wrapped module, to read and to set.
 
     Attributes:
         module: The wrapped module.
@@ -42,19 +43,18 @@ class PrunerModuleWrapper(nn.Module):
         target = weight_name(module)
         if target is None:
             raise MaskError(f"Module {name!r}, a {type(module).__name__}, has no weight to mask.")
-        self.module = module
         self.name = name
         self.config = dict(config)
         self.target = target
         self.training = module.training
         self._removed: dict[str, Tensor] = {}
-        bias = target.removesuffix("weight") + "bias"
-        self.masked_names: tuple[str, ...] = (target,)
-        if isinstance(getattr(module, bias, None), nn.Parameter):
-            self.masked_names = (target, bias)
-        # None stands for a mask of ones, which would cost memory and time to no effect.
-        self.register_buffer(target + SUFFIX, None)
-        self.register_buffer(bias + SUFFIX, None)
+        self.masked_names = masked_names(module)
+        # None stands for a mask of ones, which would cost memory and time to no effect. A module
+        # may have a buffer of the same name, for which register_buffer() would refuse ours.
+        for tensor in (target, target.removesuffix("weight") + "bias"):
+            self._buffers[tensor + SUFFIX] = None
+        # Last, because from now on what is set goes to the module if it has something of that name.
+        self.module = module
 
     def parameter(self, name: str) -> Tensor:
         """Return a parameter of the wrapped module, or what stands in for it at the moment.
@@ -74,7 +74,7 @@ class PrunerModuleWrapper(nn.Module):
         mask = self._buffers[name + SUFFIX]
         if mask is None:
             parameter = self.parameter(name)
-            mask = torch.ones(parameter.shape, dtype=torch.bool, device=parameter.device)
+            mask = torch.ones(parameter.shape, dtype=torch.bool, device=_home(parameter))
         return mask
 
     def set_masks(self, masks: Mapping[str, Tensor | None]) -> None:
@@ -93,8 +93,8 @@ class PrunerModuleWrapper(nn.Module):
         """Put masks in force that `check_masks` has seen."""
         for name, mask in masks.items():
             if mask is not None:
-                device = self.parameter(name).device
-                self._buffers[name + SUFFIX] = mask.detach().to(device, torch.bool)
+                home = _home(self.parameter(name))
+                self._buffers[name + SUFFIX] = mask.detach().to(home, torch.bool)
 
     def check_masks(self, masks: Mapping[str, Tensor | None]) -> None:
         """Raise what `set_masks` would raise, and change nothing."""
@@ -114,7 +114,11 @@ class PrunerModuleWrapper(nn.Module):
                 f"The mask of {self.name}.{name} has the shape {tuple(mask.shape)}; the tensor "
                 f"has {tuple(shape)}."
             )
-        if mask.dtype != torch.bool and not mask.is_meta:
+        if mask.is_meta:
+            raise MaskError(
+                f"The mask of {self.name}.{name} is on the meta device, where it has no values."
+            )
+        if mask.dtype != torch.bool:
             binary = (mask == 0) | (mask == 1)
             if not bool(binary.all()):
                 value = mask[~binary].flatten()[0].item()
@@ -138,10 +142,18 @@ class PrunerModuleWrapper(nn.Module):
         # three to fifteen times slower. The view costs nothing.
         if mask is None:
             return parameter
-        return parameter * sharded_like(mask.view(torch.uint8), parameter)
+        factor = mask.view(torch.uint8)
+        return parameter * sharded_like(
+            factor.to("meta") if parameter.is_meta else factor, parameter
+        )
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run the wrapped module with masked parameters."""
+        if any(isinstance(value, Proxy) for value in (*args, *kwargs.values())):
+            raise MaskError(
+                f"torch.fx would record the wrapped module {self.name!r} without its masks. Unwrap "
+                "the model first, prune_core.unwrap(model), or use torch.export, which keeps them."
+            )
         seen = {name: self.masked(name) for name in self.masked_names}
         return functional_call(self.module, seen, args, kwargs)
 
@@ -149,6 +161,11 @@ class PrunerModuleWrapper(nn.Module):
         """Write zeros into the parameters where they are masked, remembering what was there."""
         with torch.no_grad():
             for name, parameter, removed in self._removed_places():
+                if parameter.is_meta:
+                    raise MaskError(
+                        f"{self.name}.{name} is on the meta device, where no zeros can be written "
+                        "into it. Load the weights first."
+                    )
                 self._removed[name] = parameter[removed]
                 parameter.masked_fill_(removed, 0.0)
 
@@ -170,6 +187,21 @@ class PrunerModuleWrapper(nn.Module):
                 parameter = self.parameter(name)
                 yield name, local(parameter), local(sharded_like(~mask, parameter))
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        # Masks follow to another device. They keep their values and their type whatever is done to
+        # weights: `to_empty()` would leave rubbish, and `type()` no booleans.
+        keys = [name + SUFFIX for name in self.masked_names]
+        before = {key: mask for key in keys if (mask := self._buffers[key]) is not None}
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for key, mask in before.items():
+            now = self._buffers[key]
+            assert now is not None
+            if now.is_meta:
+                self._buffers[key] = mask.cpu()
+            elif now is not mask:
+                self._buffers[key] = torch.empty_like(now, dtype=torch.bool).copy_(mask)
+        return self
+
     def __getattr__(self, name: str) -> Any:
         state = self.__dict__
         masked, buffers = state.get("masked_names", ()), state.get("_buffers", {})
@@ -186,6 +218,20 @@ class PrunerModuleWrapper(nn.Module):
                 raise
             return self.masked(name) if name in masked else getattr(module, name)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        state = self.__dict__
+        module = state.get("_modules", {}).get("module")
+        tensor = name.removesuffix(SUFFIX)
+        if module is None or name in state:
+            super().__setattr__(name, value)
+        elif name in self._buffers and tensor in self.masked_names and isinstance(value, Tensor):
+            self.set_masks({tensor: value})
+        elif name not in self._buffers and (name in vars(module) or name in module._parameters):
+            # What is read from the wrapped module is written there, where the forward sees it.
+            setattr(module, name, value)
+        else:
+            super().__setattr__(name, value)
+
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
     ) -> None:
@@ -198,3 +244,8 @@ class PrunerModuleWrapper(nn.Module):
             if not any(key.startswith(known) for known in own):
                 state_dict[f"{prefix}module.{key.removeprefix(prefix)}"] = state_dict.pop(key)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+def _home(parameter: Tensor) -> torch.device:
+    """Return where the mask of a parameter is kept: on the meta device it would be forgotten."""
+    return torch.device("cpu") if parameter.is_meta else parameter.device

@@ -71,7 +71,14 @@ class BasicPruner(Pruner):
                 f"{type(self).__name__}.reset_tools() must set data_collector, "
                 "metrics_calculator and sparsity_allocator."
             )
-        return calculator.calculate_metrics(collector.collect())
+        metrics = calculator.calculate_metrics(collector.collect())
+        for name in self._wrappers:
+            if name not in metrics:
+                raise PruneError(
+                    f"There are no scores for {name!r}; {type(collector).__name__} and "
+                    f"{type(calculator).__name__} must return a tensor for each wrapped module."
+                )
+        return metrics
 
     def put_in_force(self, masks: Masks, example_inputs: Any = None) -> Masks:
         """Put masks that were just made in force, tell listeners, and return what is in force.
@@ -81,6 +88,8 @@ class BasicPruner(Pruner):
             example_inputs: An input of the model, to close the masks over what follows.
         """
         self.load_masks(masks)
+        if not self.is_wrapped:
+            self._wrap_model()
         if example_inputs is not None:
             masks = self.close_masks(example_inputs)
         emit("prune_masks_made", pruner=self, masks=masks)

@@ -30,6 +30,7 @@ __all__ = [
     "GradientCollector",
     "WeightDataCollector",
     "channels_first",
+    "check_channels",
 ]
 
 Calibrate = Callable[[nn.Module], Any]
@@ -53,15 +54,20 @@ class DataCollector(ABC):
         """Return `{module name: tensor}`."""
 
 
-def channels_first(wrapper: PrunerModuleWrapper, weight: Tensor) -> Tensor:
-    """View a weight with its output channels along axis 0, as it is for most modules already."""
-    axis = output_axis(wrapper.module)
-    if axis and getattr(wrapper.module, "groups", 1) > 1:
+def check_channels(wrapper: PrunerModuleWrapper) -> None:
+    """Refuse a module whose output channels are not slices of its weight."""
+    if output_axis(wrapper.module) and getattr(wrapper.module, "groups", 1) > 1:
         raise ConfigError(
             f"{wrapper.name!r} is a transposed convolution with {wrapper.module.groups} groups; "
             "its output channels are not slices of its weight, so whole channels cannot be "
             "masked. Exclude it."
         )
+
+
+def channels_first(wrapper: PrunerModuleWrapper, weight: Tensor) -> Tensor:
+    """View a weight with its output channels along axis 0, as it is for most modules already."""
+    check_channels(wrapper)
+    axis = output_axis(wrapper.module)
     return weight.transpose(0, axis) if axis else weight
 
 
@@ -115,8 +121,8 @@ class CalibratedCollector(DataCollector):
                 f"calibrate is {calibrate!r}; it must be a function that takes the model and runs "
                 "it on some batches."
             )
-        if batches is not None and batches < 1:
-            raise ConfigError(f"batches is {batches}; it must be at least 1.")
+        if batches is not None and (not isinstance(batches, int) or batches < 1):
+            raise ConfigError(f"batches is {batches!r}; it must be a whole number of at least 1.")
         self.calibrate, self.batches = calibrate, batches
         self.seen = 0
         self._sums: dict[str, Tensor] = {}
@@ -298,7 +304,8 @@ def _sums_and_counts(wrapper: PrunerModuleWrapper, values: Tensor) -> Tensor:
     # A convolution's channels come after the batch, if there is one; a linear's come last.
     kernel = getattr(wrapper.module, "kernel_size", None)
     from_end = -1 if not isinstance(kernel, tuple) else -1 - len(kernel)
-    channels = values.movedim(from_end, 0)
+    # An input without a batch may leave nothing but the channels, and no axis to sum over.
+    channels = values.unsqueeze(0).movedim(from_end, 0)
     over = list(range(1, channels.ndim))
     sums = channels.sum(dim=over, dtype=counting_type(channels.device))
     return torch.stack([sums, torch.full_like(sums, channels[0].numel())])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 
@@ -47,19 +47,37 @@ def export_model(
     device: torch.device | str | None = None,
 ) -> None:
     """Write the masked state dict, and the model as ONNX if asked."""
-    if onnx_path is not None and input_shape is None:
-        raise ConfigError("onnx_path needs input_shape, such as input_shape=[1, 3, 224, 224].")
+    if onnx_path is not None and not _is_shape(input_shape):
+        raise ConfigError(
+            f"input_shape is {input_shape!r}; onnx_path needs the sizes of an input, such as "
+            "input_shape=[1, 3, 224, 224]."
+        )
     state = masked_state_dict(model)
     if Path(model_path).suffix == ".safetensors":
         from safetensors.torch import save
 
         with replacing(model_path) as file:
-            file.write(save({k: v.contiguous() for k, v in state.items()}))
+            file.write(save(_apart(state)))
     else:
         with replacing(model_path) as file:
             torch.save(state, file)
     if onnx_path is not None and input_shape is not None:
         _export_onnx(model, onnx_path, input_shape, device)
+
+
+def _is_shape(value: object) -> bool:
+    return isinstance(value, Sequence) and all(isinstance(n, int) and n > 0 for n in value)
+
+
+def _apart(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Give each tensor memory of its own, as safetensors wants it, where parameters are tied."""
+    seen: set[int] = set()
+    apart = {}
+    for name, tensor in state.items():
+        memory = tensor.untyped_storage().data_ptr()
+        apart[name] = tensor.clone() if memory in seen else tensor
+        seen.add(memory)
+    return {name: tensor.contiguous() for name, tensor in apart.items()}
 
 
 def _export_onnx(
@@ -77,7 +95,17 @@ def _export_onnx(
     plain = unwrap(copy.deepcopy(model)).eval()
     where = device or next((p.device for p in plain.parameters()), torch.device("cpu"))
     plain.to(where)
-    program = torch.onnx.export(plain, (torch.zeros(*input_shape, device=where),), dynamo=True)
+    inputs = torch.zeros(*input_shape, device=where)
+    try:
+        with torch.no_grad():
+            plain(inputs)
+    except Exception as error:
+        raise ConfigError(
+            f"The model does not run on zeros of the shape {list(input_shape)}, input_shape: "
+            f"{type(error).__name__}: {error}. Another kind of input needs torch.onnx.export "
+            "itself, on a model without wrappers."
+        ) from error
+    program = torch.onnx.export(plain, (inputs,), dynamo=True)
     if program is None:
         raise ConfigError("torch.onnx.export returned nothing for this model.")
     program.save(str(path))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,13 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from prune_core.config import Algorithm, Key, load_config, parse
-from prune_core.errors import MaskError, PruneError, did_you_mean
+from prune_core.errors import ConfigError, MaskError, PruneError, did_you_mean
 from prune_core.masking import (
     PrunerModuleWrapper,
     find_targets,
     replace_modules,
     unwrap,
     weight_name,
+    wrappers_in,
 )
 from prune_core.masking.files import load_masks, save_masks
 from prune_core.pruning.allocate import Masks
@@ -57,7 +57,7 @@ class Pruner:
         self._wrappers: dict[str, PrunerModuleWrapper] = {}
         # Modules that are not pruned, but masked where what they follow is: see close_masks().
         self._closing: dict[str, PrunerModuleWrapper] = {}
-        self.is_wrapped = False
+        self.bound_model: nn.Module = nn.Module()
         self.reset(model, config_list)
 
     # --- life cycle -----------------------------------------------------------------------
@@ -68,14 +68,15 @@ class Pruner:
             raise PruneError(
                 f"model is a {type(model).__name__}; {type(self).__name__} prunes torch modules."
             )
-        if self.is_wrapped:
-            self._unwrap_model()
         if isinstance(config_list, str | PathLike):
             config_list = load_config(config_list)
         entries = parse(config_list, self.config_keys)
-        self.validate_config(model, config_list)
-        targets = find_targets(model, entries, self._algorithm())
-        self.bound_model: nn.Module = model
+        # The old wrappers go for good only when nothing can be wrong any more.
+        with self.plain():
+            self.validate_config(model, config_list)
+            targets = find_targets(model, entries, self._algorithm())
+        self._unwrap_model()
+        self.bound_model = model
         self.config_list = config_list
         self._closing = {}
         self._wrappers = {
@@ -100,7 +101,12 @@ class Pruner:
         """Let go of the model, for example to free its memory."""
         self.bound_model = nn.Module()
         self._wrappers, self._closing = {}, {}
-        self.is_wrapped = False
+
+    @property
+    def is_wrapped(self) -> bool:
+        """Whether the wrappers are in the model now; `prune_core.unwrap` takes them out as well."""
+        own = {id(wrapper) for wrapper in self._all_wrappers()}
+        return any(id(module) in own for module in self.bound_model.modules())
 
     def _wrap_model(self) -> None:
         """Put the wrappers in; nothing happens when they are in already.
@@ -109,17 +115,20 @@ class Pruner:
         """
         if self.is_wrapped:
             return
+        if others := list(wrappers_in(self.bound_model)):
+            raise PruneError(
+                f"The model is wrapped by another pruner ({others[0]!r} among others). Unwrap it "
+                "first, prune_core.unwrap(model)."
+            )
         for wrapper in self._all_wrappers():
             wrapper.training = wrapper.module.training
             wrapper.restore_dense()
         replace_modules(self.bound_model, {w.module: w for w in self._all_wrappers()})
-        self.is_wrapped = True
 
     def _unwrap_model(self) -> None:
         """Take the wrappers out, leaving zeros where masks were; nothing happens if out already."""
         if self.is_wrapped:
             unwrap(self.bound_model, self._all_wrappers())
-            self.is_wrapped = False
 
     # --- masks ----------------------------------------------------------------------------
 
@@ -235,12 +244,16 @@ class Pruner:
         return summarise(self._wrappers.values())
 
     def show_pruned_weights(self, dim: int = 0) -> None:
-        """Log, for each module, which slices along `dim` have anything left."""
+        """Print, for each module, how many slices along `dim` have anything left."""
         for name, wrapper in self._wrappers.items():
             mask = wrapper.masks[wrapper.target]
-            axes = [axis for axis in range(mask.ndim) if axis != dim]
+            if not -mask.ndim <= dim < mask.ndim:
+                raise ConfigError(
+                    f"dim is {dim}, and {name}.{wrapper.target} has the shape {tuple(mask.shape)}."
+                )
+            axes = [axis for axis in range(mask.ndim) if axis != dim % mask.ndim]
             left = mask.amax(dim=axes) if axes else mask
-            _log.info("simulated prune %s remain/total: %d/%d", name, int(left.sum()), len(left))
+            print(f"simulated prune {name} remain/total: {int(left.sum())}/{len(left)}")
 
     def export_model(
         self,
@@ -277,6 +290,3 @@ def _closes(module: nn.Module | None) -> TypeGuard[nn.Module]:
     """Whether a module scales and shifts channels, so that masks of others may cover it too."""
     name = None if module is None else weight_name(module)
     return module is not None and name is not None and module.get_parameter(name).ndim == 1
-
-
-_log = logging.getLogger(__name__)

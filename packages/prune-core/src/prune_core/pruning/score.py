@@ -113,6 +113,8 @@ class NormMetricsCalculator(MetricsCalculator):
         kept = list(range(tensor.ndim)) if self.dim is None else self.dim
         over = self.reduced_axes(tensor)
         whole = tuple(tensor.shape)
+        if any(axis >= tensor.ndim for axis in kept):
+            raise ConfigError(f"dim is {kept}, and a tensor of shape {whole} has fewer axes.")
         for axis, size in zip(kept, self.block_sparse_size or (), strict=False):
             if whole[axis] % size:
                 raise ConfigError(

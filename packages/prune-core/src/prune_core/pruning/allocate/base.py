@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from prune_core.errors import PruneError
+from prune_core.errors import ConfigError, PruneError
 from prune_core.masking import PrunerModuleWrapper, output_axis
+from prune_core.pruning.collect import check_channels
 from prune_core.pruning.score import as_list, check_blocks
 
 if TYPE_CHECKING:
@@ -52,6 +53,13 @@ class SparsityAllocator(ABC):
         self.channels = channels
         self.transform = transform
         check_blocks(self.dim, self.block_sparse_size)
+        self.check_settings()
+
+    def check_settings(self) -> None:
+        """Refuse what cannot be allocated; at once, for data may take a training to gather."""
+        if self.channels:
+            for wrapper in self.pruner.get_modules_wrapper().values():
+                check_channels(wrapper)
 
     @abstractmethod
     def generate_sparsity(self, metrics: Mapping[str, Tensor]) -> Masks:
@@ -69,9 +77,17 @@ class SparsityAllocator(ABC):
         """Spread a mask of scores over the weight, and over the bias where that follows."""
         wrapper = self.pruner._wrappers[name]
         weight = wrapper.parameter(wrapper.target)
-        axes = self.axes(wrapper)
+        axes, scored = self.axes(wrapper), mask.shape
         for place, size in enumerate(self.block_sparse_size or ()):
-            mask = mask.repeat_interleave(size, dim=place)
+            if place < mask.ndim:
+                mask = mask.repeat_interleave(size, dim=place)
+        if any(a >= weight.ndim for a in axes) or mask.shape != (*(weight.shape[a] for a in axes),):
+            raise ConfigError(
+                f"The scores of {name!r} have the shape {tuple(scored)}, which is not that of its "
+                f"weight, {tuple(weight.shape)}, along dim {axes} in blocks of "
+                f"{self.block_sparse_size or 1}. Calculator and allocator need the same dim and "
+                "block_sparse_size."
+            )
         shape = [1] * weight.ndim
         for axis, length in zip(axes, mask.shape, strict=True):
             shape[axis] = length

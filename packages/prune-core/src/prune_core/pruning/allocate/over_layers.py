@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,15 +29,21 @@ class GlobalSparsityAllocator(SparsityAllocator):
     loses more than `max_sparsity_per_layer`, 0.99 unless the entry says otherwise.
     """
 
-    def generate_sparsity(self, metrics: Mapping[str, Tensor]) -> Masks:
-        """Return the masks, group by group."""
-        groups: dict[int, list[str]] = defaultdict(list)
+    def check_settings(self) -> None:
+        """Refuse a ratio per layer, and a ratio that a cap on each layer makes impossible."""
+        super().check_settings()
         for name, wrapper in self.pruner.get_modules_wrapper().items():
             if wrapper.config.get("per_layer"):
                 raise ConfigError(
                     f"{name!r} has 'sparsity_per_layer', and modules are ranked together here; "
                     "write 'total_sparsity', or use mode='normal'."
                 )
+            _cap(wrapper.config)
+
+    def generate_sparsity(self, metrics: Mapping[str, Tensor]) -> Masks:
+        """Return the masks, group by group."""
+        groups: dict[int, list[str]] = defaultdict(list)
+        for name, wrapper in self.pruner.get_modules_wrapper().items():
             check_scores(name, metrics[name])
             groups[wrapper.config["entry"]].append(name)
         masks: Masks = {}
@@ -48,12 +55,7 @@ class GlobalSparsityAllocator(SparsityAllocator):
     def _kept(self, scores: dict[str, Tensor]) -> dict[str, Tensor]:
         wrappers = self.pruner.get_modules_wrapper()
         config = wrappers[next(iter(scores))].config
-        cap = config.get("max_sparsity_per_layer", DEFAULT_CAP)
-        if config["sparsity"] > cap:
-            raise ConfigError(
-                f"'total_sparsity' is {config['sparsity']}, and no module loses more than {cap}; "
-                "set 'max_sparsity_per_layer' higher (at most 1) to go there."
-            )
+        cap = _cap(config)
         weights = {
             name: wrappers[name].parameter(wrappers[name].target).numel() // score.numel()
             for name, score in scores.items()
@@ -63,8 +65,7 @@ class GlobalSparsityAllocator(SparsityAllocator):
         )
         alive = {name: self._alive(name) for name in scores}
         capped: dict[str, Tensor] = {}
-        while True:
-            free = {name: score for name, score in scores.items() if name not in capped}
+        while free := {name: score for name, score in scores.items() if name not in capped}:
             spent = sum(int((~mask).sum()) * weights[name] for name, mask in capped.items())
             kept = _rank(free, max(0, budget - spent), weights, alive, self.transform)
             over = {
@@ -77,6 +78,18 @@ class GlobalSparsityAllocator(SparsityAllocator):
             # What these cannot give, the others must: rank again without them.
             for name, most in over.items():
                 capped[name] = keep_mask(scores[name], most, alive[name], self.transform)
+        return capped
+
+
+def _cap(config: Mapping[str, Any]) -> float:
+    """Return the most that a module may lose, which must not be less than all are to lose."""
+    cap: float = config.get("max_sparsity_per_layer", DEFAULT_CAP)
+    if config["sparsity"] > cap:
+        raise ConfigError(
+            f"'total_sparsity' is {config['sparsity']}, and no module loses more than {cap}; "
+            "set 'max_sparsity_per_layer' higher (at most 1) to go there."
+        )
+    return cap
 
 
 def _rank(

@@ -88,7 +88,11 @@ class BankSparsityAllocator(SparsityAllocator):
         self, pruner: Pruner, balance_gran: Sequence[int], continuous_mask: bool = True
     ) -> None:
         super().__init__(pruner, continuous_mask=continuous_mask)
-        if not balance_gran or any(not isinstance(s, int) or s < 1 for s in balance_gran):
+        if not (
+            isinstance(balance_gran, Sequence)
+            and balance_gran
+            and all(isinstance(size, int) and size > 0 for size in balance_gran)
+        ):
             raise ConfigError(
                 f"balance_gran is {balance_gran!r}; it must be a list of whole numbers of at "
                 "least 1."
@@ -124,8 +128,10 @@ class NMSparsityAllocator(SparsityAllocator):
 
     def __init__(self, pruner: Pruner, n: int, m: int, dim: int | None = None) -> None:
         super().__init__(pruner, continuous_mask=False)
-        if not 0 < n < m:
-            raise ConfigError(f"n is {n} and m is {m}; n of m means 0 < n < m.")
+        if not (isinstance(n, int) and isinstance(m, int) and 0 < n < m):
+            raise ConfigError(
+                f"n is {n!r} and m is {m!r}; n of m means whole numbers with 0 < n < m."
+            )
         self.n, self.m, self.group_axis = n, m, dim
 
     def generate_sparsity(self, metrics: Mapping[str, Tensor]) -> Masks:
