@@ -105,6 +105,7 @@ def test_yaml(tmp_path):
         ("- sparsity: 2024-13-45", "is not YAML: month must be in 1..12"),
         ("- sparsity: " + "9" * 5000, "is not YAML"),
         ("[" * 5000, "is not YAML"),
+        ("- {sparsity: 0.5, sparsity: 0.1}", "is not YAML: the key 'sparsity' stands twice"),
     ],
 )
 def test_a_bad_yaml_file_is_refused(tmp_path, text, says):

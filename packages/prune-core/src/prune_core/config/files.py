@@ -12,7 +12,7 @@ __all__ = ["load_config"]
 def load_config(path: str | PathLike[str]) -> list[dict[str, Any]]:
     """Read a `config_list` from YAML: a list of entries, alone or under the key `config_list`.
 
-    Only plain data is read (`safe_load`); a file cannot run code.
+    Only plain data is read; a file cannot run code.
 
     Raises:
         ConfigError: When the file is missing, is not YAML, or holds something else.
@@ -30,7 +30,7 @@ def load_config(path: str | PathLike[str]) -> list[dict[str, Any]]:
     except ValueError as error:
         raise ConfigError(f"{str(path)!r} cannot be the path of a file: {error}.") from error
     try:
-        content = yaml.safe_load(text.decode("utf-8"))
+        content = yaml.load(text.decode("utf-8"), _loader())
     # A date that does not exist, or a number of thousands of digits, is a ValueError.
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}.") from error
@@ -41,3 +41,21 @@ def load_config(path: str | PathLike[str]) -> list[dict[str, Any]]:
             f"{path} holds no list of entries, neither alone nor under the key 'config_list'."
         )
     return content
+
+
+def _loader() -> Any:
+    """Return YAML's safe loader, made to refuse a key that stands twice in one entry."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+            seen: set[str] = set()
+            for key, _ in node.value:
+                if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f"the key {key.value!r} stands twice", key.start_mark
+                    )
+                seen.add(str(key.value))
+            return super().construct_mapping(node, deep)
+
+    return Loader
