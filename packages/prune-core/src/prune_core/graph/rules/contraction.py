@@ -54,7 +54,7 @@ def grouped_product(flow: Flow, call: Call) -> Value:
         flow.fix_value(rows, "an unusual product in groups")
         flow.fix_value(weights, "an unusual product in groups")
         return Value(flow.result_shape(call))
-    kept = tuple(Group(g.codes[0]) for g in weights.groups if set(g.axes) - {0})
+    kept = tuple(Group(g.only({1, 2}).codes[0]) for g in weights.groups if set(g.axes) - {0})
     one = Value(weights.shape[1:], kept)
     return flow.contract(rows, one, "ij,jk->ik")
 
@@ -84,7 +84,7 @@ def _flat(value: Value) -> Value:
     """The value at one place of the axes that are slid along."""
     groups = []
     for group in value.groups:
-        labels = group.codes
+        labels = group.only({0, 1}).codes
         while labels.ndim > 2:
             labels = labels.select(2, 0)
         groups.append(Group(labels))
@@ -133,12 +133,11 @@ def _repinned(flow: Flow, value: Value) -> Value:
     """The value with stride 0 along the axes that pinning has made equal."""
     groups = []
     for group in value.groups:
-        labels = group.codes
         for axis in group.axes:
             roots = flow.labels.find(group.compact())
             if (roots == roots.take([0], axis)).all():
-                labels = labels.narrow(axis, 0, 1).expand(labels.shape)
-        groups.append(Group(labels))
+                group = group.only(set(group.axes) - {axis})
+        groups.append(group)
     return Value(value.shape, tuple(g for g in groups if g.axes), value.free)
 
 

@@ -22,7 +22,9 @@ def embedding(flow: Flow, call: Call) -> Value:
     flow.fix_value(flow.get(call.args[1]), "it is a row number")
     shape = flow.result_shape(call)
     groups = tuple(
-        Group(group.codes[0].expand(shape)) for group in table.groups if set(group.axes) - {0}
+        Group(group.only(set(group.axes) - {0}).codes[0].expand(shape))
+        for group in table.groups
+        if set(group.axes) - {0}
     )
     return Value(shape, groups)
 
@@ -76,7 +78,8 @@ def index(flow: Flow, call: Call) -> Value:
     groups = []
     for group in value.groups:
         others = [axis for axis in range(value.ndim) if axis not in group.axes]
-        made = Group(_at(group.codes, [*indexed, *others], tiny).expand(shape))
+        thin = group.only(set(group.axes) - {*indexed})
+        made = Group(_at(thin.codes, [*indexed, *others], tiny).expand(shape))
         if made.axes:
             groups.append(made)
     return Value(shape, tuple(groups))
@@ -137,7 +140,7 @@ def index_select(flow: Flow, call: Call) -> Value:
                 flow.pin(value, at, "it is looked up by a tensor that has all of it")
     groups = []
     for group in value.groups:
-        labels = group.codes.narrow(axis, 0, 1)
+        labels = group.only(set(group.axes) - {axis % value.ndim}).codes.narrow(axis, 0, 1)
         for at, size in enumerate(shape):
             if labels.shape[at] != size:
                 labels = labels.narrow(at, 0, 1)
