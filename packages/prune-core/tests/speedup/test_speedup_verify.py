@@ -104,3 +104,18 @@ def test_places_that_are_looked_up_are_told_apart():
     expected = model(*inputs)
     shrink(model, inputs, verify=False)
     torch.testing.assert_close(model(*inputs), expected)
+
+
+def test_a_padding_that_is_not_zero_is_no_unit():
+    class Padded(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.wide, self.head = nn.Conv2d(3, 4, 1), nn.Conv2d(6, 2, 1)
+
+        def forward(self, x):
+            return self.head(nn.functional.pad(self.wide(x), (0, 0, 0, 0, 0, 2), value=1.0))
+
+    model, x = Padded().eval(), torch.rand(2, 3, 2, 2)
+    assert [unit.slices["head.weight"] for unit in units(model, x)] == [
+        {1: (index,)} for index in range(4)
+    ]

@@ -197,6 +197,8 @@ def apart(flow: Flow, groups: Sequence[Group]) -> tuple[Group, ...]:
 
 def _run(call: Call, labels: torch.Tensor) -> Sequence[torch.Tensor]:
     args, kwargs = replace_refs((call.args, call.kwargs), lambda _: labels)
+    if call.name == "constant_pad_nd":  # what it fills with is a number and no label
+        return [torch.constant_pad_nd(labels, args[1])]
     if call.name in ("view", "_unsafe_view"):
         return [labels.reshape(args[1])] if not isinstance(args[1], torch.dtype) else [labels]
     result = call.target(*args, **kwargs)
