@@ -259,3 +259,38 @@ def test_inputs_that_the_model_does_not_accept(model):
     with pytest.raises(ConfigError, match=r"these shapes, \[\(1, 4, 9, 9\)\]: RuntimeError"):
         shrink(model, torch.randn(1, 4, 9, 9), open_masks())
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+class Tied(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.table, self.inner = nn.Embedding(6, 8), nn.Linear(8, 8)
+        self.head = nn.Linear(8, 6, bias=False)
+        self.head.weight = self.table.weight
+
+    def forward(self, tokens):
+        x = self.table(tokens)
+        return self.head(x + self.inner(x).relu())
+
+
+@pytest.mark.parametrize("constants", ["keep", "zero", "fold"])
+def test_masks_of_a_tied_tensor_hold_together_whatever_name_they_came_by(constants):
+    torch.manual_seed(0)
+    model, tokens = Tied().eval(), torch.arange(6).view(2, 3)
+    masks = {name: {"weight": torch.ones(6, 8)} for name in ("table", "head")}
+    masks["table"]["weight"][:, :4] = 0
+    masks["head"]["weight"][2] = 0
+    masks["inner"] = {"weight": torch.ones(8, 8), "bias": torch.ones(8)}
+    for mask in masks["inner"].values():
+        mask[:4] = 0
+    masked = copy.deepcopy(model)
+    with torch.no_grad():
+        for name, tensors in masks.items():
+            for tensor, mask in tensors.items():
+                masked.get_submodule(name).get_parameter(tensor).mul_(mask)
+    report = shrink(model, tokens, masks, constants=constants)
+    assert model.table.weight.shape == (6, 4)
+    torch.testing.assert_close(model(tokens), masked(tokens))
+    left = [report.masks[name]["weight"] for name in ("table", "head")]
+    assert torch.equal(left[0], torch.arange(6)[:, None].ne(2).expand(6, 4))
+    assert torch.equal(left[0], left[1])

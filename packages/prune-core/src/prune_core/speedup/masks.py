@@ -12,7 +12,7 @@ from prune_core.errors import MaskError, did_you_mean
 from prune_core.graph.ir import Graph
 from prune_core.graph.propagate import Zeros
 
-__all__ = ["Masks", "asked_for", "flat_masks", "nested_masks", "zeros_of"]
+__all__ = ["Masks", "asked_for", "flat_masks", "nested_masks", "of_tied", "zeros_of"]
 
 Masks = Mapping[str, Mapping[str, torch.Tensor]]
 
@@ -42,7 +42,18 @@ def flat_masks(
                     f"{did_you_mean(full, named)}"
                 )
             flat[full] = _checked(full, mask, named[full])
-    return flat
+    return of_tied(named, flat)
+
+
+def of_tied(
+    named: Mapping[str, torch.Tensor], flat: Mapping[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    """The same masks, where all of those that name one tensor hold for each of its names."""
+    whole: dict[int, torch.Tensor] = {}
+    for name, mask in flat.items():
+        known = whole.get(id(named[name]))
+        whole[id(named[name])] = mask if known is None else known & mask
+    return {name: whole[id(named[name])] for name in flat}
 
 
 def _checked(name: str, mask: torch.Tensor, tensor: torch.Tensor) -> torch.Tensor:
