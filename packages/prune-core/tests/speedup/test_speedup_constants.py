@@ -261,6 +261,32 @@ def test_inputs_that_the_model_does_not_accept(model):
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
 
 
+class Doubling(nn.Linear):
+    def forward(self, x):
+        return nn.functional.linear(x, 2 * self.weight, self.bias)
+
+
+class Tripling(nn.Linear):
+    def forward(self, x):
+        return nn.functional.linear(x, self.weight) + 3 * self.bias
+
+
+class Halving(nn.Conv2d):
+    def _conv_forward(self, x, weight, bias):
+        return super()._conv_forward(x, 0.5 * weight, bias)
+
+
+@pytest.mark.parametrize("kind", [Doubling, Tripling, Halving])
+def test_nothing_is_folded_into_a_layer_with_an_arithmetic_of_its_own(model, x, kind):
+    if kind is Halving:
+        model[3] = Halving(8, 4, 3)
+    else:
+        model[3] = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), kind(8, 4))
+    expected = masked_output(model, x)
+    shrink(model, x, open_masks(), constants="fold")
+    torch.testing.assert_close(model(x), expected)
+
+
 class Tied(nn.Module):
     def __init__(self):
         super().__init__()
