@@ -341,3 +341,46 @@ class Stack(nn.Module):
 @given(networks(), st.floats(0.1, 0.9), st.integers(0, 1000))
 def test_any_units_of_any_stack(description, share, seed):
     check(Stack(description), image(2, 3, 4), share=share, seed=seed, least=0)
+
+
+class Slices(nn.Module):
+    """Pieces of features by every kind of slice, each for a layer of its own."""
+
+    def __init__(self, *slices):
+        super().__init__()
+        self.slices, self.first, self.head = slices, nn.Linear(3, 16), nn.Linear(4, 2)
+        widths = [len(range(16)[each]) for each in slices]
+        self.layers = nn.ModuleList(nn.Linear(width, 4) for width in widths)
+
+    def forward(self, x):
+        x = self.first(x).relu()
+        pairs = zip(self.layers, self.slices, strict=True)
+        return self.head(sum(layer(x[..., each]).relu() for layer, each in pairs))
+
+
+@pytest.mark.parametrize(
+    "slices",
+    [
+        (slice(None, None, 2), slice(1, None, 2)),
+        (slice(None, None, 3), slice(-6, None)),
+        (slice(4, 10), slice(6, None)),
+        (slice(-12, -6), slice(None, -1)),
+    ],
+)
+@pytest.mark.parametrize("seed", range(3))
+def test_slices_take_what_they_took(slices, seed):
+    check(Slices(*slices), torch.rand(2, 3, dtype=torch.float64), seed=seed)
+
+
+def test_narrow_takes_what_it_took():
+    class Narrowed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.head = nn.Linear(3, 16), nn.Linear(6, 2)
+            self.most = nn.Linear(15, 2)
+
+        def forward(self, x):
+            x = self.first(x).relu()
+            return self.head(x.narrow(1, 4, 6)) + self.most(torch.narrow(x, -1, 1, 15))
+
+    check(Narrowed(), torch.rand(2, 3, dtype=torch.float64))

@@ -20,7 +20,7 @@ from prune_core.graph.rules import has_rule
 from prune_core.graph.sites import Number, Site
 from prune_core.graph.trace import ALIAS_WRITE, Recorder
 from prune_core.speedup.corrections import correct
-from prune_core.speedup.numbers import wanted_numbers
+from prune_core.speedup.numbers import same_places, wanted_numbers
 from prune_core.speedup.plan import Plan
 
 __all__ = ["Mismatch", "Repairs", "repair"]
@@ -246,6 +246,8 @@ def _try(model: nn.Module, example_inputs: Any, plan: Plan) -> _Trial:
                     raise _DifferentError(
                         f"{call.name} makes {shape} where {plan.shape(old)} is expected"
                     )
+        if call.name == "slice" and not same_places(plan, before, call):
+            raise _DifferentError("slice takes other indices than before")
         if _numbers(before) != _numbers(call):
             raise _DifferentError(f"{call.name} is given other numbers than before")
         beside.go_on()

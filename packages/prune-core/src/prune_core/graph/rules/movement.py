@@ -47,6 +47,8 @@ def move(flow: Flow, call: Call) -> Sequence[Value]:
     value = flow.get(call.args[0])
     if call.name.removeprefix("unsafe_") in ("split", "split_with_sizes", "chunk"):
         _prefer_even_pieces(flow, call, value)
+    if call.name == "slice" and (step := _argument(call, 4, "step", 1)) > 1:
+        _prefer_whole_steps(flow, call, value, step)
     moved = [_run(call, group.codes) for group in value.groups]
     frees = _free_after(call, value)
     results: list[Value] = []
@@ -266,6 +268,19 @@ def _prefer_even_pieces(flow: Flow, call: Call, value: Value) -> None:
             flow.labels.tie(left, right, f"cut into even pieces ({where})")
 
     flow.preferences.append(tie)
+
+
+def _prefer_whole_steps(flow: Flow, call: Call, value: Value, step: int) -> None:
+    """Let whole steps be lost, so that every second index stays every second one."""
+    axis = _argument(call, 1, "dim", 0) % value.ndim
+    group = value.group_at(axis)
+    if group is None:
+        return
+    labels, where = group.compact(), flow.where
+    first = np.arange(labels.shape[axis]) // step * step
+    flow.preferences.append(
+        lambda: flow.labels.tie(labels, labels.take(first, axis), f"cut by steps ({where})")
+    )
 
 
 def _halves(labels: Any, axis: int, count: int) -> Sequence[Any]:
