@@ -343,6 +343,15 @@ def test_any_units_of_any_stack(description, share, seed):
     check(Stack(description), image(2, 3, 4), share=share, seed=seed, least=0)
 
 
+@pytest.mark.parametrize("groups", [2, 4])
+def test_a_transposed_convolution_in_groups(groups):
+    model = nn.Sequential(
+        *(nn.Conv2d(3, 8, 1), nn.ReLU(), nn.ConvTranspose2d(8, 16, 2, groups=groups)),
+        *(nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 2, 1)),
+    )
+    check(model, torch.rand(2, 3, 4, 4, dtype=torch.float64))
+
+
 class Slices(nn.Module):
     """Pieces of features by every kind of slice, each for a layer of its own."""
 

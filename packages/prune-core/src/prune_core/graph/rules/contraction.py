@@ -4,6 +4,7 @@ from string import ascii_lowercase
 
 from prune_core.graph.flow import Flow
 from prune_core.graph.ir import Call
+from prune_core.graph.rules.movement import apart
 from prune_core.graph.rules.registry import rule
 from prune_core.graph.value import Group, Value, extended
 
@@ -99,7 +100,7 @@ def _plain(flow: Flow, value: Value, weight: Value, groups: int) -> Value:
     weight = _split(weight, 0, groups)
     _settle_groups(flow, value, weight, inner=2, outer=1)
     made = flow.contract(_repinned(flow, value), _repinned(flow, weight), "bgi,goi->bgo")
-    return _merged(made)
+    return _merged(flow, made)
 
 
 def _transposed(flow: Flow, value: Value, weight: Value, groups: int) -> Value:
@@ -109,7 +110,7 @@ def _transposed(flow: Flow, value: Value, weight: Value, groups: int) -> Value:
     weight = _split(weight, 0, groups)
     _settle_groups(flow, value, weight, inner=1, outer=2)
     made = flow.contract(_repinned(flow, value), _repinned(flow, weight), "bgi,gio->bgo")
-    return _merged(made)
+    return _merged(flow, made)
 
 
 def _settle_groups(flow: Flow, value: Value, weight: Value, *, inner: int, outer: int) -> None:
@@ -150,11 +151,11 @@ def _split(value: Value, axis: int, groups: int) -> Value:
     return Value(shape, made, frozenset(free))
 
 
-def _merged(value: Value) -> Value:
+def _merged(flow: Flow, value: Value) -> Value:
     batch, groups, inside = value.shape
-    made = tuple(
+    made = [
         Group(group.codes.narrow(0, 0, 1).reshape(1, groups * inside).expand(batch, -1))
         for group in value.groups
         if 0 not in group.axes
-    )
-    return Value((batch, groups * inside), made)
+    ]
+    return Value((batch, groups * inside), apart(flow, made))
