@@ -263,6 +263,23 @@ def test_recurrent_layers(layer):
 
 @pytest.mark.parametrize("need_weights", [True, False])
 @pytest.mark.parametrize("batch_first", [True, False])
+def test_torch_attention_loses_heads_under_masks_of_booleans(need_weights, batch_first):
+    class Padded(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.MultiheadAttention(16, 4, batch_first=batch_first)
+
+        def forward(self, x, padding, ahead):
+            options = {"key_padding_mask": padding, "need_weights": need_weights}
+            return self.layer(x, x, x, attn_mask=ahead, **options)[0]
+
+    x, last = torch.rand(4, 4, 16, dtype=torch.float64), torch.arange(4) > 2
+    ahead = torch.ones(4, 4, dtype=torch.bool).triu(1)
+    check(Padded(), x, last.expand(4, 4), ahead)
+
+
+@pytest.mark.parametrize("need_weights", [True, False])
+@pytest.mark.parametrize("batch_first", [True, False])
 def test_torch_attention_loses_heads(need_weights, batch_first):
     class Attention(nn.Module):
         def __init__(self):
@@ -341,6 +358,28 @@ class Stack(nn.Module):
 @given(networks(), st.floats(0.1, 0.9), st.integers(0, 1000))
 def test_any_units_of_any_stack(description, share, seed):
     check(Stack(description), image(2, 3, 4), share=share, seed=seed, least=0)
+
+
+def test_a_recurrence_that_begins_with_zeros():
+    class Cell(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.hidden = 6
+            self.gates, self.head = nn.Linear(3 + 6, 4 * 6), nn.Linear(6, 2)
+
+        def forward(self, x):
+            h = torch.zeros(x.shape[0], self.hidden, dtype=x.dtype)
+            c = torch.zeros_like(h)
+            for at in range(x.shape[1]):
+                gates = self.gates(torch.cat([x[:, at], h], 1))
+                i, f, o, g = gates.split(self.hidden, 1)
+                c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+                h = o.sigmoid() * c.tanh()
+            return self.head(h)
+
+    x = torch.rand(2, 3, 3, dtype=torch.float64)
+    report = check(Cell(), x, others=[(torch.rand(5, 7, 3, dtype=torch.float64),)])
+    assert ("", "hidden", 6, 3) in report.attributes
 
 
 @pytest.mark.parametrize("groups", [2, 4])

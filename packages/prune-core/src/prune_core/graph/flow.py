@@ -6,13 +6,23 @@ group shapes overlap without being equal, either of two cuts could be meant; tha
 then (see `prune_core.graph.choices`).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from prune_core.graph.ir import Call, Meta, Ref
 from prune_core.graph.labels import FIXED, Array, Labels
-from prune_core.graph.value import CONSTANT, UNKNOWN, ZERO, Group, Pending, Value
+from prune_core.graph.value import (
+    CONSTANT,
+    UNKNOWN,
+    ZERO,
+    Group,
+    Pending,
+    Value,
+    encode,
+    spread,
+)
 
 __all__ = ["Flow", "Operand"]
 
@@ -34,6 +44,7 @@ class Flow:
         """
         self.leaks: list[tuple[int, int, Array]] | None = [] if leaking else None
         self.labels = labels
+        self.tensors = 0
         self.metas = metas
         self.values: dict[int, Value] = {}
         self.unknown: dict[str, str] = {}
@@ -55,6 +66,30 @@ class Flow:
         """The shape that one of a call's results really had."""
         index = call.outputs[position]
         return () if index is None else self.metas[index].shape
+
+    def label_free(self, argument: Ref, axes: Collection[int]) -> Value:
+        """Give labels of its own to every one of these axes that is free.
+
+        That is for an axis of copies on its way into an axis with other things, where it would no
+        longer be known to be as long as its neighbours need it.
+        """
+        value = self.get(argument)
+        free = [axis for axis in sorted(axes) if axis in value.free]
+        if not free:
+            return value
+        state = CONSTANT if value.constant else UNKNOWN
+        made = [
+            Group(spread(encode(self.labels.new(value.shape[at]), state), at, value.shape))
+            for at in free
+        ]
+        value = replace(value, groups=(*value.groups, *made), free=value.free - {*free})
+        self.values[argument.index] = value
+        return value
+
+    def owned(self, labels: Array) -> bool:
+        """Whether a parameter or a buffer has any of these, and could lose it."""
+        roots = self.labels.find(labels)
+        return bool(((roots < self.tensors) & ~self.labels.is_fixed(roots)).any())
 
     def begin(self, call: Call, position: int) -> None:
         """Remember which call is being looked at, for the messages."""

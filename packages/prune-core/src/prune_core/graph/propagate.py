@@ -79,6 +79,7 @@ def _label_tensors(graph: Graph, flow: Flow, zeros: Zeros | None) -> dict[int, l
         if size > 1
     ]
     every = flow.labels.new(sum(size for _, _, size in wanted))
+    flow.tensors = len(flow.labels)
     axes: dict[int, list[Array | None]] = {
         index: [None] * len(graph.metas[index].shape) for index in graph.tensors
     }

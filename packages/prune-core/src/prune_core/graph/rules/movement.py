@@ -1,6 +1,6 @@
 """What only moves data is run as it is, on the labels instead of the numbers."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -45,6 +45,8 @@ def restride(flow: Flow, call: Call) -> Value:
 def move(flow: Flow, call: Call) -> Sequence[Value]:
     """Run the operator on the labels."""
     value = flow.get(call.args[0])
+    if call.name in ("view", "_unsafe_view", "reshape") and value.free:
+        value = flow.label_free(call.args[0], _folded(call, value))
     if call.name.removeprefix("unsafe_") in ("split", "split_with_sizes", "chunk"):
         _prefer_even_pieces(flow, call, value)
     if call.name == "slice" and (step := _argument(call, 4, "step", 1)) > 1:
@@ -98,7 +100,8 @@ def act_on_axes(flow: Flow, call: Call) -> Value:
 def cat(flow: Flow, call: Call) -> Value:
     """Labels one behind the other; across the other axes the pieces are tied."""
     shape = flow.result_shape(call)
-    pieces = [flow.get(ref) for ref in call.args[0]]
+    axis = _argument(call, 1, "dim", 0) % len(shape)
+    pieces = [flow.label_free(ref, {axis}) for ref in call.args[0]]
     pieces = [piece for piece in pieces if piece.shape != (0,)]
     axis = _argument(call, 1, "dim", 0) % len(shape)
     return join(flow, pieces, axis, shape)
@@ -184,7 +187,7 @@ def apart(flow: Flow, groups: Sequence[Group]) -> tuple[Group, ...]:
             flow.fix(group.compact(), "it is all there is of a value")
     ranked = sorted(
         (group for group in groups if group.axes),
-        key=lambda g: (bool(flow.labels.is_fixed(g.compact()).all()), -g.compact().size),
+        key=lambda g: (not flow.owned(g.compact()), -g.compact().size),
     )
     kept: list[Group] = []
     for group in ranked:
@@ -211,14 +214,7 @@ def _free_after(call: Call, value: Value) -> list[frozenset[int]]:
     """Where the free axes go, read off the strides of a tensor that has none there."""
     if not value.free and call.name != "expand":
         return [frozenset()] * len(call.outputs)
-    if len(value.free) == value.ndim:
-        probe = torch.empty(1, device="meta").expand(value.shape)
-    else:
-        strides, step = [0] * value.ndim, 1
-        for axis in reversed(range(value.ndim)):
-            if axis not in value.free:
-                strides[axis], step = step, step * value.shape[axis]
-        probe = torch.empty_strided(value.shape, strides, device="meta")
+    probe = _probe(value.shape, value.free)
     try:
         args, kwargs = replace_refs((call.args, call.kwargs), lambda _: probe)
         moved = call.target(*args, **kwargs)
@@ -232,6 +228,28 @@ def _free_after(call: Call, value: Value) -> list[frozenset[int]]:
         )
         for each in (moved if isinstance(moved, list | tuple) else [moved])
     ]
+
+
+def _probe(shape: tuple[int, ...], free: Collection[int]) -> torch.Tensor:
+    """A tensor without numbers that has stride 0 along these axes and no other."""
+    strides, step = [0] * len(shape), 1
+    for axis in reversed(range(len(shape))):
+        if axis not in free:
+            strides[axis], step = step, step * shape[axis]
+    return torch.empty_strided(shape, strides, device="meta")
+
+
+def _folded(call: Call, value: Value) -> list[int]:
+    """The free axes that a change of shape folds into one with an axis that is not free."""
+
+    def folds(free: Collection[int]) -> bool:
+        try:
+            _probe(value.shape, free).view(call.args[1])
+        except RuntimeError:
+            return True
+        return False
+
+    return [axis for axis in value.free if folds({axis})] if folds(value.free) else []
 
 
 def _acted_axes(call: Call, value: Value) -> set[int]:
