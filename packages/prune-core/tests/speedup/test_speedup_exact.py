@@ -360,6 +360,96 @@ def test_any_units_of_any_stack(description, share, seed):
     check(Stack(description), image(2, 3, 4), share=share, seed=seed, least=0)
 
 
+class Edges(nn.Module):
+    """Nodes that add up what the edges bring them, weighed by their share of it."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.head = nn.Linear(3, 12), nn.Linear(12, 2)
+        self.weigh = nn.Parameter(torch.randn(1, 4, 3))
+
+    def forward(self, x, edges):
+        source, target = edges
+        x = self.first(x).view(-1, 4, 3)
+        share = (x * self.weigh).sum(-1).sigmoid()[source]
+        where = target[:, None].expand_as(share)
+        whole = x.new_zeros(len(x), share.shape[1]).scatter_add_(0, where, share)
+        brought = (share / (whole[target] + 1e-9)).unsqueeze(-1) * x[source]
+        where = target[:, None, None].expand_as(brought)
+        most = torch.zeros_like(x).scatter_reduce(0, where, brought, "amax", include_self=False)
+        x = most + torch.zeros_like(x).scatter_add(0, where, brought)
+        return self.head(x.flatten(1))
+
+
+def test_what_edges_bring_to_nodes():
+    edges = torch.tensor([[0, 1, 2, 2, 3], [1, 0, 0, 3, 3]])
+    check(Edges(), torch.rand(4, 3, dtype=torch.float64), edges)
+
+
+@pytest.mark.parametrize("mode", ["sum", "mean", "max"])
+def test_bags_of_words(mode):
+    class Bags(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.bags, self.head = nn.EmbeddingBag(7, 8, mode=mode), nn.Linear(8, 2)
+
+        def forward(self, words, begins):
+            return self.head(self.bags(words, begins))
+
+    words = torch.tensor([1, 2, 3, 4, 5, 6])
+    report = check(Bags(), words, torch.tensor([0, 2, 5]), others=[(words, torch.tensor([0]))])
+    assert report.model.bags.embedding_dim == 4
+
+
+def test_a_bilinear_layer():
+    class Pairs(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.c = nn.Linear(3, 6), nn.Linear(3, 4), nn.Linear(8, 2)
+            self.both = nn.Bilinear(6, 4, 8)
+
+        def forward(self, x, y):
+            return self.c(self.both(self.a(x), self.b(y)).relu())
+
+    x, y = torch.rand(2, 5, 3, dtype=torch.float64)
+    both = check(Pairs(), x, y).model.both
+    assert (both.in1_features, both.in2_features, both.out_features) == (3, 2, 4)
+
+
+@pytest.mark.parametrize("rows", [3, 30])  # torch takes another way where there are many
+def test_distances_to_a_table_of_codes(rows):
+    class Codes(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.codes = nn.Linear(3, 8), nn.Parameter(torch.randn(rows, 8))
+
+        def forward(self, x):
+            return torch.cdist(self.first(x), self.codes)
+
+    check(Codes(), torch.rand(30, 3, dtype=torch.float64), others=[(torch.rand(4, 3).double(),)])
+
+
+class Spectral(nn.Module):
+    """Channels that are mixed in the frequencies, and filtered there one by one."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.head = nn.Conv2d(1, 8, 1), nn.Conv2d(8, 2, 1)
+        self.mix = nn.Parameter(torch.randn(8, 8, 2))
+        self.filters = nn.Parameter(torch.randn(8, 6, 4, 2))
+
+    def forward(self, x):
+        x = torch.fft.rfft2(self.first(x), norm="ortho")
+        x = torch.einsum("bixy,io->boxy", x, torch.view_as_complex(self.mix))
+        x = torch.fft.irfft2(x * torch.view_as_complex(self.filters), norm="ortho")
+        turned = torch.fft.fft(x, dim=2)
+        return self.head(x + turned.real * turned.imag + torch.polar(x, x).abs())
+
+
+def test_fourier_transforms_and_complex_numbers():
+    check(Spectral(), torch.rand(2, 1, 6, 6, dtype=torch.float64))
+
+
 def test_a_recurrence_that_begins_with_zeros():
     class Cell(nn.Module):
         def __init__(self):

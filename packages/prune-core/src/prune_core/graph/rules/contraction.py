@@ -1,6 +1,9 @@
 """Products summed over an axis: matrices, batches of matrices, convolutions."""
 
+from collections.abc import Sequence
 from string import ascii_lowercase
+
+import numpy as np
 
 from prune_core.graph.flow import Flow
 from prune_core.graph.ir import Call
@@ -43,6 +46,40 @@ def linear(flow: Flow, call: Call) -> Value:
     if len(call.args) > 2 and call.args[2] is not None:
         return flow.align([made, flow.get(call.args[2])], made.shape, all)
     return made
+
+
+@rule("aten._trilinear")
+def trilinear(flow: Flow, call: Call) -> Value:
+    """A product of three, each with new axes of its own, summed over some."""
+    operands = [
+        _unsqueezed(flow.get(ref), axes)
+        for ref, axes in zip(call.args[:3], call.args[3:6], strict=True)
+    ]
+    shape = np.broadcast_shapes(*(operand.shape for operand in operands))
+    product = flow.align(operands, shape, any, summed=frozenset(call.args[6]))
+    return flow.reduce(product, call.args[6], keep=False, kind="sum", why="summed")
+
+
+@rule("aten._cdist_forward", "aten._euclidean_dist")
+def distances(flow: Flow, call: Call) -> Value:
+    """Every row of one against every row of the other, summed over what is in a row."""
+    left, right = flow.get(call.args[0]), flow.get(call.args[1])
+    pair = [_unsqueezed(left, [left.ndim - 1]), _unsqueezed(right, [right.ndim - 2])]
+    shape = np.broadcast_shapes(*(each.shape for each in pair))
+    last = len(shape) - 1
+    gaps = flow.align(pair, shape, all, summed=frozenset({last}))
+    return flow.reduce(gaps, [last], keep=False, kind="sum", why="summed")
+
+
+def _unsqueezed(value: Value, axes: Sequence[int]) -> Value:
+    """The value with axes of length one at these places of the result."""
+    where = list(range(value.ndim))
+    for axis in sorted(axes):
+        where.insert(axis, -1)
+    shape = tuple(1 if at < 0 else value.shape[at] for at in where)
+    lift = tuple(None if at < 0 else slice(None) for at in where)
+    free = frozenset(new for new, at in enumerate(where) if at in value.free)
+    return Value(shape, tuple(Group(g.codes[lift]) for g in value.groups), free, value.constant)
 
 
 @rule("aten._grouped_mm")

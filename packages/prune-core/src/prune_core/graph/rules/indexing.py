@@ -29,6 +29,30 @@ def embedding(flow: Flow, call: Call) -> Value:
     return Value(shape, groups)
 
 
+@rule("aten._embedding_bag", "aten._embedding_bag_forward_only")
+def embedding_bag(flow: Flow, call: Call) -> list[Value | None]:
+    """Sums, means or extremes of some rows of a table."""
+    table = flow.get(call.args[0])
+    flow.pin(table, 0, "its rows are looked up by number")
+    for ref in call.inputs()[1:]:
+        flow.fix_value(flow.values[ref], "it says which rows are taken, and how much of them")
+    kept = [group.only({1}) for group in table.groups if 1 in group.axes]
+    return [
+        None
+        if index is None
+        else Value(flow.metas[index].shape, tuple(_rows(kept, flow.metas[index].shape, at)))
+        for at, index in enumerate(call.outputs)
+    ]
+
+
+def _rows(groups: list[Group], shape: tuple[int, ...], at: int) -> list[Group]:
+    """The labels of rows; what is returned beside them is no row, but may have their width."""
+    if len(shape) != 2:
+        return []
+    made = [Group(group.codes[:1].expand(shape)) for group in groups]
+    return made if at == 0 else [group.with_states(UNKNOWN) for group in made]
+
+
 class Places(NamedTuple):
     """What a list of places, as `x[places]` takes it, does to the axes.
 
@@ -119,6 +143,30 @@ def write_rows(flow: Flow, call: Call) -> Value:
         thin.append(thinned(each, at, groups))
     met = flow.align(thin, thin[0].shape, all)
     return Value(value.shape, tuple(Group(extended(g.codes, value.shape)) for g in met.groups))
+
+
+@rule("aten.scatter", "aten.scatter_add", "aten.scatter_reduce")
+def scatter(flow: Flow, call: Call) -> Value:
+    """Numbers go to places along one axis; the other axes meet where all of them are told alike."""
+    value, places = flow.get(call.args[0]), flow.get(call.args[2])
+    source = flow.get(call.args[3]) if isinstance(call.args[3], Ref) else None
+    axis = call.args[1] % max(value.ndim, 1)
+    flow.fix_value(places, "it says where to write")
+    thin = []
+    for each in (value, source):
+        if each is None:
+            continue
+        for at, (size, other) in enumerate(zip(each.shape, places.shape, strict=True)):
+            copies = size == other and at in places.free
+            if at == axis or (size != 1 and not copies):
+                flow.pin(each, at, "it is written to by number")
+        groups = tuple(g.only(set(g.axes) - {axis}) for g in each.groups if set(g.axes) - {axis})
+        thin.append(thinned(each, axis, groups))
+    met = flow.align(thin, thin[0].shape, all)
+    groups = tuple(Group(extended(g.codes, value.shape)) for g in met.groups)
+    if source is None:
+        groups = tuple(group.with_states(UNKNOWN) for group in groups)
+    return Value(value.shape, groups)
 
 
 def _is_mask(flow: Flow, ref: Ref) -> bool:

@@ -103,7 +103,6 @@ def cat(flow: Flow, call: Call) -> Value:
     axis = _argument(call, 1, "dim", 0) % len(shape)
     pieces = [flow.label_free(ref, {axis}) for ref in call.args[0]]
     pieces = [piece for piece in pieces if piece.shape != (0,)]
-    axis = _argument(call, 1, "dim", 0) % len(shape)
     return join(flow, pieces, axis, shape)
 
 
