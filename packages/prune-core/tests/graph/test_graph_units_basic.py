@@ -218,3 +218,15 @@ def test_the_tree_names_groups_and_what_they_cut():
         "├── 0.bias axis 0 of 2, 1 index each",
         "└── 2.weight axis 1 of 2, 1 index each",
     ]
+
+
+def test_a_single_feature_beside_others_is_no_unit():
+    model = Net(
+        lambda m, x: torch.cat([m.c(h := m.a(x)), m.b(h)], 1),
+        a=nn.Linear(3, 4),
+        b=nn.Linear(4, 1),
+        c=nn.Linear(4, 2),
+    )
+    found = units(model, torch.ones(2, 3))
+    assert len(found) == 4
+    assert not found.unknown

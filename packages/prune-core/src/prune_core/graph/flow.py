@@ -74,7 +74,7 @@ class Flow:
         longer be known to be as long as its neighbours need it.
         """
         value = self.get(argument)
-        free = [axis for axis in sorted(axes) if axis in value.free]
+        free = [axis for axis in sorted(axes) if axis in value.free and value.shape[axis] > 1]
         if not free:
             return value
         state = CONSTANT if value.constant else UNKNOWN
