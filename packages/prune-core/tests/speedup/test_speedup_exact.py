@@ -522,3 +522,23 @@ def test_narrow_takes_what_it_took():
             return self.head(x.narrow(1, 4, 6)) + self.most(torch.narrow(x, -1, 1, 15))
 
     check(Narrowed(), torch.rand(2, 3, dtype=torch.float64))
+
+
+def test_a_literal_size_beside_the_batch():
+    class Conditional(nn.Module):
+        """A convolution with weights of its own for every sample."""
+
+        def __init__(self):
+            super().__init__()
+            self.route, self.head = nn.Linear(3, 4), nn.Conv2d(16, 2, 1)
+            self.weights = nn.Parameter(torch.randn(4, 16, 3, 3, 3))
+
+        def forward(self, x):
+            b, c, h, w = x.shape
+            mixed = self.route(x.mean((2, 3))).sigmoid() @ self.weights.view(4, -1)
+            x = x.reshape(1, b * c, h, w)
+            x = F.conv2d(x, mixed.view(b * 16, c, 3, 3), padding=1, groups=b)
+            return self.head(x.view(b, 16, h, w))
+
+    x = torch.rand(2, 3, 6, 6, dtype=torch.float64)
+    check(Conditional(), x, others=[(torch.rand(5, 3, 4, 4, dtype=torch.float64),)])

@@ -54,6 +54,16 @@ class Need:
     given: tuple[Number, ...]
     changes: dict[int, Number]
 
+    def for_any_batch(self) -> dict[int, Number]:
+        """The changes, without a size that the others leave no choice of.
+
+        It may be a multiple of the batch, as in `view(batch * 16, 3, 3)`.
+        """
+        reshapes = self.site.function in ("view", "reshape")
+        if reshapes and len(self.changes) == 1 and -1 not in self.given:
+            return dict.fromkeys(self.changes, -1)
+        return self.changes
+
 
 @dataclass(slots=True)
 class Repairs:
@@ -94,7 +104,7 @@ def repair(model: nn.Module, example_inputs: Any, plan: Plan) -> Repairs:
         trial = better
     if trial.mismatch is None:
         for need in trial.needs.values():
-            correct(model, need.site, need.changes)
+            correct(model, need.site, need.for_any_batch())
             repairs.corrections.append(need.site)
         if trial.needs:
             trial = _try(model, example_inputs, plan)
