@@ -320,3 +320,36 @@ def test_masks_of_a_tied_tensor_hold_together_whatever_name_they_came_by(constan
     left = [report.masks[name]["weight"] for name in ("table", "head")]
     assert torch.equal(left[0], torch.arange(6)[:, None].ne(2).expand(6, 4))
     assert torch.equal(left[0], left[1])
+
+
+class Nodes(nn.Module):
+    """Features that begin as zeros, are brought along edges, and end as extremes."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.head = nn.Linear(3, 8), nn.Linear(8, 8), nn.Linear(16, 2)
+
+    def forward(self, x, source, target):
+        x = self.first(x)
+        y = torch.zeros(len(x), 8).index_add_(0, target, x[source])
+        z = torch.zeros_like(x)
+        z[target] = self.second(y)[source].relu()
+        return self.head(torch.cat([y.amax(0), z.max(0)[0]]))
+
+
+def test_zeros_to_begin_with_and_extremes_of_zeros_are_zero():
+    torch.manual_seed(0)
+    model, inputs = Nodes().eval(), (torch.rand(4, 3), torch.arange(3), torch.tensor([1, 3, 0]))
+    masks = {}
+    for name in ("first", "second"):
+        layer, keep = model.get_submodule(name), torch.arange(8) >= 4
+        masks[name] = {"weight": keep[:, None].expand_as(layer.weight), "bias": keep}
+    masked = copy.deepcopy(model)
+    with torch.no_grad():
+        for name, tensors in masks.items():
+            for tensor, mask in tensors.items():
+                masked.get_submodule(name).get_parameter(tensor).mul_(mask)
+    report = shrink(model, inputs, masks)
+    assert not report.kept
+    assert model.head.weight.shape == (2, 8)
+    torch.testing.assert_close(model(*inputs), masked(*inputs))

@@ -77,9 +77,8 @@ class Flow:
         free = [axis for axis in sorted(axes) if axis in value.free and value.shape[axis] > 1]
         if not free:
             return value
-        state = CONSTANT if value.constant else UNKNOWN
         made = [
-            Group(spread(encode(self.labels.new(value.shape[at]), state), at, value.shape))
+            Group(spread(encode(self.labels.new(value.shape[at]), value.state), at, value.shape))
             for at in free
         ]
         value = replace(value, groups=(*value.groups, *made), free=value.free - {*free})
@@ -340,7 +339,8 @@ def _broadcast(value: Value, shape: tuple[int, ...]) -> tuple[Value, tuple[Group
         return value, value.groups
     groups = tuple(Group(group.codes.expand(shape)) for group in value.groups)
     sizes = (1,) * lead + value.shape
-    return Value(sizes, groups, frozenset(axis + lead for axis in value.free)), groups
+    free = frozenset(axis + lead for axis in value.free)
+    return replace(value, shape=sizes, groups=groups, free=free), groups
 
 
 def _clusters(operands: list[tuple[Value, tuple[Group, ...]]]) -> list[frozenset[int]]:
@@ -359,7 +359,7 @@ def _states(members: list[tuple[Value, list[Group]]], zero: ZeroTest) -> Array:
     """What is known of a result, position by position, from what is known of the operands."""
     known: list[Array] = []
     for value, groups in members:
-        base = np.array(CONSTANT if value.constant else UNKNOWN, dtype=np.int64)
+        base = np.array(value.state, dtype=np.int64)
         own = [group.states() for group in groups]
         known.append(np.maximum.reduce(np.broadcast_arrays(*own)) if own else base)
     if all(each.min() == each.max() for each in known):

@@ -112,8 +112,9 @@ def index(flow: Flow, call: Call) -> Value:
 @rule("aten.index_put")
 def put(flow: Flow, call: Call) -> Value:
     """Numbers go to places; the axes that are not indexed meet as they are."""
-    value, source = flow.get(call.args[0]), flow.get(call.args[2])
     indexed, tiny, made = _places(flow, list(call.args[1]), "it says where to write")
+    others = set(range(flow.get(call.args[0]).ndim)) - {*indexed}
+    value, source = flow.label_free(call.args[0], others), flow.get(call.args[2])
     flow.pin_all(value, indexed, "it is written to by number")
     groups = tuple(g.only(set(g.axes) - {*indexed}) for g in value.groups)
     groups = tuple(group for group in groups if group.axes)
@@ -123,17 +124,26 @@ def put(flow: Flow, call: Call) -> Value:
     for axis in made:
         if (there := axis - len(shape) + source.ndim) >= 0:
             flow.pin(source, there, "it is written to places")
-    target = Value(thin, tuple(map(Group, taken)), value.free - {*indexed})
-    flow.align([target, source], shape, all)
-    zeros = source.groups and not any(group.states().any() for group in source.groups)
-    kept = groups if zeros else tuple(group.with_states(UNKNOWN) for group in groups)
-    return Value(value.shape, kept)
+    target = Value(thin, tuple(map(Group, taken)), value.free - {*indexed}, zero=value.zero)
+    met = flow.align([target, source], shape, all)
+    return Value(value.shape, tuple(_written(flow, group, met) for group in groups))
+
+
+def _written(flow: Flow, group: Group, met: Value) -> Group:
+    """A group of what was written to, with what is known after it met what was written."""
+    find = flow.labels.find
+    for other in met.groups:
+        if np.array_equal(find(other.compact()).ravel(), find(group.compact()).ravel()):
+            states = np.maximum(group.states(), other.states().reshape(group.compact().shape))
+            return group.with_states(states)
+    return group.with_states(UNKNOWN)
 
 
 @rule("aten.index_add", "aten.index_copy")
 def write_rows(flow: Flow, call: Call) -> Value:
     """Rows go to places along one axis; the other axes meet as they are."""
-    value, axis, source = flow.get(call.args[0]), call.args[1], flow.get(call.args[3])
+    axis, source = call.args[1], flow.get(call.args[3])
+    value = flow.label_free(call.args[0], {*range(source.ndim)} - {axis % max(source.ndim, 1)})
     flow.fix_value(flow.get(call.args[2]), "it says where to write")
     thin = []
     for each in (value, source):
@@ -148,9 +158,10 @@ def write_rows(flow: Flow, call: Call) -> Value:
 @rule("aten.scatter", "aten.scatter_add", "aten.scatter_reduce")
 def scatter(flow: Flow, call: Call) -> Value:
     """Numbers go to places along one axis; the other axes meet where all of them are told alike."""
-    value, places = flow.get(call.args[0]), flow.get(call.args[2])
+    places = flow.get(call.args[2])
+    axis = call.args[1] % max(places.ndim, 1)
+    value = flow.label_free(call.args[0], {*range(places.ndim)} - {axis})
     source = flow.get(call.args[3]) if isinstance(call.args[3], Ref) else None
-    axis = call.args[1] % max(value.ndim, 1)
     flow.fix_value(places, "it says where to write")
     thin = []
     for each in (value, source):

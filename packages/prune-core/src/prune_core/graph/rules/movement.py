@@ -1,6 +1,7 @@
 """What only moves data is run as it is, on the labels instead of the numbers."""
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -59,7 +60,8 @@ def move(flow: Flow, call: Call) -> Sequence[Value]:
             Group(squeezed(pieces[at])) for pieces, group in zip(moved, value.groups, strict=True)
         ]
         shape = flow.result_shape(call, at)
-        results.append(Value(shape, apart(flow, groups), free, pending=value.pending))
+        made = Value(shape, apart(flow, groups), free, pending=value.pending, zero=value.zero)
+        results.append(made)
     return results
 
 
@@ -153,7 +155,7 @@ def thinned(piece: Value, axis: int, groups: tuple[Group, ...]) -> Value:
     """A value of length one along an axis, with those of its groups that do not vary there."""
     shape = tuple(1 if at == axis else size for at, size in enumerate(piece.shape))
     thin = tuple(Group(group.codes.narrow(axis, 0, 1)) for group in groups)
-    return Value(shape, thin, piece.free - {axis})
+    return replace(piece, shape=shape, groups=thin, free=piece.free - {axis}, pending=())
 
 
 def _concatenated(
