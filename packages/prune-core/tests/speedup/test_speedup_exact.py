@@ -542,3 +542,71 @@ def test_a_literal_size_beside_the_batch():
 
     x = torch.rand(2, 3, 6, 6, dtype=torch.float64)
     check(Conditional(), x, others=[(torch.rand(5, 3, 4, 4, dtype=torch.float64),)])
+
+
+class Shifted(nn.Module):
+    """A part of the channels is moved on by a place, another back, as in videos."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.head = nn.Linear(3, 16), nn.Linear(16, 16), nn.Linear(16, 2)
+
+    def forward(self, x):
+        x = self.first(x)
+        part = x.shape[2] // 4
+        y = torch.zeros_like(x)
+        y[:, 1:, :part] = x[:, :-1, :part]
+        y[:, :-1, part : 2 * part] = x[:, 1:, part : 2 * part]
+        y[:, :, 2 * part :] = x[:, :, 2 * part :]
+        y = self.second(y)
+        y[:, 0] = 0
+        y[..., ::2] += 1.0
+        return self.head(y.relu())
+
+
+class Spread(nn.Module):
+    """Some frequencies of each channel are mixed and put among zeros."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.head = nn.Linear(3, 8), nn.Linear(8, 2)
+        self.mix = nn.Parameter(torch.randn(4, 8, 8))
+
+    def forward(self, x):
+        x = self.first(x)
+        made = torch.zeros(x.shape[0], 9, 8, dtype=x.dtype)
+        made[:, :4] = torch.einsum("bti,tio->bto", x[:, :4], self.mix)
+        return self.head(made.cumsum(1))
+
+
+class Masking(nn.Linear):
+    """A layer that cuts its own weight whenever it runs."""
+
+    def forward(self, x):
+        self.weight.data *= torch.ones(1, self.in_features).to(x)
+        return super().forward(x)
+
+
+@pytest.mark.parametrize(
+    "model", [Shifted(), Spread(), nn.Sequential(nn.Linear(3, 8), nn.ReLU(), Masking(8, 2))]
+)
+def test_what_is_written_to_a_part_of_a_tensor(model):
+    check(model, torch.rand(2, 5, 3, dtype=torch.float64), others=[(torch.rand(4, 6, 3).double(),)])
+
+
+def test_a_view_of_what_was_written_to_keeps_its_labels_to_itself():
+    class Late(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.head = nn.Linear(3, 8), nn.Linear(4, 2)
+
+        def forward(self, x):
+            x = self.first(x)
+            part = x[:, :4]
+            x.mul_(torch.arange(8).to(x))
+            return self.head(part)
+
+    model, x = realistic(Late()), torch.rand(2, 3, dtype=torch.float64)
+    expected = model(x)
+    shrink(model, x, units=units(model, x))
+    torch.testing.assert_close(model(x), expected)

@@ -85,6 +85,16 @@ class Flow:
         self.values[argument.index] = value
         return value
 
+    def after(self, group: Group, written: Value) -> Group:
+        """A group of a value with what is known of it once this was written to some of it."""
+        labels = self.labels.find(group.compact())
+        for other in written.groups:
+            if np.array_equal(self.labels.find(other.compact()).ravel(), labels.ravel()):
+                return group.with_states(
+                    np.maximum(group.states(), other.states().reshape(labels.shape))
+                )
+        return group.with_states(UNKNOWN)
+
     def owned(self, labels: Array) -> bool:
         """Whether a parameter or a buffer has any of these, and could lose it."""
         roots = self.labels.find(labels)

@@ -126,17 +126,7 @@ def put(flow: Flow, call: Call) -> Value:
             flow.pin(source, there, "it is written to places")
     target = Value(thin, tuple(map(Group, taken)), value.free - {*indexed}, zero=value.zero)
     met = flow.align([target, source], shape, all)
-    return Value(value.shape, tuple(_written(flow, group, met) for group in groups))
-
-
-def _written(flow: Flow, group: Group, met: Value) -> Group:
-    """A group of what was written to, with what is known after it met what was written."""
-    find = flow.labels.find
-    for other in met.groups:
-        if np.array_equal(find(other.compact()).ravel(), find(group.compact()).ravel()):
-            states = np.maximum(group.states(), other.states().reshape(group.compact().shape))
-            return group.with_states(states)
-    return group.with_states(UNKNOWN)
+    return Value(value.shape, tuple(flow.after(group, met) for group in groups))
 
 
 @rule("aten.index_add", "aten.index_copy")
