@@ -201,12 +201,12 @@ def test_an_unknown_operator_keeps_what_goes_into_it_and_is_named():
     class Odd(torch.autograd.Function):
         @staticmethod
         def forward(ctx, x):
-            return torch.fft.fft(x).real
+            return torch.cummax(x, 0).values
 
     model = Net(lambda m, x: m.b(Odd.apply(m.a(x))), a=nn.Linear(3, 4), b=nn.Linear(4, 2))
     found = units(model, torch.ones(2, 3))
     assert len(found) == 0
-    assert any("fft" in name for name in found.unknown)
+    assert any("cummax" in name for name in found.unknown)
     assert "no rule" in found.why_fixed("a.weight", 0)
 
 
@@ -218,3 +218,15 @@ def test_the_tree_names_groups_and_what_they_cut():
         "├── 0.bias axis 0 of 2, 1 index each",
         "└── 2.weight axis 1 of 2, 1 index each",
     ]
+
+
+def test_a_single_feature_beside_others_is_no_unit():
+    model = Net(
+        lambda m, x: torch.cat([m.c(h := m.a(x)), m.b(h)], 1),
+        a=nn.Linear(3, 4),
+        b=nn.Linear(4, 1),
+        c=nn.Linear(4, 2),
+    )
+    found = units(model, torch.ones(2, 3))
+    assert len(found) == 4
+    assert not found.unknown

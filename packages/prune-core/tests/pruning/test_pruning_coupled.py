@@ -244,3 +244,21 @@ def test_what_one_layer_has_lost_already_is_asked_of_those_like_it():
     pruner.load_masks({"blocks.1.0": {"weight": dead}})
     _, masks = pruner.compress()
     assert left(masks)["blocks.0.0"] == left(masks)["blocks.1.0"] == 1
+
+
+class Gained(nn.Conv2d):
+    """A convolution with a parameter of its own beside its weight and bias."""
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.gain = nn.Parameter(torch.ones(self.out_channels))
+
+    def forward(self, x):
+        return super().forward(x) * self.gain.view(-1, 1, 1)
+
+
+def test_what_a_layer_has_beside_its_weight_and_bias_is_left_open(x):
+    model = nn.Sequential(Gained(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 2, 3)).eval()
+    _, masks = L1(model, [{"op_names": ["0"], "sparsity": 0.5}], x).compress(x)
+    assert masks["0"].keys() == {"weight", "bias"}
+    assert masks["1"]["bias"].tolist() == masks["0"]["bias"].tolist()

@@ -259,3 +259,118 @@ def test_inputs_that_the_model_does_not_accept(model):
     with pytest.raises(ConfigError, match=r"these shapes, \[\(1, 4, 9, 9\)\]: RuntimeError"):
         shrink(model, torch.randn(1, 4, 9, 9), open_masks())
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+class Doubling(nn.Linear):
+    def forward(self, x):
+        return nn.functional.linear(x, 2 * self.weight, self.bias)
+
+
+class Tripling(nn.Linear):
+    def forward(self, x):
+        return nn.functional.linear(x, self.weight) + 3 * self.bias
+
+
+class Halving(nn.Conv2d):
+    def _conv_forward(self, x, weight, bias):
+        return super()._conv_forward(x, 0.5 * weight, bias)
+
+
+@pytest.mark.parametrize("kind", [Doubling, Tripling, Halving])
+def test_nothing_is_folded_into_a_layer_with_an_arithmetic_of_its_own(model, x, kind):
+    if kind is Halving:
+        model[3] = Halving(8, 4, 3)
+    else:
+        model[3] = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), kind(8, 4))
+    expected = masked_output(model, x)
+    shrink(model, x, open_masks(), constants="fold")
+    torch.testing.assert_close(model(x), expected)
+
+
+class Tied(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.table, self.inner = nn.Embedding(6, 8), nn.Linear(8, 8)
+        self.head = nn.Linear(8, 6, bias=False)
+        self.head.weight = self.table.weight
+
+    def forward(self, tokens):
+        x = self.table(tokens)
+        return self.head(x + self.inner(x).relu())
+
+
+@pytest.mark.parametrize("constants", ["keep", "zero", "fold"])
+def test_masks_of_a_tied_tensor_hold_together_whatever_name_they_came_by(constants):
+    torch.manual_seed(0)
+    model, tokens = Tied().eval(), torch.arange(6).view(2, 3)
+    masks = {name: {"weight": torch.ones(6, 8)} for name in ("table", "head")}
+    masks["table"]["weight"][:, :4] = 0
+    masks["head"]["weight"][2] = 0
+    masks["inner"] = {"weight": torch.ones(8, 8), "bias": torch.ones(8)}
+    for mask in masks["inner"].values():
+        mask[:4] = 0
+    masked = copy.deepcopy(model)
+    with torch.no_grad():
+        for name, tensors in masks.items():
+            for tensor, mask in tensors.items():
+                masked.get_submodule(name).get_parameter(tensor).mul_(mask)
+    report = shrink(model, tokens, masks, constants=constants)
+    assert model.table.weight.shape == (6, 4)
+    torch.testing.assert_close(model(tokens), masked(tokens))
+    left = [report.masks[name]["weight"] for name in ("table", "head")]
+    assert torch.equal(left[0], torch.arange(6)[:, None].ne(2).expand(6, 4))
+    assert torch.equal(left[0], left[1])
+
+
+class Nodes(nn.Module):
+    """Features that begin as zeros, are brought along edges, and end as extremes."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.head = nn.Linear(3, 8), nn.Linear(8, 8), nn.Linear(16, 2)
+
+    def forward(self, x, source, target):
+        x = self.first(x)
+        y = torch.zeros(len(x), 8).index_add_(0, target, x[source])
+        z = torch.zeros_like(x)
+        z[target] = self.second(y)[source].relu()
+        return self.head(torch.cat([y.amax(0), z.max(0)[0]]))
+
+
+def test_zeros_to_begin_with_and_extremes_of_zeros_are_zero():
+    torch.manual_seed(0)
+    model, inputs = Nodes().eval(), (torch.rand(4, 3), torch.arange(3), torch.tensor([1, 3, 0]))
+    masks = {}
+    for name in ("first", "second"):
+        layer, keep = model.get_submodule(name), torch.arange(8) >= 4
+        masks[name] = {"weight": keep[:, None].expand_as(layer.weight), "bias": keep}
+    masked = copy.deepcopy(model)
+    with torch.no_grad():
+        for name, tensors in masks.items():
+            for tensor, mask in tensors.items():
+                masked.get_submodule(name).get_parameter(tensor).mul_(mask)
+    report = shrink(model, inputs, masks)
+    assert not report.kept
+    assert model.head.weight.shape == (2, 8)
+    torch.testing.assert_close(model(*inputs), masked(*inputs))
+
+
+class Cutting(nn.Conv2d):
+    """A layer that cuts its own weight whenever it runs."""
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.register_buffer("cut", torch.ones_like(self.weight))
+        self.cut[:, :, 1:] = 0
+
+    def forward(self, x):
+        self.weight.data *= self.cut
+        return super().forward(x)
+
+
+def test_a_forward_that_writes_to_its_weights_is_not_folded(model, x):
+    model[0] = Cutting(3, 8, 3)
+    model(x)
+    expected = masked_output(model, x)
+    shrink(model, x, open_masks(), constants="fold")
+    torch.testing.assert_close(model(x), expected)

@@ -263,6 +263,23 @@ def test_recurrent_layers(layer):
 
 @pytest.mark.parametrize("need_weights", [True, False])
 @pytest.mark.parametrize("batch_first", [True, False])
+def test_torch_attention_loses_heads_under_masks_of_booleans(need_weights, batch_first):
+    class Padded(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.MultiheadAttention(16, 4, batch_first=batch_first)
+
+        def forward(self, x, padding, ahead):
+            options = {"key_padding_mask": padding, "need_weights": need_weights}
+            return self.layer(x, x, x, attn_mask=ahead, **options)[0]
+
+    x, last = torch.rand(4, 4, 16, dtype=torch.float64), torch.arange(4) > 2
+    ahead = torch.ones(4, 4, dtype=torch.bool).triu(1)
+    check(Padded(), x, last.expand(4, 4), ahead)
+
+
+@pytest.mark.parametrize("need_weights", [True, False])
+@pytest.mark.parametrize("batch_first", [True, False])
 def test_torch_attention_loses_heads(need_weights, batch_first):
     class Attention(nn.Module):
         def __init__(self):
@@ -341,3 +358,255 @@ class Stack(nn.Module):
 @given(networks(), st.floats(0.1, 0.9), st.integers(0, 1000))
 def test_any_units_of_any_stack(description, share, seed):
     check(Stack(description), image(2, 3, 4), share=share, seed=seed, least=0)
+
+
+class Edges(nn.Module):
+    """Nodes that add up what the edges bring them, weighed by their share of it."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.head = nn.Linear(3, 12), nn.Linear(12, 2)
+        self.weigh = nn.Parameter(torch.randn(1, 4, 3))
+
+    def forward(self, x, edges):
+        source, target = edges
+        x = self.first(x).view(-1, 4, 3)
+        share = (x * self.weigh).sum(-1).sigmoid()[source]
+        where = target[:, None].expand_as(share)
+        whole = x.new_zeros(len(x), share.shape[1]).scatter_add_(0, where, share)
+        brought = (share / (whole[target] + 1e-9)).unsqueeze(-1) * x[source]
+        where = target[:, None, None].expand_as(brought)
+        most = torch.zeros_like(x).scatter_reduce(0, where, brought, "amax", include_self=False)
+        x = most + torch.zeros_like(x).scatter_add(0, where, brought)
+        return self.head(x.flatten(1))
+
+
+def test_what_edges_bring_to_nodes():
+    edges = torch.tensor([[0, 1, 2, 2, 3], [1, 0, 0, 3, 3]])
+    check(Edges(), torch.rand(4, 3, dtype=torch.float64), edges)
+
+
+@pytest.mark.parametrize("mode", ["sum", "mean", "max"])
+def test_bags_of_words(mode):
+    class Bags(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.bags, self.head = nn.EmbeddingBag(7, 8, mode=mode), nn.Linear(8, 2)
+
+        def forward(self, words, begins):
+            return self.head(self.bags(words, begins))
+
+    words = torch.tensor([1, 2, 3, 4, 5, 6])
+    report = check(Bags(), words, torch.tensor([0, 2, 5]), others=[(words, torch.tensor([0]))])
+    assert report.model.bags.embedding_dim == 4
+
+
+def test_a_bilinear_layer():
+    class Pairs(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.c = nn.Linear(3, 6), nn.Linear(3, 4), nn.Linear(8, 2)
+            self.both = nn.Bilinear(6, 4, 8)
+
+        def forward(self, x, y):
+            return self.c(self.both(self.a(x), self.b(y)).relu())
+
+    x, y = torch.rand(2, 5, 3, dtype=torch.float64)
+    both = check(Pairs(), x, y).model.both
+    assert (both.in1_features, both.in2_features, both.out_features) == (3, 2, 4)
+
+
+@pytest.mark.parametrize("rows", [3, 30])  # torch takes another way where there are many
+def test_distances_to_a_table_of_codes(rows):
+    class Codes(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.codes = nn.Linear(3, 8), nn.Parameter(torch.randn(rows, 8))
+
+        def forward(self, x):
+            return torch.cdist(self.first(x), self.codes)
+
+    check(Codes(), torch.rand(30, 3, dtype=torch.float64), others=[(torch.rand(4, 3).double(),)])
+
+
+class Spectral(nn.Module):
+    """Channels that are mixed in the frequencies, and filtered there one by one."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.head = nn.Conv2d(1, 8, 1), nn.Conv2d(8, 2, 1)
+        self.mix = nn.Parameter(torch.randn(8, 8, 2))
+        self.filters = nn.Parameter(torch.randn(8, 6, 4, 2))
+
+    def forward(self, x):
+        x = torch.fft.rfft2(self.first(x), norm="ortho")
+        x = torch.einsum("bixy,io->boxy", x, torch.view_as_complex(self.mix))
+        x = torch.fft.irfft2(x * torch.view_as_complex(self.filters), norm="ortho")
+        turned = torch.fft.fft(x, dim=2)
+        return self.head(x + turned.real * turned.imag + torch.polar(x, x).abs())
+
+
+def test_fourier_transforms_and_complex_numbers():
+    check(Spectral(), torch.rand(2, 1, 6, 6, dtype=torch.float64))
+
+
+def test_a_recurrence_that_begins_with_zeros():
+    class Cell(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.hidden = 6
+            self.gates, self.head = nn.Linear(3 + 6, 4 * 6), nn.Linear(6, 2)
+
+        def forward(self, x):
+            h = torch.zeros(x.shape[0], self.hidden, dtype=x.dtype)
+            c = torch.zeros_like(h)
+            for at in range(x.shape[1]):
+                gates = self.gates(torch.cat([x[:, at], h], 1))
+                i, f, o, g = gates.split(self.hidden, 1)
+                c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+                h = o.sigmoid() * c.tanh()
+            return self.head(h)
+
+    x = torch.rand(2, 3, 3, dtype=torch.float64)
+    report = check(Cell(), x, others=[(torch.rand(5, 7, 3, dtype=torch.float64),)])
+    assert ("", "hidden", 6, 3) in report.attributes
+
+
+@pytest.mark.parametrize("groups", [2, 4])
+def test_a_transposed_convolution_in_groups(groups):
+    model = nn.Sequential(
+        *(nn.Conv2d(3, 8, 1), nn.ReLU(), nn.ConvTranspose2d(8, 16, 2, groups=groups)),
+        *(nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 2, 1)),
+    )
+    check(model, torch.rand(2, 3, 4, 4, dtype=torch.float64))
+
+
+class Slices(nn.Module):
+    """Pieces of features by every kind of slice, each for a layer of its own."""
+
+    def __init__(self, *slices):
+        super().__init__()
+        self.slices, self.first, self.head = slices, nn.Linear(3, 16), nn.Linear(4, 2)
+        widths = [len(range(16)[each]) for each in slices]
+        self.layers = nn.ModuleList(nn.Linear(width, 4) for width in widths)
+
+    def forward(self, x):
+        x = self.first(x).relu()
+        pairs = zip(self.layers, self.slices, strict=True)
+        return self.head(sum(layer(x[..., each]).relu() for layer, each in pairs))
+
+
+@pytest.mark.parametrize(
+    "slices",
+    [
+        (slice(None, None, 2), slice(1, None, 2)),
+        (slice(None, None, 3), slice(-6, None)),
+        (slice(4, 10), slice(6, None)),
+        (slice(-12, -6), slice(None, -1)),
+    ],
+)
+@pytest.mark.parametrize("seed", range(3))
+def test_slices_take_what_they_took(slices, seed):
+    check(Slices(*slices), torch.rand(2, 3, dtype=torch.float64), seed=seed)
+
+
+def test_narrow_takes_what_it_took():
+    class Narrowed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.head = nn.Linear(3, 16), nn.Linear(6, 2)
+            self.most = nn.Linear(15, 2)
+
+        def forward(self, x):
+            x = self.first(x).relu()
+            return self.head(x.narrow(1, 4, 6)) + self.most(torch.narrow(x, -1, 1, 15))
+
+    check(Narrowed(), torch.rand(2, 3, dtype=torch.float64))
+
+
+def test_a_literal_size_beside_the_batch():
+    class Conditional(nn.Module):
+        """A convolution with weights of its own for every sample."""
+
+        def __init__(self):
+            super().__init__()
+            self.route, self.head = nn.Linear(3, 4), nn.Conv2d(16, 2, 1)
+            self.weights = nn.Parameter(torch.randn(4, 16, 3, 3, 3))
+
+        def forward(self, x):
+            b, c, h, w = x.shape
+            mixed = self.route(x.mean((2, 3))).sigmoid() @ self.weights.view(4, -1)
+            x = x.reshape(1, b * c, h, w)
+            x = F.conv2d(x, mixed.view(b * 16, c, 3, 3), padding=1, groups=b)
+            return self.head(x.view(b, 16, h, w))
+
+    x = torch.rand(2, 3, 6, 6, dtype=torch.float64)
+    check(Conditional(), x, others=[(torch.rand(5, 3, 4, 4, dtype=torch.float64),)])
+
+
+class Shifted(nn.Module):
+    """A part of the channels is moved on by a place, another back, as in videos."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.head = nn.Linear(3, 16), nn.Linear(16, 16), nn.Linear(16, 2)
+
+    def forward(self, x):
+        x = self.first(x)
+        part = x.shape[2] // 4
+        y = torch.zeros_like(x)
+        y[:, 1:, :part] = x[:, :-1, :part]
+        y[:, :-1, part : 2 * part] = x[:, 1:, part : 2 * part]
+        y[:, :, 2 * part :] = x[:, :, 2 * part :]
+        y = self.second(y)
+        y[:, 0] = 0
+        y[..., ::2] += 1.0
+        return self.head(y.relu())
+
+
+class Spread(nn.Module):
+    """Some frequencies of each channel are mixed and put among zeros."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.head = nn.Linear(3, 8), nn.Linear(8, 2)
+        self.mix = nn.Parameter(torch.randn(4, 8, 8))
+
+    def forward(self, x):
+        x = self.first(x)
+        made = torch.zeros(x.shape[0], 9, 8, dtype=x.dtype)
+        made[:, :4] = torch.einsum("bti,tio->bto", x[:, :4], self.mix)
+        return self.head(made.cumsum(1))
+
+
+class Masking(nn.Linear):
+    """A layer that cuts its own weight whenever it runs."""
+
+    def forward(self, x):
+        self.weight.data *= torch.ones(1, self.in_features).to(x)
+        return super().forward(x)
+
+
+@pytest.mark.parametrize(
+    "model", [Shifted(), Spread(), nn.Sequential(nn.Linear(3, 8), nn.ReLU(), Masking(8, 2))]
+)
+def test_what_is_written_to_a_part_of_a_tensor(model):
+    check(model, torch.rand(2, 5, 3, dtype=torch.float64), others=[(torch.rand(4, 6, 3).double(),)])
+
+
+def test_a_view_of_what_was_written_to_keeps_its_labels_to_itself():
+    class Late(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.head = nn.Linear(3, 8), nn.Linear(4, 2)
+
+        def forward(self, x):
+            x = self.first(x)
+            part = x[:, :4]
+            x.mul_(torch.arange(8).to(x))
+            return self.head(part)
+
+    model, x = realistic(Late()), torch.rand(2, 3, dtype=torch.float64)
+    expected = model(x)
+    shrink(model, x, units=units(model, x))
+    torch.testing.assert_close(model(x), expected)

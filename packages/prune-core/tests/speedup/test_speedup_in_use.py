@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from prune_core import shrink, units
+from prune_core import SpeedupError, shrink, units
 from prune_core.speedup.corrections import corrections_of
 
 
@@ -183,3 +183,38 @@ def test_it_is_exported_for_any_batch(kind):
     exported = torch.export.export(model, (INPUTS[kind](3),), dynamic_shapes=({0: batch},))
     x = INPUTS[kind](7)
     torch.testing.assert_close(exported.module()(x), model(x))
+
+
+class Step(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.up, self.down = nn.Linear(8, 12), nn.Linear(12, 8)
+
+    def forward(self, x):
+        return x + self.down(torch.relu(self.up(x)))
+
+
+class PartlyScripted(nn.Module):
+    def __init__(self, stays: bool):
+        super().__init__()
+        self.stem, self.head = nn.Linear(3, 8), nn.Linear(8, 2)
+        self.step, self.stays = torch.jit.script(Step()), stays
+
+    def forward(self, x):
+        assert self.stem.out_features == 8 or not self.stays, "eight wide"
+        return self.head(self.step(self.stem(x)))
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+def test_a_model_with_a_scripted_part():
+    model, x = PartlyScripted(stays=False).eval(), torch.rand(2, 3)
+    found = units(model, x)
+    shrink(model, x, units=[found.unit(label) for g in found.groups for label in g.labels[::2]])
+    assert [p.shape[0] for p in model.step.parameters()] == [6, 6, 4, 4]
+    model(torch.rand(5, 3)).sum().backward()
+    model = PartlyScripted(stays=True).eval()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    wide = [unit for unit in units(model, x) if "stem.weight" in unit.slices]
+    with pytest.raises(SpeedupError, match="eight wide"):
+        shrink(model, x, units=wide[:1])
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())

@@ -166,6 +166,9 @@ def test_a_wrapped_model_is_refused(model):
         ({"conv": {"weight": torch.ones(1)}}, "conv1"),
         ({"fc3": {"bias": torch.ones(3)}}, "shape"),
         ({"fc3": {"bias": torch.full((10,), 0.5)}}, "0 and 1"),
+        ({"fc3": {"bias": None}}, "of type NoneType; it must be a tensor"),
+        ({"fc3.bias": torch.ones(10)}, "by module and by tensor"),
+        ([torch.ones(10)], "masks is of type list"),
     ],
 )
 def test_masks_that_do_not_fit_are_refused(model, masks, message):
@@ -174,3 +177,16 @@ def test_masks_that_do_not_fit_are_refused(model, masks, message):
         shrink(model, INPUT, masks)
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, before[name])
+
+
+@pytest.mark.parametrize(
+    ("unit", "message"),
+    [
+        (3, "units has 3; it must be made of units"),
+        ("fc1.weight", "as prune_core.units"),
+        ({"fc1.weight": {0: (500,)}}, "index 500 is to go. Were the units found on another model"),
+    ],
+)
+def test_units_that_are_none_of_the_model_are_refused(model, unit, message):
+    with pytest.raises(SpeedupError, match=message):
+        shrink(model, INPUT, units=[unit])

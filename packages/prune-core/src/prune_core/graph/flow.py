@@ -6,13 +6,23 @@ group shapes overlap without being equal, either of two cuts could be meant; tha
 then (see `prune_core.graph.choices`).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from prune_core.graph.ir import Call, Meta, Ref
 from prune_core.graph.labels import FIXED, Array, Labels
-from prune_core.graph.value import CONSTANT, UNKNOWN, ZERO, Group, Pending, Value
+from prune_core.graph.value import (
+    CONSTANT,
+    UNKNOWN,
+    ZERO,
+    Group,
+    Pending,
+    Value,
+    encode,
+    spread,
+)
 
 __all__ = ["Flow", "Operand"]
 
@@ -34,6 +44,7 @@ class Flow:
         """
         self.leaks: list[tuple[int, int, Array]] | None = [] if leaking else None
         self.labels = labels
+        self.tensors = 0
         self.metas = metas
         self.values: dict[int, Value] = {}
         self.unknown: dict[str, str] = {}
@@ -55,6 +66,39 @@ class Flow:
         """The shape that one of a call's results really had."""
         index = call.outputs[position]
         return () if index is None else self.metas[index].shape
+
+    def label_free(self, argument: Ref, axes: Collection[int]) -> Value:
+        """Give labels of its own to every one of these axes that is free.
+
+        That is for an axis of copies on its way into an axis with other things, where it would no
+        longer be known to be as long as its neighbours need it.
+        """
+        value = self.get(argument)
+        free = [axis for axis in sorted(axes) if axis in value.free and value.shape[axis] > 1]
+        if not free:
+            return value
+        made = [
+            Group(spread(encode(self.labels.new(value.shape[at]), value.state), at, value.shape))
+            for at in free
+        ]
+        value = replace(value, groups=(*value.groups, *made), free=value.free - {*free})
+        self.values[argument.index] = value
+        return value
+
+    def after(self, group: Group, written: Value) -> Group:
+        """A group of a value with what is known of it once this was written to some of it."""
+        labels = self.labels.find(group.compact())
+        for other in written.groups:
+            if np.array_equal(self.labels.find(other.compact()).ravel(), labels.ravel()):
+                return group.with_states(
+                    np.maximum(group.states(), other.states().reshape(labels.shape))
+                )
+        return group.with_states(UNKNOWN)
+
+    def owned(self, labels: Array) -> bool:
+        """Whether a parameter or a buffer has any of these, and could lose it."""
+        roots = self.labels.find(labels)
+        return bool(((roots < self.tensors) & ~self.labels.is_fixed(roots)).any())
 
     def begin(self, call: Call, position: int) -> None:
         """Remember which call is being looked at, for the messages."""
@@ -305,7 +349,8 @@ def _broadcast(value: Value, shape: tuple[int, ...]) -> tuple[Value, tuple[Group
         return value, value.groups
     groups = tuple(Group(group.codes.expand(shape)) for group in value.groups)
     sizes = (1,) * lead + value.shape
-    return Value(sizes, groups, frozenset(axis + lead for axis in value.free)), groups
+    free = frozenset(axis + lead for axis in value.free)
+    return replace(value, shape=sizes, groups=groups, free=free), groups
 
 
 def _clusters(operands: list[tuple[Value, tuple[Group, ...]]]) -> list[frozenset[int]]:
@@ -324,7 +369,7 @@ def _states(members: list[tuple[Value, list[Group]]], zero: ZeroTest) -> Array:
     """What is known of a result, position by position, from what is known of the operands."""
     known: list[Array] = []
     for value, groups in members:
-        base = np.array(CONSTANT if value.constant else UNKNOWN, dtype=np.int64)
+        base = np.array(value.state, dtype=np.int64)
         own = [group.states() for group in groups]
         known.append(np.maximum.reduce(np.broadcast_arrays(*own)) if own else base)
     if all(each.min() == each.max() for each in known):

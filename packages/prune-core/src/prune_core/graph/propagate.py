@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from prune_core.graph.flow import Flow
-from prune_core.graph.ir import Call, Graph
+from prune_core.graph.ir import Call, Graph, Ref
 from prune_core.graph.labels import Array, Labels
 from prune_core.graph.restore import on_processor
 from prune_core.graph.rules.registry import find_rule
@@ -79,6 +79,7 @@ def _label_tensors(graph: Graph, flow: Flow, zeros: Zeros | None) -> dict[int, l
         if size > 1
     ]
     every = flow.labels.new(sum(size for _, _, size in wanted))
+    flow.tensors = len(flow.labels)
     axes: dict[int, list[Array | None]] = {
         index: [None] * len(graph.metas[index].shape) for index in graph.tensors
     }
@@ -105,6 +106,9 @@ def _apply(flow: Flow, graph: Graph, position: int) -> None:
     if call.target == ALIAS_WRITE:
         (made,), (old, source) = call.outputs, call.inputs()
         assert made is not None
+        if old not in flow.stale and (way := _way(graph, position, old, source)):
+            flow.values[made] = _through_views(flow, graph, way, old, source)
+            return
         flow.stale[made] = [*flow.stale.get(old, [old]), source]
         flow.values[made] = Value(graph.metas[made].shape)
         return
@@ -116,6 +120,48 @@ def _apply(flow: Flow, graph: Graph, position: int) -> None:
         if index is not None and value is not None:
             value = replace(value, constant=constant)
             flow.values[index] = value
+
+
+_VIEWS = {"slice", "select", "alias", "detach"}
+_REACH = 20
+"""How far before a write to a view its views are looked for."""
+
+
+def _way(graph: Graph, position: int, old: int, source: int) -> list[int]:
+    """The calls by which a value was written to: its views, and what wrote to the last of them.
+
+    Empty where the views are no simple ones, or are of what the value was before.
+    """
+    way: list[int] = []
+    wanted = source
+    for at in range(position - 1, max(position - _REACH, -1), -1):
+        call = graph.calls[at]
+        if wanted not in call.outputs:
+            continue
+        known = call.name in _VIEWS if way else call.name.endswith("_")
+        if not known or not isinstance(call.args[0], Ref):
+            return []
+        way.insert(0, at)
+        wanted = call.args[0].index
+        if wanted == old:
+            return way
+    return []
+
+
+def _through_views(flow: Flow, graph: Graph, way: list[int], old: int, source: int) -> Value:
+    """What a value is after some of it was written to.
+
+    It keeps its labels, which its views have too, so that what is written meets them there.
+    """
+    value = flow.label_free(Ref(old), range(len(graph.metas[old].shape)))
+    for at in way:
+        flow.begin(graph.calls[at], at)
+        _apply(flow, graph, at)
+    written = flow.values[source]
+    flow.settle(value, flow.where)
+    flow.settle(written, flow.where)
+    groups = tuple(flow.after(group, written) for group in value.groups)
+    return Value(value.shape, groups, constant=value.constant and written.constant)
 
 
 def _results(flow: Flow, graph: Graph, call: Call) -> list[Value | None]:

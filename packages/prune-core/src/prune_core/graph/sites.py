@@ -32,6 +32,7 @@ SIZED = ARITHMETIC | frozenset(
     {"view", "reshape", "expand", "split", "split_with_sizes", "narrow", "repeat", "unflatten"}
     | {"new_zeros", "new_ones", "new_full", "new_empty", "zeros", "ones", "full", "empty"}
     | {"layer_norm", "group_norm", "rms_norm", "conv1d", "conv2d", "conv3d", "__getitem__"}
+    | {"__setitem__"}
     | {"broadcast_to", "chunk", "tensor_split", "as_strided", "roll", "slice"}
 )
 """Functions of torch that are told sizes, or numbers that may be made of sizes."""
@@ -98,7 +99,9 @@ class SiteCounter(TorchFunctionMode):
         innermost = self._frames[-1]
         self.site = Site(innermost.module, name, innermost.counts[name])
         kwargs = kwargs or {}
-        self.given = tuple(numbers((args, list(kwargs.values()))))
+        # What is written to places is a number like any other, and says no size.
+        told = args[:2] if name == "__setitem__" else args
+        self.given = tuple(numbers((told, list(kwargs.values()))))
         if self._rewrite is not None and (changes := self._rewrite(self.site, self.given)):
             args, kwargs = with_numbers(args, kwargs, changes)
         for frame in self._frames:

@@ -118,6 +118,7 @@ class Value:
         groups: Label arrays; no two of them share an axis.
         free: The free axes.
         constant: Whether no input has a part in it, wherever no group says otherwise.
+        zero: Whether it is zero, wherever no group says otherwise.
         pending: What means and variances in it ran over. That stays removable as long as the
             result is only subtracted from, or divides, what it was taken of: a normalisation.
     """
@@ -127,6 +128,12 @@ class Value:
     free: frozenset[int] = frozenset()
     constant: bool = False
     pending: tuple[Pending, ...] = ()
+    zero: bool = False
+
+    @property
+    def state(self) -> int:
+        """What is known of the numbers wherever no group says more."""
+        return ZERO if self.zero else CONSTANT if self.constant else UNKNOWN
 
     @property
     def ndim(self) -> int:

@@ -191,8 +191,10 @@ class Pruner:
         for name, tensors in more.items():
             wrapper = self._wrappers.get(name) or self._closing.get(name)
             wrapper = wrapper or self._closing_wrapper(name, modules[name])
+            # A module may have parameters beside its weight and bias, which no wrapper masks.
             in_force = wrapper.masks
-            wrapper.set_masks({n: mask & in_force[n] for n, mask in tensors.items()})
+            covered = {n: mask & in_force[n] for n, mask in tensors.items() if n in in_force}
+            wrapper.set_masks(covered)
         return self.masks
 
     def _closing_wrapper(self, name: str, module: nn.Module) -> PrunerModuleWrapper:

@@ -38,6 +38,9 @@ class PrunedMultiheadAttention(nn.MultiheadAttention):
     ) -> tuple[Tensor, Tensor | None]:
         """Attend, with the arguments and results of `nn.MultiheadAttention`."""
         batched = query.dim() == 3
+        # In torch's order, so that a recording of its forward is met call by call.
+        key_padding_mask = _additive(key_padding_mask, query.dtype)
+        attn_mask = _additive(attn_mask, query.dtype)
         if self.batch_first and batched:
             same_key, same_value = key is query, value is key
             query = query.transpose(1, 0)
@@ -51,14 +54,18 @@ class PrunedMultiheadAttention(nn.MultiheadAttention):
             key_padding_mask = None if key_padding_mask is None else key_padding_mask.unsqueeze(0)
         if is_causal and attn_mask is None:
             raise RuntimeError("is_causal needs an attn_mask, as in nn.MultiheadAttention.")
-        padding = _additive(key_padding_mask, query.dtype)
-        if is_causal and padding is None and not need_weights:
+        if is_causal and key_padding_mask is None and not need_weights:
             attn_mask = None
         else:
-            attn_mask = _additive(attn_mask, query.dtype)
-            is_causal = is_causal and padding is None
+            is_causal = is_causal and key_padding_mask is None
         attended, weights = self._attend(
-            query, key, value, padding, attn_mask, is_causal=is_causal, need_weights=need_weights
+            query,
+            key,
+            value,
+            key_padding_mask,
+            attn_mask,
+            is_causal=is_causal,
+            need_weights=need_weights,
         )
         if weights is not None and average_attn_weights:
             weights = weights.mean(dim=1)

@@ -96,6 +96,12 @@ def labels_of_units(
         column = columns.get((name, axis))
         if column is None:
             raise SpeedupError(f"{name!r} has no axis {axis} that could be cut.")
+        beyond = [index for index in indices if not -len(column) <= index < len(column)]
+        if beyond:
+            raise SpeedupError(
+                f"{name!r} has {len(column)} indices along axis {axis}, and index {beyond[0]} is "
+                "to go. Were the units found on another model, or before it was made smaller?"
+            )
         picked = column[indices]
         fixed = np.flatnonzero(labelling.labels.is_fixed(picked))
         if len(fixed):
@@ -115,6 +121,12 @@ def _telling(
     Of slices written down by hand each one counts.
     """
     slices = unit.slices if isinstance(unit, Unit) else unit
+    if not isinstance(slices, Mapping):
+        raise SpeedupError(
+            f"units has {unit!r}; it must be made of units as prune_core.units(model, inputs) "
+            "finds them, where units(...).unit(label) gives that of a label, or of slices such "
+            "as {'conv1.weight': {0: (3, 5)}}."
+        )
     for name, axes in slices.items():
         for axis, indices in axes.items():
             yield name, axis, indices

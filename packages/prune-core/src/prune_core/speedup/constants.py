@@ -16,7 +16,7 @@ from prune_core.errors import ConfigError, did_you_mean
 from prune_core.graph.inputs import arguments
 from prune_core.graph.restore import evaluating, untouched
 from prune_core.pruning.coupling import Coupling
-from prune_core.speedup.masks import nested_masks
+from prune_core.speedup.masks import nested_masks, of_tied
 
 __all__ = ["CHOICES", "check_choice", "masked_output", "zeroed"]
 
@@ -40,13 +40,16 @@ def zeroed(model: nn.Module, example_inputs: Any, masks: Flat) -> dict[str, torc
     """Close masks over everything that belongs to a channel of which each layer is masked."""
     more = Coupling(model, example_inputs).whole(nested_masks(masks))
     both = {name: masks[name] & mask for name, mask in more.items() if name in masks}
-    return {**masks, **more, **both}
+    named = dict([*model.named_parameters(remove_duplicate=False), *model.named_buffers()])
+    return of_tied(named, {**masks, **more, **both})
 
 
 def masked_output(model: nn.Module, example_inputs: Any, masks: Flat) -> Any:
     """What a model returns under its masks as they are given."""
     named = dict([*model.named_parameters(remove_duplicate=False), *model.named_buffers()])
-    seen = {name: named[name] * mask.to(named[name].device) for name, mask in masks.items()}
+    # A tied tensor is given once: it counts for all of its names.
+    once = {id(named[name]): name for name in masks}
+    seen = {n: named[n] * masks[n].to(named[n].device) for n in once.values()}
     args, kwargs = arguments(example_inputs)
     with untouched(model), evaluating(model), torch.no_grad():
         return functional_call(model, seen, args, kwargs)

@@ -31,6 +31,8 @@ __all__ = ["fold"]
 _INPUT = {"convolution": 0, "addmm": 1, "mm": 0, "linear": 0}
 """Which argument of an operator is what a layer reads."""
 
+_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
 
 class _Reader(NamedTuple):
     """A layer that sums over channels, and what it reads.
@@ -63,6 +65,8 @@ def fold(model: nn.Module, example_inputs: Any, masks: Mapping[str, Tensor]) -> 
     if not units.any():
         return dict(masks)
     seen = _read_values(model, example_inputs, labelling, masks, readers)
+    if not seen:
+        return dict(masks)
     columns = {
         position: labelling.labels.find(_labels(labelling, reader))
         for position, reader in readers.items()
@@ -89,7 +93,7 @@ def _readers(model: nn.Module, labelling: Labelling) -> dict[int, _Reader]:
         layer = modules.get(call.module)
         if call.name not in _INPUT or f"{call.module}.weight" not in own:
             continue
-        if isinstance(layer, nn.Linear | nn.modules.conv._ConvNd) and not _transposed(call):
+        if isinstance(layer, _LAYERS) and _as_torch_does(layer) and not _transposed(call):
             ref = call.args[_INPUT[call.name]]
             assert isinstance(ref, Ref)
             axis = 1 if call.name == "convolution" else len(graph.metas[ref.index].shape) - 1
@@ -100,6 +104,15 @@ def _readers(model: nn.Module, labelling: Labelling) -> dict[int, _Reader]:
         for position, reader in readers.items()
         if runs[reader.name] == 1 and len(_labels(labelling, reader))
     }
+
+
+def _as_torch_does(layer: nn.Module) -> bool:
+    """Whether a layer computes with its weight and bias as they are, and not with others."""
+    kind = next(base for base in _LAYERS if isinstance(layer, base))
+    return "forward" not in vars(layer) and all(
+        getattr(type(layer), name, None) is getattr(kind, name, None)
+        for name in ("forward", "_conv_forward")
+    )
 
 
 def _transposed(call: Call) -> bool:
@@ -157,7 +170,9 @@ def _read_values(
         model, make_plan(labelling, ()), Meaning(masks, removed=False), readers=readers
     )
     reading.run(example_inputs)
-    return reading.seen
+    # A forward that writes to its own weights makes other calls where those are shown masked.
+    before, now = ([call.target for call in g.calls] for g in (labelling.graph, reading.graph))
+    return reading.seen if before[: len(now)] == now else {}
 
 
 def _move(reader: _Reader, constants: Tensor, gone: Tensor, masks: dict[str, Tensor]) -> None:

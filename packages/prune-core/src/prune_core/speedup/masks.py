@@ -1,7 +1,8 @@
 """Masks of any origin as one flat `{tensor name: 0/1 tensor}`, checked against the model."""
 
-from collections.abc import Mapping
+from collections.abc import ItemsView, Mapping
 from os import PathLike
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +13,7 @@ from prune_core.errors import MaskError, did_you_mean
 from prune_core.graph.ir import Graph
 from prune_core.graph.propagate import Zeros
 
-__all__ = ["Masks", "asked_for", "flat_masks", "nested_masks", "zeros_of"]
+__all__ = ["Masks", "asked_for", "flat_masks", "nested_masks", "of_tied", "zeros_of"]
 
 Masks = Mapping[str, Mapping[str, torch.Tensor]]
 
@@ -23,7 +24,8 @@ def flat_masks(
     """`{module: {tensor: mask}}`, or a file of them, as `{"module.tensor": bool mask}`.
 
     Raises:
-        MaskError: A name is unknown, a shape is wrong, or a mask is not made of 0 and 1.
+        MaskError: A name is unknown, a shape is wrong, or a mask is not made of 0 and 1, or all of
+            it is of another form.
     """
     if masks is None:
         return {}
@@ -33,8 +35,8 @@ def flat_masks(
         masks = load_masks(masks)
     named = dict([*model.named_parameters(remove_duplicate=False), *model.named_buffers()])
     flat: dict[str, torch.Tensor] = {}
-    for module, tensors in masks.items():
-        for name, mask in tensors.items():
+    for module, tensors in _items(masks, "masks"):
+        for name, mask in _items(tensors, f"masks[{module!r}]"):
             full = f"{module}.{name}" if module else name
             if full not in named:
                 raise MaskError(
@@ -42,10 +44,35 @@ def flat_masks(
                     f"{did_you_mean(full, named)}"
                 )
             flat[full] = _checked(full, mask, named[full])
-    return flat
+    return of_tied(named, flat)
 
 
-def _checked(name: str, mask: torch.Tensor, tensor: torch.Tensor) -> torch.Tensor:
+def of_tied(
+    named: Mapping[str, torch.Tensor], flat: Mapping[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    """The same masks, where all of those that name one tensor hold for each of its names."""
+    whole: dict[int, torch.Tensor] = {}
+    for name, mask in flat.items():
+        known = whole.get(id(named[name]))
+        whole[id(named[name])] = mask if known is None else known & mask
+    return {name: whole[id(named[name])] for name in flat}
+
+
+def _items(masks: Any, where: str) -> ItemsView[str, Any]:
+    if not isinstance(masks, Mapping):
+        raise MaskError(
+            f"{where} is of type {type(masks).__name__}; masks are given by module and by tensor, "
+            "as in {'conv1': {'weight': mask}}."
+        )
+    return masks.items()
+
+
+def _checked(name: str, mask: Any, tensor: torch.Tensor) -> torch.Tensor:
+    if not isinstance(mask, torch.Tensor):
+        raise MaskError(
+            f"The mask of {name!r} is of type {type(mask).__name__}; it must be a tensor of 0 and "
+            "1, in the shape of what it masks."
+        )
     if mask.shape != tensor.shape:
         raise MaskError(
             f"The mask of {name!r} has shape {tuple(mask.shape)}, "

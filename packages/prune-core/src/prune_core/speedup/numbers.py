@@ -6,7 +6,7 @@ from prune_core.graph.ir import Call
 from prune_core.graph.sites import ARITHMETIC, Number, Site
 from prune_core.speedup.plan import Plan
 
-__all__ = ["wanted_numbers"]
+__all__ = ["same_places", "wanted_numbers"]
 
 _SHAPED = {"view", "_unsafe_view", "reshape", "expand", "new_zeros", "new_ones", "new_full"} | {
     "zeros",
@@ -134,8 +134,7 @@ def _for_roll(plan: Plan, call: Call, given: tuple[Number, ...]) -> dict[int, Nu
 
 
 def _for_slice(plan: Plan, call: Call, given: tuple[Number, ...]) -> dict[int, Number]:
-    value, axis = call.inputs()[0], call.args[1] if len(call.args) > 1 else 0
-    size = plan.labelling.graph.metas[value].shape[axis]
+    value, axis, size = _sliced(plan, call)
     kept = plan.kept_of_value(value).get(axis)
     if kept is None:
         return {}
@@ -144,18 +143,43 @@ def _for_slice(plan: Plan, call: Call, given: tuple[Number, ...]) -> dict[int, N
     changes: dict[Number, Number] = {}
     if 0 < begin < size and bool(places.any()):
         # What the slice begins with may have gone: then it begins with the next that it takes.
-        changes[begin] = int(places.nonzero()[0] if step > 1 else (kept < begin).sum())
+        first = int(places.nonzero()[0] if step > 1 else (kept < begin).sum())
+        changes |= {begin: first, begin - size: first - len(kept)}
     if 0 < end < size:
-        changes[end] = int((kept < end).sum())
+        last = int((kept < end).sum())
+        changes |= {end: last, end - size: last - len(kept)}
+    if call.site is not None and call.site.function == "narrow" and len(given) == 3:
+        wanted = {1: changes.get(begin, begin), 2: int(places.sum())}
+        return {at: number for at, number in wanted.items() if given[at] != number}
     # In a graph the axis stands among the numbers, and before the bounds.
     axis_too = call.site is not None and call.site.function == "slice"
+    # What was given at first says which bound a number is; now it may be the right one already.
+    first_given = call.given if len(call.given) == len(given) else given
     return {
         at: changes[number]
-        for at, number in enumerate(given)
-        if changes.get(number, number) != number and not (axis_too and at == 0)
+        for at, (number, now) in enumerate(zip(first_given, given, strict=True))
+        if changes.get(number, now) != now and not (axis_too and at == 0)
     }
 
 
+def same_places(plan: Plan, before: Call, now: Call) -> bool:
+    """Whether a slice still takes what it took of what is left."""
+    value, axis, size = _sliced(plan, before)
+    kept = plan.kept_of_value(value).get(axis)
+    if kept is None:
+        return True
+    taken, found = range(*_slice_of(before, size)), range(*_slice_of(now, len(kept)))
+    return [index for index in kept.tolist() if index in taken] == kept[list(found)].tolist()
+
+
+def _sliced(plan: Plan, call: Call) -> tuple[int, int, int]:
+    """What a slice is taken of, along which axis, and how long that was."""
+    value = call.inputs()[0]
+    shape = plan.labelling.graph.metas[value].shape
+    axis = (call.args[1] if len(call.args) > 1 else 0) % len(shape)
+    return value, axis, shape[axis]
+
+
 def _slice_of(call: Call, size: int) -> tuple[int, int, int]:
-    begin, end, step = (*call.args[2:5], None, None, None)[:3]
-    return begin or 0, size if end is None else end, step or 1
+    """Where a slice begins and ends, counted from the front, and its step."""
+    return slice(*(*call.args[2:5], None, None, None)[:3]).indices(size)

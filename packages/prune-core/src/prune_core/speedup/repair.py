@@ -20,7 +20,7 @@ from prune_core.graph.rules import has_rule
 from prune_core.graph.sites import Number, Site
 from prune_core.graph.trace import ALIAS_WRITE, Recorder
 from prune_core.speedup.corrections import correct
-from prune_core.speedup.numbers import wanted_numbers
+from prune_core.speedup.numbers import same_places, wanted_numbers
 from prune_core.speedup.plan import Plan
 
 __all__ = ["Mismatch", "Repairs", "repair"]
@@ -53,6 +53,16 @@ class Need:
     site: Site
     given: tuple[Number, ...]
     changes: dict[int, Number]
+
+    def for_any_batch(self) -> dict[int, Number]:
+        """The changes, without a size that the others leave no choice of.
+
+        It may be a multiple of the batch, as in `view(batch * 16, 3, 3)`.
+        """
+        reshapes = self.site.function in ("view", "reshape")
+        if reshapes and len(self.changes) == 1 and -1 not in self.given:
+            return dict.fromkeys(self.changes, -1)
+        return self.changes
 
 
 @dataclass(slots=True)
@@ -94,7 +104,7 @@ def repair(model: nn.Module, example_inputs: Any, plan: Plan) -> Repairs:
         trial = better
     if trial.mismatch is None:
         for need in trial.needs.values():
-            correct(model, need.site, need.changes)
+            correct(model, need.site, need.for_any_batch())
             repairs.corrections.append(need.site)
         if trial.needs:
             trial = _try(model, example_inputs, plan)
@@ -246,6 +256,8 @@ def _try(model: nn.Module, example_inputs: Any, plan: Plan) -> _Trial:
                     raise _DifferentError(
                         f"{call.name} makes {shape} where {plan.shape(old)} is expected"
                     )
+        if call.name == "slice" and not same_places(plan, before, call):
+            raise _DifferentError("slice takes other indices than before")
         if _numbers(before) != _numbers(call):
             raise _DifferentError(f"{call.name} is given other numbers than before")
         beside.go_on()

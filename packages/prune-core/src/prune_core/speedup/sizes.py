@@ -65,6 +65,10 @@ def _linear(module: Any) -> None:
     module.out_features, module.in_features = module.weight.shape
 
 
+def _bilinear(module: Any) -> None:
+    module.out_features, module.in1_features, module.in2_features = module.weight.shape
+
+
 def _convolution(module: Any) -> None:
     out, inside = module.weight.shape[:2]
     if module.transposed:
@@ -119,6 +123,7 @@ def _attention(module: Any) -> None:
 
 _RESIZERS: list[tuple[Any, Callable[[Any], None]]] = [
     (nn.Linear, _linear),
+    (nn.Bilinear, _bilinear),
     (nn.modules.conv._ConvNd, _convolution),
     (nn.modules.batchnorm._NormBase, _batch_norm),
     (nn.LayerNorm, _layer_norm),

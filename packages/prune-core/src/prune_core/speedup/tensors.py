@@ -17,7 +17,7 @@ class Snapshot:
     """
 
     def __init__(self, model: nn.Module) -> None:
-        """Remember everything that speedup may change."""
+        """Remember everything that speedup may change: of a scripted module the tensors alone."""
         self._model = model
         self._data = [(t, t.data, t.grad) for t in (*model.parameters(), *model.buffers())]
         self._modules = [
@@ -28,6 +28,7 @@ class Snapshot:
                 {name: dict(module.__dict__[name]) for name in _HOLDERS},
             )
             for module in model.modules()
+            if not isinstance(module, torch.jit.ScriptModule)
         ]
 
     def restore(self) -> None:

@@ -1,9 +1,13 @@
 """Products summed over an axis: matrices, batches of matrices, convolutions."""
 
+from collections.abc import Sequence
 from string import ascii_lowercase
+
+import numpy as np
 
 from prune_core.graph.flow import Flow
 from prune_core.graph.ir import Call
+from prune_core.graph.rules.movement import apart
 from prune_core.graph.rules.registry import rule
 from prune_core.graph.value import Group, Value, extended
 
@@ -44,6 +48,40 @@ def linear(flow: Flow, call: Call) -> Value:
     return made
 
 
+@rule("aten._trilinear")
+def trilinear(flow: Flow, call: Call) -> Value:
+    """A product of three, each with new axes of its own, summed over some."""
+    operands = [
+        _unsqueezed(flow.get(ref), axes)
+        for ref, axes in zip(call.args[:3], call.args[3:6], strict=True)
+    ]
+    shape = np.broadcast_shapes(*(operand.shape for operand in operands))
+    product = flow.align(operands, shape, any, summed=frozenset(call.args[6]))
+    return flow.reduce(product, call.args[6], keep=False, kind="sum", why="summed")
+
+
+@rule("aten._cdist_forward", "aten._euclidean_dist")
+def distances(flow: Flow, call: Call) -> Value:
+    """Every row of one against every row of the other, summed over what is in a row."""
+    left, right = flow.get(call.args[0]), flow.get(call.args[1])
+    pair = [_unsqueezed(left, [left.ndim - 1]), _unsqueezed(right, [right.ndim - 2])]
+    shape = np.broadcast_shapes(*(each.shape for each in pair))
+    last = len(shape) - 1
+    gaps = flow.align(pair, shape, all, summed=frozenset({last}))
+    return flow.reduce(gaps, [last], keep=False, kind="sum", why="summed")
+
+
+def _unsqueezed(value: Value, axes: Sequence[int]) -> Value:
+    """The value with axes of length one at these places of the result."""
+    where = list(range(value.ndim))
+    for axis in sorted(axes):
+        where.insert(axis, -1)
+    shape = tuple(1 if at < 0 else value.shape[at] for at in where)
+    lift = tuple(None if at < 0 else slice(None) for at in where)
+    free = frozenset(new for new, at in enumerate(where) if at in value.free)
+    return Value(shape, tuple(Group(g.codes[lift]) for g in value.groups), free, value.constant)
+
+
 @rule("aten._grouped_mm")
 def grouped_product(flow: Flow, call: Call) -> Value:
     """A matrix for each run of rows, as experts have: the experts themselves stay."""
@@ -54,7 +92,7 @@ def grouped_product(flow: Flow, call: Call) -> Value:
         flow.fix_value(rows, "an unusual product in groups")
         flow.fix_value(weights, "an unusual product in groups")
         return Value(flow.result_shape(call))
-    kept = tuple(Group(g.codes[0]) for g in weights.groups if set(g.axes) - {0})
+    kept = tuple(Group(g.only({1, 2}).codes[0]) for g in weights.groups if set(g.axes) - {0})
     one = Value(weights.shape[1:], kept)
     return flow.contract(rows, one, "ij,jk->ik")
 
@@ -84,7 +122,7 @@ def _flat(value: Value) -> Value:
     """The value at one place of the axes that are slid along."""
     groups = []
     for group in value.groups:
-        labels = group.codes
+        labels = group.only({0, 1}).codes
         while labels.ndim > 2:
             labels = labels.select(2, 0)
         groups.append(Group(labels))
@@ -99,7 +137,7 @@ def _plain(flow: Flow, value: Value, weight: Value, groups: int) -> Value:
     weight = _split(weight, 0, groups)
     _settle_groups(flow, value, weight, inner=2, outer=1)
     made = flow.contract(_repinned(flow, value), _repinned(flow, weight), "bgi,goi->bgo")
-    return _merged(made)
+    return _merged(flow, made)
 
 
 def _transposed(flow: Flow, value: Value, weight: Value, groups: int) -> Value:
@@ -109,7 +147,7 @@ def _transposed(flow: Flow, value: Value, weight: Value, groups: int) -> Value:
     weight = _split(weight, 0, groups)
     _settle_groups(flow, value, weight, inner=1, outer=2)
     made = flow.contract(_repinned(flow, value), _repinned(flow, weight), "bgi,gio->bgo")
-    return _merged(made)
+    return _merged(flow, made)
 
 
 def _settle_groups(flow: Flow, value: Value, weight: Value, *, inner: int, outer: int) -> None:
@@ -133,12 +171,11 @@ def _repinned(flow: Flow, value: Value) -> Value:
     """The value with stride 0 along the axes that pinning has made equal."""
     groups = []
     for group in value.groups:
-        labels = group.codes
         for axis in group.axes:
             roots = flow.labels.find(group.compact())
             if (roots == roots.take([0], axis)).all():
-                labels = labels.narrow(axis, 0, 1).expand(labels.shape)
-        groups.append(Group(labels))
+                group = group.only(set(group.axes) - {axis})
+        groups.append(group)
     return Value(value.shape, tuple(g for g in groups if g.axes), value.free)
 
 
@@ -151,11 +188,11 @@ def _split(value: Value, axis: int, groups: int) -> Value:
     return Value(shape, made, frozenset(free))
 
 
-def _merged(value: Value) -> Value:
+def _merged(flow: Flow, value: Value) -> Value:
     batch, groups, inside = value.shape
-    made = tuple(
+    made = [
         Group(group.codes.narrow(0, 0, 1).reshape(1, groups * inside).expand(batch, -1))
         for group in value.groups
         if 0 not in group.axes
-    )
-    return Value((batch, groups * inside), made)
+    ]
+    return Value((batch, groups * inside), apart(flow, made))

@@ -33,6 +33,8 @@ _ON_THE_WAY = frozenset({"add", "sub", "mul", "div", "true_divide", "neg", "squa
 @rule(
     "kind.pointwise",
     "aten._prelu_kernel",
+    "aten.complex",
+    "aten.polar",
     "aten.native_dropout",
     "aten.dropout",
     carries=True,

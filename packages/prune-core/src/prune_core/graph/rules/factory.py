@@ -3,10 +3,11 @@
 from prune_core.graph.flow import Flow
 from prune_core.graph.ir import Call
 from prune_core.graph.rules.registry import rule
-from prune_core.graph.value import UNKNOWN, Value
+from prune_core.graph.value import UNKNOWN, ZERO, Value
 
 __all__: list[str] = []
 
+_ZEROS = ("zeros", "new_zeros", "zeros_like", "zero", "zero_")
 _RANDOM = ("bernoulli", "bernoulli_", "rand_like", "randn_like")
 
 
@@ -16,7 +17,8 @@ _RANDOM = ("bernoulli", "bernoulli_", "rand_like", "randn_like")
 def uniform(flow: Flow, call: Call) -> Value:
     """The same number everywhere: it can be as long as its neighbours need it."""
     shape = flow.result_shape(call)
-    return Value(shape, (), frozenset(axis for axis, size in enumerate(shape) if size > 1))
+    free = frozenset(axis for axis, size in enumerate(shape) if size > 1)
+    return Value(shape, (), free, zero=call.name in _ZEROS)
 
 
 @rule("aten.zeros_like", "aten.ones_like", "aten.full_like", "aten.empty_like", "aten.fill")
@@ -24,11 +26,12 @@ def uniform(flow: Flow, call: Call) -> Value:
 def alike(flow: Flow, call: Call) -> Value:
     """Numbers of its own in the shape of another."""
     value = flow.get(call.args[0])
-    groups = tuple(group.with_states(UNKNOWN) for group in value.groups)
+    zero = call.name in _ZEROS
+    groups = tuple(group.with_states(ZERO if zero else UNKNOWN) for group in value.groups)
     shape = flow.result_shape(call)
     fresh = frozenset() if call.name in _RANDOM else frozenset(range(len(shape)))
     grouped = {axis for group in groups for axis in group.axes}
-    return Value(shape, groups, (fresh | value.free) - grouped)
+    return Value(shape, groups, (fresh | value.free) - grouped, zero=zero)
 
 
 @rule("aten.arange", "aten.linspace", "aten.eye", "aten.rand", "aten.randn", "aten.randint")

@@ -22,9 +22,35 @@ def embedding(flow: Flow, call: Call) -> Value:
     flow.fix_value(flow.get(call.args[1]), "it is a row number")
     shape = flow.result_shape(call)
     groups = tuple(
-        Group(group.codes[0].expand(shape)) for group in table.groups if set(group.axes) - {0}
+        Group(group.only(set(group.axes) - {0}).codes[0].expand(shape))
+        for group in table.groups
+        if set(group.axes) - {0}
     )
     return Value(shape, groups)
+
+
+@rule("aten._embedding_bag", "aten._embedding_bag_forward_only")
+def embedding_bag(flow: Flow, call: Call) -> list[Value | None]:
+    """Sums, means or extremes of some rows of a table."""
+    table = flow.get(call.args[0])
+    flow.pin(table, 0, "its rows are looked up by number")
+    for ref in call.inputs()[1:]:
+        flow.fix_value(flow.values[ref], "it says which rows are taken, and how much of them")
+    kept = [group.only({1}) for group in table.groups if 1 in group.axes]
+    return [
+        None
+        if index is None
+        else Value(flow.metas[index].shape, tuple(_rows(kept, flow.metas[index].shape, at)))
+        for at, index in enumerate(call.outputs)
+    ]
+
+
+def _rows(groups: list[Group], shape: tuple[int, ...], at: int) -> list[Group]:
+    """The labels of rows; what is returned beside them is no row, but may have their width."""
+    if len(shape) != 2:
+        return []
+    made = [Group(group.codes[:1].expand(shape)) for group in groups]
+    return made if at == 0 else [group.with_states(UNKNOWN) for group in made]
 
 
 class Places(NamedTuple):
@@ -76,7 +102,8 @@ def index(flow: Flow, call: Call) -> Value:
     groups = []
     for group in value.groups:
         others = [axis for axis in range(value.ndim) if axis not in group.axes]
-        made = Group(_at(group.codes, [*indexed, *others], tiny).expand(shape))
+        thin = group.only(set(group.axes) - {*indexed})
+        made = Group(_at(thin.codes, [*indexed, *others], tiny).expand(shape))
         if made.axes:
             groups.append(made)
     return Value(shape, tuple(groups))
@@ -85,8 +112,9 @@ def index(flow: Flow, call: Call) -> Value:
 @rule("aten.index_put")
 def put(flow: Flow, call: Call) -> Value:
     """Numbers go to places; the axes that are not indexed meet as they are."""
-    value, source = flow.get(call.args[0]), flow.get(call.args[2])
     indexed, tiny, made = _places(flow, list(call.args[1]), "it says where to write")
+    others = set(range(flow.get(call.args[0]).ndim)) - {*indexed}
+    value, source = flow.label_free(call.args[0], others), flow.get(call.args[2])
     flow.pin_all(value, indexed, "it is written to by number")
     groups = tuple(g.only(set(g.axes) - {*indexed}) for g in value.groups)
     groups = tuple(group for group in groups if group.axes)
@@ -96,17 +124,16 @@ def put(flow: Flow, call: Call) -> Value:
     for axis in made:
         if (there := axis - len(shape) + source.ndim) >= 0:
             flow.pin(source, there, "it is written to places")
-    target = Value(thin, tuple(map(Group, taken)), value.free - {*indexed})
-    flow.align([target, source], shape, all)
-    zeros = source.groups and not any(group.states().any() for group in source.groups)
-    kept = groups if zeros else tuple(group.with_states(UNKNOWN) for group in groups)
-    return Value(value.shape, kept)
+    target = Value(thin, tuple(map(Group, taken)), value.free - {*indexed}, zero=value.zero)
+    met = flow.align([target, source], shape, all)
+    return Value(value.shape, tuple(flow.after(group, met) for group in groups))
 
 
 @rule("aten.index_add", "aten.index_copy")
 def write_rows(flow: Flow, call: Call) -> Value:
     """Rows go to places along one axis; the other axes meet as they are."""
-    value, axis, source = flow.get(call.args[0]), call.args[1], flow.get(call.args[3])
+    axis, source = call.args[1], flow.get(call.args[3])
+    value = flow.label_free(call.args[0], {*range(source.ndim)} - {axis % max(source.ndim, 1)})
     flow.fix_value(flow.get(call.args[2]), "it says where to write")
     thin = []
     for each in (value, source):
@@ -116,6 +143,31 @@ def write_rows(flow: Flow, call: Call) -> Value:
         thin.append(thinned(each, at, groups))
     met = flow.align(thin, thin[0].shape, all)
     return Value(value.shape, tuple(Group(extended(g.codes, value.shape)) for g in met.groups))
+
+
+@rule("aten.scatter", "aten.scatter_add", "aten.scatter_reduce")
+def scatter(flow: Flow, call: Call) -> Value:
+    """Numbers go to places along one axis; the other axes meet where all of them are told alike."""
+    places = flow.get(call.args[2])
+    axis = call.args[1] % max(places.ndim, 1)
+    value = flow.label_free(call.args[0], {*range(places.ndim)} - {axis})
+    source = flow.get(call.args[3]) if isinstance(call.args[3], Ref) else None
+    flow.fix_value(places, "it says where to write")
+    thin = []
+    for each in (value, source):
+        if each is None:
+            continue
+        for at, (size, other) in enumerate(zip(each.shape, places.shape, strict=True)):
+            copies = size == other and at in places.free
+            if at == axis or (size != 1 and not copies):
+                flow.pin(each, at, "it is written to by number")
+        groups = tuple(g.only(set(g.axes) - {axis}) for g in each.groups if set(g.axes) - {axis})
+        thin.append(thinned(each, axis, groups))
+    met = flow.align(thin, thin[0].shape, all)
+    groups = tuple(Group(extended(g.codes, value.shape)) for g in met.groups)
+    if source is None:
+        groups = tuple(group.with_states(UNKNOWN) for group in groups)
+    return Value(value.shape, groups)
 
 
 def _is_mask(flow: Flow, ref: Ref) -> bool:
@@ -137,7 +189,7 @@ def index_select(flow: Flow, call: Call) -> Value:
                 flow.pin(value, at, "it is looked up by a tensor that has all of it")
     groups = []
     for group in value.groups:
-        labels = group.codes.narrow(axis, 0, 1)
+        labels = group.only(set(group.axes) - {axis % value.ndim}).codes.narrow(axis, 0, 1)
         for at, size in enumerate(shape):
             if labels.shape[at] != size:
                 labels = labels.narrow(at, 0, 1)

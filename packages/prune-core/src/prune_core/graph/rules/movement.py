@@ -1,6 +1,7 @@
 """What only moves data is run as it is, on the labels instead of the numbers."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -45,8 +46,12 @@ def restride(flow: Flow, call: Call) -> Value:
 def move(flow: Flow, call: Call) -> Sequence[Value]:
     """Run the operator on the labels."""
     value = flow.get(call.args[0])
+    if call.name in ("view", "_unsafe_view", "reshape") and value.free:
+        value = flow.label_free(call.args[0], _folded(call, value))
     if call.name.removeprefix("unsafe_") in ("split", "split_with_sizes", "chunk"):
         _prefer_even_pieces(flow, call, value)
+    if call.name == "slice" and (step := _argument(call, 4, "step", 1)) > 1:
+        _prefer_whole_steps(flow, call, value, step)
     moved = [_run(call, group.codes) for group in value.groups]
     frees = _free_after(call, value)
     results: list[Value] = []
@@ -55,7 +60,8 @@ def move(flow: Flow, call: Call) -> Sequence[Value]:
             Group(squeezed(pieces[at])) for pieces, group in zip(moved, value.groups, strict=True)
         ]
         shape = flow.result_shape(call, at)
-        results.append(Value(shape, apart(flow, groups), free, pending=value.pending))
+        made = Value(shape, apart(flow, groups), free, pending=value.pending, zero=value.zero)
+        results.append(made)
     return results
 
 
@@ -96,9 +102,9 @@ def act_on_axes(flow: Flow, call: Call) -> Value:
 def cat(flow: Flow, call: Call) -> Value:
     """Labels one behind the other; across the other axes the pieces are tied."""
     shape = flow.result_shape(call)
-    pieces = [flow.get(ref) for ref in call.args[0]]
-    pieces = [piece for piece in pieces if piece.shape != (0,)]
     axis = _argument(call, 1, "dim", 0) % len(shape)
+    pieces = [flow.label_free(ref, {axis}) for ref in call.args[0]]
+    pieces = [piece for piece in pieces if piece.shape != (0,)]
     return join(flow, pieces, axis, shape)
 
 
@@ -149,7 +155,7 @@ def thinned(piece: Value, axis: int, groups: tuple[Group, ...]) -> Value:
     """A value of length one along an axis, with those of its groups that do not vary there."""
     shape = tuple(1 if at == axis else size for at, size in enumerate(piece.shape))
     thin = tuple(Group(group.codes.narrow(axis, 0, 1)) for group in groups)
-    return Value(shape, thin, piece.free - {axis})
+    return replace(piece, shape=shape, groups=thin, free=piece.free - {axis}, pending=())
 
 
 def _concatenated(
@@ -182,7 +188,7 @@ def apart(flow: Flow, groups: Sequence[Group]) -> tuple[Group, ...]:
             flow.fix(group.compact(), "it is all there is of a value")
     ranked = sorted(
         (group for group in groups if group.axes),
-        key=lambda g: (bool(flow.labels.is_fixed(g.compact()).all()), -g.compact().size),
+        key=lambda g: (not flow.owned(g.compact()), -g.compact().size),
     )
     kept: list[Group] = []
     for group in ranked:
@@ -197,6 +203,8 @@ def apart(flow: Flow, groups: Sequence[Group]) -> tuple[Group, ...]:
 
 def _run(call: Call, labels: torch.Tensor) -> Sequence[torch.Tensor]:
     args, kwargs = replace_refs((call.args, call.kwargs), lambda _: labels)
+    if call.name == "constant_pad_nd":  # what it fills with is a number and no label
+        return [torch.constant_pad_nd(labels, args[1])]
     if call.name in ("view", "_unsafe_view"):
         return [labels.reshape(args[1])] if not isinstance(args[1], torch.dtype) else [labels]
     result = call.target(*args, **kwargs)
@@ -207,14 +215,7 @@ def _free_after(call: Call, value: Value) -> list[frozenset[int]]:
     """Where the free axes go, read off the strides of a tensor that has none there."""
     if not value.free and call.name != "expand":
         return [frozenset()] * len(call.outputs)
-    if len(value.free) == value.ndim:
-        probe = torch.empty(1, device="meta").expand(value.shape)
-    else:
-        strides, step = [0] * value.ndim, 1
-        for axis in reversed(range(value.ndim)):
-            if axis not in value.free:
-                strides[axis], step = step, step * value.shape[axis]
-        probe = torch.empty_strided(value.shape, strides, device="meta")
+    probe = _probe(value.shape, value.free)
     try:
         args, kwargs = replace_refs((call.args, call.kwargs), lambda _: probe)
         moved = call.target(*args, **kwargs)
@@ -228,6 +229,28 @@ def _free_after(call: Call, value: Value) -> list[frozenset[int]]:
         )
         for each in (moved if isinstance(moved, list | tuple) else [moved])
     ]
+
+
+def _probe(shape: tuple[int, ...], free: Collection[int]) -> torch.Tensor:
+    """A tensor without numbers that has stride 0 along these axes and no other."""
+    strides, step = [0] * len(shape), 1
+    for axis in reversed(range(len(shape))):
+        if axis not in free:
+            strides[axis], step = step, step * shape[axis]
+    return torch.empty_strided(shape, strides, device="meta")
+
+
+def _folded(call: Call, value: Value) -> list[int]:
+    """The free axes that a change of shape folds into one with an axis that is not free."""
+
+    def folds(free: Collection[int]) -> bool:
+        try:
+            _probe(value.shape, free).view(call.args[1])
+        except RuntimeError:
+            return True
+        return False
+
+    return [axis for axis in value.free if folds({axis})] if folds(value.free) else []
 
 
 def _acted_axes(call: Call, value: Value) -> set[int]:
@@ -264,6 +287,19 @@ def _prefer_even_pieces(flow: Flow, call: Call, value: Value) -> None:
             flow.labels.tie(left, right, f"cut into even pieces ({where})")
 
     flow.preferences.append(tie)
+
+
+def _prefer_whole_steps(flow: Flow, call: Call, value: Value, step: int) -> None:
+    """Let whole steps be lost, so that every second index stays every second one."""
+    axis = _argument(call, 1, "dim", 0) % value.ndim
+    group = value.group_at(axis)
+    if group is None:
+        return
+    labels, where = group.compact(), flow.where
+    first = np.arange(labels.shape[axis]) // step * step
+    flow.preferences.append(
+        lambda: flow.labels.tie(labels, labels.take(first, axis), f"cut by steps ({where})")
+    )
 
 
 def _halves(labels: Any, axis: int, count: int) -> Sequence[Any]:

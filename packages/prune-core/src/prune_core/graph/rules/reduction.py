@@ -1,6 +1,7 @@
 """What runs over an axis: sums, means, extremes, softmax, sorts and scans."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from prune_core.graph.flow import Flow
@@ -11,6 +12,9 @@ from prune_core.graph.value import UNKNOWN, Group, Value
 __all__: list[str] = []
 
 _SUMS = ("sum", "linalg_vector_norm", "norm")
+_OF_THEM = ("amax", "amin", "max", "min", "median", "mode")
+"""What is one of the numbers that it is taken of, and zero if they are."""
+
 _MEANS = ("mean", "var", "std", "var_mean", "std_mean")
 
 
@@ -29,9 +33,15 @@ def reduction(flow: Flow, call: Call) -> Sequence[Value | None]:
     elif call.name in _MEANS:
         kind = "mean"
     made = flow.reduce(value, axes, keep=len(shape) == value.ndim, kind=kind, why=call.name)
-    if call.name not in (*_SUMS, "mean"):
+    if call.name not in (*_SUMS, "mean", *_OF_THEM):
         made.groups = tuple(group.with_states(UNKNOWN) for group in made.groups)
-    return [made if output is not None else None for output in call.outputs]
+    # What is returned second says where the first was found.
+    groups = tuple(group.with_states(UNKNOWN) for group in made.groups)
+    where = replace(made, groups=groups)
+    return [
+        None if output is None else made if at == 0 else where
+        for at, output in enumerate(call.outputs)
+    ]
 
 
 @rule(

@@ -60,7 +60,7 @@ def grid_sample(flow: Flow, call: Call) -> Value:
 def _resized(value: Value, slid: set[int], shape: tuple[int, ...]) -> Value:
     groups = []
     for group in value.groups:
-        labels = group.codes
+        labels = group.only(set(group.axes) - slid).codes
         for axis in slid:
             labels = labels.narrow(axis, 0, 1)
         made = Group(labels.expand(shape))
