@@ -12,6 +12,7 @@ from prune_core.errors import ConfigError, did_you_mean
 from prune_core.pruning.allocate import DependencyAwareAllocator, Masks
 from prune_core.pruning.basic import BasicPruner
 from prune_core.registry import get_pruner
+from prune_core.speedup.constants import check_choice
 
 __all__ = ["prune"]
 
@@ -27,6 +28,7 @@ def prune(
     exclude: str | Sequence[str] = (),
     round_to: int = 1,
     uniform: bool = False,
+    constants: str = "keep",
     **options: Any,
 ) -> tuple[nn.Module, Masks]:
     """Mask a model with a registered algorithm, by a ratio or by a budget.
@@ -44,6 +46,9 @@ def prune(
         round_to: Leave a multiple of this many channels; needs `example_inputs`.
         uniform: Leave layers that are alike equally wide, so that a single number in the model's
             config still describes them all; needs `example_inputs`.
+        constants: For a target: what `shrink` will be told to do with a masked channel that is
+            not zero. Only with `"zero"` can a target count on channels that a layer normalisation
+            runs over, or that something adds to that no pruner masks; otherwise they stay.
         **options: Further arguments of the pruner.
 
     Returns:
@@ -56,6 +61,7 @@ def prune(
         ```
     """
     _check_amount(sparsity, target, example_inputs, round_to, uniform=uniform)
+    check_choice(constants)
     amount = 0.0 if sparsity is None else sparsity
     config_list: list[dict[str, Any]] = [
         {"sparsity": amount, **selector} for selector in _selectors(model, "targets", targets)
@@ -79,19 +85,19 @@ def prune(
         allocator = pruner.sparsity_allocator
         if isinstance(allocator, DependencyAwareAllocator):
             allocator.round_to, allocator.uniform = round_to, uniform
-        return _compress(pruner, target, example_inputs if coupled else None)
+        return _compress(pruner, target, example_inputs if coupled else None, constants)
     except BaseException:
         pruner._unwrap_model()
         raise
 
 
 def _compress(
-    pruner: BasicPruner, target: Mapping[str, float] | None, example_inputs: Any
+    pruner: BasicPruner, target: Mapping[str, float] | None, example_inputs: Any, constants: str
 ) -> tuple[nn.Module, Masks]:
     allocator = pruner.sparsity_allocator
     if target is not None and isinstance(allocator, DependencyAwareAllocator):
         metrics = pruner.score()
-        fit_budget(pruner, metrics, target, example_inputs)
+        fit_budget(pruner, metrics, target, example_inputs, constants)
         masks = pruner.put_in_force(allocator.generate_sparsity(metrics), example_inputs)
         return pruner.bound_model, masks
     wrapped, masks = pruner.compress(example_inputs)

@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import prune_core
-from prune_core import BasicPruner, ConfigError, Reference, hookimpl, shrink
+from prune_core import BasicPruner, ConfigError, PruneWarning, Reference, hookimpl, shrink
 from prune_core.masking import PrunerModuleWrapper
 from prune_core.registry import registered
 from prune_core.speedup.cost import cost_of
@@ -196,3 +196,50 @@ def test_a_budget_that_is_none_is_refused(model, x, arguments, says):
     with pytest.raises(ConfigError, match=says):
         prune_core.prune(model, **arguments)
     assert isinstance(model.stem, nn.Conv2d)
+
+
+class Residual(nn.Module):
+    """A stream that a layer normalisation runs over, and a block beside it that it does not."""
+
+    def __init__(self):
+        super().__init__()
+        self.table, self.first, self.norm = (
+            nn.Embedding(50, 32),
+            nn.Linear(32, 64),
+            nn.LayerNorm(64),
+        )
+        self.up, self.down, self.head = nn.Linear(64, 96), nn.Linear(96, 64), nn.Linear(64, 8)
+
+    def forward(self, tokens):
+        x = self.first(self.table(tokens))
+        return self.head(x + self.down(self.up(self.norm(x)).relu()))
+
+
+@pytest.mark.parametrize("budget", ["flops", "parameters"])
+def test_a_budget_counts_on_nothing_that_stays_by_default(budget):
+    asked = {"target": {budget: 0.6}, "example_inputs": torch.arange(12).view(2, 6)}
+    with pytest.warns(PruneWarning, match="'first', 'down' keep all of their channels") as warned:
+        model, masks = prune_core.prune(Residual().eval(), "toy_l1", **asked)
+    assert warned[0].filename == __file__
+    assert masks["first"]["weight"].all()
+    report = shrink(prune_core.unwrap(model), asked["example_inputs"], masks)
+    before, after = getattr(report, budget)
+    assert after <= 0.6 * before
+    assert model.up.out_features < 96
+    assert model.down.out_features == 64
+
+
+@pytest.mark.parametrize("budget", ["flops", "parameters"])
+def test_a_budget_that_may_change_the_output_counts_on_all(budget):
+    asked = {"target": {budget: 0.6}, "example_inputs": torch.arange(12).view(2, 6)}
+    model, masks = prune_core.prune(Residual().eval(), "toy_l1", constants="zero", **asked)
+    prune_core.unwrap(model)
+    report = shrink(model, asked["example_inputs"], masks, constants="zero")
+    before, after = getattr(report, budget)
+    assert after <= 0.6 * before
+    assert model.down.out_features < 64
+
+
+def test_what_is_to_be_done_with_constants_is_checked():
+    with pytest.raises(ConfigError, match="constants is 'drop'"):
+        prune_core.prune(Residual(), "toy_l1", sparsity=0.5, constants="drop")

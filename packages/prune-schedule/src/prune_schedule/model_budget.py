@@ -13,6 +13,7 @@ from torch.utils._pytree import tree_leaves
 
 from prune_core import ConfigError, Pruner, shrink
 from prune_core.amount import number_to_prune
+from prune_core.budget.staying import makers_of, staying
 from prune_core.budget.target import check_target, relative_latency
 from prune_core.pruning.coupling import Coupling
 from prune_core.speedup.choose import removable
@@ -111,10 +112,10 @@ class ModelBudget:
         ]
 
     def _plan(self, lost: Sequence[int]) -> Plan:
-        return make_plan(
-            self._labelling,
-            [label for labels, n in zip(self._makers, lost, strict=True) for label in labels[:n]],
-        )
+        return make_plan(self._labelling, self._units(lost))
+
+    def _units(self, lost: Sequence[int]) -> list[int]:
+        return [unit for units, n in zip(self._makers, lost, strict=True) for unit in units[:n]]
 
     def _named(self) -> str:
         """Return a few letters that are others for a model, or an input, of another speed."""
@@ -128,11 +129,7 @@ class ModelBudget:
     def _latency(self, lost: Sequence[int]) -> float:
         if not any(lost):
             return 1.0
-        units = [
-            self.coupling.units.unit(label)
-            for labels, count in zip(self._makers, lost, strict=True)
-            for label in labels[:count]
-        ]
+        units = [self.coupling.units.unit(number) for number in self._units(lost)]
         with self._pruner.plain() as model:
             small = copy.deepcopy(model)
             shrink(small, self._inputs, units=units, verify=False)
@@ -140,19 +137,25 @@ class ModelBudget:
 
     def check(self, masks: Masks, sparsities: Mapping[str, float]) -> None:
         """Refuse masks of which less can be removed than their sparsities promise."""
-        promised = self.counted(self._plan(self._lost(sparsities)))
+        lost = self._lost(sparsities)
+        promised = self.counted(self._plan(lost))
         with self._pruner.plain() as model:
-            flat = flat_masks(model, masks | self.closing(masks))
+            closed = masks | self.closing(masks)
             graph = self._labelling.graph
-            chosen = removable(self._labelling, zeros_of(model, graph, flat))
+            chosen = removable(self._labelling, zeros_of(model, graph, flat_masks(model, closed)))
+            stays = staying(self.coupling, model, closed, self._units(lost))
         found = self.counted(make_plan(self._labelling, chosen))
         for kind, ratio in promised.items():
             if found[kind] > ratio + 1e-9:
                 raise ConfigError(
                     f"Of the masks that {type(self._pruner).__name__} makes, less can be removed "
                     f"than the target counts on: {found[kind]:.1%} of the {kind} would be left, "
-                    f"and not {ratio:.1%}. A budget needs an algorithm that prunes whole output "
-                    "channels, and the same ones in layers that belong together, such as 'l1'."
+                    f"and not {ratio:.1%}, because channels of "
+                    f"{', '.join(map(repr, makers_of(self.coupling, stays))) or 'some layers'} "
+                    "stay. A budget needs an algorithm that prunes whole output channels, and the "
+                    "same ones in layers that belong together, such as 'l1'; and channels that a "
+                    "layer normalisation runs over, or that something adds to that no pruner "
+                    "masks, have to be excluded."
                 )
 
     def closing(self, masks: Masks) -> Masks:

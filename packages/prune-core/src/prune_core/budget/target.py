@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from prune_core.errors import ConfigError, did_you_mean
+from prune_core.budget.staying import makers_of, staying
+from prune_core.errors import ConfigError, PruneWarning, did_you_mean
 from prune_core.pruning.allocate import DependencyAwareAllocator
 from prune_core.pruning.basic import BasicPruner
 from prune_core.speedup.cost import cost_of
@@ -50,7 +52,11 @@ def check_target(target: Ratios) -> None:
 
 
 def fit_budget(
-    pruner: BasicPruner, metrics: Mapping[str, Tensor], target: Ratios, example_inputs: Any
+    pruner: BasicPruner,
+    metrics: Mapping[str, Tensor],
+    target: Ratios,
+    example_inputs: Any,
+    constants: str = "keep",
 ) -> float:
     """Set the least sparsity, the same for every group of units, that meets all budgets.
 
@@ -59,6 +65,8 @@ def fit_budget(
         metrics: Its scores.
         target: What may be left, such as `{"flops": 0.5}`.
         example_inputs: What the model is run with.
+        constants: What `shrink` will be told; unless that is `"zero"`, channels that it would keep
+            are neither counted nor pruned.
 
     Returns:
         The sparsity, which is also set on the pruner's wrappers.
@@ -69,6 +77,8 @@ def fit_budget(
     check_target(target)
     allocator = pruner.sparsity_allocator
     assert isinstance(allocator, DependencyAwareAllocator)
+    if constants != "zero":
+        _spare_what_stays(pruner, allocator, metrics)
     left = _probe(pruner, allocator, metrics, target, example_inputs)
 
     def missed_by(ratios: Ratios) -> list[str]:
@@ -87,6 +97,30 @@ def fit_budget(
         low, high = (middle, high) if missed_by(left(middle)) else (low, middle)
     _set_sparsity(pruner, high)
     return high
+
+
+def _spare_what_stays(
+    pruner: BasicPruner, allocator: DependencyAwareAllocator, metrics: Mapping[str, Tensor]
+) -> None:
+    """Prune no channels that would be masked for nothing, because `shrink` would keep them."""
+    coupling = allocator.coupling
+    _set_sparsity(pruner, 0.5)
+    chosen, masks = allocator.choose(metrics), allocator.generate_sparsity(metrics)
+    for name, tensors in coupling.closed(masks).items():
+        masks[name] = {**tensors, **masks.get(name, {})}
+    with pruner.plain() as model:
+        stays = staying(coupling, model, masks, chosen)
+    if stays:
+        names = makers_of(coupling, stays)
+        allocator.spare(stays)
+        warnings.warn(
+            f"{', '.join(map(repr, names[:3]))}{' and others' if len(names) > 3 else ''} keep all "
+            "of their channels: a normalisation runs over them, or something that no pruner masks "
+            "adds to them, so that shrink() would not remove them. With constants='zero' here and "
+            "there they go as well, and the output moves by as much as the report says.",
+            PruneWarning,
+            stacklevel=5,
+        )
 
 
 def _set_sparsity(pruner: BasicPruner, sparsity: float) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from math import gcd, lcm
 from typing import TYPE_CHECKING, Any
 
@@ -63,6 +63,7 @@ class DependencyAwareAllocator(SparsityAllocator):
             raise ConfigError(f"round_to is {round_to!r}; it must be a whole number of at least 1.")
         self.round_to = round_to
         self.uniform = uniform
+        self._spared: frozenset[int] = frozenset()
         with pruner.plain() as model:
             self.coupling = Coupling(model, dummy_input)
 
@@ -80,6 +81,12 @@ class DependencyAwareAllocator(SparsityAllocator):
             masks[name] = self._expand_mask(name, keep.to(device))
         return masks
 
+    def spare(self, units: Iterable[int]) -> None:
+        """Leave the groups alone that these units belong to."""
+        these = set(units)
+        groups = (set(group.labels) for group in self.coupling.units.groups)
+        self._spared = frozenset().union(*(labels for labels in groups if labels & these))
+
     def choose(self, metrics: Mapping[str, Tensor]) -> list[int]:
         """Return the numbers of the units to prune, as `Units.unit` takes them."""
         wrappers = self.pruner.get_modules_wrapper()
@@ -89,6 +96,8 @@ class DependencyAwareAllocator(SparsityAllocator):
         families = alike(self.coupling.units) if self.uniform else [[group] for group in groups]
         pruned: list[int] = []
         for family in families:
+            if any(not self._spared.isdisjoint(group.labels) for group in family):
+                continue
             producers = [self.coupling.of_group(group) for group in family]
             if any(producer.name in wrappers for each in producers for producer in each):
                 pruned += self._pruned_of(family, producers, metrics)
