@@ -149,6 +149,21 @@ def test_what_is_frozen_stays_frozen_and_every_module_in_its_mode():
     assert {name: module.training for name, module in model.named_modules()} == modes
 
 
+@pytest.mark.parametrize("dims", [2, 3])
+def test_channels_that_are_last_in_memory_stay_last(dims):
+    order = torch.channels_last if dims == 2 else torch.channels_last_3d
+    conv = nn.Conv2d if dims == 2 else nn.Conv3d
+    model = nn.Sequential(conv(3, 8, 3, padding=1), nn.ReLU(), conv(8, 6, 3), nn.Flatten())
+    model.to(memory_format=order)
+    x = torch.randn(2, 3, *(5,) * dims).to(memory_format=order)
+    found = units(model, x)
+    shrink(model, x, units=[found.unit(label) for label in found.groups[0].labels[::2]])
+    for layer in (model[0], model[2]):
+        assert layer.weight.is_contiguous(memory_format=order)
+        assert not layer.weight.is_contiguous()
+    assert model[2].weight.shape[1] == 4
+
+
 def test_what_is_tied_stays_tied():
     model = small(Tied)
     assert model.head.weight is model.table.weight

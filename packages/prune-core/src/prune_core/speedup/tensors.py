@@ -76,7 +76,17 @@ def cut_tensors(model: nn.Module, plan: Plan, masks: Mapping[str, torch.Tensor])
         if masked is not None:
             data = data * masked.to(data.device, data.dtype)
         if kept or masked is not None:
-            put(tensor, data, grad)
+            put(tensor, _in_order_of(tensor, data), grad)
+
+
+def _in_order_of(tensor: torch.Tensor, data: torch.Tensor) -> torch.Tensor:
+    """The data with channels last in memory, if that is how the tensor has them."""
+    order = {4: torch.channels_last, 5: torch.channels_last_3d}.get(tensor.ndim)
+    if order is None or tensor.is_contiguous():
+        return data
+    return (
+        data.contiguous(memory_format=order) if tensor.is_contiguous(memory_format=order) else data
+    )
 
 
 def put(tensor: torch.Tensor, data: torch.Tensor, grad: torch.Tensor | None) -> None:
