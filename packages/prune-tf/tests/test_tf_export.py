@@ -185,6 +185,7 @@ def test_what_onnx_needs_is_named(cnn, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.filterwarnings("ignore:In the future `np.object`:FutureWarning")  # Keras' exporter
 @pytest.mark.tensorflow
 def test_an_onnx_file_that_nobody_could_read_is_not_written(tmp_path):
     model = keras.Sequential(
