@@ -610,3 +610,67 @@ def test_a_view_of_what_was_written_to_keeps_its_labels_to_itself():
     expected = model(x)
     shrink(model, x, units=units(model, x))
     torch.testing.assert_close(model(x), expected)
+
+
+class Between(nn.Module):
+    """Something done to features, between a layer that makes them and one that reads them."""
+
+    def __init__(self, first, act, last):
+        super().__init__()
+        self.first, self.act, self.last = first, act, last
+
+    def forward(self, x):
+        return self.last(self.act(self.first(x)))
+
+
+@pytest.mark.parametrize(
+    ("crop", "left"),
+    [
+        (lambda x: x[:, 2:6, 2:6], 4),
+        (lambda x: x[:, -6:-2, -6:-2], 4),
+        (lambda x: x[..., 4:, 4:, :], 4),
+        (lambda x: x[:, 2::2, 2:6], 3),
+        (lambda x: x[:, None, 2:6, 2:6].squeeze(1), 4),
+        (lambda x: x.transpose(0, 1)[2:6, :, 2:6].transpose(0, 1), 4),
+    ],
+)
+@pytest.mark.parametrize("seed", range(3))
+def test_slices_along_several_axes(crop, left, seed):
+    model = Between(nn.Conv2d(3, 8, 3, padding=1), crop, nn.Conv2d(left, 2, 2))
+    check(model, image(), seed=seed, least=0.25)
+
+
+def test_slices_along_two_axes_that_are_both_cut():
+    class Window(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.Linear(3, 16), nn.Linear(8, 2)
+            self.weight = nn.Parameter(torch.randn(16, 16))
+
+        def forward(self, x):
+            return self.last(F.linear(self.first(x)[:, 2:12], self.weight[4:12, 2:12]))
+
+    check(Window(), torch.rand(2, 3, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("taken", [slice(-2), slice(6), slice(None, -2, 1)])
+def test_a_slice_of_all_that_is_left(taken):
+    model = Between(nn.Linear(3, 8), lambda x: x[:, taken].relu(), nn.Linear(6, 2))
+    x, expected = torch.rand(2, 3), copy.deepcopy(model)
+    shrink(model, x, units=[{"first.weight": {0: (6, 7)}}])
+    assert model.first.out_features == 6
+    torch.testing.assert_close(model(x), expected(x))
+
+
+@pytest.mark.parametrize(
+    "opened",
+    [
+        lambda x: x.unflatten(1, (3, 4)),
+        lambda x: x.unflatten(-1, (-1, 4)),
+        lambda x: x[:, None].unflatten(2, (3, 4)),
+        nn.Unflatten(1, (3, 2, 2)),
+    ],
+)
+def test_an_axis_is_opened_into_literal_sizes(opened):
+    last = nn.Sequential(nn.Flatten(), nn.Linear(12, 2))
+    check(Between(nn.Linear(3, 12), opened, last), torch.rand(2, 3, dtype=torch.float64))

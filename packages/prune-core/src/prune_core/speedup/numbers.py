@@ -3,7 +3,7 @@
 from torch import Tag
 
 from prune_core.graph.ir import Call
-from prune_core.graph.sites import ARITHMETIC, Number, Site
+from prune_core.graph.sites import ARITHMETIC, INDEXING, Number, Site
 from prune_core.speedup.plan import Plan
 
 __all__ = ["same_places", "wanted_numbers"]
@@ -31,13 +31,14 @@ def wanted_numbers(
     """
     if site is None:
         return {}
+    changes: dict[int, Number] = {}
     for at in plan.calls_at(site):
         call = plan.labelling.graph.calls[at]
         if at >= position and not isinstance(call.target, str):
-            found = _for_call(plan, at, given)
-            if found:
-                return found
-    return {}
+            changes = _for_call(plan, at, given) | changes
+            if changes and site.function not in INDEXING:  # which may make several slices
+                break
+    return changes
 
 
 def _for_call(plan: Plan, position: int, given: tuple[Number, ...]) -> dict[int, Number]:
@@ -50,6 +51,8 @@ def _for_call(plan: Plan, position: int, given: tuple[Number, ...]) -> dict[int,
     if index is None:
         return {}
     before, after = plan.labelling.graph.metas[index].shape, plan.shape(index)
+    if call.site is not None and call.site.function == "unflatten":
+        return _for_unflatten(plan, call, given)
     if call.name in _SHAPED and len(given) >= len(after):
         sizes = given[: len(after)]
         free = plan.labelling.flow.values[index].free
@@ -116,6 +119,19 @@ def _asked_for(plan: Plan, position: int) -> dict[int, int]:
     return {}
 
 
+def _for_unflatten(plan: Plan, call: Call, given: tuple[Number, ...]) -> dict[int, Number]:
+    """An axis is told, and what it is to be opened into."""
+    value, index = call.inputs()[0], call.outputs[0]
+    assert index is not None
+    axis = int(given[0]) % len(plan.labelling.graph.metas[value].shape)
+    wanted, free = plan.shape(index)[axis:], plan.labelling.flow.values[index].free
+    return {
+        at + 1: new
+        for at, (size, new) in enumerate(zip(given[1:], wanted, strict=False))
+        if size not in (-1, new) and axis + at not in free
+    }
+
+
 def _for_roll(plan: Plan, call: Call, given: tuple[Number, ...]) -> dict[int, Number]:
     value = call.inputs()[0]
     kept, shape = plan.kept_of_value(value), plan.labelling.graph.metas[value].shape
@@ -147,19 +163,26 @@ def _for_slice(plan: Plan, call: Call, given: tuple[Number, ...]) -> dict[int, N
         changes |= {begin: first, begin - size: first - len(kept)}
     if 0 < end < size:
         last = int((kept < end).sum())
-        changes |= {end: last, end - size: last - len(kept)}
+        # With nothing left behind it, an end counted from the back would be that of nothing.
+        changes |= {end: last, end - size: last - len(kept) or last}
     if call.site is not None and call.site.function == "narrow" and len(given) == 3:
         wanted = {1: changes.get(begin, begin), 2: int(places.sum())}
         return {at: number for at, number in wanted.items() if given[at] != number}
-    # In a graph the axis stands among the numbers, and before the bounds.
-    axis_too = call.site is not None and call.site.function == "slice"
     # What was given at first says which bound a number is; now it may be the right one already.
     first_given = call.given if len(call.given) == len(given) else given
     return {
         at: changes[number]
         for at, (number, now) in enumerate(zip(first_given, given, strict=True))
-        if changes.get(number, now) != now and not (axis_too and at == 0)
+        if changes.get(number, now) != now and _bounds_slice(call, at, axis)
     }
+
+
+def _bounds_slice(call: Call, at: int, axis: int) -> bool:
+    """Whether a number says where the slice along this axis begins or ends."""
+    if call.bounds:
+        return call.bounds[at] in ((axis, 0), (axis, 1))
+    # In a graph the axis stands among the numbers, before the bounds, and the step after them.
+    return call.site is None or call.site.function != "slice" or at in (1, 2)
 
 
 def same_places(plan: Plan, before: Call, now: Call) -> bool:
