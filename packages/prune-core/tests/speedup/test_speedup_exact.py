@@ -674,3 +674,9 @@ def test_a_slice_of_all_that_is_left(taken):
 def test_an_axis_is_opened_into_literal_sizes(opened):
     last = nn.Sequential(nn.Flatten(), nn.Linear(12, 2))
     check(Between(nn.Linear(3, 12), opened, last), torch.rand(2, 3, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("groups", [2, 4])
+def test_channels_are_shuffled_by_torch(groups):
+    model = Between(nn.Conv2d(3, 8, 3), nn.ChannelShuffle(groups), nn.Conv2d(8, 2, 1))
+    check(model, image())

@@ -49,7 +49,11 @@ def move(flow: Flow, call: Call) -> Sequence[Value]:
     if call.name in ("view", "_unsafe_view", "reshape") and value.free:
         value = flow.label_free(call.args[0], _folded(call, value))
     if call.name.removeprefix("unsafe_") in ("split", "split_with_sizes", "chunk"):
-        _prefer_even_pieces(flow, call, value)
+        sizes = {flow.result_shape(call, at) for at in range(len(call.outputs))}
+        if len(sizes) == 1:
+            _prefer_even_pieces(flow, value, _argument(call, 2, "dim", 0), len(call.outputs))
+    if call.name.removeprefix("native_") == "channel_shuffle":
+        _prefer_even_pieces(flow, value, 1, call.args[1])
     if call.name == "slice" and (step := _argument(call, 4, "step", 1)) > 1:
         _prefer_whole_steps(flow, call, value, step)
     moved = [_run(call, group.codes) for group in value.groups]
@@ -268,18 +272,17 @@ def _acted_axes(call: Call, value: Value) -> set[int]:
     return everything
 
 
-def _prefer_even_pieces(flow: Flow, call: Call, value: Value) -> None:
-    """Let the pieces of an even split lose the same indices.
+def _prefer_even_pieces(flow: Flow, value: Value, axis: int, count: int) -> None:
+    """Let so many even pieces of an axis lose the same indices.
 
     A forward that says `chunk(2)` cuts its small tensor in the middle again. Nothing forces this
     on a graph, so it is only asked for once all else is settled.
     """
-    axis = _argument(call, 2, "dim", 0) % value.ndim
+    axis %= value.ndim
     group = value.group_at(axis)
-    sizes = {flow.result_shape(call, at)[axis] for at in range(len(call.outputs))}
-    if group is None or len(sizes) != 1 or len(call.outputs) < 2:
+    if group is None or count < 2:
         return
-    labels, count, where = group.compact(), len(call.outputs), flow.where
+    labels, where = group.compact(), flow.where
 
     def tie() -> None:
         pieces = [*_halves(labels, axis, count)]
