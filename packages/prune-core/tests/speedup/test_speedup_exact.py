@@ -680,3 +680,25 @@ def test_an_axis_is_opened_into_literal_sizes(opened):
 def test_channels_are_shuffled_by_torch(groups):
     model = Between(nn.Conv2d(3, 8, 3), nn.ChannelShuffle(groups), nn.Conv2d(8, 2, 1))
     check(model, image())
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_torch_attention_reads_another_width_than_it_makes(apart):
+    class Attended(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.other = nn.Linear(3, 16), nn.Linear(3, 16)
+            self.layer = nn.MultiheadAttention(16, 4, batch_first=True)
+
+        def forward(self, x):
+            query = self.first(x)
+            key = self.other(x) if apart else query
+            return self.layer(query, key, key)[0]
+
+    x, model = torch.rand(2, 5, 3, dtype=torch.float64), Attended().double().eval()
+    read = next(group for group in units(model, x).groups if group.name == "first.weight[0]")
+    chosen = [units(model, x).unit(label) for label in read.labels[:6]]
+    masked = masked_like(model, chosen)
+    shrink(model, x, units=chosen)
+    assert (model.layer.in_proj_weight.shape[1], model.layer.embed_dim) == (10, 16)
+    torch.testing.assert_close(model(x), masked(x), rtol=1e-9, atol=1e-9)
