@@ -702,3 +702,16 @@ def test_torch_attention_reads_another_width_than_it_makes(apart):
     shrink(model, x, units=chosen)
     assert (model.layer.in_proj_weight.shape[1], model.layer.embed_dim) == (10, 16)
     torch.testing.assert_close(model(x), masked(x), rtol=1e-9, atol=1e-9)
+
+
+def test_copies_of_a_literal_size_are_joined_to_channels():
+    class Token(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.Conv1d(3, 8, 1), nn.Conv1d(8, 2, 1)
+
+        def forward(self, x):
+            x = self.first(x)
+            return self.last(torch.cat([x.new_zeros(x.shape[0], 8, 1), x], 2))
+
+    check(Token(), torch.rand(2, 3, 5, dtype=torch.float64))

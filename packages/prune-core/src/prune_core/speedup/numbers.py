@@ -97,7 +97,7 @@ def _for_call(plan: Plan, position: int, given: tuple[Number, ...]) -> dict[int,
 
 
 def _asked_for(plan: Plan, position: int) -> dict[int, int]:
-    """{axis: its length} of a tensor of copies, as the first element-wise call wants it.
+    """{axis: its length} of a tensor of copies, as the first call that it meets others in wants it.
 
     Such a tensor fits what it meets by its own shape, and only that says what it must become.
     """
@@ -108,7 +108,8 @@ def _asked_for(plan: Plan, position: int) -> dict[int, int]:
     for call in graph.calls[position + 1 :]:
         if value in call.inputs() and call.outputs[0] is not None:
             before, after = graph.metas[call.outputs[0]].shape, plan.shape(call.outputs[0])
-            if Tag.pointwise not in getattr(call.target, "tags", ()) or len(before) < rank:
+            meets = Tag.pointwise in getattr(call.target, "tags", ()) or call.name == "cat"
+            if not meets or len(before) < rank:
                 return {}
             lead = len(before) - rank
             return {
