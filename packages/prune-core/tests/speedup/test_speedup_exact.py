@@ -715,3 +715,26 @@ def test_copies_of_a_literal_size_are_joined_to_channels():
             return self.last(torch.cat([x.new_zeros(x.shape[0], 8, 1), x], 2))
 
     check(Token(), torch.rand(2, 3, 5, dtype=torch.float64))
+
+
+def test_the_later_pieces_of_a_split():
+    class Pieces(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.Linear(3, 16), nn.Linear(8, 2)
+
+        def forward(self, x):
+            kept, read, left = self.first(x).split([4, 8, 4], -1)
+            return kept, self.last(read), left
+
+    x, model = torch.rand(2, 3, dtype=torch.float64), Pieces().double().eval()
+    chosen = choose(units(model, x), 0.5, 0)
+    masked = masked_like(model, chosen)
+    shrink(model, x, units=chosen)
+    assert model.last.in_features == 4
+    torch.testing.assert_close(model(x), masked(x), rtol=1e-9, atol=1e-9)
+
+
+def test_an_axis_is_rolled_twice():
+    model = Between(nn.Linear(3, 12), lambda x: x.roll((2, 1), (1, -1)), nn.Linear(12, 2))
+    check(model, torch.rand(2, 3, dtype=torch.float64), seed=1)

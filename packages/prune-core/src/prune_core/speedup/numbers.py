@@ -70,10 +70,9 @@ def _for_call(plan: Plan, position: int, given: tuple[Number, ...]) -> dict[int,
         return {at: groups for at in range(len(given)) if given[at] == call.args[8] != groups}
     counted = call.site is not None and call.site.function in ("chunk", "tensor_split")
     axis = call.args[2] if len(call.args) > 2 else call.kwargs.get("dim", 0)
-    if call.name in _CUT and before[axis] != after[axis] and not counted:
+    if call.name in _CUT and not counted:
         pieces = [plan.shape(i)[axis] for i in call.outputs if i is not None]
-        listed = call.name.endswith("with_sizes")
-        count = len(pieces) if listed else 1
+        count = len(pieces) if call.name.endswith("with_sizes") else 1
         return {
             at: new
             for at, (size, new) in enumerate(zip(given[:count], pieces, strict=False))
@@ -147,6 +146,8 @@ def _for_roll(plan: Plan, call: Call, given: tuple[Number, ...]) -> dict[int, Nu
             wanted = turns * len(stays) + int((stays >= shape[axis] - rest).sum())
             if given[at] != wanted:
                 changes[at] = wanted
+            # The next turn of the same axis finds them where this one has left them.
+            kept[axis % len(shape)] = ((stays + shift) % shape[axis]).sort().values
     return changes
 
 
