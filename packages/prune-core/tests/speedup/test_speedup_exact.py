@@ -738,3 +738,16 @@ def test_the_later_pieces_of_a_split():
 def test_an_axis_is_rolled_twice():
     model = Between(nn.Linear(3, 12), lambda x: x.roll((2, 1), (1, -1)), nn.Linear(12, 2))
     check(model, torch.rand(2, 3, dtype=torch.float64), seed=1)
+
+
+def test_patches_are_folded_again():
+    class Folded(nn.Module):
+        def forward(self, x):
+            return F.fold(F.unfold(x, 2, stride=2), (8, 8), 2, stride=2)
+
+    check(Between(nn.Conv2d(3, 8, 3, padding=1), Folded(), nn.Conv2d(8, 2, 1)), image())
+
+
+def test_a_diagonal_loses_nothing():
+    model = Between(nn.Conv2d(3, 8, 3, padding=1), lambda x: x.diagonal(0, 1, 2), nn.Linear(8, 2))
+    assert len(units(model.double(), image())) == 0

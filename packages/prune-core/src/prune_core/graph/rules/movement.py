@@ -39,7 +39,7 @@ def restride(flow: Flow, call: Call) -> Value:
     "aten.view", "aten._unsafe_view", "aten.reshape", "aten.permute", "aten.transpose", carries=True
 )
 @rule("aten.t", "aten.unsqueeze", "aten.squeeze", "aten.expand", "aten.slice", carries=True)
-@rule("aten.diagonal", "aten.unfold", "aten.pixel_shuffle", "aten.pixel_unshuffle", carries=True)
+@rule("aten.unfold", "aten.pixel_shuffle", "aten.pixel_unshuffle", carries=True)
 @rule("aten.channel_shuffle", "aten.native_channel_shuffle", "aten.movedim", carries=True)
 @rule("aten.split", "aten.split_with_sizes", "aten.unsafe_split", carries=True)
 @rule("aten.unsafe_split_with_sizes", "aten.chunk", carries=True)
@@ -67,6 +67,15 @@ def move(flow: Flow, call: Call) -> Sequence[Value]:
         made = Value(shape, apart(flow, groups), free, pending=value.pending, zero=value.zero)
         results.append(made)
     return results
+
+
+@rule("aten.diagonal", carries=True)
+def diagonal(flow: Flow, call: Call) -> Value | Sequence[Value | None]:
+    """Position against position: neither of the two axes can lose an index."""
+    value = flow.get(call.args[0])
+    axes = (_argument(call, 2, "dim1", 0), _argument(call, 3, "dim2", 1))
+    flow.pin_all(value, axes, "a diagonal of it is taken")
+    return move(flow, call)
 
 
 @rule("aten.select", "aten.unbind", carries=True)
