@@ -751,3 +751,17 @@ def test_patches_are_folded_again():
 def test_a_diagonal_loses_nothing():
     model = Between(nn.Conv2d(3, 8, 3, padding=1), lambda x: x.diagonal(0, 1, 2), nn.Linear(8, 2))
     assert len(units(model.double(), image())) == 0
+
+
+def test_a_size_is_corrected_behind_torch_attention():
+    class Behind(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.attention = nn.MultiheadAttention(16, 4, batch_first=True)
+            self.up, self.last = nn.Linear(16, 12), nn.Linear(6, 2)
+
+        def forward(self, x):
+            x = x + self.attention(x, x, x, need_weights=False)[0]
+            return self.last(self.up(x)[..., 3:9])
+
+    check(Behind(), torch.rand(2, 5, 16, dtype=torch.float64))
