@@ -765,3 +765,23 @@ def test_a_size_is_corrected_behind_torch_attention():
             return self.last(self.up(x)[..., 3:9])
 
     check(Behind(), torch.rand(2, 5, 16, dtype=torch.float64))
+
+
+def test_masked_constants_of_one_axis_that_is_folded_into_another_stay():
+    class Folded(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.along = nn.Conv2d(3, 6, 3, padding=1), nn.Linear(4, 4)
+            self.head = nn.Linear(96, 2)
+
+        def forward(self, x):
+            x = self.first(x)
+            return x.sigmoid().sum(1), self.head(self.along(x).flatten(1))
+
+    x, model = image(size=4), Folded().double().eval()
+    mask = torch.tensor([0, 1, 0, 1])
+    masked = copy.deepcopy(model)
+    masked.along.bias.data *= mask
+    shrink(model, x, {"along": {"bias": mask}})
+    assert model.along.out_features == 4
+    torch.testing.assert_close(model(x), masked(x), rtol=1e-9, atol=1e-9)
