@@ -785,3 +785,26 @@ def test_masked_constants_of_one_axis_that_is_folded_into_another_stay():
     shrink(model, x, {"along": {"bias": mask}})
     assert model.along.out_features == 4
     torch.testing.assert_close(model(x), masked(x), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("options", [{}, {"kdim": 3, "vdim": 3}])
+def test_an_only_head_becomes_narrower(options):
+    class Alone(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.need_weights = True
+            self.first = nn.Linear(3, 16)
+            self.layer = nn.MultiheadAttention(16, 1, batch_first=True, **options)
+
+        def forward(self, x):
+            query = self.first(x)
+            key = x if options else query
+            return query, self.layer(query, key, key, need_weights=self.need_weights)[0]
+
+    x, model = torch.rand(2, 5, 3, dtype=torch.float64), Alone().double().eval()
+    chosen = choose(units(model, x), 0.5, 0)
+    masked = masked_like(model, chosen)
+    shrink(model, x, units=chosen)
+    assert model.layer.out_proj.in_features == 8
+    for model.need_weights in (True, False):
+        torch.testing.assert_close(model(x), masked(x), rtol=1e-9, atol=1e-9)
