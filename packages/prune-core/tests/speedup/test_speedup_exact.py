@@ -808,3 +808,14 @@ def test_an_only_head_becomes_narrower(options):
     assert model.layer.out_proj.in_features == 8
     for model.need_weights in (True, False):
         torch.testing.assert_close(model(x), masked(x), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("pieces", [2, 4, (4,), (2, 6)])
+def test_pieces_by_tensor_split(pieces):
+    def swapped(x):
+        *_, left, right = x.tensor_split(pieces, 1)
+        return torch.cat([right, left.relu()], 1)
+
+    width = swapped(torch.ones(1, 8)).shape[1]
+    model = Between(nn.Linear(3, 8), swapped, nn.Linear(width, 2))
+    check(model, torch.rand(2, 3, dtype=torch.float64))

@@ -113,6 +113,8 @@ class SiteCounter(TorchFunctionMode):
         told = args[:2] if name == "__setitem__" else args
         self.given = tuple(numbers((told, list(kwargs.values()))))
         self.bounds = _bounds(*told) if name in INDEXING else ()
+        if name == "tensor_split" and isinstance((*args, *kwargs.values())[1], _NUMBERS):
+            self.bounds = (None,) * len(self.given)  # so many pieces, and bounds of none
         if self._rewrite is not None and (changes := self._rewrite(self.site, self.given)):
             args, kwargs = with_numbers(args, kwargs, changes)
         for frame in self._frames:

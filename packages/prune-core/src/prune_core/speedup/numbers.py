@@ -15,6 +15,9 @@ _SHAPED = {"view", "_unsafe_view", "reshape", "expand", "new_zeros", "new_ones",
     "empty",
     "new_empty",
 }
+_SLICING = INDEXING | {"tensor_split"}
+"""Functions of torch that may make several slices at once."""
+
 _CUT = {"split", "split_with_sizes", "unsafe_split", "unsafe_split_with_sizes"}
 
 
@@ -36,7 +39,7 @@ def wanted_numbers(
         call = plan.labelling.graph.calls[at]
         if at >= position and not isinstance(call.target, str):
             changes = _for_call(plan, at, given) | changes
-            if changes and site.function not in INDEXING:  # which may make several slices
+            if changes and site.function not in _SLICING:
                 break
     return changes
 

@@ -52,6 +52,8 @@ def move(flow: Flow, call: Call) -> Sequence[Value]:
         sizes = {flow.result_shape(call, at) for at in range(len(call.outputs))}
         if len(sizes) == 1:
             _prefer_even_pieces(flow, value, _argument(call, 2, "dim", 0), len(call.outputs))
+    if call.name == "slice" and (count := _even_sections(call, value)):
+        _prefer_even_pieces(flow, value, _argument(call, 1, "dim", 0), count)
     if call.name.removeprefix("native_") == "channel_shuffle":
         _prefer_even_pieces(flow, value, 1, call.args[1])
     if call.name == "slice" and (step := _argument(call, 4, "step", 1)) > 1:
@@ -299,6 +301,15 @@ def _prefer_even_pieces(flow: Flow, value: Value, axis: int, count: int) -> None
             flow.labels.tie(left, right, f"cut into even pieces ({where})")
 
     flow.preferences.append(tie)
+
+
+def _even_sections(call: Call, value: Value) -> int:
+    """How many even pieces a slice is one of, where it was `tensor_split` that was asked."""
+    counted = call.site is not None and call.site.function == "tensor_split"
+    if not counted or not call.bounds:
+        return 0
+    count = int(call.given[0])
+    return 0 if value.shape[_argument(call, 1, "dim", 0)] % count else count
 
 
 def _prefer_whole_steps(flow: Flow, call: Call, value: Value, step: int) -> None:
