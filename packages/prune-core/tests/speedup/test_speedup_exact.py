@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from prune_core.errors import SpeedupError
 from prune_core.graph import units
 from prune_core.speedup import shrink
 
@@ -819,3 +820,17 @@ def test_pieces_by_tensor_split(pieces):
     width = swapped(torch.ones(1, 8)).shape[1]
     model = Between(nn.Linear(3, 8), swapped, nn.Linear(width, 2))
     check(model, torch.rand(2, 3, dtype=torch.float64))
+
+
+def test_what_a_padding_crops_stays():
+    model = Between(nn.Linear(3, 12), lambda x: F.pad(x, (-2, -1)), nn.Linear(9, 2))
+    found = units(model.double(), torch.rand(2, 3, dtype=torch.float64))
+    assert [found.axes["first.weight", 0].tolist().count(0), len(found)] == [3, 9]
+    check(model, torch.rand(2, 3, dtype=torch.float64))
+
+
+def test_an_uneven_split_says_what_it_misses():
+    model = Between(nn.Linear(3, 16), lambda x: torch.cat(x.split(5, 1)[::-1], 1), nn.Linear(16, 2))
+    chosen = [{"first.weight": {0: (0, 1, 2)}}]
+    with pytest.raises(SpeedupError, match="split makes 7 pieces where it made 4"):
+        shrink(model, torch.rand(2, 3), units=chosen)

@@ -254,6 +254,10 @@ def _try(model: nn.Module, example_inputs: Any, plan: Plan) -> _Trial:
         before = beside.find(call)
         if before is None:
             return
+        if len(before.outputs) != len(call.outputs):
+            raise _DifferentError(
+                f"{call.name} makes {len(call.outputs)} pieces where it made {len(before.outputs)}"
+            )
         for old, new in zip(before.outputs, call.outputs, strict=True):
             if old in read and new is not None:
                 shape = recorder.graph.metas[new].shape

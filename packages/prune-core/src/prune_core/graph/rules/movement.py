@@ -100,6 +100,8 @@ def act_on_axes(flow: Flow, call: Call) -> Value:
     lead = len(shape) - value.ndim
     groups: list[Group] = []
     zero_filled = call.name != "constant_pad_nd" or _argument(call, 2, "value", 0) == 0
+    if call.name == "constant_pad_nd":
+        _fix_cropped(flow, value, call.args[1])
     for group in value.groups:
         if acted & set(group.axes):
             labels = squeezed(_run(call, group.codes)[0])
@@ -266,6 +268,16 @@ def _folded(call: Call, value: Value) -> list[int]:
         return False
 
     return [axis for axis in value.free if folds({axis})] if folds(value.free) else []
+
+
+def _fix_cropped(flow: Flow, value: Value, amounts: Sequence[int]) -> None:
+    """What a padding by less than nothing takes away, it takes by its place."""
+    for at, amount in enumerate(amounts):
+        axis = value.ndim - 1 - at // 2
+        if amount < 0 and (group := value.group_at(axis)) is not None:
+            size = value.shape[axis]
+            cropped = range(size + amount, size) if at % 2 else range(-amount)
+            flow.fix(group.compact().take(cropped, axis), "it is cropped by its place")
 
 
 def _acted_axes(call: Call, value: Value) -> set[int]:
