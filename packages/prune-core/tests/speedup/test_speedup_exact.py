@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from prune_core.errors import SpeedupError
 from prune_core.graph import units
 from prune_core.speedup import shrink
 
@@ -610,3 +611,226 @@ def test_a_view_of_what_was_written_to_keeps_its_labels_to_itself():
     expected = model(x)
     shrink(model, x, units=units(model, x))
     torch.testing.assert_close(model(x), expected)
+
+
+class Between(nn.Module):
+    """Something done to features, between a layer that makes them and one that reads them."""
+
+    def __init__(self, first, act, last):
+        super().__init__()
+        self.first, self.act, self.last = first, act, last
+
+    def forward(self, x):
+        return self.last(self.act(self.first(x)))
+
+
+@pytest.mark.parametrize(
+    ("crop", "left"),
+    [
+        (lambda x: x[:, 2:6, 2:6], 4),
+        (lambda x: x[:, -6:-2, -6:-2], 4),
+        (lambda x: x[..., 4:, 4:, :], 4),
+        (lambda x: x[:, 2::2, 2:6], 3),
+        (lambda x: x[:, None, 2:6, 2:6].squeeze(1), 4),
+        (lambda x: x.transpose(0, 1)[2:6, :, 2:6].transpose(0, 1), 4),
+    ],
+)
+@pytest.mark.parametrize("seed", range(3))
+def test_slices_along_several_axes(crop, left, seed):
+    model = Between(nn.Conv2d(3, 8, 3, padding=1), crop, nn.Conv2d(left, 2, 2))
+    check(model, image(), seed=seed, least=0.25)
+
+
+def test_slices_along_two_axes_that_are_both_cut():
+    class Window(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.Linear(3, 16), nn.Linear(8, 2)
+            self.weight = nn.Parameter(torch.randn(16, 16))
+
+        def forward(self, x):
+            return self.last(F.linear(self.first(x)[:, 2:12], self.weight[4:12, 2:12]))
+
+    check(Window(), torch.rand(2, 3, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("taken", [slice(-2), slice(6), slice(None, -2, 1)])
+def test_a_slice_of_all_that_is_left(taken):
+    model = Between(nn.Linear(3, 8), lambda x: x[:, taken].relu(), nn.Linear(6, 2))
+    x, expected = torch.rand(2, 3), copy.deepcopy(model)
+    shrink(model, x, units=[{"first.weight": {0: (6, 7)}}])
+    assert model.first.out_features == 6
+    torch.testing.assert_close(model(x), expected(x))
+
+
+@pytest.mark.parametrize(
+    "opened",
+    [
+        lambda x: x.unflatten(1, (3, 4)),
+        lambda x: x.unflatten(-1, (-1, 4)),
+        lambda x: x[:, None].unflatten(2, (3, 4)),
+        nn.Unflatten(1, (3, 2, 2)),
+    ],
+)
+def test_an_axis_is_opened_into_literal_sizes(opened):
+    last = nn.Sequential(nn.Flatten(), nn.Linear(12, 2))
+    check(Between(nn.Linear(3, 12), opened, last), torch.rand(2, 3, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("groups", [2, 4])
+def test_channels_are_shuffled_by_torch(groups):
+    model = Between(nn.Conv2d(3, 8, 3), nn.ChannelShuffle(groups), nn.Conv2d(8, 2, 1))
+    check(model, image())
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_torch_attention_reads_another_width_than_it_makes(apart):
+    class Attended(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.other = nn.Linear(3, 16), nn.Linear(3, 16)
+            self.layer = nn.MultiheadAttention(16, 4, batch_first=True)
+
+        def forward(self, x):
+            query = self.first(x)
+            key = self.other(x) if apart else query
+            return self.layer(query, key, key)[0]
+
+    x, model = torch.rand(2, 5, 3, dtype=torch.float64), Attended().double().eval()
+    read = next(group for group in units(model, x).groups if group.name == "first.weight[0]")
+    chosen = [units(model, x).unit(label) for label in read.labels[:6]]
+    masked = masked_like(model, chosen)
+    shrink(model, x, units=chosen)
+    assert (model.layer.in_proj_weight.shape[1], model.layer.embed_dim) == (10, 16)
+    torch.testing.assert_close(model(x), masked(x), rtol=1e-9, atol=1e-9)
+
+
+def test_copies_of_a_literal_size_are_joined_to_channels():
+    class Token(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.Conv1d(3, 8, 1), nn.Conv1d(8, 2, 1)
+
+        def forward(self, x):
+            x = self.first(x)
+            return self.last(torch.cat([x.new_zeros(x.shape[0], 8, 1), x], 2))
+
+    check(Token(), torch.rand(2, 3, 5, dtype=torch.float64))
+
+
+def test_the_later_pieces_of_a_split():
+    class Pieces(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.Linear(3, 16), nn.Linear(8, 2)
+
+        def forward(self, x):
+            kept, read, left = self.first(x).split([4, 8, 4], -1)
+            return kept, self.last(read), left
+
+    x, model = torch.rand(2, 3, dtype=torch.float64), Pieces().double().eval()
+    chosen = choose(units(model, x), 0.5, 0)
+    masked = masked_like(model, chosen)
+    shrink(model, x, units=chosen)
+    assert model.last.in_features == 4
+    torch.testing.assert_close(model(x), masked(x), rtol=1e-9, atol=1e-9)
+
+
+def test_an_axis_is_rolled_twice():
+    model = Between(nn.Linear(3, 12), lambda x: x.roll((2, 1), (1, -1)), nn.Linear(12, 2))
+    check(model, torch.rand(2, 3, dtype=torch.float64), seed=1)
+
+
+def test_patches_are_folded_again():
+    class Folded(nn.Module):
+        def forward(self, x):
+            return F.fold(F.unfold(x, 2, stride=2), (8, 8), 2, stride=2)
+
+    check(Between(nn.Conv2d(3, 8, 3, padding=1), Folded(), nn.Conv2d(8, 2, 1)), image())
+
+
+def test_a_diagonal_loses_nothing():
+    model = Between(nn.Conv2d(3, 8, 3, padding=1), lambda x: x.diagonal(0, 1, 2), nn.Linear(8, 2))
+    assert len(units(model.double(), image())) == 0
+
+
+def test_a_size_is_corrected_behind_torch_attention():
+    class Behind(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.attention = nn.MultiheadAttention(16, 4, batch_first=True)
+            self.up, self.last = nn.Linear(16, 12), nn.Linear(6, 2)
+
+        def forward(self, x):
+            x = x + self.attention(x, x, x, need_weights=False)[0]
+            return self.last(self.up(x)[..., 3:9])
+
+    check(Behind(), torch.rand(2, 5, 16, dtype=torch.float64))
+
+
+def test_masked_constants_of_one_axis_that_is_folded_into_another_stay():
+    class Folded(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.along = nn.Conv2d(3, 6, 3, padding=1), nn.Linear(4, 4)
+            self.head = nn.Linear(96, 2)
+
+        def forward(self, x):
+            x = self.first(x)
+            return x.sigmoid().sum(1), self.head(self.along(x).flatten(1))
+
+    x, model = image(size=4), Folded().double().eval()
+    mask = torch.tensor([0, 1, 0, 1])
+    masked = copy.deepcopy(model)
+    masked.along.bias.data *= mask
+    shrink(model, x, {"along": {"bias": mask}})
+    assert model.along.out_features == 4
+    torch.testing.assert_close(model(x), masked(x), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("options", [{}, {"kdim": 3, "vdim": 3}])
+def test_an_only_head_becomes_narrower(options):
+    class Alone(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.need_weights = True
+            self.first = nn.Linear(3, 16)
+            self.layer = nn.MultiheadAttention(16, 1, batch_first=True, **options)
+
+        def forward(self, x):
+            query = self.first(x)
+            key = x if options else query
+            return query, self.layer(query, key, key, need_weights=self.need_weights)[0]
+
+    x, model = torch.rand(2, 5, 3, dtype=torch.float64), Alone().double().eval()
+    chosen = choose(units(model, x), 0.5, 0)
+    masked = masked_like(model, chosen)
+    shrink(model, x, units=chosen)
+    assert model.layer.out_proj.in_features == 8
+    for model.need_weights in (True, False):
+        torch.testing.assert_close(model(x), masked(x), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("pieces", [2, 4, (4,), (2, 6)])
+def test_pieces_by_tensor_split(pieces):
+    def swapped(x):
+        *_, left, right = x.tensor_split(pieces, 1)
+        return torch.cat([right, left.relu()], 1)
+
+    width = swapped(torch.ones(1, 8)).shape[1]
+    model = Between(nn.Linear(3, 8), swapped, nn.Linear(width, 2))
+    check(model, torch.rand(2, 3, dtype=torch.float64))
+
+
+def test_what_a_padding_crops_stays():
+    model = Between(nn.Linear(3, 12), lambda x: F.pad(x, (-2, -1)), nn.Linear(9, 2))
+    found = units(model.double(), torch.rand(2, 3, dtype=torch.float64))
+    assert [found.axes["first.weight", 0].tolist().count(0), len(found)] == [3, 9]
+    check(model, torch.rand(2, 3, dtype=torch.float64))
+
+
+def test_an_uneven_split_says_what_it_misses():
+    model = Between(nn.Linear(3, 16), lambda x: torch.cat(x.split(5, 1)[::-1], 1), nn.Linear(16, 2))
+    chosen = [{"first.weight": {0: (0, 1, 2)}}]
+    with pytest.raises(SpeedupError, match="split makes 7 pieces where it made 4"):
+        shrink(model, torch.rand(2, 3), units=chosen)

@@ -8,6 +8,7 @@ then (see `prune_core.graph.choices`).
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 
@@ -240,10 +241,9 @@ class Flow:
                             if not value.any_size(axis):
                                 self.pin_labels(group.compact(), axis, why)
         everything = [group for _, groups in now for group, _ in groups]
-        first = everything[0]
-        for group in everything[1:]:
-            if self._varying(first) & self._varying(group):
-                self.labels.tie(first.compact(), group.compact(), why)
+        for left, right in combinations(everything, 2):
+            if self._varying(left) & self._varying(right):
+                self.labels.tie(left.compact(), right.compact(), why)
 
     def _varying(self, group: Group) -> set[int]:
         roots = self.labels.find(group.compact())

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from prune_core.graph.sites import Number, Site
+from prune_core.graph.sites import Bound, Number, Site
 
 __all__ = ["Call", "Graph", "Meta", "Ref", "name_of", "refs_in", "replace_refs", "text_of"]
 
@@ -43,6 +43,7 @@ class Call:
         module: The dotted name of the innermost module that was running ("" is the model).
         site: The call of torch in the model's Python that led here, if it was one told sizes.
         given: The numbers that this call of torch was given.
+        bounds: What each of these numbers says of a slice, where they make an index.
     """
 
     target: Any
@@ -52,6 +53,7 @@ class Call:
     module: str
     site: Site | None = None
     given: tuple[Number, ...] = ()
+    bounds: tuple[Bound, ...] = ()
 
     @property
     def name(self) -> str:

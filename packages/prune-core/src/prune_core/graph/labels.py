@@ -17,8 +17,13 @@ class Labels:
     There is no loop over labels anywhere: a call ties, fixes or looks up an array at once.
     """
 
-    def __init__(self) -> None:
-        """Begin with the fixed label alone."""
+    def __init__(self, fixed: npt.NDArray[np.bool_] | None = None) -> None:
+        """Begin with the fixed label alone.
+
+        Args:
+            fixed: Which of the labels that are to come are fixed from the first.
+        """
+        self._known = np.zeros(0, dtype=np.bool_) if fixed is None else fixed
         self._parent: Array = np.zeros(1, dtype=np.int64)
         self._fixed = np.ones(1, dtype=np.bool_)
         self._reasons: list[tuple[Array, str]] = []
@@ -32,7 +37,9 @@ class Labels:
         start = len(self._parent)
         fresh: Array = np.arange(start, start + count, dtype=np.int64)
         self._parent = np.concatenate([self._parent, fresh])
-        self._fixed = np.concatenate([self._fixed, np.zeros(count, dtype=np.bool_)])
+        known = self._known[start : start + count]
+        unknown = np.zeros(count - len(known), dtype=np.bool_)
+        self._fixed = np.concatenate([self._fixed, known, unknown])
         return fresh
 
     def find(self, labels: Array) -> Array:

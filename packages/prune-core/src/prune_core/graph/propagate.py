@@ -40,7 +40,7 @@ class Labelling:
 
 
 @on_processor()
-def propagate(graph: Graph, zeros: Zeros | None = None) -> Labelling:
+def propagate(graph: Graph, zeros: Zeros | None = None, settled: Labels | None = None) -> Labelling:
     """Label every axis of every parameter and find out which labels are the same.
 
     Args:
@@ -48,8 +48,10 @@ def propagate(graph: Graph, zeros: Zeros | None = None) -> Labelling:
         zeros: Which indices of the axes of which parameters hold nothing but zeros. Without it,
             every index is taken to be zero once its label is removed, which is what makes a
             unit; with it, sums over what is not zero are noted in `Flow.leaks`.
+        settled: The labels of the same graph from a run without `zeros`. What stays by them is
+            known from the first then, so that it decides alike where it decides by that.
     """
-    labels = Labels()
+    labels = Labels(None if settled is None else settled.is_fixed(np.arange(len(settled))))
     flow = Flow(labels, graph.metas, leaking=zeros is not None)
     axes = _label_tensors(graph, flow, zeros)
     for index in graph.inputs:

@@ -12,7 +12,9 @@ from torch.overrides import TorchFunctionMode
 
 __all__ = [
     "ARITHMETIC",
+    "INDEXING",
     "SIZED",
+    "Bound",
     "Frame",
     "Number",
     "Site",
@@ -37,6 +39,9 @@ SIZED = ARITHMETIC | frozenset(
 )
 """Functions of torch that are told sizes, or numbers that may be made of sizes."""
 
+INDEXING = frozenset({"__getitem__", "__setitem__"})
+"""Functions of torch that are told several slices at once."""
+
 Number = int | float
 
 # A size that stays open during an export is a number like any other.
@@ -57,6 +62,10 @@ class Site(NamedTuple):
     function: str
     occurrence: int
 
+
+Bound = tuple[int, int] | None
+"""Of a number in an index as `x[index]` takes it: the axis of its slice, and whether it is where
+that begins (0), where it ends (1) or its step (2). A number that is no slice's has none."""
 
 Rewrite = Callable[[Site, tuple[Number, ...]], Mapping[int, Number]]
 
@@ -87,6 +96,7 @@ class SiteCounter(TorchFunctionMode):
         self._rewrite = rewrite
         self.site: Site | None = None
         self.given: tuple[Number, ...] = ()
+        self.bounds: tuple[Bound, ...] = ()
         self._frames = frames
 
     def __torch_function__(
@@ -102,6 +112,9 @@ class SiteCounter(TorchFunctionMode):
         # What is written to places is a number like any other, and says no size.
         told = args[:2] if name == "__setitem__" else args
         self.given = tuple(numbers((told, list(kwargs.values()))))
+        self.bounds = _bounds(*told) if name in INDEXING else ()
+        if name == "tensor_split" and isinstance((*args, *kwargs.values())[1], _NUMBERS):
+            self.bounds = (None,) * len(self.given)  # so many pieces, and bounds of none
         if self._rewrite is not None and (changes := self._rewrite(self.site, self.given)):
             args, kwargs = with_numbers(args, kwargs, changes)
         for frame in self._frames:
@@ -145,3 +158,23 @@ def numbers(tree: Any) -> list[Number]:
     if isinstance(tree, list | tuple | torch.Size):
         return [number for item in tree for number in numbers(item)]
     return [tree] if isinstance(tree, _NUMBERS) and not isinstance(tree, bool) else []
+
+
+def _bounds(tensor: torch.Tensor, index: Any) -> tuple[Bound, ...]:
+    """What each number in an index says, with the axes counted as torch does when it slices."""
+    items = index if isinstance(index, tuple) else (index,)
+    adds = [item is None or isinstance(item, bool) for item in items]
+    takes = sum(not new and item is not Ellipsis for item, new in zip(items, adds, strict=True))
+    bounds: list[Bound] = []
+    axis = 0
+    for item, new in zip(items, adds, strict=True):
+        if isinstance(item, slice):
+            told = enumerate((item.start, item.stop, item.step))
+            bounds += [(axis, which) for which, number in told if isinstance(number, _NUMBERS)]
+        else:
+            bounds += [None] * len(numbers(item))
+        if item is Ellipsis:
+            axis += tensor.ndim - takes
+        elif new or not isinstance(item, _NUMBERS):
+            axis += 1
+    return tuple(bounds)

@@ -263,7 +263,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._bind(item) if isinstance(item, torch.Tensor) else None
             for item in (result if isinstance(result, list | tuple) else (result,))
         ]
-        recorded = Call(func, *reads, outputs, self.module, self.sites.site, self.sites.given)
+        sites = self.sites
+        recorded = Call(func, *reads, outputs, self.module, sites.site, sites.given, sites.bounds)
         self.graph.calls.append(recorded)
         if self._watch is not None:
             self._watch(self, recorded)

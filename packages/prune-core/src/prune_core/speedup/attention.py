@@ -11,6 +11,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.overrides import handle_torch_function, has_torch_function
 
 __all__ = ["PrunedMultiheadAttention", "can_be_pruned"]
 
@@ -87,11 +88,25 @@ class PrunedMultiheadAttention(nn.MultiheadAttention):
         is_causal: bool,
         need_weights: bool,
     ) -> tuple[Tensor, Tensor | None]:
+        tensors = (query, key, value)
+        # Whoever counts the calls of torch counts one here, as for torch's own attention.
+        if has_torch_function(tensors):
+            both: tuple[Tensor, Tensor | None] = handle_torch_function(
+                self._attend,
+                tensors,
+                *tensors,
+                padding,
+                mask,
+                is_causal=is_causal,
+                need_weights=need_weights,
+            )
+            return both
         target, batch, _ = query.shape
         q, k, v = self._project(query, key, value)
         if mask is not None and mask.dim() == 2:
             mask = mask.unsqueeze(0)
-        heads, width = self.num_heads, self.head_dim
+        # An only head may be narrower than it was; what it is scaled by is what it was.
+        heads, width = self.num_heads, q.shape[-1] // self.num_heads
         q = q.view(target, batch * heads, width).transpose(0, 1)
         k = k.view(k.shape[0], batch * heads, width).transpose(0, 1)
         v = v.view(v.shape[0], batch * heads, width).transpose(0, 1)
@@ -102,7 +117,7 @@ class PrunedMultiheadAttention(nn.MultiheadAttention):
             mask = padding if mask is None else mask + padding
         drop = self.dropout if self.training else 0.0
         if need_weights:
-            scaled = q * math.sqrt(1.0 / float(width))
+            scaled = q * math.sqrt(1.0 / float(self.head_dim))
             if mask is not None:
                 weights = torch.baddbmm(mask, scaled, k.transpose(-2, -1))
             else:
@@ -118,7 +133,8 @@ class PrunedMultiheadAttention(nn.MultiheadAttention):
         q = q.view(batch, heads, target, width)
         k = k.view(batch, heads, source, width)
         v = v.view(batch, heads, source, width)
-        attended = F.scaled_dot_product_attention(q, k, v, mask, drop, is_causal)
+        scale = None if width == self.head_dim else self.head_dim**-0.5
+        attended = F.scaled_dot_product_attention(q, k, v, mask, drop, is_causal, scale=scale)
         attended = attended.permute(2, 0, 1, 3).reshape(batch * target, heads * width)
         attended = self._project_out(attended)
         return attended.view(target, batch, attended.size(1)), None
@@ -127,8 +143,8 @@ class PrunedMultiheadAttention(nn.MultiheadAttention):
         return F.linear(attended, self.out_proj.weight, self.out_proj.bias)
 
     def _project(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Any, Any, Any]:
-        inner = self.num_heads * self.head_dim
         weight, bias = self.in_proj_weight, self.in_proj_bias
+        inner = 0 if weight is None else weight.shape[0] // 3
         if weight is not None and key is value and query is key:
             packed: Any = F.linear(query, weight, bias)
             packed = packed.unflatten(-1, (3, inner)).unsqueeze(0).transpose(0, -2)

@@ -31,7 +31,7 @@ def removable(labelling: Labelling, zeros: Zeros) -> Array:
     candidates, closed = masked_units(labelling, zeros)
     if not (candidates & ~closed).any():
         return np.flatnonzero(candidates)
-    flow = propagate(graph, zeros).flow
+    flow = propagate(graph, zeros, labels).flow
     for _, _, found in flow.leaks or ():
         candidates[roots[found]] = False
     for _, found in labelling.flow.live_norms:

@@ -132,7 +132,9 @@ def _constant_units(labelling: Labelling, zeros: Any, readers: Mapping[int, _Rea
     labels = labelling.labels
     roots = labels.find(np.arange(len(labels)))
     constant, other = np.zeros_like(roots, dtype=np.bool_), np.zeros_like(roots, dtype=np.bool_)
-    for position, state, found in propagate(labelling.graph, zeros).flow.leaks or ():
+    for position, state, found in (
+        propagate(labelling.graph, zeros, labelling.labels).flow.leaks or ()
+    ):
         foldable = state == CONSTANT and position in readers
         (constant if foldable else other)[roots[found]] = True
     candidates, closed = masked_units(labelling, zeros)

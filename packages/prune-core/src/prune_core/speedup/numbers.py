@@ -3,7 +3,7 @@
 from torch import Tag
 
 from prune_core.graph.ir import Call
-from prune_core.graph.sites import ARITHMETIC, Number, Site
+from prune_core.graph.sites import ARITHMETIC, INDEXING, Number, Site
 from prune_core.speedup.plan import Plan
 
 __all__ = ["same_places", "wanted_numbers"]
@@ -15,6 +15,9 @@ _SHAPED = {"view", "_unsafe_view", "reshape", "expand", "new_zeros", "new_ones",
     "empty",
     "new_empty",
 }
+_SLICING = INDEXING | {"tensor_split"}
+"""Functions of torch that may make several slices at once."""
+
 _CUT = {"split", "split_with_sizes", "unsafe_split", "unsafe_split_with_sizes"}
 
 
@@ -31,13 +34,14 @@ def wanted_numbers(
     """
     if site is None:
         return {}
+    changes: dict[int, Number] = {}
     for at in plan.calls_at(site):
         call = plan.labelling.graph.calls[at]
         if at >= position and not isinstance(call.target, str):
-            found = _for_call(plan, at, given)
-            if found:
-                return found
-    return {}
+            changes = _for_call(plan, at, given) | changes
+            if changes and site.function not in _SLICING:
+                break
+    return changes
 
 
 def _for_call(plan: Plan, position: int, given: tuple[Number, ...]) -> dict[int, Number]:
@@ -50,6 +54,8 @@ def _for_call(plan: Plan, position: int, given: tuple[Number, ...]) -> dict[int,
     if index is None:
         return {}
     before, after = plan.labelling.graph.metas[index].shape, plan.shape(index)
+    if call.site is not None and call.site.function == "unflatten":
+        return _for_unflatten(plan, call, given)
     if call.name in _SHAPED and len(given) >= len(after):
         sizes = given[: len(after)]
         free = plan.labelling.flow.values[index].free
@@ -67,10 +73,9 @@ def _for_call(plan: Plan, position: int, given: tuple[Number, ...]) -> dict[int,
         return {at: groups for at in range(len(given)) if given[at] == call.args[8] != groups}
     counted = call.site is not None and call.site.function in ("chunk", "tensor_split")
     axis = call.args[2] if len(call.args) > 2 else call.kwargs.get("dim", 0)
-    if call.name in _CUT and before[axis] != after[axis] and not counted:
+    if call.name in _CUT and not counted:
         pieces = [plan.shape(i)[axis] for i in call.outputs if i is not None]
-        listed = call.name.endswith("with_sizes")
-        count = len(pieces) if listed else 1
+        count = len(pieces) if call.name.endswith("with_sizes") else 1
         return {
             at: new
             for at, (size, new) in enumerate(zip(given[:count], pieces, strict=False))
@@ -94,7 +99,7 @@ def _for_call(plan: Plan, position: int, given: tuple[Number, ...]) -> dict[int,
 
 
 def _asked_for(plan: Plan, position: int) -> dict[int, int]:
-    """{axis: its length} of a tensor of copies, as the first element-wise call wants it.
+    """{axis: its length} of a tensor of copies, as the first call that it meets others in wants it.
 
     Such a tensor fits what it meets by its own shape, and only that says what it must become.
     """
@@ -105,7 +110,8 @@ def _asked_for(plan: Plan, position: int) -> dict[int, int]:
     for call in graph.calls[position + 1 :]:
         if value in call.inputs() and call.outputs[0] is not None:
             before, after = graph.metas[call.outputs[0]].shape, plan.shape(call.outputs[0])
-            if Tag.pointwise not in getattr(call.target, "tags", ()) or len(before) < rank:
+            meets = Tag.pointwise in getattr(call.target, "tags", ()) or call.name == "cat"
+            if not meets or len(before) < rank:
                 return {}
             lead = len(before) - rank
             return {
@@ -114,6 +120,19 @@ def _asked_for(plan: Plan, position: int) -> dict[int, int]:
                 if graph.metas[value].shape[axis] == before[lead + axis] != after[lead + axis]
             }
     return {}
+
+
+def _for_unflatten(plan: Plan, call: Call, given: tuple[Number, ...]) -> dict[int, Number]:
+    """An axis is told, and what it is to be opened into."""
+    value, index = call.inputs()[0], call.outputs[0]
+    assert index is not None
+    axis = int(given[0]) % len(plan.labelling.graph.metas[value].shape)
+    wanted, free = plan.shape(index)[axis:], plan.labelling.flow.values[index].free
+    return {
+        at + 1: new
+        for at, (size, new) in enumerate(zip(given[1:], wanted, strict=False))
+        if size not in (-1, new) and axis + at not in free
+    }
 
 
 def _for_roll(plan: Plan, call: Call, given: tuple[Number, ...]) -> dict[int, Number]:
@@ -130,6 +149,8 @@ def _for_roll(plan: Plan, call: Call, given: tuple[Number, ...]) -> dict[int, Nu
             wanted = turns * len(stays) + int((stays >= shape[axis] - rest).sum())
             if given[at] != wanted:
                 changes[at] = wanted
+            # The next turn of the same axis finds them where this one has left them.
+            kept[axis % len(shape)] = ((stays + shift) % shape[axis]).sort().values
     return changes
 
 
@@ -147,19 +168,26 @@ def _for_slice(plan: Plan, call: Call, given: tuple[Number, ...]) -> dict[int, N
         changes |= {begin: first, begin - size: first - len(kept)}
     if 0 < end < size:
         last = int((kept < end).sum())
-        changes |= {end: last, end - size: last - len(kept)}
+        # With nothing left behind it, an end counted from the back would be that of nothing.
+        changes |= {end: last, end - size: last - len(kept) or last}
     if call.site is not None and call.site.function == "narrow" and len(given) == 3:
         wanted = {1: changes.get(begin, begin), 2: int(places.sum())}
         return {at: number for at, number in wanted.items() if given[at] != number}
-    # In a graph the axis stands among the numbers, and before the bounds.
-    axis_too = call.site is not None and call.site.function == "slice"
     # What was given at first says which bound a number is; now it may be the right one already.
     first_given = call.given if len(call.given) == len(given) else given
     return {
         at: changes[number]
         for at, (number, now) in enumerate(zip(first_given, given, strict=True))
-        if changes.get(number, now) != now and not (axis_too and at == 0)
+        if changes.get(number, now) != now and _bounds_slice(call, at, axis)
     }
+
+
+def _bounds_slice(call: Call, at: int, axis: int) -> bool:
+    """Whether a number says where the slice along this axis begins or ends."""
+    if call.bounds:
+        return call.bounds[at] in ((axis, 0), (axis, 1))
+    # In a graph the axis stands among the numbers, before the bounds, and the step after them.
+    return call.site is None or call.site.function != "slice" or at in (1, 2)
 
 
 def same_places(plan: Plan, before: Call, now: Call) -> bool:

@@ -25,6 +25,7 @@ from prune_core.speedup.plan import Plan
 
 __all__ = ["Mismatch", "Repairs", "repair"]
 
+_WHOLE = {"slice", "alias"}
 _ROUNDS = 30
 _FEW = 4
 
@@ -196,19 +197,21 @@ class _Beside:
     """The calls of a recording, found again one by one in another run.
 
     A copy that is made for the sake of the memory's order may be needed at one size and not at
-    the other; it changes nothing, so it is let pass.
+    the other; it changes nothing, so it is let pass. So is a slice of all that is left, which
+    torch does not make.
     """
 
-    def __init__(self, calls: list[Call]) -> None:
+    def __init__(self, plan: Plan) -> None:
         self.position = 0
         self._next = 0
-        self._calls = calls
+        self._plan = plan
+        self._calls = plan.labelling.graph.calls
 
     def find(self, call: Call) -> Call | None:
         """The recorded call that this one is; `None` for a copy that was not made before."""
         at = self.position
         while at < len(self._calls) and not _alike(self._calls[at], call):
-            if not _is_passed_over(self._calls[at]):
+            if not self._is_passed_over(self._calls[at]):
                 break
             at += 1
         else:
@@ -227,28 +230,34 @@ class _Beside:
 
     def ended(self) -> bool:
         """Whether nothing is left to be found."""
-        return all(_is_passed_over(call) for call in self._calls[self.position :])
+        return all(self._is_passed_over(call) for call in self._calls[self.position :])
 
-
-def _is_passed_over(call: Call) -> bool:
-    return call.name == "clone" or call.target == ALIAS_WRITE
+    def _is_passed_over(self, call: Call) -> bool:
+        if call.name == "slice" and call.outputs[0] is not None:
+            return self._plan.shape(call.outputs[0]) == self._plan.shape_of(call.args[0])
+        return call.name == "clone" or call.target == ALIAS_WRITE
 
 
 def _alike(before: Call, now: Call) -> bool:
-    views = ("view", "_unsafe_view")
-    return before.target == now.target or (before.name in views and now.name in views)
+    names = {before.name, now.name}
+    # A slice that takes all there is is none.
+    return before.target == now.target or names <= {"view", "_unsafe_view"} or names == _WHOLE
 
 
 def _try(model: nn.Module, example_inputs: Any, plan: Plan) -> _Trial:
     """Run the small model beside the recording, correcting integers on the way."""
     graph = plan.labelling.graph
-    beside, read = _Beside(graph.calls), plan.read
+    beside, read = _Beside(plan), plan.read
     needs: dict[Site, Need] = {}
 
     def watch(recorder: Recorder, call: Call) -> None:
         before = beside.find(call)
         if before is None:
             return
+        if len(before.outputs) != len(call.outputs):
+            raise _DifferentError(
+                f"{call.name} makes {len(call.outputs)} pieces where it made {len(before.outputs)}"
+            )
         for old, new in zip(before.outputs, call.outputs, strict=True):
             if old in read and new is not None:
                 shape = recorder.graph.metas[new].shape
@@ -256,7 +265,7 @@ def _try(model: nn.Module, example_inputs: Any, plan: Plan) -> _Trial:
                     raise _DifferentError(
                         f"{call.name} makes {shape} where {plan.shape(old)} is expected"
                     )
-        if call.name == "slice" and not same_places(plan, before, call):
+        if before.name == "slice" and not same_places(plan, before, call):
             raise _DifferentError("slice takes other indices than before")
         if _numbers(before) != _numbers(call):
             raise _DifferentError(f"{call.name} is given other numbers than before")

@@ -111,11 +111,12 @@ def _cell(module: Any) -> None:
 def _attention(module: Any) -> None:
     packed = module.in_proj_weight
     inner = module.q_proj_weight.shape[0] if packed is None else packed.shape[0] // 3
+    first = module.q_proj_weight if packed is None else packed
     module.embed_dim = module.out_proj.weight.shape[0]
-    module.num_heads = inner // module.head_dim
-    module.kdim = module.embed_dim if packed is not None else module.k_proj_weight.shape[1]
-    module.vdim = module.embed_dim if packed is not None else module.v_proj_weight.shape[1]
-    if inner != module.embed_dim and can_be_pruned(module):
+    module.num_heads = max(inner // module.head_dim, 1)
+    module.kdim = first.shape[1] if packed is not None else module.k_proj_weight.shape[1]
+    module.vdim = first.shape[1] if packed is not None else module.v_proj_weight.shape[1]
+    if {inner, first.shape[1]} != {module.embed_dim} and can_be_pruned(module):
         module.__class__ = PrunedMultiheadAttention
         # What keeps torch's encoder layers from a fused call that would not know these shapes.
         module._qkv_same_embed_dim = False

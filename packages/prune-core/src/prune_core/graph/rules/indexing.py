@@ -9,7 +9,7 @@ from prune_core.graph.flow import Flow
 from prune_core.graph.ir import Call, Ref
 from prune_core.graph.rules.movement import thinned
 from prune_core.graph.rules.registry import rule
-from prune_core.graph.value import UNKNOWN, Group, Value, extended
+from prune_core.graph.value import UNKNOWN, Group, Value, extended, squeezed
 
 __all__: list[str] = []
 
@@ -118,7 +118,7 @@ def put(flow: Flow, call: Call) -> Value:
     flow.pin_all(value, indexed, "it is written to by number")
     groups = tuple(g.only(set(g.axes) - {*indexed}) for g in value.groups)
     groups = tuple(group for group in groups if group.axes)
-    taken = [_at(group.codes, indexed, tiny) for group in groups]
+    taken = [squeezed(_at(group.codes, indexed, tiny)) for group in groups]
     thin = _at(torch.zeros(1).expand(value.shape), indexed, tiny).shape
     shape = np.broadcast_shapes(thin, source.shape)
     for axis in made:

@@ -39,7 +39,7 @@ def restride(flow: Flow, call: Call) -> Value:
     "aten.view", "aten._unsafe_view", "aten.reshape", "aten.permute", "aten.transpose", carries=True
 )
 @rule("aten.t", "aten.unsqueeze", "aten.squeeze", "aten.expand", "aten.slice", carries=True)
-@rule("aten.diagonal", "aten.unfold", "aten.pixel_shuffle", "aten.pixel_unshuffle", carries=True)
+@rule("aten.unfold", "aten.pixel_shuffle", "aten.pixel_unshuffle", carries=True)
 @rule("aten.channel_shuffle", "aten.native_channel_shuffle", "aten.movedim", carries=True)
 @rule("aten.split", "aten.split_with_sizes", "aten.unsafe_split", carries=True)
 @rule("aten.unsafe_split_with_sizes", "aten.chunk", carries=True)
@@ -49,7 +49,13 @@ def move(flow: Flow, call: Call) -> Sequence[Value]:
     if call.name in ("view", "_unsafe_view", "reshape") and value.free:
         value = flow.label_free(call.args[0], _folded(call, value))
     if call.name.removeprefix("unsafe_") in ("split", "split_with_sizes", "chunk"):
-        _prefer_even_pieces(flow, call, value)
+        sizes = {flow.result_shape(call, at) for at in range(len(call.outputs))}
+        if len(sizes) == 1:
+            _prefer_even_pieces(flow, value, _argument(call, 2, "dim", 0), len(call.outputs))
+    if call.name == "slice" and (count := _even_sections(call, value)):
+        _prefer_even_pieces(flow, value, _argument(call, 1, "dim", 0), count)
+    if call.name.removeprefix("native_") == "channel_shuffle":
+        _prefer_even_pieces(flow, value, 1, call.args[1])
     if call.name == "slice" and (step := _argument(call, 4, "step", 1)) > 1:
         _prefer_whole_steps(flow, call, value, step)
     moved = [_run(call, group.codes) for group in value.groups]
@@ -63,6 +69,15 @@ def move(flow: Flow, call: Call) -> Sequence[Value]:
         made = Value(shape, apart(flow, groups), free, pending=value.pending, zero=value.zero)
         results.append(made)
     return results
+
+
+@rule("aten.diagonal", carries=True)
+def diagonal(flow: Flow, call: Call) -> Value | Sequence[Value | None]:
+    """Position against position: neither of the two axes can lose an index."""
+    value = flow.get(call.args[0])
+    axes = (_argument(call, 2, "dim1", 0), _argument(call, 3, "dim2", 1))
+    flow.pin_all(value, axes, "a diagonal of it is taken")
+    return move(flow, call)
 
 
 @rule("aten.select", "aten.unbind", carries=True)
@@ -85,6 +100,8 @@ def act_on_axes(flow: Flow, call: Call) -> Value:
     lead = len(shape) - value.ndim
     groups: list[Group] = []
     zero_filled = call.name != "constant_pad_nd" or _argument(call, 2, "value", 0) == 0
+    if call.name == "constant_pad_nd":
+        _fix_cropped(flow, value, call.args[1])
     for group in value.groups:
         if acted & set(group.axes):
             labels = squeezed(_run(call, group.codes)[0])
@@ -253,6 +270,16 @@ def _folded(call: Call, value: Value) -> list[int]:
     return [axis for axis in value.free if folds({axis})] if folds(value.free) else []
 
 
+def _fix_cropped(flow: Flow, value: Value, amounts: Sequence[int]) -> None:
+    """What a padding by less than nothing takes away, it takes by its place."""
+    for at, amount in enumerate(amounts):
+        axis = value.ndim - 1 - at // 2
+        if amount < 0 and (group := value.group_at(axis)) is not None:
+            size = value.shape[axis]
+            cropped = range(size + amount, size) if at % 2 else range(-amount)
+            flow.fix(group.compact().take(cropped, axis), "it is cropped by its place")
+
+
 def _acted_axes(call: Call, value: Value) -> set[int]:
     everything = set(range(value.ndim))
     if call.name in ("roll", "flip"):
@@ -268,18 +295,17 @@ def _acted_axes(call: Call, value: Value) -> set[int]:
     return everything
 
 
-def _prefer_even_pieces(flow: Flow, call: Call, value: Value) -> None:
-    """Let the pieces of an even split lose the same indices.
+def _prefer_even_pieces(flow: Flow, value: Value, axis: int, count: int) -> None:
+    """Let so many even pieces of an axis lose the same indices.
 
     A forward that says `chunk(2)` cuts its small tensor in the middle again. Nothing forces this
     on a graph, so it is only asked for once all else is settled.
     """
-    axis = _argument(call, 2, "dim", 0) % value.ndim
+    axis %= value.ndim
     group = value.group_at(axis)
-    sizes = {flow.result_shape(call, at)[axis] for at in range(len(call.outputs))}
-    if group is None or len(sizes) != 1 or len(call.outputs) < 2:
+    if group is None or count < 2:
         return
-    labels, count, where = group.compact(), len(call.outputs), flow.where
+    labels, where = group.compact(), flow.where
 
     def tie() -> None:
         pieces = [*_halves(labels, axis, count)]
@@ -287,6 +313,15 @@ def _prefer_even_pieces(flow: Flow, call: Call, value: Value) -> None:
             flow.labels.tie(left, right, f"cut into even pieces ({where})")
 
     flow.preferences.append(tie)
+
+
+def _even_sections(call: Call, value: Value) -> int:
+    """How many even pieces a slice is one of, where it was `tensor_split` that was asked."""
+    counted = call.site is not None and call.site.function == "tensor_split"
+    if not counted or not call.bounds:
+        return 0
+    count = int(call.given[0])
+    return 0 if value.shape[_argument(call, 1, "dim", 0)] % count else count
 
 
 def _prefer_whole_steps(flow: Flow, call: Call, value: Value, step: int) -> None:
