@@ -754,20 +754,6 @@ def test_a_diagonal_loses_nothing():
     assert len(units(model.double(), image())) == 0
 
 
-def test_a_size_is_corrected_behind_torch_attention():
-    class Behind(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.attention = nn.MultiheadAttention(16, 4, batch_first=True)
-            self.up, self.last = nn.Linear(16, 12), nn.Linear(6, 2)
-
-        def forward(self, x):
-            x = x + self.attention(x, x, x, need_weights=False)[0]
-            return self.last(self.up(x)[..., 3:9])
-
-    check(Behind(), torch.rand(2, 5, 16, dtype=torch.float64))
-
-
 def test_masked_constants_of_one_axis_that_is_folded_into_another_stay():
     class Folded(nn.Module):
         def __init__(self):

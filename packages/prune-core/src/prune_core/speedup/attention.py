@@ -11,7 +11,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.overrides import handle_torch_function, has_torch_function
 
 __all__ = ["PrunedMultiheadAttention", "can_be_pruned"]
 
@@ -88,19 +87,6 @@ class PrunedMultiheadAttention(nn.MultiheadAttention):
         is_causal: bool,
         need_weights: bool,
     ) -> tuple[Tensor, Tensor | None]:
-        tensors = (query, key, value)
-        # Whoever counts the calls of torch counts one here, as for torch's own attention.
-        if has_torch_function(tensors):
-            both: tuple[Tensor, Tensor | None] = handle_torch_function(
-                self._attend,
-                tensors,
-                *tensors,
-                padding,
-                mask,
-                is_causal=is_causal,
-                need_weights=need_weights,
-            )
-            return both
         target, batch, _ = query.shape
         q, k, v = self._project(query, key, value)
         if mask is not None and mask.dim() == 2:
