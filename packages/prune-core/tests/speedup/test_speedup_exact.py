@@ -545,6 +545,21 @@ def test_a_literal_size_beside_the_batch():
     check(Conditional(), x, others=[(torch.rand(5, 3, 4, 4, dtype=torch.float64),)])
 
 
+def test_a_literal_size_under_an_empty_batch():
+    class Literal(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.head = nn.Linear(3, 16), nn.Linear(8, 2)
+
+        def forward(self, x):
+            return self.head(self.first(x).view(x.shape[0], 2, 8))
+
+    report = check(Literal(), torch.rand(3, 3, dtype=torch.float64))
+    model = report.model
+    assert model.head.in_features < 8
+    assert model(torch.rand(0, 3, dtype=torch.float64)).shape == (0, 2, 2)
+
+
 class Shifted(nn.Module):
     """A part of the channels is moved on by a place, another back, as in videos."""
 

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tag, nn
 
+from prune_core.graph.inputs import tensors_in
 from prune_core.graph.ir import Call
 from prune_core.graph.rules import has_rule
 from prune_core.graph.sites import Number, Site
@@ -55,13 +56,16 @@ class Need:
     given: tuple[Number, ...]
     changes: dict[int, Number]
 
-    def for_any_batch(self) -> dict[int, Number]:
+    def for_any_batch(self, batch: int) -> dict[int, Number]:
         """The changes, without a size that the others leave no choice of.
 
-        It may be a multiple of the batch, as in `view(batch * 16, 3, 3)`.
+        It may be a multiple of the batch, as in `view(batch * 16, 3, 3)`. Where the batch has an
+        axis of its own it is not, and a size that is told also holds for an empty batch.
         """
         reshapes = self.site.function in ("view", "reshape")
-        if reshapes and len(self.changes) == 1 and -1 not in self.given:
+        others = [number for at, number in enumerate(self.given) if at not in self.changes]
+        alone = batch > 1 and batch in others
+        if reshapes and len(self.changes) == 1 and -1 not in self.given and not alone:
             return dict.fromkeys(self.changes, -1)
         return self.changes
 
@@ -104,8 +108,9 @@ def repair(model: nn.Module, example_inputs: Any, plan: Plan) -> Repairs:
             break
         trial = better
     if trial.mismatch is None:
+        batch = next((t.shape[0] for _, t in tensors_in(example_inputs) if t.ndim), 1)
         for need in trial.needs.values():
-            correct(model, need.site, need.for_any_batch())
+            correct(model, need.site, need.for_any_batch(batch))
             repairs.corrections.append(need.site)
         if trial.needs:
             trial = _try(model, example_inputs, plan)
