@@ -61,7 +61,9 @@ class PrunerModuleWrapper(nn.Module):
 
         While `torch.func.functional_call` runs, that is a tensor which is no parameter.
         """
-        held: Tensor | None = self.module._parameters[name]
+        module = self._modules["module"]  # past __getattr__: this is asked for again and again
+        assert module is not None
+        held = module._parameters[name]
         assert held is not None
         return held
 

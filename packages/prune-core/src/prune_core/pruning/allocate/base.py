@@ -81,10 +81,11 @@ class SparsityAllocator(ABC):
         for place, size in enumerate(self.block_sparse_size or ()):
             if place < mask.ndim:
                 mask = mask.repeat_interleave(size, dim=place)
-        if any(a >= weight.ndim for a in axes) or mask.shape != (*(weight.shape[a] for a in axes),):
+        sizes = weight.shape
+        if any(a >= len(sizes) for a in axes) or mask.shape != (*(sizes[a] for a in axes),):
             raise ConfigError(
                 f"The scores of {name!r} have the shape {tuple(scored)}, which is not that of its "
-                f"weight, {tuple(weight.shape)}, along dim {axes} in blocks of "
+                f"weight, {tuple(sizes)}, along dim {axes} in blocks of "
                 f"{self.block_sparse_size or 1}. Calculator and allocator need the same dim and "
                 "block_sparse_size."
             )
