@@ -143,20 +143,20 @@ class ModelBudget:
             closed = masks | self.closing(masks)
             graph = self._labelling.graph
             chosen = removable(self._labelling, zeros_of(model, graph, flat_masks(model, closed)))
-            stays = staying(self.coupling, model, closed, self._units(lost))
-        found = self.counted(make_plan(self._labelling, chosen))
-        for kind, ratio in promised.items():
-            if found[kind] > ratio + 1e-9:
-                raise ConfigError(
-                    f"Of the masks that {type(self._pruner).__name__} makes, less can be removed "
-                    f"than the target counts on: {found[kind]:.1%} of the {kind} would be left, "
-                    f"and not {ratio:.1%}, because channels of "
-                    f"{', '.join(map(repr, makers_of(self.coupling, stays))) or 'some layers'} "
-                    "stay. A budget needs an algorithm that prunes whole output channels, and the "
-                    "same ones in layers that belong together, such as 'l1'; and channels that a "
-                    "layer normalisation runs over, or that something adds to that no pruner "
-                    "masks, have to be excluded."
-                )
+            found = self.counted(make_plan(self._labelling, chosen))
+            for kind, ratio in promised.items():
+                if found[kind] > ratio + 1e-9:
+                    stays = staying(self.coupling, model, closed, self._units(lost))
+                    names = ", ".join(map(repr, makers_of(self.coupling, stays)))
+                    raise ConfigError(
+                        f"Of the masks that {type(self._pruner).__name__} makes, less can be "
+                        f"removed than the target counts on: {found[kind]:.1%} of the {kind} would "
+                        f"be left, and not {ratio:.1%}, because channels of "
+                        f"{names or 'some layers'} stay. A budget needs an algorithm that prunes "
+                        "whole output channels, and the same ones in layers that belong together, "
+                        "such as 'l1'; and channels that a layer normalisation runs over, or that "
+                        "something adds to that no pruner masks, have to be excluded."
+                    )
 
     def closing(self, masks: Masks) -> Masks:
         """Return masks together with those of what follows them, such as a normalisation."""
