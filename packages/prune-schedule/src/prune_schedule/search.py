@@ -38,7 +38,7 @@ from prune_schedule.through import AMOUNTS, Masks, ThroughPruner, one_shot_class
 from prune_schedule.timeout import check_time_limit
 from prune_schedule.trials import Trials
 
-__all__ = ["ConfigList", "SearchPruner", "weights_ahead"]
+__all__ = ["ConfigList", "SearchPruner"]
 
 ConfigList = Sequence[Mapping[str, Any]] | str | PathLike[str]
 _log = logging.getLogger("prune_schedule")
@@ -529,11 +529,3 @@ def _digest(pruner: Pruner) -> str:
         weight = wrapper.module.get_parameter(wrapper.target).detach()
         digest.update(weight.cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-def weights_ahead(path: Path | None) -> PruneError:
-    """Return what to raise where weights come from a later trial than those that are known."""
-    return PruneError(
-        f"{path} has weights of a later trial than those that are known: trials have been lost. "
-        "Give another place, or delete this file and the trials to start anew."
-    )

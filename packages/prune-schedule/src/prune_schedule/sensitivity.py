@@ -16,8 +16,8 @@ from prune_core.random_state import seeded
 from prune_schedule.evaluation import Evaluate, Finetune, check_callable
 from prune_schedule.plans import Plan, Plans, Sparsities, side_by_side
 from prune_schedule.rounds import tidied
-from prune_schedule.search import ConfigList, SearchPruner, weights_ahead
-from prune_schedule.snapshot import Snapshots, Stateful
+from prune_schedule.search import ConfigList, SearchPruner
+from prune_schedule.snapshot import Snapshots, Stateful, weights_ahead
 from prune_schedule.through import Masks
 from prune_schedule.trials import Trials
 

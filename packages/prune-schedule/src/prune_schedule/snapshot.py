@@ -20,7 +20,7 @@ from prune_core.random_state import put_random, take_random
 from prune_schedule.interruption import undisturbed
 from prune_schedule.processes import everyone, is_first, rank
 
-__all__ = ["Snapshots", "Stateful"]
+__all__ = ["Snapshots", "Stateful", "weights_ahead"]
 
 FORMAT = "prune-schedule-1"
 
@@ -192,3 +192,11 @@ def _clear_masks(model: nn.Module) -> None:
         if isinstance(module, PrunerModuleWrapper):
             for name in module.masked_names:
                 module._buffers[f"{name}_mask"] = None
+
+
+def weights_ahead(path: Path | None) -> PruneError:
+    """Return what to raise where weights come from a later trial than those that are known."""
+    return PruneError(
+        f"{path} has weights of a later trial than those that are known: trials have been lost. "
+        "Give another place, or delete this file and the trials to start anew."
+    )

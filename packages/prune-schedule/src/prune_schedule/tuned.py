@@ -14,8 +14,8 @@ from prune_schedule.plans import Plan, Sparsities
 from prune_schedule.processes import from_first
 from prune_schedule.result import Result
 from prune_schedule.rounds import tidied
-from prune_schedule.search import ConfigList, SearchPruner, weights_ahead
-from prune_schedule.snapshot import Snapshots, Stateful
+from prune_schedule.search import ConfigList, SearchPruner
+from prune_schedule.snapshot import Snapshots, Stateful, weights_ahead
 from prune_schedule.through import Masks
 
 __all__ = ["TunedSearchPruner"]
