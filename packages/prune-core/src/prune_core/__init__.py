@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from prune_core.oneline import prune as prune
     from prune_core.pruning import BasicPruner as BasicPruner
     from prune_core.pruning import Pruner as Pruner
+    from prune_core.pruning.export import masked_state_dict as masked_state_dict
     from prune_core.registry import Plugin as Plugin
     from prune_core.registry import Reference as Reference
     from prune_core.registry import entries as entries
@@ -53,6 +54,7 @@ _HOMES = {
     "masking.files": ("apply_compression_results", "load_masks", "save_masks"),
     "oneline": ("prune",),
     "pruning": ("BasicPruner", "Pruner"),
+    "pruning.export": ("masked_state_dict",),
     "registry": (
         "Plugin",
         "Reference",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 
@@ -19,24 +19,22 @@ __all__ = ["export_model", "masked_state_dict"]
 
 def masked_state_dict(model: nn.Module) -> dict[str, Tensor]:
     """Return the state dict with its original names, zeros where masks are in force."""
-    state = model.state_dict()
-    wrappers = [
-        (path, module)
-        for path, module in model.named_modules(remove_duplicate=False)
-        if isinstance(module, PrunerModuleWrapper)
-    ]
-    # Inner wrappers first, so that the path of an outer one still stands in their keys.
-    for path, wrapper in sorted(wrappers, key=lambda pair: -len(pair[0])):
-        for name in wrapper.masked_names:
-            state[f"{path}.module.{name}"] = wrapper.masked(name).detach()
-            state.pop(f"{path}.{name}_mask", None)
-    for path, _ in sorted(wrappers, key=lambda pair: -len(pair[0])):
-        inner = f"{path}.module."
-        state = {
-            (f"{path}.{key.removeprefix(inner)}" if key.startswith(inner) else key): value
-            for key, value in state.items()
-        }
+    state: dict[str, Tensor] = model.state_dict()
+    for path, wrapper in _plain_paths(model, ""):
+        for key in wrapper.saved_besides():
+            state.pop(path + key, None)
     return state
+
+
+def _plain_paths(module: nn.Module, prefix: str) -> Iterator[tuple[str, PrunerModuleWrapper]]:
+    """Yield the wrappers, and how the keys of a state dict begin that are of each."""
+    if isinstance(module, PrunerModuleWrapper):
+        yield prefix, module
+        yield from _plain_paths(module.module, prefix)
+        return
+    for name, child in module._modules.items():
+        if child is not None:
+            yield from _plain_paths(child, f"{prefix}{name}.")
 
 
 def export_model(
