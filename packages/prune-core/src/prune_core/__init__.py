@@ -41,6 +41,7 @@ _HOMES = {
         "MaskError",
         "MaskFileError",
         "MissingDependencyError",
+        "OptionError",
         "PluginError",
         "PluginWarning",
         "PruneError",

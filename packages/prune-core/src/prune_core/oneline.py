@@ -8,7 +8,9 @@ from typing import Any
 from torch import nn
 
 from prune_core.budget.target import check_target, fit_budget
-from prune_core.errors import ConfigError, did_you_mean
+from prune_core.config.names import find_names
+from prune_core.errors import ConfigError, nearest
+from prune_core.masking import bare
 from prune_core.pruning.allocate import DependencyAwareAllocator, Masks
 from prune_core.pruning.basic import BasicPruner
 from prune_core.registry import get_pruner
@@ -142,12 +144,15 @@ def _selectors(
         raise ConfigError(
             f"{argument} is {value!r}; it must be a name or class name of modules, or a list."
         )
-    modules = dict(model.named_modules(remove_duplicate=False))
+    with bare(model) as plain:
+        modules = dict(plain.named_modules(remove_duplicate=False))
     types = {type(module).__name__ for module in modules.values()} | {"default"}
-    for name in wanted:
-        if name not in modules and name not in types:
+    selectors = []
+    for name, found in find_names(wanted, modules).items():
+        if found not in modules and name not in types:
             raise ConfigError(
                 f"{argument} has {name!r}, and the model has no module of that name or class."
-                f"{did_you_mean(name, [*modules, *types])}"
+                f"{nearest(name, [*filter(None, modules), *sorted(types)])}"
             )
-    return [{"op_names" if name in modules else "op_types": [name]} for name in wanted]
+        selectors.append({"op_names": [found]} if found in modules else {"op_types": [name]})
+    return selectors

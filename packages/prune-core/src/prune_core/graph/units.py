@@ -15,6 +15,7 @@ from prune_core.graph.propagate import Labelling, propagate
 from prune_core.graph.rules import has_rule
 from prune_core.graph.trace import trace
 from prune_core.graph.tree import tree
+from prune_core.masking import bare
 
 __all__ = ["Slices", "Unit", "UnitGroup", "Units", "units"]
 
@@ -120,7 +121,8 @@ def units(model: nn.Module, example_inputs: Any) -> Units:
         model: Any module; it is run once, in eval mode, and left as it was.
         example_inputs: A tensor, a tuple of positional or a dict of keyword arguments.
     """
-    return read_units(propagate(trace(model, example_inputs, known=has_rule)))
+    with bare(model) as plain:
+        return read_units(propagate(trace(plain, example_inputs, known=has_rule)))
 
 
 def read_units(labelling: Labelling) -> Units:

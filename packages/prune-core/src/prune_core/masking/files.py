@@ -11,8 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from prune_core.config.names import by_known_names
 from prune_core.errors import MaskError, MaskFileError, did_you_mean
 from prune_core.maskfile import MaskFile, read_mask_file, write_mask_file
+from prune_core.masking.bare import bare
 from prune_core.masking.wrapper import PrunerModuleWrapper
 
 __all__ = ["apply_compression_results", "check_masks", "load_masks", "save_masks"]
@@ -121,8 +123,9 @@ def check_masks(model: nn.Module, masks: Mapping[str, Mapping[str, Tensor]]) -> 
     Raises:
         MaskError: Naming the module, the tensor and what is there instead.
     """
-    modules = dict(model.named_modules(remove_duplicate=False))
-    for name, tensors in masks.items():
+    with bare(model) as plain:
+        modules = dict(plain.named_modules(remove_duplicate=False))
+    for name, tensors in by_known_names(masks, modules).items():
         if name not in modules:
             raise MaskError(
                 f"The masks have {name!r}, and the model has no module of that name."
@@ -167,6 +170,8 @@ def apply_compression_results(
             )
     masks = load_masks(mask_file)
     check_masks(model, masks)
+    with bare(model) as plain:
+        modules = dict(plain.named_modules(remove_duplicate=False))
     for name, parameter in model.named_parameters():
         if parameter.is_meta:
             raise MaskError(
@@ -174,8 +179,7 @@ def apply_compression_results(
                 "weights first."
             )
     with torch.no_grad():
-        for name, tensors in masks.items():
-            module = model.get_submodule(name)
+        for name, tensors in by_known_names(masks, modules).items():
             for tensor, mask in tensors.items():
-                parameter = getattr(module, tensor)
+                parameter = getattr(modules[name], tensor)
                 parameter.masked_fill_(mask.to(parameter.device) == 0, 0.0)

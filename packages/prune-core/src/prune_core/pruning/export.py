@@ -12,17 +12,21 @@ from torch import Tensor, nn
 
 from prune_core.errors import ConfigError, MissingDependencyError
 from prune_core.files import replacing
-from prune_core.masking import PrunerModuleWrapper, unwrap
+from prune_core.masking import PrunerModuleWrapper, bare, unwrap
 
 __all__ = ["export_model", "masked_state_dict"]
 
 
 def masked_state_dict(model: nn.Module) -> dict[str, Tensor]:
-    """Return the state dict with its original names, zeros where masks are in force."""
-    state: dict[str, Tensor] = model.state_dict()
-    for path, wrapper in _plain_paths(model, ""):
-        for key in wrapper.saved_besides():
-            state.pop(path + key, None)
+    """Return the state dict of the plain model, with zeros where masks are in force.
+
+    It has no masks and no dense weights, and no `module.` or `_orig_mod.` in its names.
+    """
+    with bare(model) as inside:
+        state: dict[str, Tensor] = inside.state_dict()
+        for path, wrapper in _plain_paths(inside, ""):
+            for key in wrapper.saved_besides():
+                state.pop(path + key, None)
     return state
 
 

@@ -1,10 +1,11 @@
 """Make a model smaller and prove that it computes the same, or leave it as it was."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import wraps
 from os import PathLike
 from time import perf_counter
-from typing import Any
+from typing import Any, Concatenate, ParamSpec
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from prune_core.graph.propagate import Labelling, propagate
 from prune_core.graph.rules import has_rule
 from prune_core.graph.trace import trace
 from prune_core.graph.units import Unit
-from prune_core.masking import wrappers_in
+from prune_core.masking import bare, wrappers_in
 from prune_core.speedup.choose import labels_of_units, reasons_for_keeping, removable
 from prune_core.speedup.constants import check_choice, masked_output, zeroed
 from prune_core.speedup.cost import cost_of, flops_of
@@ -39,6 +40,8 @@ from prune_core.speedup.verify import compare
 
 __all__ = ["ModelSpeedup", "shrink"]
 
+P = ParamSpec("P")
+
 _PLANS = 50
 
 
@@ -46,6 +49,23 @@ class _CannotFollowError(SpeedupError):
     """The forward does not run on smaller tensors, whatever is repaired."""
 
 
+def _without_what_runs_it(
+    shrink: Callable[Concatenate[nn.Module, P], SpeedupReport],
+) -> Callable[Concatenate[nn.Module, P], SpeedupReport]:
+    """Shrink what `DataParallel` or `torch.compile` runs, so that names are those of its layers."""
+
+    @wraps(shrink)
+    def shrink_bare(model: nn.Module, /, *args: P.args, **kwargs: P.kwargs) -> SpeedupReport:
+        with bare(model) as plain:
+            report = shrink(plain, *args, **kwargs)
+        if report.model is plain:
+            report.model = model
+        return report
+
+    return shrink_bare
+
+
+@_without_what_runs_it
 def shrink(
     model: nn.Module,
     example_inputs: Any,

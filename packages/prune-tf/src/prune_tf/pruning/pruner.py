@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from typing import Any, ClassVar
@@ -13,6 +13,7 @@ import numpy as np
 from prune_core.config import Algorithm, Key, load_config, parse
 from prune_core.errors import ConfigError, MaskError, PruneError, did_you_mean
 from prune_core.events import emit
+from prune_core.options import ChecksOptions
 from prune_core.summary import Row, Summary
 from prune_tf.axes import from_torch
 from prune_tf.export import export_model
@@ -38,7 +39,7 @@ CHANNEL_TYPES = (
 WEIGHTED_TYPES = (*CHANNEL_TYPES, "EinsumDense", "Embedding", "LSTMCell", "GRUCell")
 
 
-class Pruner(ABC):
+class Pruner(metaclass=ChecksOptions):
     """Selects layers of a model, scores their weights, and masks those with the smallest scores.
 
     A subclass says what it prunes and computes `scores()`. Masks are in force from construction
