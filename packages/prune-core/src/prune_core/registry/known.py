@@ -8,7 +8,7 @@ __all__ = ["KNOWN", "distributions_of"]
 
 KNOWN: dict[str, dict[str, tuple[str, ...]]] = {
     "prune-core": {
-        "allocator": ("bank", "dependency_aware", "global", "nm", "normal"),
+        "allocator": ("bank", "global", "nm", "normal"),
         "collector": ("activation", "activation_gradient", "gradient", "weight"),
         "metric": ("distance", "norm", "straight"),
         "schedule": ("constant", "cubic", "geometric", "linear", "one_cycle"),
@@ -37,6 +37,7 @@ KNOWN: dict[str, dict[str, tuple[str, ...]]] = {
         ),
     },
     "prune-lottery": {"pruner": ("lottery_ticket",)},
+    "prune-speedup": {"allocator": ("dependency_aware",), "engine": ("torch",)},
     "prune-tf": {
         "pruner": (
             "apoz",
