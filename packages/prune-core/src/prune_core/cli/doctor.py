@@ -9,8 +9,8 @@ import typer
 
 from prune_core.cli.output import AsJson, console, grid, print_json
 from prune_core.registry import Plugin, plugins
+from prune_core.registry.directory import directory
 from prune_core.registry.discovery import DISABLED_VARIABLE
-from prune_core.registry.known import KNOWN
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -37,7 +37,7 @@ def command(context: typer.Context, as_json: AsJson = False) -> None:
     further = [said for said in context.obj or () if not any(error in said for error in errors)]
     report = {
         "python": platform.python_version(),
-        "packages": {name: _version(name) for name in KNOWN},
+        "packages": {name: _version(name) for name in directory()},
         "frameworks": {name: _version(name) for name in FRAMEWORKS},
         "plugins": [_as_dict(plugin) for plugin in found],
         "warnings": further,
