@@ -59,6 +59,12 @@ def repository(tmp_path: Path) -> Repository:
     return copied_to(tmp_path / "repository")
 
 
+@pytest.fixture(scope="module")
+def shared_repository(tmp_path_factory: pytest.TempPathFactory) -> Repository:
+    """As `repository`, one for all tests of a file."""
+    return copied_to(tmp_path_factory.mktemp("shared") / "repository")
+
+
 def copied_to(copy: Path) -> Repository:
     """Copy this repository, as it is in the working tree."""
     files = ("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard")

@@ -9,11 +9,11 @@ import pytest
 import yaml
 
 
-@pytest.fixture
-def extended(repository):
-    done = repository.script("new_package", "prune-example")
+@pytest.fixture(scope="module")
+def extended(shared_repository):
+    done = shared_repository.script("new_package", "prune-example")
     assert done.returncode == 0, done.stderr
-    return repository
+    return shared_repository
 
 
 def test_its_own_tests_pass(extended):
