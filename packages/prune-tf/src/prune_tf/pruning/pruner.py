@@ -93,7 +93,7 @@ class Pruner(metaclass=ChecksOptions):
             },
         )
 
-    def validate(self) -> None:  # noqa: B027 - most algorithms have nothing to add
+    def validate(self) -> None:
         """Check what only this algorithm knows; nothing of the model has changed yet."""
 
     @abstractmethod
