@@ -27,6 +27,7 @@ class ChecksOptions(ABCMeta):
     if not TYPE_CHECKING:  # where a call would be taken for untyped
 
         def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+            """Make an instance, of arguments that it takes."""
             try:
                 cls.__signature__.bind(*args, **kwargs)
             except TypeError as error:

@@ -7,7 +7,7 @@ in every name: `conv` becomes `module.conv`, `layer.conv` becomes `layer._orig_m
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TypeVar
 
 from prune_core.errors import MaskError
@@ -37,9 +37,19 @@ def find_names(names: Iterable[str], known: Iterable[str]) -> dict[str, str]:
             meant[without_wrappers(name)].append(name)
     found = {}
     for name in names:
-        candidates = [name] if name in known else meant[without_wrappers(name)]
+        candidates = [inner for inner in _from_outside(name) if inner in known][:1]
+        candidates = candidates or meant[without_wrappers(name)]
         found[name] = candidates[0] if len(candidates) == 1 else name
     return found
+
+
+def _from_outside(name: str) -> Iterator[str]:
+    """Yield a name, and it without what wraps the whole model: a child may be called `module`."""
+    yield name
+    first, dot, rest = name.partition(".")
+    while dot and first in WRAPPED:
+        yield rest
+        first, dot, rest = rest.partition(".")
 
 
 def by_known_names(named: Mapping[str, _T], known: Iterable[str]) -> dict[str, _T]:

@@ -35,7 +35,7 @@ from prune_speedup.torch.report import Change, SpeedupReport
 from prune_speedup.torch.resize.layers import update_sizes
 from prune_speedup.torch.resize.search import Mismatch, repair
 from prune_speedup.torch.rules import has_rule
-from prune_speedup.torch.surgery import plain_attributes, record_surgery
+from prune_speedup.torch.surgery import plain_attributes, record_surgery, shapes_of_tensors
 from prune_speedup.torch.tensors import Snapshot, cut_tensors
 
 __all__ = ["ModelSpeedup", "shrink"]
@@ -204,7 +204,7 @@ def _shrunk(
     before = sum(parameter.numel() for parameter in model.parameters())
     zeros_before, bytes_before = zeros_in(model, flat), size_of(model)
     original = Snapshot(model)
-    attributes = plain_attributes(model)
+    attributes, sizes = plain_attributes(model), shapes_of_tensors(model)
     with _timed(seconds, "shrink"):
         plan = _fit(model, example_inputs, plan, flat, original, report, yielding=yielding)
     if verify:
@@ -225,7 +225,7 @@ def _shrunk(
     report.bytes = bytes_before, size_of(model)
     report.flops = flops_of(graph), flops if verify else cost_of(plan).flops
     report.seconds = seconds
-    record_surgery(model, attributes, shapes)
+    record_surgery(model, attributes, sizes)
     report.kept = reasons_for_keeping(plan, asked_for(graph, zeros, flat))
     _describe(report, labelling, plan, flat)
     return report
