@@ -21,6 +21,7 @@ __all__ = [
     "UnknownNameError",
     "did_you_mean",
     "nearest",
+    "shown",
 ]
 
 
@@ -114,3 +115,25 @@ def nearest(name: object, known: Iterable[str], *, limit: int = 8) -> str:
         return meant
     shown = known if len(known) <= limit else [*known[: limit // 2], "…", *known[-limit // 2 :]]
     return f" There are {', '.join(shown)}."
+
+
+def shown(value: object, length: int = 80) -> str:
+    """Return a value as a message shows it, however large it is, and even if it cannot be shown.
+
+    >>> shown([1, [2, "three"]])
+    "[1, [2, 'three']]"
+    >>> shown("a" * 100, 9)
+    "'aaaaa..."
+    """
+    from reprlib import Repr
+
+    # Of a list that holds itself a thousand times over, only the beginning is looked at.
+    brief = Repr()
+    brief.maxlevel = 4
+    brief.maxdict = brief.maxlist = brief.maxtuple = brief.maxset = brief.maxfrozenset = 16
+    brief.maxstring = brief.maxlong = brief.maxother = 400
+    try:
+        text = brief.repr(value)
+    except Exception:  # an integer of thousands of digits, or anything
+        text = f"<{type(value).__name__} that cannot be printed>"
+    return text if len(text) <= length else f"{text[: length - 3]}..."

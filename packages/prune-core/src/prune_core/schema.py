@@ -13,6 +13,8 @@ from dataclasses import fields, is_dataclass
 from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
+from prune_core.errors import shown
+
 __all__ = ["conform", "parse_json"]
 
 _T = TypeVar("_T")
@@ -84,7 +86,7 @@ def _conform(value: Any, kind: Any, where: str) -> Any:
         return value
     if kind in _CALLED and type(value) is kind and kind is not float:
         return value
-    raise ValueError(f"{where} is {_shown(value)}; it must be {_called(kind)}")
+    raise ValueError(f"{where} is {shown(value)}; it must be {_called(kind)}")
 
 
 def _one_of(value: Any, kinds: tuple[Any, ...], where: str) -> Any:
@@ -94,15 +96,15 @@ def _one_of(value: Any, kinds: tuple[Any, ...], where: str) -> Any:
         except ValueError:
             continue
     wanted = " or ".join(_called(kind) for kind in kinds)
-    raise ValueError(f"{where} is {_shown(value)}; it must be {wanted}")
+    raise ValueError(f"{where} is {shown(value)}; it must be {wanted}")
 
 
 def _instance(value: Any, kind: Any, where: str) -> Any:
     if not isinstance(value, dict):
-        raise ValueError(f"{where} is {_shown(value)}; it must be a table of names and values")
+        raise ValueError(f"{where} is {shown(value)}; it must be a table of names and values")
     known = {field.name for field in fields(kind)}
     if strange := [name for name in value if name not in known]:
-        raise ValueError(f"{where} has {_shown(strange[0])}, which nothing is known of")
+        raise ValueError(f"{where} has {shown(strange[0])}, which nothing is known of")
     types = get_type_hints(kind)
     try:
         return kind(**{n: _conform(v, types[n], f"{where}.{n}") for n, v in value.items()})
@@ -119,11 +121,3 @@ def _called(kind: Any) -> str:
     if origin is tuple:
         return f"a list of {len(arguments)}"
     return "a table of names and values"
-
-
-def _shown(value: Any) -> str:
-    try:
-        text = repr(value)
-    except Exception:  # nested too deeply, or a number of thousands of digits
-        return f"a {type(value).__name__} that cannot be printed"
-    return text if len(text) <= 60 else f"{text[:57]}..."

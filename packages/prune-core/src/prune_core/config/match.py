@@ -131,6 +131,7 @@ class _Catalogue:
         self._of_type: dict[str, list[ModuleInfo]] = defaultdict(list)
         for module in modules:
             self._of_type[module.type_name].append(module)
+        self.chosen_by_types: dict[tuple[tuple[str, ...], bool], set[str]] = {}
         self._wrapped: dict[str, str | None] | None = None
 
     def in_order(self, names: Iterable[str]) -> list[ModuleInfo]:
@@ -200,6 +201,8 @@ def _selected(entry: Entry, modules: _Catalogue, algorithm: Algorithm) -> list[M
 def _of_types(entry: Entry, modules: _Catalogue, algorithm: Algorithm) -> set[str] | None:
     if entry.op_types is None:
         return None
+    if (known := modules.chosen_by_types.get((entry.op_types, entry.exclude))) is not None:
+        return known
     selected: set[str] = set()
     for wanted in entry.op_types:
         found = modules.of_type(wanted)
@@ -219,6 +222,7 @@ def _of_types(entry: Entry, modules: _Catalogue, algorithm: Algorithm) -> set[st
                 f"{entry.where}: 'op_types' names {wanted!r}; {algorithm.rule(found)}"
             )
         selected.update(module.name for module in found)
+    modules.chosen_by_types[entry.op_types, entry.exclude] = selected
     return selected
 
 
