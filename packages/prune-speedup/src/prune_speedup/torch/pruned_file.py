@@ -10,6 +10,7 @@ something fails even then, the model is put back.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import chain
 from os import PathLike, fspath
 from typing import Any
 
@@ -19,9 +20,11 @@ from prune_core.config.names import find_names
 from prune_core.errors import SpeedupError, did_you_mean
 from prune_core.masking import bare, wrappers_in
 from prune_core.schema import parse_json
+from prune_speedup.torch.model_config import built_like, is_config, shapes_of
 from prune_speedup.torch.record.call_sites import SIZED, Number
 from prune_speedup.torch.resize.corrections import Corrections
 from prune_speedup.torch.resize.layers import resize, sizes_written
+from prune_speedup.torch.saving import put_config, refuse_saving
 from prune_speedup.torch.surgery import FORMAT, FORMAT_VERSION, MARK, Surgery
 from prune_speedup.torch.tensors import Snapshot, put
 
@@ -138,7 +141,9 @@ class _Small:
             if name in self.own:
                 self._check_tensor(name, tensor)
         self._check_ties()
-        for name in (*self.surgery.attributes, *self.surgery.corrections):
+        surgery = self.surgery
+        changed = (surgery.attributes, surgery.corrections, surgery.config, surgery.refused)
+        for name in chain(*changed):
             if name not in self.modules:
                 raise _RefusedError(f"it changes {name!r}, and the model has no such module.")
         for name in self.surgery.biases:
@@ -146,6 +151,9 @@ class _Small:
         for module, attributes in self.surgery.attributes.items():
             for name, value in attributes.items():
                 self._check_attribute(module, name, value)
+        for module, settings in self.surgery.config.items():
+            for keys, value in settings:
+                self._check_setting(module, keys, value)
         for module, corrections in self.surgery.corrections.items():
             for function, occurrence, numbers in corrections:
                 positions = all(at.isdecimal() and at.isascii() for at in numbers)
@@ -244,6 +252,25 @@ class _Small:
                 "smaller."
             )
 
+    def _check_setting(self, module: str, keys: list[str | int], value: int) -> None:
+        """A size that a config has, or one that its model makes up where it has none."""
+        holder: Any = getattr(self.modules[module], "config", None)
+        try:
+            for key in keys[:-1]:
+                holder = holder[key] if isinstance(holder, list) else vars(holder)[key]
+            last = keys[-1]
+            old = holder[last] if isinstance(holder, list) else vars(holder).get(last)
+            known = isinstance(holder, list) or is_config(holder)
+        except (LookupError, TypeError):
+            known, last, old = False, "", None
+        new = old is None and isinstance(last, str) and last.isidentifier()
+        new = new and not last.startswith("_") and getattr(holder, last, None) is None
+        if not known or not (new or (type(old) is int and value <= old)) or value < 1:
+            raise _RefusedError(
+                f"it sets {'.'.join(map(str, keys))!r} in the config of {module or 'the model'} to "
+                f"{value}, and there is no size that pruning makes smaller."
+            )
+
     def apply(self) -> None:
         """Do what the file says."""
         for name, tensor in self.tensors.items():
@@ -268,6 +295,13 @@ class _Small:
                     )
         for module, corrections in self.surgery.corrections.items():
             Corrections(_numbers(corrections)).register(self.modules[module])
+        for module, settings in self.surgery.config.items():
+            values = {tuple(keys): value for keys, value in settings}
+            carrier: Any = self.modules[module]
+            put_config(self.model, carrier.config, values)
+            if shapes_of(built_like(carrier, {})) != shapes_of(carrier):
+                raise _RefusedError(f"the config in it makes another {type(carrier).__name__}.")
+        refuse_saving(self.model, self.surgery.refused)
         self.model.__dict__[MARK] = self.surgery
 
 

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from prune_speedup.torch.measure import Running
-from prune_speedup.torch.model_config import ConfigChange
 from prune_speedup.torch.proof.compare import Difference
+from prune_speedup.torch.saving import ConfigChange
 from prune_speedup.torch.surgery import save_pruned
 
 __all__ = ["Change", "SpeedupReport"]

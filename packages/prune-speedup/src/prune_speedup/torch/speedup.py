@@ -6,12 +6,13 @@ from functools import wraps
 from os import PathLike
 from time import perf_counter
 from typing import Any, Concatenate, ParamSpec
+from warnings import warn
 
 import numpy as np
 import torch
 from torch import nn
 
-from prune_core.errors import SpeedupError
+from prune_core.errors import PruneWarning, SpeedupError
 from prune_core.events import emit
 from prune_core.masking import bare, wrappers_in
 from prune_speedup.engine.plan import Plan, make_plan
@@ -26,7 +27,6 @@ from prune_speedup.torch.export_fallback import bake, exported
 from prune_speedup.torch.masks import Masks, asked_for, flat_masks, nested_masks, zeros_of
 from prune_speedup.torch.measure import measure as measured
 from prune_speedup.torch.measure import size_of, zeros_in
-from prune_speedup.torch.model_config import follow, shapes_of
 from prune_speedup.torch.proof.compare import compare
 from prune_speedup.torch.proof.masked_reference import Meaning
 from prune_speedup.torch.proof.run import prove
@@ -35,6 +35,7 @@ from prune_speedup.torch.report import Change, SpeedupReport
 from prune_speedup.torch.resize.layers import update_sizes
 from prune_speedup.torch.resize.search import Mismatch, repair
 from prune_speedup.torch.rules import has_rule
+from prune_speedup.torch.saving import follow, shapes_of
 from prune_speedup.torch.surgery import plain_attributes, record_surgery, shapes_of_tensors
 from prune_speedup.torch.tensors import Snapshot, cut_tensors
 
@@ -159,6 +160,8 @@ def shrink(
     except BaseException:
         untouched.restore()
         raise
+    if report.config is not None and report.config.missing and verify:
+        warn(report.config.warning(type(model).__name__), PruneWarning, stacklevel=3)
     emit("prune_model_shrunk", model=report.model, report=report)
     return report
 
@@ -182,7 +185,7 @@ def _shrunk(
     With `yielding`, units that a forward cannot do without are left alone.
     """
     seconds: dict[str, float] = {}
-    shapes, as_given = shapes_of(model), None
+    shapes, sizes, as_given = shapes_of(model), shapes_of_tensors(model), None
     if constants != "keep":
         with _timed(seconds, "constants"):
             as_given = masked_output(model, example_inputs, flat)
@@ -204,7 +207,7 @@ def _shrunk(
     before = sum(parameter.numel() for parameter in model.parameters())
     zeros_before, bytes_before = zeros_in(model, flat), size_of(model)
     original = Snapshot(model)
-    attributes, sizes = plain_attributes(model), shapes_of_tensors(model)
+    attributes = plain_attributes(model)
     with _timed(seconds, "shrink"):
         plan = _fit(model, example_inputs, plan, flat, original, report, yielding=yielding)
     if verify:
@@ -213,8 +216,8 @@ def _shrunk(
             report.difference, report.verified, flops = prove(
                 model, example_inputs, verify_inputs, plan, meant, original, tolerance
             )
-        with _timed(seconds, "config"):
-            report.config = follow(model, example_inputs, shapes)
+    with _timed(seconds, "config"):
+        report.config = follow(model, example_inputs, shapes, compared=verify)
     if constants != "keep":
         report.moved = compare(as_given, masked_output(model, example_inputs, {})).relative
     if measure:
@@ -225,7 +228,7 @@ def _shrunk(
     report.bytes = bytes_before, size_of(model)
     report.flops = flops_of(graph), flops if verify else cost_of(plan).flops
     report.seconds = seconds
-    record_surgery(model, attributes, sizes)
+    record_surgery(model, attributes, sizes, report.config)
     report.kept = reasons_for_keeping(plan, asked_for(graph, zeros, flat))
     _describe(report, labelling, plan, flat)
     return report

@@ -21,6 +21,7 @@ from prune_core.errors import SpeedupError
 from prune_core.files import replacing
 from prune_core.masking import bare, wrappers_in
 from prune_speedup.torch.resize.corrections import corrections_of
+from prune_speedup.torch.saving import ConfigChange
 
 __all__ = ["Surgery", "plain_attributes", "record_surgery", "save_pruned", "shapes_of_tensors"]
 
@@ -39,12 +40,16 @@ class Surgery:
         corrections: `{module: [(function, occurrence, {position: number}), ...]}`.
         biases: Names of biases that the dense model lacks: a constant was folded into them.
         buffers: Names of smaller buffers that the model's own `state_dict` does not save.
+        config: `{module: [(keys, value), ...]}` of the configs that modules carry.
+        refused: `{module: reason}` of those whose own `save_pretrained` nobody could read.
     """
 
     attributes: Attributes = field(default_factory=dict)
     corrections: dict[str, list[tuple[str, int, dict[str, float]]]] = field(default_factory=dict)
     biases: list[str] = field(default_factory=list)
     buffers: list[str] = field(default_factory=list)
+    config: dict[str, list[tuple[list[str | int], int]]] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
 
 
 def plain_attributes(model: nn.Module) -> Attributes:
@@ -65,13 +70,16 @@ def _is_plain(value: Any) -> bool:
     return type(value) is int
 
 
-def record_surgery(model: nn.Module, before: Attributes, shapes: Mapping[str, Any]) -> None:
+def record_surgery(
+    model: nn.Module, before: Attributes, shapes: Mapping[str, Any], config: ConfigChange | None
+) -> None:
     """Note on the model what has changed since `before`, and since any earlier surgery.
 
     Args:
         model: The small model.
         before: The numbers that its modules wrote down.
         shapes: The shapes that its tensors had.
+        config: What became of the config that it carries.
     """
     surgery: Surgery = vars(model).get(MARK) or Surgery()
     surgery.biases += [name for name, _ in model.named_parameters() if name not in shapes]
@@ -97,6 +105,12 @@ def record_surgery(model: nn.Module, before: Attributes, shapes: Mapping[str, An
         for name, module in model.named_modules()
         if (found := corrections_of(module)) is not None
     }
+    if config is not None:
+        for name, settings in config.settings.items():
+            known = {tuple(keys): value for keys, value in surgery.config.get(name, [])}
+            known |= {tuple(keys): value for keys, value in settings}
+            surgery.config[name] = [([*keys], value) for keys, value in known.items()]
+        surgery.refused = dict(config.refused)
     model.__dict__[MARK] = surgery
 
 
