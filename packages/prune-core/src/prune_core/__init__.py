@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from prune_core.registry import get_pruner as get_pruner
     from prune_core.registry import get_schedule as get_schedule
     from prune_core.registry import plugins as plugins
+    from prune_core.speedup import shrink_optimizer as shrink_optimizer
     from prune_speedup.torch import ModelSpeedup as ModelSpeedup
     from prune_speedup.torch import SpeedupReport as SpeedupReport
     from prune_speedup.torch import load_pruned as load_pruned
@@ -76,6 +77,7 @@ _OF_THE_ENGINE = (
     "prune",
     "save_pruned",
     "shrink",
+    "shrink_optimizer",
     "units",
 )
 

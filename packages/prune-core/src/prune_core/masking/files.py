@@ -196,6 +196,6 @@ def apply_compression_results(
                 parameter.masked_fill_(mask.to(parameter.device) == 0, 0.0)
         except Exception as error:
             before.pop()
-            for parameter, values in before:
-                parameter.copy_(values)
+            for written, values in before:
+                written.copy_(values)
             raise MaskError(f"No zeros can be written into a parameter: {error}") from error

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         DependencyAwareAllocator as DependencyAwareAllocator,
     )
     from prune_speedup.torch.analysis import units as units
+    from prune_speedup.torch.optimizers import shrink_optimizer as shrink_optimizer
     from prune_speedup.torch.pruned_file import load_pruned as load_pruned
     from prune_speedup.torch.record.recorder import trace as trace
     from prune_speedup.torch.report import SpeedupReport as SpeedupReport
@@ -33,6 +34,7 @@ _HOMES = {
     "pruning.coupling": ("Coupling",),
     "pruning.dependency_aware": ("DependencyAwareAllocator",),
     "torch.analysis": ("units",),
+    "torch.optimizers": ("shrink_optimizer",),
     "torch.pruned_file": ("load_pruned",),
     "torch.record.recorder": ("trace",),
     "torch.report": ("SpeedupReport",),

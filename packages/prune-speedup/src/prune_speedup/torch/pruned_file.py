@@ -235,16 +235,12 @@ class _Small:
         holder = self.modules[module]
         old = vars(holder).get(name)
         written = sizes_written(type(holder))
-        news, olds = ([each] if isinstance(each, int) else each for each in (value, old))
-        fits = (
-            (written is None or name in written)
-            and isinstance(value, int) == isinstance(old, int)
-            and isinstance(olds, list | tuple)
-            and len(news) == len(olds)
-            and (type(old) is int or (written is not None and name in written))
-            and all(type(o) is int and abs(n) <= abs(o) and n * o >= 0
-                    for n, o in zip(news, olds, strict=True))
-        )  # fmt: skip
+        if type(old) is int and isinstance(value, int):
+            fits = (written is None or name in written) and _smaller([value], [old])
+        elif isinstance(old, list | tuple) and isinstance(value, list):
+            fits = written is not None and name in written and _smaller(value, [*old])
+        else:
+            fits = False
         if not fits:
             raise _RefusedError(
                 f"it sets {name!r} of {module or 'the model'}, a {type(holder).__name__}, to "
@@ -255,17 +251,16 @@ class _Small:
     def _check_setting(self, module: str, keys: list[str | int], value: int) -> None:
         """A size that a config has, or one that its model makes up where it has none."""
         holder: Any = getattr(self.modules[module], "config", None)
-        try:
-            for key in keys[:-1]:
-                holder = holder[key] if isinstance(holder, list) else vars(holder)[key]
-            last = keys[-1]
-            old = holder[last] if isinstance(holder, list) else vars(holder).get(last)
-            known = isinstance(holder, list) or is_config(holder)
-        except (LookupError, TypeError):
-            known, last, old = False, "", None
-        new = old is None and isinstance(last, str) and last.isidentifier()
-        new = new and not last.startswith("_") and getattr(holder, last, None) is None
-        if not known or not (new or (type(old) is int and value <= old)) or value < 1:
+        *outer, last = keys or [""]
+        for key in outer:
+            holder = _held(holder, key)
+        old = _held(holder, last)
+        if isinstance(last, str) and is_config(holder):
+            made_up = last.isidentifier() and not last.startswith("_")
+            made_up = made_up and getattr(holder, last, None) is None
+        else:
+            made_up = False
+        if value < 1 or not (made_up or (type(old) is int and value <= old)):
             raise _RefusedError(
                 f"it sets {'.'.join(map(str, keys))!r} in the config of {module or 'the model'} to "
                 f"{value}, and there is no size that pruning makes smaller."
@@ -282,8 +277,8 @@ class _Small:
             layer.register_parameter("bias", nn.Parameter(self.tensors[name].to(device)))
         for module, attributes in self.surgery.attributes.items():
             for name, value in attributes.items():
-                own = vars(self.modules[module])
-                own[name] = tuple(value) if isinstance(own[name], tuple) else value
+                own = self.modules[module].__dict__
+                own[name] = tuple(value) if isinstance(value, list) else value
         resize(self.model)
         for module, attributes in self.surgery.attributes.items():
             for name, value in attributes.items():
@@ -303,6 +298,21 @@ class _Small:
                 raise _RefusedError(f"the config in it makes another {type(carrier).__name__}.")
         refuse_saving(self.model, self.surgery.refused)
         self.model.__dict__[MARK] = self.surgery
+
+
+def _smaller(news: list[int], olds: list[Any]) -> bool:
+    """Whether each of some numbers is no larger than another, and of the same sign."""
+    return len(news) == len(olds) and all(
+        type(old) is int and abs(new) <= abs(old) and new * old >= 0
+        for new, old in zip(news, olds, strict=True)
+    )
+
+
+def _held(holder: Any, key: str | int) -> Any:
+    """What stands in a config, or in a list in one; None where nothing does."""
+    if isinstance(holder, list) and isinstance(key, int) and 0 <= key < len(holder):
+        return holder[key]
+    return vars(holder).get(key) if is_config(holder) and isinstance(key, str) else None
 
 
 def _numbers(

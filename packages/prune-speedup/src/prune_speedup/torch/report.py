@@ -15,6 +15,8 @@ from prune_speedup.torch.surgery import save_pruned
 
 __all__ = ["Change", "SpeedupReport"]
 
+_NOT_PLAIN = {"model", "masks", "slices", "difference", "changes", "config", "running"}
+
 
 @dataclass(frozen=True, slots=True)
 class Change:
@@ -55,6 +57,8 @@ class SpeedupReport:
         difference: The largest relative difference between masked and small model.
         verified: The inputs on which the two were compared.
         seconds: How long each stage took.
+        slices: The indices that stayed of each tensor that became smaller, `{name: {axis: them}}`.
+        gained: Names of biases that layers have gained, since a constant was folded into them.
     """
 
     model: nn.Module = field(repr=False)
@@ -81,6 +85,8 @@ class SpeedupReport:
     difference: Difference | None = None
     verified: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
+    slices: dict[str, dict[int, torch.Tensor]] = field(default_factory=dict, repr=False)
+    gained: list[str] = field(default_factory=list)
 
     def table(self) -> str:
         """Every tensor that became smaller, and what that is worth, one a line."""
@@ -137,7 +143,8 @@ class SpeedupReport:
         plain = {
             name: getattr(self, name)
             for name in self.__slots__
-            if name not in ("model", "masks", "difference", "changes", "config", "running")
+            if name
+            not in ("model", "masks", "slices", "difference", "changes", "config", "running")
         }
         plain["changes"] = [asdict(change) for change in self.changes]
         plain["difference"] = None if self.difference is None else asdict(self.difference)

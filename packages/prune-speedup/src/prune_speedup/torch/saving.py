@@ -100,6 +100,7 @@ def follow(
     carriers = _carriers(model, before, after)
     change = ConfigChange()
     inputs = _inputs_of(model, example_inputs, carriers) if compared and carriers else {}
+    values: dict[Keys, int]
     for path, carrier in carriers.items():
         if compared and path not in inputs:
             values, missing = {}, "the example does not run it"

@@ -27,6 +27,11 @@ from prune_speedup.torch.export_fallback import bake, exported
 from prune_speedup.torch.masks import Masks, asked_for, flat_masks, nested_masks, zeros_of
 from prune_speedup.torch.measure import measure as measured
 from prune_speedup.torch.measure import size_of, zeros_in
+from prune_speedup.torch.optimizers import (
+    check_optimizer,
+    expect_optimizers,
+    shrink_optimizer,
+)
 from prune_speedup.torch.proof.compare import compare
 from prune_speedup.torch.proof.masked_reference import Meaning
 from prune_speedup.torch.proof.run import prove
@@ -79,6 +84,7 @@ def shrink(
     tolerance: float | None = None,
     measure: bool = False,
     fallback: bool = False,
+    optimizer: Any = None,
 ) -> SpeedupReport:
     """Take out of a model, in place, what its masks make superfluous.
 
@@ -102,6 +108,8 @@ def shrink(
         fallback: Where the forward cannot follow all that is to go, shrink the graph that
             `torch.export` makes of it instead of leaving what cannot go. Then the model stays as
             it was, and `report.model` is a graph module.
+        optimizer: One that trains the model already, and is to go on with the smaller one: see
+            `prune_core.shrink_optimizer`.
 
     Raises:
         SpeedupError: The small model would compute something else, or the model is still
@@ -122,6 +130,8 @@ def shrink(
                 "load it onto a real device."
             )
     flat = flat_masks(model, masks)
+    if optimizer is not None:
+        check_optimizer(model, optimizer)
     untouched = Snapshot(model)
     chosen = None if units is None else list(units)
 
@@ -162,6 +172,16 @@ def shrink(
         raise
     if report.config is not None and report.config.missing and verify:
         warn(report.config.warning(type(model).__name__), PruneWarning, stacklevel=3)
+    if optimizer is not None and report.form == "graph":
+        warn(
+            "report.model is a graph with parameters of its own, which the optimizer does not "
+            "train; make one for it.",
+            PruneWarning,
+            stacklevel=3,
+        )
+    elif optimizer is not None:
+        shrink_optimizer(optimizer, report)
+    expect_optimizers(report)
     emit("prune_model_shrunk", model=report.model, report=report)
     return report
 
@@ -228,6 +248,7 @@ def _shrunk(
     report.bytes = bytes_before, size_of(model)
     report.flops = flops_of(graph), flops if verify else cost_of(plan).flops
     report.seconds = seconds
+    report.gained = [name for name, _ in model.named_parameters() if name not in sizes]
     record_surgery(model, attributes, sizes, report.config)
     report.kept = reasons_for_keeping(plan, asked_for(graph, zeros, flat))
     _describe(report, labelling, plan, flat)
@@ -292,6 +313,7 @@ def _describe(
         kept = plan.kept(value)
         if kept:
             report.changes.append(Change(names[0], graph.metas[value].shape, plan.shape(value)))
+            report.slices[names[0]] = dict(kept)
         for name in names:
             if name in residual:
                 for axis, indices in kept.items():
