@@ -122,6 +122,7 @@ HEAD_SIZE_MADE_UP = {
     "Phi": {},
     "Granite": {},
     "Mixtral": {"num_local_experts": 4},
+    "Phi3": {"pad_token_id": 0},
     "Qwen2Moe": {"shared_expert_intermediate_size": 40, **EXPERTS},
 }
 
@@ -193,7 +194,9 @@ VALUES = {
     },
 }
 HEADS = {"head_dim": (None, 4), "num_attention_heads": (8, 4), "num_key_value_heads": (4, 2)}
-VALUES |= {name: HEADS | {"intermediate_size": (48, 24)} for name in ("Qwen2", "Phi", "Granite")}
+VALUES |= {
+    name: HEADS | {"intermediate_size": (48, 24)} for name in ("Qwen2", "Phi", "Phi3", "Granite")
+}
 VALUES["Mixtral"] = HEADS
 VALUES["Qwen2Moe"] = HEADS | {"shared_expert_intermediate_size": (40, 20)}
 
