@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import copy
+import io
+import logging
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
 from os import PathLike
 from pathlib import Path
+from typing import Any
+from warnings import warn
 
 import torch
 from torch import Tensor, nn
 
-from prune_core.errors import ConfigError, MissingDependencyError
+from prune_core.errors import ConfigError, MissingDependencyError, PruneWarning
 from prune_core.files import replacing
 from prune_core.masking import PrunerModuleWrapper, bare, unwrap
 
@@ -54,6 +60,8 @@ def export_model(
             f"input_shape is {input_shape!r}; onnx_path needs the sizes of an input, such as "
             "input_shape=[1, 3, 224, 224]."
         )
+    if onnx_path is not None and input_shape is not None:
+        _export_onnx(model, onnx_path, input_shape, device)  # first, since it may be refused
     state = masked_state_dict(model)
     if Path(model_path).suffix == ".safetensors":
         from safetensors.torch import save
@@ -63,8 +71,6 @@ def export_model(
     else:
         with replacing(model_path) as file:
             torch.save(state, file)
-    if onnx_path is not None and input_shape is not None:
-        _export_onnx(model, onnx_path, input_shape, device)
 
 
 def _is_shape(value: object) -> bool:
@@ -94,7 +100,8 @@ def _export_onnx(
         raise MissingDependencyError(
             "ONNX export needs onnx and onnxscript: `pip install 'prune-core[onnx]'`."
         ) from None
-    plain = unwrap(copy.deepcopy(model)).eval()
+    with bare(model) as inside:
+        plain = unwrap(copy.deepcopy(inside)).eval()
     where = device or next((p.device for p in plain.parameters()), torch.device("cpu"))
     plain.to(where)
     inputs = torch.zeros(*input_shape, device=where)
@@ -107,7 +114,65 @@ def _export_onnx(
             f"{type(error).__name__}: {error}. Another kind of input needs torch.onnx.export "
             "itself, on a model without wrappers."
         ) from error
-    program = torch.onnx.export(plain, (inputs,), dynamo=True)
+    fixed = 0
+    with _quiet():
+        program = _for_any_batch(plain, inputs)
+        if program is None:
+            program = _exported(plain, inputs, None)
+            fixed = input_shape[0]
+    if fixed:
+        warn(
+            f"The model in {path} takes batches of {fixed} and no others: its forward does not "
+            "work for any batch size.",
+            PruneWarning,
+            stacklevel=4,
+        )
+    program.save(str(path))
+
+
+def _for_any_batch(plain: nn.Module, inputs: Tensor) -> Any:
+    """Return what is exported with the first axis left open; None for a model that needs one."""
+    if not inputs.ndim:
+        return None
+    # An axis of length one would be taken for one that is always so long.
+    sample = torch.cat([inputs, inputs]) if len(inputs) == 1 else inputs
+    try:
+        with torch.no_grad():
+            plain(sample)
+        program = _exported(plain, sample, ({0: torch.export.Dim("batch")},))
+    except Exception:
+        return None
+    # Where the forward does not allow it, the exporter may do without, and not say so.
+    return None if isinstance(program.model.graph.inputs[0].shape[0], int) else program
+
+
+def _exported(plain: nn.Module, inputs: Tensor, dynamic_shapes: Any) -> Any:
+    try:
+        program = torch.onnx.export(
+            plain, (inputs,), dynamo=True, verbose=False, dynamic_shapes=dynamic_shapes
+        )
+    except Exception as error:
+        said = next((line for line in str(error).splitlines() if line.strip()), "")
+        raise ConfigError(
+            f"torch.onnx.export does not export this {type(plain).__name__}: "
+            f"{type(error).__name__}: {said}"
+        ) from error
     if program is None:
         raise ConfigError("torch.onnx.export returned nothing for this model.")
-    program.save(str(path))
+    return program
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep to itself what the exporter says of its progress, and of torch's own code."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -282,7 +282,7 @@ class Pruner(metaclass=ChecksOptions):
             model_path: Gets the state dict under the names that it had before wrapping, zeros
                 where masked; safetensors if the name ends so, otherwise for `torch.load`.
             mask_path: Gets the masks.
-            onnx_path: Gets the model as ONNX; needs `input_shape`.
+            onnx_path: Gets the model as ONNX, for any batch size; needs `input_shape`.
             input_shape: Shape of the input for ONNX, the batch included.
             device: Where the ONNX export runs; the model's own unless given.
         """
