@@ -84,6 +84,8 @@ def did_you_mean(name: object, known: Iterable[str], *, limit: int = 3) -> str:
     " Did you mean 'l1'?"
     >>> did_you_mean("head", ["model.layers.0.mlp", "model.lm_head"])
     " Did you mean 'model.lm_head'?"
+    >>> did_you_mean("l1_norm", ["l1", "level"])
+    " Did you mean 'l1'?"
     """
     from difflib import get_close_matches  # slow to import, and only a mistake needs it
 
@@ -96,10 +98,17 @@ def did_you_mean(name: object, known: Iterable[str], *, limit: int = 3) -> str:
             ends.setdefault(other.rpartition(".")[2], []).append(other)
         alike = get_close_matches(wanted.rpartition(".")[2], ends, n=limit, cutoff=0.6)
         close = [other for end in alike for other in ends[end]][:limit]
+    if not close and len(wanted) > 2:
+        close = [other for other in known if len(other) > 1 and _begins(wanted, other)][:limit]
     if not close:
         return ""
     *head, last = [repr(match) for match in close]
     return f" Did you mean {', '.join(head) + ' or ' if head else ''}{last}?"
+
+
+def _begins(wanted: str, other: str) -> bool:
+    one, two = sorted((wanted.casefold(), other.casefold()), key=len)
+    return two.startswith(one)
 
 
 def nearest(name: object, known: Iterable[str], *, limit: int = 8) -> str:
@@ -136,4 +145,5 @@ def shown(value: object, length: int = 80) -> str:
         text = brief.repr(value)
     except Exception:  # an integer of thousands of digits, or anything
         text = f"<{type(value).__name__} that cannot be printed>"
+    text = " ".join(text.split())
     return text if len(text) <= length else f"{text[: length - 3]}..."

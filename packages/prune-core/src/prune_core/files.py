@@ -10,6 +10,8 @@ from os import PathLike
 from pathlib import Path
 from typing import IO
 
+from prune_core.errors import ConfigError
+
 __all__ = ["replacing"]
 
 
@@ -19,7 +21,11 @@ def replacing(path: str | PathLike[str]) -> Iterator[IO[bytes]]:
 
     Whoever reads `path` sees the old content or the new, also when the process is killed.
     """
+    if not isinstance(path, str | PathLike) or "\0" in str(path):
+        raise ConfigError(f"{path!r} cannot be the path of a file.")
     path = Path(path)
+    if path.is_dir():
+        raise ConfigError(f"{path} is a directory; give the name of a file in it.")
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:

@@ -13,6 +13,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from prune_core import ConfigError
+from prune_core.errors import shown
 from prune_filter.evaluator import TorchEvaluator
 
 __all__ = ["Calibrate", "Calibration", "calibration", "left_as_it_was"]
@@ -110,8 +111,8 @@ def calibration(
             raise ConfigError(f"{name} got both calibrate and trainer; one runs the model, choose.")
         if not callable(calibrate):
             raise ConfigError(
-                f"calibrate is {calibrate!r}; it must be a function that takes the model and runs "
-                "it on some batches."
+                f"calibrate is {shown(calibrate)}; it must be a function that takes the model and "
+                "runs it on some batches."
             )
         return Calibration(calibrate, batches)
     if trainer is None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from prune_core import ConfigError, PruneError
+from prune_core.errors import shown
 from prune_core.tools import DataCollector, MetricsCalculator, StraightMetricsCalculator
 from prune_filter.base import ConfigList, OneShotPruner
 from prune_filter.calibration import left_as_it_was
@@ -30,8 +31,8 @@ class GradientFlowCollector(DataCollector):
         super().__init__(compressor)
         if not callable(losses):
             raise ConfigError(
-                f"calibrate is {losses!r}; it must be a function that takes the model and returns "
-                "its loss on a batch."
+                f"calibrate is {shown(losses)}; it must be a function that takes the model and "
+                "returns its loss on a batch."
             )
         self.losses = losses
 

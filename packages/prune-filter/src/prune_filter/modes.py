@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from prune_core import ConfigError, Pruner
+from prune_core.errors import did_you_mean
 from prune_core.tools import (
     BankSparsityAllocator,
     DependencyAwareAllocator,
@@ -32,7 +33,7 @@ def chosen_mode(
     if mode not in known:
         raise ConfigError(
             f"mode is {mode!r}; the modes of {type(pruner).__name__} are "
-            f"{', '.join(map(repr, known))}."
+            f"{', '.join(map(repr, known))}.{did_you_mean(mode, known)}"
         )
     return mode
 

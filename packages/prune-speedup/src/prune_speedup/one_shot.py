@@ -8,8 +8,8 @@ from typing import Any
 from torch import nn
 
 from prune_core.config.names import find_names
-from prune_core.errors import ConfigError, nearest
-from prune_core.masking import bare
+from prune_core.errors import ConfigError, did_you_mean, nearest, shown
+from prune_core.masking import bare, check_model
 from prune_core.pruning.allocate import Masks
 from prune_core.pruning.basic import BasicPruner
 from prune_core.registry import get_pruner
@@ -63,6 +63,12 @@ def prune(
         model, masks = prune_core.prune(model, "l1", target={"flops": 0.5}, example_inputs=x)
         ```
     """
+    check_model(model, compiled=False)
+    if not isinstance(algorithm, str):
+        raise ConfigError(
+            f"algorithm is {shown(algorithm)}; it must be the name of one, such as 'l1'. How much "
+            "to prune is said by name: sparsity=0.5."
+        )
     _check_amount(sparsity, target, example_inputs, round_to, uniform=uniform)
     check_choice(constants)
     amount = 0.0 if sparsity is None else sparsity
@@ -132,6 +138,16 @@ def _check_amount(
         )
 
 
+def _layers(model: nn.Module) -> list[str]:
+    """Return the names of the modules that hold parameters themselves."""
+    modules = model.named_modules()
+    return [
+        name
+        for name, module in modules
+        if name and next(module.parameters(False), None) is not None
+    ]
+
+
 def _selectors(
     model: nn.Module, argument: str, value: str | Sequence[str]
 ) -> list[dict[str, list[str]]]:
@@ -153,7 +169,7 @@ def _selectors(
         if found not in modules and name not in types:
             raise ConfigError(
                 f"{argument} has {name!r}, and the model has no module of that name or class."
-                f"{nearest(name, [*filter(None, modules), *sorted(types)])}"
+                f"{did_you_mean(name, [*modules, *types]) or nearest(name, _layers(plain))}"
             )
         selectors.append({"op_names": [found]} if found in modules else {"op_types": [name]})
     return selectors

@@ -8,13 +8,16 @@ where those modules are set aside for the moment (see `config.names` for those w
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import nn
 
-__all__ = ["bare", "put_child"]
+from prune_core.errors import PruneError
+
+__all__ = ["bare", "check_model", "put_child"]
 
 _CONTENT = {
     "DataParallel": "module",
@@ -36,12 +39,42 @@ def content(module: nn.Module) -> nn.Module | None:
     return None
 
 
+def check_model(model: object, *, compiled: bool = True) -> None:
+    """Refuse what is no model of torch, and, if asked, one whose forward cannot be changed."""
+    if not isinstance(model, nn.Module):
+        kind = f"{type(model).__module__}.{type(model).__name__}".removeprefix("builtins.")
+        hint = ""
+        if isinstance(model, type) and issubclass(model, nn.Module):
+            hint = f" This is the class; make a model of it: {model.__name__}(...)."
+        elif isinstance(model, tuple) and model and isinstance(model[0], nn.Module):
+            hint = " Of what prune() or compress() returns, it is the first."
+        elif isinstance(model, Mapping):
+            hint = " A state dict holds the numbers of a model; load it into the model first."
+        elif isinstance(getattr(model, "bound_model", None), nn.Module):
+            hint = " Of a pruner, it is pruner.bound_model."
+        elif callable(getattr(model, "module", None)):
+            hint = " Of an exported program, it is what its module() returns."
+        elif kind.startswith(("keras.", "tensorflow.")):
+            hint = " For Keras there is prune_tf."
+        raise PruneError(f"model is a {kind}; it must be a model of torch, an nn.Module.{hint}")
+    if not compiled and isinstance(model, torch.jit.ScriptModule):
+        raise PruneError(
+            "The model was compiled by torch.jit.script or torch.jit.trace, and a compiled forward "
+            "cannot be changed. Prune the model that it was compiled from, and compile the small "
+            "one."
+        )
+
+
 @contextmanager
 def bare(model: nn.Module) -> Iterator[nn.Module]:
     """Set aside, for a moment, what runs a model or parts of it, and yield the model itself.
 
     What is put in the place of a part meanwhile stays, and is run as that part was.
+
+    Raises:
+        PruneError: This is no model of torch.
     """
+    check_model(model)
     root, _ = _opened(model)
     aside: list[tuple[nn.Module, str, list[nn.Module]]] = []
     for parent in list(root.modules()):

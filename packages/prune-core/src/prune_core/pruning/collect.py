@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from prune_core.errors import ConfigError, PruneError
+from prune_core.errors import ConfigError, PruneError, shown
 from prune_core.masking import PrunerModuleWrapper, output_axis
 from prune_core.masking.sharded import is_sharded, whole
 from prune_core.pruning.precision import counting_type, wide
@@ -118,8 +118,8 @@ class CalibratedCollector(DataCollector):
         super().__init__(compressor)
         if not callable(calibrate):
             raise ConfigError(
-                f"calibrate is {calibrate!r}; it must be a function that takes the model and runs "
-                "it on some batches."
+                f"calibrate is {shown(calibrate)}; it must be a function that takes the model and "
+                "runs it on some batches."
             )
         if batches is not None and (not isinstance(batches, int) or batches < 1):
             raise ConfigError(f"batches is {batches!r}; it must be a whole number of at least 1.")
@@ -169,7 +169,10 @@ class CalibratedCollector(DataCollector):
             raise PruneError("calibrate(model) never ran the model, so there is nothing to score.")
         missing = [name for name in wrappers if name not in sums]
         if missing:
-            raise PruneError(f"calibrate(model) gathered nothing for {missing[0]!r}: {self.why}.")
+            end = "" if self.why.endswith("?") else "."
+            raise PruneError(
+                f"calibrate(model) gathered nothing for {missing[0]!r}: {self.why}{end}"
+            )
         return {name: self.finish(name, sums[name]) for name in wrappers}
 
     def collect(self) -> dict[str, Tensor]:

@@ -9,7 +9,6 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from os import PathLike
-from pathlib import Path
 from typing import Any
 from warnings import warn
 
@@ -63,7 +62,7 @@ def export_model(
     if onnx_path is not None and input_shape is not None:
         _export_onnx(model, onnx_path, input_shape, device)  # first, since it may be refused
     state = masked_state_dict(model)
-    if Path(model_path).suffix == ".safetensors":
+    if str(model_path).endswith(".safetensors"):
         from safetensors.torch import save
 
         with replacing(model_path) as file:

@@ -17,6 +17,7 @@ from prune_core.errors import ConfigError, MaskError, PruneError, did_you_mean
 from prune_core.masking import (
     PrunerModuleWrapper,
     bare,
+    check_model,
     find_targets,
     replace_modules,
     unwrap,
@@ -67,10 +68,7 @@ class Pruner(metaclass=ChecksOptions):
 
     def reset(self, model: nn.Module, config_list: ConfigList) -> None:
         """Start anew with another model or another config; an old model is unwrapped first."""
-        if not isinstance(model, nn.Module):
-            raise PruneError(
-                f"model is a {type(model).__name__}; {type(self).__name__} prunes torch modules."
-            )
+        check_model(model, compiled=False)
         if isinstance(config_list, str | PathLike):
             config_list = load_config(config_list)
         entries = parse(config_list, self.config_keys)

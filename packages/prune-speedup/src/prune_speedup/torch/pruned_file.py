@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from prune_core.config.names import find_names
 from prune_core.errors import SpeedupError, did_you_mean
-from prune_core.masking import bare, wrappers_in
+from prune_core.masking import bare, check_model, wrappers_in
 from prune_core.schema import parse_json
 from prune_speedup.torch.model_config import built_like, is_config, shapes_of
 from prune_speedup.torch.record.call_sites import SIZED, Number
@@ -51,6 +51,7 @@ def load_pruned(model: nn.Module, path: str | PathLike[str]) -> nn.Module:
     Raises:
         SpeedupError: The file is missing, damaged, or of another model; the model is untouched.
     """
+    check_model(model, compiled=False)
     with bare(model) as plain:
         untouched = Snapshot(plain)
         try:

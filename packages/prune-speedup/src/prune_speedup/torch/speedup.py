@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from prune_core.errors import PruneWarning, SpeedupError
+from prune_core.errors import ConfigError, PruneWarning, SpeedupError, shown
 from prune_core.events import emit
-from prune_core.masking import bare, wrappers_in
+from prune_core.masking import bare, check_model, wrappers_in
 from prune_speedup.engine.plan import Plan, make_plan
 from prune_speedup.engine.propagate import Labelling, propagate
 from prune_speedup.engine.removable import labels_of_units, reasons_for_keeping, removable
@@ -117,6 +117,7 @@ def shrink(
         MaskError: The masks do not fit the model.
     """
     check_choice(constants)
+    check_model(model, compiled=False)
     if wrapped := wrappers_in(model):
         raise SpeedupError(
             f"{next(iter(wrapped))!r} is still wrapped by a pruner: take the wrappers off first, "
@@ -129,6 +130,10 @@ def shrink(
                 "can be proved. prune_core.units(model, inputs) works there; to shrink the model, "
                 "load it onto a real device."
             )
+    if isinstance(verify_inputs, torch.Tensor):
+        raise ConfigError("verify_inputs is a tensor; it must be a list of inputs: write [x].")
+    if not isinstance(tolerance, int | float | None):
+        raise ConfigError(f"tolerance is {shown(tolerance)}; it must be a number, such as 1e-4.")
     flat = flat_masks(model, masks)
     if optimizer is not None:
         check_optimizer(model, optimizer)
