@@ -12,7 +12,16 @@ from typing import IO
 
 from prune_core.errors import ConfigError
 
-__all__ = ["replacing"]
+__all__ = ["make_folder", "replacing"]
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder, and those that it is in."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        file = next(each for each in (path, *path.parents) if each.exists())
+        raise ConfigError(f"{file} is a file, and was to be a folder; give another path.") from None
 
 
 @contextmanager
@@ -26,7 +35,7 @@ def replacing(path: str | PathLike[str]) -> Iterator[IO[bytes]]:
     path = Path(path)
     if path.is_dir():
         raise ConfigError(f"{path} is a directory; give the name of a file in it.")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:

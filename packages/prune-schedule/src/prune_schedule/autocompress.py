@@ -17,11 +17,12 @@ from torch.optim import Optimizer
 
 from prune_core import ConfigError, PruneError, load_pruned, save_pruned, shrink, unwrap
 from prune_core.config import load_config, parse
+from prune_core.files import make_folder
 from prune_core.masking import PrunerModuleWrapper
 from prune_core.random_state import as_seed, seeded
 from prune_schedule.admm import ADMMPruner
 from prune_schedule.annealing import SimulatedAnnealingPruner
-from prune_schedule.evaluation import Evaluate, Finetune, check_callable, score_of
+from prune_schedule.evaluation import Evaluate, Finetune, check_callable, check_evaluate, score_of
 from prune_schedule.forms import by_position, first_given
 from prune_schedule.goals import coupled, without_amounts
 from prune_schedule.keeping import ResultFolder
@@ -153,7 +154,7 @@ class AutoCompressPruner(ThroughPruner):
             )
         admm, search = dict(given["admm_params"] or {}), dict(given["sa_params"] or {})
         self.evaluator = evaluate or given["evaluator"] or search.pop("evaluator", None)
-        check_callable("evaluator", self.evaluator, "the model and returns its score")
+        check_evaluate("evaluator", self.evaluator)
         if self.evaluator is None:
             raise ConfigError(
                 "AutoCompressPruner searches for what scores best: give evaluate= (or evaluator=), "
@@ -383,7 +384,7 @@ class AutoCompressPruner(ThroughPruner):
         if self._folder is None:
             return None
         part = self._folder / f"round-{number}"
-        part.mkdir(parents=True, exist_ok=True)
+        make_folder(part)
         return part
 
     # --- how much by when -----------------------------------------------------------------

@@ -16,7 +16,7 @@ from torch.utils.hooks import RemovableHandle
 from prune_core import ConfigError, PruneError
 from prune_core.config import load_config, parse
 from prune_schedule.curve import Curve, as_curve, name_of
-from prune_schedule.evaluation import Evaluate, Finetune, check_callable, score_of
+from prune_schedule.evaluation import Evaluate, Finetune, check_callable, check_evaluate, score_of
 from prune_schedule.forms import named
 from prune_schedule.growth import Unit
 from prune_schedule.keeping import ResultFolder
@@ -128,7 +128,7 @@ class GradualPruner(ThroughPruner):
         self.finetuner = finetune or given["finetuner"]
         self.evaluator = evaluate or given["evaluator"]
         check_callable("finetuner", self.finetuner, "the model and trains it")
-        check_callable("evaluator", self.evaluator, "the model and returns its score")
+        check_evaluate("evaluator", self.evaluator)
         self.speedup, self.dummy_input = bool(given["speedup"]), given["dummy_input"]
         if self.speedup and self.dummy_input is None:
             raise ConfigError(

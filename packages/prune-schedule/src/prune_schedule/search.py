@@ -22,7 +22,7 @@ from prune_core import ConfigError, PruneError, Pruner, PruneWarning
 from prune_core.config import load_config, parse
 from prune_core.random_state import as_seed, seeded
 from prune_schedule.budget import Budget, WeightBudget
-from prune_schedule.evaluation import Evaluate, check_callable, score_of
+from prune_schedule.evaluation import Evaluate, check_evaluate, score_of
 from prune_schedule.goals import coupled, without_amounts
 from prune_schedule.history import History, Memory, open_history
 from prune_schedule.keeping import ResultFolder
@@ -105,7 +105,7 @@ class SearchPruner(ThroughPruner):
             raise ConfigError(
                 f"optimize_mode is {optimize_mode!r}; it must be 'maximize' or 'minimize'."
             )
-        check_callable("evaluator", evaluator, "the model and returns its score")
+        check_evaluate("evaluator", evaluator)
         check_time_limit(trial_timeout)
         self.evaluator, self.optimize_mode = evaluator, optimize_mode
         self.pruning_algorithm = pruning_algorithm
