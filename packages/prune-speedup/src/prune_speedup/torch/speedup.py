@@ -130,7 +130,7 @@ def shrink(
                 "can be proved. prune_core.units(model, inputs) works there; to shrink the model, "
                 "load it onto a real device."
             )
-    if isinstance(verify_inputs, torch.Tensor):
+    if torch.is_tensor(verify_inputs):
         raise ConfigError("verify_inputs is a tensor; it must be a list of inputs: write [x].")
     if not isinstance(tolerance, int | float | None):
         raise ConfigError(f"tolerance is {shown(tolerance)}; it must be a number, such as 1e-4.")

@@ -69,7 +69,7 @@ class Pruner(metaclass=ChecksOptions):
         if mode not in self.modes:
             raise ConfigError(
                 f"mode is {mode!r}; the modes of {type(self).__name__} are "
-                f"{', '.join(map(repr, self.modes))}."
+                f"{', '.join(map(repr, self.modes))}.{did_you_mean(mode, self.modes)}"
             )
         if isinstance(config_list, str | PathLike):
             config_list = load_config(config_list)
