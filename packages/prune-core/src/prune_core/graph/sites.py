@@ -116,7 +116,7 @@ class SiteCounter(TorchFunctionMode):
         if name == "tensor_split" and isinstance((*args, *kwargs.values())[1], _NUMBERS):
             self.bounds = (None,) * len(self.given)  # so many pieces, and bounds of none
         if self._rewrite is not None and (changes := self._rewrite(self.site, self.given)):
-            args, kwargs = with_numbers(args, kwargs, changes)
+            args, kwargs = with_numbers(args, kwargs, lambda at, given: changes.get(at, given))
         for frame in self._frames:
             frame.counts[name] += 1
         result = func(*args, **kwargs)
@@ -125,9 +125,9 @@ class SiteCounter(TorchFunctionMode):
 
 
 def with_numbers(
-    args: tuple[Any, ...], kwargs: Mapping[str, Any], changes: Mapping[int, Number]
+    args: tuple[Any, ...], kwargs: Mapping[str, Any], change: Callable[[int, Number], Number]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The arguments with some of their numbers, told by position, replaced."""
+    """The arguments with their numbers changed; each is told by its position and its value."""
     position = -1
 
     def walk(arg: Any) -> Any:
@@ -139,7 +139,7 @@ def with_numbers(
             return items if isinstance(arg, list) else tuple(items)
         if isinstance(arg, _NUMBERS) and not isinstance(arg, bool):
             position += 1
-            return changes.get(position, arg)
+            return change(position, arg)
         return arg
 
     positional = tuple(walk(arg) for arg in args)

@@ -3,21 +3,20 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import torch
 from torch import nn
 
 from prune_core.errors import ConfigError, PruneError, SpeedupError
 from prune_core.graph.decisions import agree
-from prune_core.graph.inputs import tensors_in
 from prune_core.graph.rules import has_rule
 from prune_core.graph.trace import Recorder
+from prune_core.speedup.cases import other_batch
 from prune_core.speedup.cost import flops_of
 from prune_core.speedup.plan import Plan
 from prune_core.speedup.reference import Meaning, masked_outputs
 from prune_core.speedup.tensors import Snapshot
 from prune_core.speedup.verify import IN_DOUBLE, Difference, compare, single, widen, widened
 
-__all__ = ["Proof", "other_batch", "prove"]
+__all__ = ["Proof", "prove"]
 
 
 class Proof(NamedTuple):
@@ -154,26 +153,3 @@ def _compared(name: str, expected: Any, found: Any, tolerance: float | None) -> 
             f"{difference.tolerance:.0e} is allowed; the model is left as it was."
         )
     return difference
-
-
-def other_batch(example_inputs: Any) -> tuple[str, Any]:
-    """Inputs of another batch size, taken to be what the first axis of the first tensor is."""
-    sizes = [tensor.shape[0] for _, tensor in tensors_in(example_inputs) if tensor.ndim]
-    if not sizes or not sizes[0]:
-        return "", None
-    size = sizes[0]
-    other = 3 if size == 2 else 2
-    name = f"a batch of {other} where the example has {size}"
-    return name, _resized(example_inputs, size, other)
-
-
-def _resized(tree: Any, size: int, other: int) -> Any:
-    if isinstance(tree, torch.Tensor):
-        if not tree.ndim or tree.shape[0] != size:
-            return tree
-        return tree[torch.arange(other, device=tree.device) % size]
-    if isinstance(tree, Mapping):
-        return {key: _resized(item, size, other) for key, item in tree.items()}
-    if type(tree) in (list, tuple):
-        return type(tree)(_resized(item, size, other) for item in tree)
-    return tree

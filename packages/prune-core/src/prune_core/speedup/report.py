@@ -38,7 +38,7 @@ class SpeedupReport:
         kept: Masked units that could not go, and why: {tensor and axis: reason}.
         masks: The masks still in force, `{module: {tensor: mask}}`, in the new shapes.
         attributes: (module, attribute, old, new) of every size that was written down.
-        corrections: (module, function, occurrence) of the calls whose sizes are corrected.
+        corrections: (module, function of torch, expression) of the calls whose sizes are corrected.
         returned: Sizes that could not be repaired and whose units were therefore left alone.
         unknown: Operators without a rule, and a module that used each; what they touch stays.
         uncompared: Types of returned objects, such as a cache, that the proof does not look into.
@@ -65,7 +65,7 @@ class SpeedupReport:
     kept: dict[str, str] = field(default_factory=dict)
     masks: dict[str, dict[str, torch.Tensor]] = field(default_factory=dict, repr=False)
     attributes: list[tuple[str, str, Any, Any]] = field(default_factory=list)
-    corrections: list[tuple[str, str, int]] = field(default_factory=list)
+    corrections: list[tuple[str, str, str]] = field(default_factory=list)
     returned: list[str] = field(default_factory=list)
     unknown: dict[str, str] = field(default_factory=dict)
     uncompared: list[str] = field(default_factory=list)

@@ -18,6 +18,7 @@ from prune_core.graph.rules import has_rule
 from prune_core.graph.trace import trace
 from prune_core.graph.units import Unit
 from prune_core.masking import wrappers_in
+from prune_core.speedup.cases import other_batch
 from prune_core.speedup.choose import labels_of_units, reasons_for_keeping, removable
 from prune_core.speedup.constants import check_choice, masked_output, zeroed
 from prune_core.speedup.cost import cost_of, flops_of
@@ -30,7 +31,7 @@ from prune_core.speedup.model_config import follow, shapes_of
 from prune_core.speedup.plan import Plan, make_plan
 from prune_core.speedup.prove import prove
 from prune_core.speedup.reference import Meaning
-from prune_core.speedup.repair import Mismatch, repair
+from prune_core.speedup.repair import Mismatch, Repairs, repair
 from prune_core.speedup.report import Change, SpeedupReport
 from prune_core.speedup.sizes import update_sizes
 from prune_core.speedup.surgery import plain_attributes, record_surgery
@@ -186,7 +187,7 @@ def _shrunk(
     original = Snapshot(model)
     attributes = plain_attributes(model)
     with _timed(seconds, "shrink"):
-        plan = _fit(model, example_inputs, plan, flat, original, report, yielding=yielding)
+        plan, repairs = _fit(model, example_inputs, plan, flat, original, report, yielding=yielding)
     if verify:
         with _timed(seconds, "verify"):
             meant = Meaning(flat, units is not None)
@@ -205,7 +206,7 @@ def _shrunk(
     report.bytes = bytes_before, size_of(model)
     report.flops = flops_of(graph), flops if verify else cost_of(plan).flops
     report.seconds = seconds
-    record_surgery(model, attributes, shapes)
+    record_surgery(model, attributes, shapes, repairs.attributes)
     report.kept = reasons_for_keeping(plan, asked_for(graph, zeros, flat))
     _describe(report, labelling, plan, flat)
     return report
@@ -220,18 +221,21 @@ def _fit(
     report: SpeedupReport,
     *,
     yielding: bool,
-) -> Plan:
+) -> tuple[Plan, Repairs]:
     """Cut and repair; where a forward cannot be repaired, leave what it needs and try again."""
+    batch, other = other_batch(example_inputs)
+    others = {batch: other} if other is not None else {}
     for _ in range(_PLANS):
         cut_tensors(model, plan, masks)
         update_sizes(model, plan)
-        repairs = repair(model, example_inputs, plan)
+        repairs = repair(model, example_inputs, plan, others)
         if repairs.unresolved is None:
-            report.attributes = repairs.attributes
-            report.corrections = [
-                (site.module, site.function, site.occurrence) for site in repairs.corrections
+            report.attributes = [
+                (source.module, ".".join(map(str, source.path)), old, new)
+                for source, (old, new) in repairs.attributes.items()
             ]
-            return plan
+            report.corrections = repairs.corrections
+            return plan, repairs
         original.restore()
         less = _without(plan, repairs.unresolved)
         report.returned.append(f"{repairs.unresolved.module}: {repairs.unresolved.message}")
