@@ -93,13 +93,14 @@ def test_a_model_of_one_batch_size_is_judged_by_it():
     assert shrink(model, x, units=half(model, x)).verified == ["the example"]
 
 
-def test_a_batch_that_takes_another_path_is_no_judge():
+def test_a_batch_that_takes_another_path_is_a_judge_too():
     class Routed(Branching):
         def forward(self, x):
             return super().forward(x if len(x) == 2 else x.flip(0).flip(0))
 
     model, x = Routed().eval(), torch.rand(2, 3)
-    assert shrink(model, x, units=half(model, x)).verified == ["the example"]
+    verified = shrink(model, x, units=half(model, x)).verified
+    assert verified == ["the example", "a batch of 3 where the example has 2"]
 
 
 def test_inputs_of_the_users_own_show_what_the_example_does_not():

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from prune_core.graph.places import Place, key_of
 from prune_core.graph.sites import Bound, Number, Site
 
 __all__ = ["Call", "Graph", "Meta", "Ref", "name_of", "refs_in", "replace_refs", "text_of"]
@@ -41,6 +42,7 @@ class Call:
         kwargs: The same for keyword arguments.
         outputs: The values it made, in order; `None` where the operator returned no tensor.
         module: The dotted name of the innermost module that was running ("" is the model).
+        place: Where in the model's source the call stands that led here.
         site: The call of torch in the model's Python that led here, if it was one told sizes.
         given: The numbers that this call of torch was given.
         bounds: What each of these numbers says of a slice, where they make an index.
@@ -51,6 +53,7 @@ class Call:
     kwargs: dict[str, Any]
     outputs: list[int | None]
     module: str
+    place: Place = ()
     site: Site | None = None
     given: tuple[Number, ...] = ()
     bounds: tuple[Bound, ...] = ()
@@ -59,6 +62,11 @@ class Call:
     def name(self) -> str:
         """The operator's name without its namespace, such as `relu` or `add_`."""
         return name_of(self.target)
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """What is the same for this call in every run: module, operator and place."""
+        return self.module, self.target, key_of(self.place)
 
     def inputs(self) -> list[int]:
         """The numbers of the values it reads, in order, repeated where one is read twice."""
@@ -78,7 +86,11 @@ class Graph:
         inputs: The values that came from the example inputs.
         outputs: The values that the model returned.
         unread: Names of parameters and buffers that the forward did not touch.
-        opaque: Types of returned objects that were not looked into.
+        kept: Values that modules keep when the forward is over, and that nothing else reads.
+        written: Values of parameters and buffers that the forward has written, or that are kept.
+        left: Values that leave torch, such as by `numpy()`, and the function that they leave by.
+        opaque: Types of returned objects that hold nothing that could be found.
+        again: The first call of a second run, where the first one changed what the model keeps.
         trained: The first call of a second run, in train mode, if there was one.
         opened: The first call of a run that saw everything where it looked for what is not zero,
             if there was one.
@@ -92,10 +104,22 @@ class Graph:
     inputs: list[int] = field(default_factory=list)
     outputs: list[int] = field(default_factory=list)
     unread: list[str] = field(default_factory=list)
+    kept: list[int] = field(default_factory=list)
+    written: list[int] = field(default_factory=list)
+    left: dict[int, str] = field(default_factory=dict)
     opaque: list[str] = field(default_factory=list)
+    again: int | None = None
     trained: int | None = None
     opened: int | None = None
     decisions: list[tuple[Any, ...]] = field(default_factory=list)
+
+    @property
+    def first(self) -> int:
+        """How many calls the first run made, in eval mode and as the example takes it."""
+        return min(
+            (at for at in (self.again, self.trained, self.opened) if at is not None),
+            default=len(self.calls),
+        )
 
     def add_value(self, tensor: torch.Tensor) -> int:
         """Number a new value."""

@@ -156,7 +156,7 @@ def attempt(
     beside, read = _Beside(plan), plan.read
     needs: dict[Site, Need] = {}
 
-    def watch(recorder: Recorder, call: Call) -> None:
+    def watch(recorder: Recorder, call: Call, result: Any) -> None:
         before = beside.find(call)
         if before is None:
             return
@@ -191,7 +191,7 @@ def attempt(
     message = ""
     try:
         with remembering(model):
-            recorder.run(example_inputs)
+            recorder.run(example_inputs, again=graph.again is not None)
             if graph.trained is not None:
                 recorder.run_training(example_inputs, strict=True)
             if graph.opened is not None:

@@ -89,7 +89,7 @@ def _readers(model: nn.Module, labelling: Labelling) -> dict[int, _Reader]:
     graph, modules = labelling.graph, dict(model.named_modules())
     own = {names[0] for names in graph.tensors.values() if len(names) == 1}
     readers: dict[int, _Reader] = {}
-    for position, call in enumerate(graph.calls[: graph.trained]):
+    for position, call in enumerate(graph.calls[: graph.first]):
         layer = modules.get(call.module)
         if call.name not in _INPUT or f"{call.module}.weight" not in own:
             continue
@@ -171,7 +171,7 @@ def _read_values(
     reading = _Reading(
         model, make_plan(labelling, ()), Meaning(masks, removed=False), readers=readers
     )
-    reading.run(example_inputs)
+    reading.run(example_inputs, again=False)
     # A forward that writes to its own weights makes other calls where those are shown masked.
     before, now = ([call.target for call in g.calls] for g in (labelling.graph, reading.graph))
     return reading.seen if before[: len(now)] == now else {}

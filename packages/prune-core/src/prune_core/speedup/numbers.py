@@ -137,7 +137,7 @@ def _for_unflatten(plan: Plan, call: Call, given: tuple[Number, ...]) -> dict[in
 
 def _for_roll(plan: Plan, call: Call, given: tuple[Number, ...]) -> dict[int, Number]:
     value = call.inputs()[0]
-    kept, shape = plan.kept_of_value(value), plan.labelling.graph.metas[value].shape
+    kept, shape = dict(plan.kept_of_value(value)), plan.labelling.graph.metas[value].shape
     # Without an axis the whole tensor is rolled row by row, as along the last one.
     axes = (call.args[2] if len(call.args) > 2 else []) or [-1]
     changes: dict[int, Number] = {}

@@ -29,6 +29,7 @@ class Plan:
 
     labelling: Labelling
     removed: Flags
+    _kept: dict[int, dict[int, torch.Tensor]] = field(default_factory=dict, repr=False)
     _shapes: dict[int, tuple[int, ...]] = field(default_factory=dict, repr=False)
     _read: set[int] = field(default_factory=set, repr=False)
     _sites: dict[Site, list[int]] = field(default_factory=dict, repr=False)
@@ -45,6 +46,8 @@ class Plan:
 
     def kept_of_value(self, value: int) -> dict[int, torch.Tensor]:
         """The same for any value of the graph."""
+        if value in self._kept:
+            return self._kept[value]
         kept: dict[int, torch.Tensor] = {}
         for group in self.labelling.flow.values[value].groups:
             gone = self._gone(group.compact())
@@ -55,6 +58,7 @@ class Plan:
                 along = gone.all(axis=others)
                 if along.any():
                     kept[axis] = torch.from_numpy(np.flatnonzero(~along))
+        self._kept[value] = kept
         return kept
 
     def shape(self, value: int) -> tuple[int, ...]:

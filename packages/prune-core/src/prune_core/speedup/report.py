@@ -54,6 +54,7 @@ class SpeedupReport:
         flops: Floating-point operations of one forward of the example, before and after.
         difference: The largest relative difference between masked and small model.
         verified: The inputs on which the two were compared.
+        inside: How many results of operators were compared on the way to the outputs.
         seconds: How long each stage took.
     """
 
@@ -80,6 +81,7 @@ class SpeedupReport:
     flops: tuple[int, int] = (0, 0)
     difference: Difference | None = None
     verified: list[str] = field(default_factory=list)
+    inside: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
 
     def table(self) -> str:

@@ -191,9 +191,19 @@ def _shrunk(
     if verify:
         with _timed(seconds, "verify"):
             meant = Meaning(flat, units is not None)
-            report.difference, report.verified, flops = prove(
-                model, example_inputs, verify_inputs, plan, meant, original, tolerance
+            repaired = bool(repairs.attributes or repairs.corrections)
+            proof = prove(
+                model,
+                example_inputs,
+                verify_inputs,
+                plan,
+                meant,
+                original,
+                tolerance,
+                repaired=repaired,
             )
+            report.difference, report.verified = proof.difference, proof.inputs
+            report.inside, flops = proof.inside, proof.flops
         with _timed(seconds, "config"):
             report.config = follow(model, example_inputs, shapes)
     if constants != "keep":
