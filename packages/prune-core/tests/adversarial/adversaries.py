@@ -47,9 +47,7 @@ def adversary(
     def register(kind: type[nn.Module]) -> type[nn.Module]:
         title = name or kind.__name__
         assert title not in _KNOWN, title
-        _KNOWN[title] = Adversary(
-            title, lambda: kind(*arguments), example, others, uses, norms
-        )
+        _KNOWN[title] = Adversary(title, lambda: kind(*arguments), example, others, uses, norms)
         return kind
 
     return register

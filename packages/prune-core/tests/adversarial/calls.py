@@ -164,10 +164,7 @@ class CheckpointedPart(nn.Module):
 
     def forward(self, x):
         x = self.first(x)
-        if self.training:
-            x = checkpoint(self._part, x, use_reentrant=False)
-        else:
-            x = self._part(x)
+        x = checkpoint(self._part, x, use_reentrant=False) if self.training else self._part(x)
         return self.head(x * 0.5)
 
 
@@ -194,9 +191,7 @@ class Scaled(nn.Module):
         return x + self.layer(x.tanh()) * x.shape[-1] ** -0.5
 
 
-@adversary(
-    lambda: series()() * 0.1, lambda: series()() * 30, lambda: series(3, 4)() * 300
-)
+@adversary(lambda: series()() * 0.1, lambda: series()() * 30, lambda: series(3, 4)() * 300)
 class UntilSmallEnough(nn.Module):
     """How often depends on the numbers."""
 
@@ -330,7 +325,7 @@ class AMethodOfItsOwn(nn.Module):
         return self.embed(x) + 1
 
 
-@adversary(series(), alone=lambda model, x: model.part(x))
+@adversary(series(), alone=lambda model, x: model.head(model.part(x)))
 class APartUsedAlone(nn.Module):
     """A part of the model is run without the rest of it."""
 

@@ -2,24 +2,8 @@
 
 import copy
 
-import torch
-from adversaries import adversary, image, series
+from adversaries import adversary, series
 from torch import nn
-
-
-def _through(part, example=series(), *others):
-    def build(kind):
-        class Model(nn.Module):
-            def __init__(self):
-                super().__init__()
-                self.first, self.part, self.head = nn.Linear(3, 24), kind(), nn.Linear(24, 2)
-
-            def forward(self, x):
-                return self.head(self.part(self.first(x)).flatten(2))
-
-        return Model
-
-    return build(part)
 
 
 class Rebuilt(nn.Module):

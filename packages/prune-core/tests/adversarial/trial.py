@@ -74,7 +74,7 @@ def _did(report):
     return f"removed {report.removed}, {report.attributes}, {report.corrections}, {report.returned}"
 
 
-class _double:  # noqa: N801
+class _double:
     def __enter__(self):
         self._before = torch.get_default_dtype()
         torch.set_default_dtype(torch.float64)

@@ -7,7 +7,6 @@ from torch import nn
 import prune_core
 from prune_core import SpeedupError, shrink, units
 from prune_core.speedup import run
-from prune_core.speedup.verify import tolerance_for
 
 
 class Block(nn.Module):

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from prune_core import SpeedupError, save_pruned, shrink, units
-from prune_core.speedup.smaller import corrections_of
 from prune_core.speedup.exported import exported
+from prune_core.speedup.smaller import corrections_of
 
 
 class Strict(nn.Module):
