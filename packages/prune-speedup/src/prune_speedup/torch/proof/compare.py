@@ -1,0 +1,105 @@
+"""Compare what two models return."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from math import inf
+from typing import Any
+
+import torch
+
+from prune_speedup.torch.record.inputs import Found, found_in
+
+__all__ = ["IN_DOUBLE", "Difference", "compare", "tolerance_for"]
+
+IN_DOUBLE = 1e-6
+"""What is allowed once a model of single precision is run in double: it may still round inside."""
+
+_TOLERANCES = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """How far two results are apart.
+
+    Attributes:
+        relative: The largest difference, relative to the largest number of the expected output.
+        where: Which output.
+        tolerance: What is allowed.
+    """
+
+    relative: float
+    where: str
+    tolerance: float
+
+    @property
+    def weight(self) -> float:
+        """How much of what is allowed it takes; all that is no number counts as infinite."""
+        if not self.tolerance:
+            return inf if self.relative else 0.0
+        share = self.relative / self.tolerance
+        return inf if share != share else share
+
+    @property
+    def ok(self) -> bool:
+        """Whether it is within what is allowed; a NaN is not."""
+        return self.relative <= self.tolerance
+
+
+def tolerance_for(dtype: torch.dtype) -> float:
+    """What rounding may do to a type of numbers."""
+    return _TOLERANCES.get(dtype, 0.0)
+
+
+def compare(expected: Any, found: Any, tolerance: float | None = None) -> Difference:
+    """The largest difference between two returned structures of the same shape."""
+    left = expected if isinstance(expected, Found) else found_in(expected)
+    right = found if isinstance(found, Found) else found_in(found)
+    worst = Difference(0.0, "", tolerance or 0.0)
+    for difference in _differences(left, right, tolerance):
+        if not difference.weight <= worst.weight or not worst.where:
+            worst = difference
+    return worst
+
+
+def _differences(left: Found, right: Found, tolerance: float | None) -> Iterator[Difference]:
+    for before, after in ((left.tensors, right.tensors), (left.aside, right.aside)):
+        if before.keys() != after.keys():
+            yield Difference(inf, "the outputs have other names", 0.0)
+            continue
+        for path, tensor in before.items():
+            allowed = tolerance if tolerance is not None else tolerance_for(tensor.dtype)
+            yield Difference(_apart(tensor, after[path]), path or "the output", allowed)
+    yield from _plain_differences(left.plain, right.plain, tolerance)
+
+
+def _plain_differences(
+    before: Mapping[str, Any], after: Mapping[str, Any], tolerance: float | None
+) -> Iterator[Difference]:
+    """How far numbers and texts are apart; a float came of the arithmetic of a model."""
+    for path, value in before.items():
+        other = after.get(path)
+        if isinstance(value, float) and isinstance(other, float):
+            allowed = tolerance_for(torch.float32) if tolerance is None else tolerance
+            pair = (
+                torch.tensor(each, dtype=torch.float64, device="cpu") for each in (value, other)
+            )
+            yield Difference(_apart(*pair), path or "the output", allowed)
+        elif value != other:
+            yield Difference(inf, path or "the output", 0.0)
+
+
+def _apart(before: torch.Tensor, after: torch.Tensor) -> float:
+    if before.shape != after.shape or before.dtype != after.dtype:
+        return inf
+    if not before.numel():
+        return 0.0
+    if not before.is_floating_point() and not before.is_complex():
+        return 0.0 if torch.equal(before, after) else inf
+    wide = torch.complex128 if before.is_complex() else torch.float64
+    left, right = before.to(wide), after.to(wide)
+    # Infinities of a mask are equal and have no difference, nor have two numbers that are none.
+    same = (left == right) | (left.isnan() & right.isnan())
+    gap = torch.where(same, torch.zeros_like(left), left - right).abs().max().item()
+    finite = left[left.isfinite()].abs()
+    scale = finite.max().item() if finite.numel() else 0.0
+    return float(gap / max(scale, 1e-12))

@@ -1,0 +1,166 @@
+"""What the small model must compute: the big one with the removed slices at zero.
+
+A norm that runs over removed indices is taken over the live ones only, in the big model too:
+that is what a pruned norm means. Everything else is the big model's own arithmetic.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from prune_speedup.engine.graph import Call, Ref
+from prune_speedup.engine.plan import Plan
+from prune_speedup.torch.matching import Matching
+from prune_speedup.torch.record.data_dependent import Decisions
+from prune_speedup.torch.record.recorder import Recorder
+from prune_speedup.torch.rules import has_rule
+
+__all__ = ["Masked", "Meaning"]
+
+
+class Meaning(NamedTuple):
+    """What counts as masked.
+
+    Attributes:
+        masks: `{tensor name: bool mask}`.
+        removed: Whether everything that the plan removes counts as well, because that is what was
+            asked for. Otherwise the masks alone do, and the plan has to answer to them.
+    """
+
+    masks: Mapping[str, torch.Tensor]
+    removed: bool
+
+
+class Masked(Recorder):  # type: ignore[no-untyped-call]
+    """A recorder that shows masked tensors to the operators, each made when it is read.
+
+    So there is never more than one masked copy of a tensor in memory, and none of the model.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        plan: Plan,
+        meant: Meaning,
+        decisions: Decisions | None = None,
+        note: Callable[[Call, Any, Call | None], None] | None = None,
+    ) -> None:
+        """Run `model` as it was before anything was removed.
+
+        Args:
+            model: The model.
+            plan: What was removed.
+            meant: What counts as masked.
+            decisions: What the forward is to see where it decides something.
+            note: Told of every call with its result, and of the recorded call that it is.
+        """
+        watch = None if note is None else self._tell
+        super().__init__(model, has_rule, watch, decisions=decisions)
+        self._note = note
+        self._plan = plan
+        self._matching = Matching(plan)
+        self._matched: Call | None = None
+        self._origins: dict[int, int] = {}
+        calls = plan.labelling.graph.calls
+        self._live = {
+            id(calls[position])
+            for position, labels in plan.labelling.flow.live_norms
+            if plan.removed[labels].any() and not plan.removed[labels].all()
+        }
+        named = dict([*model.named_parameters(remove_duplicate=False), *model.named_buffers()])
+        self._masks: dict[int, list[torch.Tensor]] = defaultdict(list)
+        for name, mask in meant.masks.items():
+            self._masks[id(named[name])].append(mask)
+        self._gone: dict[int, dict[int, torch.Tensor]] = {}
+        graph = plan.labelling.graph
+        self._own = {name: value for value, names in graph.tensors.items() for name in names}
+        for value in graph.parameters if meant.removed else ():
+            self._gone[id(named[graph.tensors[value][0]])] = {
+                axis: _others(kept, graph.metas[value].shape[axis])
+                for axis, kept in plan.kept(value).items()
+            }
+
+    def as_small(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
+        """What a tensor that is kept, or returned in a cache, is in the small model."""
+        origin = self._own.get(name)
+        kept = self._plan.kept(origin) if origin is not None else {}
+        index = self._numbers.get(tensor)
+        if origin is None and index in self._origins:
+            kept = self._plan.kept_of_value(self._origins[index])
+        for axis, indices in kept.items():
+            if axis < tensor.ndim and int(indices.max()) < tensor.shape[axis]:
+                tensor = tensor.index_select(axis, indices.to(tensor.device))
+        return tensor
+
+    def execute(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run one operator."""
+        args, kwargs = self._masked(args), self._masked(kwargs)
+        before = self._matching.find(len(self.graph.calls), self.module, func)
+        self._matched = before
+        if before is None or id(before) not in self._live:
+            return super().execute(func, args, kwargs)
+        cut_args = list(self._cut(before.args, args))
+        if before.name in ("native_layer_norm", "_fused_rms_norm"):
+            cut_args[1] = list(cut_args[0].shape[-len(cut_args[1]) :])
+        if before.name == "native_group_norm":
+            cut_args[4] = cut_args[0].shape[1]
+        small = super().execute(func, tuple(cut_args), self._cut(before.kwargs, kwargs))
+        many = isinstance(small, list | tuple)
+        results = [
+            self._grown(before, at, result) for at, result in enumerate(small if many else [small])
+        ]
+        return tuple(results) if many else results[0]
+
+    def _tell(self, recorder: Recorder, call: Call, result: Any) -> None:
+        assert self._note is not None
+        recorded = self._matched
+        if recorded is not None:
+            pairs = zip(call.outputs, recorded.outputs, strict=False)
+            self._origins |= {new: old for new, old in pairs if None not in (new, old)}  # type: ignore[misc]
+        self._note(call, result, recorded)
+
+    def _masked(self, tree: Any) -> Any:
+        if isinstance(tree, torch.Tensor):
+            masks, gone = self._masks.get(id(tree), ()), self._gone.get(id(tree), {})
+            for mask in masks:
+                tree = tree * mask.to(tree.device, tree.dtype)
+            for axis, indices in gone.items():
+                tree = tree.index_fill(axis, indices.to(tree.device), 0)
+            return tree
+        if isinstance(tree, dict):
+            return {name: self._masked(item) for name, item in tree.items()}
+        if isinstance(tree, list | tuple):
+            return type(tree)(self._masked(item) for item in tree)
+        return tree
+
+    def _cut(self, before: Any, now: Any) -> Any:
+        if isinstance(before, Ref):
+            for axis, indices in self._plan.kept_of_value(before.index).items():
+                now = now.index_select(axis, indices.to(now.device))
+            return now
+        if isinstance(before, dict):
+            return {name: self._cut(item, now[name]) for name, item in before.items()}
+        if isinstance(before, list | tuple):
+            more = [None] * (len(now) - len(before))
+            return type(now)(self._cut(a, b) for a, b in zip([*before, *more], now, strict=False))
+        return now
+
+    def _grown(self, before: Call, at: int, result: Any) -> Any:
+        index = before.outputs[at] if at < len(before.outputs) else None
+        if index is None or not isinstance(result, torch.Tensor):
+            return result
+        for axis, indices in self._plan.kept_of_value(index).items():
+            size = self._plan.labelling.graph.metas[index].shape[axis]
+            shape = [*result.shape[:axis], size, *result.shape[axis + 1 :]]
+            grown = result.new_zeros(shape)
+            result = grown.index_copy(axis, indices.to(result.device), result)
+        return result
+
+
+def _others(kept: torch.Tensor, size: int) -> torch.Tensor:
+    gone = torch.ones(size, dtype=torch.bool, device="cpu")
+    gone[kept] = False
+    return gone.nonzero().flatten()

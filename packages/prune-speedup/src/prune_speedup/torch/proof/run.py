@@ -1,0 +1,280 @@
+"""Run the small model and the masked one in several ways, and hold them to each other."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from prune_core.errors import ConfigError, SpeedupError
+from prune_speedup.engine.plan import Plan
+from prune_speedup.torch.cases import Case, cases_of
+from prune_speedup.torch.cost import flops_of
+from prune_speedup.torch.inside import Inside
+from prune_speedup.torch.proof.compare import IN_DOUBLE, Difference, compare
+from prune_speedup.torch.proof.masked_reference import Masked, Meaning
+from prune_speedup.torch.record.data_dependent import Decisions, agree
+from prune_speedup.torch.record.inputs import Found, found_in
+from prune_speedup.torch.record.recorder import Recorder
+from prune_speedup.torch.rules import has_rule
+from prune_speedup.torch.tensors import Snapshot
+from prune_speedup.torch.wide import narrowest, widen, widened
+
+__all__ = ["Proof", "prove"]
+
+_ROUNDS = 4
+"""How many times as far apart as rounding has moved the masked model two models may be that work
+in half precision: each of them rounds, and not in the same places."""
+
+
+@dataclass(slots=True)
+class Proof:
+    """What was seen.
+
+    Attributes:
+        difference: The largest between the two models, weighed by what is allowed.
+        inputs: What both models were run on, for people.
+        inside: How many results of operators were compared.
+        flops: Of the small model, on the example.
+    """
+
+    difference: Difference
+    inputs: list[str]
+    inside: int
+    flops: int
+
+
+class _ApartError(SpeedupError):
+    """The two models returned different numbers."""
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What the masked model did in one case.
+
+    Attributes:
+        returned: What it returned; the caches among that as the small model has them.
+        kept: What it keeps afterwards, as the small model has it.
+        inside: What its operators made.
+        decided: What it saw where it decided something.
+    """
+
+    returned: Found
+    kept: Found
+    inside: Inside
+    decided: Decisions = field(default_factory=list)
+
+
+def prove(
+    model: nn.Module,
+    example_inputs: Any,
+    more_inputs: Sequence[Any],
+    plan: Plan,
+    meant: Meaning,
+    original: Snapshot,
+    tolerance: float | None,
+    *,
+    repaired: bool,
+) -> Proof:
+    """Compare a small model with what its masks mean.
+
+    Args:
+        model: The small model; it is left as it is.
+        example_inputs: What it was traced with.
+        more_inputs: Other inputs of the same form.
+        plan: What was removed.
+        meant: What counts as masked.
+        original: The model before.
+        tolerance: The largest difference allowed; by default what rounding does.
+        repaired: Whether sizes were changed in attributes or in the source.
+
+    Raises:
+        SpeedupError: They differ.
+        ConfigError: The original does not run on inputs that the user gave.
+    """
+    graph = plan.labelling.graph
+    more = [call.target for call in graph.calls[graph.opened :]] if graph.opened is not None else []
+    opened = more != [call.target for call in graph.calls[: len(more)]]
+    cases = cases_of(model, example_inputs, more_inputs, opened=opened, repaired=repaired)
+    prover = _Prover(model, plan, meant, original)
+    own = narrowest(model)
+    if own.itemsize >= torch.float64.itemsize:
+        return prover.proof(cases, tolerance, None)
+    half = own.itemsize < torch.float32.itemsize
+    try:
+        proof = prover.proof(cases, tolerance, torch.float32 if half else None)
+    except _ApartError:
+        if tolerance is not None:
+            raise
+        proof = prover.proof(cases, IN_DOUBLE, torch.float64)
+    if half:
+        prover.check_rounding(cases[0], own, tolerance)
+    return proof
+
+
+class _Prover:
+    """Runs one model as it was and as it has become."""
+
+    def __init__(self, model: nn.Module, plan: Plan, meant: Meaning, original: Snapshot) -> None:
+        self._model = model
+        self._plan = plan
+        self._meant = meant
+        self._original = original
+        self._small = Snapshot(model)
+
+    def proof(
+        self, cases: Iterable[Case], tolerance: float | None, dtype: torch.dtype | None
+    ) -> Proof:
+        """Compare the two in each case, in this type of numbers or in their own."""
+        masked = self._masked(cases, dtype)
+        self._become(self._small, dtype)
+        worst: Difference | None = None
+        flops = inside = 0
+        for case, seen in masked:
+            recorder, returned = self._run_small(case, seen, dtype)
+            if case.name == "the example":
+                flops = flops_of(recorder.graph)
+            difference = _held(case, seen, returned, recorder, tolerance)
+            inside += seen.inside.compared
+            if worst is None or difference.weight > worst.weight:
+                worst = difference
+        self._small.restore()
+        assert worst is not None
+        return Proof(worst, [case.name for case, _ in masked], inside, flops)
+
+    def check_rounding(self, case: Case, own: torch.dtype, tolerance: float | None) -> None:
+        """Run both in half precision too, where they may differ by what rounding explains."""
+        (_, wide), *_ = self._masked([case], torch.float32)
+        (_, narrow), *_ = self._masked([case], None)
+        self._become(self._small, None)
+        recorder, returned = self._run_small(case, narrow, None)
+        tensors = widened(narrow.returned.tensors, torch.float32)
+        rounded = compare(wide.returned.tensors, tensors, 1.0)
+        allowed = tolerance
+        if allowed is None:
+            allowed = _ROUNDS * (rounded.relative + torch.finfo(own).eps)
+        _held(case, narrow, returned, recorder, allowed)
+        self._small.restore()
+
+    def _masked(self, cases: Iterable[Case], dtype: torch.dtype | None) -> list[tuple[Case, _Seen]]:
+        """What the masked model does in each case that it accepts."""
+        self._become(self._original, dtype)
+        seen: list[tuple[Case, _Seen]] = []
+        for case in cases:
+            try:
+                seen.append((case, self._run_masked(case, dtype)))
+            except Exception as error:
+                if case.required:
+                    raise ConfigError(
+                        f"The model does not run on {case.name}: {type(error).__name__}: {error}. "
+                        "Give inputs that model(...) accepts, in the form of the example."
+                    ) from error
+        return seen
+
+    def _become(self, snapshot: Snapshot, dtype: torch.dtype | None) -> None:
+        snapshot.restore()
+        if dtype is not None:
+            widen(self._model, dtype)
+
+    def _run_masked(self, case: Case, dtype: torch.dtype | None) -> _Seen:
+        inside = Inside(self._plan)
+        masked = Masked(
+            self._model, self._plan, self._meant, self._decisions(case), note=inside.note
+        )
+        found = found_in(self._run(masked, case, dtype))
+        found.aside = {path: masked.as_small("", each) for path, each in found.aside.items()}
+        kept = _kept(masked)
+        kept.tensors = {path: masked.as_small(path, each) for path, each in kept.tensors.items()}
+        return _Seen(found, kept, inside, masked.graph.decisions)
+
+    def _run_small(
+        self, case: Case, seen: _Seen, dtype: torch.dtype | None
+    ) -> tuple[Recorder, Found]:
+        def watch(recorder: Recorder, call: Any, result: Any) -> None:
+            seen.inside.check(call, result)
+
+        recorder = Recorder(self._model, has_rule, watch, decisions=self._decisions(case))
+        try:
+            return recorder, found_in(self._run(recorder, case, dtype))
+        except Exception as error:
+            raise SpeedupError(
+                f"The small model does not run on {case.name}, where the masked one does: "
+                f"{type(error).__name__}: {error}; the model is left as it was."
+            ) from error
+
+    def _run(self, recorder: Recorder, case: Case, dtype: torch.dtype | None) -> Any:
+        recorder.wide, recorder.steady = dtype, case.training
+        inputs = case.inputs if dtype is None else widened(case.inputs, dtype)
+        if case.training:
+            return recorder.train(inputs)
+        if case.opened:
+            return recorder.open(inputs)
+        return recorder.run(inputs, again=self._plan.labelling.graph.again is not None)
+
+    def _decisions(self, case: Case) -> Decisions | None:
+        """The recording's decisions are good for the example; other inputs make their own."""
+        example = case.name == "the example"
+        return self._plan.labelling.graph.decisions if example else None
+
+
+def _kept(recorder: Recorder) -> Found:
+    """What a model keeps that it has changed, by module and attribute."""
+    kept = Found()
+    for name, value in recorder.changed.items():
+        found = found_in(value)
+        for path, tensor in (*found.tensors.items(), *found.aside.items()):
+            kept.tensors[f"{name}{path}"] = tensor
+        for path, item in found.plain.items():
+            if type(item) is float:  # a whole number may be a size, which is another on purpose
+                kept.plain[f"{name}{path}"] = item
+    return kept
+
+
+def _held(
+    case: Case, seen: _Seen, returned: Found, recorder: Recorder, tolerance: float | None
+) -> Difference:
+    """Hold what the small model did to what the masked one did."""
+    if case.name == "the example" and not agree(seen.decided, recorder.graph.decisions):
+        raise SpeedupError(
+            "The small model decides otherwise than the masked one, in a choice that its "
+            "forward makes by looking at numbers; the model is left as it was."
+        )
+    on = "" if case.name == "the example" else f" of {case.name}"
+    difference = compare(seen.returned, returned, tolerance)
+    if not difference.ok:
+        raise _ApartError(
+            f"The small model differs from the masked one by {difference.relative:.2e} "
+            f"(relative) in {difference.where}{on}, where "
+            f"{difference.tolerance:.0e} is allowed; the model is left as it was."
+        )
+    kept = compare(*_common(seen.kept, _kept(recorder)), tolerance)
+    if not kept.ok:
+        raise _ApartError(
+            f"After {case.name} the small model keeps other numbers than the masked one in "
+            f"{kept.where!r}: they differ by {kept.relative:.2e} (relative), where "
+            f"{kept.tolerance:.0e} is allowed; the model is left as it was."
+        )
+    if not seen.inside.worst <= 1:
+        raise _ApartError(
+            f"Inside, the small model computes other numbers than the masked one: in "
+            f"{seen.inside.where}, on {case.name}. What it returns need not show it. The model is "
+            "left as it was."
+        )
+    if not (seen.inside.compared or seen.returned.tensors or seen.returned.plain):
+        raise SpeedupError(
+            f"On {case.name} the model computes nothing that could be compared: it returns neither "
+            "tensors nor numbers. The model is left as it was."
+        )
+    return difference
+
+
+def _common(masked: Found, small: Found) -> tuple[Found, Found]:
+    """What both keep. Only a part of a buffer may have changed, and that part may be gone."""
+    left, right = Found(), Found()
+    for path, tensor in masked.tensors.items():
+        if path in small.tensors:
+            left.tensors[path], right.tensors[path] = tensor, small.tensors[path]
+    for path in masked.plain.keys() & small.plain.keys():
+        left.plain[path], right.plain[path] = masked.plain[path], small.plain[path]
+    return left, right
