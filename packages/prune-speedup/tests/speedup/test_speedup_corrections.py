@@ -11,7 +11,7 @@ from torch import nn
 from prune_core.errors import SpeedupError
 from prune_core.speedup import shrink
 from prune_speedup.torch import units
-from prune_speedup.torch.smaller import corrections_of
+from prune_speedup.torch.resize.smaller import corrections_of
 
 
 class Literal(nn.Module):

@@ -9,7 +9,7 @@ from torch import nn
 
 from prune_core import SpeedupError, save_pruned, shrink, units
 from prune_speedup.torch.export_fallback import exported
-from prune_speedup.torch.smaller import corrections_of
+from prune_speedup.torch.resize.smaller import corrections_of
 
 
 class Strict(nn.Module):

@@ -14,12 +14,12 @@ import torch
 from torch import fx, nn
 
 from prune_core.errors import SpeedupError
-from prune_speedup.torch.cases import other_batch
+from prune_speedup.torch.proof.cases import other_batch
 from prune_speedup.torch.record.inputs import arguments, tensors_in
 from prune_speedup.torch.record.isolation import evaluating
 from prune_speedup.torch.resize.corrections import Becomes, become
-from prune_speedup.torch.rewriting import syntax_of
-from prune_speedup.torch.smaller import correct, corrections_of
+from prune_speedup.torch.resize.rewriting import syntax_of
+from prune_speedup.torch.resize.smaller import correct, corrections_of
 
 __all__ = ["GRAPH", "bake", "exported"]
 

@@ -18,7 +18,6 @@ from prune_speedup.engine.propagate import Labelling, propagate
 from prune_speedup.engine.removable import labels_of_units, reasons_for_keeping, removable
 from prune_speedup.engine.units import Unit
 from prune_speedup.gc_pause import collecting_later
-from prune_speedup.torch.cases import other_batch
 from prune_speedup.torch.constants.fold import fold
 from prune_speedup.torch.constants.zero import check_choice, masked_output, zeroed
 from prune_speedup.torch.cost import cost_of, flops_of
@@ -27,6 +26,7 @@ from prune_speedup.torch.masks import Masks, asked_for, flat_masks, nested_masks
 from prune_speedup.torch.measure import measure as measured
 from prune_speedup.torch.measure import size_of, zeros_in
 from prune_speedup.torch.model_config import follow, shapes_of
+from prune_speedup.torch.proof.cases import other_batch
 from prune_speedup.torch.proof.compare import compare
 from prune_speedup.torch.proof.masked_reference import Meaning
 from prune_speedup.torch.proof.run import prove

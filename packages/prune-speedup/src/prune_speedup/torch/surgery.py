@@ -22,11 +22,11 @@ from prune_core.__about__ import __version__
 from prune_core.errors import SpeedupError, did_you_mean
 from prune_core.files import replacing
 from prune_core.masking import wrappers_in
-from prune_speedup.torch.attributes import Changed
-from prune_speedup.torch.copying import keep_in_copies
-from prune_speedup.torch.origins import Source, write
+from prune_speedup.torch.resize.attributes import Changed
+from prune_speedup.torch.resize.copying import keep_in_copies
 from prune_speedup.torch.resize.corrections import from_plain, to_plain
-from prune_speedup.torch.smaller import correct, corrections_of, kept_attributes
+from prune_speedup.torch.resize.origins import Source, write
+from prune_speedup.torch.resize.smaller import correct, corrections_of, kept_attributes
 from prune_speedup.torch.tensors import put
 
 __all__ = ["Surgery", "load_pruned", "plain_attributes", "record_surgery", "save_pruned"]

@@ -13,7 +13,7 @@ from torch import nn
 
 from prune_speedup.engine.graph import Call, Ref
 from prune_speedup.engine.plan import Plan
-from prune_speedup.torch.matching import Matching
+from prune_speedup.torch.proof.matching import Matching
 from prune_speedup.torch.record.data_dependent import Decisions
 from prune_speedup.torch.record.recorder import Recorder
 from prune_speedup.torch.rules import has_rule

@@ -9,17 +9,17 @@ from torch import nn
 
 from prune_core.errors import ConfigError, SpeedupError
 from prune_speedup.engine.plan import Plan
-from prune_speedup.torch.cases import Case, cases_of
 from prune_speedup.torch.cost import flops_of
-from prune_speedup.torch.inside import Inside
+from prune_speedup.torch.proof.cases import Case, cases_of
 from prune_speedup.torch.proof.compare import IN_DOUBLE, Difference, compare
+from prune_speedup.torch.proof.inside import Inside
 from prune_speedup.torch.proof.masked_reference import Masked, Meaning
+from prune_speedup.torch.proof.wide import narrowest, widen, widened
 from prune_speedup.torch.record.data_dependent import Decisions, agree
 from prune_speedup.torch.record.inputs import Found, found_in
 from prune_speedup.torch.record.recorder import Recorder
 from prune_speedup.torch.rules import has_rule
 from prune_speedup.torch.tensors import Snapshot
-from prune_speedup.torch.wide import narrowest, widen, widened
 
 __all__ = ["Proof", "prove"]
 

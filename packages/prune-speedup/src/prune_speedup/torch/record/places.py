@@ -45,11 +45,10 @@ class Step(NamedTuple):
 Place = tuple[Step, ...]
 """The innermost call first; empty where no Python of the module's own led to the call."""
 
-_HERE = Path(__file__).parent
-_OURS = (f"{_HERE}{os.sep}", f"{_HERE.with_name('speedup')}{os.sep}")
+_OURS = f"{Path(__file__).parents[2]}{os.sep}"
 _TORCH = Path(torch.__file__).parent
 _BETWEEN = (
-    *_OURS,
+    _OURS,
     *(
         str(_TORCH / name)
         for name in ("overrides.py", "functional.py", "nn/functional.py", "_tensor.py", "_ops.py")

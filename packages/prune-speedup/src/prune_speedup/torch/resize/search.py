@@ -11,11 +11,11 @@ from typing import Any
 from torch import nn
 
 from prune_speedup.engine.plan import Plan
-from prune_speedup.torch.attributes import Changed, set_attributes
-from prune_speedup.torch.beside import Mismatch, attempt
-from prune_speedup.torch.copying import keep_in_copies
-from prune_speedup.torch.learning import learn
-from prune_speedup.torch.smaller import correct, kept_attributes
+from prune_speedup.torch.resize.attributes import Changed, set_attributes
+from prune_speedup.torch.resize.beside import Mismatch, attempt
+from prune_speedup.torch.resize.copying import keep_in_copies
+from prune_speedup.torch.resize.learning import learn
+from prune_speedup.torch.resize.smaller import correct, kept_attributes
 
 __all__ = ["Mismatch", "Repairs", "repair"]
 

@@ -16,11 +16,18 @@ from weakref import WeakValueDictionary
 from torch import nn
 
 from prune_core.errors import SpeedupError
-from prune_speedup.torch.functions import functions_in, functions_of, with_function
 from prune_speedup.torch.record.call_sites import with_numbers
 from prune_speedup.torch.record.places import Span
 from prune_speedup.torch.resize.corrections import Becomes, Correction, Path, Where, become
-from prune_speedup.torch.rewriting import Edit, kind_at, name_of, original_of, rewritten, text_of
+from prune_speedup.torch.resize.functions import functions_in, functions_of, with_function
+from prune_speedup.torch.resize.rewriting import (
+    Edit,
+    kind_at,
+    name_of,
+    original_of,
+    rewritten,
+    text_of,
+)
 
 __all__ = ["Watch", "correct", "corrections_of", "kept_attributes"]
 

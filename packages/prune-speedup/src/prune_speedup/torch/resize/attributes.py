@@ -13,9 +13,9 @@ from typing import Any
 from torch import nn
 
 from prune_speedup.engine.plan import Plan
-from prune_speedup.torch.beside import Mismatch, Trial, attempt
-from prune_speedup.torch.origins import Source, read, solved, write
 from prune_speedup.torch.record.call_sites import Number
+from prune_speedup.torch.resize.beside import Mismatch, Trial, attempt
+from prune_speedup.torch.resize.origins import Source, read, solved, write
 
 __all__ = ["Changed", "set_attributes"]
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import nn
 
-from prune_speedup.torch.smaller import correct, corrections_of, kept_attributes
+from prune_speedup.torch.resize.smaller import correct, corrections_of, kept_attributes
 
 __all__ = ["keep_in_copies"]
 

@@ -13,11 +13,11 @@ from torch import Tag, nn
 
 from prune_speedup.engine.graph import Call
 from prune_speedup.engine.plan import Plan
-from prune_speedup.torch.origins import remembering
 from prune_speedup.torch.record.call_sites import Number, Site
 from prune_speedup.torch.record.places import Place, place_of_call
 from prune_speedup.torch.record.recorder import ALIAS_WRITE, Recorder
 from prune_speedup.torch.resize.literals import same_places, wanted_numbers
+from prune_speedup.torch.resize.origins import remembering
 from prune_speedup.torch.rules import has_rule
 
 __all__ = ["Mismatch", "Need", "Trial", "attempt"]
