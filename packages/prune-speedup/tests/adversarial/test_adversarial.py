@@ -12,7 +12,7 @@ from trial import RIGHT, outcome
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
-@pytest.mark.parametrize("adversary", adversaries(), ids=lambda adversary: adversary.name)
+@pytest.mark.parametrize("adversary", [*adversaries()], ids=lambda adversary: adversary.name)
 @pytest.mark.parametrize("seed", [0, 1])
 def test_no_adversary_becomes_silently_different(adversary, seed):
     status, why = outcome(adversary, seed=seed)

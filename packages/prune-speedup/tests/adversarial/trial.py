@@ -13,8 +13,10 @@ from types import GeneratorType
 
 import numpy as np
 import torch
-from oracle import LiveStatistics, masked_copy, norms_over_live_channels
+import torch.nn.functional as F
+from oracle import masked_copy
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from prune_core.errors import PruneError
 from prune_core.speedup import shrink
@@ -24,6 +26,63 @@ __all__ = ["RIGHT", "outcome"]
 
 RIGHT = ("right", "refused", "stays", "loud")
 """Outcomes with which a user knows where they stand."""
+
+
+class StatisticsOfLiveChannels(TorchFunctionMode):
+    """Leave channels that hold nothing but zeros out of means, variances and norms.
+
+    That is what a norm over fewer channels is taken to mean.
+    """
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if func in (torch.Tensor.mean, torch.Tensor.std, torch.Tensor.var):
+            axis = kwargs.get("dim", args[1] if len(args) > 1 else None)
+            over = range(args[0].ndim) if axis is None else [axis % args[0].ndim]
+            return func(_cut(args[0], _live(args[0], over)), *args[1:], **kwargs)
+        if func is F.layer_norm:
+            x, shape, *rest = args
+            told = {**dict(zip(("weight", "bias", "eps"), rest, strict=False)), **kwargs}
+            over = range(x.ndim - len(shape), x.ndim)
+            live = _live(x, over)
+            for name in ("weight", "bias"):
+                inner = {axis - over.start: kept for axis, kept in live.items()}
+                told[name] = _cut(told.get(name), inner)
+            small = _cut(x, live)
+            return _grown(func(small, small.shape[over.start :], **told), x, live)
+        if func is F.group_norm and args[1] == 1:
+            x, _, weight, bias, eps = args
+            live = _live(x, [1])
+            inner = dict(zip([0], live.values(), strict=False))
+            small = func(_cut(x, live), 1, _cut(weight, inner), _cut(bias, inner), eps)
+            return _grown(small, x, live)
+        return func(*args, **kwargs)
+
+
+def _live(x, axes):
+    """{axis: the indices with something in them}, of the axes of which that is a part."""
+    found = {}
+    for axis in axes:
+        alive = (x != 0).movedim(axis, 0).flatten(1).any(1)
+        if alive.any() and not alive.all():
+            found[axis] = alive.nonzero().flatten()
+    return found
+
+
+def _cut(x, live):
+    if x is None:
+        return None
+    for axis, kept in live.items():
+        x = x.index_select(axis, kept)
+    return x
+
+
+def _grown(small, x, live):
+    for axis, kept in live.items():
+        shape = list(small.shape)
+        shape[axis] = x.shape[axis]
+        small = small.new_zeros(shape).index_copy(axis, kept, small)
+    return small
 
 
 def outcome(adversary, share=0.5, seed=0):
@@ -137,8 +196,7 @@ def _use_on(use, example):
 
 def _truth(original, gone, use, *, training, norms):
     masked = masked_copy(original, gone)
-    live = norms_over_live_channels(masked, gone) if norms else nullcontext()
-    with live, LiveStatistics() if norms else nullcontext():
+    with StatisticsOfLiveChannels() if norms else nullcontext():
         return _tried(lambda model: model, masked, use, training=training)
 
 

@@ -94,6 +94,7 @@ class Graph:
         trained: The first call of a second run, in train mode, if there was one.
         opened: The first call of a run that saw everything where it looked for what is not zero,
             if there was one.
+        also: Further runs that were recorded, each with its first call.
         decisions: What the calls saw that decided something by numbers, in their order.
     """
 
@@ -111,15 +112,19 @@ class Graph:
     again: int | None = None
     trained: int | None = None
     opened: int | None = None
+    also: list[tuple[Any, int]] = field(default_factory=list)
     decisions: list[tuple[Any, ...]] = field(default_factory=list)
 
     @property
     def first(self) -> int:
         """How many calls the first run made, in eval mode and as the example takes it."""
-        return min(
-            (at for at in (self.again, self.trained, self.opened) if at is not None),
-            default=len(self.calls),
-        )
+        return self.end_of_run(0)
+
+    def end_of_run(self, position: int) -> int:
+        """The end of the run that a call belongs to."""
+        starts = (self.again, self.trained, self.opened, *(start for _, start in self.also))
+        later = [start for start in starts if start is not None and start > position]
+        return min(later, default=len(self.calls))
 
     def add_value(self, tensor: torch.Tensor) -> int:
         """Number a new value."""

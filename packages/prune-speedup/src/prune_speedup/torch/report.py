@@ -54,6 +54,7 @@ class SpeedupReport:
         flops: Floating-point operations of one forward of the example, before and after.
         difference: The largest relative difference between masked and small model.
         verified: The inputs on which the two were compared.
+        unfollowed: What the small model does not run on, though the original does, and its error.
         inside: How many results of operators were compared on the way to the outputs.
         seconds: How long each stage took.
     """
@@ -81,6 +82,7 @@ class SpeedupReport:
     flops: tuple[int, int] = (0, 0)
     difference: Difference | None = None
     verified: list[str] = field(default_factory=list)
+    unfollowed: dict[str, str] = field(default_factory=dict)
     inside: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -104,6 +106,7 @@ class SpeedupReport:
             ("unknown", f"{operator} in {module or 'the model'}: what it touches stays")
             for operator, module in self.unknown.items()
         ]
+        rows += [("not followed", why) for why in self.unfollowed.values()]
         rows += [("not compared", f"{kind}, which the model returns") for kind in self.uncompared]
         if self.difference is not None:
             on = ", ".join(self.verified)

@@ -1,9 +1,7 @@
 """Make a model smaller and prove that it computes the same, or leave it as it was."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
-from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -14,7 +12,7 @@ from prune_core.errors import SpeedupError
 from prune_core.events import emit
 from prune_core.masking import wrappers_in
 from prune_speedup.engine.plan import Plan, make_plan
-from prune_speedup.engine.propagate import Labelling, propagate
+from prune_speedup.engine.propagate import Labelling, Zeros, propagate
 from prune_speedup.engine.removable import labels_of_units, reasons_for_keeping, removable
 from prune_speedup.engine.units import Unit
 from prune_speedup.gc_pause import collecting_later
@@ -22,29 +20,21 @@ from prune_speedup.torch.constants.fold import fold
 from prune_speedup.torch.constants.zero import check_choice, masked_output, zeroed
 from prune_speedup.torch.cost import cost_of, flops_of
 from prune_speedup.torch.export_fallback import bake, exported
+from prune_speedup.torch.fitting import CannotFollowError, Fitting, timed
 from prune_speedup.torch.masks import Masks, asked_for, flat_masks, nested_masks, zeros_of
 from prune_speedup.torch.measure import measure as measured
 from prune_speedup.torch.measure import size_of, zeros_in
 from prune_speedup.torch.model_config import follow, shapes_of
-from prune_speedup.torch.proof.cases import other_batch
 from prune_speedup.torch.proof.compare import compare
 from prune_speedup.torch.proof.masked_reference import Meaning
-from prune_speedup.torch.proof.run import prove
+from prune_speedup.torch.record.case import Case
 from prune_speedup.torch.record.recorder import trace
 from prune_speedup.torch.report import Change, SpeedupReport
-from prune_speedup.torch.resize.layers import update_sizes
-from prune_speedup.torch.resize.search import Mismatch, Repairs, repair
 from prune_speedup.torch.rules import has_rule
 from prune_speedup.torch.surgery import plain_attributes, record_surgery
-from prune_speedup.torch.tensors import Snapshot, cut_tensors
+from prune_speedup.torch.tensors import Snapshot
 
 __all__ = ["ModelSpeedup", "shrink"]
-
-_PLANS = 50
-
-
-class _CannotFollowError(SpeedupError):
-    """The forward does not run on smaller tensors, whatever is repaired."""
 
 
 def shrink(
@@ -123,7 +113,7 @@ def shrink(
         """The model, if it follows in everything; else its graph; else what it can."""
         try:
             return shrunk(model, yielding=False)
-        except _CannotFollowError as error:
+        except CannotFollowError as error:
             untouched.restore()
             cause = str(error)
         try:
@@ -165,113 +155,57 @@ def _shrunk(
     seconds: dict[str, float] = {}
     shapes, as_given = shapes_of(model), None
     if constants != "keep":
-        with _timed(seconds, "constants"):
+        with timed(seconds, "constants"):
             as_given = masked_output(model, example_inputs, flat)
             flat = {"zero": zeroed, "fold": fold}[constants](model, example_inputs, flat)
-    with _timed(seconds, "trace"):
-        graph = trace(model, example_inputs, known=has_rule)
-    with _timed(seconds, "units"):
-        labelling = propagate(graph)
-    with _timed(seconds, "plan"):
-        zeros = {} if units is not None else zeros_of(model, graph, flat)
-        if units is not None:
-            chosen: Iterable[int] = labels_of_units(labelling, units)
-        else:
-            chosen = removable(labelling, zeros)
-        plan = make_plan(labelling, chosen)
-    report = SpeedupReport(model, unknown=dict(labelling.flow.unknown))
-    report.constants = constants
-    report.uncompared = sorted(set(graph.opaque))
+    report = SpeedupReport(model)
+    report.constants, report.seconds = constants, seconds
+    zeros: Zeros = {}
+
+    def planned(also: Sequence[Case]) -> Plan:
+        nonlocal zeros
+        with timed(seconds, "trace"):
+            graph = trace(model, example_inputs, known=has_rule, also=also)
+        with timed(seconds, "units"):
+            labelling = propagate(graph)
+        with timed(seconds, "plan"):
+            if units is not None:
+                return make_plan(labelling, labels_of_units(labelling, units, skip=bool(also)))
+            zeros = zeros_of(model, graph, flat)
+            return make_plan(labelling, removable(labelling, zeros))
+
     before = sum(parameter.numel() for parameter in model.parameters())
     zeros_before, bytes_before = zeros_in(model, flat), size_of(model)
     original = Snapshot(model)
     attributes = plain_attributes(model)
-    with _timed(seconds, "shrink"):
-        plan, repairs = _fit(model, example_inputs, plan, flat, original, report, yielding=yielding)
-    if verify:
-        with _timed(seconds, "verify"):
-            meant = Meaning(flat, units is not None)
-            repaired = bool(repairs.attributes or repairs.corrections)
-            proof = prove(
-                model,
-                example_inputs,
-                verify_inputs,
-                plan,
-                meant,
-                original,
-                tolerance,
-                repaired=repaired,
-            )
-            report.difference, report.verified = proof.difference, proof.inputs
-            report.inside, flops = proof.inside, proof.flops
-        with _timed(seconds, "config"):
+    fitting = Fitting(model, example_inputs, planned, flat, original, report, yielding)
+    if not verify:
+        plan = planned(())
+        with timed(seconds, "shrink"):
+            plan, repairs = fitting.fit(plan)
+    else:
+        meant = Meaning(flat, units is not None)
+        plan, repairs, proof = fitting.proved(verify_inputs, meant, tolerance)
+        report.difference, report.verified = proof.difference, proof.inputs
+        report.inside, flops = proof.inside, proof.flops
+        with timed(seconds, "config"):
             report.config = follow(model, example_inputs, shapes)
     if constants != "keep":
         report.moved = compare(as_given, masked_output(model, example_inputs, {})).relative
     if measure:
-        with _timed(seconds, "measure"):
+        with timed(seconds, "measure"):
             report.running = measured(model, example_inputs, original)
     report.parameters = before, sum(parameter.numel() for parameter in model.parameters())
     report.zeros = zeros_before, zeros_in(model)
     report.bytes = bytes_before, size_of(model)
+    labelling = plan.labelling
+    graph = labelling.graph
+    report.unknown, report.uncompared = dict(labelling.flow.unknown), sorted(set(graph.opaque))
     report.flops = flops_of(graph), flops if verify else cost_of(plan).flops
-    report.seconds = seconds
     record_surgery(model, attributes, shapes, repairs.attributes)
     report.kept = reasons_for_keeping(plan, asked_for(graph, zeros, flat))
     _describe(report, labelling, plan, flat)
     return report
-
-
-def _fit(
-    model: nn.Module,
-    example_inputs: Any,
-    plan: Plan,
-    masks: Mapping[str, torch.Tensor],
-    original: Snapshot,
-    report: SpeedupReport,
-    *,
-    yielding: bool,
-) -> tuple[Plan, Repairs]:
-    """Cut and repair; where a forward cannot be repaired, leave what it needs and try again."""
-    batch, other = other_batch(example_inputs)
-    others = {batch: other} if other is not None else {}
-    for _ in range(_PLANS):
-        cut_tensors(model, plan, masks)
-        update_sizes(model, plan)
-        repairs = repair(model, example_inputs, plan, others)
-        if repairs.unresolved is None:
-            report.attributes = [
-                (source.module, ".".join(map(str, source.path)), old, new)
-                for source, (old, new) in repairs.attributes.items()
-            ]
-            report.corrections = repairs.corrections
-            return plan, repairs
-        original.restore()
-        less = _without(plan, repairs.unresolved)
-        report.returned.append(f"{repairs.unresolved.module}: {repairs.unresolved.message}")
-        if not yielding or not less.removed.any() or (less.removed == plan.removed).all():
-            raise _CannotFollowError(
-                f"The forward of {repairs.unresolved.module or 'the model'} does not follow "
-                f"smaller tensors: {repairs.unresolved.message}"
-                + (f" (at first, in {report.returned[0]})" if report.returned[1:] else "")
-            )
-        plan = less
-    raise _CannotFollowError(f"No plan fits the model: {report.returned[-1]}")
-
-
-def _without(plan: Plan, mismatch: Mismatch) -> Plan:
-    """Leave alone what changes the sizes around the place that could not be repaired."""
-    calls = plan.labelling.graph.calls
-    position = min(mismatch.position, len(calls) - 1)
-    for reach in (0, 1, 3, 10, len(calls)):
-        less = plan
-        for call in calls[max(position - reach, 0) : position + reach + 1]:
-            for value in (*call.inputs(), *(i for i in call.outputs if i is not None)):
-                axes = plan.kept_of_value(value) if value in plan.labelling.flow.values else {}
-                less = less.without(value, axes)
-        if (less.removed != plan.removed).any():
-            return less
-    return plan
 
 
 def _describe(
@@ -300,13 +234,6 @@ def _describe(
     report.live_norms = sum(
         bool(plan.removed[found].any()) for _, found in labelling.flow.live_norms
     )
-
-
-@contextmanager
-def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
-    start = perf_counter()
-    yield
-    seconds[stage] = perf_counter() - start
 
 
 class ModelSpeedup:

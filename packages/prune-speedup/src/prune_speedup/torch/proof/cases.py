@@ -2,40 +2,21 @@
 
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from types import CodeType, FunctionType
 from typing import Any
 
 import torch
 from torch import nn
 
+from prune_speedup.torch.record.case import Case
 from prune_speedup.torch.record.inputs import arguments, tensors_in
 
-__all__ = ["Case", "cases_of", "other_batch"]
+__all__ = ["cases_of", "other_batch"]
 
 _SHORT = 64
 """Up to how many steps or pixels along an axis inputs twice as long are tried."""
 
 _FLAGS = 6
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """One way of running a model.
-
-    Attributes:
-        name: For people.
-        inputs: In the form of the example.
-        training: Whether the model trains.
-        opened: Whether it finds everything where it looks for what is not zero.
-        required: Whether the model has to accept it, because a user said so.
-    """
-
-    name: str
-    inputs: Any
-    training: bool = False
-    opened: bool = False
-    required: bool = False
 
 
 def cases_of(

@@ -47,6 +47,7 @@ class Masked(Recorder):  # type: ignore[no-untyped-call]
         meant: Meaning,
         decisions: Decisions | None = None,
         note: Callable[[Call, Any, Call | None], None] | None = None,
+        start: int = 0,
     ) -> None:
         """Run `model` as it was before anything was removed.
 
@@ -56,12 +57,13 @@ class Masked(Recorder):  # type: ignore[no-untyped-call]
             meant: What counts as masked.
             decisions: What the forward is to see where it decides something.
             note: Told of every call with its result, and of the recorded call that it is.
+            start: The first of the recorded calls that this run should make.
         """
         watch = None if note is None else self._tell
         super().__init__(model, has_rule, watch, decisions=decisions)
         self._note = note
         self._plan = plan
-        self._matching = Matching(plan)
+        self._matching = Matching(plan, start)
         self._matched: Call | None = None
         self._origins: dict[int, int] = {}
         calls = plan.labelling.graph.calls

@@ -18,9 +18,10 @@ __all__ = ["Matching"]
 class Matching:
     """The calls of a recording, to be found again during one run."""
 
-    def __init__(self, plan: Plan) -> None:
-        """Begin before the first call."""
+    def __init__(self, plan: Plan, start: int = 0) -> None:
+        """Begin before a call of the recording."""
         self.in_step = True
+        self._start = start
         self._plan = plan
         self._calls = plan.labelling.graph.calls
         self._by_key: dict[Any, list[Call]] | None = None
@@ -31,10 +32,11 @@ class Matching:
 
         It is asked for every call, in their order, while the call is being made.
         """
-        known = position < len(self._calls) and self._calls[position].target == target
+        at = self._start + position
+        known = at < len(self._calls) and self._calls[at].target == target
         self.in_step = self.in_step and known
         if self.in_step:
-            return self._calls[position]
+            return self._calls[at]
         key = module, target, key_of(place_of_call())
         if key not in self._agreed:
             self._agreed[key] = self._one_of(key)

@@ -1,7 +1,8 @@
 """Run the small model and the masked one in several ways, and hold them to each other."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,18 +11,22 @@ from torch import nn
 from prune_core.errors import ConfigError, SpeedupError
 from prune_speedup.engine.plan import Plan
 from prune_speedup.torch.cost import flops_of
-from prune_speedup.torch.proof.cases import Case, cases_of
+from prune_speedup.torch.proof.cases import cases_of
 from prune_speedup.torch.proof.compare import IN_DOUBLE, Difference, compare
 from prune_speedup.torch.proof.inside import Inside
 from prune_speedup.torch.proof.masked_reference import Masked, Meaning
 from prune_speedup.torch.proof.wide import narrowest, widen, widened
+from prune_speedup.torch.record.case import Case
 from prune_speedup.torch.record.data_dependent import Decisions, agree
 from prune_speedup.torch.record.inputs import Found, found_in
 from prune_speedup.torch.record.recorder import Recorder
+from prune_speedup.torch.resize.origins import Source
+from prune_speedup.torch.resize.search import Repairs
+from prune_speedup.torch.resize.uses import Reads, doubtful, watching
 from prune_speedup.torch.rules import has_rule
 from prune_speedup.torch.tensors import Snapshot
 
-__all__ = ["Proof", "prove"]
+__all__ = ["CaseError", "Proof", "prove"]
 
 _ROUNDS = 4
 """How many times as far apart as rounding has moved the masked model two models may be that work
@@ -37,16 +42,30 @@ class Proof:
         inputs: What both models were run on, for people.
         inside: How many results of operators were compared.
         flops: Of the small model, on the example.
+        doubtful: Attributes that were changed, and are read for something else in code that none
+            of the inputs has reached.
     """
 
     difference: Difference
     inputs: list[str]
     inside: int
     flops: int
+    doubtful: dict[Source, str]
 
 
-class _ApartError(SpeedupError):
-    """The two models returned different numbers."""
+class CaseError(SpeedupError):
+    """The small model does not do in a case what the masked one does.
+
+    Attributes:
+        case: The case.
+        runs: Whether the small model runs there at all.
+    """
+
+    def __init__(self, case: Case, message: str, *, runs: bool) -> None:
+        """Note the case."""
+        super().__init__(message)
+        self.case = case
+        self.runs = runs
 
 
 @dataclass(slots=True)
@@ -75,7 +94,8 @@ def prove(
     original: Snapshot,
     tolerance: float | None,
     *,
-    repaired: bool,
+    repairs: Repairs,
+    without: Collection[str] = (),
 ) -> Proof:
     """Compare a small model with what its masks mean.
 
@@ -87,7 +107,8 @@ def prove(
         meant: What counts as masked.
         original: The model before.
         tolerance: The largest difference allowed; by default what rounding does.
-        repaired: Whether sizes were changed in attributes or in the source.
+        repairs: What sizes were changed in attributes and in the source.
+        without: The names of cases to leave out.
 
     Raises:
         SpeedupError: They differ.
@@ -96,16 +117,18 @@ def prove(
     graph = plan.labelling.graph
     more = [call.target for call in graph.calls[graph.opened :]] if graph.opened is not None else []
     opened = more != [call.target for call in graph.calls[: len(more)]]
+    repaired = bool(repairs.attributes or repairs.corrections)
     cases = cases_of(model, example_inputs, more_inputs, opened=opened, repaired=repaired)
-    prover = _Prover(model, plan, meant, original)
+    cases = [case for case in cases if case.name not in without]
+    prover = _Prover(model, plan, meant, original, list(repairs.attributes))
     own = narrowest(model)
     if own.itemsize >= torch.float64.itemsize:
         return prover.proof(cases, tolerance, None)
     half = own.itemsize < torch.float32.itemsize
     try:
         proof = prover.proof(cases, tolerance, torch.float32 if half else None)
-    except _ApartError:
-        if tolerance is not None:
+    except CaseError as error:
+        if tolerance is not None or not error.runs:
             raise
         proof = prover.proof(cases, IN_DOUBLE, torch.float64)
     if half:
@@ -116,7 +139,16 @@ def prove(
 class _Prover:
     """Runs one model as it was and as it has become."""
 
-    def __init__(self, model: nn.Module, plan: Plan, meant: Meaning, original: Snapshot) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        plan: Plan,
+        meant: Meaning,
+        original: Snapshot,
+        attributes: Collection[Source],
+    ) -> None:
+        self._attributes = attributes
+        self._reads: Reads = {}
         self._model = model
         self._plan = plan
         self._meant = meant
@@ -141,7 +173,9 @@ class _Prover:
                 worst = difference
         self._small.restore()
         assert worst is not None
-        return Proof(worst, [case.name for case, _ in masked], inside, flops)
+        names = [case.name for case, _ in masked]
+        unsure = doubtful(self._model, self._attributes, self._reads)
+        return Proof(worst, names, inside, flops, unsure)
 
     def check_rounding(self, case: Case, own: torch.dtype, tolerance: float | None) -> None:
         """Run both in half precision too, where they may differ by what rounding explains."""
@@ -180,7 +214,12 @@ class _Prover:
     def _run_masked(self, case: Case, dtype: torch.dtype | None) -> _Seen:
         inside = Inside(self._plan)
         masked = Masked(
-            self._model, self._plan, self._meant, self._decisions(case), note=inside.note
+            self._model,
+            self._plan,
+            self._meant,
+            self._decisions(case),
+            inside.note,
+            self._start(case),
         )
         found = found_in(self._run(masked, case, dtype))
         found.aside = {path: masked.as_small("", each) for path, each in found.aside.items()}
@@ -196,11 +235,14 @@ class _Prover:
 
         recorder = Recorder(self._model, has_rule, watch, decisions=self._decisions(case))
         try:
-            return recorder, found_in(self._run(recorder, case, dtype))
+            with watching(self._model, self._attributes, self._reads):
+                return recorder, found_in(self._run(recorder, case, dtype))
         except Exception as error:
-            raise SpeedupError(
+            raise CaseError(
+                case,
                 f"The small model does not run on {case.name}, where the masked one does: "
-                f"{type(error).__name__}: {error}; the model is left as it was."
+                f"{type(error).__name__}: {error}; the model is left as it was.",
+                runs=False,
             ) from error
 
     def _run(self, recorder: Recorder, case: Case, dtype: torch.dtype | None) -> Any:
@@ -211,6 +253,13 @@ class _Prover:
         if case.opened:
             return recorder.open(inputs)
         return recorder.run(inputs, again=self._plan.labelling.graph.again is not None)
+
+    def _start(self, case: Case) -> int:
+        """The first call of the recording of a case, where it was recorded."""
+        graph = self._plan.labelling.graph
+        starts = {each.name: start for each, start in graph.also}
+        known = graph.opened if case.opened else graph.trained if case.training else None
+        return starts.get(case.name, known or 0)
 
     def _decisions(self, case: Case) -> Decisions | None:
         """The recording's decisions are good for the example; other inputs make their own."""
@@ -235,6 +284,7 @@ def _held(
     case: Case, seen: _Seen, returned: Found, recorder: Recorder, tolerance: float | None
 ) -> Difference:
     """Hold what the small model did to what the masked one did."""
+    apart = partial(CaseError, case, runs=True)
     if case.name == "the example" and not agree(seen.decided, recorder.graph.decisions):
         raise SpeedupError(
             "The small model decides otherwise than the masked one, in a choice that its "
@@ -243,20 +293,20 @@ def _held(
     on = "" if case.name == "the example" else f" of {case.name}"
     difference = compare(seen.returned, returned, tolerance)
     if not difference.ok:
-        raise _ApartError(
+        raise apart(
             f"The small model differs from the masked one by {difference.relative:.2e} "
             f"(relative) in {difference.where}{on}, where "
             f"{difference.tolerance:.0e} is allowed; the model is left as it was."
         )
     kept = compare(*_common(seen.kept, _kept(recorder)), tolerance)
     if not kept.ok:
-        raise _ApartError(
+        raise apart(
             f"After {case.name} the small model keeps other numbers than the masked one in "
             f"{kept.where!r}: they differ by {kept.relative:.2e} (relative), where "
             f"{kept.tolerance:.0e} is allowed; the model is left as it was."
         )
     if not seen.inside.worst <= 1:
-        raise _ApartError(
+        raise apart(
             f"Inside, the small model computes other numbers than the masked one: in "
             f"{seen.inside.where}, on {case.name}. What it returns need not show it. The model is "
             "left as it was."

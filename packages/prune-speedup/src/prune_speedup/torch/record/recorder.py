@@ -7,7 +7,7 @@ tie or a parametrisation is nothing special.
 
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 from weakref import ref as weakref
@@ -23,6 +23,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from prune_core.errors import ConfigError
 from prune_speedup.engine.graph import Call, Graph, Ref, name_of
 from prune_speedup.torch.record.call_sites import Frame, Rewrite, SiteCounter, short_name
+from prune_speedup.torch.record.case import Case
 from prune_speedup.torch.record.data_dependent import (
     Decisions,
     decide_as,
@@ -51,7 +52,11 @@ ALIAS_WRITE = "prune.alias_write"
 
 
 def trace(
-    model: nn.Module, example_inputs: Any, *, known: Callable[[Any], bool] | None = None
+    model: nn.Module,
+    example_inputs: Any,
+    *,
+    known: Callable[[Any], bool] | None = None,
+    also: Sequence[Case] = (),
 ) -> Graph:
     """Run `model(example_inputs)` once, in eval mode and without gradients, and record it.
 
@@ -62,6 +67,7 @@ def trace(
         example_inputs: A tensor, a tuple of positional or a dict of keyword arguments.
         known: Whether an operator has a rule. One that has not is recorded as what it
             decomposes to, where it decomposes at all.
+        also: Further ways of running it that are to be recorded too, if it accepts them.
 
     Raises:
         ConfigError: The model does not run on these inputs.
@@ -81,6 +87,8 @@ def trace(
         recorder.run_training(example_inputs)
     if parameters & set(recorder.graph.unread) and recorder.graph.decisions:
         recorder.run_open(example_inputs)
+    for case in also:
+        recorder.run_also(case)
     return recorder.graph
 
 
@@ -203,6 +211,17 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         with self.untouched(), evaluating(self._model):
             self.graph.opened = self._record_more(example_inputs, strict=strict)
         self._open = False
+
+    def run_also(self, case: Case, *, strict: bool = False) -> None:
+        """Record what else a model does in another case; the calls are added to the same graph."""
+        with self.untouched(), evaluating(self._model):
+            if case.training:
+                self._model.train()
+            self._open, self.steady = case.opened, case.training
+            start = self._record_more(case.inputs, strict=strict)
+            self._open = self.steady = False
+        if start is not None:
+            self.graph.also.append((case, start))
 
     def train(self, example_inputs: Any) -> Any:
         """Run the model in train mode under this recorder and return what it returned."""

@@ -7,7 +7,7 @@ attribute that is also a number of rounds, say, stays, and the calls are correct
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from torch import nn
@@ -26,7 +26,12 @@ Changed = dict[Source, tuple[int, int]]
 
 
 def set_attributes(
-    model: nn.Module, example_inputs: Any, plan: Plan, trial: Trial, changed: Changed
+    model: nn.Module,
+    example_inputs: Any,
+    plan: Plan,
+    trial: Trial,
+    changed: Changed,
+    staying: Collection[Source] = (),
 ) -> Trial:
     """Change attributes as long as that makes the forward agree better.
 
@@ -36,6 +41,7 @@ def set_attributes(
         plan: What it has to do.
         trial: How it does it now.
         changed: What was changed so far; what is changed here is added.
+        staying: Attributes that must not change.
 
     Returns:
         How it does it afterwards.
@@ -43,7 +49,7 @@ def set_attributes(
     for _ in range(_ROUNDS):
         if not trial.needs and trial.mismatch is None:
             break
-        better = _better(model, example_inputs, plan, trial, changed)
+        better = _better(model, example_inputs, plan, trial, changed, staying)
         if better is None:
             break
         trial = better
@@ -51,19 +57,29 @@ def set_attributes(
 
 
 def _better(
-    model: nn.Module, example_inputs: Any, plan: Plan, trial: Trial, changed: Changed
+    model: nn.Module,
+    example_inputs: Any,
+    plan: Plan,
+    trial: Trial,
+    changed: Changed,
+    staying: Collection[Source],
 ) -> Trial | None:
-    followed = _followed(model, trial)
+    followed = _followed(model, trial, {})
     proposals = [followed, *_by_kind(model, followed), *_suspected(model, plan, trial)]
     tried: list[Mapping[Source, int]] = []
     for proposal in proposals:
+        proposal = {source: new for source, new in proposal.items() if source not in staying}
         if not proposal or proposal in tried:
             continue
         tried.append(proposal)
         old = {source: read(model, source) for source in proposal}
-        for source, new in proposal.items():
-            write(model, source, new)
-        after = attempt(model, example_inputs, plan)
+        after = _tried(model, example_inputs, plan, proposal)
+        if not after.better_than(trial):
+            # What it puts right may put something else wrong that is made of another attribute too.
+            more = {**_followed(model, after, proposal), **proposal}
+            if len(more) > len(proposal) and more.keys().isdisjoint(staying):
+                old = {source: read(model, source) for source in more} | old
+                proposal, after = more, _tried(model, example_inputs, plan, more)
         if after.better_than(trial):
             for source, new in proposal.items():
                 changed[source] = changed.get(source, (old[source], 0))[0], new
@@ -73,8 +89,16 @@ def _better(
     return None
 
 
-def _followed(model: nn.Module, trial: Trial) -> dict[Source, int]:
-    """What the attributes must be from which calls got wrong integers."""
+def _tried(
+    model: nn.Module, example_inputs: Any, plan: Plan, proposal: Mapping[Source, int]
+) -> Trial:
+    for source, new in proposal.items():
+        write(model, source, new)
+    return attempt(model, example_inputs, plan)
+
+
+def _followed(model: nn.Module, trial: Trial, known: Mapping[Source, int]) -> dict[Source, int]:
+    """What the attributes must be from which calls got wrong integers, with some that are known."""
     found: dict[Source, int] = {}
     split: set[Source] = set()
     needs = [
@@ -83,7 +107,7 @@ def _followed(model: nn.Module, trial: Trial) -> dict[Source, int]:
     # What is told unchanged comes first: it says what the factors of the others have become.
     for alone in (True, False):
         for told, wanted in needs:
-            more = solved(model, told, wanted, {} if alone else found, alone=alone)
+            more = solved(model, told, wanted, known if alone else {**known, **found}, alone=alone)
             for source, value in (more or {}).items():
                 if found.setdefault(source, value) != value:
                     split.add(source)

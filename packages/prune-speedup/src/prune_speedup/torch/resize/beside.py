@@ -14,7 +14,7 @@ from torch import Tag, nn
 from prune_speedup.engine.graph import Call
 from prune_speedup.engine.plan import Plan
 from prune_speedup.torch.record.call_sites import Number, Site
-from prune_speedup.torch.record.places import Place, place_of_call
+from prune_speedup.torch.record.places import Place, key_of, place_of_call
 from prune_speedup.torch.record.recorder import ALIAS_WRITE, Recorder
 from prune_speedup.torch.resize.literals import same_places, wanted_numbers
 from prune_speedup.torch.resize.origins import remembering
@@ -61,9 +61,14 @@ class Need:
 
 @dataclass(slots=True)
 class Trial:
-    """One run of the small model: what had to be corrected and how far it came."""
+    """One run of the small model.
 
-    needs: dict[Site, Need]
+    Attributes:
+        needs: The calls that had to be corrected.
+        mismatch: Where it could go no further.
+    """
+
+    needs: dict[Any, Need]
     mismatch: Mismatch | None
 
     def reached(self) -> float:
@@ -74,13 +79,15 @@ class Trial:
         """Whether it came further, or as far with less to correct, and with nothing new to."""
         reached = other.reached()
         before, now = other._wrong(reached), self._wrong(reached)
+        if self.reached() < reached:
+            return False
         return now < before or (now == before and self.reached() > reached)
 
-    def _wrong(self, until: float) -> set[tuple[Site, int]]:
+    def _wrong(self, until: float) -> set[tuple[Any, int]]:
         """The numbers to be corrected up to a call of the recording."""
         return {
-            (site, at)
-            for site, need in self.needs.items()
+            (key, at)
+            for key, need in self.needs.items()
             for at in need.changes
             if need.position < until
         }
@@ -154,7 +161,7 @@ def attempt(
     """Run the small model beside the recording, correcting integers on the way."""
     graph = plan.labelling.graph
     beside, read = _Beside(plan), plan.read
-    needs: dict[Site, Need] = {}
+    needs: dict[Any, Need] = {}
 
     def watch(recorder: Recorder, call: Call, result: Any) -> None:
         before = beside.find(call)
@@ -180,9 +187,10 @@ def attempt(
     def rewrite(site: Site, given: tuple[Number, ...]) -> Mapping[int, Number]:
         with torch._C._DisableTorchDispatch():  # what is asked of the plan is no part of the model
             changes = wanted_numbers(plan, site, beside.position, given)
-        if changes and site not in needs:
+        if changes:
             place = place_of_call()
-            needs[site] = Need(site, place, beside.position, given, dict(changes))
+            need = Need(site, place, beside.position, given, dict(changes))
+            needs.setdefault((site, key_of(place)), need)
         if observer is not None:
             observer.saw(site, given, changes)
         return changes
@@ -196,6 +204,8 @@ def attempt(
                 recorder.run_training(example_inputs, strict=True)
             if graph.opened is not None:
                 recorder.run_open(example_inputs, strict=True)
+            for case, _ in graph.also:
+                recorder.run_also(case, strict=True)
     except _DifferentError as error:
         message = str(error)
     except Exception as error:

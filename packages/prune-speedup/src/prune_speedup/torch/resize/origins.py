@@ -134,10 +134,14 @@ def solved(
     if not kept or owner() is not model or (alone and len(kept) > 1):
         return None
     values = {**kept, **{source: new for source, new in known.items() if source in kept}}
-    tries: list[dict[Source, int]] = [{}]
-    for source, old in kept.items():
-        if source not in known and told and not old * wanted % told:
-            tries.append({source: int(old * wanted // told)})
+    # As much more or less as is missing, or as another one has become.
+    ratios = [(wanted, told), *((new, kept[name]) for name, new in known.items() if name in kept)]
+    tries: list[dict[Source, int]] = [{}] + [
+        {source: int(old * new // was)}
+        for source, old in kept.items()
+        for new, was in ratios
+        if source not in known and was and not old * new % was
+    ]
     for more in tries:
         try:
             if formula({**values, **more}) == wanted:

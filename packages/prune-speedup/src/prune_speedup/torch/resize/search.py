@@ -4,7 +4,7 @@ An integer that a module keeps as an attribute (`num_heads`) is changed there; t
 corrected where the source uses them (see `attributes` and `corrections`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,7 @@ from prune_speedup.torch.resize.attributes import Changed, set_attributes
 from prune_speedup.torch.resize.beside import Mismatch, attempt
 from prune_speedup.torch.resize.copying import keep_in_copies
 from prune_speedup.torch.resize.learning import learn
+from prune_speedup.torch.resize.origins import Source
 from prune_speedup.torch.resize.smaller import correct, kept_attributes
 
 __all__ = ["Mismatch", "Repairs", "repair"]
@@ -42,8 +43,7 @@ def repair(
     example_inputs: Any,
     plan: Plan,
     others: Mapping[str, Any],
-    *,
-    attributes: bool = True,
+    staying: Collection[Source] = (),
 ) -> Repairs:
     """Repair until the small model does what the plan says, or nothing more helps.
 
@@ -52,12 +52,11 @@ def repair(
         example_inputs: What it runs on.
         plan: What it has to do.
         others: Other inputs, by what they are called, on which some sizes may be others.
-        attributes: Whether attributes may change; otherwise all is corrected at the calls.
+        staying: Attributes that must not change; what they are told to is corrected at the calls.
     """
     repairs = Repairs()
     trial = attempt(model, example_inputs, plan)
-    if attributes:
-        trial = set_attributes(model, example_inputs, plan, trial, repairs.attributes)
+    trial = set_attributes(model, example_inputs, plan, trial, repairs.attributes, staying)
     if trial.mismatch is None and trial.needs:
         learned = learn(model, example_inputs, plan, trial.needs.values(), others)
         trial.mismatch = learned.mismatch
