@@ -34,14 +34,20 @@ def cases_of(
     """
     cases = [Case("the example", example_inputs, required=True)]
     cases += [Case(f"verify_inputs[{at}]", one, required=True) for at, one in enumerate(more)]
-    name, batch = other_batch(example_inputs)
-    if batch is not None:
-        cases.append(Case(name, batch))
+    name, inputs = other_batch(example_inputs)
+    batch = None if inputs is None else Case(name, inputs)
+    trains = repaired or asks_for_its_mode(model)
+    if batch is not None and (repaired or not trains):
+        cases.append(batch)
     if opened:
+        name = "the example, with all that it looks for found"
+        cases.append(Case(name, example_inputs, opened=True))
+    if batch is not None and trains and not repaired:
+        # One look at both: a model's mode has nothing to do with the size of its batch.
         cases.append(
-            Case("the example, with all that it looks for found", example_inputs, opened=True)
+            Case(f"{batch.name}, in training", batch.inputs, training=True, otherwise=batch)
         )
-    if repaired or asks_for_its_mode(model):
+    elif trains:
         cases.append(Case("the example in training", example_inputs, training=True))
     if repaired:
         cases += _other_lengths(example_inputs)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from math import inf
+from math import inf, isfinite
 from typing import Any
 
 import torch
@@ -95,11 +95,13 @@ def _apart(before: torch.Tensor, after: torch.Tensor) -> float:
         return 0.0
     if not before.is_floating_point() and not before.is_complex():
         return 0.0 if torch.equal(before, after) else inf
-    wide = torch.complex128 if before.is_complex() else torch.float64
+    wide = torch.promote_types(before.dtype, torch.float32)
     left, right = before.to(wide), after.to(wide)
+    gap, scale = (left - right).abs().max().item(), left.abs().max().item()
+    if isfinite(gap) and isfinite(scale):
+        return float(gap / max(scale, 1e-12))
     # Infinities of a mask are equal and have no difference, nor have two numbers that are none.
     same = (left == right) | (left.isnan() & right.isnan())
     gap = torch.where(same, torch.zeros_like(left), left - right).abs().max().item()
     finite = left[left.isfinite()].abs()
-    scale = finite.max().item() if finite.numel() else 0.0
-    return float(gap / max(scale, 1e-12))
+    return float(gap / max(finite.max().item() if finite.numel() else 0.0, 1e-12))

@@ -195,7 +195,9 @@ class _Prover:
         """What the masked model does in each case that it accepts."""
         self._become(self._original, dtype)
         seen: list[tuple[Case, _Seen]] = []
-        for case in cases:
+        waiting = list(reversed(list(cases)))
+        while waiting:
+            case = waiting.pop()
             try:
                 seen.append((case, self._run_masked(case, dtype)))
             except Exception as error:
@@ -204,6 +206,7 @@ class _Prover:
                         f"The model does not run on {case.name}: {type(error).__name__}: {error}. "
                         "Give inputs that model(...) accepts, in the form of the example."
                     ) from error
+                waiting += [case.otherwise] if case.otherwise is not None else []
         return seen
 
     def _become(self, snapshot: Snapshot, dtype: torch.dtype | None) -> None:

@@ -16,6 +16,7 @@ class Case:
         training: Whether the model trains.
         opened: Whether it finds everything where it looks for what is not zero.
         required: Whether the model has to accept it, because a user said so.
+        otherwise: What to look at instead if it does not.
     """
 
     name: str
@@ -23,3 +24,4 @@ class Case:
     training: bool = False
     opened: bool = False
     required: bool = False
+    otherwise: "Case | None" = None

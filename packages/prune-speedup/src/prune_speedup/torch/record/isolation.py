@@ -98,7 +98,7 @@ def _is_same(before: Any, now: Any) -> bool:
         return before.keys() == now.keys() and all(_is_same(before[key], now[key]) for key in now)
     if isinstance(now, list | tuple):
         return len(before) == len(now) and all(map(_is_same, before, now))
-    return isinstance(now, int | float | str) and before == now
+    return isinstance(now, int | float | str | set | frozenset) and bool(before == now)
 
 
 @contextmanager

@@ -64,7 +64,7 @@ def _better(
     changed: Changed,
     staying: Collection[Source],
 ) -> Trial | None:
-    followed = _followed(model, trial, {})
+    followed = _followed(model, trial, {}, ())
     proposals = [followed, *_by_kind(model, followed), *_suspected(model, plan, trial)]
     tried: list[Mapping[Source, int]] = []
     for proposal in proposals:
@@ -76,7 +76,8 @@ def _better(
         after = _tried(model, example_inputs, plan, proposal)
         if not after.better_than(trial):
             # What it puts right may put something else wrong that is made of another attribute too.
-            more = {**_followed(model, after, proposal), **proposal}
+            ratios = {(old[source], new) for source, new in proposal.items()}
+            more = {**_followed(model, after, proposal, ratios), **proposal}
             if len(more) > len(proposal) and more.keys().isdisjoint(staying):
                 old = {source: read(model, source) for source in more} | old
                 proposal, after = more, _tried(model, example_inputs, plan, more)
@@ -97,7 +98,12 @@ def _tried(
     return attempt(model, example_inputs, plan)
 
 
-def _followed(model: nn.Module, trial: Trial, known: Mapping[Source, int]) -> dict[Source, int]:
+def _followed(
+    model: nn.Module,
+    trial: Trial,
+    known: Mapping[Source, int],
+    ratios: Collection[tuple[int, int]],
+) -> dict[Source, int]:
     """What the attributes must be from which calls got wrong integers, with some that are known."""
     found: dict[Source, int] = {}
     split: set[Source] = set()
@@ -107,7 +113,8 @@ def _followed(model: nn.Module, trial: Trial, known: Mapping[Source, int]) -> di
     # What is told unchanged comes first: it says what the factors of the others have become.
     for alone in (True, False):
         for told, wanted in needs:
-            more = solved(model, told, wanted, known if alone else {**known, **found}, alone=alone)
+            so_far = known if alone else {**known, **found}
+            more = solved(model, told, wanted, so_far, ratios, alone=alone)
             for source, value in (more or {}).items():
                 if found.setdefault(source, value) != value:
                     split.add(source)

@@ -10,7 +10,7 @@ their attribute, through arithmetic too:
 
 import operator
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -115,6 +115,7 @@ def solved(
     told: Any,
     wanted: Number,
     known: Mapping[Source, int],
+    ratios: Iterable[tuple[int, int]] = (),
     *,
     alone: bool = False,
 ) -> dict[Source, int] | None:
@@ -125,6 +126,7 @@ def solved(
         told: The number.
         wanted: What it should have been.
         known: New values of some attributes.
+        ratios: By which it may change beside that of what is wanted to what was told.
         alone: Whether to look only at numbers that one attribute makes.
 
     Returns:
@@ -134,12 +136,10 @@ def solved(
     if not kept or owner() is not model or (alone and len(kept) > 1):
         return None
     values = {**kept, **{source: new for source, new in known.items() if source in kept}}
-    # As much more or less as is missing, or as another one has become.
-    ratios = [(wanted, told), *((new, kept[name]) for name, new in known.items() if name in kept)]
     tries: list[dict[Source, int]] = [{}] + [
         {source: int(old * new // was)}
         for source, old in kept.items()
-        for new, was in ratios
+        for was, new in ((told, wanted), *ratios)
         if source not in known and was and not old * new % was
     ]
     for more in tries:
