@@ -8,6 +8,9 @@ import norms  # noqa: F401
 import paths  # noqa: F401
 import pytest
 from adversaries import adversaries
+from generated import adversaries_at_random
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from trial import RIGHT, outcome
 
 
@@ -17,3 +20,11 @@ from trial import RIGHT, outcome
 def test_no_adversary_becomes_silently_different(adversary, seed):
     status, why = outcome(adversary, seed=seed)
     assert status in RIGHT, why
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(adversaries_at_random(), st.integers(0, 100))
+def test_no_model_made_at_random_becomes_silently_different(adversary, seed):
+    status, why = outcome(adversary, seed=seed)
+    assert status in RIGHT, (adversary.name, why)

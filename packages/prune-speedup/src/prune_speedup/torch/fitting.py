@@ -105,7 +105,7 @@ class Fitting:
     def _remedied(self, plan: Plan, error: CaseError, repairs: Repairs) -> Plan:
         """Do something about a case in which the small model fails; raise if nothing is left."""
         case = error.case
-        if case not in self.also and case.name != "the example":
+        if case.name not in {"the example", *(each.name for each in self.also)}:
             # What happens there is looked at as what happens on the example.
             self.also.append(case)
             return self.planned(self.also)
@@ -116,7 +116,7 @@ class Fitting:
         if error.runs or case.required:
             raise error
         self.unfollowed[case.name] = str(error)
-        self.also.remove(case)
+        self.also = [each for each in self.also if each.name != case.name]
         return self.planned(self.also)
 
     def fit(self, plan: Plan) -> tuple[Plan, Repairs]:

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from types import CodeType, FunctionType
 from typing import Any
 
@@ -24,35 +25,58 @@ def cases_of(
 ) -> list[Case]:
     """The example first, then what else is worth a look.
 
+    Where nothing had to be repaired that is one look, at everything that may be otherwise at once:
+    the batch, the length, the mode and what the forward is asked for. What a model does not accept
+    of that is left out.
+
     Args:
         model: What is run.
         example_inputs: The example.
         more: Inputs that the user gives.
         opened: Whether the recording found everything once where the forward looks for something.
-        repaired: Whether sizes were changed in attributes or in the source. If so, more is tried:
-            other lengths, and arguments that are not given.
+        repaired: Whether sizes were changed in attributes or in the source. If so, all of it is
+            looked at by itself.
     """
-    cases = [Case("the example", example_inputs, required=True)]
+    example = Case("the example", example_inputs, required=True)
+    cases = [example]
     cases += [Case(f"verify_inputs[{at}]", one, required=True) for at, one in enumerate(more)]
-    name, inputs = other_batch(example_inputs)
-    batch = None if inputs is None else Case(name, inputs)
-    trains = repaired or asks_for_its_mode(model)
-    if batch is not None and (repaired or not trains):
-        cases.append(batch)
     if opened:
         name = "the example, with all that it looks for found"
         cases.append(Case(name, example_inputs, opened=True))
-    if batch is not None and trains and not repaired:
-        # One look at both: a model's mode has nothing to do with the size of its batch.
-        cases.append(
-            Case(f"{batch.name}, in training", batch.inputs, training=True, otherwise=batch)
-        )
-    elif trains:
-        cases.append(Case("the example in training", example_inputs, training=True))
-    if repaired:
-        cases += _other_lengths(example_inputs)
-        cases += _other_arguments(model, example_inputs)
+    flags = _flags(model, example_inputs)
+    trains = asks_for_its_mode(model)
+    if not repaired:
+        return cases + _at_once(model, example, flags, trains=trains)
+    optional = replace(example, required=False)
+    batch = _in_batch(optional)
+    cases += [batch] if batch is not None else []
+    cases.append(replace(optional, name="the example in training", training=True))
+    cases += _in_length(optional)
+    cases += [_with(model, optional, {name: value}) for name, value in flags.items()]
     return cases
+
+
+def _at_once(
+    model: nn.Module, example: Case, flags: Mapping[str, bool], *, trains: bool
+) -> list[Case]:
+    """A case in which everything is otherwise, or as much of it as the model accepts."""
+    batch = _in_batch(example) or example
+    short = next(_in_length(batch), None)
+    tries = [
+        replace(case, training=trains, name=f"{case.name}, in training" if trains else case.name)
+        for case in (
+            _with(model, short, flags) if short and flags else None,
+            short,
+            _with(model, batch, flags) if flags else None,
+            batch,
+        )
+        if case is not None and (case is not example or trains)
+    ]
+    tries += [batch] if trains and batch is not example else []
+    found: Case | None = None
+    for case in reversed(tries):
+        found = replace(case, required=False, otherwise=found)
+    return [found] if found is not None else []
 
 
 def asks_for_its_mode(model: nn.Module) -> bool:
@@ -84,9 +108,14 @@ def other_batch(example_inputs: Any) -> tuple[str, Any]:
     return name, _resized(example_inputs, lambda tensor: (0,), size, other)
 
 
-def _other_lengths(example_inputs: Any) -> Iterator[Case]:
+def _in_batch(case: Case) -> Case | None:
+    name, inputs = other_batch(case.inputs)
+    return None if inputs is None else replace(case, name=_joined(case, name), inputs=inputs)
+
+
+def _in_length(case: Case) -> Iterator[Case]:
     """Shorter and longer inputs, along the axes that are likely to be steps or places."""
-    first = next((each for _, each in tensors_in(example_inputs) if each.ndim > 1), None)
+    first = next((each for _, each in tensors_in(case.inputs) if each.ndim > 1), None)
     if first is None:
         return
     wanted: dict[int, list[tuple[int, ...]]] = {2: [(1,)], 3: [(1,), (2,)], 4: [(2, 3), (1, 2)]}
@@ -100,36 +129,45 @@ def _other_lengths(example_inputs: Any) -> Iterator[Case]:
                 same = tensor.ndim == first.ndim
                 return axes if same else tuple(range(1, tensor.ndim))
 
-            inputs = _resized(example_inputs, along, size, other)
-            yield Case(f"{other} along axis {axes[-1]} where the example has {size}", inputs)
+            inputs = _resized(case.inputs, along, size, other)
+            name = f"{other} along axis {axes[-1]} where the example has {size}"
+            yield replace(case, name=_joined(case, name), inputs=inputs)
 
 
-def _other_arguments(model: nn.Module, example_inputs: Any) -> Iterator[Case]:
-    """The example with each argument that says yes or no, and is not given, the other way."""
+def _joined(case: Case, more: str) -> str:
+    return more if case.name == "the example" else f"{case.name}, {more}"
+
+
+def _flags(model: nn.Module, example_inputs: Any) -> dict[str, bool]:
+    """The arguments that say yes or no, and are not given, each the other way."""
     args, kwargs = arguments(example_inputs)
     try:
         signature = inspect.signature(model.forward)
         given = signature.bind_partial(*args, **kwargs).arguments
     except (TypeError, ValueError):
-        return
-    names = list(signature.parameters)
-    flags = [
-        parameter
+        return {}
+    flags = {
+        parameter.name: not parameter.default
         for parameter in signature.parameters.values()
         if parameter.name not in given
         and parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
-        and (isinstance(parameter.default, bool) or _is_flag(parameter))
-    ]
-    for parameter in flags[:_FLAGS]:
-        told = {**dict(zip(names, args, strict=False)), **kwargs}
-        told[parameter.name] = not parameter.default
-        yield Case(f"the example with {parameter.name}={told[parameter.name]}", told)
+        and (isinstance(parameter.default, bool) or _is_open(parameter))
+    }
+    return dict(list(flags.items())[:_FLAGS])
 
 
-def _is_flag(parameter: inspect.Parameter) -> bool:
-    """Whether an argument is a choice that is left open."""
-    annotation = parameter.annotation
-    return parameter.default is None and "bool" in str(annotation).replace("boolean", "")
+def _is_open(parameter: inspect.Parameter) -> bool:
+    """Whether an argument is a choice that is left to the model."""
+    return parameter.default is None and "bool" in str(parameter.annotation)
+
+
+def _with(model: nn.Module, case: Case, flags: Mapping[str, bool]) -> Case:
+    """The case with some more arguments."""
+    args, kwargs = arguments(case.inputs)
+    names = inspect.signature(model.forward).parameters
+    told = {**dict(zip(names, args, strict=False)), **kwargs, **flags}
+    said = ", ".join(f"{name}={value}" for name, value in flags.items())
+    return replace(case, name=f"{case.name} with {said}", inputs=told)
 
 
 def _resized(tree: Any, along: Any, size: int, other: int) -> Any:
