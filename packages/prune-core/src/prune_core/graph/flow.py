@@ -16,12 +16,14 @@ from prune_core.graph.ir import Call, Meta, Ref
 from prune_core.graph.labels import FIXED, Array, Labels
 from prune_core.graph.value import (
     CONSTANT,
+    UNIFORM,
     UNKNOWN,
     ZERO,
     Group,
     Pending,
     Value,
     encode,
+    mixed,
     spread,
 )
 
@@ -92,7 +94,7 @@ class Flow:
         for other in written.groups:
             if np.array_equal(self.labels.find(other.compact()).ravel(), labels.ravel()):
                 return group.with_states(
-                    np.maximum(group.states(), other.states().reshape(labels.shape))
+                    mixed(np.maximum(group.states(), other.states().reshape(labels.shape)))
                 )
         return group.with_states(UNKNOWN)
 
@@ -300,7 +302,9 @@ class Flow:
                 pending.append(Pending(group.compact().ravel()))
                 self.live_norms.append((self.position, pending[-1].labels))
             if outside:
-                groups.append(group.only(outside))
+                left = group.only(outside)
+                # A sum of equal numbers depends on how many there are.
+                groups.append(left.at_least(CONSTANT) if kind == "sum" else left)
         return _drop(value, groups, over, keep=keep, pending=tuple(pending))
 
     def _sum_over(self, group: Group, why: str) -> None:
@@ -311,7 +315,7 @@ class Flow:
         if self.leaks is None:
             self.fix(labels[states > ZERO], f"{why} with something in it that is not zero")
         else:
-            for state in (CONSTANT, UNKNOWN):
+            for state in (UNIFORM, CONSTANT, UNKNOWN):
                 if (found := labels[states == state]).size:
                     self.leaks.append((self.position, state, found))
 
@@ -375,9 +379,13 @@ def _states(members: list[tuple[Value, list[Group]]], zero: ZeroTest) -> Array:
     if all(each.min() == each.max() for each in known):
         return np.array([_result([int(each.min()) for each in known], zero)], dtype=np.int64)
     # One digit per operand makes a number of each combination that occurs.
-    combined = sum(each * 3**digit for digit, each in enumerate(known))
+    kinds = UNKNOWN + 1
+    combined = sum(each * kinds**digit for digit, each in enumerate(known))
     patterns, where = np.unique(combined, return_inverse=True)
-    digits = [[int(pattern) // 3**digit % 3 for digit in range(len(known))] for pattern in patterns]
+    digits = [
+        [int(pattern) // kinds**digit % kinds for digit in range(len(known))]
+        for pattern in patterns
+    ]
     results = np.array([_result(pattern, zero) for pattern in digits], dtype=np.int64)
     shaped: Array = results[where].reshape(np.shape(combined))
     return shaped
@@ -386,7 +394,7 @@ def _states(members: list[tuple[Value, list[Group]]], zero: ZeroTest) -> Array:
 def _result(operands: Sequence[int], zero: ZeroTest) -> int:
     if zero([state == ZERO for state in operands]):
         return ZERO
-    return UNKNOWN if UNKNOWN in operands else CONSTANT
+    return max(UNIFORM, *operands)
 
 
 def _drop(

@@ -60,6 +60,17 @@ class Call:
         """The operator's name without its namespace, such as `relu` or `add_`."""
         return name_of(self.target)
 
+    def argument(self, name: str) -> Any:
+        """The argument that the operator's schema calls so, or its default.
+
+        An operator that has no argument of this name has `None` there: overloads differ in what
+        they are told.
+        """
+        if name in self.kwargs:
+            return self.kwargs[name]
+        position, default = _places(self.target).get(name, (len(self.args), None))
+        return self.args[position] if position < len(self.args) else default
+
     def inputs(self) -> list[int]:
         """The numbers of the values it reads, in order, repeated where one is read twice."""
         return [ref.index for ref in refs_in((self.args, self.kwargs))]
@@ -117,6 +128,13 @@ def name_of(target: Any) -> str:
     """An operator's name without its namespace and overload."""
     parts = text_of(target).split(".")
     return parts[1] if len(parts) > 1 else parts[0]
+
+
+@cache
+def _places(target: Any) -> dict[str, tuple[int, Any]]:
+    """Where an operator takes each of its arguments, and what it takes if none is given."""
+    arguments = target._schema.arguments
+    return {each.name: (at, each.default_value) for at, each in enumerate(arguments)}
 
 
 def refs_in(tree: object) -> list[Ref]:

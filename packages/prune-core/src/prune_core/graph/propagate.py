@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from math import prod
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from prune_core.graph.flow import Flow
 from prune_core.graph.ir import Call, Graph, Ref
@@ -12,7 +14,15 @@ from prune_core.graph.labels import Array, Labels
 from prune_core.graph.restore import on_processor
 from prune_core.graph.rules.registry import find_rule
 from prune_core.graph.trace import ALIAS_WRITE
-from prune_core.graph.value import CONSTANT, ZERO, Group, Value, encode, spread
+from prune_core.graph.value import (
+    CONSTANT,
+    UNIFORM,
+    ZERO,
+    Group,
+    Value,
+    encode,
+    spread,
+)
 
 __all__ = ["Labelling", "Zeros", "propagate"]
 
@@ -94,10 +104,12 @@ def _label_tensors(graph: Graph, flow: Flow, zeros: Zeros | None) -> dict[int, l
         groups: list[Group] = []
         for axis, column in enumerate(columns):
             if column is not None:
-                state: Array | int = ZERO if index in graph.parameters else CONSTANT
+                # A number for each index, or many of them: a bias is the one, a matrix the other.
+                own = UNIFORM if prod(shape) == shape[axis] else CONSTANT
+                state: Array | int = ZERO if index in graph.parameters else own
                 if zeros is not None:
                     known = zeros.get((index, axis))
-                    state = CONSTANT if known is None else np.where(known, ZERO, CONSTANT)
+                    state = own if known is None else np.where(known, ZERO, own)
                 groups.append(Group(spread(encode(column, state), axis, shape)))
         flow.values[index] = Value(shape, tuple(groups), constant=True)
     return axes
@@ -117,11 +129,17 @@ def _apply(flow: Flow, graph: Graph, position: int) -> None:
     for read in call.inputs():
         for related in flow.stale.get(read, ()):
             flow.fix_value(flow.values[related], "it was written to through a view")
-    constant = all(flow.values[read].constant for read in call.inputs())
+    constant = _repeatable(call) and all(flow.values[read].constant for read in call.inputs())
     for index, value in zip(call.outputs, _results(flow, graph, call), strict=True):
         if index is not None and value is not None:
             value = replace(value, constant=constant)
             flow.values[index] = value
+
+
+def _repeatable(call: Call) -> bool:
+    """Whether a call makes the same numbers of the same inputs: it is not random, nor rubbish."""
+    random = torch.Tag.nondeterministic_seeded in getattr(call.target, "tags", ())
+    return not random and "empty" not in call.name
 
 
 _VIEWS = {"slice", "select", "alias", "detach"}

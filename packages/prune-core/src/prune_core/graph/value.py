@@ -1,7 +1,8 @@
 """What a value looks like to the engine: which of its axes carry which labels."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import prod
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +12,7 @@ from prune_core.graph.labels import Array
 
 __all__ = [
     "CONSTANT",
+    "UNIFORM",
     "UNKNOWN",
     "ZERO",
     "Group",
@@ -18,13 +20,24 @@ __all__ = [
     "Value",
     "encode",
     "extended",
+    "grouped",
+    "mixed",
     "spread",
     "squeezed",
 ]
 
 
-ZERO, CONSTANT, UNKNOWN = 0, 1, 2
-"""What is known of the numbers at an index: they are zero, depend on no input, or neither."""
+ZERO, UNIFORM, CONSTANT, UNKNOWN = 0, 1, 2, 3
+"""What is known of the numbers at an index, the strongest first.
+
+`ZERO`: all of them are zero. `UNIFORM`: they are one and the same number, for any input of any
+size, as the bias of a normalisation is behind a masked convolution. `CONSTANT`: no input has a part
+in them, but they may differ from place to place, or with the input's size, as where a convolution
+that pads with zeros reads such a bias. `UNKNOWN`: anything else.
+
+What is known of a result is at most what is known of the weakest operand, so that states combine by
+taking the largest.
+"""
 
 _SHIFT = 60
 _LABEL = (1 << _SHIFT) - 1
@@ -66,6 +79,11 @@ class Group:
         codes = torch.from_numpy(encode(self.compact(), states))
         return Group(codes.expand(self.codes.shape))
 
+    def at_least(self, state: int) -> "Group":
+        """The same labels, no more known than this of what is not zero."""
+        states = self.states()
+        return self.with_states(np.where(states == ZERO, ZERO, np.maximum(states, state)))
+
     def only(self, axes: Collection[int]) -> "Group":
         """The labels at index 0 of every other axis, with the least that is known along it."""
         others = tuple(axis for axis in self.axes if axis not in axes)
@@ -74,7 +92,7 @@ class Group:
         labels, states = self.compact(), self.states()
         for axis in others:
             labels = labels.take([0], axis)
-        codes = encode(labels, states.max(axis=others, keepdims=True))
+        codes = encode(labels, mixed(states.max(axis=others, keepdims=True)))
         return Group(torch.from_numpy(codes).expand(self.codes.shape))
 
 
@@ -86,6 +104,11 @@ def _without_copies(codes: torch.Tensor) -> torch.Tensor:
     pairs = zip(codes.shape, strides, strict=True)
     sizes = [1 if size > 1 and not stride else size for size, stride in pairs]
     return codes.as_strided(sizes, strides, codes.storage_offset())
+
+
+def mixed(states: Array) -> Array:
+    """What is known where numbers of these kinds stand side by side."""
+    return np.where(states == UNIFORM, CONSTANT, states)
 
 
 def encode(labels: Array, states: Array | int) -> Array:
@@ -133,12 +156,25 @@ class Value:
     @property
     def state(self) -> int:
         """What is known of the numbers wherever no group says more."""
-        return ZERO if self.zero else CONSTANT if self.constant else UNKNOWN
+        if self.zero:
+            return ZERO
+        if not self.constant:
+            return UNKNOWN
+        return UNIFORM if prod(self.shape) == 1 else CONSTANT
 
     @property
     def ndim(self) -> int:
         """How many axes there are."""
         return len(self.shape)
+
+    def at_least(self, state: int) -> "Value":
+        """The same value, no more known than this of what is not zero."""
+        return replace(self, groups=tuple(group.at_least(state) for group in self.groups))
+
+    def never_zero(self, state: int = CONSTANT) -> "Value":
+        """The same value, of which nothing is known to be zero, and no more than this."""
+        groups = (g.with_states(np.maximum(g.states(), state)) for g in self.groups)
+        return replace(self, groups=tuple(groups), zero=False)
 
     def group_at(self, axis: int) -> Group | None:
         """The group that this axis belongs to."""
@@ -169,6 +205,16 @@ def squeezed(labels: torch.Tensor) -> torch.Tensor:
             if bool((small == first).all()):
                 small = first
     return small.expand(labels.shape)
+
+
+def grouped(codes: torch.Tensor) -> Group:
+    """A group of codes, without the axes along which they turn out not to differ.
+
+    Where indices that stood side by side have one label, each of them may hold a number of its own:
+    with a bias for each of `[a, a, b, b]`, the two of `a` are no longer equal.
+    """
+    before, made = Group(codes), Group(squeezed(codes))
+    return made if made.axes == before.axes else made.at_least(CONSTANT)
 
 
 def extended(labels: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:

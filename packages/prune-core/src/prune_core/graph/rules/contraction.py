@@ -6,10 +6,10 @@ from string import ascii_lowercase
 import numpy as np
 
 from prune_core.graph.flow import Flow
-from prune_core.graph.ir import Call
+from prune_core.graph.ir import Call, Ref
 from prune_core.graph.rules.movement import apart
 from prune_core.graph.rules.registry import rule
-from prune_core.graph.value import Group, Value, extended
+from prune_core.graph.value import CONSTANT, Group, Value, extended
 
 __all__: list[str] = []
 
@@ -43,8 +43,8 @@ def linear(flow: Flow, call: Call) -> Value:
     value, weight = flow.get(call.args[0]), flow.get(call.args[1])
     lead = ascii_lowercase[: value.ndim - 1]
     made = flow.contract(value, weight, f"{lead}y,zy->{lead}z")
-    if len(call.args) > 2 and call.args[2] is not None:
-        return flow.align([made, flow.get(call.args[2])], made.shape, all)
+    if isinstance(bias := call.argument("bias"), Ref):
+        return flow.align([made, flow.get(bias)], made.shape, all)
     return made
 
 
@@ -101,7 +101,7 @@ def grouped_product(flow: Flow, call: Call) -> Value:
 def convolution(flow: Flow, call: Call) -> Value:
     """A convolution of any number of dimensions, grouped, depthwise or transposed."""
     value, weight = flow.get(call.args[0]), flow.get(call.args[1])
-    transposed, groups = bool(call.args[6]), int(call.args[8])
+    transposed, groups = bool(call.argument("transposed")), int(call.argument("groups"))
     shape = flow.result_shape(call)
     flow.pin(value, 0, "a convolution takes it for a batch")
     flow.pin_all(value, range(2, value.ndim), "a convolution slides along it")
@@ -111,8 +111,10 @@ def convolution(flow: Flow, call: Call) -> Value:
         made = _transposed(flow, value, weight, groups)
     else:
         made = _plain(flow, value, weight, groups)
-    if len(call.args) > 2 and call.args[2] is not None:
-        made = flow.align([made, flow.get(call.args[2])], made.shape, all)
+    # At the edge it reads less than elsewhere.
+    made = made.at_least(CONSTANT)
+    if isinstance(bias := call.argument("bias"), Ref):
+        made = flow.align([made, flow.get(bias)], made.shape, all)
     lift = (..., *[None] * (len(shape) - 2))
     lifted = tuple(Group(extended(g.codes[lift], shape)) for g in made.groups)
     return Value(shape, lifted)

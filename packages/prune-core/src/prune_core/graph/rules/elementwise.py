@@ -8,7 +8,7 @@ import torch
 from prune_core.graph.flow import Flow
 from prune_core.graph.ir import Call, Ref, refs_in, replace_refs
 from prune_core.graph.rules.registry import rule
-from prune_core.graph.value import Value
+from prune_core.graph.value import UNKNOWN, Value
 
 __all__: list[str] = []
 
@@ -50,6 +50,8 @@ def pointwise(flow: Flow, call: Call) -> Sequence[Value | None]:
 
     _check_norms(flow, call, operands)
     made = flow.align(operands, flow.result_shape(call), zero)
+    if torch.Tag.nondeterministic_seeded in getattr(call.target, "tags", ()):
+        made = made.at_least(UNKNOWN)
     negative = call.name.startswith("pow") and _is_negative(call.args[-1])
     if negative or call.name.rstrip("_") in _INVERSES or (_divides(call) and operands[-1].pending):
         made.pending = tuple(each._replace(inverse=True) for each in made.pending)

@@ -3,7 +3,7 @@
 from prune_core.graph.flow import Flow
 from prune_core.graph.ir import Call
 from prune_core.graph.rules.registry import rule
-from prune_core.graph.value import Group, Value
+from prune_core.graph.value import CONSTANT, Group, Value
 
 __all__: list[str] = []
 
@@ -19,7 +19,7 @@ def transform(flow: Flow, call: Call) -> Value:
         labels = group.only(set(group.axes) - axes).codes
         for axis in axes:
             labels = labels.narrow(axis, 0, 1)
-        groups.append(Group(labels.expand(shape)))
+        groups.append(Group(labels.expand(shape)).at_least(CONSTANT))
     return Value(shape, tuple(group for group in groups if group.axes), value.free - axes)
 
 
@@ -27,7 +27,8 @@ def transform(flow: Flow, call: Call) -> Value:
 def parts(flow: Flow, call: Call) -> Value:
     """The real and the imaginary part along a new last axis."""
     value, shape = flow.get(call.args[0]), flow.result_shape(call)
-    return Value(shape, tuple(Group(g.codes[..., None].expand(shape)) for g in value.groups))
+    groups = (Group(group.codes[..., None].expand(shape)) for group in value.groups)
+    return Value(shape, tuple(group.at_least(CONSTANT) for group in groups))
 
 
 @rule("aten.view_as_complex", "aten.view_as_complex_copy")

@@ -1,5 +1,6 @@
 """Looking up by index: the axis that is looked up in keeps all its places."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -9,7 +10,7 @@ from prune_core.graph.flow import Flow
 from prune_core.graph.ir import Call, Ref
 from prune_core.graph.rules.movement import thinned
 from prune_core.graph.rules.registry import rule
-from prune_core.graph.value import UNKNOWN, Group, Value, extended, squeezed
+from prune_core.graph.value import CONSTANT, UNKNOWN, Group, Value, extended, squeezed
 
 __all__: list[str] = []
 
@@ -26,7 +27,13 @@ def embedding(flow: Flow, call: Call) -> Value:
         for group in table.groups
         if set(group.axes) - {0}
     )
-    return Value(shape, groups)
+    return _looked_up(flow, Value(shape, groups), [call.args[1]])
+
+
+def _looked_up(flow: Flow, found: Value, places: Iterable[object]) -> Value:
+    """What was found: zeros if there are only zeros; else, what it is the places have a part in."""
+    told = [flow.get(place).constant for place in places if isinstance(place, Ref)]
+    return found.at_least(CONSTANT if all(told) else UNKNOWN)
 
 
 @rule("aten._embedding_bag", "aten._embedding_bag_forward_only")
@@ -50,7 +57,7 @@ def _rows(groups: list[Group], shape: tuple[int, ...], at: int) -> list[Group]:
     if len(shape) != 2:
         return []
     made = [Group(group.codes[:1].expand(shape)) for group in groups]
-    return made if at == 0 else [group.with_states(UNKNOWN) for group in made]
+    return [group.with_states(UNKNOWN) if at else group.at_least(UNKNOWN) for group in made]
 
 
 class Places(NamedTuple):
@@ -106,7 +113,7 @@ def index(flow: Flow, call: Call) -> Value:
         made = Group(_at(thin.codes, [*indexed, *others], tiny).expand(shape))
         if made.axes:
             groups.append(made)
-    return Value(shape, tuple(groups))
+    return _looked_up(flow, Value(shape, tuple(groups)), call.args[1])
 
 
 @rule("aten.index_put")
@@ -126,7 +133,8 @@ def put(flow: Flow, call: Call) -> Value:
             flow.pin(source, there, "it is written to places")
     target = Value(thin, tuple(map(Group, taken)), value.free - {*indexed}, zero=value.zero)
     met = flow.align([target, source], shape, all)
-    return Value(value.shape, tuple(flow.after(group, met) for group in groups))
+    put_in = Value(value.shape, tuple(flow.after(group, met) for group in groups))
+    return _looked_up(flow, put_in, call.args[1])
 
 
 @rule("aten.index_add", "aten.index_copy")
@@ -142,7 +150,8 @@ def write_rows(flow: Flow, call: Call) -> Value:
         groups = tuple(g.only(set(g.axes) - {at}) for g in each.groups if set(g.axes) - {at})
         thin.append(thinned(each, at, groups))
     met = flow.align(thin, thin[0].shape, all)
-    return Value(value.shape, tuple(Group(extended(g.codes, value.shape)) for g in met.groups))
+    groups = tuple(Group(extended(g.codes, value.shape)) for g in met.groups)
+    return _looked_up(flow, Value(value.shape, groups), [call.argument("index")])
 
 
 @rule("aten.scatter", "aten.scatter_add", "aten.scatter_reduce")
@@ -165,16 +174,15 @@ def scatter(flow: Flow, call: Call) -> Value:
         thin.append(thinned(each, axis, groups))
     met = flow.align(thin, thin[0].shape, all)
     groups = tuple(Group(extended(g.codes, value.shape)) for g in met.groups)
-    if source is None:
-        groups = tuple(group.with_states(UNKNOWN) for group in groups)
-    return Value(value.shape, groups)
+    made = _looked_up(flow, Value(value.shape, groups), [call.argument("index")])
+    return made if isinstance(call.args[3], Ref) else made.never_zero(UNKNOWN)
 
 
 def _is_mask(flow: Flow, ref: Ref) -> bool:
     return flow.metas[ref.index].dtype in (torch.bool, torch.uint8)
 
 
-@rule("aten.index_select", "aten.gather", "aten.take_along_dim")
+@rule("aten.index_select", "aten.gather")
 def index_select(flow: Flow, call: Call) -> Value:
     """Places along one axis."""
     value, axis = flow.get(call.args[0]), call.args[1]
@@ -196,4 +204,4 @@ def index_select(flow: Flow, call: Call) -> Value:
         made = Group(labels.expand(shape))
         if made.axes:
             groups.append(made)
-    return Value(shape, tuple(groups))
+    return _looked_up(flow, Value(shape, tuple(groups)), [call.argument("index")])
