@@ -206,7 +206,9 @@ class Flow:
             for group in present:
                 if group is not widest:
                     self.labels.tie(widest.compact(), group.compact(), why)
-            return [widest.with_states(_states(members, zero))]
+            states = _states(members, zero)
+            one = all(_follows(group, widest) for group in present)
+            return [widest.with_states(states if one else mixed(states))]
         common = set(widest.axes).intersection(*(group.axes for group in present))
         if summed & cluster or not all(set(g.axes) <= set(widest.axes) for g in present):
             keep = set(summed & common) or common
@@ -215,9 +217,9 @@ class Flow:
                 return []
             reduced = [(value, [group.only(keep) for group in groups]) for value, groups in members]
             narrow = next(group for _, groups in reduced for group in groups)
-            return [narrow.with_states(_states(reduced, zero))]
+            return [narrow.with_states(mixed(_states(reduced, zero)))]
         self.deferred.append(lambda: self._choose(members, why))
-        return [widest.with_states(_states(members, zero))]
+        return [widest.with_states(mixed(_states(members, zero)))]
 
     def _reduce_to(self, groups: list[Group], keep: set[int], why: str) -> None:
         """Let several groups vary along the axes that they share, and along no other."""
@@ -347,6 +349,21 @@ def _varies(labels: Array, axis: int) -> bool:
     return labels.shape[axis] > 1 and bool((labels != labels.take([0], axis)).any())
 
 
+def _follows(other: Group, group: Group) -> bool:
+    """Whether the labels of one group have everywhere the same label of another beside them.
+
+    So `[0, 1, 0, 1]` and `[4, 5, 4, 5]`: what is one number for each of the one's and of the
+    other's is one for both. With `[4, 5, 6, 7]` the two places of 0 are no longer equal.
+    """
+    if other is group:
+        return True
+    labels, beside = group.compact().ravel(), other.compact().ravel()
+    if len(labels) != len(beside):
+        return False
+    _, first, where = np.unique(labels, return_index=True, return_inverse=True)
+    return bool((beside == beside[first[where.ravel()]]).all())
+
+
 def _broadcast(value: Value, shape: tuple[int, ...]) -> tuple[Value, tuple[Group, ...]]:
     lead = len(shape) - value.ndim
     if not lead and value.shape == shape:
@@ -431,7 +448,7 @@ def _arranged(value: Value, letters: str, space: str) -> Value:
                 labels = labels.unsqueeze(slot)
         groups.append(Group(labels))
     free = frozenset(slot for slot, axis in zip(slots, order, strict=True) if axis in value.free)
-    return Value(tuple(shape), tuple(groups), free, pending=value.pending)
+    return replace(value, shape=tuple(shape), groups=tuple(groups), free=free)
 
 
 def constant(size: int) -> Array:

@@ -20,7 +20,6 @@ __all__ = [
     "Value",
     "encode",
     "extended",
-    "grouped",
     "mixed",
     "spread",
     "squeezed",
@@ -30,10 +29,10 @@ __all__ = [
 ZERO, UNIFORM, CONSTANT, UNKNOWN = 0, 1, 2, 3
 """What is known of the numbers at an index, the strongest first.
 
-`ZERO`: all of them are zero. `UNIFORM`: they are one and the same number, for any input of any
-size, as the bias of a normalisation is behind a masked convolution. `CONSTANT`: no input has a part
-in them, but they may differ from place to place, or with the input's size, as where a convolution
-that pads with zeros reads such a bias. `UNKNOWN`: anything else.
+`ZERO`: all of them are zero. `UNIFORM`: wherever their label stands, they are one and the same
+number, for any input of any size, as the bias of a normalisation is behind a masked convolution.
+`CONSTANT`: no input has a part in them, but they may differ from place to place, or with the
+input's size, as where a convolution that pads with zeros reads such a bias. `UNKNOWN`: all else.
 
 What is known of a result is at most what is known of the weakest operand, so that states combine by
 taking the largest.
@@ -205,16 +204,6 @@ def squeezed(labels: torch.Tensor) -> torch.Tensor:
             if bool((small == first).all()):
                 small = first
     return small.expand(labels.shape)
-
-
-def grouped(codes: torch.Tensor) -> Group:
-    """A group of codes, without the axes along which they turn out not to differ.
-
-    Where indices that stood side by side have one label, each of them may hold a number of its own:
-    with a bias for each of `[a, a, b, b]`, the two of `a` are no longer equal.
-    """
-    before, made = Group(codes), Group(squeezed(codes))
-    return made if made.axes == before.axes else made.at_least(CONSTANT)
 
 
 def extended(labels: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:

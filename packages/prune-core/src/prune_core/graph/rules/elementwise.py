@@ -8,7 +8,7 @@ import torch
 from prune_core.graph.flow import Flow
 from prune_core.graph.ir import Call, Ref, refs_in, replace_refs
 from prune_core.graph.rules.registry import rule
-from prune_core.graph.value import UNKNOWN, Value
+from prune_core.graph.value import CONSTANT, UNKNOWN, Value
 
 __all__: list[str] = []
 
@@ -90,7 +90,7 @@ def triangle(flow: Flow, call: Call) -> Value:
     """Position against position: neither of the last two axes can lose an index."""
     value = flow.get(call.args[0])
     flow.pin_all(value, (-2, -1), "a triangle is cut out of this axis")
-    return value
+    return value.at_least(CONSTANT)
 
 
 def stays_zero(call: Call, dtypes: Sequence[torch.dtype], flags: Sequence[bool]) -> bool:

@@ -11,7 +11,7 @@ import torch
 from prune_core.graph.flow import Flow
 from prune_core.graph.ir import Call, replace_refs
 from prune_core.graph.rules.registry import rule
-from prune_core.graph.value import CONSTANT, UNKNOWN, Group, Value, encode, extended, grouped
+from prune_core.graph.value import CONSTANT, UNKNOWN, Group, Value, encode, extended, squeezed
 
 __all__: list[str] = []
 
@@ -62,7 +62,7 @@ def move(flow: Flow, call: Call) -> Sequence[Value]:
     frees = _free_after(call, value)
     results: list[Value] = []
     for at, free in enumerate(frees):
-        groups = [grouped(pieces[at]) for pieces in moved]
+        groups = [Group(squeezed(pieces[at])) for pieces in moved]
         shape = flow.result_shape(call, at)
         made = Value(shape, apart(flow, groups), free, pending=value.pending, zero=value.zero)
         results.append(made)
@@ -101,7 +101,7 @@ def act_on_axes(flow: Flow, call: Call) -> Value:
         _fix_cropped(flow, value, call.argument("pad"))
     for group in value.groups:
         if acted & set(group.axes):
-            groups.append(grouped(_run(call, group.codes)[0]))
+            groups.append(Group(squeezed(_run(call, group.codes)[0])))
         else:
             groups.append(Group(extended(group.codes[(None,) * lead], shape)))
     free = frozenset(axis + lead for axis in value.free if axis not in acted) | {*range(lead)}
@@ -190,7 +190,15 @@ def _concatenated(
                 if size == 1:
                     narrow = narrow.narrow(at, 0, 1)
             parts.append(narrow)
-    return grouped(torch.cat(parts, axis).expand(shape))
+    made = Group(squeezed(torch.cat(parts, axis).expand(shape)))
+    # A label that several pieces have stands for a number of each piece's own.
+    return made if _distinct(parts) else made.at_least(CONSTANT)
+
+
+def _distinct(parts: Sequence[torch.Tensor]) -> bool:
+    """Whether no two of these have a label in common."""
+    each = [torch.unique(part) for part in parts]
+    return len(torch.unique(torch.cat(each))) == sum(map(len, each))
 
 
 def apart(flow: Flow, groups: Sequence[Group]) -> tuple[Group, ...]:

@@ -87,12 +87,13 @@ def group_norm(flow: Flow, call: Call) -> Sequence[Value | None]:
 def _as_a_group(channels: Group, count: int) -> Group:
     """Channels that are normalised together: what is known of each is what is known of all.
 
-    With [0, 0, 3, 0] in two groups the first two stay zeros; of the last one nothing is known.
+    With [0, 0, 3, 0] in two groups the first two stay zeros; the last one is a number less a mean.
     """
     states = channels.states()
     together = states.reshape(count, -1).max(axis=1, keepdims=True)
-    spread_out = np.broadcast_to(together, (count, states.size // count))
-    return channels.with_states(spread_out.reshape(states.shape))
+    spread_out = np.broadcast_to(together, (count, states.size // count)).reshape(states.shape)
+    made = channels.with_states(spread_out)
+    return made if states.size == count else made.at_least(CONSTANT)
 
 
 @rule("aten._weight_norm_interface")
