@@ -16,7 +16,6 @@ from prune_core.amount import number_to_prune
 from prune_core.budget.staying import makers_of, staying
 from prune_core.budget.target import check_target, relative_latency
 from prune_core.pruning.coupling import Coupling
-from prune_core.speedup.choose import removable
 from prune_core.speedup.cost import cost_of, flops_of
 from prune_core.speedup.masks import flat_masks, zeros_of
 from prune_core.speedup.plan import Plan, make_plan
@@ -142,7 +141,8 @@ class ModelBudget:
         with self._pruner.plain() as model:
             closed = masks | self.closing(masks)
             graph = self._labelling.graph
-            chosen = removable(self._labelling, zeros_of(model, graph, flat_masks(model, closed)))
+            zeros = zeros_of(model, graph, flat_masks(model, closed))
+            chosen = standing(self._labelling, zeros).removable
             found = self.counted(make_plan(self._labelling, chosen))
             for kind, ratio in promised.items():
                 if found[kind] > ratio + 1e-9:

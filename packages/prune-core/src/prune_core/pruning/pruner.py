@@ -42,20 +42,38 @@ class Pruner:
     """Selects modules of a model, wraps them, and keeps their masks.
 
     A subclass says what it prunes and which further keys its `config_list` may have, and makes
-    masks in `compress()`.
+    masks in `compress()`. What it can do is declared in class attributes, and nowhere else: the
+    one-line `prune()`, budgets, `prune show` and `check_pruner` read them here.
 
     Args:
         model: The model, wrapped in place. Its parameters stay the objects that they are.
         config_list: The rules, or the path of a YAML file that holds them.
+
+    Attributes:
+        granularity: `"channels"` where there is a score for each output channel of a module, so
+            that whole channels go and a budget can be met; `"weights"` where there is one for each
+            weight; empty where that depends on another algorithm.
+        modes: What `mode=` may be, the default first.
+        needs_data: Whether it needs the user's code to run the model, as `calibrate=`.
+        needs_labels: Whether that code must also compute a loss and call `backward()`.
+        framework: Whose models it prunes.
+        default_types: The classes that `"default"` in a `config_list` stands for.
+        supported_types: The classes that it prunes, or empty for any that has a weight.
+        config_keys: Further keys of a `config_list` that it understands.
     """
 
+    granularity: ClassVar[str] = ""
+    modes: ClassVar[tuple[str, ...]] = ("normal",)
+    needs_data: ClassVar[bool] = False
+    needs_labels: ClassVar[bool] = False
+    framework: ClassVar[str] = "torch"
     default_types: ClassVar[tuple[str, ...]] = WEIGHTED_TYPES
     supported_types: ClassVar[tuple[str, ...]] = ()
     config_keys: ClassVar[tuple[str | Key, ...]] = ()
 
     def __init__(self, model: nn.Module, config_list: ConfigList) -> None:
         self._wrappers: dict[str, PrunerModuleWrapper] = {}
-        # Modules that are not pruned, but masked where what they follow is: see close_masks().
+        # Modules that are not pruned, but masked where others are: see close_masks().
         self._closing: dict[str, PrunerModuleWrapper] = {}
         self.bound_model: nn.Module = nn.Module()
         self.reset(model, config_list)
@@ -176,17 +194,19 @@ class Pruner:
     def _all_wrappers(self) -> Iterable[PrunerModuleWrapper]:
         return [*self._wrappers.values(), *self._closing.values()]
 
-    def close_masks(self, example_inputs: Any) -> Masks:
+    def close_masks(self, example_inputs: Any, coupling: Coupling | None = None) -> Masks:
         """Mask what else keeps a masked channel from being zero, and return all masks in force.
 
-        A normalisation after a masked convolution still adds its bias. With closed masks a
-        masked channel is zero all the way, so that removing it changes nothing.
+        A normalisation after a masked convolution still adds its bias. With closed masks nothing
+        is left of a masked channel, so that removing it changes nothing.
 
         Args:
             example_inputs: An input of the model: a tensor, a tuple or a dict.
+            coupling: The units of the model, if they are known from such inputs.
         """
         with self.plain() as model:
-            more = Coupling(model, example_inputs).closed(self.masks)
+            coupling = Coupling(model, example_inputs) if coupling is None else coupling
+            more = coupling.closed(self.masks)
             modules = dict(model.named_modules(remove_duplicate=False))
         for name, tensors in more.items():
             wrapper = self._wrappers.get(name) or self._closing.get(name)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from prune_core.errors import SpeedupError
+from prune_core.errors import SpeedupError, warn
 from prune_core.events import emit
 from prune_core.graph.garbage import collecting_later
 from prune_core.graph.propagate import Labelling, propagate
@@ -18,11 +18,11 @@ from prune_core.graph.rules import has_rule
 from prune_core.graph.trace import trace
 from prune_core.graph.units import Unit
 from prune_core.masking import wrappers_in
-from prune_core.speedup.choose import labels_of_units, reasons_for_keeping, removable
-from prune_core.speedup.constants import check_choice, masked_output, zeroed
+from prune_core.speedup.choose import labels_of_units
+from prune_core.speedup.constants import check_choice, masked_output, settle
 from prune_core.speedup.cost import cost_of, flops_of
 from prune_core.speedup.exported import bake, exported
-from prune_core.speedup.folding import fold
+from prune_core.speedup.kept import count_masked
 from prune_core.speedup.masks import Masks, asked_for, flat_masks, nested_masks, zeros_of
 from prune_core.speedup.measure import measure as measured
 from prune_core.speedup.measure import size_of, zeros_in
@@ -33,6 +33,7 @@ from prune_core.speedup.reference import Meaning
 from prune_core.speedup.repair import Mismatch, repair
 from prune_core.speedup.report import Change, SpeedupReport
 from prune_core.speedup.sizes import update_sizes
+from prune_core.speedup.standing import standing
 from prune_core.speedup.surgery import plain_attributes, record_surgery
 from prune_core.speedup.tensors import Snapshot, cut_tensors
 from prune_core.speedup.verify import compare
@@ -40,6 +41,8 @@ from prune_core.speedup.verify import compare
 __all__ = ["ModelSpeedup", "shrink"]
 
 _PLANS = 50
+MOVED = 1e-5
+"""From here on an output has moved by more than rounding moves it."""
 
 
 class _CannotFollowError(SpeedupError):
@@ -52,7 +55,7 @@ def shrink(
     masks: Masks | str | PathLike[str] | None = None,
     *,
     units: Iterable[Unit] | None = None,
-    constants: str = "keep",
+    constants: str = "exact",
     verify: bool = True,
     verify_inputs: Sequence[Any] = (),
     tolerance: float | None = None,
@@ -68,10 +71,12 @@ def shrink(
             the parameters' own zeros make superfluous.
         units: Units to remove instead, as found by `prune_core.units` on this model.
         constants: What to do where a masked channel still carries a constant, such as the bias of
-            the normalisation after a masked convolution. `"keep"` leaves the channel and its mask,
-            so that nothing changes; `"zero"` masks what makes the constant as well; `"fold"`
-            moves it into the bias of the layer that reads it, which is exact unless that layer
-            pads with zeros. The report says by how much the output moved.
+            the normalisation after a masked convolution. `"exact"` moves it into the bias of the
+            layer that reads it wherever that changes nothing, and leaves the channel and its mask
+            elsewhere; `"keep"` moves nothing. `"fold"` also moves it where the layer pads with
+            zeros, which changes what is computed at the edge, and `"remove"` besides leaves out
+            what cannot be moved. `"zero"` masks all that belongs to a channel of which each layer
+            is masked, constant or not. The report says by how much the output moved.
         verify: Compare the small model with the masked one and go back if they differ, on the
             example and on a batch of another size.
         verify_inputs: More inputs to compare them on, each in the form of `example_inputs`.
@@ -86,7 +91,58 @@ def shrink(
         SpeedupError: The small model would compute something else, or the model is still
             wrapped; it is untouched.
         MaskError: The masks do not fit the model.
+
+    Warns:
+        PruneWarning: A notable share of what the masks ask for stays, or nothing was removed.
     """
+    report = _shrink(
+        model,
+        example_inputs,
+        masks,
+        units=units,
+        constants=constants,
+        verify=verify,
+        verify_inputs=verify_inputs,
+        tolerance=tolerance,
+        measure=measure,
+        fallback=fallback,
+    )
+    _tell(report)
+    return report
+
+
+def rehearse(
+    model: nn.Module, example_inputs: Any, masks: Masks, constants: str = "exact"
+) -> SpeedupReport:
+    """Return the report of a `shrink` whose model is then put back; nothing is compared."""
+    untouched = Snapshot(model)
+    try:
+        return _shrink(model, example_inputs, masks, constants=constants, verify=False)
+    finally:
+        untouched.restore()
+
+
+def _tell(report: SpeedupReport) -> None:
+    """Tell listeners of a smaller model, and the user of what is not as small as was asked."""
+    emit("prune_model_shrunk", model=report.model, report=report)
+    if said := report.shortfall():
+        warn(said)
+
+
+def _shrink(
+    model: nn.Module,
+    example_inputs: Any,
+    masks: Masks | str | PathLike[str] | None = None,
+    *,
+    units: Iterable[Unit] | None = None,
+    constants: str = "exact",
+    verify: bool = True,
+    verify_inputs: Sequence[Any] = (),
+    tolerance: float | None = None,
+    measure: bool = False,
+    fallback: bool = False,
+) -> SpeedupReport:
+    """`shrink`, without telling anybody."""
     check_choice(constants)
     if wrapped := wrappers_in(model):
         raise SpeedupError(
@@ -139,7 +195,6 @@ def shrink(
     except BaseException:
         untouched.restore()
         raise
-    emit("prune_model_shrunk", model=report.model, report=report)
     return report
 
 
@@ -162,41 +217,44 @@ def _shrunk(
     With `yielding`, units that a forward cannot do without are left alone.
     """
     seconds: dict[str, float] = {}
-    shapes, as_given = shapes_of(model), None
-    if constants != "keep":
-        with _timed(seconds, "constants"):
-            as_given = masked_output(model, example_inputs, flat)
-            flat = {"zero": zeroed, "fold": fold}[constants](model, example_inputs, flat)
+    shapes, given = shapes_of(model), flat
+    before = sum(parameter.numel() for parameter in model.parameters())
+    zeros_before, bytes_before = zeros_in(model, flat), size_of(model)
     with _timed(seconds, "trace"):
         graph = trace(model, example_inputs, known=has_rule)
     with _timed(seconds, "units"):
         labelling = propagate(graph)
-    with _timed(seconds, "plan"):
+    with _timed(seconds, "constants"):
         zeros = {} if units is not None else zeros_of(model, graph, flat)
-        if units is not None:
-            chosen: Iterable[int] = labels_of_units(labelling, units)
-        else:
-            chosen = removable(labelling, zeros)
-        plan = make_plan(labelling, chosen)
+        found = standing(labelling, zeros)
+        done = settle(model, example_inputs, found, flat, constants) if units is None else None
+    if done is not None:
+        with _timed(seconds, "trace again"):
+            flat = done.masks
+            graph = trace(model, example_inputs, known=has_rule)
+            labelling = propagate(graph)
+            zeros = zeros_of(model, graph, flat)
+            found = standing(labelling, zeros)
+    with _timed(seconds, "plan"):
+        chosen = found.removable if units is None else labels_of_units(labelling, units)
+        wanted = make_plan(labelling, chosen)
     report = SpeedupReport(model, unknown=dict(labelling.flow.unknown))
     report.constants = constants
     report.uncompared = sorted(set(graph.opaque))
-    before = sum(parameter.numel() for parameter in model.parameters())
-    zeros_before, bytes_before = zeros_in(model, flat), size_of(model)
     original = Snapshot(model)
     attributes = plain_attributes(model)
     with _timed(seconds, "shrink"):
-        plan = _fit(model, example_inputs, plan, flat, original, report, yielding=yielding)
+        plan = _fit(model, example_inputs, wanted, flat, original, report, yielding=yielding)
     if verify:
         with _timed(seconds, "verify"):
             meant = Meaning(flat, units is not None)
-            report.difference, report.verified, flops = prove(
+            report.comparison, report.verified, flops = prove(
                 model, example_inputs, verify_inputs, plan, meant, original, tolerance
             )
         with _timed(seconds, "config"):
             report.config = follow(model, example_inputs, shapes)
-    if constants != "keep":
-        report.moved = compare(as_given, masked_output(model, example_inputs, {})).relative
+    if done is not None:
+        report.moved = compare(done.as_given, masked_output(model, example_inputs, {})).relative
     if measure:
         with _timed(seconds, "measure"):
             report.running = measured(model, example_inputs, original)
@@ -206,7 +264,9 @@ def _shrunk(
     report.flops = flops_of(graph), flops if verify else cost_of(plan).flops
     report.seconds = seconds
     record_surgery(model, attributes, shapes)
-    report.kept = reasons_for_keeping(plan, asked_for(graph, zeros, flat))
+    if units is None:
+        asked = asked_for(graph, zeros, given)
+        report.asked, report.kept = count_masked(model, wanted, plan, found, asked)
     _describe(report, labelling, plan, flat)
     return report
 
@@ -296,7 +356,11 @@ def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
 
 
 class ModelSpeedup:
-    """The two-step form of `shrink`: `ModelSpeedup(model, inputs, masks).speedup_model()`."""
+    """The two-step form of `shrink`: `ModelSpeedup(model, inputs, masks).speedup_model()`.
+
+    Where `shrink` leaves masked channels of which a normalisation has made constants, this takes
+    them out (`constants="remove"`), and warns of how far the output moved.
+    """
 
     def __init__(
         self,
@@ -314,5 +378,14 @@ class ModelSpeedup:
 
     def speedup_model(self) -> nn.Module:
         """Shrink the model in place and return it."""
-        self.report = shrink(self.model, self.dummy_input, self.masks, **self.options)
+        options = {"constants": "remove"} | self.options
+        report = _shrink(self.model, self.dummy_input, self.masks, **options)
+        self.report = report
+        if "constants" not in self.options and report.moved > MOVED:
+            warn(
+                f"The output of the example moved by {report.moved:.1e} of its largest number, "
+                "because masked channels of which a normalisation had made constants were taken "
+                "out; constants='exact' keeps those that cannot go without a change."
+            )
+        _tell(report)
         return self.model
