@@ -80,9 +80,7 @@ def prune(
     if coupled:
         options = {name: value for name, value in options.items() if name != "mode"}
     elif target is not None or round_to > 1 or uniform:
-        raise ConfigError(_no_budget(algorithm, mode if channels else None))
-    if channels and example_inputs is None:
-        exclude = [*_names(exclude), *_last_layer(model, algorithm, pruner_class, targets, exclude)]
+        raise ConfigError(_no_budget(algorithm, pruner_class, mode))
     amount = 0.0 if sparsity is None else sparsity
     config_list: list[dict[str, Any]] = [
         {"sparsity": amount, **selector} for selector in _selectors(model, "targets", targets)
@@ -90,6 +88,9 @@ def prune(
     config_list += [
         {"exclude": True, **selector} for selector in _selectors(model, "exclude", exclude)
     ]
+    if channels and example_inputs is None:
+        last = _last_layer(model, algorithm, pruner_class, targets, exclude)
+        config_list += [{"exclude": True, "op_names": [name]} for name in last]
     pruner: BasicPruner = pruner_class(model, config_list, **options)
     try:
         if coupled:
@@ -122,15 +123,22 @@ def _masks(
     return pruner.put_in_force(pruner.sparsity_allocator.generate_sparsity(metrics))
 
 
-def _no_budget(algorithm: str, mode: str | None) -> str:
-    if mode is not None:
+def _no_budget(algorithm: str, pruner_class: Any, mode: str | None) -> str:
+    granularity = getattr(pruner_class, "granularity", "")
+    if granularity == "channels":
         return (
             f"mode is {mode!r}, which masks each layer for itself; a budget, round_to and uniform "
             "need layers that agree on their channels. Leave mode out, or say mode='global'."
         )
+    if granularity == "weights":
+        return (
+            f"{algorithm!r} masks single weights, which makes nothing smaller; a budget, round_to "
+            "and uniform need an algorithm that prunes output channels, such as 'l1'."
+        )
     return (
-        f"{algorithm!r} masks single weights, which makes nothing smaller; a budget, round_to and "
-        "uniform need an algorithm that prunes output channels, such as 'l1'."
+        f"A budget, round_to and uniform need an algorithm that prunes output channels, and "
+        f"{algorithm!r} does not say that it does: {pruner_class.__name__} would have to derive "
+        "from prune_core.ChannelPruner, or declare granularity = 'channels'."
     )
 
 
@@ -155,8 +163,8 @@ def _last_layer(
         return []
     if not layers[1:]:
         raise ConfigError(
-            f"{last.name!r} is the only layer that {algorithm!r} prunes, and most likely makes what "
-            f"the model returns. Say targets={last.name!r} to prune it all the same, or give "
+            f"{last.name!r} is the only layer that {algorithm!r} prunes, and most likely makes "
+            f"what the model returns. Say targets={last.name!r} to prune it all the same, or give "
             "example_inputs to see what can go."
         )
     warn(

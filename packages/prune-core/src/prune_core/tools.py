@@ -1,4 +1,4 @@
-"""The parts from which pruners are put together, under one roof for authors."""
+"""What pruners are put together from, and what they may derive from, under one roof."""
 
 from prune_core.pruning.allocate import (
     BankSparsityAllocator,
@@ -16,6 +16,8 @@ from prune_core.pruning.collect import (
     GradientCollector,
     WeightDataCollector,
 )
+from prune_core.pruning.modes import allocator_for
+from prune_core.pruning.oneshot import CHANNEL_TYPES, ChannelPruner, OneShotPruner
 from prune_core.pruning.score import (
     DistMetricsCalculator,
     MetricsCalculator,
@@ -24,10 +26,12 @@ from prune_core.pruning.score import (
 )
 
 __all__ = [
+    "CHANNEL_TYPES",
     "ActivationCollector",
     "ActivationGradientCollector",
     "BankSparsityAllocator",
     "CalibratedCollector",
+    "ChannelPruner",
     "DataCollector",
     "DependencyAwareAllocator",
     "DistMetricsCalculator",
@@ -37,7 +41,9 @@ __all__ = [
     "NMSparsityAllocator",
     "NormMetricsCalculator",
     "NormalSparsityAllocator",
+    "OneShotPruner",
     "SparsityAllocator",
     "StraightMetricsCalculator",
     "WeightDataCollector",
+    "allocator_for",
 ]

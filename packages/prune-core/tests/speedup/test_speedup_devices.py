@@ -53,7 +53,7 @@ DTYPES = {
 def test_every_type_of_number_has_its_tolerance(dtype):
     model, x = built(dtype)
     report = shrink(model, x, units=some(units(model, x)))
-    assert report.difference.tolerance == tolerance_for(dtype) == DTYPES[dtype]
+    assert report.comparison.tolerance == tolerance_for(dtype) == DTYPES[dtype]
     assert {tensor.dtype for tensor in model.parameters()} == {dtype}
     assert report.parameters[1] < 0.4 * report.parameters[0]
     assert model(x).dtype == dtype

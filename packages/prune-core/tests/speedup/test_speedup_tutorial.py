@@ -72,7 +72,7 @@ def test_it_computes_what_the_masked_model_computes_for_any_batch(model):
     report = shrink(model, INPUT, masks)
     other = torch.rand(5, 1, 28, 28)
     torch.testing.assert_close(model(other), masked(other))
-    assert report.difference.ok
+    assert report.comparison.ok
     assert report.masks == {}
     assert report.parameters[1] == sum(p.numel() for p in model.parameters())
     assert "conv2.weight  16×6×5×5 → 8×3×5×5" in report.table()

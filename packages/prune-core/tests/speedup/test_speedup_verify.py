@@ -30,8 +30,8 @@ def test_rounding_is_told_from_an_error_in_double_precision():
     with pytest.raises(SpeedupError, match="differs from the masked one"):
         shrink(model, x, units=half, tolerance=1e-4)
     report = shrink(model, x, units=half)
-    assert report.difference.tolerance == 1e-6
-    assert report.difference.ok
+    assert report.comparison.tolerance == 1e-6
+    assert report.comparison.ok
     assert {p.dtype for p in model.parameters()} == {torch.float32}
     assert model.a.weight.shape == (32, 6)
 

@@ -19,6 +19,7 @@ from prune_core.pruning.coupling import Coupling
 from prune_core.speedup.cost import cost_of, flops_of
 from prune_core.speedup.masks import flat_masks, zeros_of
 from prune_core.speedup.plan import Plan, make_plan
+from prune_core.speedup.standing import standing
 from prune_schedule.budget import Sparsities
 from prune_schedule.measured import Measured
 from prune_schedule.processes import from_first

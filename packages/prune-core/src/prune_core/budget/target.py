@@ -131,7 +131,7 @@ def _check_what_is_left(
     }
     for name in target.keys() & left.keys():
         if left[name] > target[name]:
-            why = report.shortfall() or "; ".join(report.returned[:1])
+            why = report.shortfall or "; ".join(report.returned[:1])
             raise ConfigError(
                 f"target[{name!r}] is {target[name]}, and shrink() would leave {left[name]:.3f}. "
                 f"{why} Exclude those layers, or ask for less."

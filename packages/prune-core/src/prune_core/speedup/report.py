@@ -19,10 +19,6 @@ from prune_core.speedup.verify import Difference
 __all__ = ["Change", "SpeedupReport"]
 
 
-NOTABLE = 0.1
-"""The share of masked channels that stays, above which somebody should know."""
-
-
 @dataclass(frozen=True, slots=True)
 class Change:
     """A tensor that became smaller."""
@@ -44,6 +40,8 @@ class SpeedupReport:
         removed: How many units went.
         asked: How many channels the masks cover as a whole, counted module by module.
         kept: Those that stay, one entry for each cause.
+        shortfall: A sentence on what stays although it was asked for, of which `shrink` warned;
+            empty if that is not notable.
         masks: The masks still in force, `{module: {tensor: mask}}`, in the new shapes.
         attributes: (module, attribute, old, new) of every size that was written down.
         corrections: (module, function, occurrence) of the calls whose sizes are corrected.
@@ -73,6 +71,7 @@ class SpeedupReport:
     removed: int = 0
     asked: int = 0
     kept: list[Kept] = field(default_factory=list)
+    shortfall: str = ""
     masks: dict[str, dict[str, torch.Tensor]] = field(default_factory=dict, repr=False)
     attributes: list[tuple[str, str, Any, Any]] = field(default_factory=list)
     corrections: list[tuple[str, str, int]] = field(default_factory=list)
@@ -99,29 +98,6 @@ class SpeedupReport:
         Relative to the largest number of the output; NaN where they were not compared.
         """
         return nan if self.comparison is None else self.comparison.relative
-
-    def shortfall(self) -> str:
-        """A sentence to warn of what stays although it is masked; empty if that is not notable."""
-        stays = sum(each.channels for each in self.kept)
-        if stays > NOTABLE * self.asked:
-            first, *others = self.kept
-            mostly = "mostly those" if others else "those"
-            return (
-                f"{stays:,} of {self.asked:,} masked channels stay in the model, {mostly} of "
-                f"{first.where}: {first.cause}. {first.remedy}."
-            )
-        if self.removed or self.returned or self.asked:
-            return ""
-        if self.masks:
-            return (
-                "Nothing was removed: the masks cover single weights and no channel as a whole. "
-                "That makes a model sparse, not small; an algorithm that prunes output channels, "
-                "such as 'l1', makes it small."
-            )
-        return (
-            "Nothing was removed: there were no masks, and no channel of the parameters is nothing "
-            "but zeros."
-        )
 
     def table(self) -> str:
         """Every tensor that became smaller, and what that is worth, one a line."""

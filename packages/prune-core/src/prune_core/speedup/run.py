@@ -32,6 +32,7 @@ from prune_core.speedup.prove import prove
 from prune_core.speedup.reference import Meaning
 from prune_core.speedup.repair import Mismatch, repair
 from prune_core.speedup.report import Change, SpeedupReport
+from prune_core.speedup.shortfall import shortfall
 from prune_core.speedup.sizes import update_sizes
 from prune_core.speedup.standing import standing
 from prune_core.speedup.surgery import plain_attributes, record_surgery
@@ -125,8 +126,8 @@ def rehearse(
 def _tell(report: SpeedupReport) -> None:
     """Tell listeners of a smaller model, and the user of what is not as small as was asked."""
     emit("prune_model_shrunk", model=report.model, report=report)
-    if said := report.shortfall():
-        warn(said)
+    if report.shortfall:
+        warn(report.shortfall)
 
 
 def _shrink(
@@ -268,6 +269,7 @@ def _shrunk(
         asked = asked_for(graph, zeros, given)
         report.asked, report.kept = count_masked(model, wanted, plan, found, asked)
     _describe(report, labelling, plan, flat)
+    report.shortfall = shortfall(report, masks=bool(given), units=units is not None)
     return report
 
 

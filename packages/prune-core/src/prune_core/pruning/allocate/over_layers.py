@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -15,7 +15,10 @@ from prune_core.pruning.allocate.per_layer import keep_mask
 from prune_core.pruning.amount import number_to_prune
 from prune_core.selection import smallest
 
-__all__ = ["GlobalSparsityAllocator"]
+if TYPE_CHECKING:
+    from prune_core.pruning.pruner import Pruner
+
+__all__ = ["DEFAULT_CAP", "GlobalSparsityAllocator", "check_ranked_together"]
 
 # A layer that loses everything cuts the network in two; whoever wants that says so.
 DEFAULT_CAP = 0.99
@@ -32,13 +35,7 @@ class GlobalSparsityAllocator(SparsityAllocator):
     def check_settings(self) -> None:
         """Refuse a ratio per layer, and a ratio that a cap on each layer makes impossible."""
         super().check_settings()
-        for name, wrapper in self.pruner.get_modules_wrapper().items():
-            if wrapper.config.get("per_layer"):
-                raise ConfigError(
-                    f"{name!r} has 'sparsity_per_layer', and modules are ranked together here; "
-                    "write 'total_sparsity', or use mode='normal'."
-                )
-            _cap(wrapper.config)
+        check_ranked_together(self.pruner)
 
     def generate_sparsity(self, metrics: Mapping[str, Tensor]) -> Masks:
         """Return the masks, group by group."""
@@ -79,6 +76,17 @@ class GlobalSparsityAllocator(SparsityAllocator):
             for name, most in over.items():
                 capped[name] = keep_mask(scores[name], most, alive[name], self.transform)
         return capped
+
+
+def check_ranked_together(pruner: Pruner) -> None:
+    """Refuse rules that say what each module loses, where modules are ranked together."""
+    for name, wrapper in pruner.get_modules_wrapper().items():
+        if wrapper.config.get("per_layer"):
+            raise ConfigError(
+                f"{name!r} has 'sparsity_per_layer', and modules are ranked together here; "
+                "write 'total_sparsity', or use mode='normal'."
+            )
+        _cap(wrapper.config)
 
 
 def _cap(config: Mapping[str, Any]) -> float:
