@@ -24,6 +24,7 @@ from prune_core.tools import (
 
 
 class ToyL1(BasicPruner):
+    granularity = "channels"
     default_types = supported_types = ("Conv2d", "Linear")
     modes = ("normal", "dependency_aware")
 
@@ -42,6 +43,7 @@ class ToyL1(BasicPruner):
 
 
 class ToyLevel(ToyL1):
+    granularity = "weights"
     modes = ("normal",)
 
 

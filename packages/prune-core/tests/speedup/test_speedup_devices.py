@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import prune_core
-from prune_core import SpeedupError, shrink, units
+from prune_core import PruneWarning, SpeedupError, shrink, units
 from prune_core.speedup import run
 from prune_core.speedup.verify import tolerance_for
 
@@ -99,7 +99,7 @@ def test_a_model_without_numbers_has_units_and_cannot_be_shrunk():
         shrink(empty, x.to("meta"))
 
 
-@pytest.mark.parametrize("constants", ["keep", "zero", "fold"])
+@pytest.mark.parametrize("constants", ["exact", "keep", "zero", "fold", "remove"])
 def test_no_tensor_is_made_on_the_default_device(constants):
     """A default device without numbers would show every tensor that is made there."""
     model, x = built()
@@ -107,9 +107,11 @@ def test_no_tensor_is_made_on_the_default_device(constants):
     masks = {"stem": {"weight": keep.view(16, 1, 1, 1).expand(16, 3, 3, 3), "bias": keep}}
     masks |= {"layer.linear1": {"weight": torch.ones(32, 16), "bias": torch.ones(32)}}
     masks["layer.linear1"]["weight"][:8] = masks["layer.linear1"]["bias"][:8] = 0
+    says = "8 of 16 masked channels stay in the model, those of 'stem'"
     with torch.device("meta"):
         found = units(model, x)
-        report = shrink(model, x, masks, constants=constants, measure=True)
+        with pytest.warns(PruneWarning, match=says):
+            report = shrink(model, x, masks, constants=constants, measure=True)
     assert len(found) == 16 + 4 + 32
     assert model.layer.linear1.out_features == 24
     assert report.removed >= 8
@@ -130,7 +132,7 @@ def test_on_a_gpu(dtype):
 
 
 @cuda
-@pytest.mark.parametrize("constants", ["keep", "zero", "fold"])
+@pytest.mark.parametrize("constants", ["exact", "keep", "zero", "fold", "remove"])
 def test_masks_of_either_device_on_a_gpu(constants, tmp_path):
     model, x = built(device="cuda")
     weight, bias = torch.ones(32, 16), torch.ones(32, device="cuda")
