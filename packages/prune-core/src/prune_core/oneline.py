@@ -236,10 +236,17 @@ def _selectors(
         )
     modules = dict(model.named_modules(remove_duplicate=False))
     types = {type(module).__name__ for module in modules.values()} | {"default"}
-    for name in wanted:
-        if name not in modules and name not in types:
-            raise ConfigError(
-                f"{argument} has {name!r}, and the model has no module of that name or class."
-                f"{did_you_mean(name, [*modules, *types])}"
-            )
-    return [{"op_names" if name in modules else "op_types": [name]} for name in wanted]
+    absent = [name for name in wanted if name not in modules and name not in types]
+    # A type is a filter, of which the model may have none; any other name has to be there.
+    filters = [name for name in absent if hasattr(nn, name)]
+    unknown = [name for name in absent if name not in filters]
+    for name in unknown or (filters if filters == list(wanted) else ()):
+        raise ConfigError(
+            f"{argument} has {name!r}, and the model has no module of that name or class."
+            f"{did_you_mean(name, [*modules, *types])}"
+        )
+    return [
+        {"op_names" if name in modules else "op_types": [name]}
+        for name in wanted
+        if name not in filters
+    ]

@@ -82,6 +82,11 @@ def test_show_as_json_reads_the_source_and_imports_nothing(prune):
         **SPREAD,
         "signature": "SpreadPruner(model, config_list: list[dict], *, mode: str = 'normal')",
         "documentation": "Prune the channels whose weights differ least.",
+        "capabilities": {
+            "granularity": "channels",
+            "modes": ["normal", "global"],
+            "needs_data": True,
+        },
         "example": "```python\nSpreadPruner(model, config_list).compress()\n```",
     }
 
@@ -92,6 +97,9 @@ def test_show_for_people(prune):
         "acme-prune 1.2",
         "https://example.org/spread",
         "patience: How long",
+        "one for each output channel",
+        "normal, global",
+        "a calibrate function that runs the model",
         ".compress()",
     ):
         assert fact in shown

@@ -133,6 +133,8 @@ class GraSPPruner(OneShotPruner):
     """
 
     modes: ClassVar[tuple[str, ...]] = ("global", "normal")
+    needs_data: ClassVar[bool] = True
+    needs_labels: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -70,6 +70,7 @@ class MovementPruner(CalibratedPruner):
     """
 
     modes: ClassVar[tuple[str, ...]] = ("normal", "global")
+    needs_labels: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -55,6 +55,7 @@ class SNIPPruner(CalibratedPruner):
     """
 
     modes: ClassVar[tuple[str, ...]] = ("global", "normal")
+    needs_labels: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -98,6 +98,7 @@ class TaylorFOWeightPruner(CalibratedPruner, ChannelPruner):
     """
 
     jointly: ClassVar[bool] = False
+    needs_labels: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -73,7 +73,7 @@ class SearchPruner(ThroughPruner):
         evaluate: The plain name of `evaluator`.
     """
 
-    modes: ClassVar[tuple[str, ...]] = ("maximize", "minimize")
+    optimize_modes: ClassVar[tuple[str, ...]] = ("maximize", "minimize")
     # A layer that loses everything cuts the network in two; whoever wants that says so.
     default_cap: ClassVar[float] = 0.99
     # Whether get_best_result() returns a model that has been made small.
@@ -101,7 +101,7 @@ class SearchPruner(ThroughPruner):
         evaluate: Evaluate | None = None,
     ) -> None:
         evaluator = evaluate or evaluator
-        if optimize_mode not in self.modes:
+        if optimize_mode not in self.optimize_modes:
             raise ConfigError(
                 f"optimize_mode is {optimize_mode!r}; it must be 'maximize' or 'minimize'."
             )

@@ -42,8 +42,8 @@ class Pruner:
     """Selects modules of a model, wraps them, and keeps their masks.
 
     A subclass says what it prunes and which further keys its `config_list` may have, and makes
-    masks in `compress()`. What it can do is declared in class attributes, and nowhere else: the
-    one-line `prune()`, budgets, `prune show` and `check_pruner` read them here.
+    masks in `compress()`. What it can do is declared in class attributes: the one-line `prune()`,
+    budgets, searches, `prune show` and `check_pruner` read them here and nowhere else.
 
     Args:
         model: The model, wrapped in place. Its parameters stay the objects that they are.
@@ -56,7 +56,6 @@ class Pruner:
         modes: What `mode=` may be, the default first.
         needs_data: Whether it needs the user's code to run the model, as `calibrate=`.
         needs_labels: Whether that code must also compute a loss and call `backward()`.
-        framework: Whose models it prunes.
         default_types: The classes that `"default"` in a `config_list` stands for.
         supported_types: The classes that it prunes, or empty for any that has a weight.
         config_keys: Further keys of a `config_list` that it understands.
@@ -66,7 +65,6 @@ class Pruner:
     modes: ClassVar[tuple[str, ...]] = ("normal",)
     needs_data: ClassVar[bool] = False
     needs_labels: ClassVar[bool] = False
-    framework: ClassVar[str] = "torch"
     default_types: ClassVar[tuple[str, ...]] = WEIGHTED_TYPES
     supported_types: ClassVar[tuple[str, ...]] = ()
     config_keys: ClassVar[tuple[str | Key, ...]] = ()
