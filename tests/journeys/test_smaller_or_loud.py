@@ -290,12 +290,11 @@ def test_model_speedup_can_be_as_strict():
 
 
 def test_channels_of_batch_norms_take_their_convolutions_along():
-    model, x, *_ = built("descriptor")
     model = trained(
         nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 2, 3))
     )
     _, masks = SlimPruner(model, [{"total_sparsity": 0.5, "op_types": ["BatchNorm2d"]}]).compress()
-    report = shrink(prune_core.unwrap(model), x, masks)
+    report = shrink(prune_core.unwrap(model), IMAGE, masks)
     assert model[0].out_channels == 4
     assert report.asked == 4
 
