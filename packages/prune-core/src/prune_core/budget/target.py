@@ -137,10 +137,11 @@ def _check_what_is_left(
     }
     for name in target.keys() & left.keys():
         if left[name] > target[name]:
-            where = f" It stops at {report.returned[0]}." if report.returned else ""
+            stops = f"It stops at {report.returned[0]}." if report.returned else ""
+            said = " ".join(filter(None, [report.shortfall, stops]))
             raise ConfigError(
                 f"target[{name!r}] is {target[name]}, and shrink() would leave {left[name]:.3f}. "
-                f"{report.shortfall}{where} Or exclude those layers, or ask for less."
+                f"{said or 'Some of what is masked stays.'} Exclude those layers, or ask for less."
             )
 
 
