@@ -27,7 +27,8 @@ class ModuleInfo:
         types: Its class name and those of its bases, the most special first.
         aliases: Its other names.
         has_weight: Whether it has a weight of its own.
-        lacks: A sentence that says why it has none, where one would expect it to.
+        whole_channels: Whether it can lose whole channels only, which lie in several tensors.
+        lacks: A sentence that says why it is not pruned, where one would expect it to be.
     """
 
     name: str
@@ -35,6 +36,7 @@ class ModuleInfo:
     types: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
     has_weight: bool = True
+    whole_channels: bool = False
     lacks: str = ""
 
     @property
@@ -55,15 +57,19 @@ class Algorithm:
         name: What messages call it.
         default_types: The classes that `'default'` stands for.
         supported_types: The classes that it prunes, or empty for any that has a weight.
+        channels: Whether it prunes whole output channels.
     """
 
     name: str
     default_types: tuple[str, ...]
     supported_types: tuple[str, ...] = ()
+    channels: bool = False
 
     def prunes(self, module: ModuleInfo) -> bool:
         """Whether it can prune a module."""
-        return module.has_weight and (not self.supported_types or module.is_a(self.supported_types))
+        if not module.has_weight or (module.whole_channels and not self.channels):
+            return False
+        return not self.supported_types or module.is_a(self.supported_types)
 
     def rule(self, refused: Iterable[ModuleInfo]) -> str:
         """What it prunes, and so not these, as the end of a message."""

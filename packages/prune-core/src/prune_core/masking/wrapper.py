@@ -51,7 +51,7 @@ class PrunerModuleWrapper(nn.Module):
         self.masked_names = masked_names(module)
         # None stands for a mask of ones, which would cost memory and time to no effect. A module
         # may have a buffer of the same name, for which register_buffer() would refuse ours.
-        for tensor in (target, target.removesuffix("weight") + "bias"):
+        for tensor in (target, target.removesuffix("weight") + "bias", *self.masked_names):
             self._buffers[tensor + SUFFIX] = None
         # Last, because from now on what is set goes to the module if it has something of that name.
         self.module = module

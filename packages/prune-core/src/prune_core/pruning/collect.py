@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 from torch.utils.hooks import RemovableHandle
 
 from prune_core.errors import ConfigError, PruneError
 from prune_core.masking import PrunerModuleWrapper, output_axis
+from prune_core.masking.recurrent import is_recurrent, rows
 from prune_core.masking.sharded import is_sharded, whole
 from prune_core.pruning.precision import counting_type, wide
 
@@ -65,7 +67,10 @@ def check_channels(wrapper: PrunerModuleWrapper) -> None:
 
 
 def channels_first(wrapper: PrunerModuleWrapper, weight: Tensor) -> Tensor:
-    """View a weight with its output channels along axis 0, as it is for most modules already."""
+    """View a weight with its output channels along axis 0, as it is for most modules already.
+
+    What comes of a recurrent layer has a row for each hidden unit already.
+    """
     check_channels(wrapper)
     axis = output_axis(wrapper.module)
     return weight.transpose(0, axis) if axis else weight
@@ -87,15 +92,33 @@ class WeightDataCollector(DataCollector):
         """Return views of the weights, no copies."""
         data = {}
         for name, wrapper in self.compressor.get_modules_wrapper().items():
-            weight = whole(wrapper.parameter(wrapper.target).detach())
-            if weight.is_meta:
+            weights = {
+                tensor: whole(wrapper.parameter(tensor).detach())
+                for tensor in scored_names(wrapper)
+            }
+            if any(weight.is_meta for weight in weights.values()):
                 raise PruneError(
                     f"{name}.{wrapper.target} is on the meta device and has no values to score. "
                     "Load the weights first; masks made elsewhere can be applied to a meta model "
                     "with load_masks()."
                 )
+            weight = joined(wrapper, weights)
             data[name] = channels_first(wrapper, weight) if self.channels else weight
         return data
+
+
+def scored_names(wrapper: PrunerModuleWrapper) -> tuple[str, ...]:
+    """Return the tensors that a module's scores are computed from."""
+    if not is_recurrent(wrapper.module):
+        return (wrapper.target,)
+    return tuple(name for name in wrapper.masked_names if name.startswith("weight"))
+
+
+def joined(wrapper: PrunerModuleWrapper, tensors: Mapping[str, Tensor]) -> Tensor:
+    """Return what scores are computed from as one tensor: the only one, or rows of several."""
+    if is_recurrent(wrapper.module):
+        return rows(wrapper.module, tensors)
+    return tensors[wrapper.target]
 
 
 class _Enough(Exception):  # noqa: N818
@@ -243,8 +266,8 @@ class ActivationCollector(CalibratedCollector):
     def hook(self, wrapper: PrunerModuleWrapper) -> list[RemovableHandle]:
         """Look at the outputs of the wrapped module."""
 
-        def look(module: nn.Module, inputs: Any, output: Tensor) -> None:
-            values = self.statistic(output.detach())
+        def look(module: nn.Module, inputs: Any, output: Any) -> None:
+            values = self.statistic(_first_output(output).detach())
             self.add(wrapper.name, _sums_and_counts(wrapper, values))
 
         return [wrapper.module.register_forward_hook(look)]
@@ -282,7 +305,8 @@ class ActivationGradientCollector(CalibratedCollector):
     def hook(self, wrapper: PrunerModuleWrapper) -> list[RemovableHandle]:
         """Look at the gradient of each output when it arrives."""
 
-        def look(module: nn.Module, inputs: Any, output: Tensor) -> None:
+        def look(module: nn.Module, inputs: Any, outputs: Any) -> None:
+            output = _first_output(outputs)
             activation = output.detach()
 
             def arrive(gradient: Tensor) -> None:
@@ -299,8 +323,23 @@ class ActivationGradientCollector(CalibratedCollector):
         return total[0] / total[1]
 
 
+def _first_output(output: Any) -> Tensor:
+    """What a module puts out; of a recurrent layer the states of its last layer, step by step."""
+    if isinstance(output, PackedSequence):
+        return output.data
+    return _first_output(output[0]) if isinstance(output, tuple) else output
+
+
 def _sums_and_counts(wrapper: PrunerModuleWrapper, values: Tensor) -> Tensor:
     """For each output channel the sum of its values, and below it how many there are."""
+    if is_recurrent(wrapper.module):
+        if getattr(wrapper.module, "proj_size", 0):
+            raise PruneError(
+                f"{wrapper.name!r} projects its hidden units (proj_size), so that they cannot be "
+                "scored by its outputs; choose an algorithm that looks at weights."
+            )
+        # Both directions, one behind the other.
+        values = values.reshape(*values.shape[:-1], -1, int(wrapper.module.hidden_size))
     # A convolution's channels come after the batch, if there is one; a linear's come last.
     kernel = getattr(wrapper.module, "kernel_size", None)
     from_end = -1 if not isinstance(kernel, tuple) else -1 - len(kernel)
@@ -337,23 +376,28 @@ class GradientCollector(CalibratedCollector):
 
     def hook(self, wrapper: PrunerModuleWrapper) -> list[RemovableHandle]:
         """Look at each gradient as it arrives; those that the user accumulates are not touched."""
-        weight = wrapper.parameter(wrapper.target)
-        if is_sharded(weight):
-            raise PruneError(
-                f"{wrapper.name}.{wrapper.target} is cut over several processes, where gradients "
-                "come in parts and cannot be watched. Make the masks before fully_shard(), or "
-                "choose an algorithm that looks at weights."
-            )
-        if not weight.requires_grad:
-            raise PruneError(
-                f"{wrapper.name}.{wrapper.target} is frozen (requires_grad=False), and this "
-                "algorithm scores by gradients. Unfreeze it, or exclude the module."
-            )
+        names = scored_names(wrapper)
+        for name in names:
+            _check_gradient(wrapper, name)
+        arrived: dict[str, Tensor] = {}
 
-        def look(gradient: Tensor) -> None:
-            self.add(wrapper.name, self.contribution(wrapper, weight.detach(), gradient.detach()))
+        def look_at(name: str) -> Callable[[Tensor], None]:
+            def look(gradient: Tensor) -> None:
+                arrived[name] = gradient.detach()
+                if len(arrived) == len(names):
+                    gradients = {each: arrived.pop(each) for each in names}
+                    weights = {each: wrapper.parameter(each).detach() for each in names}
+                    value = self.contribution(
+                        wrapper, joined(wrapper, weights), joined(wrapper, gradients)
+                    )
+                    self.add(wrapper.name, value)
 
-        return [weight.register_hook(look)]  # type: ignore[no-untyped-call]
+            return look
+
+        return [
+            wrapper.parameter(name).register_hook(look_at(name))  # type: ignore[no-untyped-call]
+            for name in names
+        ]
 
     def contribution(
         self, wrapper: PrunerModuleWrapper, weight: Tensor, gradient: Tensor
@@ -361,3 +405,18 @@ class GradientCollector(CalibratedCollector):
         """Return what one backward pass adds to the data of a module."""
         value = self.statistic(wide(weight), wide(gradient))
         return channels_first(wrapper, value) if self.channels else value
+
+
+def _check_gradient(wrapper: PrunerModuleWrapper, name: str) -> None:
+    weight = wrapper.parameter(name)
+    if is_sharded(weight):
+        raise PruneError(
+            f"{wrapper.name}.{name} is cut over several processes, where gradients come in parts "
+            "and cannot be watched. Make the masks before fully_shard(), or choose an algorithm "
+            "that looks at weights."
+        )
+    if not weight.requires_grad:
+        raise PruneError(
+            f"{wrapper.name}.{name} is frozen (requires_grad=False), and this algorithm scores by "
+            "gradients. Unfreeze it, or exclude the module."
+        )

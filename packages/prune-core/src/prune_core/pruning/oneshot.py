@@ -18,11 +18,12 @@ __all__ = ["CHANNEL_TYPES", "ChannelPruner", "ConfigList", "OneShotPruner"]
 
 ConfigList = Sequence[Mapping[str, Any]] | str | PathLike[str]
 
-# The modules of whose weight each output channel is one slice.
+# The modules of whose weight each output channel is one slice, and those with hidden units.
 CHANNEL_TYPES = (
     *(f"Conv{n}d" for n in (1, 2, 3)),
     *(f"ConvTranspose{n}d" for n in (1, 2, 3)),
     *("Linear", "Conv1D"),
+    *("LSTM", "GRU", "RNN", "LSTMCell", "GRUCell", "RNNCell"),
 )
 
 

@@ -102,7 +102,12 @@ class Pruner:
         self._wrap_model()
 
     def _algorithm(self) -> Algorithm:
-        return Algorithm(type(self).__name__, self.default_types, self.supported_types)
+        return Algorithm(
+            type(self).__name__,
+            self.default_types,
+            self.supported_types,
+            channels=self.granularity == "channels",
+        )
 
     def validate_config(self, model: nn.Module, config_list: Sequence[Mapping[str, Any]]) -> None:
         """Check what only this algorithm knows; the common rules have been checked already."""

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from prune_core.errors import ConfigError, PruneError
 from prune_core.masking import PrunerModuleWrapper, output_axis
+from prune_core.masking.recurrent import is_recurrent, spread, unspread
 from prune_core.pruning.collect import check_channels
 from prune_core.pruning.score import as_list, check_blocks
 
@@ -76,6 +77,8 @@ class SparsityAllocator(ABC):
     def _expand_mask(self, name: str, mask: Tensor) -> dict[str, Tensor]:
         """Spread a mask of scores over the weight, and over the bias where that follows."""
         wrapper = self.pruner._wrappers[name]
+        if is_recurrent(wrapper.module):
+            return spread(wrapper.module, mask)
         weight = wrapper.parameter(wrapper.target)
         axes, scored = self.axes(wrapper), mask.shape
         for place, size in enumerate(self.block_sparse_size or ()):
@@ -92,11 +95,9 @@ class SparsityAllocator(ABC):
         shape = [1] * weight.ndim
         for axis, length in zip(axes, mask.shape, strict=True):
             shape[axis] = length
-        spread = mask.reshape(shape)
+        wide = mask.reshape(shape)
         masks = {
-            wrapper.target: spread.expand(weight.shape).clone()
-            if len(axes) < weight.ndim
-            else spread
+            wrapper.target: wide.expand(weight.shape).clone() if len(axes) < weight.ndim else wide
         }
         bias = self._bias_mask(wrapper, masks[wrapper.target])
         return masks | bias
@@ -118,6 +119,8 @@ class SparsityAllocator(ABC):
     def _compress_mask(self, mask: Tensor, wrapper: PrunerModuleWrapper | None = None) -> Tensor:
         """Undo `_expand_mask`: 1 for each score of which anything is left in the mask."""
         axes = self.axes(wrapper) if wrapper is not None else self.dim
+        if wrapper is not None and is_recurrent(wrapper.module):
+            return unspread(wrapper.module, mask.amax(dim=1))
         if axes is not None:
             gone = [axis for axis in range(mask.ndim) if axis not in axes]
             mask = mask.amax(dim=gone) if gone else mask

@@ -14,7 +14,11 @@ from prune_core.errors import ConfigError, warn
 from prune_core.pruning.allocate.across import Ranked, in_order, worst
 from prune_core.pruning.allocate.base import Masks, SparsityAllocator, check_scores
 from prune_core.pruning.allocate.families import Choice, Family, choice
-from prune_core.pruning.allocate.over_layers import DEFAULT_CAP, check_ranked_together
+from prune_core.pruning.allocate.over_layers import (
+    DEFAULT_CAP,
+    check_ranked_together,
+    weights_of,
+)
 from prune_core.pruning.allocate.per_layer import keep_mask
 from prune_core.pruning.amount import number_to_prune
 from prune_core.pruning.coupling import Coupling, Producer
@@ -214,8 +218,8 @@ class DependencyAwareAllocator(SparsityAllocator):
         for group, producers in zip(family.groups, family.producers, strict=True):
             for producer in producers:
                 channels = int(np.isin(producer.classes, np.array(group.labels)).sum())
-                weight = wrappers[producer.name].parameter(producer.tensor)
-                total += channels * weight.numel() // len(producer.classes)
+                weights = weights_of(wrappers[producer.name])
+                total += channels * weights // len(producer.classes)
         return total // len(family)
 
 

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from prune_core.errors import ConfigError
+from prune_core.masking import PrunerModuleWrapper
+from prune_core.masking.recurrent import is_recurrent
 from prune_core.pruning.allocate.base import Masks, SparsityAllocator, check_scores
 from prune_core.pruning.allocate.per_layer import keep_mask
 from prune_core.pruning.amount import number_to_prune
@@ -18,7 +20,7 @@ from prune_core.selection import smallest
 if TYPE_CHECKING:
     from prune_core.pruning.pruner import Pruner
 
-__all__ = ["DEFAULT_CAP", "GlobalSparsityAllocator", "check_ranked_together"]
+__all__ = ["DEFAULT_CAP", "GlobalSparsityAllocator", "check_ranked_together", "weights_of"]
 
 # A layer that loses everything cuts the network in two; whoever wants that says so.
 DEFAULT_CAP = 0.99
@@ -54,8 +56,7 @@ class GlobalSparsityAllocator(SparsityAllocator):
         config = wrappers[next(iter(scores))].config
         cap = _cap(config)
         weights = {
-            name: wrappers[name].parameter(wrappers[name].target).numel() // score.numel()
-            for name, score in scores.items()
+            name: weights_of(wrappers[name]) // score.numel() for name, score in scores.items()
         }
         budget = number_to_prune(
             config["sparsity"], sum(weights[n] * s.numel() for n, s in scores.items())
@@ -76,6 +77,12 @@ class GlobalSparsityAllocator(SparsityAllocator):
             for name, most in over.items():
                 capped[name] = keep_mask(scores[name], most, alive[name], self.transform)
         return capped
+
+
+def weights_of(wrapper: PrunerModuleWrapper) -> int:
+    """Return how many weights a module has that its scores stand for."""
+    names = wrapper.masked_names if is_recurrent(wrapper.module) else (wrapper.target,)
+    return sum(wrapper.parameter(name).numel() for name in names)
 
 
 def check_ranked_together(pruner: Pruner) -> None:
