@@ -66,7 +66,7 @@ def _modes_are_there(subject: Subject, modes: tuple[str, ...]) -> None:
     _, masks = pruner.compress()
     masked: Tensor = subject.output(model)
     pruner._unwrap_model()
-    from prune_core.speedup.run import shrink  # only here is a model traced
+    from prune_speedup.torch.speedup import shrink  # only here is a model traced
 
     before = sum(parameter.numel() for parameter in model.parameters())
     shrink(model, inputs, masks)
