@@ -1,8 +1,9 @@
 """What pruners are put together from, and what they may derive from, under one roof."""
 
+from typing import TYPE_CHECKING, Any
+
 from prune_core.pruning.allocate import (
     BankSparsityAllocator,
-    DependencyAwareAllocator,
     GlobalSparsityAllocator,
     NMSparsityAllocator,
     NormalSparsityAllocator,
@@ -24,6 +25,9 @@ from prune_core.pruning.score import (
     NormMetricsCalculator,
     StraightMetricsCalculator,
 )
+
+if TYPE_CHECKING:
+    from prune_speedup.torch import DependencyAwareAllocator
 
 __all__ = [
     "CHANNEL_TYPES",
@@ -47,3 +51,11 @@ __all__ = [
     "WeightDataCollector",
     "allocator_for",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "DependencyAwareAllocator":
+        from prune_core.registry import get_part
+
+        return get_part("allocator", "dependency_aware")
+    raise AttributeError(f"module 'prune_core.tools' has no attribute {name!r}")

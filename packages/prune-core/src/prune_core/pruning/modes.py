@@ -10,12 +10,12 @@ from torch import Tensor
 from prune_core.errors import ConfigError
 from prune_core.pruning.allocate import (
     BankSparsityAllocator,
-    DependencyAwareAllocator,
     GlobalSparsityAllocator,
     NormalSparsityAllocator,
     SparsityAllocator,
 )
 from prune_core.pruning.pruner import Pruner
+from prune_core.registry import get_engine
 
 __all__ = ["allocator_for", "chosen_mode"]
 
@@ -62,7 +62,11 @@ def allocator_for(
         **more: What else a dependency-aware allocator may be told.
     """
     if mode == "dependency_aware":
-        return DependencyAwareAllocator(pruner, dummy_input, continuous_mask, **more)
+        engine = get_engine("torch", wanted="the mode 'dependency_aware'")
+        allocator: SparsityAllocator = engine.DependencyAwareAllocator(
+            pruner, dummy_input, continuous_mask, **more
+        )
+        return allocator
     if mode == "balance":
         if balance_gran is None:
             raise ConfigError(
@@ -70,7 +74,5 @@ def allocator_for(
                 "as balance_gran=[1, 4]."
             )
         return BankSparsityAllocator(pruner, balance_gran, continuous_mask)
-    allocator = GlobalSparsityAllocator if mode == "global" else NormalSparsityAllocator
-    return allocator(
-        pruner, continuous_mask=continuous_mask, channels=channels, transform=transform
-    )
+    ranking = GlobalSparsityAllocator if mode == "global" else NormalSparsityAllocator
+    return ranking(pruner, continuous_mask=continuous_mask, channels=channels, transform=transform)

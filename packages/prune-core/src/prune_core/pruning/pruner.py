@@ -25,7 +25,7 @@ from prune_core.masking.files import load_masks, save_masks
 from prune_core.pruning.allocate import Masks
 from prune_core.pruning.export import export_model
 from prune_core.pruning.summary import Summary, summarise
-from prune_speedup.pruning.coupling import Coupling
+from prune_core.registry import get_engine
 
 __all__ = ["WEIGHTED_TYPES", "Pruner"]
 
@@ -197,7 +197,7 @@ class Pruner:
     def _all_wrappers(self) -> Iterable[PrunerModuleWrapper]:
         return [*self._wrappers.values(), *self._closing.values()]
 
-    def close_masks(self, example_inputs: Any, coupling: Coupling | None = None) -> Masks:
+    def close_masks(self, example_inputs: Any, coupling: Any = None) -> Masks:
         """Mask what else keeps a masked channel from being zero, and return all masks in force.
 
         A normalisation after a masked convolution still adds its bias. With closed masks nothing
@@ -208,7 +208,9 @@ class Pruner:
             coupling: The units of the model, if they are known from such inputs.
         """
         with self.plain() as model:
-            coupling = Coupling(model, example_inputs) if coupling is None else coupling
+            if coupling is None:
+                engine = get_engine("torch", wanted="closing masks over what follows a channel")
+                coupling = engine.Coupling(model, example_inputs)
             more = coupling.closed(self.masks)
             modules = dict(model.named_modules(remove_duplicate=False))
         for name, tensors in more.items():

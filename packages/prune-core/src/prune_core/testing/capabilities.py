@@ -10,6 +10,7 @@ from torch import Tensor
 
 from prune_core.errors import ConfigError, PruneError
 from prune_core.masking import output_axis
+from prune_core.registry import get_engine
 from prune_core.testing.promises import Subject, expect
 
 __all__ = ["capabilities_are_as_declared"]
@@ -66,10 +67,9 @@ def _modes_are_there(subject: Subject, modes: tuple[str, ...]) -> None:
     _, masks = pruner.compress()
     masked: Tensor = subject.output(model)
     pruner._unwrap_model()
-    from prune_speedup.torch.speedup import shrink  # only here is a model traced
 
     before = sum(parameter.numel() for parameter in model.parameters())
-    shrink(model, inputs, masks)
+    get_engine("torch", wanted="checking the mode 'dependency_aware'").shrink(model, inputs, masks)
     after = sum(parameter.numel() for parameter in model.parameters())
     expect(
         after < before,

@@ -11,9 +11,7 @@ import torch
 from torch import Tensor
 
 from prune_core.errors import ConfigError, warn
-from prune_core.pruning.allocate.across import Ranked, in_order, worst
 from prune_core.pruning.allocate.base import Masks, SparsityAllocator, check_scores
-from prune_core.pruning.allocate.families import Choice, Family, choice
 from prune_core.pruning.allocate.over_layers import (
     DEFAULT_CAP,
     check_ranked_together,
@@ -21,7 +19,9 @@ from prune_core.pruning.allocate.over_layers import (
 )
 from prune_core.pruning.allocate.per_layer import keep_mask
 from prune_core.pruning.amount import number_to_prune
+from prune_speedup.pruning.across import Ranked, in_order, worst
 from prune_speedup.pruning.coupling import Coupling, Producer
+from prune_speedup.pruning.families import Choice, Family, choice
 
 if TYPE_CHECKING:
     from prune_core.pruning.pruner import Pruner
