@@ -90,11 +90,16 @@ def test_cells(kind):
 @pytest.mark.filterwarnings("ignore:LSTM with projections")
 def test_projected_units():
     model = Tagger(proj_size=4).eval()
-    _, masks = L1NormPruner(model, rules(nn.LSTM)).compress()
+    _, masks = L1NormPruner(model, rules(nn.LSTM, 0.25)).compress()
     masked = model(X)
     shrink(prune_core.unwrap(model), X, masks)
-    assert (model.rnn.hidden_size, model.rnn.proj_size) == (4, 4)
+    assert (model.rnn.hidden_size, model.rnn.proj_size) == (6, 4)
     torch.testing.assert_close(model(X), masked, rtol=1e-4, atol=1e-5)
+    # torch takes a projection to as many as there are units for none, and cannot run it.
+    model = Tagger(proj_size=4).eval()
+    _, masks = L1NormPruner(model, rules(nn.LSTM)).compress()
+    with pytest.raises(PruneError, match="does not follow smaller tensors"):
+        shrink(prune_core.unwrap(model), X, masks)
     with pytest.raises(PruneError, match="projects its hidden units"):
         ActivationMeanRankPruner(
             Tagger(proj_size=4), rules(nn.LSTM), calibrate=lambda model: model(X)

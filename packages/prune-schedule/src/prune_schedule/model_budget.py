@@ -161,7 +161,8 @@ class ModelBudget:
 
     def closing(self, masks: Masks) -> Masks:
         """Return masks together with those of what follows them, such as a normalisation."""
-        more = self.coupling.closed(masks)
+        with self._pruner.plain():
+            more = self.coupling.closed(masks)
         return {
             name: {**masks.get(name, {}), **_both(tensors, masks.get(name, {}))}
             for name, tensors in more.items()
