@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -30,6 +30,8 @@ class CalibratedPruner(OneShotPruner):
         dummy_input: What the model is traced with in the mode `"dependency_aware"`.
         dependency_aware: The older spelling of `mode="dependency_aware"`.
     """
+
+    needs_data: ClassVar[bool] = True
 
     def __init__(
         self,

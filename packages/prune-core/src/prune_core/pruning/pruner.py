@@ -52,6 +52,9 @@ class Pruner:
     default_types: ClassVar[tuple[str, ...]] = WEIGHTED_TYPES
     supported_types: ClassVar[tuple[str, ...]] = ()
     config_keys: ClassVar[tuple[str | Key, ...]] = ()
+    # Whether it scores by what happens when the model runs, and takes `calibrate=` to run it. A
+    # gradual schedule then lets it look at the training instead, unless it is given something.
+    needs_data: ClassVar[bool] = False
 
     def __init__(self, model: nn.Module, config_list: ConfigList) -> None:
         self._wrappers: dict[str, PrunerModuleWrapper] = {}
