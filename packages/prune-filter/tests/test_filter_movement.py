@@ -102,9 +102,7 @@ def test_what_was_masked_once_can_come_back():
     seen = []
 
     def watching(model):
-        hook = model.register_forward_pre_hook(
-            lambda *_: seen.append(model[0].weight_mask.clone())
-        )
+        hook = model.register_forward_pre_hook(lambda *_: seen.append(model[0].weight_mask.clone()))
         train(model)
         hook.remove()
 

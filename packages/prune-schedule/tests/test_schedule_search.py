@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -280,11 +281,52 @@ def test_a_trial_that_fails_is_told_and_the_search_goes_on():
     assert result.complete
 
 
-def test_when_every_trial_fails_there_is_no_result():
-    pruner = anneal(evaluator=lambda model: float("nan"), cool_down_rate=0.5)
-    with pytest.warns(PruneWarning), pytest.raises(PruneError, match="None of 5 trials .* nan"):
+BAD = {
+    "None": (lambda model: None, "returned None instead of a number; does it lack a `return`"),
+    "nan": (lambda model: float("nan"), "the score is nan"),
+    "inf": (lambda model: -float("inf"), "the score is -inf"),
+    "bool": (lambda model: True, "returned True instead of a number"),
+    "several": (lambda model: torch.ones(3), r"a Tensor of shape \(3,\) instead of a number"),
+    "truth": (lambda model: torch.tensor(True), "returned True instead of a number"),
+    "array": (lambda model: np.ones(2), r"a ndarray of shape \(2,\) instead of a number"),
+    "text": (lambda model: "0.9", "returned '0.9' instead of a number"),
+    "dict": (lambda model: {"acc": 0.9}, r"returned {'acc': 0.9} instead of a number"),
+    "error": (lambda model: 1 / 0, "ZeroDivisionError: division by zero"),
+}
+
+
+@pytest.mark.parametrize("returned", BAD)
+def test_the_first_trial_stops_a_search_that_has_no_score(returned):
+    evaluate, said = BAD[returned]
+    calls = []
+
+    def counted(model):
+        calls.append(1)
+        return evaluate(model)
+
+    pruner = anneal(evaluator=counted)
+    with pytest.raises(PruneError, match=f"The first trial has no score .*{said}") as caught:
         pruner.run()
+    assert len(calls) == 1
+    assert (caught.value.__cause__ is None) == (returned in ("nan", "inf"))
     assert not any(w.masked_count("weight") for w in pruner.get_modules_wrapper().values())
+    # What was wrong can be put right, and the same search goes on.
+    assert pruner.run(lambda model: torch.tensor(0.5)).score == 0.5
+
+
+def test_a_number_of_any_library_is_a_score():
+    for number in (
+        1,
+        0.5,
+        np.float32(0.5),
+        np.ones(1),
+        torch.tensor([0.5]),
+        nn.Parameter(torch.ones(())),
+    ):
+        assert anneal(evaluator=lambda model, n=number: n, cool_down_rate=0.5).run().score in (
+            1,
+            0.5,
+        )
 
 
 def test_ctrl_c_ends_with_the_best_so_far():
@@ -424,6 +466,7 @@ def test_a_time_limit_that_is_none():
 
 KILLED = """
 import os, random, signal, sys, time, warnings
+import numpy as np
 import torch
 from torch import nn
 from prune_core import BasicPruner

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -20,9 +19,10 @@ from torch import nn
 
 from prune_core import ConfigError, PruneError, Pruner, PruneWarning
 from prune_core.config import load_config, parse
+from prune_core.progress import Task
 from prune_core.random_state import as_seed, seeded
 from prune_schedule.budget import Budget, WeightBudget
-from prune_schedule.evaluation import Evaluate, check_callable, score_of
+from prune_schedule.evaluation import Evaluate, Score, check_callable, score_of
 from prune_schedule.goals import coupled, without_amounts
 from prune_schedule.history import History, Memory, open_history
 from prune_schedule.keeping import ResultFolder
@@ -30,7 +30,6 @@ from prune_schedule.measured import Measured
 from prune_schedule.model_budget import ModelBudget, coupled_layers
 from prune_schedule.plans import DeadEndError, Plan, Plans, Sparsities
 from prune_schedule.processes import from_first, is_first
-from prune_schedule.progress import Progress
 from prune_schedule.result import Result
 from prune_schedule.rounds import tidied
 from prune_schedule.state_file import StateFile, check_same_run
@@ -41,7 +40,6 @@ from prune_schedule.trials import Trials
 __all__ = ["ConfigList", "SearchPruner"]
 
 ConfigList = Sequence[Mapping[str, Any]] | str | PathLike[str]
-_log = logging.getLogger("prune_schedule")
 
 
 class SearchPruner(ThroughPruner):
@@ -288,19 +286,20 @@ class SearchPruner(ThroughPruner):
                 "the model and returns a number."
             )
         complete = True
-        self.trials = Trials()
+        self.trials, self._busy = Trials(), False
         if self.target is not None:
             self._budget = self.budget
         self.prepare()
         with closing(self._open_history()) as history:
             try:
-                with Progress(self.study_name, self.length) as progress:
-                    self._search(evaluate, history, progress)
+                with Task(
+                    self.study_name, self.length, "trial", self._plan(), announce=True
+                ) as task:
+                    self._search(evaluate, history, task)
             except KeyboardInterrupt:
                 if self.best is None:
                     raise
                 complete = False
-                _log.warning("stopped after %d trials", len(self.trials))
             except DeadEndError as end:
                 if self.best is None:
                     raise
@@ -349,23 +348,33 @@ class SearchPruner(ThroughPruner):
             folder = self.log_dir
         return None if folder is None else Path(folder) / "weights.pt"
 
-    def _search(self, evaluate: Evaluate, history: History, progress: Progress) -> None:
+    def _plan(self) -> str:
+        """Say what the search is for."""
+        layers = f"{len(self.sizes)} layer{'s' if len(self.sizes) > 1 else ''}"
+        if self.target is not None:
+            kinds = (f"{ratio:.1%} of the {kind}" for kind, ratio in self.target.items())
+            return f"to leave {' and '.join(kinds)}, from {layers}"
+        amounts = sorted({f"{total:.1%}" for _, total in self.budgets})
+        return f"to prune {' and '.join(amounts)} of the weights of {layers}"
+
+    def _search(self, evaluate: Evaluate, history: History, task: Task) -> None:
         plans, answer, latest = self.plans(), None, None
         while True:
             try:
                 asked = plans.send(answer)
             except StopIteration:
-                return
+                break
             finally:
                 # Now the search has heard of the last trial, and knows whether it is the best.
                 if latest is not None:
-                    progress.advance(latest, self.best_score)
+                    self._advance(task, latest)
             batch = asked if isinstance(asked, list) else [asked]
-            scores, latest = self._scores(batch, evaluate, history, progress)
+            scores, latest = self._scores(batch, evaluate, history, task)
             answer = scores if isinstance(asked, list) else scores[0]
+        task.said = f"best score {_shown(self.best_score)}"
 
     def _scores(
-        self, plans: Sequence[Plan], evaluate: Evaluate, history: History, progress: Progress
+        self, plans: Sequence[Plan], evaluate: Evaluate, history: History, task: Task
     ) -> tuple[list[float | None], dict[str, Any] | None]:
         """Let plans that do not depend on each other be evaluated, by whomever.
 
@@ -385,7 +394,7 @@ class SearchPruner(ThroughPruner):
             made |= known
             for trial in known.values():
                 if latest is not None:
-                    progress.advance(latest, self.best_score)
+                    self._advance(task, latest)
                 latest = trial
             # All that is left is under way elsewhere.
             pause = 0.01 if known else min(2 * pause, 0.5)
@@ -394,6 +403,11 @@ class SearchPruner(ThroughPruner):
         self.trials.sort(key=itemgetter("trial"))
         signed = (made[number]["score"] for number in planned)
         return [None if score is None else self._sign * score for score in signed], latest
+
+    def _advance(self, task: Task, trial: Mapping[str, Any]) -> None:
+        said = f"sparsity {trial['sparsity']:.1%}, score {_shown(trial['score'])}"
+        # Until this process makes one, trials are those of an earlier start.
+        task.advance(f"{said}, best {_shown(self.best_score)}", replayed=not self._busy)
 
     def _known_or_mine(
         self, left: Sequence[int], history: History
@@ -408,6 +422,7 @@ class SearchPruner(ThroughPruner):
     def _make_trial(
         self, number: int, plan: Plan, evaluate: Evaluate, history: History
     ) -> dict[str, Any]:
+        self._busy = True
         try:
             trial = self._try(number, plan, evaluate)
         except BaseException:
@@ -422,7 +437,10 @@ class SearchPruner(ThroughPruner):
         # A trial that a killed process began is made again, with the same random numbers.
         with seeded(self._seed_of(number)), tidied(self.bound_model):
             self._put(plan)
-            score, problem = score_of(evaluate, self.bound_model, self.trial_timeout)
+            score = score_of(evaluate, self.bound_model, self.trial_timeout)
+        if number == 0:
+            self._check_first(score)
+        score.warn()
         reached = self.sparsities
         sizes = self.sizes
         left = {} if self.target is None else {"left": self.budget.left(plan)}
@@ -430,11 +448,25 @@ class SearchPruner(ThroughPruner):
             "trial": number,
             "sparsity": sum(reached[n] * sizes[n] for n in sizes) / sum(sizes.values()),
             **left,
-            "score": score,
+            "score": score.value,
             "seconds": round(perf_counter() - began, 4),
-            "problem": problem,
+            "problem": score.problem,
             "sparsities": dict(plan),
         }
+
+    def _check_first(self, score: Score) -> None:
+        """Stop a search whose first trial has no score: the others would not have one either.
+
+        Raises:
+            PruneError: In all processes, when the first one has none.
+        """
+        problem = from_first(score.problem)
+        if problem is not None:
+            raise PruneError(
+                f"The first trial has no score ({problem}), so the search stops before it tries "
+                "more. evaluate has to return a number for every model, such as 0.0 where one has "
+                "failed."
+            ) from score.error
 
     def _put(self, sparsities: Mapping[str, float]) -> None:
         """Let the one-shot pruner make masks of these sparsities."""
@@ -511,6 +543,10 @@ class SearchPruner(ThroughPruner):
             )
         check_same_run("The state", json.loads(state_dict["run"]), self._identity())
         self._known = json.loads(state_dict["trials"])
+
+
+def _shown(score: float | None) -> str:
+    return "none" if score is None else f"{score:.4g}"
 
 
 def _check_same(trial: Mapping[str, Any], plan: Plan) -> None:

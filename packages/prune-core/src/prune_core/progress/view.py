@@ -34,13 +34,15 @@ def show(task: Task) -> None:
         return
     if not is_first():
         return
+    # A part of something larger is told of when it takes its time.
+    announced = task.announce and task.parent is None
     if task.state in ("ended", "stopped"):
         _bars.pop(task)
-        if task.announce or task.elapsed > PATIENCE:
-            level = logging.WARNING if task.state == "stopped" and task.announce else logging.INFO
+        if announced or task.elapsed > PATIENCE:
+            level = logging.WARNING if task.state == "stopped" and announced else logging.INFO
             log.log(level, _ending(task))
     elif task.state == "begun":
-        if task.announce:
+        if announced:
             log.info(_heading(task))
     elif log.isEnabledFor(logging.DEBUG):
         log.debug(_step(task))
