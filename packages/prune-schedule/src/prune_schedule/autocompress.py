@@ -17,6 +17,7 @@ from prune_core import ConfigError, PruneError, load_pruned, save_pruned, shrink
 from prune_core.config import load_config, parse
 from prune_core.masking import PrunerModuleWrapper
 from prune_core.progress import Task
+from prune_core.pruning.allocate import DependencyAwareAllocator
 from prune_core.random_state import as_seed, seeded
 from prune_core.speedup.tensors import Snapshot
 from prune_schedule.admm import GRANULARITIES, ADMMPruner
@@ -26,6 +27,7 @@ from prune_schedule.forms import by_position, first_given
 from prune_schedule.goals import coupled, without_amounts
 from prune_schedule.keeping import ResultFolder
 from prune_schedule.optimizer_steps import optimizers_in
+from prune_schedule.removed_weights import RemovedWeights
 from prune_schedule.result import Result
 from prune_schedule.rounds import tidied
 from prune_schedule.snapshot import Snapshots
@@ -323,6 +325,12 @@ class AutoCompressPruner(ThroughPruner):
             **self._search,
         )
         self.one_shot, search._base = search.one_shot, self._base
+        allocator = getattr(search.one_shot, "sparsity_allocator", None)
+        if self.speedup and target is None and isinstance(allocator, DependencyAwareAllocator):
+            # What is masked goes, and with it the inputs of other layers: that counts as well.
+            search._budget = RemovedWeights(
+                search.one_shot, search.budgets, self.dummy_input, search.caps
+            )
         if not search.run().complete:
             raise KeyboardInterrupt  # which the search has taken for itself
         assert search.best is not None

@@ -28,6 +28,7 @@ from prune_schedule.history import History, Memory, open_history
 from prune_schedule.keeping import ResultFolder
 from prune_schedule.measured import Measured
 from prune_schedule.model_budget import ModelBudget, coupled_layers
+from prune_schedule.pieces import pieces_of
 from prune_schedule.plans import DeadEndError, Plan, Plans, Sparsities
 from prune_schedule.processes import from_first, is_first
 from prune_schedule.result import Result
@@ -129,6 +130,11 @@ class SearchPruner(ThroughPruner):
         parse(config_list, getattr(algorithm, "config_keys", ()))
         self._make_one_shot(algorithm, params, model, list(config_list))
         self.config_list = config_list
+        self._groups = super().generate_module_groups()
+        for place, wrapper in enumerate(self.get_modules_wrapper().values()):
+            # The search says how much each layer loses, so none may give to another, as layers of
+            # one entry do for an algorithm that ranks them together.
+            wrapper.config["entry"] = place
         self._budget: Budget | None = None
         self.trials = Trials()
         self.best: Sparsities | None = None
@@ -192,11 +198,13 @@ class SearchPruner(ThroughPruner):
     @property
     def budgets(self) -> list[tuple[list[str], float]]:
         """For each entry of the config its layers, and the ratio they lose together."""
-        wrappers = self.get_modules_wrapper()
         return [
-            (names, self._asked(wrappers[names[0]].config["entry"]))
-            for names in self.generate_module_groups().values()
+            (names, self._asked(entry)) for entry, names in self.generate_module_groups().items()
         ]
+
+    def generate_module_groups(self) -> dict[int, list[str]]:
+        """Return `{entry of the config_list: module names}`."""
+        return {entry: list(names) for entry, names in self._groups.items()}
 
     def _asked(self, index: int) -> float:
         entry = self.config_list[index]
@@ -231,7 +239,8 @@ class SearchPruner(ThroughPruner):
             groups = None
             if self.dummy_input is not None:
                 groups = coupled_layers(self.one_shot, self.dummy_input)
-            return WeightBudget(self.budgets, self.sizes, self.caps, groups)
+            pieces = pieces_of(self.one_shot)
+            return WeightBudget(self.budgets, self.sizes, self.caps, pieces, groups)
         measured = None
         if "latency" in self.target:
             elsewhere = self.storage is not None or self.checkpoint is not None
@@ -252,9 +261,7 @@ class SearchPruner(ThroughPruner):
 
     def uniform(self) -> Sparsities:
         """The same sparsity in all layers of an entry, or in all that a target is about."""
-        if self.dummy_input is not None:
-            return self.budget.fitted(dict.fromkeys(self.sizes, 1.0), self.floors)
-        return {name: total for names, total in self.budgets for name in names}
+        return self.budget.fitted(dict.fromkeys(self.sizes, 1.0), self.floors)
 
     # --- running --------------------------------------------------------------------------
 
@@ -317,6 +324,14 @@ class SearchPruner(ThroughPruner):
                 f"{'; '.join(sorted(filter(None, problems)))}."
             )
         self._put_best(self.best)
+        if complete and (shortfall := self.budget.shortfall(self.sparsities)) is not None:
+            warnings.warn(
+                f"{type(self).__name__} does not meet its target: {shortfall}. "
+                f"{type(self.one_shot).__name__} masks less than it is told; choose another "
+                "pruning_algorithm, or let it prune more layers.",
+                PruneWarning,
+                stacklevel=2,
+            )
         ResultFolder(self.log_dir or self.experiment_data_dir, keep_all=False).finish(self)
         return Result(
             *(self.bound_model, self.masks, self.best_score, self.sparsities),
