@@ -72,10 +72,10 @@ def test_a_signal_of_the_user_is_theirs_again():
         signal.signal(signal.SIGALRM, before)
 
 
-def test_ctrl_c_is_heard_when_a_block_has_ended():
+def test_ctrl_c_is_heard_when_a_block_has_ended(ctrl_c):
     done = []
     with pytest.raises(KeyboardInterrupt), undisturbed():  # noqa: PT012
-        os.kill(os.getpid(), signal.SIGINT)
+        ctrl_c()
         time.sleep(0.01)
         done.append(1)
     assert done
@@ -103,8 +103,20 @@ def test_wherever_an_evaluation_is_interrupted_the_model_stays_whole():
             assert wrapper.module._parameters["bias"] is weights[f"{name}.bias"]
 
 
+def test_where_ctrl_c_is_ignored_it_stays_so():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with undisturbed():
+            os.kill(os.getpid(), signal.SIGINT)
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 SCRIPT = """
-import sys, time, warnings
+import signal, sys, time, warnings
+# Tests may run in the background, where a process ignores Ctrl-C from its start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 import torch
 from torch import nn
 from prune_core import BasicPruner
