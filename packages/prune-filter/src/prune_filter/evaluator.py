@@ -82,7 +82,7 @@ class TorchEvaluator:
 
     @property
     def _stateful(self) -> list[Any]:
-        parts = []
+        parts: list[Any] = []
         for given in (self.optimizers, self.lr_schedulers):
             parts += given if isinstance(given, list | tuple) else [given]
         return [part for part in parts if hasattr(part, "load_state_dict")]

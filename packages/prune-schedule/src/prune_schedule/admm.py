@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 
 from prune_core import ConfigError, PruneError
 from prune_core.config import OPTIONAL_KEYS, load_config, parse
+from prune_core.evaluators import holds_training
 from prune_core.progress import Task
 from prune_schedule.evaluation import Finetune, check_callable
 from prune_schedule.forms import first_given
@@ -22,7 +23,6 @@ from prune_schedule.rounds import tidied
 from prune_schedule.snapshot import Snapshots, Stateful
 from prune_schedule.through import Masks, ThroughPruner, one_shot_class
 from prune_schedule.trials import Trials
-from prune_schedule.user_functions import holds_training
 
 __all__ = ["ADMMPruner"]
 

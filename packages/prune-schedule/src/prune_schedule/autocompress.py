@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from prune_core import ConfigError, PruneError, load_pruned, save_pruned, shrink, unwrap
 from prune_core.config import load_config, parse
+from prune_core.evaluators import holds_training
 from prune_core.masking import PrunerModuleWrapper
 from prune_core.progress import Task
 from prune_core.pruning.allocate import DependencyAwareAllocator
@@ -33,7 +34,7 @@ from prune_schedule.rounds import tidied
 from prune_schedule.snapshot import Snapshots
 from prune_schedule.through import AMOUNTS, Masks, ThroughPruner, one_shot_class
 from prune_schedule.trials import Trials
-from prune_schedule.user_functions import functions_of, holds_training
+from prune_schedule.user_functions import functions_of
 
 __all__ = ["AutoCompressPruner"]
 
@@ -290,6 +291,7 @@ class AutoCompressPruner(ThroughPruner):
         if self.finetuner is not None:
             with tidied(self.bound_model):
                 self.finetuner(self.bound_model)
+        assert self.evaluator is not None
         with tidied(self.bound_model):
             score = score_of(self.evaluator, self.bound_model)
         score.warn()

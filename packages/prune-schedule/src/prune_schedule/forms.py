@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from prune_core.evaluators import holds_training
 from prune_schedule.optimizer_steps import looks_like_optimizer
-from prune_schedule.user_functions import holds_training
 
 __all__ = ["ITERATIVE", "TRAINED", "by_position", "first_given", "named"]
 
@@ -39,7 +39,7 @@ def named(owner: str, forms: Sequence[Any], given: Mapping[str, Any]) -> dict[st
     Raises:
         TypeError: When there are too many, or one is given twice.
     """
-    names = ITERATIVE
+    names: Sequence[str] = ITERATIVE
     if forms and looks_like_optimizer(forms[0]):
         names = TRAINED
     elif len(forms) > 4 and holds_training(forms[4]):

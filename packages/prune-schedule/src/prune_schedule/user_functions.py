@@ -1,7 +1,7 @@
 """What trains and what scores a model, from functions or from an object that does both.
 
-NNI 2.9 and 2.10 had a `TorchEvaluator` for both. Whoever gives such an object gives it once:
-schedules find the training in it, and do not leave the model untuned.
+Whoever gives such an object gives it once: schedules find the training in it, and do not leave the
+model untuned.
 """
 
 from __future__ import annotations
@@ -9,11 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
-
+from prune_core.evaluators import holds_training, scoring_of, training_of
 from prune_schedule.evaluation import Evaluate, Finetune, check_callable
 
-__all__ = ["Functions", "functions_of", "holds_training"]
+__all__ = ["Functions", "functions_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,15 +30,6 @@ class Functions:
     example_inputs: Any = None
 
 
-def holds_training(evaluator: object) -> bool:
-    """Whether an evaluator trains a model as well: `train(model, max_steps=…, max_epochs=…)`."""
-    return (
-        not isinstance(evaluator, nn.Module | type)
-        and callable(evaluator)
-        and callable(getattr(evaluator, "train", None))
-    )
-
-
 def functions_of(finetune: Any, evaluator: Any) -> Functions:
     """Return a training and a score; an evaluator that trains does so unless something else does.
 
@@ -48,12 +38,8 @@ def functions_of(finetune: Any, evaluator: Any) -> Functions:
     """
     check_callable("finetuner", finetune, "the model and trains it")
     check_callable("evaluator", evaluator, "the model and returns its score")
-    if not holds_training(evaluator):
-        return Functions(finetune, evaluator)
-    # An evaluator may have been made without a function that scores.
-    scores = getattr(evaluator, "evaluating_func", evaluator) is not None
     return Functions(
-        finetune or getattr(evaluator, "finetune", evaluator.train),
-        evaluator.__call__ if scores else None,  # the function alone, which trains nothing
-        getattr(evaluator, "dummy_input", None),
+        finetune or training_of(evaluator),
+        scoring_of(evaluator),
+        getattr(evaluator, "dummy_input", None) if holds_training(evaluator) else None,
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -214,6 +215,4 @@ def _notebook() -> _Notebook | None:
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
     if not hasattr(shell, "kernel"):
         return None
-    from IPython.display import display
-
-    return _Notebook(display)
+    return _Notebook(import_module("IPython.display").display)
