@@ -95,7 +95,10 @@ def test_wherever_an_evaluation_is_interrupted_the_model_stays_whole():
             model(x)
 
     for _ in range(300):
-        score_of(endless, model, chance.uniform(0.0005, 0.003))
+        # Down to times that are over before the evaluation has begun.
+        score = score_of(endless, model, chance.choice([1e-6, chance.uniform(0.0005, 0.003)]))
+        assert "TimeoutError" in score.problem
+        assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
         for name in ("0", "2"):
             wrapper = model.get_submodule(name)
             assert isinstance(wrapper, PrunerModuleWrapper)

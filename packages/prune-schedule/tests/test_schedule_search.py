@@ -220,10 +220,37 @@ def test_speedup_makes_the_result_small_and_leaves_the_model():
         speedup=True,
         dummy_input=torch.rand(2, 20),
     )
-    pruner.compress()
-    small = pruner.get_best_result()[1]
-    assert (small[0].out_features, small[2].out_features) == (20, 15)
+    small, masks = pruner.compress()
+    again = pruner.get_best_result()[1]
+    for made in (small, again):
+        assert (made[0].out_features, made[2].out_features) == (20, 15)
+    assert not masks
     assert model[0].module.out_features == 40
+
+
+def test_a_search_with_speedup_scores_what_removal_will_leave():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 2)).eval()
+    nn.init.uniform_(model[1].bias, 1, 2)  # what a masked channel would still send on
+    x = torch.rand(4, 4)
+    seen = []
+
+    def evaluate(model):
+        seen.append(model(x).detach())
+        return 1.0
+
+    pruner = anneal(
+        model,
+        [{"sparsity": 0.5, "op_names": ["0"]}],
+        evaluator=evaluate,
+        pruning_algorithm="channels",
+        speedup=True,
+        dummy_input=x,
+        cool_down_rate=0.5,
+    )
+    small, _ = pruner.compress()
+    assert small[0].out_features == 4
+    torch.testing.assert_close(small(x), seen[0])
 
 
 def test_a_finetuner_trains_in_each_trial_and_the_best_keeps_what_it_learnt():

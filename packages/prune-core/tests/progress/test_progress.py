@@ -91,6 +91,15 @@ def test_steps_that_take_long_get_a_line_each_and_the_time_that_is_left(clock, c
     ]
 
 
+def test_a_step_that_is_being_made_is_the_next_one(clock, caplog, lines):
+    with Task("AGP", 3, "round") as agp:
+        agp.advance()
+        clock.now += 60.0
+        agp.say("fine-tuning")
+        clock.now += 60.0
+    assert caplog.messages[0] == "AGP: round 2 of 3, fine-tuning, about 2 min 0 s left"
+
+
 def test_steps_of_an_earlier_start_say_nothing_about_the_time_that_is_left(clock, caplog, lines):
     with Task("AGP", 4, "round") as agp:
         agp.advance(replayed=True)

@@ -148,8 +148,8 @@ class LotteryTicket:
         interrupted, rounds = False, self.rounds + 1
         try:
             with Task("LotteryTicket", rounds, "round", self._plan(), announce=True) as task:
-                for _ in self.records:
-                    task.advance(replayed=True)
+                for record in self.records:
+                    task.advance(_said(record), replayed=True)
                 for index in range(len(self.records), rounds):
                     this_round = self.begin(index)
                     task.say(f"sparsity {this_round.sparsity:.1%}, training")
@@ -158,8 +158,7 @@ class LotteryTicket:
                     self.starts.at(self.rewind)  # says so now if the training was too short for it
                     score = score_of(evaluate, self.model)
                     self._finish(self.record(index, score, log, this_round.stopped))
-                    shown = "" if score is None else f", score {score:.4g}"
-                    task.advance(f"sparsity {this_round.sparsity:.1%}{shown}")
+                    task.advance(_said(self.records[-1]))
         except KeyboardInterrupt:
             if not self.records:
                 self.put_back()
@@ -410,3 +409,8 @@ class LotteryTicket:
             raise ConfigError(
                 f"Round {index} is not finished; {len(self.records)} rounds are, counted from 0."
             )
+
+
+def _said(record: RoundRecord) -> str:
+    score = "" if record.score is None else f", score {record.score:.4g}"
+    return f"sparsity {record.sparsity:.1%}{score}"

@@ -169,11 +169,12 @@ class ADMMPruner(ThroughPruner):
         if not snapshots.restore() and not self._z:
             self._z = {name: weight.detach().clone() for name, weight in self._weights.items()}
             self._u = {name: torch.zeros_like(weight) for name, weight in self._z.items()}
-        name, each = type(self).__name__, f"each of {self.training_epochs} epochs"
+        epochs = f"{self.training_epochs} epoch{'' if self.training_epochs == 1 else 's'}"
+        name, each = type(self).__name__, f"of {epochs} each"
         try:
             with Task(name, self.iterations, "iteration", each, announce=True) as task:
-                for _ in self.trials:
-                    task.advance(replayed=True)
+                for trial in self.trials:
+                    task.advance(f"gap {trial['gap']:.3g}", replayed=True)
                 while len(self.trials) < self.iterations:
                     self._iterate(task)
                     if self.checkpoint is not None:

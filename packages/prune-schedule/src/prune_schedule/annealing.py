@@ -77,7 +77,8 @@ class SimulatedAnnealingPruner(TunedSearchPruner):
         finetune: The plain name of `finetuner`.
         stateful: What goes back with the weights, by name: the optimizer of the finetuner, if it
             is made outside of it.
-        speedup: Whether `get_best_result()` returns a model that has been made small.
+        speedup: Whether `compress()`, `run()` and `get_best_result()` return a small copy, from
+            which what is masked has been removed. The model itself stays wrapped.
         dummy_input: An input of the model, for `speedup` or a target. With it, layers that can
             only lose channels together get the same sparsity.
         keep_intermediate_result: Has no effect: `trials` says what was tried.

@@ -255,9 +255,11 @@ class AutoCompressPruner(ThroughPruner):
             begun.save()
         complete = True
         try:
-            with Task(type(self).__name__, self.rounds, "round", announce=True) as task:
-                for _ in range(self._done):
-                    task.advance(replayed=True)
+            with Task(
+                type(self).__name__, self.rounds, "round", self._plan(), announce=True
+            ) as task:
+                for trial in self.trials:
+                    task.advance(_said(trial), replayed=True)
                 while self._done < self.rounds:
                     began = perf_counter()
                     with seeded(self._seed_of(self._done)):
@@ -267,8 +269,7 @@ class AutoCompressPruner(ThroughPruner):
                     snapshots.save()
                     self._large = None
                     self._results.add(self._done, self)
-                    score = "none" if trial["score"] is None else f"{trial['score']:.4g}"
-                    task.advance(f"sparsity {trial['sparsity']:.1%}, score {score}")
+                    task.advance(_said(trial))
         except BaseException as error:
             self._make_large()
             if not snapshots.restore():
@@ -279,6 +280,13 @@ class AutoCompressPruner(ThroughPruner):
         self._results.finish(self)
         score = self.trials[-1]["score"]
         return Result(self.bound_model, self.masks, score, self.sparsities, self.trials, complete)
+
+    def _plan(self) -> str:
+        """Say what the rounds lead to."""
+        if self.target is not None:
+            return "to leave " + " and ".join(f"{r:.1%} of the {k}" for k, r in self.target.items())
+        amounts = {entry[key] for entry in self._rules for key in AMOUNTS if entry.get(key)}
+        return f"to prune {' and '.join(f'{a:.1%}' for a in sorted(amounts))} of the weights"
 
     def _seed_of(self, number: int) -> int:
         return self.seed * 1_000_003 + number
@@ -529,6 +537,11 @@ class AutoCompressPruner(ThroughPruner):
 
 
 _NOT_ARGUMENTS = ("self", "model", "config_list", "forms", "__class__")
+
+
+def _said(trial: Mapping[str, Any]) -> str:
+    score = "none" if trial["score"] is None else f"{trial['score']:.4g}"
+    return f"sparsity {trial['sparsity']:.1%}, score {score}"
 
 
 def _by_granularity(granularity: str | None, searched: Any) -> Any:

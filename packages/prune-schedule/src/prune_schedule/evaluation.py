@@ -13,7 +13,7 @@ from torch import nn
 from prune_core import ConfigError, PruneWarning
 from prune_core.scores import number_from
 from prune_schedule.rounds import intact
-from prune_schedule.timeout import time_limit
+from prune_schedule.timeout import call_within
 
 __all__ = ["Evaluate", "Finetune", "Score", "check_callable", "score_of"]
 
@@ -51,8 +51,8 @@ class Score:
 def score_of(evaluate: Evaluate, model: nn.Module, timeout: float | None = None) -> Score:
     """Score a model."""
     try:
-        with intact(model), time_limit(timeout):
-            value = number_from(evaluate(model))
+        with intact(model):
+            value = number_from(call_within(timeout, lambda: evaluate(model)))
     except Exception as error:
         return Score(None, f"{type(error).__name__}: {error}", error)
     return Score(value) if isfinite(value) else Score(None, f"the score is {value}")

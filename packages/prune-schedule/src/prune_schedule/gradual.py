@@ -234,7 +234,7 @@ class GradualPruner(InRounds):
             self.one_shot.compress()
             if self.speedup:
                 # Training then sees the model that will be left, and not one with more in it.
-                self.close_masks(self.dummy_input)
+                self._close(self.dummy_input)
         self._in_force = wanted
         self._note()
         return True
@@ -265,7 +265,7 @@ class GradualPruner(InRounds):
 
     def _note(self) -> None:
         """Say what is masked now, where training drives the schedule."""
-        if self.total_iteration is not None:
+        if self.total_iteration is not None or not any(self._in_force.values()):
             return
         units = {growth.unit for growth in self.growths.values()}
         when = " and ".join(f"{unit} {self._now[unit]}" for unit in sorted(units))

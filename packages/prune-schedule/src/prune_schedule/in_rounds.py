@@ -70,8 +70,8 @@ class InRounds(ThroughPruner):
         complete, rounds = True, self.total_iteration + 1
         try:
             with Task(type(self).__name__, rounds, "round", self._plan(), announce=True) as task:
-                for _ in range(self._done):
-                    task.advance(replayed=True)
+                for trial in self.trials:
+                    task.advance(_said(trial), replayed=True)
                 while self._done < rounds:
                     trial = self._round(functions.finetune, functions.evaluate, task)
                     self.trials.append(trial)

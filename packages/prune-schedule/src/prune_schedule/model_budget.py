@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import torch
 from torch.utils._pytree import tree_leaves
 
 from prune_core import ConfigError, Pruner, shrink
@@ -21,6 +20,7 @@ from prune_core.speedup.cost import cost_of, flops_of
 from prune_core.speedup.masks import flat_masks, zeros_of
 from prune_core.speedup.plan import Plan, make_plan
 from prune_schedule.budget import Sparsities
+from prune_schedule.closing import closed_over
 from prune_schedule.measured import Measured
 from prune_schedule.processes import from_first
 from prune_schedule.through import Masks
@@ -179,11 +179,7 @@ class ModelBudget:
 
     def closing(self, masks: Masks) -> Masks:
         """Return masks together with those of what follows them, such as a normalisation."""
-        more = self.coupling.closed(masks)
-        return {
-            name: {**masks.get(name, {}), **_both(tensors, masks.get(name, {}))}
-            for name, tensors in more.items()
-        }
+        return closed_over(self.coupling, masks)
 
     # --- what meets the target ------------------------------------------------------------
 
@@ -304,12 +300,6 @@ def _makers(coupling: Coupling, layers: Sequence[str]) -> dict[tuple[int, ...], 
         if (made := [producer.name for producer in coupling.of_group(group)])
         and set(made) <= set(layers)
     }
-
-
-def _both(
-    tensors: Mapping[str, torch.Tensor], others: Mapping[str, torch.Tensor]
-) -> dict[str, torch.Tensor]:
-    return {name: mask & others[name] if name in others else mask for name, mask in tensors.items()}
 
 
 def _connected(sets: Any, order: Sequence[str]) -> list[list[str]]:

@@ -5,13 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from operator import itemgetter
 from os import PathLike
 from pathlib import Path
-from time import perf_counter, sleep
 from typing import Any, ClassVar
 
 import torch
@@ -22,28 +19,29 @@ from prune_core.config import load_config, parse
 from prune_core.progress import Task
 from prune_core.random_state import as_seed, seeded
 from prune_schedule.budget import Budget, WeightBudget
-from prune_schedule.evaluation import Evaluate, Score, check_callable, score_of
+from prune_schedule.evaluation import Evaluate, check_callable
 from prune_schedule.goals import coupled, without_amounts
 from prune_schedule.history import History, Memory, open_history
 from prune_schedule.keeping import ResultFolder
 from prune_schedule.measured import Measured
 from prune_schedule.model_budget import ModelBudget, coupled_layers
 from prune_schedule.pieces import pieces_of
-from prune_schedule.plans import DeadEndError, Plan, Plans, Sparsities
-from prune_schedule.processes import from_first, is_first
+from prune_schedule.plans import DeadEndError, Sparsities
+from prune_schedule.processes import is_first
 from prune_schedule.result import Result
 from prune_schedule.rounds import tidied
 from prune_schedule.state_file import StateFile, check_same_run
-from prune_schedule.through import AMOUNTS, Masks, ThroughPruner, one_shot_class, set_sparsity
+from prune_schedule.through import AMOUNTS, Masks, one_shot_class
 from prune_schedule.timeout import check_time_limit
 from prune_schedule.trials import Trials
+from prune_schedule.trying import Trying
 
 __all__ = ["ConfigList", "SearchPruner"]
 
 ConfigList = Sequence[Mapping[str, Any]] | str | PathLike[str]
 
 
-class SearchPruner(ThroughPruner):
+class SearchPruner(Trying):
     """Tries sparsities, scores each with the user's `evaluate`, and puts the best in force.
 
     A subclass yields what is to be tried from `plans()`, and is sent the score of each. What it
@@ -75,8 +73,6 @@ class SearchPruner(ThroughPruner):
     modes: ClassVar[tuple[str, ...]] = ("maximize", "minimize")
     # A layer that loses everything cuts the network in two; whoever wants that says so.
     default_cap: ClassVar[float] = 0.99
-    # Whether get_best_result() returns a model that has been made small.
-    speedup: bool = False
 
     def __init__(
         self,
@@ -144,46 +140,6 @@ class SearchPruner(ThroughPruner):
         self._base: Masks = {}
         self._run: dict[str, Any] | None = None
         self._known: list[dict[str, Any]] = []
-
-    # --- what a search is -----------------------------------------------------------------
-
-    @abstractmethod
-    def plans(self) -> Plans:
-        """Yield the sparsities to try; get the score, higher for better, None where it failed.
-
-        A list of plans that do not depend on each other gets a list of scores; several workers
-        share them.
-
-        A search calls `keep()` with what it would end with if it ended now.
-        """
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """What the plans depend on, as plain data; another search must not go on from them."""
-        return {}
-
-    def prepare(self) -> None:
-        """Get ready for `plans()`; called each time that the search starts or goes on."""
-
-    @property
-    def length(self) -> int | None:
-        """How many trials there will be, where that is known."""
-        return None
-
-    def keep(self, sparsities: Sparsities, score: float | None, trial: int | None = None) -> None:
-        """Remember the result as it is by now.
-
-        Args:
-            sparsities: What the search would end with.
-            score: Its score, as it was sent.
-            trial: The number of the trial, where what that was tuned to belongs to the result.
-        """
-        self.best, self._best_trial = dict(sparsities), trial
-        self.best_score = None if score is None else self._sign * score
-
-    @property
-    def _sign(self) -> float:
-        return 1.0 if self.optimize_mode == "maximize" else -1.0
 
     # --- the layers -----------------------------------------------------------------------
 
@@ -268,11 +224,15 @@ class SearchPruner(ThroughPruner):
     def compress(self, example_inputs: Any = None) -> tuple[nn.Module, Masks]:
         """Search, put the best in force, and return the wrapped model and the masks.
 
+        With `speedup`, these are a small copy and the masks that it still needs.
+
         Args:
             example_inputs: An input of the model. With it, the masks also cover what comes after
                 a masked channel, such as the bias of a normalisation.
         """
-        self.run()
+        result = self.run()
+        if self.speedup:
+            return result.model, result.masks
         if example_inputs is not None:
             self.close_masks(example_inputs)
         return self.bound_model, self.masks
@@ -333,10 +293,10 @@ class SearchPruner(ThroughPruner):
                 stacklevel=2,
             )
         ResultFolder(self.log_dir or self.experiment_data_dir, keep_all=False).finish(self)
-        return Result(
-            *(self.bound_model, self.masks, self.best_score, self.sparsities),
-            *(self.trials, complete),
-        )
+        model, masks = self.bound_model, self.masks
+        if self.speedup and complete:
+            model, masks = self._finished(self.dummy_input)
+        return Result(model, masks, self.best_score, self.sparsities, self.trials, complete)
 
     def _open_history(self) -> History:
         """Open the study; of several processes, the first keeps it and tells the others."""
@@ -371,142 +331,6 @@ class SearchPruner(ThroughPruner):
             return f"to leave {' and '.join(kinds)}, from {layers}"
         amounts = sorted({f"{total:.1%}" for _, total in self.budgets})
         return f"to prune {' and '.join(amounts)} of the weights of {layers}"
-
-    def _search(self, evaluate: Evaluate, history: History, task: Task) -> None:
-        plans, answer, latest = self.plans(), None, None
-        while True:
-            try:
-                asked = plans.send(answer)
-            except StopIteration:
-                break
-            finally:
-                # Now the search has heard of the last trial, and knows whether it is the best.
-                if latest is not None:
-                    self._advance(task, latest)
-            batch = asked if isinstance(asked, list) else [asked]
-            scores, latest = self._scores(batch, evaluate, history, task)
-            answer = scores if isinstance(asked, list) else scores[0]
-        task.said = f"best score {_shown(self.best_score)}"
-
-    def _scores(
-        self, plans: Sequence[Plan], evaluate: Evaluate, history: History, task: Task
-    ) -> tuple[list[float | None], dict[str, Any] | None]:
-        """Let plans that do not depend on each other be evaluated, by whomever.
-
-        Returns:
-            Their scores, and the trial that came last, which has not been shown yet.
-        """
-        planned = dict(enumerate(plans, len(self.trials)))
-        made: dict[int, dict[str, Any]] = {}
-        latest, pause = None, 0.01
-        while left := [number for number in planned if number not in made]:
-            known, mine = from_first(self._known_or_mine(left, history))
-            for number, trial in known.items():
-                _check_same(trial, planned[number])
-            if mine is not None:
-                known |= {mine: self._make_trial(mine, planned[mine], evaluate, history)}
-            self.trials += known.values()
-            made |= known
-            for trial in known.values():
-                if latest is not None:
-                    self._advance(task, latest)
-                latest = trial
-            # All that is left is under way elsewhere.
-            pause = 0.01 if known else min(2 * pause, 0.5)
-            if not known:
-                sleep(pause)
-        self.trials.sort(key=itemgetter("trial"))
-        signed = (made[number]["score"] for number in planned)
-        return [None if score is None else self._sign * score for score in signed], latest
-
-    def _advance(self, task: Task, trial: Mapping[str, Any]) -> None:
-        said = f"sparsity {trial['sparsity']:.1%}, score {_shown(trial['score'])}"
-        # Until this process makes one, trials are those of an earlier start.
-        task.advance(f"{said}, best {_shown(self.best_score)}", replayed=not self._busy)
-
-    def _known_or_mine(
-        self, left: Sequence[int], history: History
-    ) -> tuple[dict[int, dict[str, Any]], int | None]:
-        """Return what of some trials is known, or the one that this worker is to make."""
-        known, mine = history.known(left), None
-        if not known:
-            mine = history.claim(left)
-            known = history.known(left)
-        return known, mine
-
-    def _make_trial(
-        self, number: int, plan: Plan, evaluate: Evaluate, history: History
-    ) -> dict[str, Any]:
-        self._busy = True
-        try:
-            trial = self._try(number, plan, evaluate)
-        except BaseException:
-            history.release(number)
-            raise
-        # Every process evaluates; the first one's score is everybody's.
-        counts: dict[str, Any] = from_first(history.add(trial))
-        return counts
-
-    def _try(self, number: int, plan: Plan, evaluate: Evaluate) -> dict[str, Any]:
-        began = perf_counter()
-        # A trial that a killed process began is made again, with the same random numbers.
-        with seeded(self._seed_of(number)), tidied(self.bound_model):
-            self._put(plan)
-            score = score_of(evaluate, self.bound_model, self.trial_timeout)
-        if number == 0:
-            self._check_first(score)
-        score.warn()
-        reached = self.sparsities
-        sizes = self.sizes
-        left = {} if self.target is None else {"left": self.budget.left(plan)}
-        return {
-            "trial": number,
-            "sparsity": sum(reached[n] * sizes[n] for n in sizes) / sum(sizes.values()),
-            **left,
-            "score": score.value,
-            "seconds": round(perf_counter() - began, 4),
-            "problem": score.problem,
-            "sparsities": dict(plan),
-        }
-
-    def _check_first(self, score: Score) -> None:
-        """Stop a search whose first trial has no score: the others would not have one either.
-
-        Raises:
-            PruneError: In all processes, when the first one has none.
-        """
-        problem = from_first(score.problem)
-        if problem is not None:
-            raise PruneError(
-                f"The first trial has no score ({problem}), so the search stops before it tries "
-                "more. evaluate has to return a number for every model, such as 0.0 where one has "
-                "failed."
-            ) from score.error
-
-    def _put(self, sparsities: Mapping[str, float]) -> None:
-        """Let the one-shot pruner make masks of these sparsities."""
-        self._clear()
-        for name, wrapper in self.get_modules_wrapper().items():
-            set_sparsity(wrapper.config, sparsities[name])
-        if any(sparsities.values()):
-            self.one_shot.compress()
-        if isinstance(self._budget, ModelBudget):
-            # A normalisation after a masked channel still adds its bias, until it is removed.
-            self.one_shot.load_masks(self._budget.closing(self.one_shot.masks))
-
-    def _put_best(self, best: Sparsities) -> None:
-        """Put the result in force."""
-        self._put(best)
-
-    def _clear(self) -> None:
-        """Go back to where every trial begins."""
-        for wrapper in self.one_shot._all_wrappers():
-            for name in wrapper.masked_names:
-                wrapper._buffers[f"{name}_mask"] = None
-        self.one_shot.load_masks(self._base)
-
-    def _seed_of(self, number: int) -> int:
-        return self.seed * 1_000_003 + number
 
     def _identity(self) -> dict[str, Any]:
         # Of the weights that the search began with, also when it has trained them since.
@@ -558,19 +382,6 @@ class SearchPruner(ThroughPruner):
             )
         check_same_run("The state", json.loads(state_dict["run"]), self._identity())
         self._known = json.loads(state_dict["trials"])
-
-
-def _shown(score: float | None) -> str:
-    return "none" if score is None else f"{score:.4g}"
-
-
-def _check_same(trial: Mapping[str, Any], plan: Plan) -> None:
-    if trial["sparsities"] != plan:
-        raise PruneError(
-            f"Trial {trial['trial']} of the study was of other sparsities than this search tries "
-            "now: the seed or prune-schedule has changed. Give another experiment_data_dir or "
-            "study_name, or delete the study."
-        )
 
 
 def _digest(pruner: Pruner) -> str:

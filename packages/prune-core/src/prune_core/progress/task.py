@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Iterable, Iterator
 from time import monotonic
 from types import TracebackType
-from typing import Literal, Self
+from typing import Literal, Self, TypeVar
 
 from prune_core.events import emit
 from prune_core.progress.log import is_first, log
 
-__all__ = ["Task", "note"]
+__all__ = ["Task", "note", "track"]
 
+Item = TypeVar("Item")
 State = Literal["begun", "running", "ended", "stopped"]
 
 
@@ -38,6 +40,7 @@ class Task:
 
     Attributes:
         done: How many steps have been made.
+        under_way: Whether what was said is about the step after those.
         said: What was said last, such as a score.
         state: `"begun"`, `"running"`, `"ended"`, or `"stopped"` by an exception.
         parent: The task that it belongs to, or None.
@@ -62,7 +65,7 @@ class Task:
         self.title, self.total, self.unit = title, total, unit
         self.said, self.announce = said, announce
         self.done, self.state, self.parent = 0, "begun", None
-        self._replayed = 0
+        self.under_way, self._replayed = False, 0
         self._began = monotonic()
 
     done: int
@@ -86,11 +89,14 @@ class Task:
         """
         self.done += 1
         self._replayed += replayed
-        self.say(self.said if said is None else said)
+        self._hear(self.said if said is None else said, under_way=False)
 
     def say(self, said: str) -> None:
-        """Say something else of the step that is being made."""
-        self.said, self.state = said, "running"
+        """Say something of the step that is being made."""
+        self._hear(said, under_way=True)
+
+    def _hear(self, said: str, *, under_way: bool) -> None:
+        self.said, self.under_way, self.state = said, under_way, "running"
         self._tell()
 
     @property
@@ -126,20 +132,30 @@ class Task:
         self._tell()
 
 
+def track(
+    items: Iterable[Item], title: str, total: int | None = None, unit: str = "step"
+) -> Iterator[Item]:
+    """Yield items one after the other, as the steps of a task."""
+    with Task(title, total, unit) as task:
+        for item in items:
+            yield item
+            task.advance()
+
+
 _noted: dict[str, float] = {}
 EVERY = 2.0
 
 
-def note(title: str, text: str, *, always: bool = False) -> None:
+def note(title: str, text: str | Callable[[], str], *, always: bool = False) -> None:
     """Log what has happened to something that has no end of its own, such as a user's training.
 
     Args:
         title: What it happened to.
-        text: What happened.
+        text: What happened; or a function that says so, where that takes time.
         always: Whether it is said even though something was said of the same a moment ago.
     """
     now = monotonic()
     if always or now - _noted.get(title, -EVERY) >= EVERY:
         _noted[title] = now
         if is_first():
-            log.info("%s: %s", title, text)
+            log.info("%s: %s", title, text() if callable(text) else text)

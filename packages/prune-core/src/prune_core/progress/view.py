@@ -58,7 +58,7 @@ def _line(task: Task) -> None:
     """Write a line, unless there was one a moment ago."""
     global _next_line
     now = monotonic()
-    last = task.total is not None and task.done >= task.total
+    last = not task.under_way and task.total is not None and task.done >= task.total
     if now < _next_line or last:  # of the last step the ending says the same
         return
     outermost = task
@@ -77,7 +77,8 @@ def _heading(task: Task) -> str:
 
 def _step(task: Task) -> str:
     left = "" if task.left is None else f"about {text_of_time(task.left)} left"
-    return f"{_where(task)}: {_joined(_place(task, task.done), task.said, left)}"
+    place = _place(task, task.done + task.under_way)
+    return f"{_where(task)}: {_joined(place, task.said, left)}"
 
 
 def _ending(task: Task) -> str:
@@ -85,7 +86,8 @@ def _ending(task: Task) -> str:
     if task.state == "stopped":
         of = "" if task.total is None else f" of {task.total}"
         done = f"stopped after {task.done}{of} {_plural(task, task.total or task.done)}"
-    return f"{_where(task)}: {_joined(f'{done} in {text_of_time(task.elapsed)}', task.said)}"
+    said = task.said if task.done else ""  # before the first step, that is what it is for
+    return f"{_where(task)}: {_joined(f'{done} in {text_of_time(task.elapsed)}', said)}"
 
 
 def _where(task: Task) -> str:
