@@ -18,9 +18,7 @@ from prune_core.config import load_config, parse
 from prune_core.evaluators import holds_training
 from prune_core.masking import PrunerModuleWrapper
 from prune_core.progress import Task
-from prune_core.pruning.allocate import DependencyAwareAllocator
 from prune_core.random_state import as_seed, seeded
-from prune_core.speedup.tensors import Snapshot
 from prune_schedule.admm import GRANULARITIES, ADMMPruner
 from prune_schedule.annealing import SimulatedAnnealingPruner
 from prune_schedule.evaluation import Evaluate, Finetune, check_callable, score_of
@@ -35,6 +33,8 @@ from prune_schedule.snapshot import Snapshots
 from prune_schedule.through import AMOUNTS, Masks, ThroughPruner, one_shot_class
 from prune_schedule.trials import Trials
 from prune_schedule.user_functions import functions_of
+from prune_speedup.pruning.dependency_aware import DependencyAwareAllocator
+from prune_speedup.torch.tensors import Snapshot
 
 __all__ = ["AutoCompressPruner"]
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from prune_core.pruning.allocate import Masks
-from prune_core.pruning.coupling import Coupling
+from prune_speedup.pruning.coupling import Coupling
 
 __all__ = ["closed_over"]
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from prune_core import Pruner
 from prune_core.amount import number_to_prune
-from prune_core.pruning.allocate import DependencyAwareAllocator
+from prune_speedup.pruning.dependency_aware import DependencyAwareAllocator
 
 __all__ = ["Piece", "pieces_of"]
 

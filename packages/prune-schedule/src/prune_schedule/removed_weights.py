@@ -7,8 +7,8 @@ from math import prod
 from typing import Any
 
 from prune_core import Pruner
-from prune_core.speedup.plan import Plan
 from prune_schedule.model_budget import ModelBudget
+from prune_speedup.engine.plan import Plan
 
 __all__ = ["RemovedWeights"]
 

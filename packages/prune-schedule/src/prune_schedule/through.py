@@ -10,9 +10,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from prune_core import ConfigError, Pruner, get_pruner, unwrap
-from prune_core.pruning.allocate import DependencyAwareAllocator
 from prune_schedule.closing import closed_over
 from prune_schedule.trials import Trials
+from prune_speedup.pruning.dependency_aware import DependencyAwareAllocator
 
 __all__ = ["AMOUNTS", "Masks", "ThroughPruner", "one_shot_class", "set_sparsity"]
 
