@@ -209,6 +209,35 @@ def test_a_run_that_is_killed_ends_with_the_same_masks(tmp_path):
         assert torch.equal(whole[name]["weight"], again[name]["weight"])
 
 
+def test_a_state_holds_what_has_been_seen():
+    def halves(again):
+        model = net()
+        optimizer = torch.optim.SGD(model.parameters(), 0.1)
+        pruner = LinearPruner(model, EPOCHS, optimizer, Taylor)
+        pruner.compress()
+        for epoch in range(2):
+            pruner.update_epoch(epoch)
+            for number in range(3):
+                step(model, optimizer, number)
+        if again:
+            state, weights = pruner.state_dict(), copy.deepcopy(model.state_dict())
+            model = net()
+            pruner = LinearPruner(model, EPOCHS, pruning_algorithm=Taylor)
+            pruner.compress()
+            pruner.load_state_dict(state)
+            model.load_state_dict(weights)
+        pruner.update_epoch(2)
+        return pruner.masks
+
+    once, again = halves(False), halves(True)
+    assert kept_in(once) == kept_in(again) == {"0": 4, "2": 4}
+    assert all(torch.equal(once[n]["weight"], again[n]["weight"]) for n in once)
+
+
+def kept_in(masks):
+    return {n: int(m["bias"].sum()) for n, m in masks.items()}
+
+
 def test_a_training_that_shows_nothing_is_told():
     model = net().eval()
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
@@ -216,7 +245,7 @@ def test_a_training_that_shows_nothing_is_told():
     pruner.compress()
     pruner.update_epoch(0)
     step(model, optimizer, 0)  # in eval mode
-    with pytest.warns(PruneWarning, match="has seen nothing of '0' and 1 others so far"):
+    with pytest.warns(PruneWarning, match="has seen nothing of '0' and 1 more so far"):
         pruner.update_epoch(1)
     assert kept(pruner) == {"0": 8, "2": 8}
     model.train()

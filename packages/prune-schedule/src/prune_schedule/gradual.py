@@ -236,8 +236,24 @@ class GradualPruner(InRounds):
                 # Training then sees the model that will be left, and not one with more in it.
                 self._close(self.dummy_input)
         self._in_force = wanted
-        self._note()
+        if self.total_iteration is None and any(wanted.values()):
+            self._say()
+        if self._at_the_end:
+            self._training.stop()
         return True
+
+    @property
+    def _at_the_end(self) -> bool:
+        """Whether training has come to the final sparsity of every entry."""
+        return all(self._now[growth.unit] >= growth.last for growth in self.growths.values())
+
+    def _say(self) -> None:
+        """Say what is masked now."""
+        units = {growth.unit for growth in self.growths.values()}
+        when = " and ".join(f"{unit} {self._now[unit]}" for unit in sorted(units))
+        sparsity = max(self._in_force.values(), default=0.0)
+        final = ", the final one; masks stay as they are now" if self._at_the_end else ""
+        note(type(self).__name__, f"{when}, sparsity {sparsity:.1%}{final}", always=bool(final))
 
     def _wait_for_data(self, missing: list[str]) -> None:
         """Leave the masks for now; the next step, or epoch, finds what training has shown."""
@@ -262,19 +278,6 @@ class GradualPruner(InRounds):
         self._now["round"] = number
         self._prune()
         return max(self._in_force.values(), default=0.0)
-
-    def _note(self) -> None:
-        """Say what is masked now, where training drives the schedule."""
-        if self.total_iteration is not None or not any(self._in_force.values()):
-            return
-        units = {growth.unit for growth in self.growths.values()}
-        when = " and ".join(f"{unit} {self._now[unit]}" for unit in sorted(units))
-        done = all(self._now[growth.unit] >= growth.last for growth in self.growths.values())
-        sparsity = max(self._in_force.values(), default=0.0)
-        final = ", the final one; masks stay as they are now" if done else ""
-        note(type(self).__name__, f"{when}, sparsity {sparsity:.1%}{final}", always=done)
-        if done:
-            self._training.stop()
 
     def _tell(self, wanted: Mapping[int, float]) -> None:
         for wrapper in self.get_modules_wrapper().values():
@@ -311,7 +314,8 @@ class GradualPruner(InRounds):
             self._started = True
             if self.checkpoint is not None:
                 self._resumed = self._snapshots.restore()
-            self._training.follow()
+            if not (self._at_the_end and self._in_force):
+                self._training.follow()
             self._prune()
             if self.optimizer is not None:
                 self._hook = on_each_step(self.optimizer, self.step)
@@ -327,6 +331,7 @@ class GradualPruner(InRounds):
             "in_force": dict(self._in_force),
             "trials": json.dumps(self.trials),
             "masks": self.masks if any(self._in_force.values()) else {},
+            "seen": self._training.own(),
         }
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> Self:
@@ -343,6 +348,7 @@ class GradualPruner(InRounds):
         self._in_force = dict(state_dict["in_force"])
         self._tell(self._in_force)
         self.trials = Trials(json.loads(state_dict["trials"]))
+        self._training.put(state_dict.get("seen", {}))
         return self
 
     def _keep(self) -> None:

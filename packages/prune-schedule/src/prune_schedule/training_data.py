@@ -58,7 +58,7 @@ class TrainingData:
         if self._warned or self._collector is None:
             return
         self._warned = True
-        more = f" and {len(missing) - 1} others" if len(missing) > 1 else ""
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         warnings.warn(
             f"{type(self._pruner).__name__} scores by what happens in training, and has seen "
             f"nothing of {missing[0]!r}{more} so far: {self._collector.why}, or the model was not "
@@ -68,7 +68,18 @@ class TrainingData:
             stacklevel=4,
         )
 
-    # --- as a part of a checkpoint ----------------------------------------------------------
+    # --- what is kept -----------------------------------------------------------------------
+
+    def own(self) -> dict[str, Any]:
+        """Return what this process has seen, as tensors and plain data."""
+        return {} if self._collector is None else self._collector.state_dict()
+
+    def put(self, state_dict: Mapping[str, Any]) -> None:
+        """Go on with what `own()` returned."""
+        if self._collector is not None and state_dict:
+            self._collector.load_state_dict(state_dict)
+
+    # As a part of a checkpoint, which the first process writes for all:
 
     def state_dict(self) -> dict[str, Any]:
         """Return what has been seen, by all processes together, which all have to ask."""

@@ -128,7 +128,8 @@ class Task:
         trace: TracebackType | None,
     ) -> None:
         self.state = "ended" if kind is None else "stopped"
-        _stack.tasks.remove(self)
+        if self in _stack.tasks:  # a generator may be closed by another thread
+            _stack.tasks.remove(self)
         self._tell()
 
 
