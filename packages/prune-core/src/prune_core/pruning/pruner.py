@@ -54,7 +54,8 @@ class Pruner:
             that whole channels go and a budget can be met; `"weights"` where there is one for each
             weight; empty where that depends on another algorithm.
         modes: What `mode=` may be, the default first.
-        needs_data: Whether it needs the user's code to run the model, as `calibrate=`.
+        needs_data: Whether it needs the user's code to run the model, as `calibrate=`. A gradual
+            schedule lets it look at the training instead, unless it is given something.
         needs_labels: Whether that code must also compute a loss and call `backward()`.
         default_types: The classes that `"default"` in a `config_list` stands for.
         supported_types: The classes that it prunes, or empty for any that has a weight.

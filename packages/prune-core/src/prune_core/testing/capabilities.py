@@ -18,8 +18,15 @@ __all__ = ["capabilities_are_as_declared"]
 GRANULARITIES = ("channels", "weights")
 
 
+def _delegates(subject: Subject) -> bool:
+    """Whether another algorithm scores for it, as for a schedule."""
+    return not getattr(subject.pruner, "granularity", "") and not hasattr(subject.pruner, "score")
+
+
 def capabilities_are_as_declared(subject: Subject) -> None:
     """Granularity, modes and needs, which the class declares, are those that it has."""
+    if _delegates(subject):
+        return
     declared = getattr(subject.pruner, "granularity", "")
     expect(
         declared in GRANULARITIES,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from math import isfinite, isnan
+from math import isfinite, isnan, prod
 from typing import TYPE_CHECKING
 
 import torch
@@ -73,6 +73,16 @@ class SparsityAllocator(ABC):
         if self.dim is not None:
             return self.dim
         return list(range(wrapper.parameter(wrapper.target).ndim))
+
+    def parts(self, wrapper: PrunerModuleWrapper) -> int:
+        """Return of how many parts a weight consists, each of which is masked as a whole.
+
+        A sparsity s masks `floor(s · parts)` of them, so a budget knows what masks can come to.
+        """
+        shape = wrapper.parameter(wrapper.target).shape
+        sizes = [shape[axis] for axis in self.axes(wrapper)]
+        blocks = [*(self.block_sparse_size or ()), *[1] * len(sizes)]
+        return prod(size // block for size, block in zip(sizes, blocks, strict=False))
 
     def _expand_mask(self, name: str, mask: Tensor) -> dict[str, Tensor]:
         """Spread a mask of scores over the weight, and over the bias where that follows."""
