@@ -20,7 +20,7 @@ from prune_core.progress import Task
 from prune_schedule.evaluation import Finetune, check_callable
 from prune_schedule.forms import first_given
 from prune_schedule.rounds import tidied
-from prune_schedule.snapshot import Snapshots, Stateful
+from prune_schedule.snapshot import MasksInForce, Plain, Snapshots, Stateful
 from prune_schedule.through import Masks, ThroughPruner, one_shot_class
 from prune_schedule.trials import Trials
 
@@ -310,7 +310,8 @@ class ADMMPruner(ThroughPruner):
         if self.optimizer is None and not self._takes_model_alone:
             parameters = self.bound_model.parameters()
             self.optimizer = torch.optim.Adam(parameters, lr=1e-3, weight_decay=5e-5)
-        parts: dict[str, Stateful] = {"model": self.bound_model, "admm": self}
+        parts: dict[str, Stateful] = {"model": Plain(self), "masks": MasksInForce(self)}
+        parts["admm"] = self
         if self.optimizer is not None:
             parts["optimizer"] = self.optimizer
         run = {

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from prune_core import ConfigError, PruneError, load_pruned, save_pruned, shrink, unwrap
+from prune_core import ConfigError, PruneError, load_pruned, save_pruned, unwrap
 from prune_core.config import load_config, parse
 from prune_core.evaluators import holds_training
 from prune_core.masking import PrunerModuleWrapper
@@ -34,6 +34,7 @@ from prune_schedule.through import AMOUNTS, Masks, ThroughPruner, one_shot_class
 from prune_schedule.trials import Trials
 from prune_schedule.user_functions import functions_of
 from prune_speedup.pruning.dependency_aware import DependencyAwareAllocator
+from prune_speedup.torch.speedup import make_small
 from prune_speedup.torch.tensors import Snapshot
 
 __all__ = ["AutoCompressPruner"]
@@ -379,7 +380,7 @@ class AutoCompressPruner(ThroughPruner):
         masks = self.close_masks(self.dummy_input)
         self._unwrap_model()
         self._large = Snapshot(self.bound_model)
-        report = shrink(self.bound_model, self.dummy_input, masks)
+        report = make_small(self.bound_model, self.dummy_input, masks)
         trainer = self._admm.get("evaluator")
         known = self._admm.get("traced_optimizer"), getattr(trainer, "optimizers", None)
         for optimizer in optimizers_in(known):

@@ -20,7 +20,7 @@ from prune_core.random_state import put_random, take_random
 from prune_schedule.interruption import undisturbed
 from prune_schedule.processes import everyone, is_first, rank
 
-__all__ = ["Plain", "Snapshots", "Stateful", "weights_ahead"]
+__all__ = ["MasksInForce", "Plain", "Snapshots", "Stateful", "weights_ahead"]
 
 FORMAT = "prune-schedule-1"
 
@@ -58,6 +58,21 @@ class Plain:
         """Put them back."""
         with self._pruner.plain() as model:
             model.load_state_dict(state_dict)
+
+
+class MasksInForce:
+    """The masks of a pruner, beside the `Plain` model that they mask."""
+
+    def __init__(self, pruner: Pruner) -> None:
+        self._pruner = pruner
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the masks, `{module: {tensor: mask}}`."""
+        return {name: dict(tensors) for name, tensors in self._pruner.masks.items()}
+
+    def load_state_dict(self, state_dict: dict[str, Any], /) -> None:
+        """Put them back in force."""
+        self._pruner.load_masks(state_dict)
 
 
 class Snapshots:

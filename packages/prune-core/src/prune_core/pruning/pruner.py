@@ -252,6 +252,11 @@ class Pruner:
                 )
             PrunerModuleWrapper(module, name, {}).check_masks(tensors)
             wrappers[name] = self._closing_wrapper(name, module)
+        if self._wrappers.keys() <= masks.keys():
+            # What closed the masks that were in force says nothing of those that replace them.
+            for name in self._closing.keys() - masks.keys():
+                closing = self._closing[name]
+                closing.put_masks({n: torch.ones_like(m) for n, m in closing.masks.items()})
         for name, tensors in masks.items():
             wrappers[name].put_masks(tensors)
 

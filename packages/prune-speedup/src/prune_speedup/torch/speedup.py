@@ -40,7 +40,7 @@ from prune_speedup.torch.shortfall import shortfall
 from prune_speedup.torch.surgery import plain_attributes, record_surgery
 from prune_speedup.torch.tensors import Snapshot, cut_tensors, places
 
-__all__ = ["ModelSpeedup", "shrink"]
+__all__ = ["ModelSpeedup", "make_small", "shrink"]
 
 _PLANS = 50
 MOVED = 1e-5
@@ -97,7 +97,7 @@ def shrink(
     Warns:
         PruneWarning: A notable share of what the masks ask for stays, or nothing was removed.
     """
-    report = _shrink(
+    report = make_small(
         model,
         example_inputs,
         masks,
@@ -119,7 +119,7 @@ def rehearse(
     """Return the report of a `shrink` whose model is then put back; nothing is compared."""
     untouched = Snapshot(model)
     try:
-        return _shrink(model, example_inputs, masks, constants=constants, verify=False)
+        return make_small(model, example_inputs, masks, constants=constants, verify=False)
     finally:
         untouched.restore()
 
@@ -131,7 +131,7 @@ def _tell(report: SpeedupReport) -> None:
         warn(report.shortfall)
 
 
-def _shrink(
+def make_small(
     model: nn.Module,
     example_inputs: Any,
     masks: Masks | str | PathLike[str] | None = None,
@@ -144,7 +144,7 @@ def _shrink(
     measure: bool = False,
     fallback: bool = False,
 ) -> SpeedupReport:
-    """`shrink`, without telling anybody."""
+    """Do what `shrink` does, and tell nobody: for one step of several, which end in a summary."""
     check_choice(constants)
     if wrapped := wrappers_in(model):
         raise SpeedupError(
@@ -384,7 +384,7 @@ class ModelSpeedup:
     def speedup_model(self) -> nn.Module:
         """Shrink the model in place and return it."""
         options = {"constants": "remove"} | self.options
-        report = _shrink(self.model, self.dummy_input, self.masks, **options)
+        report = make_small(self.model, self.dummy_input, self.masks, **options)
         self.report = report
         if "constants" not in self.options and report.moved > MOVED:
             warn(
