@@ -61,7 +61,7 @@ def judge(build, share=0.5):
         "flops": 1 - flops_after / max(flops_before, 1),
         "difference": apart,
         "moved": moved,
-        "verified": report.difference.relative,
+        "verified": report.difference,
         "seconds": round(sum(report.seconds.values()), 3),
         "stages": {stage: round(spent, 3) for stage, spent in report.seconds.items()},
         "verify_seconds": round(verify, 3),

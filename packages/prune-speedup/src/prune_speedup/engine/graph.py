@@ -1,20 +1,29 @@
-"""The one small graph that everything else reads: ATen calls between numbered values.
+"""The one small graph that everything else reads: calls of operators between numbered values.
 
 A value is a tensor at one moment of one forward. An operator that works in place makes a new
 value, so that a rule never has to think about time.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-import torch
+__all__ = [
+    "ALIAS_WRITE",
+    "Call",
+    "Graph",
+    "Meta",
+    "Ref",
+    "name_of",
+    "refs_in",
+    "replace_refs",
+    "text_of",
+]
 
-from prune_speedup.torch.record.call_sites import Bound, Number, Site
-from prune_speedup.torch.record.places import Place, key_of
 
-__all__ = ["Call", "Graph", "Meta", "Ref", "name_of", "refs_in", "replace_refs", "text_of"]
+ALIAS_WRITE = "prune.alias_write"
+"""The call that stands for "this value changed because memory it shares was written to"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,25 +35,34 @@ class Ref:
 
 @dataclass(frozen=True, slots=True)
 class Meta:
-    """What is known of a value without its numbers."""
+    """What is known of a value without its numbers.
+
+    Attributes:
+        shape: The sizes.
+        dtype: The framework's own type.
+        real: Whether it holds real or complex numbers, rather than counts, places or flags.
+    """
 
     shape: tuple[int, ...]
-    dtype: torch.dtype
+    dtype: Any
+    real: bool
 
 
 @dataclass(slots=True)
 class Call:
-    """One ATen operator, as it was called.
+    """One operator, as it was called.
 
     Attributes:
-        target: The operator overload, for example `torch.ops.aten.relu.default`.
+        target: The operator, for example `torch.ops.aten.relu.default`; its text is its name.
         args: Positional arguments, every tensor replaced by a `Ref`.
         kwargs: The same for keyword arguments.
         outputs: The values it made, in order; `None` where the operator returned no tensor.
         module: The dotted name of the innermost module that was running ("" is the model).
+        positions: Where the positional arguments stand by name, and their defaults.
         place: Where in the model's source the call stands that led here.
-        site: The call of torch in the model's Python that led here, if it was one told sizes.
-        given: The numbers that this call of torch was given.
+        site: The call of the framework in the model's Python that led here, if it was one told
+            sizes.
+        given: The numbers that this call was given.
         bounds: What each of these numbers says of a slice, where they make an index.
     """
 
@@ -53,20 +71,27 @@ class Call:
     kwargs: dict[str, Any]
     outputs: list[int | None]
     module: str
-    place: Place = ()
-    site: Site | None = None
-    given: tuple[Number, ...] = ()
-    bounds: tuple[Bound, ...] = ()
+    positions: Mapping[str, tuple[int, Any]] = field(default_factory=dict)
+    place: tuple[Any, ...] = ()
+    site: Any = None
+    given: tuple[Any, ...] = ()
+    bounds: tuple[Any, ...] = ()
 
     @property
     def name(self) -> str:
         """The operator's name without its namespace, such as `relu` or `add_`."""
         return name_of(self.target)
 
-    @property
-    def key(self) -> tuple[Any, ...]:
-        """What is the same for this call in every run: module, operator and place."""
-        return self.module, self.target, key_of(self.place)
+    def argument(self, name: str) -> Any:
+        """The argument that the operator's schema calls so, or its default.
+
+        An operator that has no argument of this name has `None` there: overloads differ in what
+        they are told.
+        """
+        if name in self.kwargs:
+            return self.kwargs[name]
+        position, default = self.positions.get(name, (len(self.args), None))
+        return self.args[position] if position < len(self.args) else default
 
     def inputs(self) -> list[int]:
         """The numbers of the values it reads, in order, repeated where one is read twice."""
@@ -126,9 +151,9 @@ class Graph:
         later = [start for start in starts if start is not None and start > position]
         return min(later, default=len(self.calls))
 
-    def add_value(self, tensor: torch.Tensor) -> int:
+    def add_value(self, meta: Meta) -> int:
         """Number a new value."""
-        self.metas.append(Meta(tuple(tensor.shape), tensor.dtype))
+        self.metas.append(meta)
         return len(self.metas) - 1
 
 

@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from types import CodeType, FunctionType
 from typing import Any
 
@@ -26,8 +27,8 @@ def cases_of(
     """The example first, then what else is worth a look.
 
     Where nothing had to be repaired that is one look, at everything that may be otherwise at once:
-    the batch, the length, the mode and what the forward is asked for. What a model does not accept
-    of that is left out.
+    the batch, the length, the mode and what the forward is asked for; and, if the model has a
+    forward of its own, one at a longer input. What a model does not accept of that is left out.
 
     Args:
         model: What is run.
@@ -46,7 +47,9 @@ def cases_of(
     flags = _flags(model, example_inputs)
     trains = asks_for_its_mode(model)
     if not repaired:
-        return cases + _at_once(model, example, flags, trains=trains)
+        cases += _at_once(model, example, flags, trains=trains)
+        # The look at everything has a shorter input; some forwards do more on a longer one.
+        return cases + ([*_longer(replace(example, required=False))] if _has_own(model) else [])
     optional = replace(example, required=False)
     batch = _in_batch(optional)
     cases += [batch] if batch is not None else []
@@ -77,6 +80,16 @@ def _at_once(
     for case in reversed(tries):
         found = replace(case, required=False, otherwise=found)
     return [found] if found is not None else []
+
+
+def _longer(case: Case) -> Iterator[Case]:
+    """An input twice as long, if the example is short."""
+    return islice(_in_length(case, (2.0,)), 1)
+
+
+def _has_own(model: nn.Module) -> bool:
+    """Whether a forward was written by somebody else than torch."""
+    return any(not type(module).__module__.startswith("torch.") for module in model.modules())
 
 
 def asks_for_its_mode(model: nn.Module) -> bool:
@@ -113,7 +126,7 @@ def _in_batch(case: Case) -> Case | None:
     return None if inputs is None else replace(case, name=_joined(case, name), inputs=inputs)
 
 
-def _in_length(case: Case) -> Iterator[Case]:
+def _in_length(case: Case, factors: Sequence[float] = (0.5, 2.0)) -> Iterator[Case]:
     """Shorter and longer inputs, along the axes that are likely to be steps or places."""
     first = next((each for _, each in tensors_in(case.inputs) if each.ndim > 1), None)
     if first is None:
@@ -121,9 +134,8 @@ def _in_length(case: Case) -> Iterator[Case]:
     wanted: dict[int, list[tuple[int, ...]]] = {2: [(1,)], 3: [(1,), (2,)], 4: [(2, 3), (1, 2)]}
     for axes in wanted.get(first.ndim, [tuple(range(2, first.ndim))]):
         size = first.shape[axes[-1]]
-        others = [size // 2] if size > 1 else []
-        others += [size * 2] if size <= _SHORT else []
-        for other in others:
+        others = [int(size * factor) for factor in factors if factor < 1 or size <= _SHORT]
+        for other in filter(None, others):
 
             def along(tensor: torch.Tensor, axes: tuple[int, ...] = axes) -> tuple[int, ...]:
                 same = tensor.ndim == first.ndim

@@ -7,6 +7,7 @@ random vectors are kept; two channels that differ agree in all of them hardly ev
 activations are never in memory twice.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -14,7 +15,9 @@ from typing import Any
 import torch
 
 from prune_speedup.engine.graph import Call
+from prune_speedup.engine.labels import Array
 from prune_speedup.engine.plan import Plan
+from prune_speedup.torch.tensors import places
 
 __all__ = ["Inside"]
 
@@ -72,7 +75,7 @@ class Inside:
         """Keep what a call of the masked model has made."""
         prints: list[_Print | None] = []
         for at, tensor in enumerate(_results(call, result)):
-            kept: dict[int, torch.Tensor] = {}
+            kept: Mapping[int, Array] = {}
             if recorded is not None and at < len(recorded.outputs):
                 index = recorded.outputs[at]
                 if index is not None:
@@ -109,16 +112,16 @@ class Inside:
         self.lost = call.name not in _PASSED
         return None
 
-    def _print(self, tensor: torch.Tensor, kept: dict[int, torch.Tensor]) -> _Print:
+    def _print(self, tensor: torch.Tensor, kept: Mapping[int, Array]) -> _Print:
         cut = [axis for axis in kept if axis < tensor.ndim]
         along = max(cut, key=lambda axis: tensor.shape[axis], default=_usual_axis(tensor.ndim))
         for axis in cut:
             if axis != along:
-                tensor = tensor.index_select(axis, kept[axis].to(tensor.device))
+                tensor = tensor.index_select(axis, places(kept[axis], tensor.device))
         products = self._products(tensor, along)
         shape = list(tensor.shape)
         if along in cut:
-            products = products.index_select(0, kept[along].to(products.device))
+            products = products.index_select(0, places(kept[along], products.device))
             shape[along] = len(kept[along])
         return _Print(tuple(shape), along, products)
 

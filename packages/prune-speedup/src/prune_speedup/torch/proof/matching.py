@@ -47,7 +47,7 @@ class Matching:
         if self._by_key is None:
             self._by_key = defaultdict(list)
             for call in self._calls:
-                self._by_key[call.key].append(call)
+                self._by_key[call.module, call.target, key_of(call.place)].append(call)
         calls = self._by_key.get(key, [])
         alike = all(self._loss(calls[0]) == self._loss(other) for other in calls[1:])
         return calls[0] if calls and alike else None

@@ -9,6 +9,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 from weakref import ref as weakref
 
@@ -21,7 +22,7 @@ from torch.nn.modules.module import (
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from prune_core.errors import ConfigError
-from prune_speedup.engine.graph import Call, Graph, Ref, name_of
+from prune_speedup.engine.graph import ALIAS_WRITE, Call, Graph, Meta, Ref, name_of
 from prune_speedup.torch.record.call_sites import Frame, Rewrite, SiteCounter, short_name
 from prune_speedup.torch.record.case import Case
 from prune_speedup.torch.record.data_dependent import (
@@ -37,7 +38,7 @@ from prune_speedup.torch.record.places import place_of_call
 from prune_speedup.torch.record.steady import steadily
 from prune_speedup.torch.record.wide import wide_arguments
 
-__all__ = ["ALIAS_WRITE", "Recorder", "trace"]
+__all__ = ["Recorder", "trace"]
 
 _TABLE: dict[Any, Callable[..., Any]] = {}
 _WHOLE = object()
@@ -46,9 +47,6 @@ _WHOLE = object()
 _EMPTY = {"empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided"}
 _COPIES = {"detach", "alias", "clone", "_to_copy"}
 """Operators that make the same numbers once more."""
-
-ALIAS_WRITE = "prune.alias_write"
-"""The call that stands for "this value changed because memory it shares was written to"."""
 
 
 def trace(
@@ -314,7 +312,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return index
 
     def _bind(self, tensor: torch.Tensor) -> int:
-        index = self.graph.add_value(tensor)
+        real = tensor.is_floating_point() or tensor.is_complex()
+        index = self.graph.add_value(Meta(tuple(tensor.shape), tensor.dtype, real))
         if self._numbers.get(tensor) is None and tensor.layout is torch.strided:
             self._sharing.setdefault(tensor.untyped_storage()._cdata, []).append(weakref(tensor))
         self._numbers.set(tensor, index)
@@ -397,9 +396,16 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             for item in (result if isinstance(result, list | tuple) else (result,))
         ]
         sites = self.sites
-        place = place_of_call()
         recorded = Call(
-            func, *reads, outputs, self.module, place, sites.site, sites.given, sites.bounds
+            func,
+            *reads,
+            outputs,
+            self.module,
+            _positions(func),
+            place_of_call(),
+            sites.site,
+            sites.given,
+            sites.bounds,
         )
         self.graph.calls.append(recorded)
         if self._watch is not None:
@@ -470,6 +476,13 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 def _named_tensors(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
     yield from model.named_parameters(remove_duplicate=False)
     yield from model.named_buffers(remove_duplicate=False)
+
+
+@cache
+def _positions(target: Any) -> dict[str, tuple[int, Any]]:
+    """Where an operator takes each of its arguments, and what it takes if none is given."""
+    arguments = target._schema.arguments
+    return {each.name: (at, each.default_value) for at, each in enumerate(arguments)}
 
 
 def _written(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[torch.Tensor]:
