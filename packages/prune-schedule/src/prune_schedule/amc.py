@@ -16,7 +16,7 @@ from prune_core import ConfigError, MissingDependencyError, PruneWarning
 from prune_core.errors import did_you_mean
 from prune_core.random_state import seeded
 from prune_schedule.amc_reward import Outcome, Reward, as_reward
-from prune_schedule.evaluation import Evaluate, Finetune, check_callable, check_evaluate
+from prune_schedule.evaluation import Evaluate, Finetune, check_callable
 from prune_schedule.forms import by_position, first_given
 from prune_schedule.model_budget import ModelBudget
 from prune_schedule.plans import Plan
@@ -160,7 +160,7 @@ class AMCPruner(TunedSearchPruner):
             given["config_list"], given["target"], flops_ratio, target_density
         )
         score = evaluate or given["evaluator"]
-        check_evaluate("evaluator", score)
+        check_callable("evaluator", score, "the model and returns its score")
         loader, example = given["val_loader"], given["dummy_input"]
         if loader is not None and score is not None:
             score = partial(score, loader)

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from inspect import signature
+from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
 from torch import nn
 
 from prune_core import ConfigError, PruneWarning
-from prune_core.errors import shown
+from prune_core.scores import number_from
 from prune_schedule.rounds import intact
-from prune_schedule.timeout import time_limit
+from prune_schedule.timeout import call_within
 
-__all__ = ["Evaluate", "Finetune", "check_callable", "check_evaluate", "score_of"]
+__all__ = ["Evaluate", "Finetune", "Score", "check_callable", "score_of"]
 
 Evaluate = Callable[[nn.Module], Any]
 Finetune = Callable[[nn.Module], Any]
@@ -27,53 +27,32 @@ def check_callable(name: str, function: object, what: str) -> None:
         raise ConfigError(f"{name} is {function!r}; it must be a function that takes {what}.")
 
 
-def check_evaluate(name: str, function: object) -> None:
-    """Refuse what does not take a model alone; it would fail in every trial."""
-    check_callable(name, function, "the model and returns its score")
-    if not callable(function):
-        return
-    try:
-        parameters = signature(function)
-    except (TypeError, ValueError):
-        return  # of a function written in C nothing is known
-    try:
-        parameters.bind(None)
-    except TypeError:
-        called = getattr(function, "__name__", type(function).__name__)
-        raise ConfigError(
-            f"{name} is {called}{parameters}; it is called with the model alone. Give what else it "
-            f"needs beforehand: lambda model: {called}(model, ...)."
-        ) from None
+@dataclass(frozen=True, slots=True)
+class Score:
+    """What an evaluation came to.
 
-
-def score_of(
-    evaluate: Evaluate, model: nn.Module, timeout: float | None = None
-) -> tuple[float | None, str | None]:
-    """Return the score of a model, or None and why there is none.
-
-    Raises:
-        ConfigError: What `evaluate` returned is no number; it will not be one next time either.
+    Attributes:
+        value: The score, or None where there is none.
+        problem: Why there is none.
+        error: What was raised.
     """
+
+    value: float | None
+    problem: str | None = None
+    error: Exception | None = None
+
+    def warn(self) -> None:
+        """Say why there is no score, if there is none."""
+        if self.problem is not None:
+            text = f"evaluate failed: {self.problem}. The run goes on."
+            warnings.warn(text, PruneWarning, stacklevel=4)
+
+
+def score_of(evaluate: Evaluate, model: nn.Module, timeout: float | None = None) -> Score:
+    """Score a model."""
     try:
-        with intact(model), time_limit(timeout):
-            returned: Any = evaluate(model)
+        with intact(model):
+            value = number_from(call_within(timeout, lambda: evaluate(model)))
     except Exception as error:
-        problem = f"{type(error).__name__}: {error}"
-    else:
-        score = _number(returned)
-        if isfinite(score):
-            return score, None
-        problem = f"the score is {score}"
-    warnings.warn(f"evaluate failed: {problem}. The run goes on.", PruneWarning, stacklevel=3)
-    return None, problem
-
-
-def _number(returned: Any) -> float:
-    try:
-        return float(returned)
-    except (TypeError, ValueError, RuntimeError):
-        hint = " Does it lack a return?" if returned is None else ""
-        raise ConfigError(
-            f"evaluate(model) returned {shown(returned)}; it must return the score of the model, "
-            f"one number.{hint}"
-        ) from None
+        return Score(None, f"{type(error).__name__}: {error}", error)
+    return Score(value) if isfinite(value) else Score(None, f"the score is {value}")

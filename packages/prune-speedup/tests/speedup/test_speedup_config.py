@@ -199,7 +199,7 @@ def test_a_size_that_the_model_makes_up_is_written_down(open_size, tmp_path):
     model = Headed(config).eval()
     report = take(model, heads=0.5)
     assert report.config.values == {"size": (None, 4), "parts": (4, 2)}
-    assert "size 4 (it was left open)" in str(report)
+    assert "size 4 (it was left open)" in report.table()
     assert not hasattr(config, "size") or config.size is None
     model.save_pretrained(tmp_path / "small")
     torch.testing.assert_close(Headed.from_pretrained(tmp_path / "small")(X), model(X))

@@ -132,11 +132,12 @@ SURGERIES = {
     "sets 'new'": '{"attributes": {"": {"new": 1}}}',
     "'in_features' of 'out' is 9, and by the": '{"attributes": {"out": {"in_features": 9}}}',
     "changes 'nothing', and the model has no such module": '{"attributes": {"nothing": {}}}',
-    "surgery.corrections.*must be a list of 3": '{"corrections": {"": [["reshape", 0]]}}',
-    "is 'x'; it must be a number": '{"corrections": {"": [["reshape", 0, {"1": "x"}]]}}',
-    "corrects call 0 of 'eval'": '{"corrections": {"": [["eval", 0, {"1": 2}]]}}',
-    "corrects call -1 of 'reshape'": '{"corrections": {"": [["reshape", -1, {"1": 2}]]}}',
-    "corrects call 0 of 'reshape'": '{"corrections": {"": [["reshape", 0, {"x": 2}]]}}',
+    "surgery.corrections.*must be a list": '{"corrections": {"": [["reshape", 0]]}}',
+    "is 'x'; it must be a number": '{"corrections": {"": [[[], [[0, [["x", 2]], false]]]]}}',
+    "corrects nothing that is there": '{"corrections": {"": [[[], [[0, [[4, 2]], false]]]]}}',
+    "and Net has no eval": '{"corrections": {"": [[[["os", "eval", [1, 1, 2, 3], ""]], []]]}}',
+    "it sets drop.0 to 1, and what is there": '{"sizes": {"": [[["drop", 0], 1]]}}',
+    "it keeps 'nothing' of 'out'": '{"kept": {"out": ["nothing"]}}',
     r"surgery.biases\[0\] is 1; it must be a text": '{"biases": [1]}',
     "gives 'out' the bias 'out.bias'": '{"biases": ["out.bias"]}',
     "gives 'norm' the bias 'norm.weight'": '{"biases": ["norm.weight"]}',
@@ -260,7 +261,8 @@ def test_plans_of_any_content(data, small, tmp_path):
     """Some part of the plan, or of what is said of a tensor, becomes something else."""
     header, rest = header_of(small[0].read_bytes())
     surgery = json.loads(header["__metadata__"]["surgery"])
-    surgery["corrections"][""] = [["reshape", 0, {"2": 2}]]
+    where = ["a_module", "Net.forward", [3, 3, 15, 40], "x.reshape(2, 8)"]
+    surgery["corrections"][""] = [[[where], [[0, [[8, 4]], False]]]]
     tree = {"surgery": surgery, "tied": json.loads(header["__metadata__"]["tied"])}
     node, path = tree, []
     while True:

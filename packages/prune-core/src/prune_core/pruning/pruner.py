@@ -46,20 +46,37 @@ class Pruner(metaclass=ChecksOptions):
     """Selects modules of a model, wraps them, and keeps their masks.
 
     A subclass says what it prunes and which further keys its `config_list` may have, and makes
-    masks in `compress()`.
+    masks in `compress()`. What it can do is declared in class attributes: the one-line `prune()`,
+    budgets, searches, `prune show` and `check_pruner` read them here and nowhere else.
 
     Args:
         model: The model, wrapped in place. Its parameters stay the objects that they are.
         config_list: The rules, or the path of a YAML file that holds them.
+
+    Attributes:
+        granularity: `"channels"` where there is a score for each output channel of a module, so
+            that whole channels go and a budget can be met; `"weights"` where there is one for each
+            weight; empty where that depends on another algorithm.
+        modes: What `mode=` may be, the default first.
+        needs_data: Whether it needs the user's code to run the model, as `calibrate=`. A gradual
+            schedule lets it look at the training instead, unless it is given something.
+        needs_labels: Whether that code must also compute a loss and call `backward()`.
+        default_types: The classes that `"default"` in a `config_list` stands for.
+        supported_types: The classes that it prunes, or empty for any that has a weight.
+        config_keys: Further keys of a `config_list` that it understands.
     """
 
+    granularity: ClassVar[str] = ""
+    modes: ClassVar[tuple[str, ...]] = ("normal",)
+    needs_data: ClassVar[bool] = False
+    needs_labels: ClassVar[bool] = False
     default_types: ClassVar[tuple[str, ...]] = WEIGHTED_TYPES
     supported_types: ClassVar[tuple[str, ...]] = ()
     config_keys: ClassVar[tuple[str | Key, ...]] = ()
 
     def __init__(self, model: nn.Module, config_list: ConfigList) -> None:
         self._wrappers: dict[str, PrunerModuleWrapper] = {}
-        # Modules that are not pruned, but masked where what they follow is: see close_masks().
+        # Modules that are not pruned, but masked where others are: see close_masks().
         self._closing: dict[str, PrunerModuleWrapper] = {}
         self.bound_model: nn.Module = nn.Module()
         self.reset(model, config_list)
@@ -88,7 +105,12 @@ class Pruner(metaclass=ChecksOptions):
         self._wrap_model()
 
     def _algorithm(self) -> Algorithm:
-        return Algorithm(type(self).__name__, self.default_types, self.supported_types)
+        return Algorithm(
+            type(self).__name__,
+            self.default_types,
+            self.supported_types,
+            channels=self.granularity == "channels",
+        )
 
     def validate_config(self, model: nn.Module, config_list: Sequence[Mapping[str, Any]]) -> None:
         """Check what only this algorithm knows; the common rules have been checked already."""
@@ -182,18 +204,21 @@ class Pruner(metaclass=ChecksOptions):
     def _all_wrappers(self) -> Iterable[PrunerModuleWrapper]:
         return [*self._wrappers.values(), *self._closing.values()]
 
-    def close_masks(self, example_inputs: Any) -> Masks:
+    def close_masks(self, example_inputs: Any, coupling: Any = None) -> Masks:
         """Mask what else keeps a masked channel from being zero, and return all masks in force.
 
-        A normalisation after a masked convolution still adds its bias. With closed masks a
-        masked channel is zero all the way, so that removing it changes nothing.
+        A normalisation after a masked convolution still adds its bias. With closed masks nothing
+        is left of a masked channel, so that removing it changes nothing.
 
         Args:
             example_inputs: An input of the model: a tensor, a tuple or a dict.
+            coupling: The units of the model, if they are known from such inputs.
         """
-        engine = get_engine("torch", wanted="closing masks over what follows a channel")
         with self.plain() as model:
-            more = engine.Coupling(model, example_inputs).closed(self.masks)
+            if coupling is None:
+                engine = get_engine("torch", wanted="closing masks over what follows a channel")
+                coupling = engine.Coupling(model, example_inputs)
+            more = coupling.closed(self.masks)
             modules = dict(model.named_modules(remove_duplicate=False))
         for name, tensors in more.items():
             wrapper = self._wrappers.get(name) or self._closing.get(name)
@@ -235,6 +260,11 @@ class Pruner(metaclass=ChecksOptions):
                 )
             PrunerModuleWrapper(module, name, {}).check_masks(tensors)
             wrappers[name] = self._closing_wrapper(name, module)
+        if self._wrappers.keys() <= masks.keys():
+            # What closed the masks that were in force says nothing of those that replace them.
+            for name in self._closing.keys() - masks.keys():
+                closing = self._closing[name]
+                closing.put_masks({n: torch.ones_like(m) for n, m in closing.masks.items()})
         for name, tensors in masks.items():
             wrappers[name].put_masks(tensors)
 

@@ -10,6 +10,7 @@ something fails even then, the model is put back.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from itertools import chain
 from os import PathLike, fspath
 from typing import Any
@@ -21,9 +22,11 @@ from prune_core.errors import SpeedupError, did_you_mean
 from prune_core.masking import bare, check_model, wrappers_in
 from prune_core.schema import parse_json
 from prune_speedup.torch.model_config import built_like, is_config, shapes_of
-from prune_speedup.torch.record.call_sites import SIZED, Number
-from prune_speedup.torch.resize.corrections import Corrections
+from prune_speedup.torch.resize.copying import keep_in_copies
+from prune_speedup.torch.resize.corrections import from_plain
 from prune_speedup.torch.resize.layers import resize, sizes_written
+from prune_speedup.torch.resize.origins import Source, read, write
+from prune_speedup.torch.resize.smaller import correct
 from prune_speedup.torch.saving import put_config, refuse_saving
 from prune_speedup.torch.surgery import FORMAT, FORMAT_VERSION, MARK, Surgery
 from prune_speedup.torch.tensors import Snapshot, put
@@ -143,7 +146,10 @@ class _Small:
                 self._check_tensor(name, tensor)
         self._check_ties()
         surgery = self.surgery
-        changed = (surgery.attributes, surgery.corrections, surgery.config, surgery.refused)
+        changed = (
+            *(surgery.attributes, surgery.sizes, surgery.kept, surgery.corrections),
+            *(surgery.config, surgery.refused),
+        )
         for name in chain(*changed):
             if name not in self.modules:
                 raise _RefusedError(f"it changes {name!r}, and the model has no such module.")
@@ -155,13 +161,17 @@ class _Small:
         for module, settings in self.surgery.config.items():
             for keys, value in settings:
                 self._check_setting(module, keys, value)
+        for module, sizes in self.surgery.sizes.items():
+            for path, value in sizes:
+                self._check_size(Source(module, tuple(path)), value)
         for module, corrections in self.surgery.corrections.items():
-            for function, occurrence, numbers in corrections:
-                positions = all(at.isdecimal() and at.isascii() for at in numbers)
-                if function not in SIZED or occurrence < 0 or not positions:
+            if not all(path for path, _ in corrections):
+                raise _RefusedError(f"it corrects nothing that is there in {module!r}.")
+        for module, kept in self.surgery.kept.items():
+            for name in kept:
+                if name not in vars(self.modules[module]):
                     raise _RefusedError(
-                        f"it corrects call {occurrence} of {function!r} in {module!r}, which is "
-                        "not a function that takes sizes."
+                        f"it keeps {name!r} of {module!r}, which has no such thing."
                     )
 
     def _check_names(self) -> None:
@@ -249,6 +259,17 @@ class _Small:
                 "smaller."
             )
 
+    def _check_size(self, source: Source, value: int) -> None:
+        """An integer within a tuple, a list or a dict that a module keeps."""
+        old: Any = None
+        with suppress(LookupError, TypeError, AttributeError):
+            old = read(self.model, source)
+        if type(old) is not int or not _smaller([value], [old]):
+            raise _RefusedError(
+                f"it sets {source} to {value}, and what is there ({_plainly(old)}) is no size that "
+                "pruning makes smaller."
+            )
+
     def _check_setting(self, module: str, keys: list[str | int], value: int) -> None:
         """A size that a config has, or one that its model makes up where it has none."""
         holder: Any = getattr(self.modules[module], "config", None)
@@ -289,8 +310,17 @@ class _Small:
                         f"it says that {name!r} of {module!r} is {value}, and by the tensors in it "
                         f"that is {now}."
                     )
-        for module, corrections in self.surgery.corrections.items():
-            Corrections(_numbers(corrections)).register(self.modules[module])
+        for module, sizes in self.surgery.sizes.items():
+            for path, value in sizes:
+                write(self.model, Source(module, tuple(path)), value)
+        for module in {**self.surgery.kept, **self.surgery.corrections}:
+            own = vars(self.modules[module])
+            kept = tuple((name, own[name]) for name in self.surgery.kept.get(module, ()))
+            corrections = from_plain(self.surgery.corrections.get(module, []))
+            try:
+                correct(self.modules[module], corrections, kept)
+            except (SpeedupError, LookupError, AttributeError, SyntaxError) as error:
+                raise _RefusedError(f"it corrects {module!r}, and {error}") from None
         for module, settings in self.surgery.config.items():
             values = {tuple(keys): value for keys, value in settings}
             carrier: Any = self.modules[module]
@@ -299,6 +329,7 @@ class _Small:
                 raise _RefusedError(f"the config in it makes another {type(carrier).__name__}.")
         refuse_saving(self.model, self.surgery.refused)
         self.model.__dict__[MARK] = self.surgery
+        keep_in_copies(self.model, {"": [MARK]})
 
 
 def _smaller(news: list[int], olds: list[Any]) -> bool:
@@ -314,15 +345,6 @@ def _held(holder: Any, key: str | int) -> Any:
     if isinstance(holder, list) and isinstance(key, int) and 0 <= key < len(holder):
         return holder[key]
     return vars(holder).get(key) if is_config(holder) and isinstance(key, str) else None
-
-
-def _numbers(
-    corrections: list[tuple[str, int, dict[str, float]]],
-) -> dict[tuple[str, int], dict[int, Number]]:
-    return {
-        (function, occurrence): {int(at): size for at, size in sizes.items()}
-        for function, occurrence, sizes in corrections
-    }
 
 
 def _called(tensor: Tensor) -> str:

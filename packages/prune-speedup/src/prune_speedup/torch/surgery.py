@@ -20,7 +20,10 @@ from prune_core.__about__ import __version__
 from prune_core.errors import SpeedupError
 from prune_core.files import replacing
 from prune_core.masking import bare, wrappers_in
-from prune_speedup.torch.resize.corrections import corrections_of
+from prune_speedup.torch.resize.attributes import Changed
+from prune_speedup.torch.resize.copying import keep_in_copies
+from prune_speedup.torch.resize.corrections import PlainCorrection, to_plain
+from prune_speedup.torch.resize.smaller import corrections_of, kept_attributes
 from prune_speedup.torch.saving import ConfigChange
 
 __all__ = ["Surgery", "plain_attributes", "record_surgery", "save_pruned", "shapes_of_tensors"]
@@ -37,7 +40,9 @@ class Surgery:
 
     Attributes:
         attributes: `{module: {attribute: value}}`.
-        corrections: `{module: [(function, occurrence, {position: number}), ...]}`.
+        sizes: `{module: [[path, value], ...]}` of integers within a tuple, a list or a dict.
+        kept: `{module: [attribute, ...]}` of attributes that the module's class would not copy.
+        corrections: `{module: [correction, ...]}`, see `corrections.to_plain`.
         biases: Names of biases that the dense model lacks: a constant was folded into them.
         buffers: Names of smaller buffers that the model's own `state_dict` does not save.
         config: `{module: [(keys, value), ...]}` of the configs that modules carry.
@@ -45,7 +50,9 @@ class Surgery:
     """
 
     attributes: Attributes = field(default_factory=dict)
-    corrections: dict[str, list[tuple[str, int, dict[str, float]]]] = field(default_factory=dict)
+    sizes: dict[str, list[tuple[list[str | int], int]]] = field(default_factory=dict)
+    kept: dict[str, list[str]] = field(default_factory=dict)
+    corrections: dict[str, list[PlainCorrection]] = field(default_factory=dict)
     biases: list[str] = field(default_factory=list)
     buffers: list[str] = field(default_factory=list)
     config: dict[str, list[tuple[list[str | int], int]]] = field(default_factory=dict)
@@ -71,7 +78,11 @@ def _is_plain(value: Any) -> bool:
 
 
 def record_surgery(
-    model: nn.Module, before: Attributes, shapes: Mapping[str, Any], config: ConfigChange | None
+    model: nn.Module,
+    before: Attributes,
+    shapes: Mapping[str, Any],
+    config: ConfigChange | None,
+    changed: Changed,
 ) -> None:
     """Note on the model what has changed since `before`, and since any earlier surgery.
 
@@ -80,6 +91,7 @@ def record_surgery(
         before: The numbers that its modules wrote down.
         shapes: The shapes that its tensors had.
         config: What became of the config that it carries.
+        changed: The integers that were found to be sizes.
     """
     surgery: Surgery = vars(model).get(MARK) or Surgery()
     surgery.biases += [name for name, _ in model.named_parameters() if name not in shapes]
@@ -90,20 +102,20 @@ def record_surgery(
         if name not in saved and buffer.shape != shapes[name] and name not in surgery.buffers
     ]
     for name, attributes in plain_attributes(model).items():
-        changed = {
+        others = {
             key: value
             for key, value in attributes.items()
             if before.get(name, {}).get(key) not in (None, value)
         }
-        if changed:
-            surgery.attributes.setdefault(name, {}).update(changed)
+        if others:
+            surgery.attributes.setdefault(name, {}).update(others)
+    for source, (_, new) in changed.items():
+        if len(source.path) > 1:
+            surgery.sizes.setdefault(source.module, []).append(([*source.path], new))
+    modules = list(model.named_modules())
+    surgery.kept = {name: [*found] for name, each in modules if (found := kept_attributes(each))}
     surgery.corrections = {
-        name: [
-            (function, at, {str(position): size for position, size in sizes.items()})
-            for (function, at), sizes in found.sizes.items()
-        ]
-        for name, module in model.named_modules()
-        if (found := corrections_of(module)) is not None
+        name: to_plain(made) for name, each in modules if (made := corrections_of(each))
     }
     if config is not None:
         for name, settings in config.settings.items():
@@ -112,6 +124,7 @@ def record_surgery(
             surgery.config[name] = [([*keys], value) for keys, value in known.items()]
         surgery.refused = dict(config.refused)
     model.__dict__[MARK] = surgery
+    keep_in_copies(model, {"": [MARK]})
 
 
 def shapes_of_tensors(model: nn.Module) -> dict[str, tuple[int, ...]]:
