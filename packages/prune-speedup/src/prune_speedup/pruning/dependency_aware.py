@@ -56,7 +56,8 @@ class DependencyAwareAllocator(SparsityAllocator):
             entry's ratio is one of the weights of all channels that may go, and no group loses
             more than `max_sparsity_per_layer` of its units.
         tells_of_spared: Warn of modules that keep all of their channels because the speedup would
-            leave them; nobody has to be told who did not ask for these modules.
+            leave them. Who did not ask for them by name is told only if they have most of the
+            weights.
     """
 
     def __init__(
@@ -131,7 +132,7 @@ class DependencyAwareAllocator(SparsityAllocator):
                 + (", or have to be as many, for uniform=True." if self.uniform else ".")
             )
         names = list(dict.fromkeys(found.spared))
-        if names and self.tells_of_spared:
+        if names and (self.tells_of_spared or not self._mostly_free(names)):
             warn(
                 f"{', '.join(map(repr, names[:3]))}{' and others' if names[3:] else ''} keep all "
                 "of their channels: a normalisation runs over them, or something that no pruner "
@@ -139,6 +140,14 @@ class DependencyAwareAllocator(SparsityAllocator):
                 "constants='zero' here and there they go as well, and the output moves by as much "
                 "as the report says."
             )
+
+    def _mostly_free(self, spared: list[str]) -> bool:
+        """Whether more weights are in modules that may lose channels than in those spared."""
+        sizes = {
+            name: wrapper.parameter(wrapper.target).numel()
+            for name, wrapper in self.pruner.get_modules_wrapper().items()
+        }
+        return 2 * sum(sizes.get(name, 0) for name in spared) < sum(sizes.values())
 
     def choose(self, metrics: Mapping[str, Tensor]) -> list[int]:
         """Return the numbers of the units to prune, as `Units.unit` takes them."""
