@@ -196,7 +196,7 @@ def test_layers_of_different_widths_need_a_file_of_their_own(tmp_path):
     ]  # fmt: skip
     pruner = prune_core.get_pruner("l1")(model, rules, mode="dependency_aware", dummy_input=inputs)
     _, masks = pruner.compress(example_inputs=inputs)
-    pruner._unwrap_model()
+    pruner.unwrap()
     report = prune_core.shrink(model, inputs, masks)
     assert model.get_submodule(first).out_features == 24
     assert model.get_submodule(second).out_features == 36

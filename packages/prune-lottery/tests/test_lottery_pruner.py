@@ -95,11 +95,11 @@ def test_unwrapping_leaves_zeros_and_wrapping_again_goes_on(net, optimizer, trai
     x = torch.randn(3, 6)
     net.eval()
     masked = net(x)
-    pruner._unwrap_model()
+    pruner.unwrap()
     assert type(net.first) is nn.Linear
     assert int((net.first.weight != 0).sum()) <= 12
     assert torch.equal(net(x), masked)
-    pruner._wrap_model()
+    pruner.wrap()
     assert torch.equal(net(x), masked)
 
 

@@ -186,7 +186,7 @@ def test_a_trainer_that_raises_leaves_a_model_that_can_be_unwrapped():
     pruner = auto(model, finetune=fails)
     with pytest.raises(RuntimeError, match="out of memory"):
         pruner.run()
-    pruner._unwrap_model()
+    pruner.unwrap()
     assert not any(isinstance(module, PrunerModuleWrapper) for module in model.modules())
     assert model(X).shape == (4, 4)
     assert not any(p._backward_hooks for p in model.parameters())

@@ -185,7 +185,7 @@ def test_training_that_fails_is_raised_and_the_model_is_whole(tape):
     with pytest.raises(RuntimeError, match="out of memory"):
         pruner.run(finetune=finetune)
     assert wrapped(tape) == ["fc"]
-    pruner._unwrap_model()
+    pruner.unwrap()
     assert not wrapped(tape)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from prune_core.__about__ import __version__ as __version__
+    from prune_core.compressed import Compressed as Compressed
     from prune_core.errors import *  # noqa: F403
     from prune_core.graph.units import units as units
     from prune_core.hookspecs import hookimpl as hookimpl
@@ -31,11 +32,14 @@ if TYPE_CHECKING:
     from prune_core.speedup import load_pruned as load_pruned
     from prune_core.speedup import save_pruned as save_pruned
     from prune_core.speedup import shrink as shrink
+    from prune_core.utils.counter import count_flops_params as count_flops_params
 
 _HOMES = {
     "__about__": ("__version__",),
+    "compressed": ("Compressed",),
     "errors": (
         "AmbiguousNameError",
+        "ArgumentError",
         "ConfigError",
         "MaskError",
         "MaskFileError",
@@ -63,6 +67,7 @@ _HOMES = {
         "plugins",
     ),
     "speedup": ("ModelSpeedup", "SpeedupReport", "load_pruned", "save_pruned", "shrink"),
+    "utils.counter": ("count_flops_params",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 __all__ = [
     "AmbiguousNameError",
+    "ArgumentError",
     "ConfigError",
     "MaskError",
     "MaskFileError",
@@ -28,6 +29,10 @@ class PruneError(Exception):
 
 class ConfigError(PruneError, ValueError):
     """A `config_list`, a recipe or an argument of a pruner says something that cannot be done."""
+
+
+class ArgumentError(PruneError, TypeError):
+    """A function was given an argument that it does not take, or too many of them."""
 
 
 class MaskError(PruneError, ValueError):

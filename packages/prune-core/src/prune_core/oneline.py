@@ -87,7 +87,7 @@ def prune(
             allocator.round_to, allocator.uniform = round_to, uniform
         return _compress(pruner, target, example_inputs if coupled else None, constants)
     except BaseException:
-        pruner._unwrap_model()
+        pruner.unwrap()
         raise
 
 

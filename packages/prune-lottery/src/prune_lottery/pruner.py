@@ -96,7 +96,7 @@ class LotteryTicketPruner(Pruner):
     def reset(self, model: nn.Module, config_list: ConfigList) -> None:
         """Start anew with another model, in the state that it has now, or with another config."""
         if self.is_wrapped:
-            self._unwrap_model()
+            self.unwrap()
         self._lottery = LotteryTicket(
             model,
             config_list,

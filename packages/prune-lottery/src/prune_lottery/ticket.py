@@ -272,13 +272,13 @@ class LotteryTicket:
             self._averaged[name].set_masks(masks[name])
 
     def _wrap(self) -> None:
-        self.criterion.pruner._wrap_model()
+        self.criterion.pruner.wrap()
         self._averaged = wrap_average(self.training.ema, self.criterion.wrappers)
         self.put_masks({name: wrapper.masks for name, wrapper in self.wrappers.items()})
 
     def unwrap(self) -> nn.Module:
         """Take the wrappers out of model and average, zeros where masks were; return the model."""
-        self.criterion.pruner._unwrap_model()
+        self.criterion.pruner.unwrap()
         if isinstance(self.training.ema, nn.Module):
             unwrap(self.training.ema, self._averaged.values())
         return self.model

@@ -348,7 +348,7 @@ class AutoCompressPruner(ThroughPruner):
     def _make_small(self) -> None:
         """Remove what is masked; what cannot be removed stays masked."""
         masks = self.close_masks(self.dummy_input)
-        self._unwrap_model()
+        self.unwrap()
         self._large = Snapshot(self.bound_model)
         report = shrink(self.bound_model, self.dummy_input, masks)
         optimizer = self._admm.get("traced_optimizer")
@@ -376,7 +376,7 @@ class AutoCompressPruner(ThroughPruner):
         for wrapper in wrappers:
             for name in wrapper.masked_names:
                 wrapper._buffers[f"{name}_mask"] = None
-        self._unwrap_model()
+        self.unwrap()
         unwrap(self.bound_model)  # also of a pruner that was interrupted while it was made
 
     def _part(self, number: int) -> Path | None:

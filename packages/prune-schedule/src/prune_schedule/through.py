@@ -62,7 +62,7 @@ class ThroughPruner(Pruner):
     ) -> None:
         # The old one lets go of its model first: a model is wrapped by one pruner at a time.
         if "one_shot" in self.__dict__:
-            self.one_shot._unwrap_model()
+            self.one_shot.unwrap()
         made = one_shot_class(algorithm)(*fixed, **arguments)
         if not isinstance(made, Pruner):
             raise ConfigError(
@@ -71,11 +71,13 @@ class ThroughPruner(Pruner):
             )
         self.one_shot = made
 
-    def _wrap_model(self) -> None:
-        self.one_shot._wrap_model()
+    def wrap(self) -> nn.Module:
+        """Put the wrappers in, and return the model."""
+        return self.one_shot.wrap()
 
-    def _unwrap_model(self) -> None:
-        self.one_shot._unwrap_model()
+    def unwrap(self) -> nn.Module:
+        """Take the wrappers out, zeros where masks were, and return the model."""
+        return self.one_shot.unwrap()
 
     @property
     def sparsities(self) -> dict[str, float]:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 
 from torch import nn
 
+from prune_core.compressed import model_of
 from prune_core.masking.wrapper import PrunerModuleWrapper
 
 __all__ = ["replace_modules", "unwrap", "wrappers_in"]
@@ -35,6 +36,7 @@ def unwrap(model: nn.Module, wrappers: Iterable[PrunerModuleWrapper] | None = No
         model: The model, changed in place. It may be a copy of the one that was wrapped.
         wrappers: The ones to take out; all that are found unless given.
     """
+    model = model_of(model)
     if wrappers is None:
         wrappers = wrappers_in(model).values()
     wrappers = list(wrappers)

@@ -11,6 +11,8 @@ from typing import Any, ClassVar, TypeGuard
 import torch
 from torch import Tensor, nn
 
+from prune_core.compat import NoEffect, Older, order, understands
+from prune_core.compressed import Compressed, model_of
 from prune_core.config import Algorithm, Key, load_config, parse
 from prune_core.errors import ConfigError, MaskError, PruneError, did_you_mean
 from prune_core.masking import (
@@ -53,6 +55,7 @@ class Pruner:
     supported_types: ClassVar[tuple[str, ...]] = ()
     config_keys: ClassVar[tuple[str | Key, ...]] = ()
 
+    @understands(Older(orders=[order("optimizer")], ignored={"optimizer": NoEffect()}))
     def __init__(self, model: nn.Module, config_list: ConfigList) -> None:
         self._wrappers: dict[str, PrunerModuleWrapper] = {}
         # Modules that are not pruned, but masked where what they follow is: see close_masks().
@@ -64,6 +67,7 @@ class Pruner:
 
     def reset(self, model: nn.Module, config_list: ConfigList) -> None:
         """Start anew with another model or another config; an old model is unwrapped first."""
+        model = model_of(model)
         if not isinstance(model, nn.Module):
             raise PruneError(
                 f"model is a {type(model).__name__}; {type(self).__name__} prunes torch modules."
@@ -75,7 +79,7 @@ class Pruner:
         with self.plain():
             self.validate_config(model, config_list)
             targets = find_targets(model, entries, self._algorithm())
-        self._unwrap_model()
+        self.unwrap()
         self.bound_model = model
         self.config_list = config_list
         self._closing = {}
@@ -83,7 +87,7 @@ class Pruner:
             target.name: PrunerModuleWrapper(target.module, target.name, target.config)
             for target in targets
         }
-        self._wrap_model()
+        self.wrap()
 
     def _algorithm(self) -> Algorithm:
         return Algorithm(type(self).__name__, self.default_types, self.supported_types)
@@ -108,13 +112,13 @@ class Pruner:
         own = {id(wrapper) for wrapper in self._all_wrappers()}
         return any(id(module) in own for module in self.bound_model.modules())
 
-    def _wrap_model(self) -> None:
-        """Put the wrappers in; nothing happens when they are in already.
+    def wrap(self) -> nn.Module:
+        """Put the wrappers in, and return the model; nothing happens when they are in already.
 
         Values that unwrapping set to zero come back, except where training has changed them.
         """
         if self.is_wrapped:
-            return
+            return self.bound_model
         if others := list(wrappers_in(self.bound_model)):
             raise PruneError(
                 f"The model is wrapped by another pruner ({others[0]!r} among others). Unwrap it "
@@ -124,16 +128,24 @@ class Pruner:
             wrapper.training = wrapper.module.training
             wrapper.restore_dense()
         replace_modules(self.bound_model, {w.module: w for w in self._all_wrappers()})
+        return self.bound_model
 
-    def _unwrap_model(self) -> None:
-        """Take the wrappers out, leaving zeros where masks were; nothing happens if out already."""
+    def unwrap(self) -> nn.Module:
+        """Take the wrappers out, zeros where masks were, and return the model.
+
+        Nothing happens when they are out already.
+        """
         if self.is_wrapped:
             unwrap(self.bound_model, self._all_wrappers())
+        return self.bound_model
 
     # --- masks ----------------------------------------------------------------------------
 
-    def compress(self, example_inputs: Any = None) -> tuple[nn.Module, Masks]:
-        """Make masks, put them in force, and return the wrapped model and the masks."""
+    def compress(self, example_inputs: Any = None) -> Compressed[nn.Module, Masks]:
+        """Make masks, put them in force, and return the wrapped model and the masks.
+
+        What is returned, a `Compressed`, unpacks to the two and can be used as the model.
+        """
         raise NotImplementedError
 
     def get_modules_wrapper(self) -> OrderedDict[str, PrunerModuleWrapper]:
@@ -158,7 +170,7 @@ class Pruner:
     def get_origin2wrapped_parameter_name_map(self) -> dict[str, str]:
         """Return `{parameter name before wrapping: name while wrapped}`."""
         if not self.is_wrapped:
-            raise PruneError("The model is not wrapped now; call pruner._wrap_model() first.")
+            raise PruneError("The model is not wrapped now; call pruner.wrap() first.")
         now = {id(p): name for name, p in self.bound_model.named_parameters()}
         with self.plain() as model:
             return {name: now[id(p)] for name, p in model.named_parameters()}
@@ -278,6 +290,40 @@ class Pruner:
         export_model(self.bound_model, model_path, onnx_path, input_shape, device)
         if mask_path is not None:
             self.save_masks(mask_path)
+
+    # --- the same under the names of older releases ----------------------------------------
+
+    def _wrap_model(self) -> None:
+        """`wrap()`."""
+        self.wrap()
+
+    def _unwrap_model(self) -> None:
+        """`unwrap()`."""
+        self.unwrap()
+
+    def wrap_model(self) -> None:
+        """`wrap()`."""
+        self.wrap()
+
+    def unwrap_model(self) -> None:
+        """`unwrap()`."""
+        self.unwrap()
+
+    def get_masks(self) -> Masks:
+        """Return `masks`."""
+        return self.masks
+
+    def get_pruned_weights(self, dim: int = 0) -> None:
+        """`show_pruned_weights()`."""
+        self.show_pruned_weights(dim)
+
+    def load_model_state_dict(self, model_state: Mapping[str, Any]) -> None:
+        """Load a state dict of the model without wrappers; masks stay in force.
+
+        `model.load_state_dict()` takes such a state dict too while the model is wrapped.
+        """
+        with self.plain() as model:
+            model.load_state_dict(model_state)
 
     # --- called from training loops; algorithms that need it override ----------------------
 

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from prune_core.compat import NoEffect, Older, understands
+from prune_core.compressed import model_of
 from prune_core.errors import SpeedupError
 from prune_core.events import emit
 from prune_core.graph.garbage import collecting_later
@@ -88,6 +90,7 @@ def shrink(
         MaskError: The masks do not fit the model.
     """
     check_choice(constants)
+    model = model_of(model)
     if wrapped := wrappers_in(model):
         raise SpeedupError(
             f"{next(iter(wrapped))!r} is still wrapped by a pruner: take the wrappers off first, "
@@ -295,9 +298,32 @@ def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
     seconds[stage] = perf_counter() - start
 
 
-class ModelSpeedup:
-    """The two-step form of `shrink`: `ModelSpeedup(model, inputs, masks).speedup_model()`."""
+_RESIZERS = NoEffect(None, "The hook prune_register_resizers says how a type of module shrinks.")
+_RULES = NoEffect(None, "The hook prune_register_rules says what an operator does to channels.")
+_OLDER = Older(
+    # ModelSpeedup(model, dummy_input, masks_file, device, …)
+    orders=[("model", "dummy_input", "masks_file", "map_location", "batch_dim", "confidence")],
+    renamed={"masks_file": "masks_or_file"},
+    ignored={
+        **dict.fromkeys(("map_location", "batch_dim", "batch_size", "confidence"), NoEffect()),
+        **dict.fromkeys(("graph_module", "garbage_collect_values", "logger"), NoEffect()),
+        **dict.fromkeys(("customized_replace_func", "customized_replacers"), _RESIZERS),
+        "customized_mask_updaters": _RULES,
+    },
+)
 
+
+class ModelSpeedup:
+    """The two-step form of `shrink`: `ModelSpeedup(model, inputs, masks).speedup_model()`.
+
+    Args:
+        model: The model.
+        dummy_input: What `shrink` calls `example_inputs`.
+        masks_or_file: The masks, or a file of them.
+        **options: Further arguments of `shrink`.
+    """
+
+    @understands(_OLDER)
     def __init__(
         self,
         model: nn.Module,
@@ -306,7 +332,7 @@ class ModelSpeedup:
         **options: Any,
     ) -> None:
         """Keep the arguments of `shrink`."""
-        self.model = model
+        self.model: nn.Module = model_of(model)
         self.dummy_input = dummy_input
         self.masks = masks_or_file
         self.options = options
