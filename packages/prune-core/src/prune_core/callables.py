@@ -9,7 +9,7 @@ from typing import Any
 
 from prune_core.errors import ConfigError
 
-__all__ = ["UserFunction", "check_takes_model"]
+__all__ = ["UserFunction", "check_takes_model", "trainer_function"]
 
 _POSITIONAL = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
 
@@ -112,6 +112,15 @@ def check_takes_model(name: str, function: object) -> None:
     """
     if function is not None:
         UserFunction(function, name)  # type: ignore[arg-type]
+
+
+def trainer_function(function: Callable[..., Any], name: str = "trainer") -> UserFunction:
+    """Understand a function that trains a model for an epoch, in the form of any release.
+
+    Call it with model, optimizer, criterion, the number of the epoch, and what some releases call
+    `callback`: a function without arguments, before each step of the optimizer.
+    """
+    return UserFunction(function, name, ("model", "optimizer", "criterion"), ("epoch", "callback"))
 
 
 def _parameters(function: Callable[..., Any]) -> list[Parameter] | None:

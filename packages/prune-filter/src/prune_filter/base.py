@@ -9,7 +9,9 @@ from typing import Any, ClassVar
 from torch import nn
 
 from prune_core import BasicPruner
+from prune_core.compat import understands
 from prune_core.tools import DataCollector, MetricsCalculator, SparsityAllocator
+from prune_filter.compat import WEIGHTS
 from prune_filter.modes import allocator_for, chosen_mode
 
 __all__ = ["CHANNEL_TYPES", "ChannelPruner", "ConfigList", "OneShotPruner"]
@@ -32,21 +34,19 @@ class OneShotPruner(BasicPruner):
         config_list: The rules.
         mode: One of `modes`.
         dummy_input: What the model is traced with in the mode `"dependency_aware"`.
-        dependency_aware: The older spelling of `mode="dependency_aware"`.
     """
 
     modes: ClassVar[tuple[str, ...]] = ("normal",)
 
+    @understands(WEIGHTS)
     def __init__(
         self,
         model: nn.Module,
         config_list: ConfigList,
         mode: str = "normal",
         dummy_input: Any = None,
-        *,
-        dependency_aware: bool = False,
     ) -> None:
-        self.mode = chosen_mode(self, mode, self.modes, dependency_aware)
+        self.mode = chosen_mode(self, mode, self.modes)
         self.dummy_input = dummy_input
         super().__init__(model, config_list)
 

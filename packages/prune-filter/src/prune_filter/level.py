@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 from torch import nn
 
+from prune_core.compat import understands
 from prune_core.tools import (
     DataCollector,
     MetricsCalculator,
@@ -16,6 +17,7 @@ from prune_core.tools import (
     WeightDataCollector,
 )
 from prune_filter.base import ConfigList, OneShotPruner
+from prune_filter.compat import WEIGHTS
 from prune_filter.modes import allocator_for
 
 __all__ = ["LevelPruner"]
@@ -48,6 +50,7 @@ class LevelPruner(OneShotPruner):
 
     modes: ClassVar[tuple[str, ...]] = ("normal", "global", "balance")
 
+    @understands(WEIGHTS)
     def __init__(
         self,
         model: nn.Module,
