@@ -335,7 +335,7 @@ def test_a_checkpoint_of_another_run_is_refused(said, arguments, tmp_path):
     {
         "searches for what scores best": {"evaluate": None},
         "trains the model: give finetune=": {"finetune": None},
-        "num_iterations is 0": {"num_iterations": 0},
+        "total_iteration is 0": {"num_iterations": 0},
         "speedup is True and dummy_input is missing": {"speedup": True, "dummy_input": None},
         "give dummy_input=": {"target": {"flops": 0.5}, "dummy_input": None},
     }.items(),

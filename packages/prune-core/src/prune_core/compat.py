@@ -65,7 +65,7 @@ class Older:
 
     Attributes:
         orders: The orders in which they took positional arguments, beside the constructor's own.
-            The first that the values fit is meant; `_KINDS` says what fits a name.
+            The one that the values fit best is meant; `_KINDS` says what fits a name.
         renamed: `{old name: name of today}`.
         flags: `{old flag: (argument, value)}`: where the flag is true, the argument has the value.
         ignored: `{name: NoEffect()}`.
@@ -124,7 +124,13 @@ def _translated(
 ) -> dict[str, Any]:
     """Return the arguments of a call under the names of today."""
     name = owner.__name__
-    given = _named(name, older, parameters, values)
+    needed = {p.name for p in parameters if p.default is Parameter.empty}
+    # By position, None in the place of what has a default only makes room for what comes after.
+    given = {
+        argument: value
+        for argument, value in _named(name, older, parameters, values).items()
+        if value is not None or argument in needed
+    }
     for keyword in keywords:
         if keyword in given:
             raise ArgumentError(f"{name}() got multiple values for argument {keyword!r}.")
@@ -154,26 +160,30 @@ def _translated(
         if argument in old_names:
             given = {**defaults, **{n: v for n, v in given.items() if v is not None}}
     _refuse_unknown(owner, older, parameters, given)
-    own = {parameter.name: parameter.default for parameter in parameters}
-    # In older calls, None stands for whatever the default may be.
-    return {n: v for n, v in given.items() if v is not None or own.get(n) is None}
+    return given
 
 
 def _named(
     name: str, older: Older, parameters: Sequence[Parameter], values: Sequence[Any]
 ) -> dict[str, Any]:
-    """Return positional arguments under the names of the order that they fit."""
+    """Return positional arguments under the names of the order that they fit best.
+
+    Where a value fits in no order, the constructor says what is wrong with it.
+    """
+
+    def fit(names: Sequence[str]) -> tuple[int, bool]:
+        pairs = list(zip(names, values, strict=False))
+        wrong = (place for place, pair in enumerate(pairs) if not _fits(*pair))
+        return next(wrong, len(pairs)), len(values) <= len(names)
+
     own = [p.name for p in parameters if p.kind is Parameter.POSITIONAL_OR_KEYWORD]
-    orders = [names for names in (own, *older.orders) if len(values) <= len(names)]
-    if not orders:
-        longest = max((own, *older.orders), key=len)
+    names = max((own, *older.orders), key=fit)
+    if len(values) > len(names):
         raise ArgumentError(
-            f"{name}() takes at most {len(longest)} arguments by position and got {len(values)}: "
-            f"{', '.join(longest)}."
+            f"{name}() takes {', '.join(names)} by position, and got {len(values) - len(names)} "
+            "more."
         )
-    fitting = [names for names in orders if all(map(_fits, names, values))]
-    # What fits nowhere goes to the constructor, which says best what is wrong with it.
-    return dict(zip((fitting or orders)[0], values, strict=False))
+    return dict(zip(names, values, strict=False))
 
 
 def _rename(name: str, given: dict[str, Any], old: str, new: str) -> None:
@@ -276,6 +286,7 @@ _KINDS: Mapping[str, Callable[[Any], bool]] = {
         (callable, "criterion evaluator"),
         (_is_algorithm, "pruning_algorithm"),
         (lambda value: not _is_count(value), "model"),
+        (lambda value: not callable(value), "dummy_input"),
         (lambda value: hasattr(value, "state_dict"), "lr_scheduler"),
     )
     for name in names.split()

@@ -63,7 +63,8 @@ EVALUATOR = Evaluator()
         ((), {"dependency_aware": False, "mode": "x"}, ("x", "relu", None, None)),
         ((), {"global_sort": True, "mode": "global"}, ("global", "relu", None, None)),
         ((), {"epsilon": 50000}, ("normal", "relu", None, None)),
-        ((), {"activation": None}, ("normal", "relu", None, None)),
+        ((OPTIMIZER, None, 3), {}, ("normal", "relu6", 3, None)),
+        ((), {"activation": None}, ("normal", None, None, None)),
     ],
 )
 def test_calls_of_every_generation(args, kwargs, given):
@@ -114,8 +115,13 @@ def test_mistakes(kwargs, error, says):
 
 
 def test_too_many_values():
-    with pytest.raises(TypeError, match=r"at most 5 arguments by position and got 6: model, conf"):
+    with pytest.raises(TypeError, match=r"takes model, config_list, optimizer, .* and got 1 more"):
         noted("model", [], OPTIMIZER, "relu", 1, 1)
+
+
+def test_a_value_that_fits_nowhere_reaches_the_constructor():
+    assert noted("model", [], 7)[0] == 7
+    assert Noted("model", [], OPTIMIZER, 7).given[3] == 7
 
 
 def test_a_subclass_names_what_its_bases_take():

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from prune_core.callables import check_takes_model
 from prune_core.config import load_config
 from prune_core.errors import ConfigError, PruneWarning
 from prune_core.events import emit
@@ -126,7 +127,13 @@ class LotteryTicket:
 
     # --- the loop -------------------------------------------------------------------------
 
-    def run(self, *, train: Train, evaluate: Evaluate | None = None) -> LotteryResult:
+    def run(
+        self,
+        *,
+        train: Train,
+        evaluate: Evaluate | None = None,
+        after_round: Callable[[int], object] | None = None,
+    ) -> LotteryResult:
         """Go through all rounds that are not finished yet.
 
         Ctrl-C ends the run with the best round so far in the model. When anything else is raised,
@@ -134,14 +141,17 @@ class LotteryTicket:
 
         Args:
             train: `train(model)` or `train(model, this_round)`; the latter knows from
-                `for step in this_round.steps(total)` where to begin. What it returns is kept as the
-                round's `log`, so it must be plain data.
+                `for step in this_round.steps(total)` where to begin. Optional parameters keep their
+                defaults. What it returns is kept as the round's `log`, so it must be plain data.
             evaluate: `evaluate(model)`, returns a number; the larger, the better.
+            after_round: Called with the number of each round that has been finished, while the
+                model holds it.
 
         Returns:
             The finished rounds. The model holds the last one, trained, under its masks.
         """
         trainer = trainer_of(train, self._needs_steps())
+        check_takes_model("evaluate", evaluate)
         self._wrap()
         self._resume()
         interrupted = False
@@ -152,6 +162,8 @@ class LotteryTicket:
                 self.starts.at(self.rewind)  # says so now if the training was too short for it
                 score = score_of(evaluate, self.model)
                 self._finish(self.record(index, score, log, this_round.stopped))
+                if after_round is not None:
+                    after_round(index)
         except KeyboardInterrupt:
             if not self.records:
                 self.put_back()

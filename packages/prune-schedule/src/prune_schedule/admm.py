@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,10 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from prune_core import ConfigError, PruneError
+from prune_core import Compressed, ConfigError, PruneError
+from prune_core.callables import trainer_function
+from prune_core.compat import understands
 from prune_core.config import OPTIONAL_KEYS, load_config, parse
-from prune_schedule.evaluation import Finetune, check_callable
-from prune_schedule.forms import first_given
+from prune_schedule.compat import ADMM
+from prune_schedule.evaluation import Finetune
 from prune_schedule.rounds import tidied
 from prune_schedule.snapshot import Snapshots, Stateful
 from prune_schedule.through import Masks, ThroughPruner, one_shot_class
@@ -44,24 +45,22 @@ class ADMMPruner(ThroughPruner):
         model: The model, wrapped in place. Training changes its weights.
         config_list: The rules; `rho` is the weight ρ of the penalty, 0.0001 unless given.
         trainer: Takes the model and trains it for an epoch; or, as in older releases, model,
-            optimizer and criterion, in the order of their names, and then perhaps the epoch.
+            optimizer, criterion and perhaps the number of the epoch. Arguments under these names
+            may come in any order.
         traced_optimizer: The optimizer for such a trainer; Adam unless given.
         criterion: The loss function for such a trainer; cross entropy unless given.
         iterations: How often Z and U are renewed.
         training_epochs: How often the trainer is called in between.
         granularity: `"fine-grained"` for `level`, `"coarse-grained"` for `l1`.
         pruning_algorithm: A registered pruner, or a class, instead of a granularity.
-        base_algo: The older name of that.
-        num_iterations: The older name of `iterations`.
-        epochs: The older name of `training_epochs`.
-        row: The older name of ρ, for entries without `rho`. With one of these three older names,
-            `"l1"` prunes unless another algorithm is given.
+        row: ρ for entries without `rho`.
         finetune: Takes the model and trains it; the plain form of `trainer`.
         pruning_params: Further arguments of the pruning algorithm.
         checkpoint: A file from which the same call goes on where it was.
         stateful: What else a checkpoint keeps, by name.
     """
 
+    @understands(ADMM)
     def __init__(
         self,
         model: nn.Module,
@@ -69,15 +68,12 @@ class ADMMPruner(ThroughPruner):
         trainer: Callable[..., Any] | None = None,
         traced_optimizer: Optimizer | None = None,
         criterion: Callable[..., Any] | None = None,
-        iterations: int | None = None,
-        training_epochs: int | None = None,
+        iterations: int = 30,
+        training_epochs: int = 5,
         granularity: str = "fine-grained",
         *,
         pruning_algorithm: str | Callable[..., Any] | None = None,
-        base_algo: str | None = None,
-        num_iterations: int | None = None,
-        epochs: int | None = None,
-        row: float | None = None,
+        row: float = DEFAULT_RHO,
         finetune: Finetune | None = None,
         pruning_params: Mapping[str, Any] | None = None,
         checkpoint: str | PathLike[str] | None = None,
@@ -87,8 +83,6 @@ class ADMMPruner(ThroughPruner):
             raise ConfigError(
                 f"granularity is {granularity!r}; it must be one of {', '.join(GRANULARITIES)}."
             )
-        check_callable("trainer", trainer, "the model and trains it")
-        check_callable("finetune", finetune, "the model and trains it")
         if (trainer is None) == (finetune is None):
             raise ConfigError(
                 "ADMMPruner trains the model: give finetune=, a function that takes the model and "
@@ -97,22 +91,18 @@ class ADMMPruner(ThroughPruner):
         if traced_optimizer is not None and not isinstance(traced_optimizer, Optimizer):
             raise ConfigError(
                 f"traced_optimizer is {traced_optimizer!r}; it must be an optimizer. Give numbers "
-                "by their names: num_iterations=, epochs=, row=."
+                "by their names: iterations=, training_epochs=, row=."
             )
-        self.trainer: Callable[..., Any] = finetune or trainer  # type: ignore[assignment]
-        self._takes_model_alone = finetune is not None or _takes_model_alone(self.trainer)
+        name, function = ("trainer", trainer) if finetune is None else ("finetune", finetune)
+        assert function is not None
+        self.trainer = trainer_function(function, name)
         self.optimizer, self.criterion = traced_optimizer, criterion
-        self.iterations = _at_least_1("iterations", first_given(iterations, num_iterations), 30)
-        self.training_epochs = _at_least_1(
-            "training_epochs", first_given(training_epochs, epochs), 5
-        )
-        self.rho = DEFAULT_RHO if row is None else row
+        self.iterations = _at_least_1("iterations", iterations)
+        self.training_epochs = _at_least_1("training_epochs", training_epochs)
+        self.rho = row
         if not self.rho > 0:
             raise ConfigError(f"row is {row!r}; it must be a number above 0.")
-        # The release that had these names pruned whole filters unless it was told otherwise.
-        older = any(given is not None for given in (num_iterations, epochs, row))
-        default = "l1" if older else GRANULARITIES[granularity]
-        self.pruning_algorithm = pruning_algorithm or base_algo or default
+        self.pruning_algorithm = pruning_algorithm or GRANULARITIES[granularity]
         self.pruning_params = dict(pruning_params or {})
         self.checkpoint, self.stateful = checkpoint, dict(stateful or {})
         self.reset(model, config_list)
@@ -137,7 +127,7 @@ class ADMMPruner(ThroughPruner):
         # What is masked while it trains: nothing, but for a schedule that has pruned before.
         self._base: Masks = {}
 
-    def compress(self, example_inputs: Any = None) -> tuple[nn.Module, Masks]:
+    def compress(self, example_inputs: Any = None) -> Compressed[nn.Module, Masks]:
         """Train, prune, and return the wrapped model and the masks.
 
         Ctrl-C ends the training; the model is then pruned as it is, after at least one iteration.
@@ -163,13 +153,19 @@ class ADMMPruner(ThroughPruner):
         self._pruned = True
         if example_inputs is not None:
             self.close_masks(example_inputs)
-        return self.bound_model, self.masks
+        return Compressed(self.bound_model, self.masks)
 
     def _iterate(self) -> None:
         number = len(self.trials)
         for epoch in range(self.training_epochs):
             with tidied(self.bound_model), self._penalty():
-                self._call_trainer(number * self.training_epochs + epoch)
+                self.trainer(
+                    self.bound_model,
+                    self.optimizer,
+                    self.criterion or nn.functional.cross_entropy,
+                    number * self.training_epochs + epoch,
+                    _nothing,
+                )
         with torch.no_grad():
             self._renew()
             gaps = {
@@ -230,23 +226,6 @@ class ADMMPruner(ThroughPruner):
                 wrapper._buffers[f"{name}_mask"] = None
         self.one_shot.load_masks(self._base)
 
-    def _call_trainer(self, epoch: int) -> None:
-        if self._takes_model_alone:
-            self.trainer(self.bound_model)
-            return
-        both: dict[str, Any] = {
-            "optimizer": self.optimizer,
-            "criterion": self.criterion or nn.functional.cross_entropy,
-        }
-        names = _parameters(self.trainer)
-        more: dict[str, Any] = {"epoch": epoch, "callback": lambda *_: None}
-        known = {name: value for name, value in more.items() if name in names}
-        if both.keys() <= names.keys():
-            # Trainers of the first releases have the criterion before the optimizer.
-            self.trainer(self.bound_model, **both, **known)
-        else:
-            self.trainer(self.bound_model, *both.values(), **known)
-
     def get_best_result(
         self,
     ) -> tuple[int, nn.Module, Masks, float | None, list[dict[str, Any]]]:
@@ -276,7 +255,7 @@ class ADMMPruner(ThroughPruner):
         self.trials = Trials(json.loads(state_dict["trials"]))
 
     def _make_snapshots(self) -> Snapshots:
-        if self.optimizer is None and not self._takes_model_alone:
+        if self.optimizer is None and "optimizer" in self.trainer.takes:
             parameters = self.bound_model.parameters()
             self.optimizer = torch.optim.Adam(parameters, lr=1e-3, weight_decay=5e-5)
         parts: dict[str, Stateful] = {"model": self.bound_model, "admm": self}
@@ -293,27 +272,11 @@ class ADMMPruner(ThroughPruner):
         return Snapshots(self.checkpoint, run, {**parts, **self.stateful})
 
 
-def _at_least_1(name: str, value: Any, default: int) -> int:
-    if value is None:
-        return default
+def _nothing() -> None:
+    """Stand in for the callback of trainers that want one: gradients have the penalty already."""
+
+
+def _at_least_1(name: str, value: Any) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ConfigError(f"{name} is {value!r}; it must be a whole number of at least 1.")
     return value
-
-
-def _takes_model_alone(trainer: Callable[..., Any]) -> bool:
-    """Whether a trainer needs nothing but the model; what else it may take has defaults."""
-    parameters = _parameters(trainer)
-    needed = [p for p in parameters.values() if p.default is p.empty and p.kind not in _BY_NAME]
-    return len(needed) <= 1 and not {"optimizer", "criterion"} <= parameters.keys()
-
-
-_BY_NAME = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD)
-
-
-def _parameters(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
-    """Return the parameters of a function, none where they cannot be known."""
-    try:
-        return inspect.signature(function).parameters
-    except (TypeError, ValueError):
-        return {}

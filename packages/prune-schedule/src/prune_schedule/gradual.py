@@ -13,11 +13,12 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
-from prune_core import ConfigError, PruneError
+from prune_core import Compressed, ConfigError, PruneError
+from prune_core.compat import understands
 from prune_core.config import load_config, parse
+from prune_schedule.compat import GRADUAL
 from prune_schedule.curve import Curve, as_curve, name_of
 from prune_schedule.evaluation import Evaluate, Finetune, check_callable, score_of
-from prune_schedule.forms import named
 from prune_schedule.growth import Unit
 from prune_schedule.keeping import ResultFolder
 from prune_schedule.result import Result
@@ -47,25 +48,21 @@ class GradualPruner(ThroughPruner):
         config_list: The rules. `sparsity` or `final_sparsity` is reached at the end,
             `initial_sparsity` is where the curve begins; for training, `start_epoch`,
             `end_epoch` and `frequency`, or `start_step` and `end_step`, say when.
-        *forms: What follows in the positional calls of older releases: an optimizer and a
-            pruning algorithm, or a pruning algorithm, the number of iterations and so on.
         pruning_algorithm: A registered pruner, or a class.
         total_iteration: After how many rounds the final sparsity is reached.
         curve: A registered schedule, or a function of `(progress, initial, final)`.
         optimizer: Whose steps are counted; its state is part of a checkpoint.
         log_dir: A folder for the result, and for those of all rounds if asked.
         keep_intermediate_result: Whether it gets the results of all rounds.
-        finetuner: Takes the model and trains it, once in each round.
+        finetune: Takes the model and trains it, once in each round.
         speedup: Whether `get_best_result()` returns a model that has been made small.
         dummy_input: An input of the model, for `speedup`.
-        evaluator: Takes the model and returns its score.
+        evaluate: Takes the model and returns its score.
         pruning_params: Further arguments of the pruning algorithm.
         calibrate: The same argument of the pruning algorithm, for those that look at data.
         checkpoint: A file from which the same call goes on where it was.
         stateful: What else a checkpoint keeps, by name: learning-rate schedulers, samplers, all
             that has `state_dict()` and `load_state_dict()`.
-        finetune: The plain name of `finetuner`.
-        evaluate: The plain name of `evaluator`.
 
     Example:
         >>> from torch import nn
@@ -86,63 +83,48 @@ class GradualPruner(ThroughPruner):
 
     default_curve: ClassVar[str] = "cubic"
 
+    @understands(GRADUAL)
     def __init__(
         self,
         model: nn.Module,
         config_list: ConfigList,
-        *forms: Any,
-        pruning_algorithm: str | Callable[..., Any] | None = None,
+        *,
+        pruning_algorithm: str | Callable[..., Any] = "level",
         total_iteration: int | None = None,
         curve: str | Curve | None = None,
         optimizer: Optimizer | None = None,
         log_dir: str | PathLike[str] | None = None,
-        keep_intermediate_result: bool | None = None,
-        finetuner: Finetune | None = None,
-        speedup: bool | None = None,
+        keep_intermediate_result: bool = False,
+        finetune: Finetune | None = None,
+        speedup: bool = False,
         dummy_input: Any = None,
-        evaluator: Evaluate | None = None,
+        evaluate: Evaluate | None = None,
         pruning_params: Mapping[str, Any] | None = None,
         calibrate: Callable[[nn.Module], Any] | None = None,
         checkpoint: str | PathLike[str] | None = None,
         stateful: Mapping[str, Stateful] | None = None,
-        finetune: Finetune | None = None,
-        evaluate: Evaluate | None = None,
     ) -> None:
-        given = {
-            "pruning_algorithm": pruning_algorithm,
-            "total_iteration": total_iteration,
-            "optimizer": optimizer,
-            "log_dir": log_dir,
-            "keep_intermediate_result": keep_intermediate_result,
-            "finetuner": finetuner,
-            "speedup": speedup,
-            "dummy_input": dummy_input,
-            "evaluator": evaluator,
-            "pruning_params": pruning_params,
-        }
-        given |= named(type(self).__name__, forms, given)
-        self.pruning_algorithm = given["pruning_algorithm"] or "level"
-        self.total_iteration: int | None = _rounds(given["total_iteration"])
+        self.pruning_algorithm = pruning_algorithm
+        self.total_iteration: int | None = _rounds(total_iteration)
         self.curve = curve or self.default_curve
-        self.optimizer: Optimizer | None = given["optimizer"]
-        self.finetuner = finetune or given["finetuner"]
-        self.evaluator = evaluate or given["evaluator"]
-        check_callable("finetuner", self.finetuner, "the model and trains it")
-        check_callable("evaluator", self.evaluator, "the model and returns its score")
-        self.speedup, self.dummy_input = bool(given["speedup"]), given["dummy_input"]
-        if self.speedup and self.dummy_input is None:
+        self.optimizer = optimizer
+        self.finetuner, self.evaluator = finetune, evaluate
+        check_callable("finetune", finetune, "the model and trains it")
+        check_callable("evaluate", evaluate, "the model and returns its score")
+        self.speedup, self.dummy_input = speedup, dummy_input
+        if speedup and dummy_input is None:
             raise ConfigError(
                 "speedup is True and dummy_input is missing: give an input of the model, with "
                 "which it is traced."
             )
-        self.pruning_params = dict(given["pruning_params"] or {})
+        self.pruning_params = dict(pruning_params or {})
         if calibrate is not None:
             self.pruning_params["calibrate"] = calibrate
         self.checkpoint, self.stateful = checkpoint, dict(stateful or {})
         for name in ("model", "schedule", "optimizer"):
             if name in self.stateful:
                 raise ConfigError(f"stateful has {name!r}, which is kept anyway; leave it out.")
-        self._folder = ResultFolder(given["log_dir"], bool(given["keep_intermediate_result"]))
+        self._folder = ResultFolder(log_dir, keep_intermediate_result)
         self._curve = as_curve(self.curve)
         self._hook: RemovableHandle | None = None
         self.reset(model, config_list)
@@ -227,7 +209,7 @@ class GradualPruner(ThroughPruner):
 
     # --- the two ways to run --------------------------------------------------------------
 
-    def compress(self, example_inputs: Any = None) -> Any:
+    def compress(self, example_inputs: Any = None) -> Compressed[nn.Module, Masks]:
         """Start, or do everything.
 
         Args:
@@ -235,14 +217,14 @@ class GradualPruner(ThroughPruner):
                 after a masked channel, such as the bias of a normalisation.
 
         Returns:
-            The wrapped model where training drives the schedule; the wrapped model and the masks
-            after all rounds otherwise.
+            The wrapped model and the masks: those after all rounds, or those to begin with where
+            training drives the schedule.
         """
         if self.total_iteration is not None:
             result = self.run()
             if example_inputs is not None:
                 self.close_masks(example_inputs)
-            return result.model, self.masks
+            return Compressed(result.model, self.masks)
         if not self._started:
             self._started = True
             if self.checkpoint is not None:
@@ -250,7 +232,7 @@ class GradualPruner(ThroughPruner):
             self._prune()
             if self.optimizer is not None:
                 self._hook = self.optimizer.register_step_post_hook(lambda *_: self.step())
-        return self.bound_model
+        return Compressed(self.bound_model, self.masks)
 
     def run(self, finetune: Finetune | None = None, evaluate: Evaluate | None = None) -> Result:
         """Go through all rounds that are left: prune, fine-tune, evaluate.
@@ -260,8 +242,8 @@ class GradualPruner(ThroughPruner):
         score and a warning.
 
         Args:
-            finetune: Takes the model and trains it; `finetuner` unless given.
-            evaluate: Takes the model and returns its score; `evaluator` unless given.
+            finetune: Takes the model and trains it; `finetune` of the pruner unless given.
+            evaluate: Takes the model and returns its score; `evaluate` of the pruner unless given.
         """
         if self.total_iteration is None:
             raise PruneError(

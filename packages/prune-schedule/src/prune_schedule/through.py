@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from prune_core import ConfigError, Pruner, get_pruner, unwrap
+from prune_core.pruning.results import reached_config
 from prune_schedule.trials import Trials
 
 __all__ = ["AMOUNTS", "Masks", "ThroughPruner", "one_shot_class", "set_sparsity"]
@@ -91,11 +92,7 @@ class ThroughPruner(Pruner):
     @property
     def reached_config(self) -> list[dict[str, Any]]:
         """What is in force, as a `config_list` with an entry for each layer."""
-        types = {n: w.config["op_types"] for n, w in self.get_modules_wrapper().items()}
-        return [
-            {"op_names": [name], "op_types": types[name], "total_sparsity": sparsity}
-            for name, sparsity in self.sparsities.items()
-        ]
+        return reached_config(self.get_modules_wrapper(), self.sparsities)
 
     @abstractmethod
     def get_best_result(
