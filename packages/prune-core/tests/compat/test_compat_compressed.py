@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import prune_core
-from prune_core import Compressed, ModelSpeedup, shrink, unwrap
+from prune_core import Compressed, unwrap
 from prune_core.testing import ConvNet, make_batch, make_toy
 from prune_core.tools import NormalSparsityAllocator, NormMetricsCalculator, WeightDataCollector
 
@@ -74,15 +74,10 @@ def test_copies_are_whole(pruner):
         assert masks.keys() == returned[1].keys()
 
 
-@pytest.mark.parametrize("small", [shrink, lambda *a: ModelSpeedup(*a).speedup_model()])
-def test_unwrapping_and_speedup_take_it(pruner, small):
-    images, _ = make_batch(size=2)
-    model = pruner.compress(images)
-    dense = sum(p.numel() for p in model.parameters())
+def test_unwrapping_takes_it(pruner):
+    model = pruner.compress()
     assert unwrap(model) is pruner.bound_model
-    small(model, images, pruner.masks)
-    assert sum(p.numel() for p in model.parameters()) < dense
-    assert model(images).shape == (2, 10)
+    assert not pruner.is_wrapped
 
 
 def test_another_pruner_takes_it(pruner):

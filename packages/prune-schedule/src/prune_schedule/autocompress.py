@@ -28,7 +28,6 @@ from prune_core.compat import understands
 from prune_core.config import load_config, parse
 from prune_core.masking import PrunerModuleWrapper
 from prune_core.random_state import as_seed, seeded
-from prune_core.speedup.tensors import Snapshot
 from prune_schedule.admm import DEFAULT_RHO, GRANULARITIES, ADMMPruner
 from prune_schedule.annealing import SimulatedAnnealingPruner
 from prune_schedule.compat import AUTOCOMPRESS
@@ -40,6 +39,7 @@ from prune_schedule.rounds import tidied
 from prune_schedule.snapshot import Snapshots
 from prune_schedule.through import AMOUNTS, Masks, ThroughPruner, one_shot_class
 from prune_schedule.trials import Trials
+from prune_speedup.torch.tensors import Snapshot
 
 __all__ = ["AutoCompressPruner"]
 

@@ -1,7 +1,6 @@
 """From scores to masks."""
 
 from prune_core.pruning.allocate.base import Masks, SparsityAllocator
-from prune_core.pruning.allocate.coupled import DependencyAwareAllocator
 from prune_core.pruning.allocate.over_layers import GlobalSparsityAllocator
 from prune_core.pruning.allocate.per_layer import (
     BankSparsityAllocator,
@@ -11,7 +10,6 @@ from prune_core.pruning.allocate.per_layer import (
 
 __all__ = [
     "BankSparsityAllocator",
-    "DependencyAwareAllocator",
     "GlobalSparsityAllocator",
     "Masks",
     "NMSparsityAllocator",
