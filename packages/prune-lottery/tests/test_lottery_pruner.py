@@ -222,3 +222,21 @@ def test_it_keeps_what_every_pruner_promises(level):
         total_iteration=2,
         finetuner=lambda model: None,
     )
+
+
+def test_a_function_that_makes_a_pruner_is_as_good_as_a_class(net, rows):
+    made = []
+
+    def make(model, config_list):
+        made.append(rows(model, config_list))
+        return made[0]
+
+    pruner = LotteryTicketPruner(net, RULES, make, 2, finetuner=lambda model: None)
+    pruner.compress()
+    assert int(pruner.masks["first"]["weight"].any(1).sum()) == 4
+    assert [type(one) for one in made] == [rows]
+    with pytest.raises(ConfigError, match="makes a list; a lottery needs one that derives from"):
+        LotteryTicketPruner(
+            nn.Sequential(nn.Linear(2, 2)), [{**RULES[0], "op_names": ["0"]}],
+            lambda model, config_list: [], 2, finetuner=len,
+        )  # fmt: skip

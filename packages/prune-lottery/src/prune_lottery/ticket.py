@@ -105,7 +105,7 @@ class LotteryTicket:
         if isinstance(config_list, str | PathLike):
             config_list = load_config(config_list)
         self.config_list = config_list
-        rules, self.rounds = take_rounds(config_list, rounds, algorithm.config_keys)
+        rules, self.rounds = take_rounds(config_list, rounds, getattr(algorithm, "config_keys", ()))
         self.training = Training(
             model,
             optimizer=optimizer,

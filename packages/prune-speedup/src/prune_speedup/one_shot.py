@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from prune_core.compressed import Compressed
 from prune_core.errors import ConfigError, did_you_mean
 from prune_core.pruning.allocate import Masks
 from prune_core.pruning.basic import BasicPruner
@@ -100,9 +101,9 @@ def _compress(
         metrics = pruner.score()
         fit_budget(pruner, metrics, target, example_inputs, constants)
         masks = pruner.put_in_force(allocator.generate_sparsity(metrics), example_inputs)
-        return pruner.bound_model, masks
+        return Compressed(pruner.bound_model, masks)
     wrapped, masks = pruner.compress(example_inputs)
-    return wrapped, masks
+    return Compressed(wrapped, masks)
 
 
 def _check_amount(

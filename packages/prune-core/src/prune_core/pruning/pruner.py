@@ -47,7 +47,8 @@ class Pruner:
     masks in `compress()`.
 
     Args:
-        model: The model, wrapped in place. Its parameters stay the objects that they are.
+        model: The model, wrapped in place. Its parameters stay the objects that they are. Where it
+            and the rules are None, both come later, with `reset()`.
         config_list: The rules, or the path of a YAML file that holds them.
     """
 
@@ -56,12 +57,13 @@ class Pruner:
     config_keys: ClassVar[tuple[str | Key, ...]] = ()
 
     @understands(Older(orders=[order("optimizer")], ignored={"optimizer": NoEffect()}))
-    def __init__(self, model: nn.Module, config_list: ConfigList) -> None:
+    def __init__(self, model: nn.Module | None, config_list: ConfigList | None) -> None:
         self._wrappers: dict[str, PrunerModuleWrapper] = {}
         # Modules that are not pruned, but masked where what they follow is: see close_masks().
         self._closing: dict[str, PrunerModuleWrapper] = {}
         self.bound_model: nn.Module = nn.Module()
-        self.reset(model, config_list)
+        if model is not None or config_list is not None:
+            self.reset(model, config_list)  # type: ignore[arg-type]  # it says what is missing
 
     # --- life cycle -----------------------------------------------------------------------
 
