@@ -241,6 +241,8 @@ class PrunerModuleWrapper(nn.Module):
         for name in self.masked_names:
             if prefix + name + SUFFIX in state_dict:
                 getattr(self, name + SUFFIX)  # makes the mask that the values are copied into
+            elif f"{prefix}module.{name}" in state_dict:
+                self._buffers[name + SUFFIX] = None  # nothing was masked when it was saved
         own = {prefix + name + SUFFIX for name in self.masked_names} | {f"{prefix}module."}
         for key in [k for k in state_dict if k.startswith(prefix)]:
             if not any(key.startswith(known) for known in own):

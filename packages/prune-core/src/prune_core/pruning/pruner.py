@@ -321,10 +321,7 @@ class Pruner:
         self.show_pruned_weights(dim)
 
     def load_model_state_dict(self, model_state: Mapping[str, Any]) -> None:
-        """Load a state dict of the model without wrappers; masks stay in force.
-
-        `model.load_state_dict()` takes such a state dict too while the model is wrapped.
-        """
+        """Load a state dict of the model without wrappers; masks stay in force."""
         with self.plain() as model:
             model.load_state_dict(model_state)
 
