@@ -100,18 +100,26 @@ class UserFunction:
         )
 
 
-def check_takes_model(name: str, function: object) -> None:
-    """Refuse what is not a function of the model alone, before anything has been done.
+def check_takes_model(
+    name: str, function: object, what: str = "the model", *, alone: bool = True
+) -> None:
+    """Refuse what is not a function of the model, before anything has been done.
 
     Args:
         name: The argument that it was given as.
         function: The function; None was not given.
+        what: What a message says that it takes.
+        alone: Whether it will be called with the model and nothing else.
 
     Raises:
-        ConfigError: When it cannot be called with a model, or requires more than that.
+        ConfigError: When it cannot be called, or requires more than the model.
     """
-    if function is not None:
-        UserFunction(function, name)  # type: ignore[arg-type]
+    if function is None:
+        return
+    if not callable(function):
+        raise ConfigError(f"{name} is {function!r}; it must be a function that takes {what}.")
+    if alone:
+        UserFunction(function, name)
 
 
 def trainer_function(function: Callable[..., Any], name: str = "trainer") -> UserFunction:

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from torch import Tensor, nn
 
 from prune_core import ConfigError, MissingDependencyError
+from prune_core.callables import check_takes_model
 from prune_core.compat import understands
 from prune_core.errors import did_you_mean
 from prune_core.random_state import seeded
 from prune_schedule.amc_reward import Outcome, Reward, as_reward
 from prune_schedule.compat import AMC
-from prune_schedule.evaluation import Finetune, check_callable
+from prune_schedule.evaluation import Finetune
 from prune_schedule.model_budget import ModelBudget
 from prune_schedule.plans import Plan
 from prune_schedule.search import ConfigList
@@ -122,7 +123,7 @@ class AMCPruner(TunedSearchPruner):
             )
         self.ddpg_params = _agent_params(dict(ddpg_params or {}), more)
         self.finetune = finetune
-        check_callable("finetune", finetune, "the model and trains it")
+        check_takes_model("finetune", finetune, "the model and trains it")
         self.stateful = dict(stateful or {})
         config_list, goal = _goal(config_list, target, flops_ratio)
         if val_loader is not None:

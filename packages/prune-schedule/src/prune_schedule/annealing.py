@@ -11,9 +11,10 @@ from typing import Any, ClassVar
 from torch import nn
 
 from prune_core import ConfigError
+from prune_core.callables import check_takes_model
 from prune_core.compat import understands
 from prune_schedule.compat import ANNEALING
-from prune_schedule.evaluation import Evaluate, Finetune, check_callable
+from prune_schedule.evaluation import Evaluate, Finetune
 from prune_schedule.plans import Plans, Sparsities
 from prune_schedule.search import ConfigList
 from prune_schedule.snapshot import Stateful
@@ -94,7 +95,7 @@ class SimulatedAnnealingPruner(TunedSearchPruner):
         dummy_input: Any = None,
         **more: Any,
     ) -> None:
-        check_callable("finetune", finetune, "the model and trains it")
+        check_takes_model("finetune", finetune, "the model and trains it")
         self.finetune = finetune
         self.stateful = dict(stateful or {})
         self.speedup = speedup

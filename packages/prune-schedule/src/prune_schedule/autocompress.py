@@ -24,6 +24,7 @@ from prune_core import (
     shrink,
     unwrap,
 )
+from prune_core.callables import check_takes_model
 from prune_core.compat import understands
 from prune_core.config import load_config, parse
 from prune_core.masking import PrunerModuleWrapper
@@ -31,7 +32,7 @@ from prune_core.random_state import as_seed, seeded
 from prune_schedule.admm import DEFAULT_RHO, GRANULARITIES, ADMMPruner
 from prune_schedule.annealing import SimulatedAnnealingPruner
 from prune_schedule.compat import AUTOCOMPRESS
-from prune_schedule.evaluation import Evaluate, Finetune, check_callable, score_of
+from prune_schedule.evaluation import Evaluate, Finetune, score_of
 from prune_schedule.goals import coupled, without_amounts
 from prune_schedule.keeping import ResultFolder
 from prune_schedule.result import Result
@@ -135,7 +136,7 @@ class AutoCompressPruner(ThroughPruner):
     ) -> None:
         self.rounds = _rounds(total_iteration)
         self.finetuner, self.target, self.seed = finetuner, target, as_seed(seed)
-        check_callable("finetuner", finetuner, "the model and trains it")
+        check_takes_model("finetuner", finetuner, "the model and trains it")
         self.dummy_input = dummy_input
         self.speedup = dummy_input is not None and speedup is not False
         if speedup and dummy_input is None:
@@ -145,7 +146,7 @@ class AutoCompressPruner(ThroughPruner):
             )
         admm, search = dict(admm_params or {}), dict(sa_params or {})
         self.evaluator = evaluate or search.pop("evaluator", None)
-        check_callable("evaluate", self.evaluator, "the model and returns its score")
+        check_takes_model("evaluate", self.evaluator, "the model and returns its score")
         if self.evaluator is None:
             raise ConfigError(
                 "AutoCompressPruner searches for what scores best: give evaluate= (or evaluator=), "

@@ -9,30 +9,14 @@ from typing import Any
 
 from torch import nn
 
-from prune_core import ConfigError, PruneWarning
-from prune_core.callables import check_takes_model
+from prune_core import PruneWarning
 from prune_schedule.rounds import intact
 from prune_schedule.timeout import time_limit
 
-__all__ = ["Evaluate", "Finetune", "check_callable", "score_of"]
+__all__ = ["Evaluate", "Finetune", "score_of"]
 
 Evaluate = Callable[[nn.Module], Any]
 Finetune = Callable[[nn.Module], Any]
-
-
-def check_callable(name: str, function: object, what: str, *, alone: bool = True) -> None:
-    """Refuse what cannot be called, before anything has been done.
-
-    Args:
-        name: The argument that it was given as.
-        function: The function; None was not given.
-        what: What a message says that it takes.
-        alone: Whether it will be called with the model and nothing else.
-    """
-    if function is not None and not callable(function):
-        raise ConfigError(f"{name} is {function!r}; it must be a function that takes {what}.")
-    if alone:
-        check_takes_model(name, function)
 
 
 def score_of(

@@ -14,11 +14,12 @@ from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from prune_core import Compressed, ConfigError, PruneError
+from prune_core.callables import check_takes_model
 from prune_core.compat import understands
 from prune_core.config import load_config, parse
 from prune_schedule.compat import GRADUAL
 from prune_schedule.curve import Curve, as_curve, name_of
-from prune_schedule.evaluation import Evaluate, Finetune, check_callable, score_of
+from prune_schedule.evaluation import Evaluate, Finetune, score_of
 from prune_schedule.growth import Unit
 from prune_schedule.keeping import ResultFolder
 from prune_schedule.result import Result
@@ -109,8 +110,8 @@ class GradualPruner(ThroughPruner):
         self.curve = curve or self.default_curve
         self.optimizer = optimizer
         self.finetuner, self.evaluator = finetune, evaluate
-        check_callable("finetune", finetune, "the model and trains it")
-        check_callable("evaluate", evaluate, "the model and returns its score")
+        check_takes_model("finetune", finetune, "the model and trains it")
+        check_takes_model("evaluate", evaluate, "the model and returns its score")
         self.speedup, self.dummy_input = speedup, dummy_input
         if speedup and dummy_input is None:
             raise ConfigError(

@@ -9,9 +9,10 @@ from typing import Any
 from torch import nn
 
 from prune_core import ConfigError
+from prune_core.callables import check_takes_model
 from prune_core.compat import understands
 from prune_schedule.compat import SEARCH
-from prune_schedule.evaluation import Evaluate, Finetune, check_callable
+from prune_schedule.evaluation import Evaluate, Finetune
 from prune_schedule.plans import DeadEndError, Plan, Plans, Sparsities
 from prune_schedule.search import ConfigList
 from prune_schedule.snapshot import Stateful
@@ -69,7 +70,7 @@ class NetAdaptPruner(TunedSearchPruner):
             raise ConfigError(
                 f"sparsity_per_iteration is {sparsity_per_iteration!r}; it must be between 0 and 1."
             )
-        check_callable("finetune", finetune, "the model and trains it")
+        check_takes_model("finetune", finetune, "the model and trains it")
         self.finetune = finetune
         self.stateful = dict(stateful or {})
         self.sparsity_per_iteration = sparsity_per_iteration

@@ -19,12 +19,13 @@ import torch
 from torch import nn
 
 from prune_core import Compressed, ConfigError, PruneError, Pruner, PruneWarning
+from prune_core.callables import check_takes_model
 from prune_core.compat import understands
 from prune_core.config import load_config, parse
 from prune_core.random_state import as_seed, seeded
 from prune_schedule.budget import Budget, WeightBudget
 from prune_schedule.compat import SEARCH
-from prune_schedule.evaluation import Evaluate, check_callable, score_of
+from prune_schedule.evaluation import Evaluate, score_of
 from prune_schedule.goals import coupled, without_amounts
 from prune_schedule.history import History, Memory, open_history
 from prune_schedule.keeping import ResultFolder
@@ -106,7 +107,7 @@ class SearchPruner(ThroughPruner):
                 f"optimize_mode is {optimize_mode!r}; it must be 'maximize' or 'minimize'."
             )
         # Until it runs, what else the function takes may still be given.
-        check_callable("evaluate", evaluate, "the model and returns its score", alone=False)
+        check_takes_model("evaluate", evaluate, "the model and returns its score", alone=False)
         check_time_limit(trial_timeout)
         self.evaluator, self.optimize_mode = evaluate, optimize_mode
         self.pruning_algorithm = pruning_algorithm
@@ -288,7 +289,7 @@ class SearchPruner(ThroughPruner):
                 "A search needs a score: give evaluate=, a function that takes "
                 "the model and returns a number."
             )
-        check_callable("evaluate", evaluate, "the model and returns its score")
+        check_takes_model("evaluate", evaluate, "the model and returns its score")
         complete = True
         self.trials = Trials()
         if self.target is not None:

@@ -12,10 +12,11 @@ from typing import Any, ClassVar
 from torch import nn
 
 from prune_core import Compressed, ConfigError, PruneWarning
+from prune_core.callables import check_takes_model
 from prune_core.compat import understands
 from prune_core.random_state import seeded
 from prune_schedule.compat import SEARCH
-from prune_schedule.evaluation import Evaluate, Finetune, check_callable
+from prune_schedule.evaluation import Evaluate, Finetune
 from prune_schedule.plans import Plan, Plans, Sparsities, side_by_side
 from prune_schedule.rounds import tidied
 from prune_schedule.search import ConfigList, SearchPruner
@@ -92,7 +93,7 @@ class SensitivityPruner(SearchPruner):
             )
         if not ratios or any(not 0 < ratio < 1 for ratio in ratios):
             raise ConfigError(f"ratios is {ratios!r}; it must be numbers between 0 and 1.")
-        check_callable("finetune", finetune, "the model and trains it", alone=False)
+        check_takes_model("finetune", finetune, "the model and trains it", alone=False)
         self.finetuner, self.stateful = finetune, dict(stateful or {})
         self.sparsity_proportion_calc = sparsity_proportion_calc
         self.sparsity_per_iter = sparsity_per_iter
@@ -177,7 +178,7 @@ class SensitivityPruner(SearchPruner):
 
     def prepare(self) -> None:
         """Bring back the weights that an earlier start of the same search has trained."""
-        check_callable("finetune", self.finetuner, "the model and trains it")
+        check_takes_model("finetune", self.finetuner, "the model and trains it")
         self._heard = 0
         if self.finetuner is None:
             return
