@@ -144,6 +144,23 @@ def expected(name):
     return kept(getattr(prune_filter, name)(model, CONV, **given).compress()[1])
 
 
+class Loop:
+    """A trainer that is an object, and has a `train` like an evaluator."""
+
+    def train(self, model, optimizer, criterion):
+        in_the_order_of_2_8(model, optimizer, criterion)
+
+    __call__ = train
+
+
+@pytest.mark.parametrize("form", ["2.8", "2.1"])
+def test_a_trainer_may_be_an_object(form):
+    model = network()
+    given = [Loop(), sgd(model)] if form == "2.8" else [sgd(model), Loop()]
+    pruner = TaylorFOWeightPruner(model, CONV, *given, F.cross_entropy, 2)
+    assert kept(pruner.compress()[1]) == expected("TaylorFOWeightPruner")
+
+
 @pytest.mark.parametrize(
     "name", ["ActivationAPoZRankPruner", "ActivationMeanRankPruner", "TaylorFOWeightPruner"]
 )

@@ -172,9 +172,7 @@ def _named(
     """
 
     def fit(names: Sequence[str]) -> tuple[int, bool]:
-        pairs = list(zip(names, values, strict=False))
-        wrong = (place for place, pair in enumerate(pairs) if not _fits(*pair))
-        return next(wrong, len(pairs)), len(values) <= len(names)
+        return sum(map(_fits, names, values)), len(values) <= len(names)
 
     own = [p.name for p in parameters if p.kind is Parameter.POSITIONAL_OR_KEYWORD]
     names = max((own, *older.orders), key=fit)
