@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from prune_core import ArgumentError, Compressed, ConfigError, PruneWarning
+from prune_core import Compressed, ConfigError, OptionError, PruneWarning
 from prune_schedule import (
     ADMMPruner,
     AGPPruner,
@@ -86,7 +86,9 @@ def test_rounds_with_every_argument(schedule, form, tmp_path):
 def test_rounds_with_an_evaluator():
     evaluator = Evaluator()
     pruner = AGPPruner(network(), LINEAR, "smallest", 3, ".", False, evaluator, False, {})
-    assert settings(pruner, "total_iteration", "evaluator", "finetuner") == [3, evaluator, None]
+    assert settings(pruner, "total_iteration", "evaluator", "finetuner") == [
+        3, evaluator.__call__, evaluator.train,
+    ]  # fmt: skip
 
 
 def trainer_of(seen):
@@ -241,7 +243,7 @@ def test_autocompress_by_position(criterion):
     ]  # fmt: skip
     assert pruner._search["optimize_mode"] == "minimize"
     assert pruner._search["perturbation_magnitude"] == 0.2
-    assert pruner._admm["criterion"] is (criterion[0] if criterion else None)
+    assert pruner._admm.get("criterion") is (criterion[0] if criterion else None)
     assert (pruner._admm["iterations"], pruner._admm["training_epochs"]) == (3, 1)
 
 
@@ -295,14 +297,14 @@ def test_an_unknown_granularity():
 
 
 def test_annealing_by_position_in_every_order(tmp_path):
-    train = fit
+    train, evaluator = fit, Evaluator()
     temperatures = (90, 30, 0.5, 0.25)
     names = ("start_temperature", "stop_temperature", "cool_down_rate", "perturbation_magnitude")
     calls = {
         "1.9": (score, "minimize", "smallest", *temperatures),
         "2.5": ("smallest", score, *temperatures, str(tmp_path), False, train, False, X, {}),
         "2.8": (score, *temperatures, "smallest", {}, str(tmp_path), False, train, False, X),
-        "2.9": (Evaluator(), *temperatures, "smallest", {}, str(tmp_path), False, False),
+        "2.9": (evaluator, *temperatures, "smallest", {}, str(tmp_path), False, False),
     }
     for release, call in calls.items():
         pruner = SimulatedAnnealingPruner(network(), LINEAR, *call)
@@ -310,7 +312,7 @@ def test_annealing_by_position_in_every_order(tmp_path):
         assert pruner.pruning_algorithm == "smallest"
         assert callable(pruner.evaluator)
         assert pruner.optimize_mode == ("minimize" if release == "1.9" else "maximize")
-        assert pruner.finetune is (train if release in ("2.5", "2.8") else None)
+        assert pruner.finetune == {"1.9": None, "2.9": evaluator.train}.get(release, train)
         assert pruner.log_dir == (None if release == "1.9" else str(tmp_path))
 
 
@@ -402,7 +404,9 @@ def test_amc_of_later_releases(agent, tmp_path, recwarn):
         3, network(), rules, evaluator, "units", str(tmp_path), False, DDPG, {}, "params",
         dummy_input=X,
     )  # fmt: skip
-    assert settings(pruner, "episodes", "evaluator", "pruning_algorithm") == [3, evaluator, "units"]
+    assert settings(pruner, "episodes", "evaluator", "finetune", "pruning_algorithm") == [
+        3, evaluator.__call__, evaluator.train, "units",
+    ]  # fmt: skip
     assert not recwarn.list
 
 
@@ -498,5 +502,5 @@ def test_a_function_that_requires_more_is_refused_at_once():
     ],
 )
 def test_unknown_arguments(build, says):
-    with pytest.raises(ArgumentError, match=says):
+    with pytest.raises(OptionError, match=says):
         build(network())

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from inspect import Parameter
 from typing import Any
 
-from prune_core.errors import ConfigError
+from prune_core.errors import ConfigError, shown
 
 __all__ = ["UserFunction", "check_takes_model", "trainer_function"]
 
@@ -53,7 +53,7 @@ class UserFunction:
     ) -> None:
         if not callable(function):
             raise ConfigError(
-                f"{name} is {function!r}; it must be a function that takes {_listed(offers)}."
+                f"{name} is {shown(function)}; it must be a function that takes {_listed(offers)}."
             )
         self.function, self._offers = function, (*offers, *more)
         self._by_position: list[str] = [offers[0]]
@@ -117,7 +117,7 @@ def check_takes_model(
     if function is None:
         return
     if not callable(function):
-        raise ConfigError(f"{name} is {function!r}; it must be a function that takes {what}.")
+        raise ConfigError(f"{name} is {shown(function)}; it must be a function that takes {what}.")
     if alone:
         UserFunction(function, name)
 

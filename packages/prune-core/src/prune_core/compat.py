@@ -23,14 +23,15 @@ from __future__ import annotations
 
 import functools
 import inspect
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from inspect import Parameter
+from inspect import Parameter, Signature
 from numbers import Integral, Real
 from typing import Any, ParamSpec
 
-from prune_core.errors import ArgumentError, ConfigError, PruneWarning, did_you_mean
+from prune_core.errors import ConfigError, OptionError, shown, warn
+from prune_core.evaluators import holds_training
+from prune_core.options import check_options
 
 __all__ = ["NoEffect", "Older", "order", "understands"]
 
@@ -102,28 +103,32 @@ def understands(older: Older) -> Callable[[Callable[P, None]], Callable[P, None]
     """Let a constructor be called as older releases were, too."""
 
     def decorate(init: Callable[P, None]) -> Callable[P, None]:
-        parameters = list(inspect.signature(init).parameters.values())[1:]
+        whole = inspect.signature(init)
+        taken = whole.replace(parameters=[*whole.parameters.values()][1:])
 
         @functools.wraps(init)
         def door(*args: P.args, **kwargs: P.kwargs) -> None:
             self, *values = args
             call: Any = init
-            call(self, **_translated(type(self), older, parameters, values, kwargs))
+            given = _translated(type(self).__name__, older, taken, values, kwargs)
+            check_options(type(self), taken, (), given, (*older.renamed, *older.flags))
+            call(self, **given)
 
+        door.older_calls = older  # type: ignore[attr-defined]
         return door
 
     return decorate
 
 
 def _translated(
-    owner: type,
+    name: str,
     older: Older,
-    parameters: Sequence[Parameter],
+    taken: Signature,
     values: Sequence[Any],
     keywords: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Return the arguments of a call under the names of today."""
-    name = owner.__name__
+    parameters = list(taken.parameters.values())
     needed = {p.name for p in parameters if p.default is Parameter.empty}
     # By position, None in the place of what has a default only makes room for what comes after.
     given = {
@@ -133,7 +138,7 @@ def _translated(
     }
     for keyword in keywords:
         if keyword in given:
-            raise ArgumentError(f"{name}() got multiple values for argument {keyword!r}.")
+            raise OptionError(f"{name}: multiple values for argument {keyword!r}.")
     given |= keywords
     old_names = {argument for argument, value in given.items() if value is not None}
     for old, new in older.renamed.items():
@@ -151,15 +156,10 @@ def _translated(
     for argument, effect in older.ignored.items():
         if argument in given and effect.says_something(value := given.pop(argument)):
             instead = f" {effect.instead}" if effect.instead else ""
-            warnings.warn(
-                f"{name}: {argument}={value!r} has no effect here.{instead}",
-                PruneWarning,
-                stacklevel=3,
-            )
+            warn(f"{name}: {argument}={shown(value)} has no effect here.{instead}")
     for argument, defaults in older.implied.items():
         if argument in old_names:
             given = {**defaults, **{n: v for n, v in given.items() if v is not None}}
-    _refuse_unknown(owner, older, parameters, given)
     return given
 
 
@@ -177,9 +177,8 @@ def _named(
     own = [p.name for p in parameters if p.kind is Parameter.POSITIONAL_OR_KEYWORD]
     names = max((own, *older.orders), key=fit)
     if len(values) > len(names):
-        raise ArgumentError(
-            f"{name}() takes {', '.join(names)} by position, and got {len(values) - len(names)} "
-            "more."
+        raise OptionError(
+            f"{name} takes {', '.join(names)} by position, and got {len(values) - len(names)} more."
         )
     return dict(zip(names, values, strict=False))
 
@@ -190,34 +189,6 @@ def _rename(name: str, given: dict[str, Any], old: str, new: str) -> None:
         if given.get(new) is not None:
             raise ConfigError(f"{name} got {old} and {new}, which mean the same; give one.")
         given[new] = value
-
-
-def _refuse_unknown(
-    owner: type, older: Older, parameters: Sequence[Parameter], given: Mapping[str, Any]
-) -> None:
-    if any(parameter.kind is Parameter.VAR_KEYWORD for parameter in parameters):
-        return  # the constructor that gets them will tell
-    for argument in given:
-        if argument not in {parameter.name for parameter in parameters}:
-            known = _arguments(owner)
-            meant = did_you_mean(argument, [*known, *older.renamed, *older.flags])
-            raise ArgumentError(
-                f"{owner.__name__}() got an unexpected keyword argument {argument!r}.{meant} It "
-                f"takes {', '.join(known)}."
-            )
-
-
-def _arguments(owner: type) -> list[str]:
-    """Return the names of what a class takes, those that it hands on to its bases included."""
-    names: dict[str, None] = {}
-    for base in owner.__mro__:
-        if "__init__" in vars(base) and base is not object:
-            parameters = list(inspect.signature(vars(base)["__init__"]).parameters.values())[1:]
-            hands_on = any(p.kind is Parameter.VAR_KEYWORD for p in parameters)
-            names |= {p.name: None for p in parameters if p.kind is not Parameter.VAR_KEYWORD}
-            if not hands_on:
-                break
-    return list(names)
 
 
 # --- what tells orders apart: the kind of value that each argument has -------------------------
@@ -249,7 +220,7 @@ def _is_optimizer(value: Any) -> bool:
 
 def _is_function(value: Any) -> bool:
     """Whether it is a function, and not an evaluator, which trains as well as it scores."""
-    return callable(value) and not hasattr(value, "train")
+    return callable(value) and not holds_training(value)
 
 
 def _is_algorithm(value: Any) -> bool:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from prune_core import ArgumentError, ConfigError, Pruner, PruneWarning
+from prune_core import ConfigError, OptionError, Pruner, PruneWarning
 from prune_core.compat import NoEffect, Older, order, understands
 
 OLDER = Older(
@@ -103,10 +103,10 @@ def test_what_has_no_effect_is_said_where_it_was_written():
         ),
         (
             {"bathces": 2},
-            ArgumentError,
-            "unexpected keyword argument 'bathces'. Did you mean 'batch",
+            OptionError,
+            "takes no 'bathces'. Did you mean 'batch",
         ),
-        ({"model": 2}, ArgumentError, "multiple values for argument 'model'"),
+        ({"model": 2}, OptionError, "multiple values for argument 'model'"),
     ],
 )
 def test_mistakes(kwargs, error, says):
@@ -129,7 +129,7 @@ def test_a_subclass_names_what_its_bases_take():
         def __init__(self, *args, extra=None, **more):
             super().__init__(*args, **more)
 
-    with pytest.raises(ArgumentError, match=r"More\(\) got .* Did you mean 'extra'"):
+    with pytest.raises(OptionError, match=r"More takes no .* Did you mean 'extra'"):
         More("model", [], extar=1)
     assert More("model", [], global_sort=True, extra=1).given[2] == "global"
 

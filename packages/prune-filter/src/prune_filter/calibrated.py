@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from prune_core import Compressed, ConfigError
+from prune_core.pruning.oneshot import ConfigList, OneShotPruner
 from prune_core.tools import CalibratedCollector
-from prune_filter.base import ConfigList, OneShotPruner
 from prune_filter.calibration import Calibrate, Calibration
 
 __all__ = ["CalibratedPruner", "Masks"]
@@ -35,6 +35,7 @@ class CalibratedPruner(OneShotPruner):
     """
 
     watched_batches: ClassVar[int | None] = None
+    needs_data: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -5,23 +5,11 @@ alone). That of 2.0 to 2.8, `trainer, traced_optimizer, criterion`, is the const
 """
 
 from prune_core.compat import NoEffect, Older, order
+from prune_core.pruning.compat import MODES
 
-__all__ = ["ACTIVATION", "MOVEMENT", "SLIM", "STATISTICS", "WEIGHTS"]
+__all__ = ["ACTIVATION", "MOVEMENT", "SLIM", "STATISTICS"]
 
-_MODES = Older(
-    flags={"dependency_aware": ("mode", "dependency_aware"), "global_sort": ("mode", "global")}
-)
-
-WEIGHTS = _MODES | Older(
-    orders=[
-        order("optimizer", "dependency_aware", "dummy_input"),
-        order("dependency_aware", "dummy_input"),
-    ],
-    ignored={"optimizer": NoEffect()},
-)
-"""Of pruners that look at weights: an optimizer goes on working without being told of."""
-
-_TRAINED = _MODES | Older(renamed={"optimizer": "traced_optimizer"})
+_TRAINED = MODES | Older(renamed={"optimizer": "traced_optimizer"})
 _BATCHES = _TRAINED | Older(
     renamed={
         "sparsifying_training_batches": "training_batches",

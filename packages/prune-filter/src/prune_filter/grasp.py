@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from prune_core import ConfigError, PruneError
 from prune_core.callables import UserFunction
+from prune_core.progress import track
+from prune_core.pruning.oneshot import ConfigList, OneShotPruner
 from prune_core.tools import DataCollector, MetricsCalculator, StraightMetricsCalculator
-from prune_filter.base import ConfigList, OneShotPruner
 from prune_filter.calibration import left_as_it_was
 
 __all__ = ["GraSPPruner", "GradientFlowCollector"]
@@ -55,7 +56,7 @@ class GradientFlowCollector(DataCollector):
         """Return the gradient of something wanted of the losses, over all batches and processes."""
         totals = {name: torch.zeros_like(weight) for name, weight in weights.items()}
         seen = 0
-        for loss in self._batches():
+        for loss in track(self._batches(), "GraSPPruner, calibration", unit="batch"):
             gradients = torch.autograd.grad(wanted(loss), list(weights.values()), allow_unused=True)
             for (name, total), gradient in zip(totals.items(), gradients, strict=True):
                 if gradient is not None:
@@ -130,6 +131,8 @@ class GraSPPruner(OneShotPruner):
     """
 
     modes: ClassVar[tuple[str, ...]] = ("global", "normal")
+    needs_data: ClassVar[bool] = True
+    needs_labels: ClassVar[bool] = True
 
     def __init__(
         self,

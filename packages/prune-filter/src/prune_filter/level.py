@@ -9,6 +9,9 @@ import torch
 from torch import nn
 
 from prune_core.compat import understands
+from prune_core.pruning.compat import ONE_SHOT
+from prune_core.pruning.modes import allocator_for
+from prune_core.pruning.oneshot import ConfigList, OneShotPruner
 from prune_core.tools import (
     DataCollector,
     MetricsCalculator,
@@ -16,9 +19,6 @@ from prune_core.tools import (
     StraightMetricsCalculator,
     WeightDataCollector,
 )
-from prune_filter.base import ConfigList, OneShotPruner
-from prune_filter.compat import WEIGHTS
-from prune_filter.modes import allocator_for
 
 __all__ = ["LevelPruner"]
 
@@ -50,7 +50,7 @@ class LevelPruner(OneShotPruner):
 
     modes: ClassVar[tuple[str, ...]] = ("normal", "global", "balance")
 
-    @understands(WEIGHTS)
+    @understands(ONE_SHOT)
     def __init__(
         self,
         model: nn.Module,

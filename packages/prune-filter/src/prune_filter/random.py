@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from prune_core.compat import understands
+from prune_core.pruning.compat import ONE_SHOT
+from prune_core.pruning.oneshot import ChannelPruner, ConfigList, OneShotPruner
 from prune_core.tools import (
     DataCollector,
     MetricsCalculator,
     WeightDataCollector,
 )
-from prune_filter.base import ChannelPruner, ConfigList, OneShotPruner
-from prune_filter.compat import WEIGHTS
 
 __all__ = ["RandomMetricsCalculator", "RandomPruner", "RandomWeightPruner"]
 
@@ -73,9 +73,7 @@ class RandomPruner(ChannelPruner):
         4
     """
 
-    modes: ClassVar[tuple[str, ...]] = ("normal", "global", "dependency_aware")
-
-    @understands(WEIGHTS)
+    @understands(ONE_SHOT)
     def __init__(
         self,
         model: nn.Module,

@@ -10,13 +10,13 @@ from torch import Tensor, nn
 
 from prune_core.compat import understands
 from prune_core.masking import PrunerModuleWrapper
+from prune_core.pruning.oneshot import ChannelPruner, ConfigList
 from prune_core.tools import (
     DataCollector,
     GradientCollector,
     MetricsCalculator,
     StraightMetricsCalculator,
 )
-from prune_filter.base import ChannelPruner, ConfigList
 from prune_filter.calibrated import CalibratedPruner
 from prune_filter.calibration import Calibrate, calibration
 from prune_filter.compat import STATISTICS
@@ -40,7 +40,6 @@ class TaylorCollector(GradientCollector):
         jointly: Whether the weights of a channel are summed before squaring, not after.
     """
 
-    @understands(STATISTICS)
     def __init__(
         self,
         compressor: Any,
@@ -100,8 +99,8 @@ class TaylorFOWeightPruner(CalibratedPruner, ChannelPruner):
         4
     """
 
-    modes: ClassVar[tuple[str, ...]] = ("normal", "global", "dependency_aware")
     jointly: ClassVar[bool] = False
+    needs_labels: ClassVar[bool] = True
 
     @understands(STATISTICS)
     def __init__(

@@ -16,7 +16,9 @@ from prune_core.compat import understands
 from prune_core.compressed import Compressed
 from prune_core.config import Key
 from prune_core.errors import ConfigError
+from prune_core.evaluators import holds_training, scoring_of, training_of
 from prune_core.masking import unwrap
+from prune_core.progress import note
 from prune_core.pruning import Pruner
 from prune_core.pruning.allocate import Masks
 from prune_core.pruning.results import ResultFolder, reached_config
@@ -50,7 +52,8 @@ class LotteryTicketPruner(Pruner):
         pruning_params: Further arguments of that algorithm.
         total_iteration: The number of rounds, for a config without `prune_iterations`.
         finetune: Takes the model and trains it. If given, `compress()` runs all rounds.
-        evaluate: Takes the model and returns its score.
+        evaluate: Takes the model and returns its score. One that trains as well, such as
+            `prune_filter.TorchEvaluator`, is also `finetune` unless there is another.
         log_dir: A folder for the result of `compress()`.
         keep_intermediate_result: Whether it gets the results of all rounds.
         speedup: Whether `get_best_result()` returns a model that has been made small.
@@ -69,6 +72,7 @@ class LotteryTicketPruner(Pruner):
     """
 
     config_keys: ClassVar[tuple[str | Key, ...]] = (ROUNDS_KEY,)
+    _lottery: LotteryTicket
 
     @understands(LOTTERY)
     def __init__(
@@ -93,17 +97,20 @@ class LotteryTicketPruner(Pruner):
         self.reset_weights = reset_weights
         self.pruning_algorithm, self.pruning_params = pruning_algorithm, pruning_params
         self.total_iteration = total_iteration
-        self.finetuner, self.evaluator = finetune, evaluate
-        if finetune is not None:
-            trainer_of(finetune, None)
         check_takes_model("evaluate", evaluate)
+        self.finetuner: Train | None = finetune or training_of(evaluate)
+        self.evaluator: Evaluate | None = scoring_of(evaluate)
+        if self.finetuner is not None:
+            trainer_of(self.finetuner, None)
+        if dummy_input is None and holds_training(evaluate):
+            dummy_input = getattr(evaluate, "dummy_input", None)
         self.speedup, self.dummy_input = speedup, dummy_input
         if speedup and dummy_input is None:
             raise ConfigError(
                 "speedup is True and dummy_input is missing: give an input of the model, with "
                 "which it is traced."
             )
-        if self.reset_weights and optimizer is None and finetune is None:
+        if self.reset_weights and optimizer is None and self.finetuner is None:
             raise ConfigError(
                 "optimizer is missing; its state has to be reset with the weights. Pass the "
                 "optimizer that trains the model, or reset_weights=False, or finetune= where "
@@ -115,6 +122,7 @@ class LotteryTicketPruner(Pruner):
     def reset(self, model: nn.Module, config_list: ConfigList) -> None:
         """Start anew with another model, in the state that it has now, or with another config."""
         if self.is_wrapped:
+            self._lottery.criterion.stop()
             self.unwrap()
         self._lottery = LotteryTicket(
             model,
@@ -148,8 +156,17 @@ class LotteryTicketPruner(Pruner):
                 f"All {self.prune_iterations} rounds have begun already; loop over "
                 "get_prune_iterations(), or start anew with reset(model, config_list)."
             )
-        self._lottery.begin(index)
+        this_round = self._lottery.begin(index)
+        if index < self.prune_iterations:
+            self._lottery.criterion.follow()
+        else:
+            self._lottery.criterion.stop()
         self.curr_prune_iteration = index
+        note(
+            type(self).__name__,
+            f"round {index + 1} of {self.prune_iterations + 1}, sparsity {this_round.sparsity:.1%}",
+            always=True,
+        )
 
     # --- all rounds in one call ----------------------------------------------------------------
 
@@ -199,11 +216,9 @@ class LotteryTicketPruner(Pruner):
         masks = self.close_masks(self.dummy_input) if self.speedup else self.masks
         model = unwrap(copy.deepcopy(self.bound_model))
         if self.speedup:
-            from prune_core.speedup import ModelSpeedup  # tracing is imported when it is used
+            from prune_core.speedup import shrink  # tracing is imported when it is used
 
-            small = ModelSpeedup(model, self.dummy_input, masks)
-            model = small.speedup_model()
-            masks = {} if small.report is None else small.report.masks
+            masks = shrink(model, self.dummy_input, masks).masks
         return last.index, model, masks, last.score, self.reached_config
 
     # --- what is kept ----------------------------------------------------------------------------

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from os import PathLike
@@ -17,10 +16,12 @@ from prune_core import Compressed, ConfigError, PruneError
 from prune_core.callables import trainer_function
 from prune_core.compat import understands
 from prune_core.config import OPTIONAL_KEYS, load_config, parse
+from prune_core.evaluators import holds_training
+from prune_core.progress import Task
 from prune_schedule.compat import ADMM
 from prune_schedule.evaluation import Finetune
 from prune_schedule.rounds import tidied
-from prune_schedule.snapshot import Snapshots, Stateful
+from prune_schedule.snapshot import MasksInForce, Plain, Snapshots, Stateful
 from prune_schedule.through import Masks, ThroughPruner, one_shot_class
 from prune_schedule.trials import Trials
 
@@ -29,7 +30,6 @@ __all__ = ["ADMMPruner"]
 ConfigList = Sequence[Mapping[str, Any]] | str | PathLike[str]
 GRANULARITIES = {"fine-grained": "level", "coarse-grained": "l1"}
 DEFAULT_RHO = 1e-4
-_log = logging.getLogger("prune_schedule")
 
 
 class ADMMPruner(ThroughPruner):
@@ -55,6 +55,8 @@ class ADMMPruner(ThroughPruner):
         pruning_algorithm: A registered pruner, or a class, instead of a granularity.
         row: ρ for entries without `rho`.
         finetune: Takes the model and trains it; the plain form of `trainer`.
+        evaluator: Trains the model instead, such as a `prune_filter.TorchEvaluator`; it is called
+            once in each iteration, to train for `training_epochs`.
         pruning_params: Further arguments of the pruning algorithm.
         checkpoint: A file from which the same call goes on where it was.
         stateful: What else a checkpoint keeps, by name.
@@ -75,6 +77,7 @@ class ADMMPruner(ThroughPruner):
         pruning_algorithm: str | Callable[..., Any] | None = None,
         row: float = DEFAULT_RHO,
         finetune: Finetune | None = None,
+        evaluator: Any = None,
         pruning_params: Mapping[str, Any] | None = None,
         checkpoint: str | PathLike[str] | None = None,
         stateful: Mapping[str, Stateful] | None = None,
@@ -83,19 +86,28 @@ class ADMMPruner(ThroughPruner):
             raise ConfigError(
                 f"granularity is {granularity!r}; it must be one of {', '.join(GRANULARITIES)}."
             )
-        if (trainer is None) == (finetune is None):
+        if evaluator is not None and not holds_training(evaluator):
+            raise ConfigError(
+                f"evaluator is {evaluator!r}, which has no train(); ADMMPruner takes an evaluator "
+                "to train with. A function that trains goes into finetune=."
+            )
+        trainers = {"trainer": trainer, "finetune": finetune}
+        if evaluator is not None:
+            trainers["evaluator"] = self._train_with_evaluator
+        given = [(name, function) for name, function in trainers.items() if function is not None]
+        if len(given) != 1:
             raise ConfigError(
                 "ADMMPruner trains the model: give finetune=, a function that takes the model and "
-                "trains it for an epoch, or trainer=, its older form, and not both."
+                "trains it for an epoch, or trainer= or evaluator=, its older forms, and not two "
+                "of them."
             )
         if traced_optimizer is not None and not isinstance(traced_optimizer, Optimizer):
             raise ConfigError(
                 f"traced_optimizer is {traced_optimizer!r}; it must be an optimizer. Give numbers "
                 "by their names: iterations=, training_epochs=, row=."
             )
-        name, function = ("trainer", trainer) if finetune is None else ("finetune", finetune)
-        assert function is not None
-        self.trainer = trainer_function(function, name)
+        name, function = given[0]
+        self.evaluator, self.trainer = evaluator, trainer_function(function, name)
         self.optimizer, self.criterion = traced_optimizer, criterion
         self.iterations = _at_least_1("iterations", iterations)
         self.training_epochs = _at_least_1("training_epochs", training_epochs)
@@ -140,24 +152,31 @@ class ADMMPruner(ThroughPruner):
         if not snapshots.restore() and not self._z:
             self._z = {name: weight.detach().clone() for name, weight in self._weights.items()}
             self._u = {name: torch.zeros_like(weight) for name, weight in self._z.items()}
+        epochs = f"{self.training_epochs} epoch{'' if self.training_epochs == 1 else 's'}"
+        name, each = type(self).__name__, f"of {epochs} each"
         try:
-            while len(self.trials) < self.iterations:
-                self._iterate()
-                if self.checkpoint is not None:
-                    snapshots.save()
+            with Task(name, self.iterations, "iteration", each, announce=True) as task:
+                for trial in self.trials:
+                    task.advance(f"gap {trial['gap']:.3g}", replayed=True)
+                while len(self.trials) < self.iterations:
+                    self._iterate(task)
+                    if self.checkpoint is not None:
+                        snapshots.save()
+                    task.advance(f"gap {self.trials[-1]['gap']:.3g}")
         except KeyboardInterrupt:
             if not self.trials:
                 raise
-            _log.warning("stopped after %d of %d iterations", len(self.trials), self.iterations)
         self.one_shot.compress()
         self._pruned = True
         if example_inputs is not None:
             self.close_masks(example_inputs)
         return Compressed(self.bound_model, self.masks)
 
-    def _iterate(self) -> None:
+    def _iterate(self, task: Task) -> None:
         number = len(self.trials)
-        for epoch in range(self.training_epochs):
+        times = 1 if self.evaluator is not None else self.training_epochs
+        for epoch in range(times):
+            task.say(f"training {epoch + 1} of {times}")
             with tidied(self.bound_model), self._penalty():
                 self.trainer(
                     self.bound_model,
@@ -173,9 +192,9 @@ class ADMMPruner(ThroughPruner):
                 for name, weight in self._weights.items()
             }
         self.trials.append({"trial": number, "gap": max(gaps.values()), "gaps": gaps})
-        _log.info(
-            "ADMM iteration %d of %d: gap %.3g", number + 1, self.iterations, max(gaps.values())
-        )
+
+    def _train_with_evaluator(self, model: nn.Module) -> None:
+        self.evaluator.train(model, None, self.training_epochs)
 
     @property
     def _weights(self) -> dict[str, nn.Parameter]:
@@ -220,6 +239,11 @@ class ADMMPruner(ThroughPruner):
         for name, before in trained.items():
             self._u[name] = self._u[name] + before - self._z[name]
 
+    @property
+    def _algorithm_name(self) -> str:
+        algorithm = self.pruning_algorithm
+        return algorithm if isinstance(algorithm, str) else algorithm.__name__
+
     def _no_masks(self) -> None:
         for wrapper in self.get_modules_wrapper().values():
             for name in wrapper.masked_names:
@@ -258,13 +282,13 @@ class ADMMPruner(ThroughPruner):
         if self.optimizer is None and "optimizer" in self.trainer.takes:
             parameters = self.bound_model.parameters()
             self.optimizer = torch.optim.Adam(parameters, lr=1e-3, weight_decay=5e-5)
-        parts: dict[str, Stateful] = {"model": self.bound_model, "admm": self}
+        parts: dict[str, Stateful] = {"model": Plain(self), "masks": MasksInForce(self)}
+        parts["admm"] = self
         if self.optimizer is not None:
             parts["optimizer"] = self.optimizer
-        algorithm = self.pruning_algorithm
         run = {
             "schedule": type(self).__name__,
-            "pruning_algorithm": algorithm if isinstance(algorithm, str) else algorithm.__name__,
+            "pruning_algorithm": self._algorithm_name,
             "iterations": self.iterations,
             "training_epochs": self.training_epochs,
             "config_list": json.loads(json.dumps(list(self.config_list), default=str)),

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from torch import Tensor, nn
 
 from prune_core import ConfigError, MissingDependencyError
-from prune_core.callables import check_takes_model
 from prune_core.compat import understands
 from prune_core.errors import did_you_mean
 from prune_core.random_state import seeded
@@ -25,6 +24,7 @@ from prune_schedule.search import ConfigList
 from prune_schedule.snapshot import Stateful
 from prune_schedule.through import AMOUNTS
 from prune_schedule.tuned import TunedSearchPruner
+from prune_schedule.user_functions import functions_of
 
 if TYPE_CHECKING:
     from prune_schedule.amc_agent import Agent
@@ -49,7 +49,9 @@ class AMCPruner(TunedSearchPruner):
     Args:
         model: The model, wrapped in place.
         config_list: The rules, which need not say how much.
-        evaluate: Takes the model and returns its score; with a `val_loader`, takes that first.
+        evaluate: Takes the model and returns its score; with a `val_loader`, takes that first. One
+            that trains as well, such as `prune_filter.TorchEvaluator`, is also `finetune` unless
+            there is another.
         val_loader: What the evaluator gets as well; its first batch is run through the model where
             there is no `dummy_input`.
         flops_ratio: What may be left of the FLOPs; 0.5 unless the rules or a target say more.
@@ -122,8 +124,9 @@ class AMCPruner(TunedSearchPruner):
                 f"train_episode is {self.episodes!r}; it must be a whole number of at least 1."
             )
         self.ddpg_params = _agent_params(dict(ddpg_params or {}), more)
-        self.finetune = finetune
-        check_takes_model("finetune", finetune, "the model and trains it")
+        functions = functions_of(finetune, evaluate, alone=val_loader is None)
+        self.finetune, evaluate = functions.finetune, functions.evaluate
+        dummy_input = functions.or_example(dummy_input)
         self.stateful = dict(stateful or {})
         config_list, goal = _goal(config_list, target, flops_ratio)
         if val_loader is not None:

@@ -11,7 +11,6 @@ from typing import Any, ClassVar
 from torch import nn
 
 from prune_core import ConfigError
-from prune_core.callables import check_takes_model
 from prune_core.compat import understands
 from prune_schedule.compat import ANNEALING
 from prune_schedule.evaluation import Evaluate, Finetune
@@ -19,6 +18,7 @@ from prune_schedule.plans import Plans, Sparsities
 from prune_schedule.search import ConfigList
 from prune_schedule.snapshot import Stateful
 from prune_schedule.tuned import TunedSearchPruner
+from prune_schedule.user_functions import functions_of
 
 __all__ = ["SimulatedAnnealingPruner"]
 
@@ -39,7 +39,8 @@ class SimulatedAnnealingPruner(TunedSearchPruner):
         model: The model, wrapped in place. Nothing but `finetune` changes its weights.
         config_list: The rules. The sparsity of an entry is that of all its layers together, and
             no layer loses more than `max_sparsity_per_layer`, 0.99 unless given.
-        evaluate: Takes the model and returns its score.
+        evaluate: Takes the model and returns its score. One that trains as well, such as
+            `prune_filter.TorchEvaluator`, is also `finetune` unless there is another.
         optimize_mode: `"maximize"` or `"minimize"`.
         start_temperature: Where the temperature begins.
         stop_temperature: Below it, the search is over.
@@ -59,7 +60,8 @@ class SimulatedAnnealingPruner(TunedSearchPruner):
             each trial, and the result has those of the best.
         stateful: What goes back with the weights, by name: the optimizer of `finetune`, if it is
             made outside of it.
-        speedup: Whether `get_best_result()` returns a model that has been made small.
+        speedup: Whether `compress()`, `run()` and `get_best_result()` return a small copy, from
+            which what is masked has been removed. The model itself stays wrapped.
         dummy_input: An input of the model, for `speedup` or a target. With it, layers that can
             only lose channels together get the same sparsity.
         **more: `target` and `checkpoint`, as for every search.
@@ -95,8 +97,9 @@ class SimulatedAnnealingPruner(TunedSearchPruner):
         dummy_input: Any = None,
         **more: Any,
     ) -> None:
-        check_takes_model("finetune", finetune, "the model and trains it")
-        self.finetune = finetune
+        functions = functions_of(finetune, evaluate)
+        self.finetune = functions.finetune
+        dummy_input = functions.or_example(dummy_input)
         self.stateful = dict(stateful or {})
         self.speedup = speedup
         if speedup and dummy_input is None:
@@ -124,7 +127,7 @@ class SimulatedAnnealingPruner(TunedSearchPruner):
         super().__init__(
             model,
             config_list,
-            evaluate,
+            functions.evaluate,
             optimize_mode,
             pruning_algorithm=pruning_algorithm,
             pruning_params=pruning_params,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
@@ -13,21 +12,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
-from prune_core import (
-    Compressed,
-    ConfigError,
-    PruneError,
-    load_pruned,
-    save_pruned,
-    shrink,
-    unwrap,
-)
+from prune_core import Compressed, ConfigError, PruneError, load_pruned, save_pruned, unwrap
 from prune_core.callables import check_takes_model
 from prune_core.compat import understands
 from prune_core.config import load_config, parse
+from prune_core.evaluators import holds_training
+from prune_core.files import make_folder
 from prune_core.masking import PrunerModuleWrapper
+from prune_core.progress import Task
 from prune_core.random_state import as_seed, seeded
 from prune_schedule.admm import DEFAULT_RHO, GRANULARITIES, ADMMPruner
 from prune_schedule.annealing import SimulatedAnnealingPruner
@@ -35,18 +28,22 @@ from prune_schedule.compat import AUTOCOMPRESS
 from prune_schedule.evaluation import Evaluate, Finetune, score_of
 from prune_schedule.goals import coupled, without_amounts
 from prune_schedule.keeping import ResultFolder
+from prune_schedule.optimizer_steps import optimizers_in
+from prune_schedule.removed_weights import RemovedWeights
 from prune_schedule.result import Result
 from prune_schedule.rounds import tidied
 from prune_schedule.snapshot import Snapshots
 from prune_schedule.through import AMOUNTS, Masks, ThroughPruner, one_shot_class
 from prune_schedule.trials import Trials
+from prune_schedule.user_functions import functions_of
+from prune_speedup.pruning.dependency_aware import DependencyAwareAllocator
+from prune_speedup.torch.speedup import make_small
 from prune_speedup.torch.tensors import Snapshot
 
 __all__ = ["AutoCompressPruner"]
 
 ConfigList = Sequence[Mapping[str, Any]] | str | PathLike[str]
 SEARCH = ("start_temperature", "stop_temperature", "cool_down_rate", "perturbation_magnitude")
-_log = logging.getLogger("prune_schedule")
 
 
 class AutoCompressPruner(ThroughPruner):
@@ -65,7 +62,9 @@ class AutoCompressPruner(ThroughPruner):
             no layer loses more than `max_sparsity_per_layer`, 0.99 unless given, in a round.
         trainer: Takes the model and trains it for an epoch, or takes model, optimizer, criterion
             and epoch.
-        evaluate: Takes the model and returns its score.
+        evaluate: Takes the model and returns its score. One that trains as well, such as
+            `prune_filter.TorchEvaluator`, also is the finetuner and the trainer, unless there are
+            others; it does not train in the trials of a search.
         dummy_input: An input of the model, with which it is made small.
         criterion: The loss function for such a trainer; cross entropy unless given.
         total_iteration: How many rounds.
@@ -79,12 +78,12 @@ class AutoCompressPruner(ThroughPruner):
         admm_training_epochs: How often the trainer is called in between; 5 unless given.
         row: The weight ρ of ADMM's penalty.
         experiment_data_dir: A folder in which searches and training are kept, to go on from.
-        admm_params: Arguments of `ADMMPruner`: trainer, traced_optimizer, criterion, iterations,
-            training_epochs, granularity.
+        admm_params: Arguments of `ADMMPruner`: trainer, traced_optimizer, criterion or evaluator;
+            iterations, training_epochs, and granularity, by which `"level"` or `"l1"` prunes.
         sa_params: Arguments of `SimulatedAnnealingPruner`, its evaluator among them.
         log_dir: A folder for the result.
         keep_intermediate_result: Whether it gets the results of all rounds.
-        finetuner: Takes the model and trains it, after ADMM, in each round.
+        finetuner: Takes the model and trains it at the end of each round, when it is small.
         speedup: Whether the model is made small; so if there is a `dummy_input`.
         finetune: Takes the model and trains it for an epoch; the plain form of `trainer`.
         pruning_algorithm: A registered pruner, or a class. Unless given, what the granularity of
@@ -135,18 +134,20 @@ class AutoCompressPruner(ThroughPruner):
         seed: int = 0,
     ) -> None:
         self.rounds = _rounds(total_iteration)
-        self.finetuner, self.target, self.seed = finetuner, target, as_seed(seed)
+        self.target, self.seed = target, as_seed(seed)
+        admm, search = dict(admm_params or {}), dict(sa_params or {})
+        evaluate = evaluate or search.get("evaluator")
+        search.pop("evaluator", None)
         check_takes_model("finetuner", finetuner, "the model and trains it")
-        self.dummy_input = dummy_input
+        functions = functions_of(finetuner, evaluate)
+        self.finetuner, self.evaluator = functions.finetune, functions.evaluate
+        self.dummy_input = dummy_input = functions.or_example(dummy_input)
         self.speedup = dummy_input is not None and speedup is not False
         if speedup and dummy_input is None:
             raise ConfigError(
                 "speedup is True and dummy_input is missing: give an input of the model, with "
                 "which it is traced."
             )
-        admm, search = dict(admm_params or {}), dict(sa_params or {})
-        self.evaluator = evaluate or search.pop("evaluator", None)
-        check_takes_model("evaluate", self.evaluator, "the model and returns its score")
         if self.evaluator is None:
             raise ConfigError(
                 "AutoCompressPruner searches for what scores best: give evaluate= (or evaluator=), "
@@ -183,7 +184,7 @@ class AutoCompressPruner(ThroughPruner):
             **{name: value for name, value in temperatures.items() if value is not None},
             **search,
         }
-        self._admm: dict[str, Any] = {
+        training = {
             "trainer": None if finetune is not None else trainer,
             "finetune": finetune,
             "criterion": criterion,
@@ -191,10 +192,15 @@ class AutoCompressPruner(ThroughPruner):
             "training_epochs": admm_training_epochs,
             **admm,
         }
-        if not (self._admm.get("trainer") or self._admm["finetune"]):
+        self._admm = {name: value for name, value in training.items() if value is not None}
+        trains = {"trainer", "finetune", "evaluator"}
+        if holds_training(evaluate) and not trains & self._admm.keys():
+            self._admm["evaluator"] = evaluate
+        if not trains & self._admm.keys():
             raise ConfigError(
                 "AutoCompressPruner trains the model: give finetune=, a function that takes the "
-                "model and trains it for an epoch, or trainer=, its older form."
+                "model and trains it for an epoch, or trainer= or an evaluator that trains, its "
+                "older forms."
             )
         self._folder = None if experiment_data_dir is None else Path(experiment_data_dir)
         self.checkpoint = checkpoint or (self._folder and self._folder / "rounds.pt")
@@ -246,15 +252,21 @@ class AutoCompressPruner(ThroughPruner):
             begun.save()
         complete = True
         try:
-            while self._done < self.rounds:
-                began = perf_counter()
-                with seeded(self._seed_of(self._done)):
-                    trial = self._round(self._done + 1)
-                self._done += 1
-                self.trials.append({**trial, "seconds": round(perf_counter() - began, 3)})
-                snapshots.save()
-                self._large = None
-                self._results.add(self._done, self)
+            with Task(
+                type(self).__name__, self.rounds, "round", self._plan(), announce=True
+            ) as task:
+                for trial in self.trials:
+                    task.advance(_said(trial), replayed=True)
+                while self._done < self.rounds:
+                    began = perf_counter()
+                    with seeded(self._seed_of(self._done)):
+                        trial = self._round(self._done + 1)
+                    self._done += 1
+                    self.trials.append({**trial, "seconds": round(perf_counter() - began, 3)})
+                    snapshots.save()
+                    self._large = None
+                    self._results.add(self._done, self)
+                    task.advance(_said(trial))
         except BaseException as error:
             self._make_large()
             if not snapshots.restore():
@@ -262,10 +274,16 @@ class AutoCompressPruner(ThroughPruner):
             if not self._done or not isinstance(error, KeyboardInterrupt):
                 raise
             complete = False
-            _log.warning("stopped after round %d of %d", self._done, self.rounds)
         self._results.finish(self)
         score = self.trials[-1]["score"]
         return Result(self.bound_model, self.masks, score, self.sparsities, self.trials, complete)
+
+    def _plan(self) -> str:
+        """Say what the rounds lead to."""
+        if self.target is not None:
+            return "to leave " + " and ".join(f"{r:.1%} of the {k}" for k, r in self.target.items())
+        amounts = {entry[key] for entry in self._rules for key in AMOUNTS if entry.get(key)}
+        return f"to prune {' and '.join(f'{a:.1%}' for a in sorted(amounts))} of the weights"
 
     def _seed_of(self, number: int) -> int:
         return self.seed * 1_000_003 + number
@@ -273,23 +291,24 @@ class AutoCompressPruner(ThroughPruner):
     def _round(self, number: int) -> dict[str, Any]:
         sparsities = self._allocate(number)
         self._train(number, sparsities)
+        if self.speedup:
+            self._make_small()
         if self.finetuner is not None:
             with tidied(self.bound_model):
                 self.finetuner(self.bound_model)
-        if self.speedup:
-            self._make_small()
+        assert self.evaluator is not None
         with tidied(self.bound_model):
-            score, problem = score_of(self.evaluator, self.bound_model)
+            score = score_of(self.evaluator, self.bound_model)
+        score.warn()
         reached = self.sparsities
         sparsity = sum(reached[n] * self._sizes[n] for n in reached) / sum(self._sizes.values())
-        _log.info("round %d of %d: sparsity %.1f %%", number, self.rounds, 100 * sparsity)
         more = {"left": dict(self._left)} if self.target is not None else {}
         return {
             "trial": number - 1,
             "sparsity": sparsity,
             **more,
-            "score": score,
-            "problem": problem,
+            "score": score.value,
+            "problem": score.problem,
             "sparsities": reached,
         }
 
@@ -313,6 +332,12 @@ class AutoCompressPruner(ThroughPruner):
             **self._search,
         )
         self.one_shot, search._base = search.one_shot, self._base
+        allocator = getattr(search.one_shot, "sparsity_allocator", None)
+        if self.speedup and target is None and isinstance(allocator, DependencyAwareAllocator):
+            # What is masked goes, and with it the inputs of other layers: that counts as well.
+            search._budget = RemovedWeights(
+                search.one_shot, search.budgets, self.dummy_input, search.caps
+            )
         if not search.run().complete:
             raise KeyboardInterrupt  # which the search has taken for itself
         assert search.best is not None
@@ -351,9 +376,10 @@ class AutoCompressPruner(ThroughPruner):
         masks = self.close_masks(self.dummy_input)
         self.unwrap()
         self._large = Snapshot(self.bound_model)
-        report = shrink(self.bound_model, self.dummy_input, masks)
-        optimizer = self._admm.get("traced_optimizer")
-        if isinstance(optimizer, Optimizer):
+        report = make_small(self.bound_model, self.dummy_input, masks)
+        trainer = self._admm.get("evaluator")
+        known = self._admm.get("traced_optimizer"), getattr(trainer, "optimizers", None)
+        for optimizer in optimizers_in(known):
             optimizer.state.clear()  # its averages have the shapes that were
         self._wrap_again(report.masks)
 
@@ -384,7 +410,7 @@ class AutoCompressPruner(ThroughPruner):
         if self._folder is None:
             return None
         part = self._folder / f"round-{number}"
-        part.mkdir(parents=True, exist_ok=True)
+        make_folder(part)
         return part
 
     # --- how much by when -----------------------------------------------------------------
@@ -505,6 +531,11 @@ class AutoCompressPruner(ThroughPruner):
             "config_list": json.loads(json.dumps(list(self.config_list), default=str)),
         }
         return Snapshots(path, run, {"autocompress": self})
+
+
+def _said(trial: Mapping[str, Any]) -> str:
+    score = "none" if trial["score"] is None else f"{trial['score']:.4g}"
+    return f"sparsity {trial['sparsity']:.1%}, score {score}"
 
 
 def _rounds(number: Any) -> int:

@@ -14,6 +14,7 @@ from torch import nn
 from prune_core import ConfigError
 from prune_core.callables import trainer_function
 from prune_core.compat import NoEffect, Older, order
+from prune_core.evaluators import holds_training
 
 __all__ = ["ADMM", "AMC", "ANNEALING", "AUTOCOMPRESS", "GRADUAL", "SEARCH"]
 
@@ -190,6 +191,13 @@ GRADUAL = _NAMES | Older(
 # ADMM of the first releases pruned whole filters unless it was told otherwise.
 _OF_FILTERS = {"pruning_algorithm": "l1"}
 
+
+def _trained_by_evaluator(given: dict[str, Any]) -> dict[str, Any]:
+    if holds_training(given.get("trainer")):
+        given["evaluator"] = given.pop("trainer")
+    return given
+
+
 ADMM = _NAMES | Older(
     orders=[
         order("evaluator", "iterations", "training_epochs", "granularity"),
@@ -206,6 +214,7 @@ ADMM = _NAMES | Older(
         "epochs_per_iteration": "training_epochs",
     },
     implied=dict.fromkeys(("num_iterations", "epochs", "epochs_per_iteration", "row"), _OF_FILTERS),
+    convert=_trained_by_evaluator,
 )
 
 AUTOCOMPRESS = _NAMES | Older(

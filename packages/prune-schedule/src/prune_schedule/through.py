@@ -11,7 +11,9 @@ from torch import Tensor, nn
 
 from prune_core import ConfigError, Pruner, get_pruner, unwrap
 from prune_core.pruning.results import reached_config
+from prune_schedule.closing import closed_over
 from prune_schedule.trials import Trials
+from prune_speedup.pruning.dependency_aware import DependencyAwareAllocator
 
 __all__ = ["AMOUNTS", "Masks", "ThroughPruner", "one_shot_class", "set_sparsity"]
 
@@ -79,6 +81,15 @@ class ThroughPruner(Pruner):
     def unwrap(self) -> nn.Module:
         """Take the wrappers out, zeros where masks were, and return the model."""
         return self.one_shot.unwrap()
+
+    def _close(self, example_inputs: Any) -> None:
+        """Mask what follows masked channels, so that the model computes what removal will leave."""
+        allocator = getattr(self.one_shot, "sparsity_allocator", None)
+        if isinstance(allocator, DependencyAwareAllocator):
+            masks = self.one_shot.masks
+            self.one_shot.load_masks(closed_over(allocator.coupling, masks))
+        else:
+            self.close_masks(example_inputs)
 
     @property
     def sparsities(self) -> dict[str, float]:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from torch import nn
 
 from prune_core.compressed import model_of
+from prune_core.masking.bare import check_model, put_child
 from prune_core.masking.wrapper import PrunerModuleWrapper
 
 __all__ = ["replace_modules", "unwrap", "wrappers_in"]
@@ -21,7 +22,7 @@ def replace_modules(model: nn.Module, replacements: Mapping[nn.Module, nn.Module
     for parent in list(model.modules()):
         for key, child in parent._modules.items():
             if child is not None and child in replacements:
-                parent._modules[key] = replacements[child]
+                put_child(parent, key, replacements[child])
 
 
 def wrappers_in(model: nn.Module) -> dict[str, PrunerModuleWrapper]:
@@ -37,6 +38,7 @@ def unwrap(model: nn.Module, wrappers: Iterable[PrunerModuleWrapper] | None = No
         wrappers: The ones to take out; all that are found unless given.
     """
     model = model_of(model)
+    check_model(model)
     if wrappers is None:
         wrappers = wrappers_in(model).values()
     wrappers = list(wrappers)

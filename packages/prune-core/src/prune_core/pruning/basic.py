@@ -23,7 +23,9 @@ class BasicPruner(Pruner):
     """Makes masks from three exchangeable parts.
 
     A subclass sets `data_collector`, `metrics_calculator` and `sparsity_allocator` in
-    `reset_tools()`, which is called whenever the pruner gets a model.
+    `reset_tools()`, which is called whenever the pruner gets a model. One that is given an input of
+    the model sets `dummy_input`; then `compress()` closes its masks by itself, unless it masks
+    single weights.
 
     Args:
         model: The model, wrapped in place.
@@ -33,6 +35,7 @@ class BasicPruner(Pruner):
     data_collector: DataCollector | None = None
     metrics_calculator: MetricsCalculator | None = None
     sparsity_allocator: SparsityAllocator | None = None
+    dummy_input: Any = None
 
     def reset(
         self,
@@ -57,9 +60,9 @@ class BasicPruner(Pruner):
         What is returned unpacks to the two, and can be used as the model.
 
         Args:
-            example_inputs: An input of the model. With it, the masks also cover what comes after
-                a masked channel, such as the bias of a normalisation, so that the masked model is
-                exactly what speedup makes small.
+            example_inputs: An input of the model; the `dummy_input` unless given. With either,
+                the masks also cover what comes after a masked channel, such as the bias of a
+                normalisation, so that the masked model is exactly what speedup makes small.
         """
         metrics = self.score()
         assert self.sparsity_allocator is not None
@@ -88,12 +91,17 @@ class BasicPruner(Pruner):
 
         Args:
             masks: The masks.
-            example_inputs: An input of the model, to close the masks over what follows.
+            example_inputs: An input of the model, to close the masks over what follows; the
+                `dummy_input` unless given.
         """
         self.load_masks(masks)
         if not self.is_wrapped:
             self.wrap()
+        coupling = None
+        if example_inputs is None and self.granularity != "weights":
+            example_inputs = self.dummy_input
+            coupling = getattr(self.sparsity_allocator, "coupling", None)
         if example_inputs is not None:
-            masks = self.close_masks(example_inputs)
+            masks = self.close_masks(example_inputs, coupling)
         emit("prune_masks_made", pruner=self, masks=masks)
         return masks
