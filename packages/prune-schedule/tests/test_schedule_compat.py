@@ -286,6 +286,17 @@ def test_the_sparsity_of_autocompress_is_reached_weight_by_weight(toys, monkeypa
     assert left / (48 + 80 + 20) == pytest.approx(0.2, abs=0.02)
 
 
+def test_what_nobody_says_of_admm_is_as_admm_has_it():
+    search = {"evaluator": score, "cool_down_rate": 0.3}
+    pruner = AutoCompressPruner(
+        network(), LINEAR, 1, {"finetune": fit, "granularity": "coarse-grained"}, search,
+        pruning_algorithm="smallest",
+    )  # fmt: skip
+    assert {"iterations", "training_epochs"}.isdisjoint(pruner._admm)
+    _, masks = pruner.compress()
+    assert not all(bool(mask["weight"].all()) for mask in masks.values())
+
+
 def test_an_unknown_granularity():
     with pytest.raises(ConfigError, match=r"admm_params\['granularity'\] is 'rough'"):
         AutoCompressPruner(

@@ -114,6 +114,19 @@ def test_mistakes(kwargs, error, says):
         noted("model", [], **kwargs)
 
 
+def test_what_is_missing_is_named():
+    with pytest.raises(
+        OptionError, match=r"Noted needs 'config_list'. It takes model, config_list"
+    ):
+        Noted("model")
+    with pytest.raises(OptionError, match=r"Welcoming needs 'config_list'"):
+        Welcoming(nn.Linear(2, 2))
+
+
+class Welcoming(Pruner):
+    """Has the constructor of the base class, which understands older calls."""
+
+
 def test_too_many_values():
     with pytest.raises(TypeError, match=r"takes model, config_list, optimizer, .* and got 1 more"):
         noted("model", [], OPTIMIZER, "relu", 1, 1)

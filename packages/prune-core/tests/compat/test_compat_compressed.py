@@ -80,6 +80,12 @@ def test_unwrapping_takes_it(pruner):
     assert not pruner.is_wrapped
 
 
+def test_what_writes_a_model_takes_it(pruner):
+    model, _ = returned = pruner.compress()
+    assert prune_core.masked_state_dict(returned).keys() == make_toy(ConvNet).state_dict().keys()
+    assert pruner.bound_model is model
+
+
 def test_another_pruner_takes_it(pruner):
     model = pruner.compress()
     pruner.unwrap()

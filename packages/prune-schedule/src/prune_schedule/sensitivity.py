@@ -235,9 +235,9 @@ class SensitivityPruner(SearchPruner):
         Args:
             example_inputs: An input of the model. With it, the masks also cover what comes after
                 a masked channel, such as the bias of a normalisation.
-            eval_args: What the evaluator is called with instead of the model.
+            eval_args: What `evaluate` is called with instead of the model.
             eval_kwargs: And by name.
-            finetune_args: What the finetuner is called with instead of the model.
+            finetune_args: What `finetune` is called with instead of the model.
             finetune_kwargs: And by name.
             resume_sensitivity: Has no effect: a search with an `experiment_data_dir` goes on by
                 itself.
