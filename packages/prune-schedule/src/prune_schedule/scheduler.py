@@ -205,5 +205,6 @@ def _maker(pruner: Pruner) -> Callable[..., Pruner]:
         return pruner
 
     make.__name__ = type(pruner).__name__
-    vars(make).update(config_keys=pruner.config_keys, modes=getattr(pruner, "modes", ()))
+    capabilities = ("config_keys", "modes", "granularity", "needs_data", "needs_labels")
+    vars(make).update({name: getattr(pruner, name) for name in capabilities})
     return make
