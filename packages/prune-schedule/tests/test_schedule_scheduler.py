@@ -45,11 +45,12 @@ def test_rounds(generator, schedule, toys, tmp_path):
     returned = scheduler.compress()
     number, small, _, best, _ = scheduler.get_best_result()
     assert (number, best, len(tuned)) == (3, None, 4)
-    assert tuned[0] is model is returned[0]
+    assert tuned[0] is model is scheduler.schedule.bound_model
+    assert [returned[0][0].out_features, returned[0][2].out_features] == [4, 5]
     plain = getattr(prune_schedule, schedule)(other, rules, toys.Channels, 3)
     _, expected = plain.compress()
     for name, mask in expected.items():
-        assert torch.equal(returned[1][name]["weight"], mask["weight"])
+        assert torch.equal(scheduler.schedule.masks[name]["weight"], mask["weight"])
     assert [small[0].out_features, small[2].out_features] == [4, 5]
     torch.testing.assert_close(small(X), model(X))
     assert (tmp_path / "intermediate_result/3/masks.pth").exists()

@@ -30,7 +30,7 @@ from numbers import Integral, Real
 from typing import Any, ParamSpec
 
 from prune_core.errors import ConfigError, OptionError, shown, warn
-from prune_core.evaluators import holds_training
+from prune_core.evaluators import holds_training, looks_like_optimizer
 from prune_core.options import check_options
 
 __all__ = ["NoEffect", "Older", "order", "understands"]
@@ -214,13 +214,9 @@ def _is_mapping(value: Any) -> bool:
     return isinstance(value, Mapping)
 
 
-def _is_optimizer(value: Any) -> bool:
-    return hasattr(value, "param_groups")
-
-
 def _is_function(value: Any) -> bool:
-    """Whether it is a function, and not an evaluator, which trains as well as it scores."""
-    return callable(value) and not holds_training(value)
+    """Whether it is a function: no class, and no evaluator, which trains as well as it scores."""
+    return callable(value) and not isinstance(value, type) and not holds_training(value)
 
 
 def _is_algorithm(value: Any) -> bool:
@@ -250,7 +246,7 @@ _KINDS: Mapping[str, Callable[[Any], bool]] = {
         ),
         (_is_text, "activation base_algo granularity mode model_type optimize_mode"),
         (_is_mapping, "admm_params ddpg_params pruning_params sa_params"),
-        (_is_optimizer, "optimizer traced_optimizer"),
+        (looks_like_optimizer, "optimizer traced_optimizer"),
         (_is_function, "finetuner trainer"),
         (callable, "criterion evaluator"),
         (_is_algorithm, "pruning_algorithm"),

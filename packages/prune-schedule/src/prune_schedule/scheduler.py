@@ -128,7 +128,8 @@ class PruningScheduler:
         pruner: The pruner, made without a model: `L1NormPruner(None, None)`.
         task_generator: What is pruned, and along which schedule.
         finetuner: Takes the model and trains it, once in each round.
-        speedup: Whether `get_best_result()` returns a model that has been made small.
+        speedup: Whether `compress()` and `get_best_result()` return a model that has been made
+            small, a copy of the one that stays wrapped.
         dummy_input: An input of the model, for `speedup`.
         evaluator: Takes the model and returns its score.
         reset_weight: Whether weights are rewound in each round, as lottery tickets are.
@@ -176,7 +177,7 @@ class PruningScheduler:
         self.schedule: Any = None
 
     def compress(self) -> Compressed[nn.Module, Masks]:
-        """Go through the schedule, and return the wrapped model and its masks."""
+        """Go through the schedule, and return the model, wrapped or made small, and its masks."""
         made: Any = get_pruner(self._generator.schedule, framework="torch")
         self.schedule = made(self._generator.model, self._generator.config_list, **self._options)
         model, masks = self.schedule.compress()
