@@ -55,6 +55,8 @@ class DependencyAwareAllocator(SparsityAllocator):
             the same ratio of each. Scores are divided by the mean of their group first; the
             entry's ratio is one of the weights of all channels that may go, and no group loses
             more than `max_sparsity_per_layer` of its units.
+        tells_of_spared: Warn of modules that keep all of their channels because the speedup would
+            leave them; nobody has to be told who did not ask for these modules.
     """
 
     def __init__(
@@ -66,8 +68,9 @@ class DependencyAwareAllocator(SparsityAllocator):
         uniform: bool = False,
         constants: str = "exact",
         across: bool = False,
+        tells_of_spared: bool = True,
     ) -> None:
-        self.across = across
+        self.across, self.tells_of_spared = across, tells_of_spared
         super().__init__(pruner, channels=True, continuous_mask=continuous_mask)
         if dummy_input is None:
             raise ConfigError(
@@ -127,7 +130,8 @@ class DependencyAwareAllocator(SparsityAllocator):
                 "which the config_list does not select"
                 + (", or have to be as many, for uniform=True." if self.uniform else ".")
             )
-        if names := list(dict.fromkeys(found.spared)):
+        names = list(dict.fromkeys(found.spared))
+        if names and self.tells_of_spared:
             warn(
                 f"{', '.join(map(repr, names[:3]))}{' and others' if names[3:] else ''} keep all "
                 "of their channels: a normalisation runs over them, or something that no pruner "
