@@ -1,7 +1,6 @@
 """What objects that train models are, by what they can do: evaluators and optimizers.
 
 An evaluator trains a model and scores it, as NNI 2.9 and 2.10 wanted one.
-
 `prune_filter.TorchEvaluator` is one; any object will do that can be called with a model to score it
 and has `train(model, max_steps, max_epochs)`.
 """
