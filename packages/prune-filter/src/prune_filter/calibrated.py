@@ -7,8 +7,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from prune_core import ConfigError
+from prune_core.pruning.oneshot import ConfigList, OneShotPruner
 from prune_core.tools import CalibratedCollector
-from prune_filter.base import ConfigList, OneShotPruner
 from prune_filter.calibration import Calibrate, Calibration
 
 __all__ = ["CalibratedPruner", "Masks"]

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from copy import deepcopy
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
 from torch import nn
 from torch.optim import Optimizer
 
 from prune_core import ConfigError
+from prune_core.calibration.restore import left_as_it_was
 from prune_filter.evaluator import TorchEvaluator
 
-__all__ = ["Calibrate", "Calibration", "calibration", "left_as_it_was"]
+__all__ = ["Calibrate", "Calibration", "calibration"]
 
 Calibrate = Callable[[nn.Module], Any]
 
@@ -154,31 +152,3 @@ def _one(owner: str, **values: Any) -> Any:
     if len(given) > 1:
         raise ConfigError(f"{owner} got {' and '.join(given)}, which mean the same; give one.")
     return next(iter(given.values()), None)
-
-
-@contextmanager
-def left_as_it_was(model: nn.Module, optimizer: Optimizer | None = None) -> Iterator[None]:
-    """Let anything be done with a model, and then put it back.
-
-    Parameters, buffers such as the running statistics of batch norm, gradients, and train or eval
-    of each module come back, into the same tensors; so does the state of the optimizer.
-    """
-    tensors = [*model.parameters(), *model.buffers()]
-    values = [tensor.detach().clone() for tensor in tensors]
-    gradients = [(parameter, parameter.grad) for parameter in model.parameters()]
-    training = [(module, module.training) for module in model.modules()]
-    state = None if optimizer is None else deepcopy(optimizer.state_dict())
-    for parameter, _ in gradients:
-        parameter.grad = None
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            for tensor, value in zip(tensors, values, strict=True):
-                tensor.copy_(value)
-        for parameter, gradient in gradients:
-            parameter.grad = gradient
-        for module, flag in training:
-            module.training = flag
-        if optimizer is not None and state is not None:
-            optimizer.load_state_dict(state)

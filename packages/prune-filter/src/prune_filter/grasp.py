@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from prune_core import ConfigError, PruneError
+from prune_core.calibration.restore import left_as_it_was
+from prune_core.pruning.oneshot import ConfigList, OneShotPruner
 from prune_core.tools import DataCollector, MetricsCalculator, StraightMetricsCalculator
-from prune_filter.base import ConfigList, OneShotPruner
-from prune_filter.calibration import left_as_it_was
 
 __all__ = ["GraSPPruner", "GradientFlowCollector"]
 

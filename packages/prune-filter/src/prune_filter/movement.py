@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from prune_core import ConfigError
 from prune_core.curves import cubic
+from prune_core.pruning.modes import allocator_for
+from prune_core.pruning.oneshot import ConfigList
 from prune_core.tools import (
     DataCollector,
     GradientCollector,
@@ -17,10 +19,8 @@ from prune_core.tools import (
     SparsityAllocator,
     StraightMetricsCalculator,
 )
-from prune_filter.base import ConfigList
 from prune_filter.calibrated import CalibratedPruner, Masks
 from prune_filter.calibration import Calibrate, Calibration, calibration
-from prune_filter.modes import allocator_for
 
 __all__ = ["MovementPruner"]
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import nn
 
-from prune_core import ConfigError
+from prune_core.pruning.allocate import check_n_of_m
+from prune_core.pruning.oneshot import CHANNEL_TYPES, ConfigList, OneShotPruner
 from prune_core.tools import (
     DataCollector,
     MetricsCalculator,
@@ -13,7 +14,6 @@ from prune_core.tools import (
     StraightMetricsCalculator,
     WeightDataCollector,
 )
-from prune_filter.base import CHANNEL_TYPES, ConfigList, OneShotPruner
 
 __all__ = ["NMPruner"]
 
@@ -68,13 +68,5 @@ class NMPruner(OneShotPruner):
     def allocator(self) -> SparsityAllocator:
         """Compare within groups, once the ratios asked for are the one there is."""
         allocator = NMSparsityAllocator(self, self.n, self.m, self.dim)
-        possible = 1 - self.n / self.m
-        for name, wrapper in self.get_modules_wrapper().items():
-            asked = wrapper.config["sparsity"]
-            if abs(asked - possible) > 1e-6:
-                raise ConfigError(
-                    f"{name!r} is to lose {asked} of its weights, and keeping {self.n} of every "
-                    f"{self.m} prunes {possible}. Write that as its sparsity, or choose another "
-                    "n and m."
-                )
+        check_n_of_m(self, self.n, self.m)
         return allocator

@@ -13,6 +13,7 @@ from torch.fx import Proxy
 
 from prune_core.errors import MaskError
 from prune_core.masking.axes import masked_names, weight_name
+from prune_core.masking.rewrite import Rewrites
 from prune_core.masking.sharded import local, sharded_like
 
 __all__ = ["PrunerModuleWrapper"]
@@ -32,6 +33,7 @@ class PrunerModuleWrapper(nn.Module):
         module: The wrapped module.
         name: Its name in the model.
         config: The settings that the `config_list` gives it.
+        rewrites: Values that pruning has changed beside its masks, of this module or of others.
     """
 
     module: nn.Module
@@ -48,6 +50,7 @@ class PrunerModuleWrapper(nn.Module):
         self.target = target
         self.training = module.training
         self._removed: dict[str, Tensor] = {}
+        self.rewrites = Rewrites()
         self.masked_names = masked_names(module)
         # None stands for a mask of ones, which would cost memory and time to no effect. A module
         # may have a buffer of the same name, for which register_buffer() would refuse ours.

@@ -7,17 +7,20 @@ Data, metrics and masks share one shape, `{module name: tensor}` here and
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from prune_core.calibration.precision import counting_type, wide
+from prune_core.calibration.processes import over_processes, total_count
+from prune_core.calibration.replay import Calibrate, Enough
+from prune_core.calibration.watch import padding_of
 from prune_core.errors import ConfigError, PruneError
 from prune_core.masking import PrunerModuleWrapper, output_axis
 from prune_core.masking.sharded import is_sharded, whole
-from prune_core.pruning.precision import counting_type, wide
 
 if TYPE_CHECKING:
     from prune_core.pruning.pruner import Pruner
@@ -32,8 +35,6 @@ __all__ = [
     "channels_first",
     "check_channels",
 ]
-
-Calibrate = Callable[[nn.Module], Any]
 
 
 class DataCollector(ABC):
@@ -98,10 +99,6 @@ class WeightDataCollector(DataCollector):
         return data
 
 
-class _Enough(Exception):  # noqa: N818
-    """Leaves the user's calibration when enough batches have passed."""
-
-
 class CalibratedCollector(DataCollector):
     """Gathers statistics while the user's own code runs the model.
 
@@ -136,6 +133,9 @@ class CalibratedCollector(DataCollector):
     def hook(self, wrapper: PrunerModuleWrapper) -> list[RemovableHandle]:
         """Attach what calls `add()` whenever the module has been used."""
 
+    def begin(self, tokens: Tensor | None) -> None:
+        """Hear that a batch begins, and which of its tokens are no padding, if that is known."""
+
     def add(self, name: str, value: Tensor) -> None:
         """Add to the running sum of a module."""
         self._sums[name] = value if name not in self._sums else self._sums[name] + value
@@ -147,7 +147,8 @@ class CalibratedCollector(DataCollector):
     def watch(self) -> None:
         """Gather from every run of the model from now on, until `stop()`."""
         self.reset()
-        self._handles = [self.compressor.bound_model.register_forward_pre_hook(self._count)]
+        model = self.compressor.bound_model
+        self._handles = [model.register_forward_pre_hook(self._count, with_kwargs=True)]
         try:
             for wrapper in self.compressor.get_modules_wrapper().values():
                 self._handles += self.hook(wrapper)
@@ -164,7 +165,8 @@ class CalibratedCollector(DataCollector):
     def gathered(self) -> dict[str, Tensor]:
         """Return the data of all batches so far, those of other processes included."""
         wrappers = self.compressor.get_modules_wrapper()
-        seen, sums = _over_processes(self.seen, self._sums, wrappers)
+        devices = {name: w.parameter(w.target).device for name, w in wrappers.items()}
+        seen, sums = total_count(self.seen), over_processes(self._sums, devices)
         if not seen:
             raise PruneError("calibrate(model) never ran the model, so there is nothing to score.")
         missing = [name for name in wrappers if name not in sums]
@@ -177,7 +179,7 @@ class CalibratedCollector(DataCollector):
         self.watch()
         try:
             self.calibrate(self.compressor.bound_model)
-        except _Enough:
+        except Enough:
             pass
         finally:
             self.stop()
@@ -185,39 +187,15 @@ class CalibratedCollector(DataCollector):
 
     why = "the module was not used"
 
-    def _count(self, module: nn.Module, inputs: Any) -> None:
+    def _count(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None
+    ) -> None:
+        if kwargs is None:
+            return  # torch calls a hook once more, and in this way, if one before it removes it
         if self.batches is not None and self.seen >= self.batches:
-            raise _Enough
+            raise Enough
         self.seen += 1
-
-
-def _over_processes(
-    seen: int, sums: Mapping[str, Tensor], wrappers: Mapping[str, PrunerModuleWrapper]
-) -> tuple[int, dict[str, Tensor]]:
-    """Add up what the processes of a distributed run have gathered, each from its own batches.
-
-    All of them get the same result, so all arrive at the same masks. A process that has nothing
-    for a module, or had no batch at all, takes part with zeros: were it to skip a sum, the others
-    would wait for it forever.
-    """
-    # A copy is an ordinary tensor even if it was gathered in inference mode.
-    own = {name: sums[name].clone() for name in wrappers if name in sums}
-    distributed = torch.distributed
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return seen, own
-    reports: list[Any] = [None] * distributed.get_world_size()
-    mine = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in own.items()}
-    distributed.all_gather_object(reports, (seen, mine))
-    forms = {name: form for _, report in reports for name, form in report.items()}
-    total = {}
-    for name in wrappers:
-        if name in forms:
-            shape, dtype = forms[name]
-            device = wrappers[name].parameter(wrappers[name].target).device
-            summed = own[name] if name in own else torch.zeros(shape, dtype=dtype, device=device)
-            total[name] = summed.contiguous()
-            distributed.all_reduce(total[name])
-    return sum(count for count, _ in reports), total
+        self.begin(getattr(self.compressor, "tokens", padding_of)(args, kwargs))
 
 
 class ActivationCollector(CalibratedCollector):

@@ -55,6 +55,7 @@ class Pruner:
 
     def __init__(self, model: nn.Module, config_list: ConfigList) -> None:
         self._wrappers: dict[str, PrunerModuleWrapper] = {}
+        self._focus: frozenset[str] | None = None
         # Modules that are not pruned, but masked where what they follow is: see close_masks().
         self._closing: dict[str, PrunerModuleWrapper] = {}
         self.bound_model: nn.Module = nn.Module()
@@ -138,7 +139,24 @@ class Pruner:
 
     def get_modules_wrapper(self) -> OrderedDict[str, PrunerModuleWrapper]:
         """Return `{module name: wrapper}` in the model's order."""
-        return OrderedDict(self._wrappers)
+        focus = self._focus
+        return OrderedDict(
+            (name, wrapper)
+            for name, wrapper in self._wrappers.items()
+            if focus is None or name in focus
+        )
+
+    @contextmanager
+    def focused(self, names: Iterable[str]) -> Iterator[None]:
+        """Let `get_modules_wrapper()` return only some modules for a while.
+
+        So what collects, scores and allocates works on a part of a model.
+        """
+        before, self._focus = self._focus, frozenset(names)
+        try:
+            yield
+        finally:
+            self._focus = before
 
     def set_wrappers_attribute(self, name: str, value: Any) -> None:
         """Set an attribute on every wrapper; a tensor becomes a buffer, a copy on each."""

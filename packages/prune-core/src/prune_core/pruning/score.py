@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from prune_core.calibration.precision import wide
 from prune_core.errors import ConfigError
-from prune_core.pruning.precision import wide
 
 __all__ = [
     "DistMetricsCalculator",

@@ -18,7 +18,14 @@ from prune_core.selection import smallest
 if TYPE_CHECKING:
     from prune_core.pruning.pruner import Pruner
 
-__all__ = ["BankSparsityAllocator", "NMSparsityAllocator", "NormalSparsityAllocator", "keep_mask"]
+__all__ = [
+    "BankSparsityAllocator",
+    "NMSparsityAllocator",
+    "NormalSparsityAllocator",
+    "check_n_of_m",
+    "keep_in_rows",
+    "keep_mask",
+]
 
 # Up to here one selection is faster than counting digits.
 FEW = 1 << 17
@@ -39,7 +46,7 @@ def keep_mask(
         if alive is not None:
             row = row.masked_fill(~alive.flatten(), -torch.inf)
             count = max(count, alive.numel() - int(alive.count_nonzero()))
-        return _keep_in_rows(row, count).view(scores.shape)
+        return keep_in_rows(row, count).view(scores.shape)
     if alive is None:
         return smallest([scores], count, transform=transform)[0].logical_not_()
     dead = alive.numel() - int(alive.count_nonzero())
@@ -70,7 +77,7 @@ class NormalSparsityAllocator(SparsityAllocator):
             if not bool(rows.isfinite().all()):
                 for name in names:
                     check_scores(name, metrics[name])
-            masks = _keep_in_rows(rows.flatten(1), count).view(rows.shape)
+            masks = keep_in_rows(rows.flatten(1), count).view(rows.shape)
             kept.update(zip(names, masks, strict=True))
         return {name: self._expand_mask(name, kept[name]) for name in wrappers}
 
@@ -110,7 +117,7 @@ class BankSparsityAllocator(SparsityAllocator):
                 scores = scores.masked_fill(~alive, -1.0)
             blocks, restore = _blocks(name, scores, self.balance_gran)
             count = number_to_prune(wrapper.config["sparsity"], blocks.shape[-1])
-            mask = _keep_in_rows(blocks, count)
+            mask = keep_in_rows(blocks, count)
             mask = restore(mask)
             masks[name] = self._expand_mask(name, mask if alive is None else mask & alive)
         return masks
@@ -150,13 +157,29 @@ class NMSparsityAllocator(SparsityAllocator):
                 )
             last = scores.movedim(axis, -1)
             grouped = last.reshape(*last.shape[:-1], -1, self.m)
-            mask = _keep_in_rows(grouped, self.m - self.n)
+            mask = keep_in_rows(grouped, self.m - self.n)
             mask = mask.flatten(-2).movedim(-1, axis)
             masks[name] = self._expand_mask(name, mask.contiguous())
         return masks
 
 
-def _keep_in_rows(scores: Tensor, count: int) -> Tensor:
+def check_n_of_m(pruner: Pruner, n: int, m: int) -> None:
+    """Refuse ratios other than the one that n of m leaves.
+
+    Raises:
+        ConfigError: A module is to lose more or less.
+    """
+    possible = 1 - n / m
+    for name, wrapper in pruner.get_modules_wrapper().items():
+        asked = wrapper.config["sparsity"]
+        if abs(asked - possible) > 1e-6:
+            raise ConfigError(
+                f"{name!r} is to lose {asked} of its weights, and keeping {n} of every {m} prunes "
+                f"{possible}. Write that as its sparsity, or choose another n and m."
+            )
+
+
+def keep_in_rows(scores: Tensor, count: int) -> Tensor:
     """Return a mask without the `count` smallest of each row; of equal ones the first go."""
     if count == 0:
         return torch.ones_like(scores, dtype=torch.bool)

@@ -1,20 +1,19 @@
-"""What the pruners of this package share: three parts, one of them chosen by a mode."""
+"""What most pruners share: three parts, one of them chosen by a mode."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from os import PathLike
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 from torch import nn
 
-from prune_core import BasicPruner
-from prune_core.tools import DataCollector, MetricsCalculator, SparsityAllocator
-from prune_filter.modes import allocator_for, chosen_mode
+from prune_core.pruning.allocate import SparsityAllocator
+from prune_core.pruning.basic import BasicPruner, Options
+from prune_core.pruning.collect import DataCollector
+from prune_core.pruning.modes import allocator_for, chosen_mode
+from prune_core.pruning.pruner import ConfigList
+from prune_core.pruning.score import MetricsCalculator
 
 __all__ = ["CHANNEL_TYPES", "ChannelPruner", "ConfigList", "OneShotPruner"]
-
-ConfigList = Sequence[Mapping[str, Any]] | str | PathLike[str]
 
 # The modules of whose weight each output channel is one slice.
 CHANNEL_TYPES = (
@@ -33,6 +32,7 @@ class OneShotPruner(BasicPruner):
         mode: One of `modes`.
         dummy_input: What the model is traced with in the mode `"dependency_aware"`.
         dependency_aware: The older spelling of `mode="dependency_aware"`.
+        **options: `reconstruct=`, `calibrate=` and what else `BasicPruner` takes.
     """
 
     modes: ClassVar[tuple[str, ...]] = ("normal",)
@@ -45,10 +45,11 @@ class OneShotPruner(BasicPruner):
         dummy_input: Any = None,
         *,
         dependency_aware: bool = False,
+        **options: Unpack[Options],
     ) -> None:
         self.mode = chosen_mode(self, mode, self.modes, dependency_aware)
         self.dummy_input = dummy_input
-        super().__init__(model, config_list)
+        super().__init__(model, config_list, **options)
 
     def collector(self) -> DataCollector:
         """Return what gathers the data; subclasses say."""
