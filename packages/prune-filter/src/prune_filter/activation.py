@@ -18,7 +18,7 @@ from prune_core.tools import (
     StraightMetricsCalculator,
 )
 from prune_filter.calibrated import CalibratedPruner
-from prune_filter.calibration import Calibrate, calibration
+from prune_filter.calibration import Calibrate, calibration, options_among
 
 __all__ = [
     "ActivationAPoZRankFilterPruner",
@@ -57,6 +57,7 @@ class ActivationPruner(CalibratedPruner, ChannelPruner):
                 f"{', '.join(map(repr, ACTIVATIONS))}."
             )
         self.activation = ACTIVATIONS[activation]
+        options = options_among(older)
         given = calibration(
             self,
             calibrate,
@@ -74,6 +75,7 @@ class ActivationPruner(CalibratedPruner, ChannelPruner):
             mode,
             dummy_input,
             dependency_aware=dependency_aware,
+            **options,
         )
 
     def statistic(self, outputs: Tensor) -> Tensor:
@@ -112,8 +114,8 @@ class ActivationAPoZRankPruner(ActivationPruner):
             afterwards, so it may be in training mode, and even train.
         batches: How many batches count, or None for all.
         dependency_aware: The older spelling of that mode.
-        **older: Still older names: `optimizer`, `sparsifying_training_batches`,
-            `statistics_batch_num`.
+        **older: `reconstruct=` and what else `BasicPruner` takes, and still older names:
+            `optimizer`, `sparsifying_training_batches`, `statistics_batch_num`.
 
     Example:
         >>> import torch
@@ -158,8 +160,8 @@ class ActivationMeanRankPruner(ActivationPruner):
             afterwards, so it may be in training mode, and even train.
         batches: How many batches count, or None for all.
         dependency_aware: The older spelling of that mode.
-        **older: Still older names: `optimizer`, `sparsifying_training_batches`,
-            `statistics_batch_num`.
+        **older: `reconstruct=` and what else `BasicPruner` takes, and still older names:
+            `optimizer`, `sparsifying_training_batches`, `statistics_batch_num`.
 
     Example:
         >>> import torch

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Unpack
 
 from torch import Tensor, nn
 
 from prune_core import ConfigError
+from prune_core.pruning.basic import MoreOptions
 from prune_core.pruning.oneshot import ConfigList, OneShotPruner
 from prune_core.tools import CalibratedCollector
 from prune_filter.calibration import Calibrate, Calibration
@@ -29,6 +30,7 @@ class CalibratedPruner(OneShotPruner):
         mode: One of `modes`.
         dummy_input: What the model is traced with in the mode `"dependency_aware"`.
         dependency_aware: The older spelling of `mode="dependency_aware"`.
+        **options: `reconstruct=` and what else `BasicPruner` takes.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class CalibratedPruner(OneShotPruner):
         dummy_input: Any = None,
         *,
         dependency_aware: bool = False,
+        **options: Unpack[MoreOptions],
     ) -> None:
         if calibration.run is None and calibration.batches is None:
             raise ConfigError(
@@ -48,7 +51,16 @@ class CalibratedPruner(OneShotPruner):
                 "runs it on some batches."
             )
         self.calibration = calibration
-        super().__init__(model, config_list, mode, dummy_input, dependency_aware=dependency_aware)
+        super().__init__(
+            model,
+            config_list,
+            mode,
+            dummy_input,
+            dependency_aware=dependency_aware,
+            calibrate=calibration.plain,
+            batches=calibration.batches,
+            **options,
+        )
 
     @property
     def calibrate(self) -> Calibrate:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 from torch.optim import Optimizer
 
 from prune_core import ConfigError
 from prune_core.calibration.restore import left_as_it_was
+from prune_core.pruning.basic import MoreOptions
 from prune_filter.evaluator import TorchEvaluator
 
-__all__ = ["Calibrate", "Calibration", "calibration"]
+__all__ = ["Calibrate", "Calibration", "calibration", "options_among"]
 
 Calibrate = Callable[[nn.Module], Any]
 
@@ -31,11 +32,13 @@ class Calibration:
         run: Runs the given model on some batches; None when the user's own training will.
         batches: How many batches count, or None for all.
         optimizer: The optimizer that `run` steps, where that is known.
+        plain: What runs the model and nothing else, if that was given.
     """
 
     run: Calibrate | None
     batches: int | None = None
     optimizer: Optimizer | None = None
+    plain: Calibrate | None = None
 
     def for_statistics(self) -> Calibration:
         """Return a calibration that runs the same batches and leaves the model as it was."""
@@ -47,7 +50,14 @@ class Calibration:
             with left_as_it_was(model, self.optimizer):
                 run(model)
 
-        return replace(self, run=run_and_restore)
+        # The predecessor's forms train with an optimizer; a function of the model only runs it.
+        return replace(self, run=run_and_restore, plain=run if self.optimizer is None else None)
+
+
+def options_among(more: dict[str, Any]) -> MoreOptions:
+    """Take out of further keyword arguments those that every basic pruner has."""
+    known = MoreOptions.__annotations__.keys() & more.keys()
+    return cast("MoreOptions", {name: more.pop(name) for name in known})
 
 
 def calibration(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Unpack
 
 import torch
 from torch import nn
 
+from prune_core.pruning.basic import Options
 from prune_core.pruning.modes import allocator_for
 from prune_core.pruning.oneshot import ConfigList, OneShotPruner
 from prune_core.tools import (
@@ -33,8 +34,11 @@ class LevelPruner(OneShotPruner):
         model: The model, wrapped in place.
         config_list: The rules.
         mode: `"normal"` ranks the weights of each module, `"global"` those of all modules of an
-            entry together, and `"balance"` those of each block, so that all blocks lose equally.
+            entry together, `"block"` those of each block, such as a layer of a transformer,
+            `"row"` those of each output, and `"balance"` those of each block of a weight, so
+            that all lose equally. `"owl"` takes less from blocks with many outliers.
         balance_gran: For `"balance"`, the shape of a block, matched to the last axes.
+        **options: `reconstruct=`, `calibrate=` and what else `BasicPruner` takes.
 
     Example:
         >>> from torch import nn
@@ -46,7 +50,7 @@ class LevelPruner(OneShotPruner):
         4
     """
 
-    modes: ClassVar[tuple[str, ...]] = ("normal", "global", "balance")
+    modes: ClassVar[tuple[str, ...]] = ("normal", "global", "balance", "row", "block", "owl")
 
     def __init__(
         self,
@@ -54,9 +58,10 @@ class LevelPruner(OneShotPruner):
         config_list: ConfigList,
         mode: str = "normal",
         balance_gran: Sequence[int] | None = None,
+        **options: Unpack[Options],
     ) -> None:
         self.balance_gran = balance_gran
-        super().__init__(model, config_list, mode)
+        super().__init__(model, config_list, mode, **options)
 
     def collector(self) -> DataCollector:
         """Gather the weights."""

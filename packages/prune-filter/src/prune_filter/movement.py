@@ -20,7 +20,7 @@ from prune_core.tools import (
     StraightMetricsCalculator,
 )
 from prune_filter.calibrated import CalibratedPruner, Masks
-from prune_filter.calibration import Calibrate, Calibration, calibration
+from prune_filter.calibration import Calibrate, Calibration, calibration, options_among
 
 __all__ = ["MovementPruner"]
 
@@ -50,7 +50,8 @@ class MovementPruner(CalibratedPruner):
             entry together.
         calibrate: Takes the model and trains it, with an optimizer that has its parameters.
         batches: How many batches it trains for, or None for all.
-        **older: The names of NNI 2.9, `evaluator` and `training_steps`.
+        **older: `reconstruct=` and what else `BasicPruner` takes, and the names of NNI 2.9,
+            `evaluator` and `training_steps`.
 
     Example:
         >>> import torch
@@ -87,6 +88,7 @@ class MovementPruner(CalibratedPruner):
         batches: int | None = None,
         **older: Any,
     ) -> None:
+        options = options_among(older)
         given = calibration(
             self,
             calibrate,
@@ -98,7 +100,7 @@ class MovementPruner(CalibratedPruner):
             older=older,
         )
         self.ramp = _checked_ramp(given, warm_up_step, cool_down_beginning_step)
-        super().__init__(model, config_list, given, mode)
+        super().__init__(model, config_list, given, mode, **options)
 
     def compress(self, example_inputs: Any = None) -> tuple[nn.Module, Masks]:
         """Train, make masks, put them in force, and return the wrapped model and the masks.

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 import torch
 from torch import Tensor, nn
 
+from prune_core.pruning.basic import Options
 from prune_core.pruning.oneshot import ChannelPruner, ConfigList, OneShotPruner
 from prune_core.tools import (
     DataCollector,
@@ -59,6 +60,7 @@ class RandomPruner(ChannelPruner):
         generator: Where the numbers come from; torch's own, which `torch.manual_seed` seeds,
             unless given.
         dependency_aware: The older spelling of that mode.
+        **options: `reconstruct=`, `calibrate=` and what else `BasicPruner` takes.
 
     Example:
         >>> import torch
@@ -83,9 +85,12 @@ class RandomPruner(ChannelPruner):
         *,
         generator: torch.Generator | None = None,
         dependency_aware: bool = False,
+        **options: Unpack[Options],
     ) -> None:
         self.generator = generator
-        super().__init__(model, config_list, mode, dummy_input, dependency_aware=dependency_aware)
+        super().__init__(
+            model, config_list, mode, dummy_input, dependency_aware=dependency_aware, **options
+        )
 
     def collector(self) -> DataCollector:
         """Gather the weights, for their shapes."""
@@ -110,6 +115,7 @@ class RandomWeightPruner(OneShotPruner):
         mode: `"normal"` or `"global"`.
         generator: Where the numbers come from; torch's own, which `torch.manual_seed` seeds,
             unless given.
+        **options: `reconstruct=`, `calibrate=` and what else `BasicPruner` takes.
 
     Example:
         >>> from torch import nn
@@ -130,9 +136,10 @@ class RandomWeightPruner(OneShotPruner):
         mode: str = "normal",
         *,
         generator: torch.Generator | None = None,
+        **options: Unpack[Options],
     ) -> None:
         self.generator = generator
-        super().__init__(model, config_list, mode)
+        super().__init__(model, config_list, mode, **options)
 
     def collector(self) -> DataCollector:
         """Gather the weights, for their shapes."""

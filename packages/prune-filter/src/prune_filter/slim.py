@@ -19,7 +19,7 @@ from prune_core.tools import (
     StraightMetricsCalculator,
     WeightDataCollector,
 )
-from prune_filter.calibration import Calibrate, calibration
+from prune_filter.calibration import Calibrate, calibration, options_among
 
 __all__ = ["SlimPruner", "SparseScaleCollector"]
 
@@ -92,8 +92,8 @@ class SlimPruner(OneShotPruner):
         mode: `"global"` ranks the channels of all modules of an entry together, `"normal"` those
             of each module.
         calibrate: Takes the model and trains it, with an optimizer that has its parameters.
-        **older: Other names: `evaluator`, and the still older `optimizer` and
-            `sparsifying_training_epochs`.
+        **older: `reconstruct=` and what else `BasicPruner` takes, and other names: `evaluator`,
+            and the still older `optimizer` and `sparsifying_training_epochs`.
 
     Example:
         >>> from torch import nn
@@ -129,6 +129,7 @@ class SlimPruner(OneShotPruner):
         self.scale = scale
         # The oldest form says where the loss is made; otherwise the gradients get the penalty.
         self.in_the_loss = criterion is not None
+        options = options_among(older)
         self.calibration = calibration(
             self,
             calibrate,
@@ -138,7 +139,7 @@ class SlimPruner(OneShotPruner):
             training_epochs=training_epochs,
             older=older,
         )
-        super().__init__(model, config_list, mode)
+        super().__init__(model, config_list, mode, **options)
 
     def _penalised(self, criterion: Callable[..., Any]) -> Callable[..., Any]:
         def with_penalty(*args: Any, **kwargs: Any) -> Any:

@@ -17,7 +17,7 @@ from prune_core.tools import (
     StraightMetricsCalculator,
 )
 from prune_filter.calibrated import CalibratedPruner
-from prune_filter.calibration import Calibrate, calibration
+from prune_filter.calibration import Calibrate, calibration, options_among
 
 __all__ = [
     "GroupTaylorPruner",
@@ -79,8 +79,8 @@ class TaylorFOWeightPruner(CalibratedPruner, ChannelPruner):
             The model is put back afterwards, so it may be in training mode, and even train.
         batches: How many batches count, or None for all.
         dependency_aware: The older spelling of that mode.
-        **older: Still older names: `optimizer`, `sparsifying_training_batches`,
-            `statistics_batch_num`.
+        **older: `reconstruct=` and what else `BasicPruner` takes, and still older names:
+            `optimizer`, `sparsifying_training_batches`, `statistics_batch_num`.
 
     Example:
         >>> import torch
@@ -116,6 +116,7 @@ class TaylorFOWeightPruner(CalibratedPruner, ChannelPruner):
         dependency_aware: bool = False,
         **older: Any,
     ) -> None:
+        options = options_among(older)
         given = calibration(
             self,
             calibrate,
@@ -133,6 +134,7 @@ class TaylorFOWeightPruner(CalibratedPruner, ChannelPruner):
             mode,
             dummy_input,
             dependency_aware=dependency_aware,
+            **options,
         )
 
     def collector(self) -> DataCollector:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Unpack
+from typing import ClassVar, Unpack
 
 from torch import nn
 
 from prune_core import ConfigError
+from prune_core.calibration.replay import Calibrate
 from prune_core.pruning.allocate import check_n_of_m
 from prune_core.pruning.basic import Options
 from prune_core.pruning.pruner import ConfigList
@@ -25,14 +26,15 @@ LAYERS = ("Linear", "Conv1D", "Conv1d", "Conv2d", "Conv3d")
 INPUT_TYPES = (*LAYERS, "Embedding", "MultiheadAttention")
 
 
-def check_calibrate(pruner: object, calibrate: Any) -> None:
-    """Refuse a pruner that has no data to look at."""
+def check_calibrate(pruner: object, calibrate: Calibrate | None) -> Calibrate:
+    """Return what runs the model; refuse a pruner that has nothing."""
     if calibrate is None:
         raise ConfigError(
             f"{type(pruner).__name__} scores by what goes through the layers, and got nothing to "
             "run the model with. Give calibrate=, a function that takes the model and runs it on "
             "some batches."
         )
+    return calibrate
 
 
 def check_pattern(n: int | None, m: int | None) -> None:
@@ -74,9 +76,7 @@ class InputWeightPruner(OneShotPruner):
 
     def collector(self) -> DataCollector:
         """Measure how long each input is, over all rows that pass."""
-        calibrate, batches = self._calibration
-        assert calibrate is not None
-        return InputNormCollector(self, calibrate, batches)
+        return InputNormCollector(self, *self.calibration_of([]))
 
     def allocator(self) -> SparsityAllocator:
         """Compare as the mode says, or within groups of m."""

@@ -78,8 +78,7 @@ class LayerwisePruner(OneShotPruner):
 
     def collector(self) -> DataCollector:
         """Measure what each input's weights would cost, for modes that compare modules."""
-        calibrate, batches = self._calibration
-        return InverseHessianCollector(self, calibrate, batches, self.damping)
+        return InverseHessianCollector(self, *self.calibration_of([]), self.damping)
 
     def calculator(self) -> MetricsCalculator:
         """Multiply weights and factors."""

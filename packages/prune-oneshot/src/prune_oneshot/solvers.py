@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from prune_core import ConfigError, PruneError
+from prune_core.pruning.allocate.per_layer import keep_in_rows
 from prune_core.pruning.reconstruct.solve import damped, factor
 
 __all__ = [
@@ -56,10 +57,7 @@ def inverse_factor(hessian: Tensor) -> Tensor:
 
 def keep_largest(scores: Tensor, lost: int) -> Tensor:
     """Return a mask without the `lost` smallest of all scores; of equal ones the first go."""
-    kept = torch.ones(scores.numel(), dtype=torch.bool, device=scores.device)
-    if lost:
-        kept[scores.flatten().argsort(stable=True)[:lost]] = False
-    return kept.view(scores.shape)
+    return keep_in_rows(scores.reshape(1, -1), lost).view(scores.shape)
 
 
 def keep_of_each(scores: Tensor, n: int, axis: int) -> Tensor:

@@ -134,12 +134,12 @@ def rows_of(module: nn.Module, inputs: Tensor, mask: Tensor | None = None) -> It
         rows = wide(inputs.reshape(-1, inputs.shape[-1]))
         if mask is not None:
             rows = rows[mask]
-        yield from (piece.unsqueeze(0) for piece in rows.split(_rows_in_a_piece(rows)))
+        yield from (piece.unsqueeze(0) for piece in torch.split(rows, _rows_in_a_piece(rows)))
         return
     patches = _patches(module, inputs)
     dims = len(module.kernel_size)
     samples = max(1, _PIECE * len(patches) // max(1, patches.numel()))
-    for piece in patches.split(samples):
+    for piece in torch.split(patches, samples):
         # (samples, channels, places …, kernel …) becomes (groups, samples · places, features).
         split = piece.unflatten(1, (module.groups, -1))
         places = range(3, 3 + dims)
@@ -193,11 +193,11 @@ def sums_of(
     patches = _patches(module, inputs)
     dims = len(module.kernel_size)
     over = [0, *range(2, 2 + dims)]
-    sums, squares = [], []
+    sums, squared = [], []
     for place in product(*(range(size) for size in module.kernel_size)):
-        feature = wide(patches[(..., *place)])
+        feature = wide(patches[..., *place])
         sums.append(feature.sum(over, dtype=dtype))
-        squares.append(feature.square().sum(over, dtype=dtype))
-    rows = patches.numel() // max(1, patches.shape[1] * prod(module.kernel_size))
-    total, squared = (torch.stack(each, 1).view(module.groups, -1) for each in (sums, squares))
-    return rows, total, squared
+        squared.append(feature.square().sum(over, dtype=dtype))
+    count = patches.numel() // max(1, patches.shape[1] * prod(module.kernel_size))
+    total, power = (torch.stack(each, 1).view(module.groups, -1) for each in (sums, squared))
+    return count, total, power

@@ -186,7 +186,7 @@ class _Cutter:
         """Say of each call whether it follows; calls whose results nobody needs are left out."""
         needed = self._needed(calls)
         known: set[int | None] = set()
-        steps = []
+        steps: list[Step] = []
         for place, call in enumerate(calls):
             if place not in needed:
                 continue

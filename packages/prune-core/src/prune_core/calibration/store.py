@@ -55,7 +55,7 @@ def _in_a_file(tensor: Tensor, folder: Path) -> Tensor:
     descriptor, path = tempfile.mkstemp(dir=folder, suffix=".prune")
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(memoryview(on_cpu.view(-1).view(torch.uint8).numpy()))
+            file.write(on_cpu.view(-1).view(torch.uint8).numpy().data)
         mapped = torch.from_file(path, shared=False, size=on_cpu.numel(), dtype=on_cpu.dtype)
     finally:
         # What is mapped stays readable without a name.

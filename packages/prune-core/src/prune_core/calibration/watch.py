@@ -192,7 +192,8 @@ class InputWatch:
     def _over_processes(self) -> dict[str, Statistics]:
         if not is_distributed():
             return dict(self._statistics)
-        own, devices = {}, {}
+        own: dict[str, Tensor] = {}
+        devices: dict[str, torch.device] = {}
         for name, module in self.modules.items():
             device = module.get_parameter(weight_name(module) or "weight").device
             for part in Statistics.PARTS:

@@ -30,21 +30,26 @@ from prune_core.pruning.reconstruct.base import (
 from prune_core.pruning.score import MetricsCalculator
 from prune_core.pruning.solver import LayerSolver
 
-__all__ = ["BasicPruner", "Options"]
+__all__ = ["BasicPruner", "MoreOptions", "Options"]
 
 SEQUENTIAL = (False, True, "block", "layer")
 
 
-class Options(TypedDict, total=False):
-    """What every basic pruner takes besides its own arguments: see `BasicPruner`."""
+class MoreOptions(TypedDict, total=False):
+    """What every basic pruner takes besides data: see `BasicPruner`."""
 
-    calibrate: Calibrate | None
-    batches: int | None
     reconstruct: Reconstruct
     sequential: bool | str
     keep: str | PathLike[str]
     checkpoint: str | PathLike[str] | None
     tokens: TokenMask
+
+
+class Options(MoreOptions, total=False):
+    """What every basic pruner takes besides its own arguments: see `BasicPruner`."""
+
+    calibrate: Calibrate | None
+    batches: int | None
 
 
 class BasicPruner(Pruner):

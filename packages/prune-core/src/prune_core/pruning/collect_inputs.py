@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, ClassVar
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from prune_core.calibration.layers import matrix_of, weight_of
@@ -50,11 +51,25 @@ class InputCollector(CalibratedCollector):
     def of(self, statistics: Statistics) -> Tensor:
         """Return the statistic of each feature, `(groups, features)`."""
 
+    def layers(self) -> dict[str, nn.Module]:
+        """Return the layers whose inputs are looked at: the wrapped modules."""
+        wrappers = self.compressor.get_modules_wrapper()
+        return {name: wrapper.module for name, wrapper in wrappers.items()}
+
+    def data(self, found: Mapping[str, Statistics]) -> dict[str, Tensor]:
+        """Turn the statistics of the layers into data of the wrapped modules."""
+        wrappers = self.compressor.get_modules_wrapper()
+        data = {}
+        for name, statistics in found.items():
+            module = wrappers[name].module
+            features = self.of(statistics).unsqueeze(1)
+            shape = matrix_of(module, wrappers[name].parameter(wrappers[name].target)).shape
+            data[name] = weight_of(module, features.expand(shape))
+        return data
+
     def watch(self) -> None:
         """Gather from every run of the model from now on, until `stop()`."""
-        wrappers = self.compressor.get_modules_wrapper()
-        modules = {name: wrapper.module for name, wrapper in wrappers.items()}
-        watch = InputWatch(modules, self.products)
+        watch = InputWatch(self.layers(), self.products)
         super().watch()
         self._watch = watch.__enter__()
 
@@ -65,27 +80,24 @@ class InputCollector(CalibratedCollector):
             self._watch.__exit__(None, None, None)
 
     def hook(self, wrapper: PrunerModuleWrapper) -> list[RemovableHandle]:
-        """Attach nothing: one watch looks at all modules."""
+        """Attach nothing: one watch looks at all layers."""
         return []
 
     def begin(self, tokens: Tensor | None) -> None:
         """Hear which tokens of the batch that begins are no padding."""
-        assert self._watch is not None
-        self._watch.begin(tokens)
+        if self._watch is not None:
+            self._watch.begin(tokens)
 
     def gathered(self) -> dict[str, Tensor]:
-        """Return the statistics of all batches so far, those of other processes included."""
+        """Return the data of all batches so far, those of other processes included."""
         if not total_count(self.seen):
             raise PruneError("calibrate(model) never ran the model, so there is nothing to score.")
         assert self._watch is not None
-        wrappers = self.compressor.get_modules_wrapper()
-        data = {}
-        for name, found in self._watch.gathered().items():
-            module = wrappers[name].module
-            features = self.of(found).unsqueeze(1)
-            shape = matrix_of(module, wrappers[name].parameter(wrappers[name].target)).shape
-            data[name] = weight_of(module, features.expand(shape))
-        return data
+        return self.data(self._watch.gathered(self.required()))
+
+    def required(self) -> Collection[str] | None:
+        """Return the layers that data must reach; None means all of them."""
+        return None
 
 
 class InputNormCollector(InputCollector):

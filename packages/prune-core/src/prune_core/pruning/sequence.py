@@ -92,7 +92,7 @@ def reconstruct_layers(
     )
     journal = _journal(pruner, walk, steps, every)
     for number, block in enumerate(walk):
-        if (done := journal and journal.read(number)) is not None:
+        if (done := _done(journal, number)) is not None:
             block.run(lambda tokens: None)
             _apply(pruner, done, walk, rewrites)
             continue
@@ -123,7 +123,7 @@ def prune_in_sequence(pruner: BasicPruner, rewrites: Rewrites) -> Masks:
         )
         journal = _journal(pruner, walk, steps, {})
         for number, block in enumerate(walk):
-            if (done := journal and journal.read(number)) is not None:
+            if (done := _done(journal, number)) is not None:
                 if walk.dense:
                     block.run(lambda tokens: None)
                 _apply(pruner, done, walk, rewrites)
@@ -289,10 +289,21 @@ def _journal(
         for name, tensors in (pruner.masks | masks).items()
         for tensor, mask in tensors.items()
     }
-    said = [type(pruner).__qualname__, pruner.sequential, walk.title, settings, weights, hidden]
+    said: list[Any] = [
+        type(pruner).__qualname__,
+        pruner.sequential,
+        walk.title,
+        settings,
+        weights,
+        hidden,
+    ]
     said += [vars(pruner.layer_solver) if pruner.layer_solver else None]
     said += [(type(step).__qualname__, step.settings) for step in steps]
     return Journal(pruner.checkpoint, f"{said!r} {walk.replay.fingerprint()}")
+
+
+def _done(journal: Journal | None, number: int) -> Done | None:
+    return None if journal is None else journal.read(number)
 
 
 def _apply(pruner: BasicPruner, done: Done, walk: Walk, rewrites: Rewrites) -> None:

@@ -87,7 +87,7 @@ class OutlierSparsityAllocator(SparsityAllocator):
         for name, wrapper in self.pruner.get_modules_wrapper().items():
             check_scores(name, metrics[name])
             blocks[wrapper.config["entry"], block_of(name, self._modules)].append(name)
-        found = {}
+        found: dict[str, float] = {}
         for entry in {entry for entry, _ in blocks}:
             mine = [names for (its_entry, _), names in blocks.items() if its_entry == entry]
             for names, sparsity in zip(mine, self._spread_over(mine, metrics), strict=True):
@@ -110,7 +110,8 @@ class OutlierSparsityAllocator(SparsityAllocator):
                 f"{float(sparsities.max()):.2f} of one block and {float(sparsities.min()):.2f} of "
                 "another. Choose a smaller spread."
             )
-        return sparsities.tolist()
+        spread: list[float] = sparsities.tolist()
+        return spread
 
     def _outliers(self, scores: list[Tensor]) -> float:
         """Return the share of scores that are far above their mean."""

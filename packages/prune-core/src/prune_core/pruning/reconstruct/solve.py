@@ -19,6 +19,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from prune_core.errors import PruneError
+
 __all__ = ["damped", "factor", "refitted"]
 
 _ROUNDS = 60
@@ -46,10 +48,14 @@ def factor(matrix: Tensor) -> Tensor:
     """
     for more in (0.0, 1e-6, 1e-4, 1e-2):
         attempt = damped(matrix, more) if more else matrix
+        lower: Tensor
         lower, wrong = torch.linalg.cholesky_ex(attempt)
         if not bool(wrong.any()):
             return lower
-    raise torch.linalg.LinAlgError("the matrix is not positive")
+    raise PruneError(
+        "The products of a layer's inputs are not those of any numbers: rounding has left them "
+        "with negative squares. Give a larger damping, or run the model in float32."
+    )
 
 
 def refitted(weight: Tensor, support: Tensor, gram: Tensor, damping: float) -> Tensor:
