@@ -66,9 +66,6 @@ def prune_register_parts() -> dict[str, dict[str, Reference]]:
                 "https://arxiv.org/abs/2310.05175",
             ),
             "nm": part("NMSparsityAllocator", "All but n of every m along an axis."),
-            "dependency_aware": part(
-                "DependencyAwareAllocator", "The same channels where they depend on each other."
-            ),
         },
         "reconstructor": {
             "least_squares": part(

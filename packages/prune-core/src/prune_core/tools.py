@@ -1,11 +1,12 @@
 """The parts from which pruners are put together, under one roof for authors."""
 
+from typing import TYPE_CHECKING, Any
+
 from prune_core.calibration.statistics import Statistics
 from prune_core.calibration.watch import InputWatch
 from prune_core.pruning.allocate import (
     BankSparsityAllocator,
     BlockSparsityAllocator,
-    DependencyAwareAllocator,
     GlobalSparsityAllocator,
     NMSparsityAllocator,
     NormalSparsityAllocator,
@@ -46,6 +47,9 @@ from prune_core.pruning.score import (
     StraightMetricsCalculator,
 )
 from prune_core.pruning.solver import LayerProblem, LayerSolver
+
+if TYPE_CHECKING:
+    from prune_speedup.torch import DependencyAwareAllocator
 
 __all__ = [
     "CHANNEL_TYPES",
@@ -88,3 +92,11 @@ __all__ = [
     "allocator_for",
     "make_part",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "DependencyAwareAllocator":
+        from prune_core.registry import get_part
+
+        return get_part("allocator", "dependency_aware")
+    raise AttributeError(f"module 'prune_core.tools' has no attribute {name!r}")

@@ -16,17 +16,16 @@ from prune_core.calibration.precision import wide
 from prune_core.masking import output_axis, weight_name
 from prune_core.pruning.basic import Options
 from prune_core.pruning.blockwise import example_of
-from prune_core.pruning.coupling import Coupling
 from prune_core.pruning.pruner import ConfigList
 from prune_core.tools import (
     ChannelPruner,
-    DependencyAwareAllocator,
     InputCollector,
     MetricsCalculator,
     Statistics,
     StraightMetricsCalculator,
 )
 from prune_oneshot.inputs import check_calibrate
+from prune_speedup.torch import Coupling, DependencyAwareAllocator
 
 __all__ = ["Reader", "UnitCollector", "UnitPruner", "UnitScores", "readers_of"]
 

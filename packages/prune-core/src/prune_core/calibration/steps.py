@@ -21,15 +21,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from inspect import signature
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor, nn
 from torch.jit import ScriptModule
 from torch.utils.hooks import RemovableHandle
-
-if TYPE_CHECKING:
-    from prune_core.graph.ir import Graph
-    from prune_core.graph.trace import Recorder
 
 __all__ = ["Step", "as_example", "find_steps", "leaves", "rebuilt"]
 
@@ -115,7 +111,7 @@ def find_steps(model: nn.Module, layers: Mapping[str, nn.Module], example: Any) 
 class _Cutter:
     """Knows which values depend on the layers, and which layers a call runs."""
 
-    def __init__(self, graph: Graph, layers: Mapping[str, nn.Module]) -> None:
+    def __init__(self, graph: Any, layers: Mapping[str, nn.Module]) -> None:
         self.names = {id(module): name for name, module in layers.items()}
         self.sizes = {
             name: sum(parameter.numel() for parameter in module.parameters())
@@ -237,10 +233,11 @@ def as_example(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any
     return {**{name: bound[name] for name in list(bound)[: len(args)]}, **kwargs}
 
 
-def _recorded(model: nn.Module, example: Any) -> tuple[_Call, Graph]:
-    from prune_core.graph.trace import Recorder  # tracing is imported when it is used
+def _recorded(model: nn.Module, example: Any) -> tuple[_Call, Any]:
+    from prune_core.registry import get_engine
 
-    recorder = Recorder(model, lambda target: True)
+    engine = get_engine("torch", wanted="going through a model block by block")
+    recorder = engine.Recorder(model, lambda target: True)
     outermost = _Call("", model, (), [])
     with _noting_calls(model, recorder, outermost):
         recorder.run(example)
@@ -249,7 +246,7 @@ def _recorded(model: nn.Module, example: Any) -> tuple[_Call, Graph]:
 
 
 @contextmanager
-def _noting_calls(model: nn.Module, recorder: Recorder, outermost: _Call) -> Iterator[None]:
+def _noting_calls(model: nn.Module, recorder: Any, outermost: _Call) -> Iterator[None]:
     """Note each call of a module while a recorder runs the model."""
     running = [outermost]
     seen: Counter[str] = Counter()

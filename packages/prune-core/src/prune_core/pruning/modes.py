@@ -17,7 +17,7 @@ __all__ = ["allocator_for", "chosen_mode"]
 
 # What modes were called before allocators had names.
 _OLDER = {"balance": "bank"}
-_OURS = "prune-core"
+_OURS = ("prune-core", "prune-speedup")
 
 
 def chosen_mode(
@@ -41,7 +41,7 @@ def chosen_mode(
 
 def _foreign() -> set[str]:
     """Return the names of allocators that other distributions register, bare and qualified."""
-    found = [entry for entry in entries("allocator") if entry.plugin.distribution != _OURS]
+    found = [entry for entry in entries("allocator") if entry.plugin.distribution not in _OURS]
     return {name for entry in found for name in (entry.name, entry.qualified_name)}
 
 
@@ -83,8 +83,7 @@ def allocator_for(
         **more,
     }
     # Ours are meant by their bare names, whoever else registers one of the same.
-    ours = any(e.name == name for e in entries("allocator") if e.plugin.distribution == _OURS)
-    found: SparsityAllocator = make_part(
-        "allocator", f"{_OURS}:{name}" if ours else name, pruner, given
-    )
+    ours = (e.qualified_name for e in entries("allocator") if e.plugin.distribution in _OURS)
+    meant = next((qualified for qualified in ours if qualified.endswith(f":{name}")), name)
+    found: SparsityAllocator = make_part("allocator", meant, pruner, given)
     return found

@@ -23,9 +23,9 @@ from prune_core.masking import (
 )
 from prune_core.masking.files import load_masks, save_masks
 from prune_core.pruning.allocate import Masks
-from prune_core.pruning.coupling import Coupling
 from prune_core.pruning.export import export_model
 from prune_core.pruning.summary import Summary, summarise
+from prune_core.registry import get_engine
 
 __all__ = ["WEIGHTED_TYPES", "Pruner"]
 
@@ -203,8 +203,9 @@ class Pruner:
         Args:
             example_inputs: An input of the model: a tensor, a tuple or a dict.
         """
+        engine = get_engine("torch", wanted="closing masks over what follows a channel")
         with self.plain() as model:
-            more = Coupling(model, example_inputs).closed(self.masks)
+            more = engine.Coupling(model, example_inputs).closed(self.masks)
             modules = dict(model.named_modules(remove_duplicate=False))
         for name, tensors in more.items():
             wrapper = self._wrappers.get(name) or self._closing.get(name)

@@ -24,14 +24,13 @@ from prune_core.errors import ConfigError, PruneWarning
 from prune_core.masking.axes import masked_names
 from prune_core.masking.rewrite import Rewrites, mark
 from prune_core.masking.sharded import is_sharded
-from prune_core.pruning.allocate import DependencyAwareAllocator, Masks
+from prune_core.pruning.allocate import Masks
 from prune_core.pruning.blockwise import Block, Walk, example_of
 from prune_core.pruning.collect import (
     ActivationGradientCollector,
     CalibratedCollector,
     GradientCollector,
 )
-from prune_core.pruning.coupling import Coupling
 from prune_core.pruning.journal import Done, Journal
 from prune_core.pruning.reconstruct.base import LayerReconstructor
 from prune_core.pruning.reconstruct.layers import (
@@ -40,6 +39,7 @@ from prune_core.pruning.reconstruct.layers import (
     loses_channels,
 )
 from prune_core.pruning.solver import LayerProblem
+from prune_core.registry import get_engine
 
 if TYPE_CHECKING:
     from prune_core.pruning.basic import BasicPruner
@@ -71,8 +71,9 @@ def reconstruct_layers(
         if coupling is None:
             if example is None:
                 example = example_of(pruner.bound_model, calibrate)
+            engine = get_engine("torch", wanted="reconstructing what pruned channels gave")
             with pruner.plain() as model:
-                coupling = Coupling(model, example)
+                coupling = engine.Coupling(model, example)
     fitted = layers_to_fit(pruner, every, coupling)
     if not fitted:
         warnings.warn(
@@ -225,7 +226,7 @@ def _watched(
 
 def _check(pruner: BasicPruner) -> None:
     name, collector = type(pruner).__name__, pruner.data_collector
-    if isinstance(pruner.sparsity_allocator, DependencyAwareAllocator):
+    if hasattr(pruner.sparsity_allocator, "coupling"):
         raise ConfigError(
             f"{name} chooses channels that belong together over the whole model, so they cannot "
             "be chosen block by block. Leave sequential out; reconstruct works without it."

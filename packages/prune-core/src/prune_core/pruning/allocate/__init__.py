@@ -1,7 +1,6 @@
 """From scores to masks."""
 
 from prune_core.pruning.allocate.base import Masks, SparsityAllocator
-from prune_core.pruning.allocate.coupled import DependencyAwareAllocator
 from prune_core.pruning.allocate.outliers import OutlierSparsityAllocator
 from prune_core.pruning.allocate.over_layers import (
     BlockSparsityAllocator,
@@ -18,7 +17,6 @@ from prune_core.pruning.allocate.rows import RowSparsityAllocator
 __all__ = [
     "BankSparsityAllocator",
     "BlockSparsityAllocator",
-    "DependencyAwareAllocator",
     "GlobalSparsityAllocator",
     "Masks",
     "NMSparsityAllocator",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,6 @@ from prune_core.pruning.reconstruct.base import LayerFit, LayerReconstructor
 if TYPE_CHECKING:
     from prune_core.masking.rewrite import Rewrites
     from prune_core.pruning.allocate import Masks
-    from prune_core.pruning.coupling import Coupling
     from prune_core.pruning.pruner import Pruner
 
 __all__ = ["Fitted", "fit_layer", "layers_to_fit", "loses_channels"]
@@ -45,9 +44,7 @@ def loses_channels(pruner: Pruner, masks: Masks) -> bool:
     return False
 
 
-def layers_to_fit(
-    pruner: Pruner, masks: Masks, coupling: Coupling | None = None
-) -> dict[str, Fitted]:
+def layers_to_fit(pruner: Pruner, masks: Masks, coupling: Any = None) -> dict[str, Fitted]:
     """Return the layers that masks leave with less than they had.
 
     Those are layers of which single weights are masked, and layers that read channels which
