@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from prune_core.masking.files import load_masks as load_masks
     from prune_core.masking.files import save_masks as save_masks
     from prune_core.pruning import BasicPruner as BasicPruner
+    from prune_core.pruning import ComposedPruner as ComposedPruner
     from prune_core.pruning import Pruner as Pruner
     from prune_core.registry import Plugin as Plugin
     from prune_core.registry import Reference as Reference
@@ -51,7 +52,7 @@ _HOMES = {
     "hookspecs": ("hookimpl",),
     "masking": ("unwrap",),
     "masking.files": ("apply_compression_results", "load_masks", "save_masks"),
-    "pruning": ("BasicPruner", "Pruner"),
+    "pruning": ("BasicPruner", "ComposedPruner", "Pruner"),
     "registry": (
         "Plugin",
         "Reference",

@@ -31,6 +31,18 @@ def prune_register_schedules() -> dict[str, Reference]:
 
 
 @hookimpl
+def prune_register_pruners() -> dict[str, Reference]:
+    """Register the pruner that is put together by names."""
+    return {
+        "composed": Reference(
+            "prune_core.pruning.composed:ComposedPruner",
+            "Whatever its parts say, which are chosen by name.",
+            prunes="what its allocator masks",
+        )
+    }
+
+
+@hookimpl
 def prune_register_parts() -> dict[str, dict[str, Reference]]:
     """Register the parts that most pruners are put together from."""
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
@@ -13,12 +15,13 @@ from prune_core.calibration.restore import only_run
 from prune_core.calibration.steps import Step, as_example, find_steps
 from prune_core.calibration.store import Keep
 from prune_core.calibration.watch import TokenMask
-from prune_core.progress import Progress
 
 if TYPE_CHECKING:
     from prune_core.pruning.pruner import Pruner
 
 __all__ = ["Block", "Walk", "example_of"]
+
+_log = logging.getLogger("prune_core")
 
 
 def example_of(model: nn.Module, calibrate: Calibrate) -> Any:
@@ -103,18 +106,25 @@ class Walk:
     def __iter__(self) -> Iterator[Block]:
         """Yield block after block; each may be changed before the next is asked for."""
         replay = self.replay
-        wanted = sum(bool(step.layers) for step in replay.steps)
-        with Progress(self.title, wanted, step="block", shown=is_first()) as progress:
-            for place, step in enumerate(replay.steps):
-                groups, kept = self._groups(step), False
-                for layers in groups:
-                    until = self.layers[layers[-1]] if len(groups) > 1 else None
-                    block = self._block(place, layers, until)
-                    yield block
-                    kept = self.dense and block.ran
-                replay.finish(place, keep=not kept)
-                if step.layers:
-                    progress.done(f"{step.name or 'the model'}, {len(step.layers)} layers")
+        began, done = monotonic(), 0
+        for place, step in enumerate(replay.steps):
+            groups, kept = self._groups(step), False
+            for layers in groups:
+                until = self.layers[layers[-1]] if len(groups) > 1 else None
+                block = self._block(place, layers, until)
+                yield block
+                kept = self.dense and block.ran
+                done += 1
+                self._tell(done, layers, monotonic() - began)
+            replay.finish(place, keep=not kept)
+
+    def _tell(self, done: int, layers: tuple[str, ...], seconds: float) -> None:
+        if is_first():
+            left = seconds / done * (self.total - done)
+            said = f"{layers[0]} and {len(layers) - 1} more" if layers[1:] else layers[0]
+            _log.info(
+                "%s: block %d of %d  %s  %.0f s left", self.title, done, self.total, said, left
+            )
 
     def _block(self, place: int, layers: tuple[str, ...], until: nn.Module | None) -> Block:
         self.replay.reach(place)
