@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from torch import nn
@@ -10,7 +10,9 @@ from torch import nn
 from prune_core.errors import ConfigError, did_you_mean
 from prune_core.pruning.allocate import Masks
 from prune_core.pruning.basic import BasicPruner
+from prune_core.pruning.blockwise import example_of
 from prune_core.registry import get_pruner
+from prune_speedup.algorithm import chosen, running
 from prune_speedup.budget.target import check_target, fit_budget
 from prune_speedup.pruning.dependency_aware import DependencyAwareAllocator
 from prune_speedup.torch.constants.zero import check_choice
@@ -20,7 +22,7 @@ __all__ = ["prune"]
 
 def prune(
     model: nn.Module,
-    algorithm: str = "l1",
+    algorithm: str | None = None,
     *,
     sparsity: float | None = None,
     target: Mapping[str, float] | None = None,
@@ -30,13 +32,15 @@ def prune(
     round_to: int = 1,
     uniform: bool = False,
     constants: str = "keep",
+    data: Iterable[Any] | None = None,
     **options: Any,
 ) -> tuple[nn.Module, Masks]:
     """Mask a model with a registered algorithm, by a ratio or by a budget.
 
     Args:
         model: The model, wrapped in place.
-        algorithm: The name of a registered pruner.
+        algorithm: The name of a registered pruner. Unless given, the best for what is known:
+            `channel_obs` with data, `l1` without.
         sparsity: The ratio that each selected module loses.
         target: What may be left instead, such as `{"flops": 0.5}`, of `parameters`, `flops` or
             measured `latency`; the least sparsity that meets it is found.
@@ -50,7 +54,10 @@ def prune(
         constants: For a target: what `shrink` will be told to do with a masked channel that is
             not zero. Only with `"zero"` can a target count on channels that a layer normalisation
             runs over, or that something adds to that no pruner masks; otherwise they stay.
-        **options: Further arguments of the pruner.
+        data: Inputs of the model, each a tensor, a tuple or a dict, for algorithms that look at
+            what layers compute: what `calibrate=` is, a function that runs the model, in a
+            simpler form.
+        **options: Further arguments of the pruner, such as `calibrate=` and `reconstruct=`.
 
     Returns:
         The wrapped model and its masks.
@@ -59,8 +66,14 @@ def prune(
         ```python
         model, masks = prune_core.prune(model, "l1", sparsity=0.5, exclude="fc3")
         model, masks = prune_core.prune(model, "l1", target={"flops": 0.5}, example_inputs=x)
+        model, masks = prune_core.prune(model, sparsity=0.5, example_inputs=x, data=batches)
         ```
     """
+    if data is not None:
+        options["calibrate"] = running(data, options.get("calibrate"))
+    if algorithm is None and example_inputs is None and options.get("calibrate") is not None:
+        example_inputs = example_of(model, options["calibrate"])
+    algorithm, options = chosen(algorithm, options)
     _check_amount(sparsity, target, example_inputs, round_to, uniform=uniform)
     check_choice(constants)
     amount = 0.0 if sparsity is None else sparsity

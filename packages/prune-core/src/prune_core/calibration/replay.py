@@ -30,6 +30,8 @@ __all__ = ["Calibrate", "Enough", "Replay", "first_call", "limited"]
 
 Calibrate = Callable[[nn.Module], Any]
 
+# Of so many batches it is seen whether running steps gives what running the model gave.
+_COMPARED = 2
 _PLAIN = (int, float, complex, bool, str, bytes, type(None), torch.dtype, torch.device)
 
 
@@ -140,7 +142,7 @@ class Replay:
         self._dense = dense
         self._cut(steps)
         self._batches: list[_Batch] = []
-        self._sketches: dict[tuple[int, int], Tensor] = {}
+        self._sketches: dict[tuple[int, int, int], Tensor] = {}
         self._autocast: tuple[str, torch.dtype] | None = None
 
     def _cut(self, steps: Sequence[Step]) -> None:
@@ -169,18 +171,19 @@ class Replay:
         Raises:
             PruneError: `calibrate` does not run the model, or changes it.
         """
-        with torch.no_grad(), only_run(self.model), self._capturing(batches):
+        with only_run(self.model), self._capturing(batches):
             try:
-                calibrate(self.model)
+                with torch.no_grad():
+                    calibrate(self.model)
             except Enough:
                 pass
             except RuntimeError as error:
                 if "does not require grad" not in str(error):
                     raise
-                raise PruneError(
-                    "calibrate(model) calls backward(), and a calibration part by part is made "
-                    "without gradients. Let it only run the model."
-                ) from error
+                # It calls backward(), as some criteria want it: that needs a graph, and memory.
+                self._batches.clear()
+                with suppress(Enough):
+                    calibrate(self.model)
         if not self._batches:
             raise PruneError("calibrate(model) never ran the model, so there is nothing to score.")
         if (strange := self._differs()) is not None:
@@ -242,8 +245,9 @@ class Replay:
         batch.forms[place] = rebuilt(tree, repeat(None))
         for at, leaf in enumerate(leaves(tree)):
             if at < len(linked) and linked[at] is not None:
-                if len(self._batches) == 1 and isinstance(leaf, Tensor):
-                    self._sketches[place, at] = _sketch(leaf)
+                number = len(self._batches) - 1
+                if number < _COMPARED and isinstance(leaf, Tensor):
+                    self._sketches[number, place, at] = _sketch(leaf)
             else:
                 batch.constants[place, at] = self._once(leaf, kept)
 
@@ -264,26 +268,34 @@ class Replay:
         return _Kept(leaf if isinstance(leaf, _PLAIN) else copy.deepcopy(leaf), None)
 
     def _differs(self) -> str | None:
-        """Run the steps on the first batch; return one that is not given what it was given."""
-        batch = self._batches[0]
-        values = dict(batch.values)
-        strange = None
+        """Run the steps on the first batches; return one that is not given what it was given.
+
+        With two batches, each step is run on both before the next is: what a module keeps for
+        another one is that of the wrong batch then.
+        """
+        batches = self._batches[:_COMPARED]
+        reached = [place for place, step in enumerate(self.steps) if not place or step.follows]
         try:
-            for place, step in enumerate(self.steps):
-                if place and not step.follows:
-                    continue
-                for at, number in enumerate(self._linked[place]):
-                    if number is None:
-                        continue
-                    if number not in batch.values:
-                        break  # of a step that has to be reached
-                    if not _alike(batch.values[number].value, self._sketches.get((place, at))):
-                        return step.name
-                else:
+            for place in reached:
+                for number, batch in enumerate(batches):
+                    given = [n for n in self._linked[place] if n is not None]
+                    if any(n not in batch.values for n in given):
+                        continue  # they come from a step that has to be reached
+                    if not self._as_recorded(number, place):
+                        return self.steps[place].name
                     self._keep_outputs(batch, place, self._run_one(batch, place))
+            return None
         finally:
-            batch.values = values
-        return strange
+            for batch in batches:
+                batch.values.clear()
+
+    def _as_recorded(self, number: int, place: int) -> bool:
+        values = self._batches[number].values
+        return all(
+            _alike(values[n].value, self._sketches.get((number, place, at)))
+            for at, n in enumerate(self._linked[place])
+            if n is not None
+        )
 
     # --- running steps --------------------------------------------------------------------
 

@@ -69,6 +69,7 @@ class InputWatch:
         self.tokens = tokens
         self._statistics: dict[str, Statistics] = {}
         self._twins: dict[str, str | None] = {}
+        self._refused: dict[str, str] = {}
         self._last: _Contribution | None = None
         self._handles: list[RemovableHandle] = []
 
@@ -102,10 +103,8 @@ class InputWatch:
     ) -> None:
         inputs = first_input(module, args, kwargs)
         if inputs is None:
-            raise PruneError(
-                f"{name!r} is called with different queries, keys and values, and its one weight "
-                "would need statistics of each. Exclude it."
-            )
+            self._refused[name] = "it is called with different queries, keys and values"
+            return
         # Neither the user's autocast nor inference mode is meant for what is gathered here.
         with (
             torch.no_grad(),
@@ -170,12 +169,13 @@ class InputWatch:
             PruneError: A layer was not reached, or its inputs hold NaN or infinity.
         """
         found = self._over_processes()
+        found = {n: s for n, s in found.items() if s.rows and n not in self._refused}
         for name in self.modules if required is None else required:
-            if name not in found or not found[name].rows:
+            if name not in found:
+                why = self._refused.get(name, "the data never reach it, or it is not called")
                 raise PruneError(
-                    f"calibrate(model) gathered nothing for {name!r}: its forward was not called "
-                    "with anything that counts. Exclude the module, or run the model on data that "
-                    "reaches it."
+                    f"Nothing was gathered of the inputs of {name!r}: {why}. Give data that reach "
+                    f"it, or exclude it: {{'op_names': [{name!r}], 'exclude': True}}."
                 )
         for name, statistics in found.items():
             if not statistics.finite():
@@ -185,7 +185,7 @@ class InputWatch:
                     "half precision overflows."
                 )
         for name, twin in self._twins.items():
-            if twin is not None and found[twin].rows == found[name].rows:
+            if {name, twin} <= found.keys() and found[twin].rows == found[name].rows:
                 found[name] = found[twin]
         return found
 

@@ -8,7 +8,7 @@ on the way, by scores or by a solver, and a block sees what the pruned blocks be
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -92,15 +92,27 @@ def reconstruct_layers(
         title=f"{type(pruner).__name__}: reconstruct",
     )
     journal = _journal(pruner, walk, steps, every)
+    masked, missed = pruner._wrappers.keys() & fitted.keys(), []
     for number, block in enumerate(walk):
         if (done := _done(journal, number)) is not None:
             block.run(lambda tokens: None)
             _apply(pruner, done, walk, rewrites)
             continue
-        found = _watched(pruner, walk, block, steps)
+        found = _watched(pruner, walk, block, steps, required=masked)
         for name in block.layers:
-            fit_layer(name, fitted[name], found[name], steps, pruner, every, rewrites)
+            if name in found:
+                fit_layer(name, fitted[name], found[name], steps, pruner, every, rewrites)
+            else:
+                missed.append(name)
         _write(journal, number, walk, block, {}, rewrites)
+    if missed:
+        warnings.warn(
+            f"{', '.join(map(repr, missed[:3]))}{' and others' if missed[3:] else ''} read what "
+            "was pruned, and are left as they are: the data never reach them, or they are not "
+            "called.",
+            PruneWarning,
+            stacklevel=5,
+        )
 
 
 def prune_in_sequence(pruner: BasicPruner, rewrites: Rewrites) -> Masks:
@@ -203,6 +215,7 @@ def _watched(
     block: Block,
     steps: list[LayerReconstructor],
     watching: CalibratedCollector | None = None,
+    required: Collection[str] | None = None,
 ) -> Mapping[str, Any]:
     """Run a block once, for its scores and for what reconstruction needs to know."""
     modules = {name: walk.layers[name] for name in block.layers if steps}
@@ -221,7 +234,7 @@ def _watched(
     finally:
         if watching is not None:
             watching.stop()
-    return watch.gathered()
+    return watch.gathered(None if required is None else modules.keys() & required)
 
 
 def _check(pruner: BasicPruner) -> None:
