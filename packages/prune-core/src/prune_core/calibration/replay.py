@@ -142,7 +142,7 @@ class Replay:
         self._dense = dense
         self._cut(steps)
         self._batches: list[_Batch] = []
-        self._sketches: dict[tuple[int, int, int], Tensor] = {}
+        self._sketches: dict[tuple[int, int], list[Tensor]] = {}
         self._autocast: tuple[str, torch.dtype] | None = None
 
     def _cut(self, steps: Sequence[Step]) -> None:
@@ -199,7 +199,7 @@ class Replay:
 
     @contextmanager
     def _capturing(self, batches: int | None) -> Iterator[None]:
-        calls: Counter[int] = Counter()
+        calls: Counter[str] = Counter()
         kept: dict[int, tuple[Any, _Kept]] = {}
         places: dict[str, list[int]] = {}
         for place, step in enumerate(self.steps):
@@ -223,17 +223,27 @@ class Replay:
         def noting(name: str) -> Callable[..., None]:
             def note(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
                 for place in places[name]:
-                    if self.steps[place].occurrence == calls[place]:
+                    if self.steps[place].occurrence == calls[name]:
                         self._note(place, (args, kwargs), kept)
-                    calls[place] += 1
+                calls[name] += 1
 
             return note
+
+        def sketching(name: str) -> Callable[..., None]:
+            def sketch(module: nn.Module, args: Any, output: Any) -> None:
+                number = len(self._batches) - 1
+                for place in places[name]:
+                    if number < _COMPARED and self.steps[place].occurrence == calls[name] - 1:
+                        self._sketches[number, place] = _sketches(output)
+
+            return sketch
 
         handles = [self.model.register_forward_pre_hook(begin, with_kwargs=True)]
         try:
             for name in places:
                 module = self.model.get_submodule(name)
                 handles.append(module.register_forward_pre_hook(noting(name), with_kwargs=True))
+                handles.append(module.register_forward_hook(sketching(name)))
             yield
         finally:
             for handle in handles:
@@ -244,11 +254,7 @@ class Replay:
         batch, linked = self._batches[-1], self._linked[place]
         batch.forms[place] = rebuilt(tree, repeat(None))
         for at, leaf in enumerate(leaves(tree)):
-            if at < len(linked) and linked[at] is not None:
-                number = len(self._batches) - 1
-                if number < _COMPARED and isinstance(leaf, Tensor):
-                    self._sketches[number, place, at] = _sketch(leaf)
-            else:
+            if at >= len(linked) or linked[at] is None:
                 batch.constants[place, at] = self._once(leaf, kept)
 
     def _call(self, tree: Any, kept: dict[int, tuple[Any, _Kept]]) -> tuple[Any, list[_Kept]]:
@@ -281,21 +287,14 @@ class Replay:
                     given = [n for n in self._linked[place] if n is not None]
                     if any(n not in batch.values for n in given):
                         continue  # they come from a step that has to be reached
-                    if not self._as_recorded(number, place):
+                    output = self._run_one(batch, place)
+                    if not _alike(output, self._sketches.get((number, place), [])):
                         return self.steps[place].name
-                    self._keep_outputs(batch, place, self._run_one(batch, place))
+                    self._keep_outputs(batch, place, output)
             return None
         finally:
             for batch in batches:
                 batch.values.clear()
-
-    def _as_recorded(self, number: int, place: int) -> bool:
-        values = self._batches[number].values
-        return all(
-            _alike(values[n].value, self._sketches.get((number, place, at)))
-            for at, n in enumerate(self._linked[place])
-            if n is not None
-        )
 
     # --- running steps --------------------------------------------------------------------
 
@@ -433,15 +432,20 @@ class Replay:
                 handle.remove()
 
 
+def _sketches(tree: Any) -> list[Tensor]:
+    """Return a few sums by which the tensors of something are known again."""
+    return [_sketch(leaf) for leaf in leaves(tree) if isinstance(leaf, Tensor)]
+
+
 def _sketch(tensor: Tensor) -> Tensor:
-    """Return a few sums by which a tensor is known again."""
     with torch.inference_mode(False), torch.no_grad():
         flat = tensor.detach().flatten().double().cpu()
         return torch.stack([flat.sum(), flat.abs().sum(), flat.new_tensor(flat.numel())])
 
 
-def _alike(tensor: Tensor, sketch: Tensor | None) -> bool:
-    if sketch is None:
-        return False
-    found = _sketch(tensor)
-    return bool((found - sketch).abs().max() <= 1e-3 * sketch[1].clamp_min(1e-6))
+def _alike(tree: Any, sketches: list[Tensor]) -> bool:
+    found = _sketches(tree)
+    return len(found) == len(sketches) and all(
+        bool((one - other).abs().max() <= 1e-3 * other[1].clamp_min(1e-6))
+        for one, other in zip(found, sketches, strict=True)
+    )
