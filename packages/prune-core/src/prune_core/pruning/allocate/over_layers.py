@@ -125,7 +125,7 @@ def block_of(name: str, modules: Mapping[str, nn.Module]) -> str:
     parts = name.split(".")
     for length in range(len(parts) - 1, 0, -1):
         holder = modules.get(".".join(parts[: length - 1]))
-        if isinstance(holder, nn.ModuleList | nn.Sequential | nn.ModuleDict):
+        if isinstance(holder, nn.ModuleList | nn.Sequential):
             return ".".join(parts[:length])
     return name
 
