@@ -15,8 +15,10 @@ from prune_core.pruning.reconstruct.solve import refitted
 from prune_core.tools import LayerProblem, LayerSolver
 from prune_oneshot.layerwise import LayerwisePruner
 from prune_oneshot.solvers import (
+    MASKED,
     ChannelsTogether,
     check_damping,
+    goes_first,
     hessian_of,
     keep_largest,
     keep_of_each,
@@ -63,13 +65,11 @@ class ALPSSolver(LayerSolver):
         order = ChannelsTogether(problem.module, problem.weight.shape[-1], self.m)
         gram = problem.statistics.gram
         hessian = order.square(hessian_of(problem.name, gram, self.damping))
-        alive = None if problem.alive is None else order(problem.alive)
-        kept = order.undo(self._chosen(order(problem.weight), hessian, alive, problem.sparsity))
+        first = order(goes_first(problem))
+        kept = order.undo(self._chosen(order(problem.weight), hessian, first, problem.sparsity))
         return kept, refitted(problem.weight, kept, gram, self.damping)
 
-    def _chosen(
-        self, weight: Tensor, hessian: Tensor, alive: Tensor | None, sparsity: float
-    ) -> Tensor:
+    def _chosen(self, weight: Tensor, hessian: Tensor, first: Tensor, sparsity: float) -> Tensor:
         """Return which weights stay."""
         length = hessian.diagonal(dim1=-2, dim2=-1).sqrt()
         scaled = hessian / (length.unsqueeze(-1) * length.unsqueeze(-2))
@@ -79,12 +79,12 @@ class ALPSSolver(LayerSolver):
         wanted = dense @ scaled.to(weight.dtype)
         sparse, pull, rho = dense, torch.zeros_like(dense), _RHO
         before: Tensor | None = None
-        kept = self._cut(dense, alive, sparsity)
+        kept = self._cut(dense, first, sparsity)
         for iteration in range(1, self.iterations + 1):
             target = (wanted - pull + rho * sparse) @ vectors
             fitted = (target / (values + rho)) @ vectors.transpose(1, 2)
             towards = fitted + pull / rho
-            kept = self._cut(towards, alive, sparsity)
+            kept = self._cut(towards, first, sparsity)
             sparse = towards * kept
             pull = pull + rho * (fitted - sparse)
             if iteration % _EVERY == 0:
@@ -97,18 +97,14 @@ class ALPSSolver(LayerSolver):
                 before = kept
         return kept
 
-    def _cut(self, weight: Tensor, alive: Tensor | None, sparsity: float) -> Tensor:
-        size = weight.abs()
-        if alive is not None:
-            size = size.masked_fill(~alive, -1.0)
+    def _cut(self, weight: Tensor, first: Tensor, sparsity: float) -> Tensor:
+        size = torch.where(first < 0, first, weight.abs())
+        masked = first == MASKED
         if self.m is None or self.n is None:
             lost = number_to_prune(sparsity, size.numel())
-            if alive is not None:
-                lost = max(lost, alive.numel() - int(alive.count_nonzero()))
-            return keep_largest(size, lost)
+            return keep_largest(size, max(lost, int(masked.sum())))
         grouped = size.view(*size.shape[:-1], -1, self.m)
-        kept = keep_of_each(grouped, self.n, axis=-1).flatten(-2)
-        return kept if alive is None else kept & alive
+        return keep_of_each(grouped, self.n, axis=-1).flatten(-2) & ~masked
 
 
 class ALPSPruner(LayerwisePruner):

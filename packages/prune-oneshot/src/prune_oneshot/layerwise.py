@@ -87,6 +87,7 @@ class LayerwisePruner(OneShotPruner):
     def allocator(self) -> SparsityAllocator:
         """Settle how much each module loses."""
         if self.n is not None and self.m is not None:
+            allocator = NMSparsityAllocator(self, self.n, self.m)
             check_n_of_m(self, self.n, self.m)
-            return NMSparsityAllocator(self, self.n, self.m)
+            return allocator
         return allocator_for(self, self.mode, channels=False)

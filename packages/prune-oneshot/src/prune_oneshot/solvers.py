@@ -10,15 +10,21 @@ from torch import Tensor, nn
 from prune_core import ConfigError, PruneError
 from prune_core.pruning.allocate.per_layer import keep_in_rows
 from prune_core.pruning.reconstruct.solve import damped, factor
+from prune_core.tools import LayerProblem
 
 __all__ = [
+    "MASKED",
     "ChannelsTogether",
     "check_damping",
+    "goes_first",
     "hessian_of",
     "inverse_factor",
     "keep_largest",
     "keep_of_each",
 ]
+
+
+DEAD, MASKED = -1.0, -2.0
 
 
 def check_damping(damping: float) -> None:
@@ -53,6 +59,18 @@ def inverse_factor(hessian: Tensor) -> Tensor:
     identity = torch.eye(hessian.shape[-1], dtype=hessian.dtype, device=hessian.device)
     inverse: Tensor = torch.linalg.solve_triangular(upper, identity.expand_as(upper), upper=True)
     return inverse
+
+
+def goes_first(problem: LayerProblem) -> Tensor:
+    """Return what is less than any cost where a weight goes before all others, and 0 elsewhere.
+
+    A weight that is masked already goes first, and then those whose input is always zero.
+    """
+    first = torch.zeros_like(problem.weight)
+    first.masked_fill_(problem.statistics.squares.unsqueeze(1) == 0, DEAD)
+    if problem.alive is not None:
+        first.masked_fill_(~problem.alive, MASKED)
+    return first
 
 
 def keep_largest(scores: Tensor, lost: int) -> Tensor:

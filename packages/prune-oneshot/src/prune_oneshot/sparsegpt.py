@@ -14,8 +14,10 @@ from prune_core.pruning.pruner import ConfigList
 from prune_core.tools import LayerProblem, LayerSolver
 from prune_oneshot.layerwise import LayerwisePruner
 from prune_oneshot.solvers import (
+    MASKED,
     ChannelsTogether,
     check_damping,
+    goes_first,
     hessian_of,
     inverse_factor,
     keep_largest,
@@ -63,12 +65,7 @@ class SparseGPTSolver(LayerSolver):
         order = ChannelsTogether(problem.module, problem.weight.shape[-1], self.m)
         hessian = hessian_of(problem.name, problem.statistics.gram, self.damping)
         factor = inverse_factor(order.square(hessian)).to(problem.weight.dtype)
-        # What is masked already, or gets no input, goes first.
-        rank = torch.zeros_like(problem.weight)
-        rank.masked_fill_(problem.statistics.squares.unsqueeze(1) == 0, -1.0)
-        if problem.alive is not None:
-            rank.masked_fill_(~problem.alive, -2.0)
-        columns = _Columns(order(problem.weight), factor, order(rank))
+        columns = _Columns(order(problem.weight), factor, order(goes_first(problem)))
         few = _FEW if self.m is None else self.m * -(-_FEW // self.m)
         blocksize = few * -(-self.blocksize // few) if self.m else self.blocksize
         for start in range(0, len(columns), blocksize):
@@ -88,9 +85,9 @@ class _Columns:
     Shapes are `(groups, features, outputs)`.
     """
 
-    def __init__(self, weight: Tensor, factor: Tensor, rank: Tensor) -> None:
+    def __init__(self, weight: Tensor, factor: Tensor, first: Tensor) -> None:
         self.weight = weight.transpose(1, 2).contiguous()
-        self.factor, self.rank = factor, rank.transpose(1, 2)
+        self.factor, self.first = factor, first.transpose(1, 2)
         self.diagonal = factor.diagonal(dim1=-2, dim2=-1).unsqueeze(-1)
         self.kept = torch.ones_like(self.weight, dtype=torch.bool)
         self.lost = 0
@@ -101,13 +98,13 @@ class _Columns:
     def _costs(self, start: int, end: int) -> Tensor:
         here = slice(start, end)
         costs = (self.weight[:, here] / self.diagonal[:, here]).square()
-        return torch.where(self.rank[:, here] < 0, self.rank[:, here], costs)
+        return torch.where(self.first[:, here] < 0, self.first[:, here], costs)
 
     def choose(self, start: int, end: int, sparsity: float) -> None:
         """Choose the cheapest of a block; so many that the whole layer comes out exact."""
         costs = self._costs(start, end)
         wanted = number_to_prune(sparsity, end * self.weight[:, 0].numel()) - self.lost
-        masked = int((self.rank[:, start:end] == -2).sum())
+        masked = int((self.first[:, start:end] == MASKED).sum())
         lost = min(max(0, wanted, masked), costs.numel())
         self.kept[:, start:end] = keep_largest(costs, lost)
         self.lost += lost
