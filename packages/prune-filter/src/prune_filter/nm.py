@@ -73,5 +73,5 @@ class NMPruner(OneShotPruner):
     def allocator(self) -> SparsityAllocator:
         """Compare within groups, once the ratios asked for are the one there is."""
         allocator = NMSparsityAllocator(self, self.n, self.m, self.dim)
-        check_n_of_m(self, self.n, self.m)
+        check_n_of_m(self, self.n, self.m, self.dim)
         return allocator

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from prune_core.errors import ConfigError
-from prune_core.masking import output_axis
+from prune_core.masking import PrunerModuleWrapper, output_axis
 from prune_core.pruning.allocate.base import Masks, SparsityAllocator, check_scores
 from prune_core.pruning.amount import number_to_prune
 from prune_core.selection import smallest
@@ -147,14 +147,7 @@ class NMSparsityAllocator(SparsityAllocator):
         for name, wrapper in self.pruner.get_modules_wrapper().items():
             scores = metrics[name].abs()
             check_scores(name, scores)
-            axis = self.group_axis
-            if axis is None:
-                axis = 1 - output_axis(wrapper.module)
-            if scores.ndim <= axis or scores.shape[axis] % self.m:
-                raise ConfigError(
-                    f"The weight of {name!r} has the shape {tuple(scores.shape)}; its axis "
-                    f"{axis} cannot be cut into groups of {self.m}. Exclude it."
-                )
+            axis = _group_axis(wrapper, self.m, self.group_axis)
             last = scores.movedim(axis, -1)
             grouped = last.reshape(*last.shape[:-1], -1, self.m)
             mask = keep_in_rows(grouped, self.m - self.n)
@@ -163,14 +156,27 @@ class NMSparsityAllocator(SparsityAllocator):
         return masks
 
 
-def check_n_of_m(pruner: Pruner, n: int, m: int) -> None:
-    """Refuse ratios other than the one that n of m leaves.
+def _group_axis(wrapper: PrunerModuleWrapper, m: int, dim: int | None) -> int:
+    """Return the axis of a weight along which groups of m lie, the input's unless given."""
+    shape = wrapper.parameter(wrapper.target).shape
+    axis = 1 - output_axis(wrapper.module) if dim is None else dim
+    if len(shape) <= axis or shape[axis] % m:
+        raise ConfigError(
+            f"The weight of {wrapper.name!r} has the shape {tuple(shape)}; its axis {axis} cannot "
+            f"be cut into groups of {m}. Exclude it."
+        )
+    return axis
+
+
+def check_n_of_m(pruner: Pruner, n: int, m: int, dim: int | None = None) -> None:
+    """Refuse ratios other than the one that n of m leaves, and weights that have no groups of m.
 
     Raises:
-        ConfigError: A module is to lose more or less.
+        ConfigError: A module is to lose more or less, or cannot be cut into groups.
     """
     possible = 1 - n / m
     for name, wrapper in pruner.get_modules_wrapper().items():
+        _group_axis(wrapper, m, dim)
         asked = wrapper.config["sparsity"]
         if abs(asked - possible) > 1e-6:
             raise ConfigError(
