@@ -80,10 +80,11 @@ class Journal:
             return None
         done = Done({}, {})
         for key, tensor in load_file(self._path(number)).items():
-            kind, module, name = key.split(":")
+            kind, _, rest = key.partition(":")
+            module, _, name = rest.rpartition(":")
             if kind == "mask":
                 done.masks.setdefault(module, {})[name] = tensor.bool()
-            else:
+            elif kind == "value":
                 done.values.setdefault(module, {})[name] = tensor
         return done
 
@@ -97,6 +98,8 @@ class Journal:
             for module, named in modules.items()
             for name, tensor in named.items()
         }
-        content = save(tensors or {"none::": torch.zeros(1)}, {_RUN: self.run, _LAST: str(last)})
+        # A block that nothing was changed in is done as well, and a file needs a tensor.
+        tensors = tensors or {"nothing": torch.zeros(1)}
+        content = save(tensors, {_RUN: self.run, _LAST: str(last)})
         with replacing(self._path(number)) as file:
             file.write(content)
