@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from prune_core.masking.files import load_masks as load_masks
     from prune_core.masking.files import save_masks as save_masks
     from prune_core.pruning import BasicPruner as BasicPruner
+    from prune_core.pruning import ChannelPruner as ChannelPruner
     from prune_core.pruning import ComposedPruner as ComposedPruner
     from prune_core.pruning import Pruner as Pruner
     from prune_core.registry import Plugin as Plugin
@@ -52,7 +53,7 @@ _HOMES = {
     "hookspecs": ("hookimpl",),
     "masking": ("unwrap",),
     "masking.files": ("apply_compression_results", "load_masks", "save_masks"),
-    "pruning": ("BasicPruner", "ComposedPruner", "Pruner"),
+    "pruning": ("BasicPruner", "ChannelPruner", "ComposedPruner", "Pruner"),
     "registry": (
         "Plugin",
         "Reference",

@@ -4,6 +4,8 @@ A message names the value, the rule it broke and the nearest thing that would be
 class here is only a name to catch; the sentence is written where the mistake is found.
 """
 
+import sys
+import warnings
 from collections.abc import Iterable
 
 __all__ = [
@@ -19,6 +21,7 @@ __all__ = [
     "SpeedupError",
     "UnknownNameError",
     "did_you_mean",
+    "warn",
 ]
 
 
@@ -64,6 +67,19 @@ class PruneWarning(UserWarning):
 
 class PluginWarning(PruneWarning):
     """A plugin was left out, and why."""
+
+
+def warn(message: str) -> None:
+    """Warn of something that was done, at the line of the user's own that asked for it."""
+    level, frame = 2, sys._getframe(1)
+    while frame.f_back is not None and _is_ours(frame.f_globals.get("__name__", "")):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, PruneWarning, stacklevel=level)
+
+
+def _is_ours(module: str) -> bool:
+    """Whether a module is of this project, or stands between two of its functions."""
+    return module == "contextlib" or module.partition(".")[0].startswith("prune_")
 
 
 def did_you_mean(name: object, known: Iterable[str], *, limit: int = 3) -> str:

@@ -1,5 +1,7 @@
 """What prune-core itself registers."""
 
+from typing import Any
+
 from prune_core.hookspecs import hookimpl
 from prune_core.reference import Reference
 
@@ -93,3 +95,11 @@ def prune_register_parts() -> dict[str, dict[str, Reference]]:
             ),
         },
     }
+
+
+@hookimpl
+def prune_progress(task: Any) -> None:
+    """Show how far things are, as prune does without any plugin."""
+    from prune_core.progress.view import show
+
+    show(task)

@@ -1,4 +1,4 @@
-"""The parts from which pruners are put together, under one roof for authors."""
+"""What pruners are put together from, and what they may derive from, under one roof."""
 
 from typing import TYPE_CHECKING, Any
 

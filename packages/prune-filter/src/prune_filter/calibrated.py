@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Unpack
+from typing import Any, ClassVar, Unpack
 
 from torch import Tensor, nn
 
@@ -32,6 +32,8 @@ class CalibratedPruner(OneShotPruner):
         dependency_aware: The older spelling of `mode="dependency_aware"`.
         **options: `reconstruct=` and what else `BasicPruner` takes.
     """
+
+    needs_data: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from prune_core import ConfigError
 from prune_core.calibration.restore import left_as_it_was
 from prune_core.pruning.basic import MoreOptions
+from prune_core.pruning.from_training import FROM_TRAINING
 from prune_filter.evaluator import TorchEvaluator
 
 __all__ = ["Calibrate", "Calibration", "calibration", "options_among"]
@@ -43,7 +44,7 @@ class Calibration:
     def for_statistics(self) -> Calibration:
         """Return a calibration that runs the same batches and leaves the model as it was."""
         run = self.run
-        if run is None:
+        if run is None or run is FROM_TRAINING:
             return self
 
         def run_and_restore(model: nn.Module) -> None:

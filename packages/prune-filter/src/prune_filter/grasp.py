@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from prune_core import ConfigError, PruneError
 from prune_core.calibration.restore import left_as_it_was
+from prune_core.progress import track
 from prune_core.pruning.basic import MoreOptions
 from prune_core.pruning.oneshot import ConfigList, OneShotPruner
 from prune_core.tools import DataCollector, MetricsCalculator, StraightMetricsCalculator
@@ -59,7 +60,7 @@ class GradientFlowCollector(DataCollector):
         """Return the gradient of something wanted of the losses, over all batches and processes."""
         totals = {name: torch.zeros_like(weight) for name, weight in weights.items()}
         seen = 0
-        for loss in self._batches():
+        for loss in track(self._batches(), "GraSPPruner, calibration", unit="batch"):
             gradients = torch.autograd.grad(wanted(loss), list(weights.values()), allow_unused=True)
             for (name, total), gradient in zip(totals.items(), gradients, strict=True):
                 if gradient is not None:
@@ -135,6 +136,8 @@ class GraSPPruner(OneShotPruner):
     """
 
     modes: ClassVar[tuple[str, ...]] = ("global", "normal")
+    needs_data: ClassVar[bool] = True
+    needs_labels: ClassVar[bool] = True
 
     def __init__(
         self,

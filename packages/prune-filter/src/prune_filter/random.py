@@ -74,8 +74,6 @@ class RandomPruner(ChannelPruner):
         4
     """
 
-    modes: ClassVar[tuple[str, ...]] = ("normal", "global", "dependency_aware")
-
     def __init__(
         self,
         model: nn.Module,

@@ -57,6 +57,7 @@ class SNIPPruner(CalibratedPruner):
     """
 
     modes: ClassVar[tuple[str, ...]] = ("global", "normal")
+    needs_labels: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -13,6 +13,7 @@ from torch.utils import _pytree as pytree
 
 from prune_core import ConfigError, PruneError
 from prune_core.calibration.restore import left_as_it_was
+from prune_core.progress import track
 from prune_core.pruning.basic import Options
 from prune_core.pruning.oneshot import ConfigList, OneShotPruner
 from prune_core.tools import DataCollector, MetricsCalculator, StraightMetricsCalculator
@@ -165,7 +166,8 @@ class SynFlowPruner(OneShotPruner):
             example_inputs: An input of the model. With it, the masks also cover what comes after
                 a masked channel, such as the bias of a normalisation.
         """
-        for done in range(1, self.rounds):
+        rounds = range(1, self.rounds)
+        for done in track(rounds, type(self).__name__, len(rounds), "round"):
             with self._sparsity_after(done):
                 self.load_masks(self._next_masks())
         return super().compress(example_inputs)

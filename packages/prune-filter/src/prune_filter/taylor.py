@@ -97,8 +97,8 @@ class TaylorFOWeightPruner(CalibratedPruner, ChannelPruner):
         4
     """
 
-    modes: ClassVar[tuple[str, ...]] = ("normal", "global", "dependency_aware")
     jointly: ClassVar[bool] = False
+    needs_labels: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -57,6 +57,7 @@ class InputWeightPruner(OneShotPruner):
 
     default_types = LAYERS
     supported_types = INPUT_TYPES
+    needs_data: ClassVar[bool] = True
     modes: ClassVar[tuple[str, ...]] = ("row", "normal", "block", "global", "owl")
 
     def __init__(

@@ -57,6 +57,7 @@ class LayerwisePruner(OneShotPruner):
     """Prunes single weights with a solver that knows the products of a layer's inputs."""
 
     default_types = supported_types = LAYERS
+    needs_data: ClassVar[bool] = True
     modes: ClassVar[tuple[str, ...]] = ("normal", "block", "global", "owl")
 
     def __init__(

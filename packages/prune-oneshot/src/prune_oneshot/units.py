@@ -173,6 +173,7 @@ class UnitPruner(ChannelPruner):
         **options: `calibrate=`, which is needed, and what else `BasicPruner` takes.
     """
 
+    needs_data: ClassVar[bool] = True
     modes: ClassVar[tuple[str, ...]] = ("dependency_aware",)
 
     def __init__(

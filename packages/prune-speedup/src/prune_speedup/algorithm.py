@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import nn
 
-from prune_core.errors import ConfigError, PruneError, PruneWarning
+from prune_core.errors import ConfigError, PruneError, warn
 from prune_core.registry import names
 from prune_speedup.torch.record.inputs import call
 
@@ -29,12 +28,10 @@ def chosen(algorithm: str | None, options: Mapping[str, Any]) -> tuple[str, dict
     if algorithm is not None:
         return algorithm, dict(options)
     if options.get("calibrate") is None:
-        warnings.warn(
+        warn(
             "Without data, channels are ranked by their weights alone (l1). With data=, a few "
             "batches of inputs, they are ranked by what the layers compute, and the others make up "
-            "for them (channel_obs): far less is lost. Say 'l1' if that is what you want.",
-            PruneWarning,
-            stacklevel=3,
+            "for them (channel_obs): far less is lost. Say 'l1' if that is what you want."
         )
         return WITHOUT_DATA, dict(options)
     if WITH_DATA in names("pruner"):

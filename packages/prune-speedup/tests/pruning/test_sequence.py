@@ -13,7 +13,8 @@ import torch
 from torch import nn
 
 import prune_core
-from prune_core import BasicPruner, ConfigError, PruneError
+from prune_core import BasicPruner, ConfigError, PruneError, hookimpl
+from prune_core.registry import registered
 from prune_core.tools import (
     ActivationCollector,
     ChannelPruner,
@@ -305,10 +306,39 @@ def test_a_failure_half_way_leaves_the_model_as_it_was():
     assert len(masks) == 12
 
 
-def test_progress_is_logged(caplog):
-    with caplog.at_level("INFO", "prune_core"):
-        Scored(made(), RULES, calibrate=calibrate, sequential=True).compress()
-    assert "Scored: block 2 of 3  blocks.1.q and 3 more" in caplog.text
+class Listener:
+    def __init__(self):
+        self.heard = []
+
+    @hookimpl
+    def prune_progress(self, task):
+        if task.unit == "block" and task.done:
+            pace = task.pace is not None
+            self.heard.append((task.title, task.done, task.total, task.said, pace, task.state))
+
+
+def test_progress_is_told_block_by_block(tmp_path, monkeypatch):
+    how = {"calibrate": calibrate, "sequential": True, "checkpoint": tmp_path}
+    listener = Listener()
+    with registered(listener):
+        Scored(made(), RULES, **how).compress()
+    assert listener.heard == [
+        ("Scored", 1, 3, "blocks.0.q and 3 more", True, "running"),
+        ("Scored", 2, 3, "blocks.1.q and 3 more", True, "running"),
+        ("Scored", 3, 3, "blocks.2.q and 3 more", True, "running"),
+        ("Scored", 3, 3, "blocks.2.q and 3 more", True, "ended"),
+    ]
+    # What an earlier start has done says nothing of how long the rest takes.
+    again = Listener()
+    (tmp_path / "block-0002.safetensors").unlink()
+    with registered(again):
+        Scored(made(), RULES, **how).compress()
+    assert [(done, pace) for _, done, _, _, pace, _ in again.heard] == [
+        (1, False),
+        (2, False),
+        (3, True),
+        (3, True),
+    ]
 
 
 # --- killed and started again -----------------------------------------------------------------

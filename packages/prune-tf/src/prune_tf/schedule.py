@@ -10,6 +10,7 @@ import keras
 
 from prune_core.curves import cubic
 from prune_core.errors import ConfigError, PruneWarning
+from prune_core.progress import note
 from prune_core.registry import get_schedule
 from prune_tf.masks import apply_masks
 from prune_tf.pruning.pruner import Pruner
@@ -133,6 +134,11 @@ class PruningSchedule(keras.callbacks.Callback):  # type: ignore[misc]
         self._pruned_at = due
         progress = (due - self.start_step) / (self.end_step - self.start_step)
         self.pruner.compress_to(lambda final: self._sparsity(progress, final))
+        note(type(self).__name__, self._place, always=due == self.end_step)
+
+    def _place(self) -> str:
+        reached = max(self.pruner.sparsity().values(), default=0.0)
+        return f"step {self.step}, sparsity {reached:.1%}"
 
     def _sparsity(self, progress: float, final: float) -> float:
         initial = min(self.initial_sparsity, final)

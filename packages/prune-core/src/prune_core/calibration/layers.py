@@ -141,7 +141,7 @@ def rows_of(module: nn.Module, inputs: Tensor, mask: Tensor | None = None) -> It
     samples = max(1, _PIECE * len(patches) // max(1, patches.numel()))
     for piece in torch.split(patches, samples):
         # (samples, channels, places …, kernel …) becomes (groups, samples · places, features).
-        split = piece.unflatten(1, (module.groups, -1))
+        split = piece.reshape(len(piece), module.groups, -1, *piece.shape[2:])
         places = range(3, 3 + dims)
         kernel = range(3 + dims, 3 + 2 * dims)
         rows = wide(split.permute(1, 0, *places, 2, *kernel))
@@ -195,7 +195,8 @@ def sums_of(
     over = [0, *range(2, 2 + dims)]
     sums, squared = [], []
     for place in product(*(range(size) for size in module.kernel_size)):
-        feature = wide(patches[..., *place])
+        at: tuple[Any, ...] = (..., *place)
+        feature = wide(patches[at])
         sums.append(feature.sum(over, dtype=dtype))
         squared.append(feature.square().sum(over, dtype=dtype))
     count = patches.numel() // max(1, patches.shape[1] * prod(module.kernel_size))

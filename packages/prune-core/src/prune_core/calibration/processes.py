@@ -8,7 +8,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["is_distributed", "is_first", "over_processes", "total_count"]
+__all__ = ["everyone", "is_distributed", "over_processes", "total_count"]
+
+
+def everyone(value: Any) -> list[Any]:
+    """Return what every process has for a value, in the order of their numbers."""
+    if not is_distributed():
+        return [value]
+    values: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(values, value)
+    return values
 
 
 def is_distributed() -> bool:
@@ -16,18 +25,9 @@ def is_distributed() -> bool:
     return torch.distributed.is_available() and torch.distributed.is_initialized()
 
 
-def is_first() -> bool:
-    """Whether this is the process that writes files and speaks to the user."""
-    return not is_distributed() or torch.distributed.get_rank() == 0
-
-
 def total_count(count: int) -> int:
     """Return the sum of a count over all processes."""
-    if not is_distributed():
-        return count
-    counts: list[Any] = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(counts, count)
-    return sum(counts)
+    return sum(everyone(count))
 
 
 def over_processes(
@@ -47,9 +47,7 @@ def over_processes(
     mine = {name: own[name].clone() for name in devices if name in own}
     if not is_distributed():
         return mine
-    reports: list[Any] = [None] * torch.distributed.get_world_size()
-    forms = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in mine.items()}
-    torch.distributed.all_gather_object(reports, forms)
+    reports = everyone({name: (tuple(tensor.shape), tensor.dtype) for name, tensor in mine.items()})
     everywhere = {name: form for report in reports for name, form in report.items()}
     total = {}
     for name, device in devices.items():

@@ -7,7 +7,6 @@ as often as it takes, and what it returns once it has been pruned is what the ne
 from __future__ import annotations
 
 import copy
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -24,7 +23,7 @@ from prune_core.calibration.restore import evaluating, only_run
 from prune_core.calibration.steps import Step, leaves, rebuilt
 from prune_core.calibration.store import Keep
 from prune_core.calibration.watch import TokenMask, padding_of
-from prune_core.errors import PruneError, PruneWarning
+from prune_core.errors import PruneError, warn
 
 __all__ = ["Calibrate", "Enough", "Replay", "first_call", "limited"]
 
@@ -187,12 +186,10 @@ class Replay:
         if not self._batches:
             raise PruneError("calibrate(model) never ran the model, so there is nothing to score.")
         if (strange := self._differs()) is not None:
-            warnings.warn(
+            warn(
                 f"The model cannot be calibrated part by part: {strange!r} is not run on what "
                 "the modules before it returned. It is calibrated as a whole, which takes the "
-                "memory of all its layers at once.",
-                PruneWarning,
-                stacklevel=3,
+                "memory of all its layers at once."
             )
             layers = tuple(dict.fromkeys(name for step in self.steps for name in step.layers))
             self._cut([Step("", layers, (), (), follows=False, groups=(layers,))])

@@ -240,7 +240,7 @@ def _recorded(model: nn.Module, example: Any) -> tuple[_Call, Any]:
     recorder = engine.Recorder(model, lambda target: True)
     outermost = _Call("", model, (), [])
     with _noting_calls(model, recorder, outermost):
-        recorder.run(example)
+        recorder.run(example, again=False)
     [root] = outermost.made
     return root, recorder.graph
 

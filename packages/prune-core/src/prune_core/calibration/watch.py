@@ -16,6 +16,7 @@ from prune_core.calibration.processes import is_distributed, over_processes
 from prune_core.calibration.statistics import Statistics
 from prune_core.errors import ConfigError, PruneError
 from prune_core.masking import weight_name
+from prune_core.masking.watcher import Watcher
 
 __all__ = ["InputWatch", "TokenMask", "padding_of"]
 
@@ -49,6 +50,9 @@ class InputWatch:
         modules: The layers, by name: modules themselves, not their wrappers.
         products: Whether to gather the products of features as well, the Gram matrix.
         tokens: Which tokens are no padding, `(samples, tokens)`; may be set between two calls.
+
+    Attributes:
+        paused: Whether what passes at the moment does not count.
     """
 
     def __init__(
@@ -66,7 +70,7 @@ class InputWatch:
         self.modules = dict(modules)
         every = modules if products is True else ()
         self.products = frozenset(every if isinstance(products, bool) else products)
-        self.tokens = tokens
+        self.tokens, self.paused = tokens, False
         self._statistics: dict[str, Statistics] = {}
         self._twins: dict[str, str | None] = {}
         self._refused: dict[str, str] = {}
@@ -83,9 +87,11 @@ class InputWatch:
             def look(
                 module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], name: str = name
             ) -> None:
-                self._add(name, module, args, kwargs)
+                if not self.paused:
+                    self._add(name, module, args, kwargs)
 
-            self._handles.append(module.register_forward_pre_hook(look, with_kwargs=True))
+            watcher = Watcher(look, module)
+            self._handles.append(module.register_forward_pre_hook(watcher, with_kwargs=True))
         return self
 
     def __exit__(
@@ -157,6 +163,15 @@ class InputWatch:
                 products = sums.new_zeros(len(sums), size, size)
         return Statistics(rows, sums, squares, products)
 
+    @property
+    def reached(self) -> list[str]:
+        """The layers of which anything has been seen."""
+        return [name for name, statistics in self._statistics.items() if statistics.rows]
+
+    def forget(self) -> None:
+        """Forget what has been gathered, and go on."""
+        self._statistics, self._twins, self._refused, self._last = {}, {}, {}, None
+
     def gathered(self, required: Collection[str] | None = None) -> dict[str, Statistics]:
         """Return the statistics of all calls so far, those of other processes included.
 
@@ -185,29 +200,49 @@ class InputWatch:
                     "half precision overflows."
                 )
         for name, twin in self._twins.items():
-            if {name, twin} <= found.keys() and found[twin].rows == found[name].rows:
+            if twin is None or name not in found or twin not in found:
+                continue
+            if found[twin].rows == found[name].rows:
                 found[name] = found[twin]
         return found
 
     def _over_processes(self) -> dict[str, Statistics]:
         if not is_distributed():
             return dict(self._statistics)
-        own: dict[str, Tensor] = {}
-        devices: dict[str, torch.device] = {}
-        for name, module in self.modules.items():
-            device = module.get_parameter(weight_name(module) or "weight").device
-            for part in Statistics.PARTS:
-                devices[f"{name}:{part}"] = device
-            if name in self._statistics:
-                parts = self._statistics[name].parts()
-                own |= {f"{name}:{part}": tensor for part, tensor in parts.items()}
-        total = over_processes(own, devices)
+        return self._of_sums(over_processes(self.sums(), self.places()))
+
+    # --- what is kept, and added up over processes ------------------------------------------
+
+    def places(self) -> dict[str, torch.device]:
+        """Return the name of every tensor that may be in `sums()`, and the device that it is on."""
+        devices = {
+            name: module.get_parameter(weight_name(module) or "weight").device
+            for name, module in self.modules.items()
+        }
+        return {f"{name}:{part}": devices[name] for name in devices for part in Statistics.PARTS}
+
+    def sums(self) -> dict[str, Tensor]:
+        """Return what has been gathered, as tensors that may be added to those of others."""
+        return {
+            f"{name}:{part}": tensor
+            for name, statistics in self._statistics.items()
+            for part, tensor in statistics.parts().items()
+        }
+
+    def load_sums(self, sums: Mapping[str, Tensor]) -> None:
+        """Go on with what `sums()` returned."""
+        places = self.places()
+        self.forget()
+        self._statistics = self._of_sums({n: sum_.to(places[n]) for n, sum_ in sums.items()})
+        self._twins = dict.fromkeys(self._statistics)
+
+    def _of_sums(self, sums: Mapping[str, Tensor]) -> dict[str, Statistics]:
         return {
             name: Statistics.of_parts(
-                {part: total.get(f"{name}:{part}") for part in Statistics.PARTS}
+                {part: sums.get(f"{name}:{part}") for part in Statistics.PARTS}
             )
             for name in self.modules
-            if f"{name}:sums" in total
+            if f"{name}:sums" in sums
         }
 
 

@@ -27,7 +27,8 @@ class ModuleInfo:
         types: Its class name and those of its bases, the most special first.
         aliases: Its other names.
         has_weight: Whether it has a weight of its own.
-        lacks: A sentence that says why it has none, where one would expect it to.
+        whole_channels: Whether it can lose whole channels only, which lie in several tensors.
+        lacks: A sentence that says why it is not pruned, where one would expect it to be.
     """
 
     name: str
@@ -35,6 +36,7 @@ class ModuleInfo:
     types: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
     has_weight: bool = True
+    whole_channels: bool = False
     lacks: str = ""
 
     @property
@@ -55,15 +57,19 @@ class Algorithm:
         name: What messages call it.
         default_types: The classes that `'default'` stands for.
         supported_types: The classes that it prunes, or empty for any that has a weight.
+        channels: Whether it prunes whole output channels.
     """
 
     name: str
     default_types: tuple[str, ...]
     supported_types: tuple[str, ...] = ()
+    channels: bool = False
 
     def prunes(self, module: ModuleInfo) -> bool:
         """Whether it can prune a module."""
-        return module.has_weight and (not self.supported_types or module.is_a(self.supported_types))
+        if not module.has_weight or (module.whole_channels and not self.channels):
+            return False
+        return not self.supported_types or module.is_a(self.supported_types)
 
     def rule(self, refused: Iterable[ModuleInfo]) -> str:
         """What it prunes, and so not these, as the end of a message."""
@@ -79,8 +85,11 @@ def match(
     Later entries win. The settings hold the entry's own keys, `op_names`, `op_types` and
     `entry`, the index of the entry that decided: modules of one entry form one group.
 
+    A type is a filter: an entry may name types that the model does not have, as long as it
+    matches something. A name is a reference, and has to be there.
+
     Raises:
-        ConfigError: When a name or a type matches nothing, or nothing is left to prune.
+        ConfigError: When an entry or a name matches nothing, or nothing is left to prune.
     """
     decided: dict[str, Entry | None] = {}
     for entry in entries:
@@ -153,29 +162,37 @@ def _selected(
 def _of_types(entry: Entry, modules: Sequence[ModuleInfo], algorithm: Algorithm) -> set[str] | None:
     if entry.op_types is None:
         return None
-    there = {module.type_name for module in modules}
     selected: set[str] = set()
     for wanted in entry.op_types:
         if wanted == DEFAULT:
             found = [m for m in modules if m.is_a(algorithm.default_types)]
         else:
             found = [m for m in modules if m.type_name == wanted]
-        if not found:
-            meant = (
-                f" ({algorithm.name} means {', '.join(algorithm.default_types)})"
-                if wanted == DEFAULT
-                else ""
-            )
-            raise ConfigError(
-                f"{entry.where}: 'op_types' names {wanted!r}{meant}, and the model has no such "
-                f"module.{did_you_mean(wanted, there)} It has {', '.join(sorted(there))}."
-            )
-        if not entry.exclude and wanted != DEFAULT and not any(algorithm.prunes(m) for m in found):
+        fits = any(algorithm.prunes(module) for module in found)
+        if found and not entry.exclude and wanted != DEFAULT and not fits:
             raise ConfigError(
                 f"{entry.where}: 'op_types' names {wanted!r}; {algorithm.rule(found)}"
             )
         selected.update(module.name for module in found)
+    if not selected:
+        raise ConfigError(_no_such_types(entry, modules, algorithm))
     return selected
+
+
+def _no_such_types(entry: Entry, modules: Sequence[ModuleInfo], algorithm: Algorithm) -> str:
+    """The message for types of which the model has none; of several, some may well be absent."""
+    wanted = entry.op_types or ()
+    there = sorted({module.type_name for module in modules})
+    meant = (
+        f" ({algorithm.name} means {', '.join(algorithm.default_types)})"
+        if DEFAULT in wanted
+        else ""
+    )
+    hint = next(filter(None, (did_you_mean(each, there) for each in wanted)), "")
+    return (
+        f"{entry.where}: 'op_types' names {', '.join(map(repr, wanted))}{meant}, and the model has "
+        f"no such module.{hint} It has {', '.join(there)}."
+    )
 
 
 def _named(entry: Entry, modules: Sequence[ModuleInfo]) -> set[str] | None:

@@ -13,6 +13,7 @@ from torch.nn.parameter import is_lazy
 from prune_core.config import Algorithm, Entry, ModuleInfo, match
 from prune_core.errors import ConfigError
 from prune_core.masking.axes import masked_names, weight_name
+from prune_core.masking.recurrent import is_recurrent
 from prune_core.masking.sharded import is_sharded
 from prune_core.masking.wrapper import PrunerModuleWrapper
 
@@ -41,6 +42,7 @@ def modules_of(model: nn.Module) -> list[ModuleInfo]:
             types=tuple(base.__name__ for base in type(module).__mro__),
             aliases=tuple(aliases),
             has_weight=weight_name(module) is not None,
+            whole_channels=is_recurrent(module),
             lacks=_lacks(module),
         )
         for module, (first, *aliases) in names.items()
@@ -48,6 +50,11 @@ def modules_of(model: nn.Module) -> list[ModuleInfo]:
 
 
 def _lacks(module: nn.Module) -> str:
+    if is_recurrent(module):
+        return (
+            "loses whole hidden units only, and takes an algorithm that prunes output channels, "
+            "such as 'l1'."
+        )
     if weight_name(module) is not None:
         return ""
     if isinstance(module, nn.MultiheadAttention):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
@@ -10,11 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.fx import Proxy
+from torch.utils.hooks import RemovableHandle
 
 from prune_core.errors import MaskError
 from prune_core.masking.axes import masked_names, weight_name
 from prune_core.masking.rewrite import Rewrites
 from prune_core.masking.sharded import local, sharded_like
+from prune_core.masking.watcher import Watcher
 
 __all__ = ["PrunerModuleWrapper"]
 
@@ -50,11 +54,12 @@ class PrunerModuleWrapper(nn.Module):
         self.target = target
         self.training = module.training
         self._removed: dict[str, Tensor] = {}
+        self._watching: dict[str, OrderedDict[int, Watcher]] = {}
         self.rewrites = Rewrites()
         self.masked_names = masked_names(module)
         # None stands for a mask of ones, which would cost memory and time to no effect. A module
         # may have a buffer of the same name, for which register_buffer() would refuse ours.
-        for tensor in (target, target.removesuffix("weight") + "bias"):
+        for tensor in (target, target.removesuffix("weight") + "bias", *self.masked_names):
             self._buffers[tensor + SUFFIX] = None
         # Last, because from now on what is set goes to the module if it has something of that name.
         self.module = module
@@ -146,11 +151,31 @@ class PrunerModuleWrapper(nn.Module):
         # A processor multiplies by bytes as fast as it copies; by booleans, or with where(), it is
         # three to fifteen times slower. The view costs nothing.
         if mask is None:
-            return parameter
-        factor = mask.view(torch.uint8)
-        return parameter * sharded_like(
-            factor.to("meta") if parameter.is_meta else factor, parameter
-        )
+            seen = parameter
+        else:
+            factor = mask.view(torch.uint8)
+            seen = parameter * sharded_like(
+                factor.to("meta") if parameter.is_meta else factor, parameter
+            )
+        watching = self._watching.get(name)
+        if watching and seen.requires_grad:
+            # On a parameter a hook would stay for good; on a view, it goes with this forward.
+            seen = seen.view_as(seen)
+            for watcher in watching.values():
+                seen.register_hook(partial(watcher, self))  # type: ignore[no-untyped-call]
+        return seen
+
+    def watch_gradient(self, name: str, look: Callable[[Tensor], None]) -> RemovableHandle:
+        """Call a function with each gradient of a parameter as the forward sees it.
+
+        A masked value gets a gradient there, the one that it would have if it were not masked;
+        the parameter itself gets zero for it, since its product with the mask does not depend on
+        it: `d(w·m)/dw = m`.
+        """
+        watching = self._watching.setdefault(name, OrderedDict())
+        handle = RemovableHandle(watching)
+        watching[handle.id] = Watcher(lambda wrapper, gradient: look(gradient), self)
+        return handle
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run the wrapped module with masked parameters."""

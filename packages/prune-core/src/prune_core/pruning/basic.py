@@ -18,7 +18,8 @@ from prune_core.masking import PrunerModuleWrapper, replace_modules
 from prune_core.masking.axes import masked_names
 from prune_core.masking.rewrite import Rewrites
 from prune_core.pruning.allocate import Masks, SparsityAllocator
-from prune_core.pruning.collect import DataCollector
+from prune_core.pruning.data import DataCollector
+from prune_core.pruning.from_training import FROM_TRAINING
 from prune_core.pruning.pruner import ConfigList, Pruner
 from prune_core.pruning.reconstruct.base import (
     LayerReconstructor,
@@ -56,7 +57,9 @@ class BasicPruner(Pruner):
     """Makes masks from exchangeable parts, and lets the weights that stay make up for them.
 
     A subclass sets `data_collector`, `metrics_calculator` and `sparsity_allocator` in
-    `reset_tools()`, which is called whenever the pruner gets a model.
+    `reset_tools()`, which is called whenever the pruner gets a model. One that is given an input of
+    the model sets `dummy_input`; then `compress()` closes its masks by itself, unless it masks
+    single weights.
 
     Args:
         model: The model, wrapped in place.
@@ -82,6 +85,7 @@ class BasicPruner(Pruner):
     metrics_calculator: MetricsCalculator | None = None
     sparsity_allocator: SparsityAllocator | None = None
     layer_solver: LayerSolver | None = None
+    dummy_input: Any = None
 
     def __init__(
         self,
@@ -110,8 +114,12 @@ class BasicPruner(Pruner):
 
     def _check_data(self) -> None:
         given, _ = self._calibration
+        given = None if given is FROM_TRAINING else given
         if self.sequential and given is None:
-            raise ConfigError("sequential needs calibrate=, a function that runs the model.")
+            raise ConfigError(
+                "sequential needs calibrate=, a function that takes the model and runs it on some "
+                "batches, again and again."
+            )
         for each in self.reconstructors:
             if each.calibrate is None and given is None:
                 raise ConfigError(
@@ -148,9 +156,9 @@ class BasicPruner(Pruner):
         """Make masks, put them in force, and return the wrapped model and the masks.
 
         Args:
-            example_inputs: An input of the model. With it, the masks also cover what comes after
-                a masked channel, such as the bias of a normalisation, so that the masked model is
-                exactly what speedup makes small.
+            example_inputs: An input of the model; the `dummy_input` unless given. With either,
+                the masks also cover what comes after a masked channel, such as the bias of a
+                normalisation, so that the masked model is exactly what speedup makes small.
 
         Raises:
             PruneError: Something about the data is wrong; the model is as it was.
@@ -191,14 +199,16 @@ class BasicPruner(Pruner):
 
         Args:
             masks: The masks.
-            example_inputs: An input of the model, to close the masks over what follows.
+            example_inputs: An input of the model, to close the masks over what follows; the
+                `dummy_input` unless given.
         """
         with self._all_or_nothing() as rewrites:
             steps = [each for each in self.reconstructors if isinstance(each, LayerReconstructor)]
             if steps:
                 from prune_core.pruning.sequence import reconstruct_layers
 
-                reconstruct_layers(self, steps, masks, rewrites, example_inputs)
+                example = self.dummy_input if example_inputs is None else example_inputs
+                reconstruct_layers(self, steps, masks, rewrites, example)
             self.load_masks(masks)
             return self._in_force(example_inputs, masks)
 
@@ -206,8 +216,12 @@ class BasicPruner(Pruner):
         """Do what is left to do when masks have been put in force."""
         if not self.is_wrapped:
             self._wrap_model()
+        coupling = None
+        if example_inputs is None and self.granularity != "weights":
+            example_inputs = self.dummy_input
+            coupling = getattr(self.sparsity_allocator, "coupling", None)
         if example_inputs is not None:
-            masks = self.close_masks(example_inputs)
+            masks = self.close_masks(example_inputs, coupling)
         elif masks is None:
             masks = {name: wrapper.masks for name, wrapper in self._wrappers.items()}
         with self._all_or_nothing() as rewrites:

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Mapping
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from prune_core.calibration.processes import is_first
 from prune_core.calibration.replay import Calibrate, Replay, first_call
 from prune_core.calibration.restore import only_run
 from prune_core.calibration.steps import Step, as_example, find_steps
 from prune_core.calibration.store import Keep
 from prune_core.calibration.watch import TokenMask
+from prune_core.progress import Task
 
 if TYPE_CHECKING:
     from prune_core.pruning.pruner import Pruner
 
 __all__ = ["Block", "Walk", "example_of"]
-
-_log = logging.getLogger("prune_core")
 
 
 def example_of(model: nn.Module, calibrate: Calibrate) -> Any:
@@ -36,13 +32,14 @@ class Block:
     Attributes:
         place: Which step of the model they are in.
         layers: Their names.
+        replayed: Whether it was done in an earlier start, and only takes over what came of it.
     """
 
     def __init__(
         self, place: int, layers: tuple[str, ...], run: Callable[[Callable[..., None]], None]
     ) -> None:
         self.place, self.layers, self._run = place, layers, run
-        self.ran = False
+        self.ran = self.replayed = False
 
     def run(self, begin: Callable[[Tensor | None], None]) -> None:
         """Run them on every batch, and tell `begin` before each which of its tokens count."""
@@ -106,25 +103,17 @@ class Walk:
     def __iter__(self) -> Iterator[Block]:
         """Yield block after block; each may be changed before the next is asked for."""
         replay = self.replay
-        began, done = monotonic(), 0
-        for place, step in enumerate(replay.steps):
-            groups, kept = self._groups(step), False
-            for layers in groups:
-                until = self.layers[layers[-1]] if len(groups) > 1 else None
-                block = self._block(place, layers, until)
-                yield block
-                kept = self.dense and block.ran
-                done += 1
-                self._tell(done, layers, monotonic() - began)
-            replay.finish(place, keep=not kept)
-
-    def _tell(self, done: int, layers: tuple[str, ...], seconds: float) -> None:
-        if is_first():
-            left = seconds / done * (self.total - done)
-            said = f"{layers[0]} and {len(layers) - 1} more" if layers[1:] else layers[0]
-            _log.info(
-                "%s: block %d of %d  %s  %.0f s left", self.title, done, self.total, said, left
-            )
+        with Task(self.title, self.total, "block") as task:
+            for place, step in enumerate(replay.steps):
+                groups, kept = self._groups(step), False
+                for layers in groups:
+                    until = self.layers[layers[-1]] if len(groups) > 1 else None
+                    block = self._block(place, layers, until)
+                    yield block
+                    kept = self.dense and block.ran
+                    more = f" and {len(layers) - 1} more" if layers[1:] else ""
+                    task.advance(f"{layers[0]}{more}", replayed=block.replayed)
+                replay.finish(place, keep=not kept)
 
     def _block(self, place: int, layers: tuple[str, ...], until: nn.Module | None) -> Block:
         self.replay.reach(place)

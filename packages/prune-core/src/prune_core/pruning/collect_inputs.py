@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from prune_core.calibration.layers import matrix_of, weight_of
-from prune_core.calibration.processes import total_count
+from prune_core.calibration.processes import everyone, total_count
 from prune_core.calibration.statistics import Statistics
 from prune_core.calibration.watch import InputWatch
 from prune_core.errors import PruneError
 from prune_core.masking import PrunerModuleWrapper
-from prune_core.pruning.collect import CalibratedCollector
+from prune_core.pruning.calibrated import CalibratedCollector
 
 if TYPE_CHECKING:
     from prune_core.calibration.replay import Calibrate
@@ -67,11 +68,30 @@ class InputCollector(CalibratedCollector):
             data[name] = weight_of(module, features.expand(shape))
         return data
 
+    def reset(self) -> None:
+        """Forget the statistics of an earlier calibration."""
+        super().reset()
+        if self._watch is not None:
+            self._watch.forget()
+
     def watch(self) -> None:
         """Gather from every run of the model from now on, until `stop()`."""
-        watch = InputWatch(self.layers(), self.products)
+        self._watch = None  # which layers are meant may have changed
         super().watch()
-        self._watch = watch.__enter__()
+
+    def hook(self, wrapper: PrunerModuleWrapper) -> list[RemovableHandle]:
+        """Attach nothing: one watch looks at all layers."""
+        return []
+
+    def _attach(self) -> None:
+        watch = self._watching()
+        super()._attach()
+        watch.__enter__()
+
+    def _watching(self) -> InputWatch:
+        if self._watch is None:
+            self._watch = InputWatch(self.layers(), self.products)
+        return self._watch
 
     def stop(self) -> None:
         """Gather no longer; what has been gathered stays."""
@@ -79,21 +99,40 @@ class InputCollector(CalibratedCollector):
         if self._watch is not None:
             self._watch.__exit__(None, None, None)
 
-    def hook(self, wrapper: PrunerModuleWrapper) -> list[RemovableHandle]:
-        """Attach nothing: one watch looks at all layers."""
-        return []
-
     def begin(self, tokens: Tensor | None) -> None:
         """Hear which tokens of the batch that begins are no padding."""
         if self._watch is not None:
             self._watch.begin(tokens)
+            # An evaluation between two steps of a training is not what the training sees.
+            evaluates = self.follows and not self.compressor.bound_model.training
+            self._watch.paused = evaluates or self.had_enough
+
+    def lacking(self) -> list[str]:
+        """Return the layers of which nothing has been gathered yet, in any process."""
+        watch = self._watching()
+        known = {name for names in everyone(watch.reached) for name in names}
+        required = self.required()
+        wanted = watch.modules if required is None or not known else required
+        return [name for name in wanted if name not in known]
 
     def gathered(self) -> dict[str, Tensor]:
         """Return the data of all batches so far, those of other processes included."""
         if not total_count(self.seen):
-            raise PruneError("calibrate(model) never ran the model, so there is nothing to score.")
-        assert self._watch is not None
-        return self.data(self._watch.gathered(self.required()))
+            raise PruneError(f"{self.source} never ran the model, so there is nothing to score.")
+        return self.data(self._watching().gathered(self.required()))
+
+    def places(self) -> dict[str, torch.device]:
+        """Return the name of everything that is summed up, and the device that it is on."""
+        return self._watching().places()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what has been gathered so far."""
+        return {"seen": self.seen, "sums": self._watching().sums()}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Go on with what `state_dict()` returned."""
+        self.seen = state_dict["seen"]
+        self._watching().load_sums(state_dict["sums"])
 
     def required(self) -> Collection[str] | None:
         """Return the layers that data must reach; None means all of them."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from prune_core.errors import ConfigError
+from prune_core.errors import ConfigError, did_you_mean
 from prune_core.pruning.allocate import SparsityAllocator
 from prune_core.pruning.parts import make_part
 from prune_core.pruning.pruner import Pruner
@@ -35,7 +35,8 @@ def chosen_mode(
     if mode in known or mode in _foreign():
         return mode
     raise ConfigError(
-        f"mode is {mode!r}; the modes of {type(pruner).__name__} are {', '.join(map(repr, known))}."
+        f"mode is {mode!r}; the modes of {type(pruner).__name__} are "
+        f"{', '.join(map(repr, known))}.{did_you_mean(mode, known)}"
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from os import PathLike
 from typing import Any, ClassVar, TypeGuard
@@ -42,13 +42,30 @@ class Pruner:
     """Selects modules of a model, wraps them, and keeps their masks.
 
     A subclass says what it prunes and which further keys its `config_list` may have, and makes
-    masks in `compress()`.
+    masks in `compress()`. What it can do is declared in class attributes: the one-line `prune()`,
+    budgets, searches, `prune show` and `check_pruner` read them here and nowhere else.
 
     Args:
         model: The model, wrapped in place. Its parameters stay the objects that they are.
         config_list: The rules, or the path of a YAML file that holds them.
+
+    Attributes:
+        granularity: `"channels"` where there is a score for each output channel of a module, so
+            that whole channels go and a budget can be met; `"weights"` where there is one for each
+            weight; empty where that depends on another algorithm.
+        modes: What `mode=` may be, the default first.
+        needs_data: Whether it needs the user's code to run the model, as `calibrate=`. A gradual
+            schedule lets it look at the training instead, unless it is given something.
+        needs_labels: Whether that code must also compute a loss and call `backward()`.
+        default_types: The classes that `"default"` in a `config_list` stands for.
+        supported_types: The classes that it prunes, or empty for any that has a weight.
+        config_keys: Further keys of a `config_list` that it understands.
     """
 
+    granularity: ClassVar[str] = ""
+    modes: ClassVar[tuple[str, ...]] = ("normal",)
+    needs_data: ClassVar[bool] = False
+    needs_labels: ClassVar[bool] = False
     default_types: ClassVar[tuple[str, ...]] = WEIGHTED_TYPES
     supported_types: ClassVar[tuple[str, ...]] = ()
     config_keys: ClassVar[tuple[str | Key, ...]] = ()
@@ -56,7 +73,7 @@ class Pruner:
     def __init__(self, model: nn.Module, config_list: ConfigList) -> None:
         self._wrappers: dict[str, PrunerModuleWrapper] = {}
         self._focus: frozenset[str] | None = None
-        # Modules that are not pruned, but masked where what they follow is: see close_masks().
+        # Modules that are not pruned, but masked where others are: see close_masks().
         self._closing: dict[str, PrunerModuleWrapper] = {}
         self.bound_model: nn.Module = nn.Module()
         self.reset(model, config_list)
@@ -87,7 +104,12 @@ class Pruner:
         self._wrap_model()
 
     def _algorithm(self) -> Algorithm:
-        return Algorithm(type(self).__name__, self.default_types, self.supported_types)
+        return Algorithm(
+            type(self).__name__,
+            self.default_types,
+            self.supported_types,
+            channels=self.granularity == "channels",
+        )
 
     def validate_config(self, model: nn.Module, config_list: Sequence[Mapping[str, Any]]) -> None:
         """Check what only this algorithm knows; the common rules have been checked already."""
@@ -194,18 +216,21 @@ class Pruner:
     def _all_wrappers(self) -> Iterable[PrunerModuleWrapper]:
         return [*self._wrappers.values(), *self._closing.values()]
 
-    def close_masks(self, example_inputs: Any) -> Masks:
+    def close_masks(self, example_inputs: Any, coupling: Any = None) -> Masks:
         """Mask what else keeps a masked channel from being zero, and return all masks in force.
 
-        A normalisation after a masked convolution still adds its bias. With closed masks a
-        masked channel is zero all the way, so that removing it changes nothing.
+        A normalisation after a masked convolution still adds its bias. With closed masks nothing
+        is left of a masked channel, so that removing it changes nothing.
 
         Args:
             example_inputs: An input of the model: a tensor, a tuple or a dict.
+            coupling: The units of the model, if they are known from such inputs.
         """
-        engine = get_engine("torch", wanted="closing masks over what follows a channel")
         with self.plain() as model:
-            more = engine.Coupling(model, example_inputs).closed(self.masks)
+            if coupling is None:
+                engine = get_engine("torch", wanted="closing masks over what follows a channel")
+                coupling = engine.Coupling(model, example_inputs)
+            more = coupling.closed(self.masks)
             modules = dict(model.named_modules(remove_duplicate=False))
         for name, tensors in more.items():
             wrapper = self._wrappers.get(name) or self._closing.get(name)
@@ -245,8 +270,24 @@ class Pruner:
                 )
             PrunerModuleWrapper(module, name, {}).check_masks(tensors)
             wrappers[name] = self._closing_wrapper(name, module)
+        for name in self._outdated(masks):
+            closing = self._closing[name]
+            closing.put_masks({n: torch.ones_like(m) for n, m in closing.masks.items()})
         for name, tensors in masks.items():
             wrappers[name].put_masks(tensors)
+
+    def _outdated(self, masks: Mapping[str, Any]) -> Collection[str]:
+        """Return the modules whose masks go when others come into force.
+
+        What closed masks that are replaced says nothing of those that replace them.
+        """
+        replaced = self._wrappers.keys() <= masks.keys()
+        return self._closing.keys() - masks.keys() if replaced else ()
+
+    def masks_with(self, masks: Masks) -> Masks:
+        """Return what will be in force when `load_masks()` has got some masks."""
+        outdated = self._outdated(masks)
+        return {n: tensors for n, tensors in self.masks.items() if n not in outdated} | masks
 
     @property
     def masks(self) -> Masks:

@@ -7,7 +7,6 @@ on the way, by scores or by a solver, and a block sees what the pruned blocks be
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -17,20 +16,17 @@ from torch import Tensor, nn
 
 from prune_core.calibration.layers import matrix_of, weight_of
 from prune_core.calibration.precision import wide
-from prune_core.calibration.processes import is_first
 from prune_core.calibration.replay import Calibrate
 from prune_core.calibration.watch import InputWatch
-from prune_core.errors import ConfigError, PruneWarning
+from prune_core.errors import ConfigError, warn
 from prune_core.masking.axes import masked_names
 from prune_core.masking.rewrite import Rewrites, mark
 from prune_core.masking.sharded import is_sharded
+from prune_core.progress.log import is_first
 from prune_core.pruning.allocate import Masks
 from prune_core.pruning.blockwise import Block, Walk, example_of
-from prune_core.pruning.collect import (
-    ActivationGradientCollector,
-    CalibratedCollector,
-    GradientCollector,
-)
+from prune_core.pruning.calibrated import CalibratedCollector
+from prune_core.pruning.collect import ActivationGradientCollector, GradientCollector
 from prune_core.pruning.journal import Done, Journal
 from prune_core.pruning.reconstruct.base import LayerReconstructor
 from prune_core.pruning.reconstruct.layers import (
@@ -64,7 +60,7 @@ def reconstruct_layers(
         example: An input of the model, where one is at hand.
     """
     calibrate, batches = pruner.calibration_of(steps)
-    every = pruner.masks | masks
+    every = pruner.masks_with(masks)
     coupling = None
     if loses_channels(pruner, every):
         coupling = getattr(pruner.sparsity_allocator, "coupling", None)
@@ -76,11 +72,9 @@ def reconstruct_layers(
                 coupling = engine.Coupling(model, example)
     fitted = layers_to_fit(pruner, every, coupling)
     if not fitted:
-        warnings.warn(
+        warn(
             "There is nothing to reconstruct: no layer reads what was pruned, or none whose "
-            "weights can make up for it.",
-            PruneWarning,
-            stacklevel=5,
+            "weights can make up for it."
         )
         return
     walk = _walk(
@@ -95,6 +89,7 @@ def reconstruct_layers(
     masked, missed = pruner._wrappers.keys() & fitted.keys(), []
     for number, block in enumerate(walk):
         if (done := _done(journal, number)) is not None:
+            block.replayed = True
             block.run(lambda tokens: None)
             _apply(pruner, done, walk, rewrites)
             continue
@@ -106,12 +101,10 @@ def reconstruct_layers(
                 missed.append(name)
         _write(journal, number, walk, block, {}, rewrites)
     if missed:
-        warnings.warn(
+        warn(
             f"{', '.join(map(repr, missed[:3]))}{' and others' if missed[3:] else ''} read what "
             "was pruned, and are left as they are: the data never reach them, or they are not "
-            "called.",
-            PruneWarning,
-            stacklevel=5,
+            "called."
         )
 
 
@@ -137,6 +130,7 @@ def prune_in_sequence(pruner: BasicPruner, rewrites: Rewrites) -> Masks:
         journal = _journal(pruner, walk, steps, {})
         for number, block in enumerate(walk):
             if (done := _done(journal, number)) is not None:
+                block.replayed = True
                 if walk.dense:
                     block.run(lambda tokens: None)
                 _apply(pruner, done, walk, rewrites)
@@ -300,7 +294,7 @@ def _journal(
     settings = {name: wrapper.config for name, wrapper in pruner._wrappers.items()}
     hidden = {
         f"{name}.{tensor}": mark(mask)
-        for name, tensors in (pruner.masks | masks).items()
+        for name, tensors in pruner.masks_with(masks).items()
         for tensor, mask in tensors.items()
     }
     said: list[Any] = [

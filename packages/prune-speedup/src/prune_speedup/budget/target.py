@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from prune_core.errors import ConfigError, PruneWarning, did_you_mean
+from prune_core.errors import ConfigError, SpeedupError, did_you_mean
 from prune_core.pruning.basic import BasicPruner
-from prune_speedup.budget.unremovable import makers_of, staying
 from prune_speedup.engine.plan import make_plan
 from prune_speedup.pruning.dependency_aware import DependencyAwareAllocator
 from prune_speedup.torch.cost import cost_of
 from prune_speedup.torch.measure import timed_call
-from prune_speedup.torch.speedup import shrink
+from prune_speedup.torch.speedup import rehearse, shrink
 
 __all__ = ["BUDGETS", "check_target", "fit_budget", "relative_latency"]
 
@@ -56,9 +54,12 @@ def fit_budget(
     metrics: Mapping[str, Tensor],
     target: Ratios,
     example_inputs: Any,
-    constants: str = "keep",
+    constants: str = "exact",
 ) -> float:
-    """Set the least sparsity, the same for every group of units, that meets all budgets.
+    """Set the least sparsity that meets all budgets, and see to it that `shrink` would meet them.
+
+    Every group of units loses the same ratio, or all are ranked together where the allocator
+    ranks across groups.
 
     Args:
         pruner: A pruner whose allocator is dependency-aware.
@@ -72,13 +73,13 @@ def fit_budget(
         The sparsity, which is also set on the pruner's wrappers.
 
     Raises:
-        ConfigError: When even the most that can be pruned does not meet a budget.
+        ConfigError: When even the most that can be pruned does not meet a budget, or `shrink`
+            would leave more than was planned.
     """
     check_target(target)
     allocator = pruner.sparsity_allocator
     assert isinstance(allocator, DependencyAwareAllocator)
-    if constants != "zero":
-        _spare_what_stays(pruner, allocator, metrics)
+    allocator.constants, allocator.as_one = constants, True
     left = _probe(pruner, allocator, metrics, target, example_inputs)
 
     def missed_by(ratios: Ratios) -> list[str]:
@@ -88,39 +89,60 @@ def fit_budget(
     for missed in missed_by(reached):
         raise ConfigError(
             f"target[{missed!r}] is {target[missed]}, and with {MOST:.0%} of everything that may "
-            f"be pruned gone {reached[missed]:.3f} is left. Let more modules be pruned, or ask "
-            "for less."
+            f"be pruned gone {reached[missed]:.3f} is left{_because(allocator)}. Let more modules "
+            "be pruned, or ask for less."
         )
     low, high = 0.0, MOST
     while high - low > (CLOSE_ENOUGH_MEASURED if "latency" in target else CLOSE_ENOUGH):
         middle = (low + high) / 2
         low, high = (middle, high) if missed_by(left(middle)) else (low, middle)
     _set_sparsity(pruner, high)
+    _check_what_is_left(pruner, allocator, metrics, target, example_inputs)
     return high
 
 
-def _spare_what_stays(
-    pruner: BasicPruner, allocator: DependencyAwareAllocator, metrics: Mapping[str, Tensor]
+def _because(allocator: DependencyAwareAllocator) -> str:
+    """What stays besides, in a few words."""
+    found = allocator.choice
+    names = list(dict.fromkeys([*found.fixed, *found.held, *found.spared]))
+    shown = ", ".join(map(repr, names[:3])) + (" and others" if names[3:] else "")
+    return f"; {shown} {'keep all their channels' if names[1:] else 'keeps all'}" if names else ""
+
+
+def _check_what_is_left(
+    pruner: BasicPruner,
+    allocator: DependencyAwareAllocator,
+    metrics: Mapping[str, Tensor],
+    target: Ratios,
+    example_inputs: Any,
 ) -> None:
-    """Prune no channels that would be masked for nothing, because `shrink` would keep them."""
-    coupling = allocator.coupling
-    _set_sparsity(pruner, 0.5)
-    chosen, masks = allocator.choose(metrics), allocator.generate_sparsity(metrics)
-    for name, tensors in coupling.closed(masks).items():
-        masks[name] = {**tensors, **masks.get(name, {})}
+    """Shrink the model with the masks that are to come, look at what is left, and put it back."""
+    masks = allocator.generate_sparsity(metrics)
     with pruner.plain() as model:
-        stays = staying(coupling, model, masks, chosen)
-    if stays:
-        names = makers_of(coupling, stays)
-        allocator.spare(stays)
-        warnings.warn(
-            f"{', '.join(map(repr, names[:3]))}{' and others' if len(names) > 3 else ''} keep all "
-            "of their channels: a normalisation runs over them, or something that no pruner masks "
-            "adds to them, so that shrink() would not remove them. With constants='zero' here and "
-            "there they go as well, and the output moves by as much as the report says.",
-            PruneWarning,
-            stacklevel=5,
-        )
+        for name, tensors in allocator.coupling.closed(masks).items():
+            known = masks.setdefault(name, {})
+            known |= {leaf: mask & known.get(leaf, mask) for leaf, mask in tensors.items()}
+        try:
+            report = rehearse(model, example_inputs, masks, allocator.constants)
+        except SpeedupError as error:
+            raise ConfigError(
+                f"target is {dict(target)!r}, and shrink() could not remove what would be masked: "
+                f"{error}. Exclude those layers."
+            ) from error
+    dense = cost_of(make_plan(allocator.coupling.units.labelling, ())).parameters
+    unread = report.parameters[0] - dense
+    left = {
+        "parameters": (report.parameters[1] - unread) / dense,
+        "flops": report.flops[1] / max(1, report.flops[0]),
+    }
+    for name in target.keys() & left.keys():
+        if left[name] > target[name]:
+            stops = f"It stops at {report.returned[0]}." if report.returned else ""
+            said = " ".join(filter(None, [report.shortfall, stops]))
+            raise ConfigError(
+                f"target[{name!r}] is {target[name]}, and shrink() would leave {left[name]:.3f}. "
+                f"{said or 'Some of what is masked stays.'} Exclude those layers, or ask for less."
+            )
 
 
 def _set_sparsity(pruner: BasicPruner, sparsity: float) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 from torch import Tensor, nn
 
-from prune_speedup.engine.removable import removable
+from prune_speedup.engine.standing import standing
 from prune_speedup.pruning.coupling import Coupling
 from prune_speedup.torch.masks import flat_masks, zeros_of
 
@@ -31,7 +31,7 @@ def staying(coupling: Coupling, model: nn.Module, masks: Masks, units: Iterable[
     labelling = coupling.units.labelling
     zeros = zeros_of(model, labelling.graph, flat_masks(model, masks))
     wanted = np.array(list(units), dtype=np.int64)
-    gone = labelling.labels.find(removable(labelling, zeros))
+    gone = labelling.labels.find(standing(labelling, zeros).removable)
     stays: list[int] = wanted[~np.isin(labelling.labels.find(wanted), gone)].tolist()
     return stays
 

@@ -9,6 +9,7 @@ then (see ``Flow.deferred``).
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from itertools import combinations
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,14 +17,21 @@ from prune_speedup.engine.graph import Call, Meta, Ref
 from prune_speedup.engine.labels import FIXED, Array, Labels
 from prune_speedup.engine.values import (
     CONSTANT,
+    UNIFORM,
     UNKNOWN,
     ZERO,
     Group,
     Pending,
     Value,
+    at_first,
     encode,
+    expanded,
+    mixed,
     spread,
 )
+
+if TYPE_CHECKING:
+    from prune_speedup.engine.rules import Rules
 
 __all__ = ["Flow", "Operand"]
 
@@ -34,12 +42,15 @@ ZeroTest = Callable[[Sequence[bool]], bool]
 class Flow:
     """Values on their way through the calls, and the labels they share."""
 
-    def __init__(self, labels: Labels, metas: Sequence[Meta], *, leaking: bool = False) -> None:
+    def __init__(
+        self, labels: Labels, metas: Sequence[Meta], rules: "Rules", *, leaking: bool = False
+    ) -> None:
         """Start with no values.
 
         Args:
             labels: The classes that everything is tied in.
             metas: Shape and type of every value of the graph.
+            rules: What its operators do with labels.
             leaking: Whether a sum over what is not zero is only noted, in `leaks`, instead of
                 keeping what it runs over.
         """
@@ -47,6 +58,7 @@ class Flow:
         self.labels = labels
         self.tensors = 0
         self.metas = metas
+        self.rules = rules
         self.values: dict[int, Value] = {}
         self.unknown: dict[str, str] = {}
         self.live_norms: list[tuple[int, Array]] = []
@@ -92,7 +104,7 @@ class Flow:
         for other in written.groups:
             if np.array_equal(self.labels.find(other.compact()).ravel(), labels.ravel()):
                 return group.with_states(
-                    np.maximum(group.states(), other.states().reshape(labels.shape))
+                    mixed(np.maximum(group.states(), other.states().reshape(labels.shape)))
                 )
         return group.with_states(UNKNOWN)
 
@@ -204,7 +216,9 @@ class Flow:
             for group in present:
                 if group is not widest:
                     self.labels.tie(widest.compact(), group.compact(), why)
-            return [widest.with_states(_states(members, zero))]
+            states = _states(members, zero)
+            one = all(_follows(group, widest) for group in present)
+            return [widest.with_states(states if one else mixed(states))]
         common = set(widest.axes).intersection(*(group.axes for group in present))
         if summed & cluster or not all(set(g.axes) <= set(widest.axes) for g in present):
             keep = set(summed & common) or common
@@ -213,9 +227,9 @@ class Flow:
                 return []
             reduced = [(value, [group.only(keep) for group in groups]) for value, groups in members]
             narrow = next(group for _, groups in reduced for group in groups)
-            return [narrow.with_states(_states(reduced, zero))]
+            return [narrow.with_states(mixed(_states(reduced, zero)))]
         self.deferred.append(lambda: self._choose(members, why))
-        return [widest.with_states(_states(members, zero))]
+        return [widest.with_states(mixed(_states(members, zero)))]
 
     def _reduce_to(self, groups: list[Group], keep: set[int], why: str) -> None:
         """Let several groups vary along the axes that they share, and along no other."""
@@ -300,7 +314,9 @@ class Flow:
                 pending.append(Pending(group.compact().ravel()))
                 self.live_norms.append((self.position, pending[-1].labels))
             if outside:
-                groups.append(group.only(outside))
+                left = group.only(outside)
+                # A sum of equal numbers depends on how many there are.
+                groups.append(left.at_least(CONSTANT) if kind == "sum" else left)
         return _drop(value, groups, over, keep=keep, pending=tuple(pending))
 
     def _sum_over(self, group: Group, why: str) -> None:
@@ -311,7 +327,7 @@ class Flow:
         if self.leaks is None:
             self.fix(labels[states > ZERO], f"{why} with something in it that is not zero")
         else:
-            for state in (CONSTANT, UNKNOWN):
+            for state in (UNIFORM, CONSTANT, UNKNOWN):
                 if (found := labels[states == state]).size:
                     self.leaks.append((self.position, state, found))
 
@@ -343,11 +359,26 @@ def _varies(labels: Array, axis: int) -> bool:
     return labels.shape[axis] > 1 and bool((labels != labels.take([0], axis)).any())
 
 
+def _follows(other: Group, group: Group) -> bool:
+    """Whether the labels of one group have everywhere the same label of another beside them.
+
+    So `[0, 1, 0, 1]` and `[4, 5, 4, 5]`: what is one number for each of the one's and of the
+    other's is one for both. With `[4, 5, 6, 7]` the two places of 0 are no longer equal.
+    """
+    if other is group:
+        return True
+    labels, beside = group.compact().ravel(), other.compact().ravel()
+    if len(labels) != len(beside):
+        return False
+    _, first, where = np.unique(labels, return_index=True, return_inverse=True)
+    return bool((beside == beside[first[where.ravel()]]).all())
+
+
 def _broadcast(value: Value, shape: tuple[int, ...]) -> tuple[Value, tuple[Group, ...]]:
     lead = len(shape) - value.ndim
     if not lead and value.shape == shape:
         return value, value.groups
-    groups = tuple(Group(group.codes.expand(shape)) for group in value.groups)
+    groups = tuple(Group(expanded(group.codes, shape)) for group in value.groups)
     sizes = (1,) * lead + value.shape
     free = frozenset(axis + lead for axis in value.free)
     return replace(value, shape=sizes, groups=groups, free=free), groups
@@ -375,9 +406,13 @@ def _states(members: list[tuple[Value, list[Group]]], zero: ZeroTest) -> Array:
     if all(each.min() == each.max() for each in known):
         return np.array([_result([int(each.min()) for each in known], zero)], dtype=np.int64)
     # One digit per operand makes a number of each combination that occurs.
-    combined = sum(each * 3**digit for digit, each in enumerate(known))
+    kinds = UNKNOWN + 1
+    combined = sum(each * kinds**digit for digit, each in enumerate(known))
     patterns, where = np.unique(combined, return_inverse=True)
-    digits = [[int(pattern) // 3**digit % 3 for digit in range(len(known))] for pattern in patterns]
+    digits = [
+        [int(pattern) // kinds**digit % kinds for digit in range(len(known))]
+        for pattern in patterns
+    ]
     results = np.array([_result(pattern, zero) for pattern in digits], dtype=np.int64)
     shaped: Array = results[where].reshape(np.shape(combined))
     return shaped
@@ -386,7 +421,7 @@ def _states(members: list[tuple[Value, list[Group]]], zero: ZeroTest) -> Array:
 def _result(operands: Sequence[int], zero: ZeroTest) -> int:
     if zero([state == ZERO for state in operands]):
         return ZERO
-    return UNKNOWN if UNKNOWN in operands else CONSTANT
+    return max(UNIFORM, *operands)
 
 
 def _drop(
@@ -396,10 +431,8 @@ def _drop(
     stay = [axis for axis in range(value.ndim) if axis not in over]
     made: list[Group] = []
     for group in groups:
-        labels = group.codes
-        for axis in sorted(over, reverse=True):
-            labels = labels.narrow(axis, 0, 1) if keep else labels.select(axis, 0)
-        made.append(Group(labels))
+        codes = at_first(group.codes, over)
+        made.append(Group(codes if keep else codes.squeeze(tuple(over))))
     if keep:
         shape = tuple(1 if axis in over else size for axis, size in enumerate(value.shape))
         return Value(shape, tuple(made), value.free - over, pending=pending)
@@ -415,15 +448,10 @@ def _arranged(value: Value, letters: str, space: str) -> Value:
     shape = [1] * len(space)
     for slot, axis in zip(slots, order, strict=True):
         shape[slot] = value.shape[axis]
-    groups: list[Group] = []
-    for group in value.groups:
-        labels = group.codes.permute(order)
-        for slot, letter in enumerate(space):
-            if letter not in letters:
-                labels = labels.unsqueeze(slot)
-        groups.append(Group(labels))
+    lift = tuple(slice(None) if letter in letters else None for letter in space)
+    groups = tuple(Group(group.codes.transpose(order)[lift]) for group in value.groups)
     free = frozenset(slot for slot, axis in zip(slots, order, strict=True) if axis in value.free)
-    return Value(tuple(shape), tuple(groups), free, pending=value.pending)
+    return replace(value, shape=tuple(shape), groups=groups, free=free)
 
 
 def constant(size: int) -> Array:

@@ -1,19 +1,29 @@
-"""The one small graph that everything else reads: ATen calls between numbered values.
+"""The one small graph that everything else reads: calls of operators between numbered values.
 
 A value is a tensor at one moment of one forward. An operator that works in place makes a new
 value, so that a rule never has to think about time.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-import torch
+__all__ = [
+    "ALIAS_WRITE",
+    "Call",
+    "Graph",
+    "Meta",
+    "Ref",
+    "name_of",
+    "refs_in",
+    "replace_refs",
+    "text_of",
+]
 
-from prune_speedup.torch.record.call_sites import Bound, Number, Site
 
-__all__ = ["Call", "Graph", "Meta", "Ref", "name_of", "refs_in", "replace_refs", "text_of"]
+ALIAS_WRITE = "prune.alias_write"
+"""The call that stands for "this value changed because memory it shares was written to"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,24 +35,34 @@ class Ref:
 
 @dataclass(frozen=True, slots=True)
 class Meta:
-    """What is known of a value without its numbers."""
+    """What is known of a value without its numbers.
+
+    Attributes:
+        shape: The sizes.
+        dtype: The framework's own type.
+        real: Whether it holds real or complex numbers, rather than counts, places or flags.
+    """
 
     shape: tuple[int, ...]
-    dtype: torch.dtype
+    dtype: Any
+    real: bool
 
 
 @dataclass(slots=True)
 class Call:
-    """One ATen operator, as it was called.
+    """One operator, as it was called.
 
     Attributes:
-        target: The operator overload, for example `torch.ops.aten.relu.default`.
+        target: The operator, for example `torch.ops.aten.relu.default`; its text is its name.
         args: Positional arguments, every tensor replaced by a `Ref`.
         kwargs: The same for keyword arguments.
         outputs: The values it made, in order; `None` where the operator returned no tensor.
         module: The dotted name of the innermost module that was running ("" is the model).
-        site: The call of torch in the model's Python that led here, if it was one told sizes.
-        given: The numbers that this call of torch was given.
+        positions: Where the positional arguments stand by name, and their defaults.
+        place: Where in the model's source the call stands that led here.
+        site: The call of the framework in the model's Python that led here, if it was one told
+            sizes.
+        given: The numbers that this call was given.
         bounds: What each of these numbers says of a slice, where they make an index.
     """
 
@@ -51,14 +71,27 @@ class Call:
     kwargs: dict[str, Any]
     outputs: list[int | None]
     module: str
-    site: Site | None = None
-    given: tuple[Number, ...] = ()
-    bounds: tuple[Bound, ...] = ()
+    positions: Mapping[str, tuple[int, Any]] = field(default_factory=dict)
+    place: tuple[Any, ...] = ()
+    site: Any = None
+    given: tuple[Any, ...] = ()
+    bounds: tuple[Any, ...] = ()
 
     @property
     def name(self) -> str:
         """The operator's name without its namespace, such as `relu` or `add_`."""
         return name_of(self.target)
+
+    def argument(self, name: str) -> Any:
+        """The argument that the operator's schema calls so, or its default.
+
+        An operator that has no argument of this name has `None` there: overloads differ in what
+        they are told.
+        """
+        if name in self.kwargs:
+            return self.kwargs[name]
+        position, default = self.positions.get(name, (len(self.args), None))
+        return self.args[position] if position < len(self.args) else default
 
     def inputs(self) -> list[int]:
         """The numbers of the values it reads, in order, repeated where one is read twice."""
@@ -78,10 +111,15 @@ class Graph:
         inputs: The values that came from the example inputs.
         outputs: The values that the model returned.
         unread: Names of parameters and buffers that the forward did not touch.
-        opaque: Types of returned objects that were not looked into.
+        kept: Values that modules keep when the forward is over, and that nothing else reads.
+        written: Values of parameters and buffers that the forward has written, or that are kept.
+        left: Values that leave torch, such as by `numpy()`, and the function that they leave by.
+        opaque: Types of returned objects that hold nothing that could be found.
+        again: The first call of a second run, where the first one changed what the model keeps.
         trained: The first call of a second run, in train mode, if there was one.
         opened: The first call of a run that saw everything where it looked for what is not zero,
             if there was one.
+        also: Further runs that were recorded, each with its first call.
         decisions: What the calls saw that decided something by numbers, in their order.
     """
 
@@ -92,14 +130,30 @@ class Graph:
     inputs: list[int] = field(default_factory=list)
     outputs: list[int] = field(default_factory=list)
     unread: list[str] = field(default_factory=list)
+    kept: list[int] = field(default_factory=list)
+    written: list[int] = field(default_factory=list)
+    left: dict[int, str] = field(default_factory=dict)
     opaque: list[str] = field(default_factory=list)
+    again: int | None = None
     trained: int | None = None
     opened: int | None = None
+    also: list[tuple[Any, int]] = field(default_factory=list)
     decisions: list[tuple[Any, ...]] = field(default_factory=list)
 
-    def add_value(self, tensor: torch.Tensor) -> int:
+    @property
+    def first(self) -> int:
+        """How many calls the first run made, in eval mode and as the example takes it."""
+        return self.end_of_run(0)
+
+    def end_of_run(self, position: int) -> int:
+        """The end of the run that a call belongs to."""
+        starts = (self.again, self.trained, self.opened, *(start for _, start in self.also))
+        later = [start for start in starts if start is not None and start > position]
+        return min(later, default=len(self.calls))
+
+    def add_value(self, meta: Meta) -> int:
         """Number a new value."""
-        self.metas.append(Meta(tuple(tensor.shape), tensor.dtype))
+        self.metas.append(meta)
         return len(self.metas) - 1
 
 

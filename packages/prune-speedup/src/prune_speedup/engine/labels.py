@@ -94,6 +94,16 @@ class Labels:
         self._fixed[fresh] = True
         self._reasons.append((fresh, why))
 
+    def reasons(self, labels: Array) -> list[str]:
+        """Why the class of each label is fixed; empty where it is not."""
+        wanted = self.find(labels)
+        number = np.full(len(self), len(self._reasons), dtype=np.int64)
+        for at, (fixed, _) in enumerate(self._reasons):
+            roots = self.find(fixed)
+            number[roots] = np.minimum(number[roots], at)
+        told = [*(why for _, why in self._reasons), ""]
+        return [told[at] for at in number[wanted].tolist()]
+
     def reason(self, label: int) -> str:
         """Why the class of a label is fixed; the first thing that fixed it."""
         root = int(self.find(np.array([label]))[0])

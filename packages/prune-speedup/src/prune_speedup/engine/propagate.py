@@ -2,17 +2,24 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from math import prod
 
 import numpy as np
 import numpy.typing as npt
 
 from prune_speedup.engine.flow import Flow
-from prune_speedup.engine.graph import Call, Graph, Ref
+from prune_speedup.engine.graph import ALIAS_WRITE, Call, Graph, Ref
 from prune_speedup.engine.labels import Array, Labels
-from prune_speedup.engine.values import CONSTANT, ZERO, Group, Value, encode, spread
-from prune_speedup.torch.record.isolation import on_processor
-from prune_speedup.torch.record.recorder import ALIAS_WRITE
-from prune_speedup.torch.rules.registry import find_rule
+from prune_speedup.engine.rules import Rules
+from prune_speedup.engine.values import (
+    CONSTANT,
+    UNIFORM,
+    ZERO,
+    Group,
+    Value,
+    encode,
+    spread,
+)
 
 __all__ = ["Labelling", "Zeros", "propagate"]
 
@@ -39,12 +46,14 @@ class Labelling:
     flow: Flow
 
 
-@on_processor()
-def propagate(graph: Graph, zeros: Zeros | None = None, settled: Labels | None = None) -> Labelling:
+def propagate(
+    graph: Graph, rules: Rules, zeros: Zeros | None = None, settled: Labels | None = None
+) -> Labelling:
     """Label every axis of every parameter and find out which labels are the same.
 
     Args:
         graph: A recorded forward.
+        rules: What its operators do with labels.
         zeros: Which indices of the axes of which parameters hold nothing but zeros. Without it,
             every index is taken to be zero once its label is removed, which is what makes a
             unit; with it, sums over what is not zero are noted in `Flow.leaks`.
@@ -52,7 +61,7 @@ def propagate(graph: Graph, zeros: Zeros | None = None, settled: Labels | None =
             known from the first then, so that it decides alike where it decides by that.
     """
     labels = Labels(None if settled is None else settled.is_fixed(np.arange(len(settled))))
-    flow = Flow(labels, graph.metas, leaking=zeros is not None)
+    flow = Flow(labels, graph.metas, rules, leaking=zeros is not None)
     axes = _label_tensors(graph, flow, zeros)
     for index in graph.inputs:
         flow.values.setdefault(index, Value(graph.metas[index].shape))
@@ -66,6 +75,14 @@ def propagate(graph: Graph, zeros: Zeros | None = None, settled: Labels | None =
         for related in flow.stale.get(index, ()):
             flow.fix_value(flow.values[related], "it was written to through a view")
         flow.fix_value(flow.values.setdefault(index, Value(())), "the model returns it")
+    for index in (*graph.kept, *graph.written, *graph.left):
+        flow.values.setdefault(index, Value(graph.metas[index].shape))
+    for index in graph.kept:
+        flow.fix_value(flow.values[index], "the model keeps it, and nothing else is done with it")
+    for index in graph.written:
+        flow.settle(flow.values[index], "the model keeps it")
+    for index, how in graph.left.items():
+        flow.fix_value(flow.values[index], f"it leaves torch by {how}")
     _settle(flow)
     _keep_whole_axes(labels, axes)
     return Labelling(graph, labels, axes, flow)
@@ -76,7 +93,7 @@ def _label_tensors(graph: Graph, flow: Flow, zeros: Zeros | None) -> dict[int, l
     wanted = [
         (index, axis, size)
         for index in graph.tensors
-        if graph.metas[index].dtype.is_floating_point or graph.metas[index].dtype.is_complex
+        if graph.metas[index].real
         for axis, size in enumerate(graph.metas[index].shape)
         if size > 1
     ]
@@ -94,10 +111,12 @@ def _label_tensors(graph: Graph, flow: Flow, zeros: Zeros | None) -> dict[int, l
         groups: list[Group] = []
         for axis, column in enumerate(columns):
             if column is not None:
-                state: Array | int = ZERO if index in graph.parameters else CONSTANT
+                # A number for each index, or many of them: a bias is the one, a matrix the other.
+                own = UNIFORM if prod(shape) == shape[axis] else CONSTANT
+                state: Array | int = ZERO if index in graph.parameters else own
                 if zeros is not None:
                     known = zeros.get((index, axis))
-                    state = CONSTANT if known is None else np.where(known, ZERO, CONSTANT)
+                    state = own if known is None else np.where(known, ZERO, own)
                 groups.append(Group(spread(encode(column, state), axis, shape)))
         flow.values[index] = Value(shape, tuple(groups), constant=True)
     return axes
@@ -117,7 +136,9 @@ def _apply(flow: Flow, graph: Graph, position: int) -> None:
     for read in call.inputs():
         for related in flow.stale.get(read, ()):
             flow.fix_value(flow.values[related], "it was written to through a view")
-    constant = all(flow.values[read].constant for read in call.inputs())
+    constant = flow.rules.repeatable(call.target) and all(
+        flow.values[read].constant for read in call.inputs()
+    )
     for index, value in zip(call.outputs, _results(flow, graph, call), strict=True):
         if index is not None and value is not None:
             value = replace(value, constant=constant)
@@ -169,7 +190,7 @@ def _through_views(flow: Flow, graph: Graph, way: list[int], old: int, source: i
 def _results(flow: Flow, graph: Graph, call: Call) -> list[Value | None]:
     """What a call makes by its rule; without a rule that fits, all that goes in stays."""
     shapes = [None if index is None else graph.metas[index].shape for index in call.outputs]
-    entry = find_rule(call.target)
+    entry = flow.rules.find(call.target)
     why = f"no rule for {call.target}"
     if entry is not None:
         try:

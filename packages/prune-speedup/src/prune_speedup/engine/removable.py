@@ -1,4 +1,4 @@
-"""Which units can go without changing anything, given what is zero."""
+"""Which labels belong to the units that a user names."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
@@ -6,80 +6,25 @@ from collections.abc import Iterable, Iterator, Mapping
 import numpy as np
 
 from prune_core.errors import SpeedupError
-from prune_speedup.engine.labels import Array
-from prune_speedup.engine.plan import Flags, Plan
-from prune_speedup.engine.propagate import Labelling, Zeros, propagate
+from prune_speedup.engine.propagate import Labelling
 from prune_speedup.engine.units import Unit
 
-__all__ = ["labels_of_units", "masked_units", "reasons_for_keeping", "removable"]
-
-_IN_USE = (
-    "what they are tied to is not zero, or something makes a constant of their zeros; "
-    "compress(example_inputs=...) and constants='zero' mask that too, constants='fold' keeps it"
-)
-
-
-def removable(labelling: Labelling, zeros: Zeros) -> Array:
-    """The labels whose units only ever add zeros.
-
-    A unit goes if every sum that runs over it finds it zero: its producers are zero, or its
-    consumers ignore it. A unit that a norm runs over must be masked in each of its parameters,
-    the norm's own included; then the norm over the live indices is what is meant.
-    """
-    labels, graph = labelling.labels, labelling.graph
-    roots = labels.find(np.arange(len(labels)))
-    candidates, closed = masked_units(labelling, zeros)
-    if not (candidates & ~closed).any():
-        return np.flatnonzero(candidates)
-    flow = propagate(graph, zeros, labels).flow
-    for _, _, found in flow.leaks or ():
-        candidates[roots[found]] = False
-    for _, found in labelling.flow.live_norms:
-        over = roots[found]
-        candidates[over[~closed[over]]] = False
-    return np.flatnonzero(candidates[roots] & ~labels.is_fixed(roots))
-
-
-def masked_units(labelling: Labelling, zeros: Zeros) -> tuple[Flags, Flags]:
-    """Which labels could go and are zero somewhere, and which are zero wherever they stand."""
-    labels, graph = labelling.labels, labelling.graph
-    candidates = ~labels.is_fixed(np.arange(len(labels)))
-    roots = labels.find(np.arange(len(labels)))
-    touched = np.zeros(len(labels), dtype=np.bool_)
-    closed = candidates.copy()
-    for value, columns in labelling.axes.items():
-        if value not in graph.parameters:
-            continue
-        for axis, column in enumerate(columns):
-            if column is None:
-                continue
-            zero = zeros.get((value, axis), np.zeros(len(column), dtype=np.bool_))
-            touched[roots[column[zero]]] = True
-            closed[roots[column[~zero]]] = False
-    candidates &= touched[roots]
-    return candidates, closed[roots]
-
-
-def reasons_for_keeping(plan: Plan, zeros: Zeros) -> dict[str, str]:
-    """Why slices that are nothing but zeros stay: `{"conv1.weight[0]": reason}`."""
-    labels, graph = plan.labelling.labels, plan.labelling.graph
-    reasons: dict[str, str] = {}
-    for (value, axis), zero in zeros.items():
-        column = plan.labelling.axes[value][axis]
-        if column is None:
-            continue
-        stays = column[zero & ~plan.removed[column]]
-        if len(stays):
-            fixed = stays[labels.is_fixed(stays)]
-            why = labels.reason(int(fixed[0])) if len(fixed) else _IN_USE
-            reasons[f"{graph.tensors[value][0]}[{axis}]"] = f"{len(stays)} indices: {why}"
-    return reasons
+__all__ = ["labels_of_units"]
 
 
 def labels_of_units(
-    labelling: Labelling, units: Iterable[Unit | Mapping[str, Mapping[int, Iterable[int]]]]
+    labelling: Labelling,
+    units: Iterable[Unit | Mapping[str, Mapping[int, Iterable[int]]]],
+    *,
+    skip: bool = False,
 ) -> list[int]:
-    """The labels of units found on this model, told by the slices that they are made of."""
+    """The labels of units found on this model, told by the slices that they are made of.
+
+    Args:
+        labelling: Of the model.
+        units: What is to go.
+        skip: Whether to leave out what has to stay, instead of refusing it.
+    """
     graph = labelling.graph
     columns = {
         (name, axis): column
@@ -104,7 +49,7 @@ def labels_of_units(
             )
         picked = column[indices]
         fixed = np.flatnonzero(labelling.labels.is_fixed(picked))
-        if len(fixed):
+        if len(fixed) and not skip:
             raise SpeedupError(
                 f"{name!r} cannot lose index {indices[fixed[0]]} along axis {axis}: "
                 f"{labelling.labels.reason(int(picked[fixed[0]]))}."

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from prune_core.masking import output_axis, weight_name
+from prune_core.masking.axes import masked_names
+from prune_core.masking.recurrent import gates, is_recurrent, spread, unspread
 
 if TYPE_CHECKING:
     from prune_speedup.engine.labels import Array
+    from prune_speedup.engine.standing import Standing
     from prune_speedup.engine.units import UnitGroup, Units
 
-__all__ = ["Coupling", "Producer"]
+__all__ = ["Closing", "Coupling", "Producer"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,18 +37,33 @@ class Producer:
     classes: Array
 
 
+class Closing(NamedTuple):
+    """What masks need besides.
+
+    Attributes:
+        masks: Further masks, `{module name: {tensor name: mask}}`.
+        removable: The numbers of all units that the speedup removes under both.
+    """
+
+    masks: dict[str, dict[str, Tensor]]
+    removable: Array
+
+
 class Coupling:
     """The units of a model, seen from the modules that make channels.
 
     Args:
         model: A model that is not wrapped; it is run once and left as it was.
         example_inputs: A tensor, a tuple or a dict.
+        found: The units of this model, if they are known; then it is not run.
     """
 
-    def __init__(self, model: nn.Module, example_inputs: Any) -> None:
+    def __init__(
+        self, model: nn.Module, example_inputs: Any = None, found: Units | None = None
+    ) -> None:
         from prune_speedup.torch.analysis import units  # tracing is imported when it is used
 
-        self.units: Units = units(model, example_inputs)
+        self.units: Units = units(model, example_inputs) if found is None else found
         self._model = model
         self.modules = dict(model.named_modules(remove_duplicate=False))
         self.producers = {
@@ -61,7 +79,10 @@ class Coupling:
             return None
         if len(self.units.shapes[tensor]) < 2 or axis != output_axis(module):
             return None
-        return Producer(path, leaf, self.units.axes[tensor, axis])
+        classes = self.units.axes[tensor, axis]
+        if is_recurrent(module):  # every gate has a row of each hidden unit
+            classes = classes[: len(classes) // gates(module)]
+        return Producer(path, leaf, classes)
 
     def of_group(self, group: UnitGroup) -> list[Producer]:
         """Return the modules that make the channels of a group."""
@@ -73,26 +94,82 @@ class Coupling:
             and bool(np.isin(self.producers[name].classes, group.labels).any())
         ]
 
+    def why_fixed(self, name: str) -> str:
+        """Return why a module can lose none of its output channels."""
+        module = self.modules[name]
+        return self.units.why_fixed(f"{name}.{weight_name(module)}", output_axis(module))
+
+    def masks_of(self, producer: Producer, units: Array) -> dict[str, Tensor]:
+        """Return masks of a module's weight and bias that cover its channels of some units."""
+        module = self.modules[producer.name]
+        keep = torch.from_numpy(~np.isin(producer.classes, units))
+        weight = module.get_parameter(producer.tensor)
+        if is_recurrent(module):
+            return spread(module, keep.to(weight.device))
+        shape = [1] * weight.ndim
+        shape[output_axis(module)] = -1
+        masks = {producer.tensor: keep.reshape(shape).expand(weight.shape)}
+        for name in masked_names(module):
+            if name != producer.tensor and module.get_parameter(name).shape == keep.shape:
+                masks[name] = keep
+        return {name: mask.to(weight.device) for name, mask in masks.items()}
+
     def closed(self, masks: Mapping[str, Mapping[str, Tensor]]) -> dict[str, dict[str, Tensor]]:
-        """Return what must be masked besides, so that a masked channel is zero all the way.
+        """Return what must be masked besides, so that nothing is left of a masked channel.
 
         A channel whose every producer is masked still gets a constant from a normalisation's or
         a layer's bias. The masks returned take those out, for modules that have such parameters.
+        Where there is none to mask, as in a normalisation without affine parameters, they cover the
+        weights that read the constant.
+        """
+        return self.closing(masks).masks if len(self._gone(masks)) else {}
+
+    def closing(self, masks: Mapping[str, Mapping[str, Tensor]]) -> Closing:
+        """Return what must be masked besides, and what the speedup removes then.
+
+        The model must not be wrapped meanwhile.
         """
         gone = self._gone(masks)
-        more: dict[str, dict[str, Tensor]] = {}
+        more = self._masks(gone, lambda parameter, axis: parameter.ndim == 1 and axis == 0)
+        found = self._standing(masks, more)
+        constants = gone[found.constants[gone]]
+        if len(constants):
+            for name, tensors in self._masks(constants, lambda parameter, axis: True).items():
+                known = more.setdefault(name, {})
+                known |= {leaf: mask & known.get(leaf, mask) for leaf, mask in tensors.items()}
+            found = self._standing(masks, more)
+        return Closing(more, found.removable)
+
+    def _standing(self, *masks: Mapping[str, Mapping[str, Tensor]]) -> Standing:
+        from prune_speedup.engine.standing import standing
+        from prune_speedup.torch.masks import flat_masks, zeros_of
+
+        together: dict[str, Tensor] = {}
+        for each in masks:
+            for name, mask in flat_masks(self._model, each).items():
+                together[name] = mask & together.get(name, mask)
+        labelling = self.units.labelling
+        return standing(labelling, zeros_of(self._model, labelling.graph, together))
+
+    def _masks(
+        self, units: Array, covers: Callable[[nn.Parameter, int], bool]
+    ) -> dict[str, dict[str, Tensor]]:
+        """Return masks of units on what wrappers can mask, on those axes that are covered."""
+        masks: dict[str, dict[str, Tensor]] = {}
         for (tensor, axis), classes in self.units.axes.items():
             path, _, leaf = tensor.rpartition(".")
             module = self.modules.get(path)
-            parameter = getattr(module, leaf, None)
-            if module is None or not isinstance(parameter, nn.Parameter) or parameter.ndim != 1:
+            if module is None or leaf not in masked_names(module):
                 continue
-            if weight_name(module) is None or axis != 0:
-                continue
-            keep = torch.from_numpy(~np.isin(classes, gone)).to(parameter.device)
-            if not bool(keep.all()):
-                more.setdefault(path, {})[leaf] = keep
-        return more
+            parameter, lost = module.get_parameter(leaf), np.isin(classes, units)
+            if lost.any() and covers(parameter, axis):
+                mask = masks.setdefault(path, {}).get(leaf)
+                if mask is None:
+                    mask = torch.ones(parameter.shape, dtype=torch.bool, device=parameter.device)
+                    masks[path][leaf] = mask
+                where = torch.from_numpy(np.flatnonzero(lost)).to(mask.device)
+                mask.index_fill_(axis, where, False)
+        return masks
 
     def whole(self, masks: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
         """Return masks, `{tensor name: mask}`, of all that belongs to a channel so masked.
@@ -100,18 +177,21 @@ class Coupling:
         Besides biases and norms those are parameters that no pruner masks, such as the positions
         that are added to a channel.
         """
-        gone = self._gone(masks)
-        whole: dict[str, Tensor] = {}
+        return self.every_slice(self._gone(masks))
+
+    def every_slice(self, units: Array) -> dict[str, Tensor]:
+        """Return masks, `{tensor name: mask}`, of all that belongs to some units."""
+        every: dict[str, Tensor] = {}
         parameters = {self.units.aliases.get(n, n) for n, _ in self._model.named_parameters()}
         for (tensor, axis), classes in self.units.axes.items():
-            lost = torch.from_numpy(np.flatnonzero(np.isin(classes, gone)))
+            lost = torch.from_numpy(np.flatnonzero(np.isin(classes, units)))
             if len(lost) and tensor in parameters:
-                mask = whole.get(tensor)
+                mask = every.get(tensor)
                 if mask is None:
                     mask = torch.ones(self.units.shapes[tensor], dtype=torch.bool, device="cpu")
-                    whole[tensor] = mask
+                    every[tensor] = mask
                 mask.index_fill_(axis, lost, False)
-        return whole
+        return every
 
     def _gone(self, masks: Mapping[str, Mapping[str, Tensor]]) -> Array:
         """Return the units of which every producer is masked."""
@@ -123,8 +203,9 @@ class Coupling:
             if mask is None:
                 alive.update(producer.classes.tolist())
                 continue
-            axis = output_axis(self.modules[producer.name])
-            others = [a for a in range(mask.ndim) if a != axis]
-            left = (mask != 0).amax(dim=others).cpu().numpy()
-            alive.update(producer.classes[left].tolist())
+            module = self.modules[producer.name]
+            others = [a for a in range(mask.ndim) if a != output_axis(module)]
+            left = (mask != 0).amax(dim=others)
+            left = unspread(module, left) if is_recurrent(module) else left
+            alive.update(producer.classes[left.cpu().numpy()].tolist())
         return np.array(sorted(made - alive - {0}), dtype=np.int64)

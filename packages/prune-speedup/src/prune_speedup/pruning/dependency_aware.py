@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterable, Mapping
-from math import gcd, lcm
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from prune_core.errors import ConfigError, PruneWarning
+from prune_core.errors import ConfigError, warn
 from prune_core.pruning.allocate.base import Masks, SparsityAllocator, check_scores
+from prune_core.pruning.allocate.over_layers import (
+    DEFAULT_CAP,
+    check_ranked_together,
+    weights_of,
+)
 from prune_core.pruning.allocate.per_layer import keep_mask
 from prune_core.pruning.amount import number_to_prune
-from prune_speedup.engine.families import alike
+from prune_speedup.pruning.across import Ranked, in_order, worst
 from prune_speedup.pruning.coupling import Coupling, Producer
+from prune_speedup.pruning.families import Choice, Family, choice
 
 if TYPE_CHECKING:
     from prune_core.pruning.pruner import Pruner
@@ -32,7 +37,8 @@ class DependencyAwareAllocator(SparsityAllocator):
     Channels that are added to each other, or that one grouped convolution treats alike, stand or
     fall together: the score of a unit is the sum of its channels' scores over all modules, and
     modules of one group lose the smallest ratio that any of them is asked for. A channel that has
-    to stay, such as an output of the model, is never masked.
+    to stay, such as an output of the model, is never masked; nor is one that the speedup would
+    leave in the model, such as one that a layer normalisation runs over.
 
     Args:
         pruner: The pruner.
@@ -43,6 +49,12 @@ class DependencyAwareAllocator(SparsityAllocator):
         uniform: Take the same number of units from groups that are alike, so that one number,
             such as a model's config has it, describes the width of all their layers. Two groups
             are alike if they have as many units and cut tensors of the same shape the same way.
+        constants: What the speedup will be told to do with masked channels that are not zero. With
+            `"zero"` it removes more, and more is masked.
+        across: Rank the units of all groups of a `config_list` entry together, instead of taking
+            the same ratio of each. Scores are divided by the mean of their group first; the
+            entry's ratio is one of the weights of all channels that may go, and no group loses
+            more than `max_sparsity_per_layer` of its units.
     """
 
     def __init__(
@@ -52,7 +64,10 @@ class DependencyAwareAllocator(SparsityAllocator):
         continuous_mask: bool = True,
         round_to: int = 1,
         uniform: bool = False,
+        constants: str = "exact",
+        across: bool = False,
     ) -> None:
+        self.across = across
         super().__init__(pruner, channels=True, continuous_mask=continuous_mask)
         if dummy_input is None:
             raise ConfigError(
@@ -63,9 +78,17 @@ class DependencyAwareAllocator(SparsityAllocator):
             raise ConfigError(f"round_to is {round_to!r}; it must be a whole number of at least 1.")
         self.round_to = round_to
         self.uniform = uniform
-        self._spared: frozenset[int] = frozenset()
+        self.constants = constants
+        self.as_one = False
+        self._choice: tuple[tuple[bool, str], Choice] | None = None
         with pruner.plain() as model:
             self.coupling = Coupling(model, dummy_input)
+
+    def check_settings(self) -> None:
+        """Refuse a ratio per layer where layers are ranked together."""
+        super().check_settings()
+        if self.across:
+            check_ranked_together(self.pruner)
 
     def generate_sparsity(self, metrics: Mapping[str, Tensor]) -> Masks:
         """Return the masks; modules of one group agree on their channels."""
@@ -81,67 +104,66 @@ class DependencyAwareAllocator(SparsityAllocator):
             masks[name] = self._expand_mask(name, keep.to(device))
         return masks
 
-    def spare(self, units: Iterable[int]) -> None:
-        """Leave the groups alone that these units belong to."""
-        these = set(units)
-        groups = (set(group.labels) for group in self.coupling.units.groups)
-        self._spared = frozenset().union(*(labels for labels in groups if labels & these))
+    @property
+    def choice(self) -> Choice:
+        """What may be pruned, and what not; found out once, with a warning of what is left out."""
+        key = (self.uniform, self.constants)
+        if self._choice is None or self._choice[0] != key:
+            with self.pruner.plain():
+                found = choice(
+                    self.coupling,
+                    self.pruner.get_modules_wrapper(),
+                    uniform=self.uniform,
+                    removable_only=self.constants != "zero",
+                )
+            self._choice = key, found
+            self._warn(found)
+        return self._choice[1]
+
+    def _warn(self, found: Choice) -> None:
+        for name, other in found.held.items():
+            warn(
+                f"{name!r} is left dense: its channels belong together with those of {other!r}, "
+                "which the config_list does not select"
+                + (", or have to be as many, for uniform=True." if self.uniform else ".")
+            )
+        if names := list(dict.fromkeys(found.spared)):
+            warn(
+                f"{', '.join(map(repr, names[:3]))}{' and others' if names[3:] else ''} keep all "
+                "of their channels: a normalisation runs over them, or something that no pruner "
+                "masks is added to them, so that shrink() would not remove them. With "
+                "constants='zero' here and there they go as well, and the output moves by as much "
+                "as the report says."
+            )
 
     def choose(self, metrics: Mapping[str, Tensor]) -> list[int]:
         """Return the numbers of the units to prune, as `Units.unit` takes them."""
-        wrappers = self.pruner.get_modules_wrapper()
-        for name in wrappers:
+        for name in self.pruner.get_modules_wrapper():
             check_scores(name, metrics[name])
-        groups = self.coupling.units.groups
-        families = alike(self.coupling.units) if self.uniform else [[group] for group in groups]
+        families = self.choice.families
+        scored = [[*self._scored(family, metrics)] for family in families]
+        if self.across:
+            counts = self._counts_across(families, scored)
+        else:
+            counts = [number_to_prune(self._ratio(family), len(family)) for family in families]
         pruned: list[int] = []
-        for family in families:
-            if any(not self._spared.isdisjoint(group.labels) for group in family):
-                continue
-            producers = [self.coupling.of_group(group) for group in family]
-            if any(producer.name in wrappers for each in producers for producer in each):
-                pruned += self._pruned_of(family, producers, metrics)
+        for family, groups, count in zip(families, scored, counts, strict=True):
+            count = _rounded(count, len(family), family.multiple(self.round_to))
+            dead = max(int((~alive).count_nonzero()) for _, _, alive in groups)
+            for labels, scores, alive in groups:
+                gone = ~keep_mask(scores, max(count, dead), alive).numpy()
+                pruned += labels[gone].tolist()
         return pruned
 
-    def _pruned_of(
-        self,
-        family: list[UnitGroup],
-        producers: list[list[Producer]],
-        metrics: Mapping[str, Tensor],
-    ) -> list[int]:
-        """Choose units of groups that lose as many as each other."""
+    def _ratio(self, family: Family) -> float:
         wrappers = self.pruner.get_modules_wrapper()
-        every = [producer.name for each in producers for producer in each]
-        held = [name for name in every if name not in wrappers]
-        held += [group.name for group, each in zip(family, producers, strict=True) if not each]
-        if held:
-            wanted = next(name for name in every if name in wrappers)
-            warnings.warn(
-                f"{wanted!r} is left dense: its channels belong together with those of "
-                f"{held[0]!r}, which the config_list does not select"
-                + (", or have to be as many, for uniform=True." if len(family) > 1 else "."),
-                PruneWarning,
-                stacklevel=5,
-            )
-            return []
-        sparsity = min(wrappers[name].config["sparsity"] for name in every)
-        multiple = lcm(
-            *(
-                _multiple(self.round_to, each, np.array(group.labels))
-                for group, each in zip(family, producers, strict=True)
-            )
-        )
-        total = len(family[0])
-        count = _rounded(number_to_prune(sparsity, total), total, multiple)
-        scored = [
-            self._scores(group, each, metrics)
-            for group, each in zip(family, producers, strict=True)
-        ]
-        dead = max(total - int(alive.count_nonzero()) for _, _, alive in scored)
-        pruned: list[int] = []
-        for labels, scores, alive in scored:
-            pruned += labels[~keep_mask(scores, max(count, dead), alive).numpy()].tolist()
-        return pruned
+        return min(float(wrappers[name].config["sparsity"]) for name in family.names)
+
+    def _scored(
+        self, family: Family, metrics: Mapping[str, Tensor]
+    ) -> Iterator[tuple[Array, Tensor, Tensor]]:
+        for group, producers in zip(family.groups, family.producers, strict=True):
+            yield self._scores(group, producers, metrics)
 
     def _scores(
         self, group: UnitGroup, producers: list[Producer], metrics: Mapping[str, Tensor]
@@ -160,14 +182,45 @@ class DependencyAwareAllocator(SparsityAllocator):
                 alive[place] &= mask.cpu()[channels]
         return labels, scores, alive
 
+    def _counts_across(
+        self, families: list[Family], scored: list[list[tuple[Array, Tensor, Tensor]]]
+    ) -> list[int]:
+        """Return how many units of each family are among the worst of all of its entry."""
+        entries: dict[int, list[int]] = defaultdict(list)
+        wrappers = self.pruner.get_modules_wrapper()
+        for at, family in enumerate(families):
+            least = min(family.names, key=lambda name: float(wrappers[name].config["sparsity"]))
+            entries[0 if self.as_one else wrappers[least].config["entry"]].append(at)
+        counts = [0] * len(families)
+        for members in entries.values():
+            ranked = [
+                Ranked(
+                    in_order([(scores, alive) for _, scores, alive in scored[at]]),
+                    self._weights(families[at]),
+                    self._cap(families[at]),
+                )
+                for at in members
+            ]
+            found = worst(ranked, self._ratio(families[members[0]]))
+            for at, count in zip(members, found, strict=True):
+                counts[at] = count
+        return counts
 
-def _multiple(round_to: int, producers: list[Producer], labels: Array) -> int:
-    """Return how many units make a multiple of `round_to` channels in every module.
+    def _cap(self, family: Family) -> int:
+        wrappers = self.pruner.get_modules_wrapper()
+        caps = [wrappers[n].config.get("max_sparsity_per_layer", DEFAULT_CAP) for n in family.names]
+        return min(number_to_prune(min(caps), len(family)), len(family) - 1)
 
-    A unit may be several channels of a module: one of each group, or a whole head.
-    """
-    widths = [np.isin(producer.classes, labels).sum() // len(labels) for producer in producers]
-    return lcm(*(round_to // gcd(round_to, int(width)) for width in widths))
+    def _weights(self, family: Family) -> int:
+        """Return how many weights of the selected modules one unit of each group takes."""
+        wrappers = self.pruner.get_modules_wrapper()
+        total = 0
+        for group, producers in zip(family.groups, family.producers, strict=True):
+            for producer in producers:
+                channels = int(np.isin(producer.classes, np.array(group.labels)).sum())
+                weights = weights_of(wrappers[producer.name])
+                total += channels * weights // len(producer.classes)
+        return total // len(family)
 
 
 def _rounded(count: int, total: int, multiple: int) -> int:

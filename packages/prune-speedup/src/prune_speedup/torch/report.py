@@ -2,15 +2,18 @@
 
 import json
 from dataclasses import asdict, dataclass, field
+from math import nan
 from os import PathLike
 from typing import Any
 
 import torch
 from torch import nn
 
+from prune_speedup.torch.kept import Kept
 from prune_speedup.torch.measure import Running
 from prune_speedup.torch.model_config import ConfigChange
 from prune_speedup.torch.proof.compare import Difference
+from prune_speedup.torch.screen import DONE, first_screen
 from prune_speedup.torch.surgery import save_pruned
 
 __all__ = ["Change", "SpeedupReport"]
@@ -35,14 +38,17 @@ class SpeedupReport:
         cause: Why it could not.
         changes: Every tensor that became smaller.
         removed: How many units went.
-        kept: Masked units that could not go, and why: {tensor and axis: reason}.
+        asked: How many channels the masks cover as a whole, counted module by module.
+        kept: Those that stay, one entry for each cause.
+        shortfall: A sentence on what stays although it was asked for, of which `shrink` warned;
+            empty if that is not notable.
         masks: The masks still in force, `{module: {tensor: mask}}`, in the new shapes.
         attributes: (module, attribute, old, new) of every size that was written down.
-        corrections: (module, function, occurrence) of the calls whose sizes are corrected.
+        corrections: (module, function of torch, expression) of the calls whose sizes are corrected.
         returned: Sizes that could not be repaired and whose units were therefore left alone.
         unknown: Operators without a rule, and a module that used each; what they touch stays.
         uncompared: Types of returned objects, such as a cache, that the proof does not look into.
-        constants: What was done with constants that masked channels leave behind.
+        constants: What was chosen for the constants that masked channels leave behind.
         moved: How far the output is from that of the masks as they were given, where constants
             were zeroed or folded; relative to its largest number.
         config: What became of the config that the model carries, if it carries one.
@@ -52,8 +58,11 @@ class SpeedupReport:
         bytes: Memory that parameters and buffers take, before and after.
         running: Measured time and working memory of a forward, with `measure=True`.
         flops: Floating-point operations of one forward of the example, before and after.
-        difference: The largest relative difference between masked and small model.
+        comparison: Where the masked and the small model differ most, and what is allowed there;
+            `None` where they were not compared.
         verified: The inputs on which the two were compared.
+        unfollowed: What the small model does not run on, though the original does, and its error.
+        inside: How many results of operators were compared on the way to the outputs.
         seconds: How long each stage took.
     """
 
@@ -62,14 +71,16 @@ class SpeedupReport:
     cause: str = ""
     changes: list[Change] = field(default_factory=list)
     removed: int = 0
-    kept: dict[str, str] = field(default_factory=dict)
+    asked: int = 0
+    kept: list[Kept] = field(default_factory=list)
+    shortfall: str = ""
     masks: dict[str, dict[str, torch.Tensor]] = field(default_factory=dict, repr=False)
     attributes: list[tuple[str, str, Any, Any]] = field(default_factory=list)
-    corrections: list[tuple[str, str, int]] = field(default_factory=list)
+    corrections: list[tuple[str, str, str]] = field(default_factory=list)
     returned: list[str] = field(default_factory=list)
     unknown: dict[str, str] = field(default_factory=dict)
     uncompared: list[str] = field(default_factory=list)
-    constants: str = "keep"
+    constants: str = "exact"
     moved: float = 0.0
     config: ConfigChange | None = None
     live_norms: int = 0
@@ -78,9 +89,19 @@ class SpeedupReport:
     bytes: tuple[int, int] = (0, 0)
     running: Running | None = None
     flops: tuple[int, int] = (0, 0)
-    difference: Difference | None = None
+    comparison: Difference | None = None
     verified: list[str] = field(default_factory=list)
+    unfollowed: dict[str, str] = field(default_factory=dict)
+    inside: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def difference(self) -> float:
+        """The largest difference between the masked and the small model.
+
+        Relative to the largest number of the output; NaN where they were not compared.
+        """
+        return nan if self.comparison is None else self.comparison.relative
 
     def table(self) -> str:
         """Every tensor that became smaller, and what that is worth, one a line."""
@@ -93,19 +114,20 @@ class SpeedupReport:
         if self.form == "graph":
             rows.append(("form", f"a graph, not the model given: {self.cause}"))
         if self.moved:
-            done = {"zero": "zeroed", "fold": "folded"}[self.constants]
-            rows.append(("constants", f"{done}, which moved the output by {self.moved:.2e}"))
+            said = f"{DONE[self.constants]}, which moved the output by {self.moved:.2e}"
+            rows.append(("constants", said))
         if self.config is not None:
             rows += [("config", line) for line in self.config.lines()]
-        rows += [(name, f"kept: {why}") for name, why in self.kept.items()]
+        rows += [("kept", str(each)) for each in self.kept]
         rows += [
             ("unknown", f"{operator} in {module or 'the model'}: what it touches stays")
             for operator, module in self.unknown.items()
         ]
+        rows += [("not followed", why) for why in self.unfollowed.values()]
         rows += [("not compared", f"{kind}, which the model returns") for kind in self.uncompared]
-        if self.difference is not None:
+        if self.comparison is not None:
             on = ", ".join(self.verified)
-            rows.append(("difference", f"{self.difference.relative:.2e} (relative), on {on}"))
+            rows.append(("difference", f"{self.difference:.2e} (relative), on {on}"))
         width = max(len(name) for name, _ in rows)
         return "\n".join(f"{name:{width}}  {said}" for name, said in rows)
 
@@ -137,16 +159,18 @@ class SpeedupReport:
         plain = {
             name: getattr(self, name)
             for name in self.__slots__
-            if name not in ("model", "masks", "difference", "changes", "config", "running")
+            if name not in ("model", "masks", "comparison", "changes", "kept", "config", "running")
         }
         plain["changes"] = [asdict(change) for change in self.changes]
-        plain["difference"] = None if self.difference is None else asdict(self.difference)
+        plain["kept"] = [asdict(each) for each in self.kept]
+        plain["difference"] = None if self.comparison is None else self.difference
+        plain["comparison"] = None if self.comparison is None else asdict(self.comparison)
         plain["running"] = None if self.running is None else asdict(self.running)
         plain["config"] = None if self.config is None else asdict(self.config)
         return json.dumps(plain, indent=2)
 
     def __str__(self) -> str:
-        return self.table()
+        return first_screen(self)
 
 
 def _change(before: int, after: int) -> str:

@@ -1,49 +1,46 @@
 """Make a model smaller and prove that it computes the same, or leave it as it was."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
-from time import perf_counter
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from prune_core.errors import SpeedupError
+from prune_core.errors import SpeedupError, warn
 from prune_core.events import emit
 from prune_core.masking import wrappers_in
 from prune_speedup.engine.plan import Plan, make_plan
-from prune_speedup.engine.propagate import Labelling, propagate
-from prune_speedup.engine.removable import labels_of_units, reasons_for_keeping, removable
+from prune_speedup.engine.propagate import Labelling, Zeros
+from prune_speedup.engine.removable import labels_of_units
+from prune_speedup.engine.standing import Standing, standing
 from prune_speedup.engine.units import Unit
 from prune_speedup.gc_pause import collecting_later
-from prune_speedup.torch.constants.fold import fold
-from prune_speedup.torch.constants.zero import check_choice, masked_output, zeroed
+from prune_speedup.torch.analysis import labelled
+from prune_speedup.torch.constants.zero import check_choice, masked_output, settle
 from prune_speedup.torch.cost import cost_of, flops_of
 from prune_speedup.torch.export_fallback import bake, exported
+from prune_speedup.torch.fitting import CannotFollowError, Fitting, timed
+from prune_speedup.torch.kept import count_masked
 from prune_speedup.torch.masks import Masks, asked_for, flat_masks, nested_masks, zeros_of
 from prune_speedup.torch.measure import measure as measured
 from prune_speedup.torch.measure import size_of, zeros_in
 from prune_speedup.torch.model_config import follow, shapes_of
 from prune_speedup.torch.proof.compare import compare
 from prune_speedup.torch.proof.masked_reference import Meaning
-from prune_speedup.torch.proof.run import prove
+from prune_speedup.torch.record.case import Case
 from prune_speedup.torch.record.recorder import trace
 from prune_speedup.torch.report import Change, SpeedupReport
-from prune_speedup.torch.resize.layers import update_sizes
-from prune_speedup.torch.resize.search import Mismatch, repair
 from prune_speedup.torch.rules import has_rule
+from prune_speedup.torch.shortfall import shortfall
 from prune_speedup.torch.surgery import plain_attributes, record_surgery
-from prune_speedup.torch.tensors import Snapshot, cut_tensors
+from prune_speedup.torch.tensors import Snapshot, places
 
-__all__ = ["ModelSpeedup", "shrink"]
+__all__ = ["ModelSpeedup", "make_small", "shrink"]
 
-_PLANS = 50
-
-
-class _CannotFollowError(SpeedupError):
-    """The forward does not run on smaller tensors, whatever is repaired."""
+MOVED = 1e-5
+"""From here on an output has moved by more than rounding moves it."""
 
 
 def shrink(
@@ -52,7 +49,7 @@ def shrink(
     masks: Masks | str | PathLike[str] | None = None,
     *,
     units: Iterable[Unit] | None = None,
-    constants: str = "keep",
+    constants: str = "exact",
     verify: bool = True,
     verify_inputs: Sequence[Any] = (),
     tolerance: float | None = None,
@@ -68,10 +65,12 @@ def shrink(
             the parameters' own zeros make superfluous.
         units: Units to remove instead, as found by `prune_core.units` on this model.
         constants: What to do where a masked channel still carries a constant, such as the bias of
-            the normalisation after a masked convolution. `"keep"` leaves the channel and its mask,
-            so that nothing changes; `"zero"` masks what makes the constant as well; `"fold"`
-            moves it into the bias of the layer that reads it, which is exact unless that layer
-            pads with zeros. The report says by how much the output moved.
+            the normalisation after a masked convolution. `"exact"` moves it into the bias of the
+            layer that reads it wherever that changes nothing, and leaves the channel and its mask
+            elsewhere; `"keep"` moves nothing. `"fold"` also moves it where the layer pads with
+            zeros, which changes what is computed at the edge, and `"remove"` besides leaves out
+            what cannot be moved. `"zero"` masks all that belongs to a channel of which each layer
+            is masked, constant or not. The report says by how much the output moved.
         verify: Compare the small model with the masked one and go back if they differ, on the
             example and on a batch of another size.
         verify_inputs: More inputs to compare them on, each in the form of `example_inputs`.
@@ -86,7 +85,58 @@ def shrink(
         SpeedupError: The small model would compute something else, or the model is still
             wrapped; it is untouched.
         MaskError: The masks do not fit the model.
+
+    Warns:
+        PruneWarning: A notable share of what the masks ask for stays, or nothing was removed.
     """
+    report = make_small(
+        model,
+        example_inputs,
+        masks,
+        units=units,
+        constants=constants,
+        verify=verify,
+        verify_inputs=verify_inputs,
+        tolerance=tolerance,
+        measure=measure,
+        fallback=fallback,
+    )
+    _tell(report)
+    return report
+
+
+def rehearse(
+    model: nn.Module, example_inputs: Any, masks: Masks, constants: str = "exact"
+) -> SpeedupReport:
+    """Return the report of a `shrink` whose model is then put back; nothing is compared."""
+    untouched = Snapshot(model)
+    try:
+        return make_small(model, example_inputs, masks, constants=constants, verify=False)
+    finally:
+        untouched.restore()
+
+
+def _tell(report: SpeedupReport) -> None:
+    """Tell listeners of a smaller model, and the user of what is not as small as was asked."""
+    emit("prune_model_shrunk", model=report.model, report=report)
+    if report.shortfall:
+        warn(report.shortfall)
+
+
+def make_small(
+    model: nn.Module,
+    example_inputs: Any,
+    masks: Masks | str | PathLike[str] | None = None,
+    *,
+    units: Iterable[Unit] | None = None,
+    constants: str = "exact",
+    verify: bool = True,
+    verify_inputs: Sequence[Any] = (),
+    tolerance: float | None = None,
+    measure: bool = False,
+    fallback: bool = False,
+) -> SpeedupReport:
+    """Do what `shrink` does, and tell nobody: for one step of several, which end in a summary."""
     check_choice(constants)
     if wrapped := wrappers_in(model):
         raise SpeedupError(
@@ -122,7 +172,7 @@ def shrink(
         """The model, if it follows in everything; else its graph; else what it can."""
         try:
             return shrunk(model, yielding=False)
-        except _CannotFollowError as error:
+        except CannotFollowError as error:
             untouched.restore()
             cause = str(error)
         try:
@@ -139,7 +189,6 @@ def shrink(
     except BaseException:
         untouched.restore()
         raise
-    emit("prune_model_shrunk", model=report.model, report=report)
     return report
 
 
@@ -162,102 +211,77 @@ def _shrunk(
     With `yielding`, units that a forward cannot do without are left alone.
     """
     seconds: dict[str, float] = {}
-    shapes, as_given = shapes_of(model), None
-    if constants != "keep":
-        with _timed(seconds, "constants"):
-            as_given = masked_output(model, example_inputs, flat)
-            flat = {"zero": zeroed, "fold": fold}[constants](model, example_inputs, flat)
-    with _timed(seconds, "trace"):
-        graph = trace(model, example_inputs, known=has_rule)
-    with _timed(seconds, "units"):
-        labelling = propagate(graph)
-    with _timed(seconds, "plan"):
-        zeros = {} if units is not None else zeros_of(model, graph, flat)
-        if units is not None:
-            chosen: Iterable[int] = labels_of_units(labelling, units)
-        else:
-            chosen = removable(labelling, zeros)
-        plan = make_plan(labelling, chosen)
-    report = SpeedupReport(model, unknown=dict(labelling.flow.unknown))
-    report.constants = constants
-    report.uncompared = sorted(set(graph.opaque))
+    shapes, given = shapes_of(model), flat
     before = sum(parameter.numel() for parameter in model.parameters())
     zeros_before, bytes_before = zeros_in(model, flat), size_of(model)
+    report = SpeedupReport(model)
+    report.constants, report.seconds = constants, seconds
+
+    def recorded(also: Sequence[Case]) -> tuple[Standing, Zeros]:
+        with timed(seconds, "trace"):
+            graph = trace(model, example_inputs, known=has_rule, also=also)
+        with timed(seconds, "units"):
+            labelling = labelled(graph)
+        with timed(seconds, "plan"):
+            zeros = {} if units is not None else zeros_of(model, graph, flat)
+            return standing(labelling, zeros), zeros
+
+    cases: Sequence[Case] = ()
+    found, zeros = recorded(cases)
+    with timed(seconds, "constants"):
+        done = settle(model, example_inputs, found, flat, constants) if units is None else None
+    if done is not None:
+        flat = done.masks
+        found, zeros = recorded(cases)
+    wanted: Plan
+
+    def planned(also: Sequence[Case]) -> Plan:
+        nonlocal cases, found, zeros, wanted
+        if list(also) != list(cases):
+            cases = list(also)
+            found, zeros = recorded(cases)
+        with timed(seconds, "plan"):
+            chosen: Iterable[int] = (
+                found.removable
+                if units is None
+                else labels_of_units(found.labelling, units, skip=bool(also))
+            )
+            wanted = make_plan(found.labelling, chosen)
+        return wanted
+
     original = Snapshot(model)
     attributes = plain_attributes(model)
-    with _timed(seconds, "shrink"):
-        plan = _fit(model, example_inputs, plan, flat, original, report, yielding=yielding)
-    if verify:
-        with _timed(seconds, "verify"):
-            meant = Meaning(flat, units is not None)
-            report.difference, report.verified, flops = prove(
-                model, example_inputs, verify_inputs, plan, meant, original, tolerance
-            )
-        with _timed(seconds, "config"):
+    fitting = Fitting(model, example_inputs, planned, flat, original, report, yielding)
+    if not verify:
+        plan = planned(())
+        with timed(seconds, "shrink"):
+            plan, repairs = fitting.fit(plan)
+    else:
+        meant = Meaning(flat, units is not None)
+        plan, repairs, proof = fitting.proved(verify_inputs, meant, tolerance)
+        report.comparison, report.verified = proof.difference, proof.inputs
+        report.inside, flops = proof.inside, proof.flops
+        with timed(seconds, "config"):
             report.config = follow(model, example_inputs, shapes)
-    if constants != "keep":
-        report.moved = compare(as_given, masked_output(model, example_inputs, {})).relative
+    if done is not None:
+        report.moved = compare(done.as_given, masked_output(model, example_inputs, {})).relative
     if measure:
-        with _timed(seconds, "measure"):
+        with timed(seconds, "measure"):
             report.running = measured(model, example_inputs, original)
     report.parameters = before, sum(parameter.numel() for parameter in model.parameters())
     report.zeros = zeros_before, zeros_in(model)
     report.bytes = bytes_before, size_of(model)
+    labelling = plan.labelling
+    graph = labelling.graph
+    report.unknown, report.uncompared = dict(labelling.flow.unknown), sorted(set(graph.opaque))
     report.flops = flops_of(graph), flops if verify else cost_of(plan).flops
-    report.seconds = seconds
-    record_surgery(model, attributes, shapes)
-    report.kept = reasons_for_keeping(plan, asked_for(graph, zeros, flat))
+    record_surgery(model, attributes, shapes, repairs.attributes)
+    if units is None:
+        asked = asked_for(graph, zeros, given)
+        report.asked, report.kept = count_masked(model, wanted, plan, found, asked)
     _describe(report, labelling, plan, flat)
+    report.shortfall = shortfall(report, masks=bool(given), units=units is not None)
     return report
-
-
-def _fit(
-    model: nn.Module,
-    example_inputs: Any,
-    plan: Plan,
-    masks: Mapping[str, torch.Tensor],
-    original: Snapshot,
-    report: SpeedupReport,
-    *,
-    yielding: bool,
-) -> Plan:
-    """Cut and repair; where a forward cannot be repaired, leave what it needs and try again."""
-    for _ in range(_PLANS):
-        cut_tensors(model, plan, masks)
-        update_sizes(model, plan)
-        repairs = repair(model, example_inputs, plan)
-        if repairs.unresolved is None:
-            report.attributes = repairs.attributes
-            report.corrections = [
-                (site.module, site.function, site.occurrence) for site in repairs.corrections
-            ]
-            return plan
-        original.restore()
-        less = _without(plan, repairs.unresolved)
-        report.returned.append(f"{repairs.unresolved.module}: {repairs.unresolved.message}")
-        if not yielding or not less.removed.any() or (less.removed == plan.removed).all():
-            raise _CannotFollowError(
-                f"The forward of {repairs.unresolved.module or 'the model'} does not follow "
-                f"smaller tensors: {repairs.unresolved.message}"
-                + (f" (at first, in {report.returned[0]})" if report.returned[1:] else "")
-            )
-        plan = less
-    raise _CannotFollowError(f"No plan fits the model: {report.returned[-1]}")
-
-
-def _without(plan: Plan, mismatch: Mismatch) -> Plan:
-    """Leave alone what changes the sizes around the place that could not be repaired."""
-    calls = plan.labelling.graph.calls
-    position = min(mismatch.position, len(calls) - 1)
-    for reach in (0, 1, 3, 10, len(calls)):
-        less = plan
-        for call in calls[max(position - reach, 0) : position + reach + 1]:
-            for value in (*call.inputs(), *(i for i in call.outputs if i is not None)):
-                axes = plan.kept_of_value(value) if value in plan.labelling.flow.values else {}
-                less = less.without(value, axes)
-        if (less.removed != plan.removed).any():
-            return less
-    return plan
 
 
 def _describe(
@@ -272,7 +296,9 @@ def _describe(
         for name in names:
             if name in residual:
                 for axis, indices in kept.items():
-                    residual[name] = residual[name].index_select(axis, indices)
+                    residual[name] = residual[name].index_select(
+                        axis, places(indices, residual[name].device)
+                    )
     roots = labels.find(np.arange(len(labels)))
     owned = np.concatenate(
         [c for cs in labelling.axes.values() for c in cs if c is not None] or [roots]
@@ -288,15 +314,12 @@ def _describe(
     )
 
 
-@contextmanager
-def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
-    start = perf_counter()
-    yield
-    seconds[stage] = perf_counter() - start
-
-
 class ModelSpeedup:
-    """The two-step form of `shrink`: `ModelSpeedup(model, inputs, masks).speedup_model()`."""
+    """The two-step form of `shrink`: `ModelSpeedup(model, inputs, masks).speedup_model()`.
+
+    Where `shrink` leaves masked channels of which a normalisation has made constants, this takes
+    them out (`constants="remove"`), and warns of how far the output moved.
+    """
 
     def __init__(
         self,
@@ -314,5 +337,14 @@ class ModelSpeedup:
 
     def speedup_model(self) -> nn.Module:
         """Shrink the model in place and return it."""
-        self.report = shrink(self.model, self.dummy_input, self.masks, **self.options)
+        options = {"constants": "remove"} | self.options
+        report = make_small(self.model, self.dummy_input, self.masks, **options)
+        self.report = report
+        if "constants" not in self.options and report.moved > MOVED:
+            warn(
+                f"The output of the example moved by {report.moved:.1e} of its largest number, "
+                "because masked channels of which a normalisation had made constants were taken "
+                "out; constants='exact' keeps those that cannot go without a change."
+            )
+        _tell(report)
         return self.model

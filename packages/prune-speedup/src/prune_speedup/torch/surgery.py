@@ -22,8 +22,11 @@ from prune_core.__about__ import __version__
 from prune_core.errors import SpeedupError, did_you_mean
 from prune_core.files import replacing
 from prune_core.masking import wrappers_in
-from prune_speedup.torch.record.call_sites import Number
-from prune_speedup.torch.resize.corrections import Corrections, corrections_of
+from prune_speedup.torch.resize.attributes import Changed
+from prune_speedup.torch.resize.copying import keep_in_copies
+from prune_speedup.torch.resize.corrections import from_plain, to_plain
+from prune_speedup.torch.resize.origins import Source, write
+from prune_speedup.torch.resize.smaller import correct, corrections_of, kept_attributes
 from prune_speedup.torch.tensors import put
 
 __all__ = ["Surgery", "load_pruned", "plain_attributes", "record_surgery", "save_pruned"]
@@ -40,12 +43,16 @@ class Surgery:
 
     Attributes:
         attributes: `{module: {attribute: value}}`.
-        corrections: `{module: [[function, occurrence, {position: number}], ...]}`.
+        sizes: `{module: [[path, value], ...]}` of integers within a tuple, a list or a dict.
+        kept: `{module: [attribute, ...]}` of attributes that the module's class would not copy.
+        corrections: `{module: [correction, ...]}`, see `corrections.to_plain`.
         biases: Names of biases that the dense model lacks: a constant was folded into them.
     """
 
     attributes: Attributes = field(default_factory=dict)
-    corrections: dict[str, list[list[Any]]] = field(default_factory=dict)
+    sizes: dict[str, list[list[Any]]] = field(default_factory=dict)
+    kept: dict[str, list[str]] = field(default_factory=dict)
+    corrections: dict[str, list[Any]] = field(default_factory=dict)
     biases: list[str] = field(default_factory=list)
 
 
@@ -63,30 +70,37 @@ def _is_plain(value: Any) -> bool:
     return isinstance(value, int | float)
 
 
-def record_surgery(model: nn.Module, before: Attributes, tensors: Container[str]) -> None:
+def record_surgery(
+    model: nn.Module, before: Attributes, tensors: Container[str], changed: Changed
+) -> None:
     """Note on the model what has changed since `before`, and since any earlier surgery.
 
     Args:
         model: The small model.
         before: The numbers that its modules wrote down.
         tensors: The names of the tensors that it had.
+        changed: The integers that were found to be sizes.
     """
     surgery: Surgery = vars(model).get(MARK) or Surgery()
     surgery.biases += [name for name, _ in model.named_parameters() if name not in tensors]
     for name, attributes in plain_attributes(model).items():
-        changed = {
+        others = {
             key: value
             for key, value in attributes.items()
             if before.get(name, {}).get(key) != value and key != "training"
         }
-        if changed:
-            surgery.attributes.setdefault(name, {}).update(changed)
+        if others:
+            surgery.attributes.setdefault(name, {}).update(others)
+    for source, (_, new) in changed.items():
+        if len(source.path) > 1:
+            surgery.sizes.setdefault(source.module, []).append([list(source.path), new])
+    modules = list(model.named_modules())
+    surgery.kept = {name: [*found] for name, each in modules if (found := kept_attributes(each))}
     surgery.corrections = {
-        name: [[function, at, dict(sizes)] for (function, at), sizes in found.sizes.items()]
-        for name, module in model.named_modules()
-        if (found := corrections_of(module)) is not None
+        name: to_plain(made) for name, each in modules if (made := corrections_of(each))
     }
     model.__dict__[MARK] = surgery
+    keep_in_copies(model, {"": [MARK]})
 
 
 def save_pruned(model: nn.Module, path: str | PathLike[str]) -> None:
@@ -176,7 +190,8 @@ def load_pruned(model: nn.Module, path: str | PathLike[str]) -> nn.Module:
             )
     modules = dict(model.named_modules(remove_duplicate=False))
     gaining = [name.rpartition(".")[0] for name in surgery.biases]
-    for name in (*surgery.attributes, *surgery.corrections, *gaining):
+    changing = (*surgery.attributes, *surgery.sizes, *surgery.kept, *surgery.corrections)
+    for name in (*changing, *gaining):
         if name not in modules:
             raise SpeedupError(f"{path} changes {name!r}, and the model has no such module.")
     for name, layer in zip(surgery.biases, gaining, strict=True):
@@ -192,21 +207,19 @@ def load_pruned(model: nn.Module, path: str | PathLike[str]) -> nn.Module:
         for key, value in attributes.items():
             old = modules[name].__dict__.get(key)
             modules[name].__dict__[key] = tuple(value) if isinstance(old, tuple) else value
-    for name, corrections in surgery.corrections.items():
-        Corrections(_sizes(corrections)).register(modules[name])
+    for name, sizes in surgery.sizes.items():
+        for keys, value in sizes:
+            write(model, Source(name, tuple(keys)), value)
+    for name in {**surgery.kept, **surgery.corrections}:
+        kept = tuple((key, vars(modules[name])[key]) for key in surgery.kept.get(name, ()))
+        correct(modules[name], from_plain(surgery.corrections.get(name, [])), kept)
     model.__dict__[MARK] = surgery
+    keep_in_copies(model, {"": [MARK]})
     return model
 
 
 def _grows(new: Tensor, old: Tensor) -> bool:
     return new.ndim != old.ndim or any(n > o for n, o in zip(new.shape, old.shape, strict=True))
-
-
-def _sizes(corrections: list[list[Any]]) -> dict[tuple[str, int], dict[int, Number]]:
-    return {
-        (function, occurrence): {int(at): size for at, size in sizes.items()}
-        for function, occurrence, sizes in corrections
-    }
 
 
 def _read(path: Path) -> tuple[Surgery, Mapping[str, str], Mapping[str, Tensor]]:

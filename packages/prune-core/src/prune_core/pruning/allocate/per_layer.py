@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from math import prod
 from typing import TYPE_CHECKING
 
 import torch
@@ -105,6 +106,10 @@ class BankSparsityAllocator(SparsityAllocator):
                 "least 1."
             )
         self.balance_gran = list(balance_gran)
+
+    def parts(self, wrapper: PrunerModuleWrapper) -> int:
+        """Return the size of a block: all blocks lose their n-th value together."""
+        return prod(self.balance_gran)
 
     def generate_sparsity(self, metrics: Mapping[str, Tensor]) -> Masks:
         """Return the masks, module by module."""

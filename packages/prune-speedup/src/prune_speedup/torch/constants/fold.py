@@ -8,6 +8,7 @@ results change.
 
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,21 +18,21 @@ from torch import Tensor, nn
 from prune_speedup.engine.graph import Call, Ref
 from prune_speedup.engine.labels import Array
 from prune_speedup.engine.plan import Flags, make_plan
-from prune_speedup.engine.propagate import Labelling, propagate
-from prune_speedup.engine.removable import masked_units
-from prune_speedup.engine.values import CONSTANT
-from prune_speedup.torch.masks import zeros_of
+from prune_speedup.engine.propagate import Labelling
+from prune_speedup.engine.standing import Standing
+from prune_speedup.engine.values import UNIFORM
+from prune_speedup.torch.proof.cases import other_batch
 from prune_speedup.torch.proof.masked_reference import Masked, Meaning
-from prune_speedup.torch.record.recorder import trace
-from prune_speedup.torch.rules import has_rule
 from prune_speedup.torch.tensors import put
 
-__all__ = ["fold"]
+__all__ = ["Fold", "fold"]
 
 _INPUT = {"convolution": 0, "addmm": 1, "mm": 0, "linear": 0}
 """Which argument of an operator is what a layer reads."""
 
 _LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+_Layer = nn.Linear | nn.modules.conv._ConvNd
 
 
 class _Reader(NamedTuple):
@@ -45,53 +46,126 @@ class _Reader(NamedTuple):
     """
 
     name: str
-    layer: nn.Linear | nn.modules.conv._ConvNd
+    layer: _Layer
     value: int
     axis: int
 
 
-def fold(model: nn.Module, example_inputs: Any, masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Put constants into biases, and return masks that also cover who read them.
+class Fold(NamedTuple):
+    """Constants that could be moved into biases.
+
+    Attributes:
+        masks: The masks, which also cover the weights that read the constants.
+        biases: The layers whose bias would take them, and what it would be then.
+    """
+
+    masks: dict[str, Tensor]
+    biases: list[tuple[_Layer, Tensor]]
+
+    def apply(self) -> None:
+        """Give the layers these biases; one that has none gets one."""
+        for layer, bias in self.biases:
+            if layer.bias is None:
+                added = nn.Parameter(bias, layer.weight.requires_grad)
+                layer.register_parameter("bias", added)
+            else:
+                put(layer.bias, bias, layer.bias.grad)
+
+
+def fold(
+    model: nn.Module,
+    example_inputs: Any,
+    found: Standing,
+    masks: Mapping[str, Tensor],
+    *,
+    exactly: bool,
+) -> Fold | None:
+    """Find constants that can be moved into the biases of the layers that read them.
 
     Args:
-        model: What is masked; biases change, and a layer that has none gets one.
+        model: What is masked; nothing is changed yet.
         example_inputs: What it is run with.
+        found: What its masks leave of its units.
         masks: `{tensor name: bool mask}`.
+        exactly: Whether to fold only what changes nothing, whatever the input: a number that is
+            the same everywhere and for any size, read by a layer that pads with no zeros.
+
+    Returns:
+        What to do, or `None` where there is nothing to fold.
     """
-    graph = trace(model, example_inputs, known=has_rule)
-    labelling = propagate(graph)
-    readers = _readers(model, labelling)
-    units = _constant_units(labelling, zeros_of(model, graph, masks), readers)
-    if not units.any():
-        return dict(masks)
-    seen = _read_values(model, example_inputs, labelling, masks, readers)
-    if not seen:
-        return dict(masks)
-    columns = {
-        position: labelling.labels.find(_labels(labelling, reader))
-        for position, reader in readers.items()
-    }
-    for position, reader in readers.items():
-        value = seen[position].movedim(reader.axis, 0).flatten(1)
-        uneven = (value != value[:, :1]).any(1).cpu().numpy()
-        units[columns[position][uneven]] = False
-    folded = dict(masks)
-    for position, reader in readers.items():
+    readers = _readers(model, found.labelling, padding=not exactly)
+    units = _foldable(found, readers, exactly=exactly)
+    columns = {at: found.roots[_labels(found.labelling, each)] for at, each in readers.items()}
+    readers = {at: each for at, each in readers.items() if units[columns[at]].any()}
+    if not readers:
+        return None
+    seen = _read(model, example_inputs, found.labelling, masks, readers)
+    again = {}
+    if exactly and (other := other_batch(example_inputs)[1]) is not None:
+        with suppress(Exception):  # it was made up; a model need not run on it
+            again = _read(model, other, found.labelling, masks, readers)
+    for position, constants in seen.items():
+        varies = ~constants.even
+        if position in again:
+            varies |= ~again[position].even | ~_alike(constants.numbers, again[position].numbers)
+        units[columns[position][varies.cpu().numpy()]] = False
+    folded = Fold(dict(masks), [])
+    for position, constants in seen.items():
         gone = torch.from_numpy(units[columns[position]])
         if gone.any():
-            constants = seen[position].movedim(reader.axis, 0).flatten(1)[:, 0]
-            _move(reader, constants, gone, folded)
-    return folded
+            _move(readers[position], constants.numbers, gone, folded)
+    return folded if folded.biases else None
 
 
-def _readers(model: nn.Module, labelling: Labelling) -> dict[int, _Reader]:
-    """Layers that run once and share their weight with nobody, by the position of their call."""
+def _foldable(found: Standing, readers: Mapping[int, _Reader], *, exactly: bool) -> Flags:
+    """The classes of masked units of which only constants are left, that only these layers read."""
+    units: Flags = found.constants & (found.roots == np.arange(len(found.roots)))
+    if found.flow is None:
+        return units
+    for position, _, leaking in found.flow.leaks or ():
+        if position not in readers:
+            units[found.roots[leaking]] = False
+        elif exactly:
+            reader = readers[position]
+            group = found.flow.values[reader.value].group_at(reader.axis)
+            if group is None or group.axes != (reader.axis,):
+                units[found.roots[leaking]] = False
+            else:
+                uneven = group.states().ravel() > UNIFORM
+                units[found.roots[group.compact().ravel()[uneven]]] = False
+    return units
+
+
+class _Constants(NamedTuple):
+    """What a layer reads, channel by channel.
+
+    Attributes:
+        numbers: The first number of each.
+        even: Whether the others are the same.
+    """
+
+    numbers: Tensor
+    even: Tensor
+
+
+def _alike(left: Tensor, right: Tensor) -> Tensor:
+    """Where numbers are equal but for what rounding does."""
+    return torch.isclose(left, right, rtol=1e-6, atol=1e-9)
+
+
+def _readers(model: nn.Module, labelling: Labelling, *, padding: bool) -> dict[int, _Reader]:
+    """Layers that run once and share their weight with nobody, by the position of their call.
+
+    With `padding`, also those that pad with zeros.
+    """
     graph, modules = labelling.graph, dict(model.named_modules())
     own = {names[0] for names in graph.tensors.values() if len(names) == 1}
     readers: dict[int, _Reader] = {}
-    for position, call in enumerate(graph.calls[: graph.trained]):
+    for position, call in enumerate(graph.calls[: graph.first]):
         layer = modules.get(call.module)
         if call.name not in _INPUT or f"{call.module}.weight" not in own:
+            continue
+        if not padding and _pads(call):
             continue
         if isinstance(layer, _LAYERS) and _as_torch_does(layer) and not _transposed(call):
             ref = call.args[_INPUT[call.name]]
@@ -116,7 +190,11 @@ def _as_torch_does(layer: nn.Module) -> bool:
 
 
 def _transposed(call: Call) -> bool:
-    return call.name == "convolution" and bool(call.args[6])
+    return call.name == "convolution" and bool(call.argument("transposed"))
+
+
+def _pads(call: Call) -> bool:
+    return call.name == "convolution" and any(call.argument("padding"))
 
 
 def _labels(labelling: Labelling, reader: _Reader) -> Array:
@@ -127,59 +205,43 @@ def _labels(labelling: Labelling, reader: _Reader) -> Array:
     return group.compact().ravel()
 
 
-def _constant_units(labelling: Labelling, zeros: Any, readers: Mapping[int, _Reader]) -> Flags:
-    """Masked units of which nothing but constants is left, and nobody but these layers reads it."""
-    labels = labelling.labels
-    roots = labels.find(np.arange(len(labels)))
-    constant, other = np.zeros_like(roots, dtype=np.bool_), np.zeros_like(roots, dtype=np.bool_)
-    for position, state, found in (
-        propagate(labelling.graph, zeros, labelling.labels).flow.leaks or ()
-    ):
-        foldable = state == CONSTANT and position in readers
-        (constant if foldable else other)[roots[found]] = True
-    candidates, closed = masked_units(labelling, zeros)
-    for _, found in labelling.flow.live_norms:
-        over = roots[found]
-        other[over[~closed[over]]] = True
-    units: Flags = constant & ~other & candidates
-    return units
-
-
 class _Reading(Masked):  # type: ignore[no-untyped-call]
-    """A masked run that keeps what some of the calls are given."""
+    """A masked run that looks at what some of the calls are given."""
 
     def __init__(self, *args: Any, readers: Mapping[int, _Reader]) -> None:
         super().__init__(*args)
-        self.seen: dict[int, Tensor] = {}
+        self.seen: dict[int, _Constants] = {}
         self._readers = readers
 
     def execute(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         position = len(self.graph.calls)
-        if position in self._readers:
+        if (reader := self._readers.get(position)) is not None:
             name = self._plan.labelling.graph.calls[position].name
-            self.seen[position] = args[_INPUT[name]].clone()
+            channels = args[_INPUT[name]].movedim(reader.axis, 0).flatten(1)
+            even = _alike(channels, channels[:, :1]).all(1)
+            self.seen[position] = _Constants(channels[:, 0].clone(), even)
         return super().execute(func, args, kwargs)
 
 
-def _read_values(
+def _read(
     model: nn.Module,
     example_inputs: Any,
     labelling: Labelling,
     masks: Mapping[str, Tensor],
     readers: Mapping[int, _Reader],
-) -> dict[int, Tensor]:
+) -> dict[int, _Constants]:
     reading = _Reading(
         model, make_plan(labelling, ()), Meaning(masks, removed=False), readers=readers
     )
-    reading.run(example_inputs)
+    reading.run(example_inputs, again=False)
     # A forward that writes to its own weights makes other calls where those are shown masked.
     before, now = ([call.target for call in g.calls] for g in (labelling.graph, reading.graph))
     return reading.seen if before[: len(now)] == now else {}
 
 
-def _move(reader: _Reader, constants: Tensor, gone: Tensor, masks: dict[str, Tensor]) -> None:
+def _move(reader: _Reader, constants: Tensor, gone: Tensor, folded: Fold) -> None:
     """Add to a bias what constant channels make of the weight, and mask the weight there."""
-    layer = reader.layer
+    layer, masks = reader.layer, folded.masks
     name, bias_name = f"{reader.name}.weight", f"{reader.name}.bias"
     keep = masks.get(name, torch.ones(layer.weight.shape, dtype=torch.bool, device="cpu"))
     weight = layer.weight.detach().double() * keep.to(layer.weight.device)
@@ -188,15 +250,13 @@ def _move(reader: _Reader, constants: Tensor, gone: Tensor, masks: dict[str, Ten
     summed = weight.flatten(2).sum(2) if weight.ndim > 2 else weight
     read = (constants.double() * gone.to(constants.device)).view(groups, -1)
     read = read.repeat_interleave(summed.shape[0] // groups, 0)
-    added = (summed * read).sum(1)
+    bias = (summed * read).sum(1)
     cut = gone.view(groups, -1).repeat_interleave(summed.shape[0] // groups, 0)
     masks[name] = keep & ~cut.view(*cut.shape, *[1] * (keep.ndim - 2))
-    if layer.bias is None:
-        bias = nn.Parameter(added.to(layer.weight.dtype), layer.weight.requires_grad)
-        layer.register_parameter("bias", bias)
-        return
-    old = layer.bias.detach().double()
-    if bias_name in masks:
-        old = old * masks[bias_name].to(old.device)
-        masks[bias_name] = masks[bias_name] | (added != 0).cpu()
-    put(layer.bias, (old + added).to(layer.bias.dtype), layer.bias.grad)
+    if layer.bias is not None:
+        old = layer.bias.detach().double()
+        if bias_name in masks:
+            old = old * masks[bias_name].to(old.device)
+            masks[bias_name] = masks[bias_name] | (bias != 0).cpu()
+        bias = old + bias
+    folded.biases.append((layer, bias.to(layer.weight.dtype)))

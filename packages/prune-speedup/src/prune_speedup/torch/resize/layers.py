@@ -55,6 +55,11 @@ def _literals(plan: Plan, call: Any) -> list[tuple[str, Any, Any]]:
             plan.shape_of(call.args[0]),
         )
         return [("num_features", shape[1], small[1])] if len(shape) > 1 else []
+    if call.name == "mean" and call.site is not None and call.site.function == "rms_norm":
+        shape, axes = plan.labelling.graph.metas[call.args[0].index].shape, call.argument("dim")
+        small = plan.shape_of(call.args[0])
+        old, new = (tuple(sizes[axis] for axis in axes) for sizes in (shape, small))
+        return [("normalized_shape", old, new)]
     if call.name in ("native_layer_norm", "_fused_rms_norm"):
         old = tuple(call.args[1])
         return [("normalized_shape", old, plan.shape_of(call.args[0])[-len(old) :])]

@@ -1,5 +1,6 @@
 """The numbers that a call of torch must be given once its tensors are smaller."""
 
+import numpy as np
 from torch import Tag
 
 from prune_speedup.engine.graph import Call
@@ -35,9 +36,10 @@ def wanted_numbers(
     if site is None:
         return {}
     changes: dict[int, Number] = {}
+    end = plan.labelling.graph.end_of_run(position)
     for at in plan.calls_at(site):
         call = plan.labelling.graph.calls[at]
-        if at >= position and not isinstance(call.target, str):
+        if position <= at < end and not isinstance(call.target, str):
             changes = _for_call(plan, at, given) | changes
             if changes and site.function not in _SLICING:
                 break
@@ -106,20 +108,35 @@ def _asked_for(plan: Plan, position: int) -> dict[int, int]:
     graph = plan.labelling.graph
     value = graph.calls[position].outputs[0]
     assert value is not None
-    rank = len(graph.metas[value].shape)
+    shape = graph.metas[value].shape
     for call in graph.calls[position + 1 :]:
         if value in call.inputs() and call.outputs[0] is not None:
-            before, after = graph.metas[call.outputs[0]].shape, plan.shape(call.outputs[0])
-            meets = Tag.pointwise in getattr(call.target, "tags", ()) or call.name == "cat"
-            if not meets or len(before) < rank:
-                return {}
-            lead = len(before) - rank
-            return {
-                axis: after[lead + axis]
-                for axis in range(rank)
-                if graph.metas[value].shape[axis] == before[lead + axis] != after[lead + axis]
-            }
+            wanted = _met_by(plan, call, value)
+            return {axis: size for axis, size in wanted.items() if size != shape[axis]}
     return {}
+
+
+_PRODUCTS = {"mm": (0, 1), "bmm": (0, 1), "addmm": (1, 2), "baddbmm": (1, 2)}
+"""Which arguments are the factors of a product of matrices."""
+
+
+def _met_by(plan: Plan, call: Call, value: int) -> dict[int, int]:
+    """{axis: its length} of a value, where what it meets in a call has that length."""
+    graph, made = plan.labelling.graph, call.outputs[0]
+    assert made is not None
+    rank = len(graph.metas[value].shape)
+    if call.name in _PRODUCTS:
+        left, right = (call.args[at] for at in _PRODUCTS[call.name])
+        if left.index == value:
+            return {rank - 1: plan.shape_of(right)[-2]}
+        return {rank - 2: plan.shape_of(left)[-1]} if right.index == value else {}
+    before, after = graph.metas[made].shape, plan.shape(made)
+    meets = Tag.pointwise in getattr(call.target, "tags", ()) or call.name == "cat"
+    if not meets or len(before) < rank:
+        return {}
+    lead = len(before) - rank
+    same = [axis for axis in range(rank) if graph.metas[value].shape[axis] == before[lead + axis]]
+    return {axis: after[lead + axis] for axis in same}
 
 
 def _for_unflatten(plan: Plan, call: Call, given: tuple[Number, ...]) -> dict[int, Number]:
@@ -137,7 +154,7 @@ def _for_unflatten(plan: Plan, call: Call, given: tuple[Number, ...]) -> dict[in
 
 def _for_roll(plan: Plan, call: Call, given: tuple[Number, ...]) -> dict[int, Number]:
     value = call.inputs()[0]
-    kept, shape = plan.kept_of_value(value), plan.labelling.graph.metas[value].shape
+    kept, shape = dict(plan.kept_of_value(value)), plan.labelling.graph.metas[value].shape
     # Without an axis the whole tensor is rolled row by row, as along the last one.
     axes = (call.args[2] if len(call.args) > 2 else []) or [-1]
     changes: dict[int, Number] = {}
@@ -150,7 +167,7 @@ def _for_roll(plan: Plan, call: Call, given: tuple[Number, ...]) -> dict[int, Nu
             if given[at] != wanted:
                 changes[at] = wanted
             # The next turn of the same axis finds them where this one has left them.
-            kept[axis % len(shape)] = ((stays + shift) % shape[axis]).sort().values
+            kept[axis % len(shape)] = np.sort((stays + shift) % shape[axis])
     return changes
 
 
@@ -164,7 +181,7 @@ def _for_slice(plan: Plan, call: Call, given: tuple[Number, ...]) -> dict[int, N
     changes: dict[Number, Number] = {}
     if 0 < begin < size and bool(places.any()):
         # What the slice begins with may have gone: then it begins with the next that it takes.
-        first = int(places.nonzero()[0] if step > 1 else (kept < begin).sum())
+        first = int(np.flatnonzero(places)[0] if step > 1 else (kept < begin).sum())
         changes |= {begin: first, begin - size: first - len(kept)}
     if 0 < end < size:
         last = int((kept < end).sum())
@@ -197,7 +214,8 @@ def same_places(plan: Plan, before: Call, now: Call) -> bool:
     if kept is None:
         return True
     taken, found = range(*_slice_of(before, size)), range(*_slice_of(now, len(kept)))
-    return [index for index in kept.tolist() if index in taken] == kept[list(found)].tolist()
+    wanted: list[int] = kept[list(found)].tolist()
+    return [index for index in kept.tolist() if index in taken] == wanted
 
 
 def _sliced(plan: Plan, call: Call) -> tuple[int, int, int]:

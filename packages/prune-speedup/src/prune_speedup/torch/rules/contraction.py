@@ -6,8 +6,8 @@ from string import ascii_lowercase
 import numpy as np
 
 from prune_speedup.engine.flow import Flow
-from prune_speedup.engine.graph import Call
-from prune_speedup.engine.values import Group, Value, extended
+from prune_speedup.engine.graph import Call, Ref
+from prune_speedup.engine.values import CONSTANT, Group, Value, expanded, extended
 from prune_speedup.torch.rules.movement import apart
 from prune_speedup.torch.rules.registry import rule
 
@@ -43,8 +43,8 @@ def linear(flow: Flow, call: Call) -> Value:
     value, weight = flow.get(call.args[0]), flow.get(call.args[1])
     lead = ascii_lowercase[: value.ndim - 1]
     made = flow.contract(value, weight, f"{lead}y,zy->{lead}z")
-    if len(call.args) > 2 and call.args[2] is not None:
-        return flow.align([made, flow.get(call.args[2])], made.shape, all)
+    if isinstance(bias := call.argument("bias"), Ref):
+        return flow.align([made, flow.get(bias)], made.shape, all)
     return made
 
 
@@ -101,7 +101,7 @@ def grouped_product(flow: Flow, call: Call) -> Value:
 def convolution(flow: Flow, call: Call) -> Value:
     """A convolution of any number of dimensions, grouped, depthwise or transposed."""
     value, weight = flow.get(call.args[0]), flow.get(call.args[1])
-    transposed, groups = bool(call.args[6]), int(call.args[8])
+    transposed, groups = bool(call.argument("transposed")), int(call.argument("groups"))
     shape = flow.result_shape(call)
     flow.pin(value, 0, "a convolution takes it for a batch")
     flow.pin_all(value, range(2, value.ndim), "a convolution slides along it")
@@ -111,8 +111,10 @@ def convolution(flow: Flow, call: Call) -> Value:
         made = _transposed(flow, value, weight, groups)
     else:
         made = _plain(flow, value, weight, groups)
-    if len(call.args) > 2 and call.args[2] is not None:
-        made = flow.align([made, flow.get(call.args[2])], made.shape, all)
+    # At the edge it reads less than elsewhere.
+    made = made.at_least(CONSTANT)
+    if isinstance(bias := call.argument("bias"), Ref):
+        made = flow.align([made, flow.get(bias)], made.shape, all)
     lift = (..., *[None] * (len(shape) - 2))
     lifted = tuple(Group(extended(g.codes[lift], shape)) for g in made.groups)
     return Value(shape, lifted)
@@ -122,10 +124,8 @@ def _flat(value: Value) -> Value:
     """The value at one place of the axes that are slid along."""
     groups = []
     for group in value.groups:
-        labels = group.only({0, 1}).codes
-        while labels.ndim > 2:
-            labels = labels.select(2, 0)
-        groups.append(Group(labels))
+        codes = group.only({0, 1}).codes
+        groups.append(Group(codes.reshape(*codes.shape[:2], -1)[:, :, 0]))
     kept = tuple(group for group in groups if group.axes)
     return Value(value.shape[:2], kept, frozenset(axis for axis in value.free if axis < 2))
 
@@ -191,7 +191,7 @@ def _split(value: Value, axis: int, groups: int) -> Value:
 def _merged(flow: Flow, value: Value) -> Value:
     batch, groups, inside = value.shape
     made = [
-        Group(group.codes.narrow(0, 0, 1).reshape(1, groups * inside).expand(batch, -1))
+        Group(expanded(group.codes[0].reshape(groups * inside), (batch, groups * inside)))
         for group in value.groups
         if 0 not in group.axes
     ]

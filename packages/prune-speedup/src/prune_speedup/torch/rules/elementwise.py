@@ -7,7 +7,7 @@ import torch
 
 from prune_speedup.engine.flow import Flow
 from prune_speedup.engine.graph import Call, Ref, refs_in, replace_refs
-from prune_speedup.engine.values import Value
+from prune_speedup.engine.values import CONSTANT, UNKNOWN, Value
 from prune_speedup.torch.rules.registry import rule
 
 __all__: list[str] = []
@@ -50,6 +50,8 @@ def pointwise(flow: Flow, call: Call) -> Sequence[Value | None]:
 
     _check_norms(flow, call, operands)
     made = flow.align(operands, flow.result_shape(call), zero)
+    if torch.Tag.nondeterministic_seeded in getattr(call.target, "tags", ()):
+        made = made.at_least(UNKNOWN)
     negative = call.name.startswith("pow") and _is_negative(call.args[-1])
     if negative or call.name.rstrip("_") in _INVERSES or (_divides(call) and operands[-1].pending):
         made.pending = tuple(each._replace(inverse=True) for each in made.pending)
@@ -88,7 +90,7 @@ def triangle(flow: Flow, call: Call) -> Value:
     """Position against position: neither of the last two axes can lose an index."""
     value = flow.get(call.args[0])
     flow.pin_all(value, (-2, -1), "a triangle is cut out of this axis")
-    return value
+    return value.at_least(CONSTANT)
 
 
 def stays_zero(call: Call, dtypes: Sequence[torch.dtype], flags: Sequence[bool]) -> bool:

@@ -1,8 +1,8 @@
 """Tensors made from nothing, and what only reads a shape."""
 
 from prune_speedup.engine.flow import Flow
-from prune_speedup.engine.graph import Call
-from prune_speedup.engine.values import UNKNOWN, ZERO, Value
+from prune_speedup.engine.graph import Call, Ref
+from prune_speedup.engine.values import UNIFORM, UNKNOWN, ZERO, Value
 from prune_speedup.torch.rules.registry import rule
 
 __all__: list[str] = []
@@ -26,12 +26,21 @@ def uniform(flow: Flow, call: Call) -> Value:
 def alike(flow: Flow, call: Call) -> Value:
     """Numbers of its own in the shape of another."""
     value = flow.get(call.args[0])
-    zero = call.name in _ZEROS
-    groups = tuple(group.with_states(ZERO if zero else UNKNOWN) for group in value.groups)
+    state = _filled_with(flow, call)
+    groups = tuple(group.with_states(state) for group in value.groups)
     shape = flow.result_shape(call)
     fresh = frozenset() if call.name in _RANDOM else frozenset(range(len(shape)))
     grouped = {axis for group in groups for axis in group.axes}
-    return Value(shape, groups, (fresh | value.free) - grouped, zero=zero)
+    return Value(shape, groups, (fresh | value.free) - grouped, zero=state == ZERO)
+
+
+def _filled_with(flow: Flow, call: Call) -> int:
+    if call.name in _ZEROS:
+        return ZERO
+    if call.name in (*_RANDOM, "empty_like"):
+        return UNKNOWN
+    number = call.argument("value")
+    return flow.get(number).state if isinstance(number, Ref) else UNIFORM
 
 
 @rule("aten.arange", "aten.linspace", "aten.eye", "aten.rand", "aten.randn", "aten.randint")

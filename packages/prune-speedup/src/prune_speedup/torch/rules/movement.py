@@ -10,7 +10,19 @@ import torch
 
 from prune_speedup.engine.flow import Flow
 from prune_speedup.engine.graph import Call, replace_refs
-from prune_speedup.engine.values import UNKNOWN, Group, Value, encode, extended, squeezed
+from prune_speedup.engine.labels import Array
+from prune_speedup.engine.values import (
+    CONSTANT,
+    UNKNOWN,
+    Group,
+    Value,
+    at_first,
+    encode,
+    expanded,
+    extended,
+    squeezed,
+    without_copies,
+)
 from prune_speedup.torch.rules.registry import rule
 
 __all__: list[str] = []
@@ -51,20 +63,18 @@ def move(flow: Flow, call: Call) -> Sequence[Value]:
     if call.name.removeprefix("unsafe_") in ("split", "split_with_sizes", "chunk"):
         sizes = {flow.result_shape(call, at) for at in range(len(call.outputs))}
         if len(sizes) == 1:
-            _prefer_even_pieces(flow, value, _argument(call, 2, "dim", 0), len(call.outputs))
+            _prefer_even_pieces(flow, value, call.argument("dim"), len(call.outputs))
     if call.name == "slice" and (count := _even_sections(call, value)):
-        _prefer_even_pieces(flow, value, _argument(call, 1, "dim", 0), count)
+        _prefer_even_pieces(flow, value, call.argument("dim"), count)
     if call.name.removeprefix("native_") == "channel_shuffle":
         _prefer_even_pieces(flow, value, 1, call.args[1])
-    if call.name == "slice" and (step := _argument(call, 4, "step", 1)) > 1:
+    if call.name == "slice" and (step := call.argument("step")) > 1:
         _prefer_whole_steps(flow, call, value, step)
     moved = [_run(call, group.codes) for group in value.groups]
     frees = _free_after(call, value)
     results: list[Value] = []
     for at, free in enumerate(frees):
-        groups = [
-            Group(squeezed(pieces[at])) for pieces, group in zip(moved, value.groups, strict=True)
-        ]
+        groups = [Group(squeezed(pieces[at])) for pieces in moved]
         shape = flow.result_shape(call, at)
         made = Value(shape, apart(flow, groups), free, pending=value.pending, zero=value.zero)
         results.append(made)
@@ -75,7 +85,7 @@ def move(flow: Flow, call: Call) -> Sequence[Value]:
 def diagonal(flow: Flow, call: Call) -> Value | Sequence[Value | None]:
     """Position against position: neither of the two axes can lose an index."""
     value = flow.get(call.args[0])
-    axes = (_argument(call, 2, "dim1", 0), _argument(call, 3, "dim2", 1))
+    axes = (call.argument("dim1"), call.argument("dim2"))
     flow.pin_all(value, axes, "a diagonal of it is taken")
     return move(flow, call)
 
@@ -99,27 +109,28 @@ def act_on_axes(flow: Flow, call: Call) -> Value:
     acted = _acted_axes(call, value)
     lead = len(shape) - value.ndim
     groups: list[Group] = []
-    zero_filled = call.name != "constant_pad_nd" or _argument(call, 2, "value", 0) == 0
     if call.name == "constant_pad_nd":
-        _fix_cropped(flow, value, call.args[1])
+        _fix_cropped(flow, value, call.argument("pad"))
     for group in value.groups:
         if acted & set(group.axes):
-            labels = squeezed(_run(call, group.codes)[0])
+            groups.append(Group(squeezed(_run(call, group.codes)[0])))
         else:
-            labels = extended(group.codes[(None,) * lead], shape)
-        made = Group(labels)
-        groups.append(made if zero_filled else made.with_states(UNKNOWN))
+            groups.append(Group(extended(group.codes[(None,) * lead], shape)))
     free = frozenset(axis + lead for axis in value.free if axis not in acted) | {*range(lead)}
     if call.name == "repeat":
         free |= {axis + lead for axis in acted if value.shape[axis] == 1}
-    return Value(shape, apart(flow, groups), free, pending=value.pending)
+    made = Value(shape, apart(flow, groups), free, pending=value.pending)
+    if call.name != "constant_pad_nd":
+        return made
+    # Zeros beside zeros are zeros; beside any other number they are not what that is.
+    return made.at_least(CONSTANT) if call.argument("value") == 0 else made.never_zero()
 
 
 @rule("aten.cat", "aten.concatenate")
 def cat(flow: Flow, call: Call) -> Value:
     """Labels one behind the other; across the other axes the pieces are tied."""
     shape = flow.result_shape(call)
-    axis = _argument(call, 1, "dim", 0) % len(shape)
+    axis = call.argument("dim") % len(shape)
     pieces = [flow.label_free(ref, {axis}) for ref in call.args[0]]
     pieces = [piece for piece in pieces if piece.shape != (0,)]
     return join(flow, pieces, axis, shape)
@@ -129,11 +140,11 @@ def cat(flow: Flow, call: Call) -> Value:
 def stack(flow: Flow, call: Call) -> Value:
     """Pieces one behind the other along a new axis."""
     shape = flow.result_shape(call)
-    axis = _argument(call, 1, "dim", 0) % len(shape)
+    axis = call.argument("dim") % len(shape)
     pieces = []
     for ref in call.args[0]:
         value = flow.get(ref)
-        groups = tuple(Group(g.codes.unsqueeze(axis)) for g in value.groups)
+        groups = tuple(Group(np.expand_dims(g.codes, axis)) for g in value.groups)
         sizes = (*value.shape[:axis], 1, *value.shape[axis:])
         free = frozenset(at + (at >= axis) for at in value.free)
         pieces.append(Value(sizes, groups, free))
@@ -156,11 +167,11 @@ def join(flow: Flow, pieces: Sequence[Value], axis: int, shape: tuple[int, ...])
             if group is not None and len(group.axes) > 1:
                 flow.pin(piece, axis, "it is joined to something that has no such parts")
                 kept = group.only(set(group.axes) - {axis})
-                first = Group(kept.codes.narrow(axis, 0, 1))
-                across[at] = Value(across[at].shape, (*across[at].groups, first), across[at].free)
+                one = Group(at_first(kept.codes, (axis,)))
+                across[at] = Value(across[at].shape, (*across[at].groups, one), across[at].free)
                 along[at] = None
     thin = tuple(1 if at == axis else size for at, size in enumerate(shape))
-    made = flow.align(across, thin, all)
+    made = flow.align(across, thin, all).at_least(CONSTANT)
     groups = [Group(extended(group.codes, shape)) for group in made.groups]
     if any(group is not None for group in along):
         groups.append(_concatenated(pieces, along, axis, shape))
@@ -171,7 +182,7 @@ def join(flow: Flow, pieces: Sequence[Value], axis: int, shape: tuple[int, ...])
 def thinned(piece: Value, axis: int, groups: tuple[Group, ...]) -> Value:
     """A value of length one along an axis, with those of its groups that do not vary there."""
     shape = tuple(1 if at == axis else size for at, size in enumerate(piece.shape))
-    thin = tuple(Group(group.codes.narrow(axis, 0, 1)) for group in groups)
+    thin = tuple(Group(at_first(group.codes, (axis,))) for group in groups)
     return replace(piece, shape=shape, groups=thin, free=piece.free - {axis}, pending=())
 
 
@@ -184,15 +195,18 @@ def _concatenated(
         sizes = [shape[at] if at in varying else 1 for at in range(len(shape))]
         sizes[axis] = piece.shape[axis]
         if group is None:
-            parts.append(torch.full(sizes, _STAYS))
+            parts.append(np.full(sizes, _STAYS))
         else:
-            narrow = group.codes
-            for at, size in enumerate(sizes):
-                if size == 1:
-                    narrow = narrow.narrow(at, 0, 1)
-            parts.append(narrow)
-    labels = torch.cat(parts, axis).expand(shape)
-    return Group(squeezed(labels))
+            parts.append(at_first(group.codes, [at for at, size in enumerate(sizes) if size == 1]))
+    made = Group(squeezed(expanded(np.concatenate(parts, axis), shape)))
+    # A label that several pieces have stands for a number of each piece's own.
+    return made if _distinct(parts) else made.at_least(CONSTANT)
+
+
+def _distinct(parts: Sequence[Array]) -> bool:
+    """Whether no two of these have a label in common."""
+    each = [np.unique(part) for part in parts]
+    return len(np.unique(np.concatenate(each))) == sum(map(len, each))
 
 
 def apart(flow: Flow, groups: Sequence[Group]) -> tuple[Group, ...]:
@@ -218,12 +232,20 @@ def apart(flow: Flow, groups: Sequence[Group]) -> tuple[Group, ...]:
     return tuple(kept)
 
 
-def _run(call: Call, labels: torch.Tensor) -> Sequence[torch.Tensor]:
-    args, kwargs = replace_refs((call.args, call.kwargs), lambda _: labels)
+def _run(call: Call, codes: Array) -> Sequence[Array]:
+    """What the operator makes of codes instead of numbers."""
+    # A copy without repetitions, because torch warns of arrays that it may not write to.
+    small = torch.from_numpy(without_copies(codes).copy())
+    moved = _moved(call, small.expand(codes.shape))
+    return [each.numpy() for each in moved]
+
+
+def _moved(call: Call, codes: torch.Tensor) -> Sequence[torch.Tensor]:
+    args, kwargs = replace_refs((call.args, call.kwargs), lambda _: codes)
     if call.name == "constant_pad_nd":  # what it fills with is a number and no label
-        return [torch.constant_pad_nd(labels, args[1])]
+        return [torch.constant_pad_nd(codes, args[1])]
     if call.name in ("view", "_unsafe_view"):
-        return [labels.reshape(args[1])] if not isinstance(args[1], torch.dtype) else [labels]
+        return [codes.reshape(args[1])] if not isinstance(args[1], torch.dtype) else [codes]
     result = call.target(*args, **kwargs)
     return result if isinstance(result, list | tuple) else [result]
 
@@ -283,7 +305,7 @@ def _fix_cropped(flow: Flow, value: Value, amounts: Sequence[int]) -> None:
 def _acted_axes(call: Call, value: Value) -> set[int]:
     everything = set(range(value.ndim))
     if call.name in ("roll", "flip"):
-        axes = _argument(call, 2 if call.name == "roll" else 1, "dims", ())
+        axes = call.argument("dims") or ()
         return {axis % value.ndim for axis in axes} or everything
     if "pad" in call.name:
         amounts = call.args[1]
@@ -321,12 +343,12 @@ def _even_sections(call: Call, value: Value) -> int:
     if not counted or not call.bounds:
         return 0
     count = int(call.given[0])
-    return 0 if value.shape[_argument(call, 1, "dim", 0)] % count else count
+    return 0 if value.shape[call.argument("dim")] % count else count
 
 
 def _prefer_whole_steps(flow: Flow, call: Call, value: Value, step: int) -> None:
     """Let whole steps be lost, so that every second index stays every second one."""
-    axis = _argument(call, 1, "dim", 0) % value.ndim
+    axis = call.argument("dim") % value.ndim
     group = value.group_at(axis)
     if group is None:
         return
@@ -340,9 +362,3 @@ def _prefer_whole_steps(flow: Flow, call: Call, value: Value, step: int) -> None
 def _halves(labels: Any, axis: int, count: int) -> Sequence[Any]:
     size = labels.shape[axis] // count
     return [labels.take(range(at * size, (at + 1) * size), axis) for at in range(count)]
-
-
-def _argument(call: Call, position: int, name: str, default: Any) -> Any:
-    if position < len(call.args):
-        return call.args[position]
-    return call.kwargs.get(name, default)

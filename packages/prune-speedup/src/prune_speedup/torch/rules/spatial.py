@@ -5,7 +5,7 @@ from re import search
 
 from prune_speedup.engine.flow import Flow
 from prune_speedup.engine.graph import Call
-from prune_speedup.engine.values import Group, Value
+from prune_speedup.engine.values import CONSTANT, UNKNOWN, Group, Value, at_first, expanded
 from prune_speedup.torch.rules.registry import rule
 
 __all__: list[str] = []
@@ -25,10 +25,21 @@ def windows(flow: Flow, call: Call) -> Sequence[Value | None]:
     found = search(r"([123])d", call.name)
     slid = _slid(call, value.ndim - int(found.group(1) if found else 2), value.ndim)
     flow.pin_all(value, slid, "a window slides along it")
-    return [
+    made = [
         None if output is None else _resized(value, set(slid), flow.result_shape(call, at))
         for at, output in enumerate(call.outputs)
     ]
+    if "avg_pool" in call.name and _counts_padding(call):
+        made = [each and each.at_least(CONSTANT) for each in made]
+    # What is returned second says where the first was found.
+    return [each and (each.never_zero() if at else each) for at, each in enumerate(made)]
+
+
+def _counts_padding(call: Call) -> bool:
+    """Whether an average of windows takes what is beyond the edge for zeros."""
+    padding = call.argument("padding") or 0
+    padded = any(padding) if isinstance(padding, list | tuple) else bool(padding)
+    return padded or call.argument("divisor_override") is not None
 
 
 def _slid(call: Call, first: int, end: int) -> list[int]:
@@ -54,16 +65,13 @@ def grid_sample(flow: Flow, call: Call) -> Value:
     slid = set(range(2, value.ndim))
     flow.pin_all(value, sorted(slid), "it is sampled along it")
     flow.fix_value(grid, "it says where to sample")
-    return _resized(value, slid, flow.result_shape(call))
+    return _resized(value, slid, flow.result_shape(call)).at_least(UNKNOWN)
 
 
 def _resized(value: Value, slid: set[int], shape: tuple[int, ...]) -> Value:
     groups = []
     for group in value.groups:
-        labels = group.only(set(group.axes) - slid).codes
-        for axis in slid:
-            labels = labels.narrow(axis, 0, 1)
-        made = Group(labels.expand(shape))
+        made = Group(expanded(at_first(group.only(set(group.axes) - slid).codes, slid), shape))
         if made.axes:
             groups.append(made)
     return Value(shape, tuple(groups), value.free - slid)
