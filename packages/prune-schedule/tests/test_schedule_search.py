@@ -613,3 +613,39 @@ def test_killed_again_and_again(tmp_path):
     kills, calls = map(int, done.stdout.split())
     assert kills >= 2
     assert 18 <= calls <= 18 + kills  # at most the trial that was under way is made again
+
+
+# --- mistakes that would be made in every trial -----------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("returned", "says"),
+    [
+        (None, "evaluate returned None instead of a number; does it lack a `return`"),
+        ((0.5, 0.9), r"evaluate returned \(0.5, 0.9\)"),
+        ({"accuracy": 0.9}, "returned {'accuracy': 0.9}"),
+        (torch.ones(3), r"returned a Tensor of shape \(3,\)"),
+    ],
+)
+def test_an_evaluation_that_returns_no_number_ends_the_search_at_once(returned, says):
+    calls, model = [], net()
+
+    def evaluate(model):
+        calls.append(model)
+        return returned
+
+    pruner = anneal(model, evaluator=evaluate)
+    with pytest.raises(PruneError, match=says):
+        pruner.compress()
+    assert len(calls) == 1
+
+
+def test_an_argument_that_a_search_does_not_take_is_named_as_the_users_own():
+    with pytest.raises(ConfigError, match="SimulatedAnnealingPruner takes no 'trys'.*'tries'"):
+        anneal(evaluator=lambda model: 0.5, trys=3)
+
+
+def test_a_folder_that_is_a_file(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="file is a file, and was to be a folder"):
+        anneal(evaluator=lambda m: 0.5, experiment_data_dir=tmp_path / "file").compress()

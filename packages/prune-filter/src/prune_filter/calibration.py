@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 
 from prune_core import ConfigError
 from prune_core.calibration.restore import left_as_it_was
+from prune_core.errors import shown
 from prune_core.pruning.basic import MoreOptions
 from prune_core.pruning.from_training import FROM_TRAINING
 from prune_filter.evaluator import TorchEvaluator
@@ -119,8 +120,8 @@ def calibration(
             raise ConfigError(f"{name} got both calibrate and trainer; one runs the model, choose.")
         if not callable(calibrate):
             raise ConfigError(
-                f"calibrate is {calibrate!r}; it must be a function that takes the model and runs "
-                "it on some batches."
+                f"calibrate is {shown(calibrate)}; it must be a function that takes the model and "
+                "runs it on some batches."
             )
         return Calibration(calibrate, batches)
     if trainer is None:

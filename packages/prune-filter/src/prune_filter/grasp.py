@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from prune_core import ConfigError, PruneError
 from prune_core.calibration.restore import left_as_it_was
+from prune_core.errors import shown
 from prune_core.progress import track
 from prune_core.pruning.basic import MoreOptions
 from prune_core.pruning.oneshot import ConfigList, OneShotPruner
@@ -32,8 +33,8 @@ class GradientFlowCollector(DataCollector):
         super().__init__(compressor)
         if not callable(losses):
             raise ConfigError(
-                f"calibrate is {losses!r}; it must be a function that takes the model and returns "
-                "its loss on a batch."
+                f"calibrate is {shown(losses)}; it must be a function that takes the model and "
+                "returns its loss on a batch."
             )
         self.losses = losses
 

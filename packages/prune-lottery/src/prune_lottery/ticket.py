@@ -16,6 +16,7 @@ from prune_core.config import load_config
 from prune_core.errors import ConfigError, PruneWarning
 from prune_core.events import emit
 from prune_core.masking import PrunerModuleWrapper, unwrap
+from prune_core.options import ChecksOptions
 from prune_core.progress import Task
 from prune_core.pruning.allocate import Masks
 from prune_lottery.averages import wrap_average
@@ -39,7 +40,7 @@ __all__ = ["ConfigList", "LotteryTicket"]
 ConfigList = Sequence[Mapping[str, Any]] | str | PathLike[str]
 
 
-class LotteryTicket:
+class LotteryTicket(metaclass=ChecksOptions):
     """Trains a network, prunes it, rewinds what is left to where it began, and trains it again.
 
     Round `t` of `n` prunes until the sparsity is `1 - (1 - P)^(t / n)`, each round the same share

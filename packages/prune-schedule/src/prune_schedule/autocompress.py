@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from prune_core import ConfigError, PruneError, load_pruned, save_pruned, unwrap
 from prune_core.config import load_config, parse
 from prune_core.evaluators import holds_training
+from prune_core.files import make_folder
 from prune_core.masking import PrunerModuleWrapper
 from prune_core.progress import Task
 from prune_core.random_state import as_seed, seeded
@@ -414,7 +415,7 @@ class AutoCompressPruner(ThroughPruner):
         if self._folder is None:
             return None
         part = self._folder / f"round-{number}"
-        part.mkdir(parents=True, exist_ok=True)
+        make_folder(part)
         return part
 
     # --- how much by when -----------------------------------------------------------------

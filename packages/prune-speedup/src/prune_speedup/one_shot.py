@@ -7,8 +7,9 @@ from typing import Any
 
 from torch import nn
 
-from prune_core.errors import ConfigError, did_you_mean, warn
-from prune_core.masking import modules_of
+from prune_core.config.names import find_names
+from prune_core.errors import ConfigError, did_you_mean, nearest, shown, warn
+from prune_core.masking import bare, check_model, modules_of
 from prune_core.pruning.allocate import Masks
 from prune_core.pruning.basic import BasicPruner
 from prune_core.pruning.blockwise import example_of
@@ -81,6 +82,12 @@ def prune(
         model, masks = prune_core.prune(model, sparsity=0.5, example_inputs=x, data=batches)
         ```
     """
+    check_model(model, compiled=False)
+    if not isinstance(algorithm, str | None):
+        raise ConfigError(
+            f"algorithm is {shown(algorithm)}; it must be the name of one, such as 'l1'. How much "
+            "to prune is said by name: sparsity=0.5."
+        )
     if data is not None:
         options["calibrate"] = running(data, options.get("calibrate"))
     if algorithm is None and example_inputs is None and options.get("calibrate") is not None:
@@ -236,6 +243,16 @@ def _check_amount(
         )
 
 
+def _layers(model: nn.Module) -> list[str]:
+    """Return the names of the modules that hold parameters themselves."""
+    modules = model.named_modules()
+    return [
+        name
+        for name, module in modules
+        if name and next(module.parameters(False), None) is not None
+    ]
+
+
 def _selectors(
     model: nn.Module, argument: str, value: str | Sequence[str]
 ) -> list[dict[str, list[str]]]:
@@ -249,19 +266,21 @@ def _selectors(
         raise ConfigError(
             f"{argument} is {value!r}; it must be a name or class name of modules, or a list."
         )
-    modules = dict(model.named_modules(remove_duplicate=False))
+    with bare(model) as plain:
+        modules = dict(plain.named_modules(remove_duplicate=False))
     types = {type(module).__name__ for module in modules.values()} | {"default"}
-    absent = [name for name in wanted if name not in modules and name not in types]
+    found = find_names(wanted, modules)
+    absent = [name for name in wanted if found[name] not in modules and name not in types]
     # A type is a filter, of which the model may have none; any other name has to be there.
     filters = [name for name in absent if hasattr(nn, name)]
     unknown = [name for name in absent if name not in filters]
     for name in unknown or (filters if filters == list(wanted) else ()):
         raise ConfigError(
             f"{argument} has {name!r}, and the model has no module of that name or class."
-            f"{did_you_mean(name, [*modules, *types])}"
+            f"{did_you_mean(name, [*modules, *types]) or nearest(name, _layers(plain))}"
         )
     return [
-        {"op_names" if name in modules else "op_types": [name]}
+        {"op_names": [found[name]]} if found[name] in modules else {"op_types": [name]}
         for name in wanted
         if name not in filters
     ]

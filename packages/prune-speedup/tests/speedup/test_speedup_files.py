@@ -136,7 +136,7 @@ def test_a_file_that_does_not_fit_leaves_the_model_alone(tmp_path):
     save_masks(path, {"qkv": {"weight": torch.ones(48, 16)}})
     refused("not one that save_pruned wrote")
     save_file({"w": torch.ones(1)}, path, {"format": "prune-model", "format_version": "9"})
-    refused("Upgrade prune-core")
+    refused("Upgrade prune-speedup")
     path.unlink()
     refused("No such file")
 

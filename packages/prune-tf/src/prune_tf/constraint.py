@@ -13,6 +13,8 @@ from keras import ops
 
 __all__ = ["Masked"]
 
+NEEDS = "The model is masked: `import prune_tf` before loading it."
+
 
 @keras.saving.register_keras_serializable(package="prune_tf")
 class Masked(keras.constraints.Constraint):  # type: ignore[misc]
@@ -29,6 +31,8 @@ class Masked(keras.constraints.Constraint):  # type: ignore[misc]
         shape: Shape of the weight.
         mask: The mask, as an array or as `get_config` writes it; None masks nothing.
         inner: The constraint that the weight had before, applied first.
+        needs: Nothing but a sentence. Keras prints the config of a class that it does not know,
+            and so what is to be done reaches whoever loads a masked model without it.
     """
 
     def __init__(
@@ -36,6 +40,7 @@ class Masked(keras.constraints.Constraint):  # type: ignore[misc]
         shape: Sequence[int],
         mask: np.ndarray[Any, Any] | str | None = None,
         inner: Any = None,
+        needs: str = NEEDS,
     ) -> None:
         shape = tuple(shape)
         if isinstance(mask, str):
@@ -60,6 +65,7 @@ class Masked(keras.constraints.Constraint):  # type: ignore[misc]
         """Return what rebuilds the constraint, mask included."""
         mask = self.numpy()
         return {
+            "needs": NEEDS,
             "shape": list(mask.shape),
             "mask": None if mask.all() else _packed(mask),
             "inner": keras.constraints.serialize(self.inner) if self.inner is not None else None,

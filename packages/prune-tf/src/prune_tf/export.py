@@ -14,6 +14,7 @@ from pathlib import Path
 import keras
 
 from prune_core.errors import ConfigError, MissingDependencyError, PruneError, SpeedupError
+from prune_core.maskfile import as_path
 from prune_tf.masks import unwrap
 from prune_tf.speedup.copies import compile_alike, copy_model
 from prune_tf.speedup.graph import is_graph
@@ -49,7 +50,7 @@ def export_model(
             f"model is a {type(model).__module__}.{type(model).__name__}; it must be a Keras 3 "
             "model (keras.Model)."
         )
-    path = Path(path)
+    path = as_path(path)
     kind = format or ENDINGS.get(path.suffix)
     if kind not in WRITERS:
         raise ConfigError(

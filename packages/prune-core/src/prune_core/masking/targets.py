@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
@@ -64,6 +65,8 @@ def _lacks(module: nn.Module) -> str:
             "has no weight of its own to mask, but one that is computed from other parameters, as "
             "prune_core.functional and parametrizations do it. Make it plain first."
         )
+    if "quantized" in type(module).__module__.split("."):
+        return "is quantized, and its weight is packed. Prune first, and quantize what is left."
     return ""
 
 
@@ -98,7 +101,7 @@ def _check_not_sharded(model: nn.Module) -> None:
     """Refuse layers that `fully_shard` was called on: they are whole only inside of themselves."""
     for name, module in model.named_modules():
         weight = weight_name(module)
-        if weight is not None and is_sharded(module.get_parameter(weight)):
+        if weight is not None and is_sharded(getattr(module, weight)):
             raise ConfigError(
                 f"{name}.{weight} is cut over several processes already. Make the pruner first, "
                 "and then call fully_shard() on the model, or on parts of it that contain the "
@@ -107,6 +110,12 @@ def _check_not_sharded(model: nn.Module) -> None:
 
 
 def _check_weight(target: Target) -> None:
+    if isinstance(target.module, torch.jit.ScriptModule):
+        raise ConfigError(
+            f"{target.name!r} was compiled by torch.jit.script, and a compiled layer takes no "
+            "masks. Leave it out with "
+            f"{{'exclude': True, 'op_names': [{target.name!r}]}}, or prune before compiling."
+        )
     name = weight_name(target.module)
     assert name is not None, "match() selects only what has a weight"
     if is_lazy(target.module.get_parameter(name)):

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 
 from torch import nn
 
+from prune_core.masking.bare import check_model, put_child
 from prune_core.masking.wrapper import PrunerModuleWrapper
 
 __all__ = ["replace_modules", "unwrap", "wrappers_in"]
@@ -20,7 +21,7 @@ def replace_modules(model: nn.Module, replacements: Mapping[nn.Module, nn.Module
     for parent in list(model.modules()):
         for key, child in parent._modules.items():
             if child is not None and child in replacements:
-                parent._modules[key] = replacements[child]
+                put_child(parent, key, replacements[child])
 
 
 def wrappers_in(model: nn.Module) -> dict[str, PrunerModuleWrapper]:
@@ -43,6 +44,7 @@ def unwrap(
             again: nothing is masked, and weights that were reconstructed are what they were
             before, unless they have been trained since.
     """
+    check_model(model)
     if wrappers is None:
         wrappers = wrappers_in(model).values()
     wrappers = list(wrappers)

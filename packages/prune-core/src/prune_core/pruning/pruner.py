@@ -12,9 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from prune_core.config import Algorithm, Key, load_config, parse
+from prune_core.config.names import by_known_names
 from prune_core.errors import ConfigError, MaskError, PruneError, did_you_mean
 from prune_core.masking import (
     PrunerModuleWrapper,
+    bare,
+    check_model,
     find_targets,
     replace_modules,
     unwrap,
@@ -22,6 +25,7 @@ from prune_core.masking import (
     wrappers_in,
 )
 from prune_core.masking.files import load_masks, save_masks
+from prune_core.options import ChecksOptions
 from prune_core.pruning.allocate import Masks
 from prune_core.pruning.export import export_model
 from prune_core.pruning.summary import Summary, summarise
@@ -38,7 +42,7 @@ WEIGHTED_TYPES = (
 )
 
 
-class Pruner:
+class Pruner(metaclass=ChecksOptions):
     """Selects modules of a model, wraps them, and keeps their masks.
 
     A subclass says what it prunes and which further keys its `config_list` may have, and makes
@@ -82,17 +86,15 @@ class Pruner:
 
     def reset(self, model: nn.Module, config_list: ConfigList) -> None:
         """Start anew with another model or another config; an old model is unwrapped first."""
-        if not isinstance(model, nn.Module):
-            raise PruneError(
-                f"model is a {type(model).__name__}; {type(self).__name__} prunes torch modules."
-            )
+        check_model(model, compiled=False)
         if isinstance(config_list, str | PathLike):
             config_list = load_config(config_list)
         entries = parse(config_list, self.config_keys)
         # The old wrappers go for good only when nothing can be wrong any more.
         with self.plain():
             self.validate_config(model, config_list)
-            targets = find_targets(model, entries, self._algorithm())
+            with bare(model) as inside:
+                targets = find_targets(inside, entries, self._algorithm())
         self._unwrap_model()
         self.bound_model = model
         self.config_list = config_list
@@ -205,11 +207,15 @@ class Pruner:
 
     @contextmanager
     def plain(self) -> Iterator[nn.Module]:
-        """Take the wrappers out for a moment, without touching any value."""
+        """Take the wrappers out for a moment, without touching any value.
+
+        What comes is the model itself, also where `DataParallel` or `torch.compile` holds it.
+        """
         wrappers = list(self._all_wrappers()) if self.is_wrapped else []
         replace_modules(self.bound_model, {w: w.module for w in wrappers})
         try:
-            yield self.bound_model
+            with bare(self.bound_model) as model:
+                yield model
         finally:
             replace_modules(self.bound_model, {w.module: w for w in wrappers})
 
@@ -257,12 +263,14 @@ class Pruner:
         if isinstance(masks, str | PathLike):
             masks = load_masks(masks)
         wrappers = {wrapper.name: wrapper for wrapper in self._all_wrappers()}
+        with self.plain() as model:
+            modules = dict(model.named_modules(remove_duplicate=False))
+        masks = by_known_names(masks, modules)
         for name, tensors in masks.items():
             if name in wrappers:
                 wrappers[name].check_masks(tensors)
                 continue
-            with self.plain() as model:
-                module = dict(model.named_modules(remove_duplicate=False)).get(name)
+            module = modules.get(name)
             if not _closes(module):
                 raise MaskError(
                     f"The masks have {name!r}, which is not among the wrapped modules."
@@ -331,7 +339,7 @@ class Pruner:
             model_path: Gets the state dict under the names that it had before wrapping, zeros
                 where masked; safetensors if the name ends so, otherwise for `torch.load`.
             mask_path: Gets the masks.
-            onnx_path: Gets the model as ONNX; needs `input_shape`.
+            onnx_path: Gets the model as ONNX, for any batch size; needs `input_shape`.
             input_shape: Shape of the input for ONNX, the batch included.
             device: Where the ONNX export runs; the model's own unless given.
         """

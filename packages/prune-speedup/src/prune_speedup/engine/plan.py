@@ -87,8 +87,13 @@ class Plan:
         return self._sites.get(site, [])
 
     def fits(self, value: int, shape: tuple[int, ...]) -> bool:
-        """Whether a value may have this shape; a free axis may have any length."""
+        """Whether a value may have this shape; a free axis may have any length.
+
+        So may every axis of a value without any index, which has no labels to tell by.
+        """
         wanted, free = self.shape(value), self.labelling.flow.values[value].free
+        if 0 in wanted and 0 in shape:
+            return len(wanted) == len(shape)
         return len(wanted) == len(shape) and all(
             axis in free or old == new
             for axis, (old, new) in enumerate(zip(wanted, shape, strict=True))

@@ -4,6 +4,7 @@ from typing import Any
 
 from torch import nn
 
+from prune_core.masking import bare
 from prune_speedup.engine.graph import Graph
 from prune_speedup.engine.propagate import Labelling, propagate
 from prune_speedup.engine.units import Units, read_units
@@ -39,4 +40,5 @@ def units(model: nn.Module, example_inputs: Any) -> Units:
         ├── 0.bias axis 0 of 4, 1 index each
         └── 2.weight axis 1 of 4, 1 index each
     """
-    return read_units(labelled(trace(model, example_inputs, known=has_rule)))
+    with bare(model) as plain:
+        return read_units(labelled(trace(plain, example_inputs, known=has_rule)))

@@ -11,12 +11,14 @@ from torch import nn
 
 from prune_speedup.torch.kept import Kept
 from prune_speedup.torch.measure import Running
-from prune_speedup.torch.model_config import ConfigChange
 from prune_speedup.torch.proof.compare import Difference
+from prune_speedup.torch.saving import ConfigChange
 from prune_speedup.torch.screen import DONE, first_screen
 from prune_speedup.torch.surgery import save_pruned
 
 __all__ = ["Change", "SpeedupReport"]
+
+_NOT_PLAIN = {"model", "masks", "slices", "difference", "changes", "config", "running"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,8 @@ class SpeedupReport:
         unfollowed: What the small model does not run on, though the original does, and its error.
         inside: How many results of operators were compared on the way to the outputs.
         seconds: How long each stage took.
+        slices: The indices that stayed of each tensor that became smaller, `{name: {axis: them}}`.
+        gained: Names of biases that layers have gained, since a constant was folded into them.
     """
 
     model: nn.Module = field(repr=False)
@@ -94,6 +98,8 @@ class SpeedupReport:
     unfollowed: dict[str, str] = field(default_factory=dict)
     inside: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
+    slices: dict[str, dict[int, torch.Tensor]] = field(default_factory=dict, repr=False)
+    gained: list[str] = field(default_factory=list)
 
     @property
     def difference(self) -> float:
@@ -159,7 +165,11 @@ class SpeedupReport:
         plain = {
             name: getattr(self, name)
             for name in self.__slots__
-            if name not in ("model", "masks", "comparison", "changes", "kept", "config", "running")
+            if name
+            not in (
+                *("model", "masks", "slices", "comparison"),
+                *("changes", "kept", "config", "running"),
+            )
         }
         plain["changes"] = [asdict(change) for change in self.changes]
         plain["kept"] = [asdict(each) for each in self.kept]

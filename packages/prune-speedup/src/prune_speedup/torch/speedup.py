@@ -1,16 +1,17 @@
 """Make a model smaller and prove that it computes the same, or leave it as it was."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import wraps
 from os import PathLike
-from typing import Any
+from typing import Any, Concatenate, ParamSpec
 
 import numpy as np
 import torch
 from torch import nn
 
-from prune_core.errors import SpeedupError, warn
+from prune_core.errors import ConfigError, SpeedupError, shown, warn
 from prune_core.events import emit
-from prune_core.masking import wrappers_in
+from prune_core.masking import bare, check_model, wrappers_in
 from prune_speedup.engine.plan import Plan, make_plan
 from prune_speedup.engine.propagate import Labelling, Zeros
 from prune_speedup.engine.removable import labels_of_units
@@ -26,21 +27,44 @@ from prune_speedup.torch.kept import count_masked
 from prune_speedup.torch.masks import Masks, asked_for, flat_masks, nested_masks, zeros_of
 from prune_speedup.torch.measure import measure as measured
 from prune_speedup.torch.measure import size_of, zeros_in
-from prune_speedup.torch.model_config import follow, shapes_of
+from prune_speedup.torch.optimizers import (
+    check_optimizer,
+    expect_optimizers,
+    shrink_optimizer,
+)
 from prune_speedup.torch.proof.compare import compare
 from prune_speedup.torch.proof.masked_reference import Meaning
 from prune_speedup.torch.record.case import Case
 from prune_speedup.torch.record.recorder import trace
 from prune_speedup.torch.report import Change, SpeedupReport
 from prune_speedup.torch.rules import has_rule
+from prune_speedup.torch.saving import follow, shapes_of
 from prune_speedup.torch.shortfall import shortfall
-from prune_speedup.torch.surgery import plain_attributes, record_surgery
+from prune_speedup.torch.surgery import plain_attributes, record_surgery, shapes_of_tensors
 from prune_speedup.torch.tensors import Snapshot, places
 
 __all__ = ["ModelSpeedup", "make_small", "shrink"]
 
+P = ParamSpec("P")
+
 MOVED = 1e-5
 """From here on an output has moved by more than rounding moves it."""
+
+
+def _without_what_runs_it(
+    shrink: Callable[Concatenate[nn.Module, P], SpeedupReport],
+) -> Callable[Concatenate[nn.Module, P], SpeedupReport]:
+    """Shrink what `DataParallel` or `torch.compile` runs, so that names are those of its layers."""
+
+    @wraps(shrink)
+    def shrink_bare(model: nn.Module, /, *args: P.args, **kwargs: P.kwargs) -> SpeedupReport:
+        with bare(model) as plain:
+            report = shrink(plain, *args, **kwargs)
+        if report.model is plain:
+            report.model = model
+        return report
+
+    return shrink_bare
 
 
 def shrink(
@@ -55,6 +79,7 @@ def shrink(
     tolerance: float | None = None,
     measure: bool = False,
     fallback: bool = False,
+    optimizer: Any = None,
 ) -> SpeedupReport:
     """Take out of a model, in place, what its masks make superfluous.
 
@@ -80,6 +105,8 @@ def shrink(
         fallback: Where the forward cannot follow all that is to go, shrink the graph that
             `torch.export` makes of it instead of leaving what cannot go. Then the model stays as
             it was, and `report.model` is a graph module.
+        optimizer: One that trains the model already, and is to go on with the smaller one: see
+            `prune_core.shrink_optimizer`.
 
     Raises:
         SpeedupError: The small model would compute something else, or the model is still
@@ -89,6 +116,8 @@ def shrink(
     Warns:
         PruneWarning: A notable share of what the masks ask for stays, or nothing was removed.
     """
+    if optimizer is not None:
+        check_optimizer(model, optimizer)
     report = make_small(
         model,
         example_inputs,
@@ -102,6 +131,13 @@ def shrink(
         fallback=fallback,
     )
     _tell(report)
+    if optimizer is not None and report.form == "graph":
+        warn(
+            "report.model is a graph with parameters of its own, which the optimizer does not "
+            "train; make one for it."
+        )
+    elif optimizer is not None:
+        shrink_optimizer(optimizer, report)
     return report
 
 
@@ -121,8 +157,11 @@ def _tell(report: SpeedupReport) -> None:
     emit("prune_model_shrunk", model=report.model, report=report)
     if report.shortfall:
         warn(report.shortfall)
+    if report.config is not None and report.config.missing and report.comparison is not None:
+        warn(report.config.warning(type(report.model).__name__))
 
 
+@_without_what_runs_it
 def make_small(
     model: nn.Module,
     example_inputs: Any,
@@ -138,6 +177,7 @@ def make_small(
 ) -> SpeedupReport:
     """Do what `shrink` does, and tell nobody: for one step of several, which end in a summary."""
     check_choice(constants)
+    check_model(model, compiled=False)
     if wrapped := wrappers_in(model):
         raise SpeedupError(
             f"{next(iter(wrapped))!r} is still wrapped by a pruner: take the wrappers off first, "
@@ -150,6 +190,11 @@ def make_small(
                 "can be proved. prune_core.units(model, inputs) works there; to shrink the model, "
                 "load it onto a real device."
             )
+    given: Any = verify_inputs
+    if torch.is_tensor(given):
+        raise ConfigError("verify_inputs is a tensor; it must be a list of inputs: write [x].")
+    if not isinstance(tolerance, int | float | None):
+        raise ConfigError(f"tolerance is {shown(tolerance)}; it must be a number, such as 1e-4.")
     flat = flat_masks(model, masks)
     untouched = Snapshot(model)
     chosen = None if units is None else list(units)
@@ -189,6 +234,7 @@ def make_small(
     except BaseException:
         untouched.restore()
         raise
+    expect_optimizers(report)
     return report
 
 
@@ -211,7 +257,7 @@ def _shrunk(
     With `yielding`, units that a forward cannot do without are left alone.
     """
     seconds: dict[str, float] = {}
-    shapes, given = shapes_of(model), flat
+    shapes, sizes, given = shapes_of(model), shapes_of_tensors(model), flat
     before = sum(parameter.numel() for parameter in model.parameters())
     zeros_before, bytes_before = zeros_in(model, flat), size_of(model)
     report = SpeedupReport(model)
@@ -261,8 +307,8 @@ def _shrunk(
         plan, repairs, proof = fitting.proved(verify_inputs, meant, tolerance)
         report.comparison, report.verified = proof.difference, proof.inputs
         report.inside, flops = proof.inside, proof.flops
-        with timed(seconds, "config"):
-            report.config = follow(model, example_inputs, shapes)
+    with timed(seconds, "config"):
+        report.config = follow(model, example_inputs, shapes, compared=verify)
     if done is not None:
         report.moved = compare(done.as_given, masked_output(model, example_inputs, {})).relative
     if measure:
@@ -275,7 +321,8 @@ def _shrunk(
     graph = labelling.graph
     report.unknown, report.uncompared = dict(labelling.flow.unknown), sorted(set(graph.opaque))
     report.flops = flops_of(graph), flops if verify else cost_of(plan).flops
-    record_surgery(model, attributes, shapes, repairs.attributes)
+    report.gained = [name for name, _ in model.named_parameters() if name not in sizes]
+    record_surgery(model, attributes, sizes, report.config, repairs.attributes)
     if units is None:
         asked = asked_for(graph, zeros, given)
         report.asked, report.kept = count_masked(model, wanted, plan, found, asked)
@@ -293,6 +340,7 @@ def _describe(
         kept = plan.kept(value)
         if kept:
             report.changes.append(Change(names[0], graph.metas[value].shape, plan.shape(value)))
+            report.slices[names[0]] = {axis: torch.from_numpy(k) for axis, k in kept.items()}
         for name in names:
             if name in residual:
                 for axis, indices in kept.items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from typing import Any, ClassVar
@@ -13,6 +13,7 @@ import numpy as np
 from prune_core.config import Algorithm, Key, load_config, parse
 from prune_core.errors import ConfigError, MaskError, PruneError, did_you_mean
 from prune_core.events import emit
+from prune_core.options import ChecksOptions
 from prune_core.summary import Row, Summary
 from prune_tf.axes import from_torch
 from prune_tf.export import export_model
@@ -38,7 +39,7 @@ CHANNEL_TYPES = (
 WEIGHTED_TYPES = (*CHANNEL_TYPES, "EinsumDense", "Embedding", "LSTMCell", "GRUCell")
 
 
-class Pruner(ABC):
+class Pruner(metaclass=ChecksOptions):
     """Selects layers of a model, scores their weights, and masks those with the smallest scores.
 
     A subclass says what it prunes and computes `scores()`. Masks are in force from construction
@@ -68,7 +69,7 @@ class Pruner(ABC):
         if mode not in self.modes:
             raise ConfigError(
                 f"mode is {mode!r}; the modes of {type(self).__name__} are "
-                f"{', '.join(map(repr, self.modes))}."
+                f"{', '.join(map(repr, self.modes))}.{did_you_mean(mode, self.modes)}"
             )
         if isinstance(config_list, str | PathLike):
             config_list = load_config(config_list)
@@ -92,7 +93,7 @@ class Pruner(ABC):
             },
         )
 
-    def validate(self) -> None:  # noqa: B027 - most algorithms have nothing to add
+    def validate(self) -> None:
         """Check what only this algorithm knows; nothing of the model has changed yet."""
 
     @abstractmethod

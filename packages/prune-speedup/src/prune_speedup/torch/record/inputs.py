@@ -9,7 +9,18 @@ from typing import Any
 import torch
 from torch import nn
 
-__all__ = ["Found", "arguments", "call", "drained", "found_in", "tensors_in"]
+from prune_core.errors import shown
+
+__all__ = [
+    "Found",
+    "arguments",
+    "call",
+    "described",
+    "drained",
+    "found_in",
+    "shown_error",
+    "tensors_in",
+]
 
 _PLAIN = (str, bytes, int, float, complex, torch.Size, torch.dtype, torch.device, Enum)
 _NO_DATA = (type(None), type, ModuleType, FunctionType, nn.Module, torch.Generator)
@@ -29,6 +40,26 @@ def call(model: nn.Module, example_inputs: Any) -> Any:
     """Run the model on its example inputs."""
     args, kwargs = arguments(example_inputs)
     return drained(model(*args, **kwargs))
+
+
+def described(example_inputs: Any) -> str:
+    """Say what the example inputs are, where the model does not run on them."""
+    shapes = [tuple(tensor.shape) for _, tensor in tensors_in(arguments(example_inputs))]
+    if shapes:
+        return f"inputs of these shapes, {shapes}"
+    what = f"{shown(example_inputs, 60)}, which holds no tensor"
+    if isinstance(example_inputs, list | tuple) and all(type(n) is int for n in example_inputs):
+        sizes = ", ".join(map(str, example_inputs))
+        return f"{what} (of an input of this shape, make one: torch.randn({sizes}))"
+    if type(example_inputs).__module__ == "numpy":
+        return f"{what} (make one of it: torch.from_numpy(...))"
+    return what
+
+
+def shown_error(error: BaseException) -> str:
+    """Return the first line of what an error says, as a sentence."""
+    first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    return f"{first.rstrip('.:')}."
 
 
 def drained(result: Any) -> Any:

@@ -32,7 +32,14 @@ from prune_speedup.torch.record.data_dependent import (
     everything,
     seen,
 )
-from prune_speedup.torch.record.inputs import arguments, call, found_in, tensors_in
+from prune_speedup.torch.record.inputs import (
+    arguments,
+    call,
+    described,
+    found_in,
+    shown_error,
+    tensors_in,
+)
 from prune_speedup.torch.record.isolation import Before, evaluating, untouched
 from prune_speedup.torch.record.places import place_of_call
 from prune_speedup.torch.record.steady import steadily
@@ -74,11 +81,10 @@ def trace(
     try:
         recorder.run(example_inputs)
     except Exception as error:
-        shapes = [tuple(tensor.shape) for _, tensor in tensors_in(arguments(example_inputs))]
         raise ConfigError(
-            f"The model does not run on inputs of these shapes, {shapes}: "
-            f"{type(error).__name__}: {error}. Give example inputs that model(...) accepts: a "
-            "tensor, a tuple of positional or a dict of keyword arguments."
+            f"The model does not run on {described(example_inputs)}: {type(error).__name__}: "
+            f"{shown_error(error)} Give example inputs that model(...) accepts: a tensor, a tuple "
+            "of positional or a dict of keyword arguments."
         ) from error
     parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
     if parameters & set(recorder.graph.unread):

@@ -6,6 +6,7 @@ kept by the class that the module gets (see `smaller`).
 """
 
 import copy
+import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -44,10 +45,12 @@ def _copies_by_itself(kind: Any) -> bool:
 def _forgotten(module: nn.Module, wanted: dict[str, Any]) -> bool:
     """Whether a copy lacks any of these attributes; no tensor is copied for it."""
     inner = [*module.children(), *module.parameters(), *module.buffers()]
-    try:
-        copies = [copy.deepcopy(module, {id(each): each for each in inner}), _reduced(module)]
-    except Exception:
-        return False  # what cannot be copied loses nothing by it
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # nobody has asked for these copies
+        try:
+            copies = [copy.deepcopy(module, {id(each): each for each in inner}), _reduced(module)]
+        except Exception:
+            return False  # what cannot be copied loses nothing by it
     return any(vars(each).get(key) != value for each in copies for key, value in wanted.items())
 
 

@@ -6,13 +6,22 @@ one. It says nothing of how often the place is reached, so it is right for loops
 for calls that only training makes, and when a part of the forward runs again in the backward pass.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from prune_core.errors import SpeedupError
 from prune_speedup.torch.record.call_sites import Number
 from prune_speedup.torch.record.places import Span
 
-__all__ = ["Becomes", "Correction", "Path", "Where", "become", "from_plain", "to_plain"]
+__all__ = [
+    "Becomes",
+    "Correction",
+    "Path",
+    "PlainCorrection",
+    "Where",
+    "become",
+    "from_plain",
+    "to_plain",
+]
 
 
 class Where(NamedTuple):
@@ -64,6 +73,13 @@ class Correction(NamedTuple):
         return f"{self.path[-1].text} in {self.path[-1].function}"
 
 
+PlainCorrection = tuple[
+    list[tuple[str, str, tuple[int, int, int, int], str]],
+    list[tuple[int, list[tuple[float, float]], bool]],
+]
+"""A correction as a file holds it: its path, and of each number what it becomes."""
+
+
 def become(becomes: Becomes, number: Number, where: str) -> Number:
     """The number that is to be there instead of another."""
     for old, new in becomes.pairs:
@@ -80,29 +96,26 @@ def become(becomes: Becomes, number: Number, where: str) -> Number:
     )
 
 
-def to_plain(corrections: tuple[Correction, ...]) -> list[Any]:
+def to_plain(corrections: tuple[Correction, ...]) -> list[PlainCorrection]:
     """Corrections as lists, texts and numbers."""
     return [
-        {
-            "path": [[*where[:2], list(where.span), where.text] for where in correction.path],
-            "numbers": [
-                [at, [list(pair) for pair in becomes.pairs], becomes.scaled]
+        (
+            [(*where[:2], where.span, where.text) for where in correction.path],
+            [
+                (at, [(old, new) for old, new in becomes.pairs], becomes.scaled)
                 for at, becomes in correction.numbers
             ],
-        }
+        )
         for correction in corrections
     ]
 
 
-def from_plain(plain: list[Any]) -> tuple[Correction, ...]:
+def from_plain(plain: list[PlainCorrection]) -> tuple[Correction, ...]:
     """Corrections that were plain data."""
     return tuple(
         Correction(
-            tuple(Where(a, b, tuple(span), text) for a, b, span, text in each["path"]),
-            tuple(
-                (at, Becomes(tuple((old, new) for old, new in pairs), scaled))
-                for at, pairs, scaled in each["numbers"]
-            ),
+            tuple(Where(*where) for where in path),
+            tuple((at, Becomes(tuple(pairs), scaled)) for at, pairs, scaled in numbers),
         )
-        for each in plain
+        for path, numbers in plain
     )
