@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Unpack
+from typing import Any, ClassVar, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -155,6 +155,9 @@ class ChannelOBSPruner(UnitPruner):
         >>> int(masks["0"]["bias"].sum())
         3
     """
+
+    # A place in the order of one group says nothing of another group.
+    modes: ClassVar[tuple[str, ...]] = ("dependency_aware",)
 
     def __init__(
         self,

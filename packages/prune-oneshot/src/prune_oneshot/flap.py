@@ -35,7 +35,8 @@ class FLAPPruner(UnitPruner):
     Args:
         model: The model, wrapped in place.
         config_list: The rules.
-        mode: Units are always coupled: `"dependency_aware"` is the only one.
+        mode: `"dependency_aware"` takes the same ratio of each group of units, `"global"` ranks
+            the units of all groups together, by scores over the mean of their group.
         dummy_input: What the model is traced with; what `calibrate` calls it with first, unless
             given.
         **options: `calibrate=`, which is needed, and what else `BasicPruner` takes.

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from prune_core.calibration.layers import feature_axis, is_layer, matrix_of
 from prune_core.calibration.precision import wide
 from prune_core.masking import output_axis, weight_name
+from prune_core.masking.recurrent import hidden_names, is_recurrent, rows
 from prune_core.pruning.basic import Options
 from prune_core.pruning.blockwise import example_of
 from prune_core.pruning.pruner import ConfigList
@@ -138,24 +139,31 @@ class UnitScores:
             parts.index_add_(0, units, torch.ones(len(units), dtype=parts.dtype))
         scores = {}
         for name, wrapper in pruner.get_modules_wrapper().items():
-            weight = wrapper.parameter(wrapper.target)
-            channels = weight.shape[output_axis(wrapper.module)]
-            scores[name] = torch.zeros(channels, dtype=torch.float64, device=weight.device)
+            device = wrapper.parameter(wrapper.target).device
             made = producers.get(name)
-            if made is not None:
+            if made is None:
+                channels = len(_made_of(wrapper.module))
+                scores[name] = torch.zeros(channels, dtype=torch.float64, device=device)
+            else:
                 units = torch.from_numpy(made.classes)
-                scores[name] = (self.values / parts.clamp_min(1))[units].to(weight.device)
+                scores[name] = (self.values / parts.clamp_min(1))[units].to(device)
         return scores
 
     def _fill(self) -> None:
         """Score by the weights that make them the units of which no reader is understood."""
         for producer in self.coupling.producers.values():
-            module = self.coupling.modules[producer.name]
-            weight = wide(module.get_parameter(producer.tensor).detach())
-            rows = weight.transpose(0, output_axis(module)).flatten(1)
             units = torch.from_numpy(producer.classes)
-            own = rows.square().sum(1).double().cpu()
+            own = _made_of(self.coupling.modules[producer.name]).square().sum(1).double().cpu()
             self.values.index_add_(0, units, torch.where(self._known[units], 0.0, own))
+
+
+def _made_of(module: nn.Module) -> Tensor:
+    """Return the weights that make each output channel, or hidden unit, as rows."""
+    if is_recurrent(module):
+        names = [name for name in hidden_names(module) if name.startswith("weight")]
+        return wide(rows(module, {name: module.get_parameter(name).detach() for name in names}))
+    weight = module.get_parameter(weight_name(module) or "weight").detach()
+    return wide(weight.transpose(0, output_axis(module)).flatten(1))
 
 
 class UnitPruner(ChannelPruner):
@@ -167,14 +175,15 @@ class UnitPruner(ChannelPruner):
     Args:
         model: The model, wrapped in place.
         config_list: The rules.
-        mode: Units are always coupled: `"dependency_aware"` is the only one.
+        mode: `"dependency_aware"` takes the same ratio of each group of units, `"global"` ranks
+            the units of all groups together, by scores over the mean of their group.
         dummy_input: What the model is traced with; what `calibrate` calls it with first, unless
             given.
         **options: `calibrate=`, which is needed, and what else `BasicPruner` takes.
     """
 
     needs_data: ClassVar[bool] = True
-    modes: ClassVar[tuple[str, ...]] = ("dependency_aware",)
+    modes: ClassVar[tuple[str, ...]] = ("dependency_aware", "global")
 
     def __init__(
         self,

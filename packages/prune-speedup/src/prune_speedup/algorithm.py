@@ -9,13 +9,13 @@ import torch
 from torch import nn
 
 from prune_core.errors import ConfigError, PruneError, warn
-from prune_core.registry import names
+from prune_core.registry import get_pruner, names
 from prune_speedup.torch.record.inputs import call
 
 __all__ = ["chosen", "running"]
 
-# What docs/choosing.md finds best with data, and without.
-WITH_DATA, WITHOUT_DATA = "channel_obs", "l1"
+# What docs/choosing.md finds best with data, the best first, and without.
+WITH_DATA, WITHOUT_DATA = ("channel_obs", "activation_norm", "l1"), "l1"
 
 
 def chosen(algorithm: str | None, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -34,9 +34,11 @@ def chosen(algorithm: str | None, options: Mapping[str, Any]) -> tuple[str, dict
             "for them (channel_obs): far less is lost. Say 'l1' if that is what you want."
         )
         return WITHOUT_DATA, dict(options)
-    if WITH_DATA in names("pruner"):
-        return WITH_DATA, dict(options)
-    return WITHOUT_DATA, {"reconstruct": "least_squares", **options}
+    there = [name for name in WITH_DATA if name in names("pruner")]
+    wanted = options.get("mode")
+    able = [n for n in there if wanted in (None, *get_pruner(n, framework="torch").modes)]
+    best = next(iter([*able, *there]), WITHOUT_DATA)
+    return best, {"reconstruct": "least_squares", **options}
 
 
 def running(data: Iterable[Any], calibrate: Any = None) -> Any:
