@@ -25,5 +25,5 @@ def test_the_table_leads_to_a_page_with_formula_example_and_paper(entry):
 
 
 def test_every_page_is_in_the_table():
-    linked = set(re.findall(r"\]\((.+?\.md)\)", INDEX))
+    linked = set(re.findall(r"\]\(([^/]+?\.md)\)", INDEX))
     assert linked == {page.name for page in PAGES.glob("*.md")} - {"index.md"}

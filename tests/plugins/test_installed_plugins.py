@@ -136,8 +136,8 @@ def test_a_broken_plugin_is_left_out_with_one_warning(seen, name):
 
 def test_the_others_go_on_working(crowd, seen):
     assert len(seen["warnings"]) == len(BROKEN)
-    expected = ["aardvark:first", "lost:lost", "twin-one:twin", "twin-two:twin", "zebra:last"]
-    assert seen["names"] == expected
+    others = [name for name in seen["names"] if not name.startswith("prune-core:")]
+    assert others == ["aardvark:first", "lost:lost", "twin-one:twin", "twin-two:twin", "zebra:last"]
     assert ask(crowd, "first") == "aardvark"
     assert ask(crowd, "zebra:last") == "zebra"
 
@@ -173,7 +173,7 @@ def test_a_reference_to_nothing_is_said_when_it_is_asked_for(crowd):
 def test_an_unknown_name_lists_what_is_close_and_what_is_there(crowd):
     assert ask(crowd, "firts") == (
         "UnknownNameError: There is no pruner 'firts'. Did you mean 'first'? "
-        "Registered: first, last, lost, twin."
+        "Registered: composed, first, last, lost, twin."
     )
 
 

@@ -79,8 +79,19 @@ def test_a_mode_that_is_not_there(model):
 def test_each_mode_that_is_announced_is_there():
     for entry in entries("pruner"):
         if entry.plugin.distribution == "prune-filter":
-            known = {"normal", "global", "balance", "dependency_aware"}
+            known = {"balance"} | {allocator.name for allocator in entries("allocator")}
             assert set(entry.load().modes) <= known
+
+
+def test_single_weights_are_compared_in_rows_blocks_and_by_outliers_too():
+    torch.manual_seed(0)
+    for mode in ("row", "block", "owl"):
+        model = nn.Sequential(nn.Sequential(nn.Linear(8, 4)), nn.Sequential(nn.Linear(4, 4)))
+        rules = [{"sparsity": 0.5, "op_types": ["Linear"]}]
+        _, masks = LevelPruner(model, rules, mode=mode).compress()
+        assert abs(sum(int(mask["weight"].sum()) for mask in masks.values()) - 24) <= 1
+        if mode == "row":
+            assert masks["0.0"]["weight"].sum(1).tolist() == [4] * 4
 
 
 def test_balance_needs_a_block(model):

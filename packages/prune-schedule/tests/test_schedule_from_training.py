@@ -12,7 +12,9 @@ from prune_core import BasicPruner, ConfigError, PruneError, PruneWarning
 from prune_core.tools import (
     ActivationCollector,
     GradientCollector,
+    InputNormCollector,
     NormalSparsityAllocator,
+    NormMetricsCalculator,
     StraightMetricsCalculator,
 )
 from prune_schedule import AGPPruner, ConstantPruner, LinearPruner
@@ -54,6 +56,20 @@ class Active(BasicPruner):
     def reset_tools(self):
         self.data_collector = ActivationCollector(self, self.calibrate, statistic=lambda x: x > 0)
         self.metrics_calculator = StraightMetricsCalculator()
+        self.sparsity_allocator = NormalSparsityAllocator(self, channels=True)
+
+
+class Inputs(BasicPruner):
+    """The channels whose weights are smallest times their inputs; options are not spelt out."""
+
+    needs_data = True
+
+    def __init__(self, model, config_list, **options):
+        super().__init__(model, config_list, **options)
+
+    def reset_tools(self):
+        self.data_collector = InputNormCollector(self, *self.calibration_of([]))
+        self.metrics_calculator = NormMetricsCalculator(0, p=1)
         self.sparsity_allocator = NormalSparsityAllocator(self, channels=True)
 
 
@@ -100,7 +116,7 @@ def terms_of(model, numbers):
     return scores
 
 
-@pytest.mark.parametrize("algorithm", [Taylor, Active])
+@pytest.mark.parametrize("algorithm", [Taylor, Active, Inputs])
 def test_epochs_are_pruned_by_what_the_epoch_before_has_shown(algorithm):
     model = net()
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
@@ -116,6 +132,7 @@ def test_epochs_are_pruned_by_what_the_epoch_before_has_shown(algorithm):
     # When the last masks are made, nothing looks any more.
     assert not model._forward_pre_hooks
     assert not model[0].module._forward_hooks
+    assert not model[0].module._forward_pre_hooks
     assert not model[0].module.weight._backward_hooks
 
 

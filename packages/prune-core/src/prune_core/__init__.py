@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from prune_core.masking.files import save_masks as save_masks
     from prune_core.pruning import BasicPruner as BasicPruner
     from prune_core.pruning import ChannelPruner as ChannelPruner
+    from prune_core.pruning import ComposedPruner as ComposedPruner
     from prune_core.pruning import Pruner as Pruner
     from prune_core.pruning.export import masked_state_dict as masked_state_dict
     from prune_core.registry import Plugin as Plugin
@@ -58,7 +59,7 @@ _HOMES = {
     "hookspecs": ("hookimpl",),
     "masking": ("unwrap",),
     "masking.files": ("apply_compression_results", "load_masks", "save_masks"),
-    "pruning": ("BasicPruner", "ChannelPruner", "Pruner"),
+    "pruning": ("BasicPruner", "ChannelPruner", "ComposedPruner", "Pruner"),
     "pruning.export": ("masked_state_dict",),
     "registry": (
         "Plugin",

@@ -33,11 +33,23 @@ def prune_register_schedules() -> dict[str, Reference]:
 
 
 @hookimpl
+def prune_register_pruners() -> dict[str, Reference]:
+    """Register the pruner that is put together by names."""
+    return {
+        "composed": Reference(
+            "prune_core.pruning.composed:ComposedPruner",
+            "Whatever its parts say, which are chosen by name.",
+            prunes="what its allocator masks",
+        )
+    }
+
+
+@hookimpl
 def prune_register_parts() -> dict[str, dict[str, Reference]]:
     """Register the parts that most pruners are put together from."""
 
-    def part(name: str, summary: str) -> Reference:
-        return Reference(f"prune_core.tools:{name}", summary)
+    def part(name: str, summary: str, paper: str = "") -> Reference:
+        return Reference(f"prune_core.tools:{name}", summary, paper=paper)
 
     return {
         "collector": {
@@ -47,6 +59,9 @@ def prune_register_parts() -> dict[str, dict[str, Reference]]:
             "activation_gradient": part(
                 "ActivationGradientCollector", "A function of activations and their gradients."
             ),
+            "input_norm": part("InputNormCollector", "The length of each input over all rows."),
+            "input_mean": part("InputMeanCollector", "The mean of each input."),
+            "input_variance": part("InputVarianceCollector", "The variance of each input."),
         },
         "metric": {
             "straight": part("StraightMetricsCalculator", "The data as it is."),
@@ -57,7 +72,27 @@ def prune_register_parts() -> dict[str, dict[str, Reference]]:
             "normal": part("NormalSparsityAllocator", "The same share of each module."),
             "global": part("GlobalSparsityAllocator", "The smallest scores of all modules."),
             "bank": part("BankSparsityAllocator", "The same share of each block of a weight."),
+            "row": part("RowSparsityAllocator", "The same share of each row of a weight."),
+            "block": part("BlockSparsityAllocator", "The smallest scores of each block."),
+            "owl": part(
+                "OutlierSparsityAllocator",
+                "Less of blocks that have many outliers.",
+                "https://arxiv.org/abs/2310.05175",
+            ),
             "nm": part("NMSparsityAllocator", "All but n of every m along an axis."),
+        },
+        "reconstructor": {
+            "least_squares": part(
+                "LeastSquares", "Weights that stay, fitted to what the layer computed before."
+            ),
+            "bias": part(
+                "BiasCompensation",
+                "Biases that give what pruned weights gave on average.",
+                "https://arxiv.org/abs/2312.11983",
+            ),
+            "batch_norm": part(
+                "BatchNormStatistics", "Running statistics of batch norm, measured anew."
+            ),
         },
     }
 

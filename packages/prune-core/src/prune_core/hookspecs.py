@@ -79,9 +79,11 @@ def prune_register_parts() -> Mapping[str, Mapping[str, Reference]]:
     Called once, when names are first looked up or listed.
 
     Returns:
-        `{kind: {name: Reference}}`, where kind is one of `"collector"`, `"metric"` and
-        `"allocator"`, and the referenced class derives from `DataCollector`,
-        `MetricsCalculator` or `SparsityAllocator` of `prune_core.tools`.
+        `{kind: {name: Reference}}`, where kind is one of `"collector"`, `"metric"`,
+        `"allocator"` and `"reconstructor"`, and the referenced class derives from
+        `DataCollector`, `MetricsCalculator`, `SparsityAllocator` or `Reconstructor` of
+        `prune_core.tools`. An allocator can be chosen as the `mode` of a pruner, a reconstructor
+        by `reconstruct=`, and all of them in a `ComposedPruner`.
 
     Example:
         ```python

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from prune_core import ConfigError
 from prune_core.compat import understands
+from prune_core.pruning.basic import MoreOptions
 from prune_core.pruning.oneshot import ChannelPruner, ConfigList
 from prune_core.tools import (
     ActivationCollector,
@@ -54,6 +55,7 @@ class ActivationPruner(CalibratedPruner, ChannelPruner):
         batches: int | None = None,
         evaluator: TorchEvaluator | None = None,
         training_steps: int | None = None,
+        **options: Unpack[MoreOptions],
     ) -> None:
         if activation not in ACTIVATIONS:
             raise ConfigError(
@@ -72,7 +74,7 @@ class ActivationPruner(CalibratedPruner, ChannelPruner):
             evaluator=evaluator,
             training_steps=training_steps,
         )
-        super().__init__(model, config_list, given.for_statistics(), mode, dummy_input)
+        super().__init__(model, config_list, given.for_statistics(), mode, dummy_input, **options)
 
     def statistic(self, outputs: Tensor) -> Tensor:
         """Return what is averaged, for each value that a module puts out."""
@@ -111,6 +113,7 @@ class ActivationAPoZRankPruner(ActivationPruner):
         batches: How many batches count, or None for all.
         evaluator: Trains the model instead, for so many `training_steps`.
         training_steps: How many steps the evaluator trains for.
+        **options: `reconstruct=` and what else `BasicPruner` takes.
 
     Example:
         >>> import torch
@@ -156,6 +159,7 @@ class ActivationMeanRankPruner(ActivationPruner):
         batches: How many batches count, or None for all.
         evaluator: Trains the model instead, for so many `training_steps`.
         training_steps: How many steps the evaluator trains for.
+        **options: `reconstruct=` and what else `BasicPruner` takes.
 
     Example:
         >>> import torch

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 from torch import Tensor, nn
 
 from prune_core import Compressed, ConfigError
+from prune_core.pruning.basic import MoreOptions
 from prune_core.pruning.oneshot import ConfigList, OneShotPruner
 from prune_core.tools import CalibratedCollector
 from prune_filter.calibration import Calibrate, Calibration
@@ -28,6 +29,7 @@ class CalibratedPruner(OneShotPruner):
         calibration: What runs the model.
         mode: One of `modes`.
         dummy_input: What the model is traced with in the mode `"dependency_aware"`.
+        **options: `reconstruct=` and what else `BasicPruner` takes.
 
     Attributes:
         watched_batches: How many batches of the training to come are watched where nothing runs
@@ -44,6 +46,7 @@ class CalibratedPruner(OneShotPruner):
         calibration: Calibration,
         mode: str = "normal",
         dummy_input: Any = None,
+        **options: Unpack[MoreOptions],
     ) -> None:
         if calibration.run is None and calibration.batches is None:
             raise ConfigError(
@@ -52,7 +55,15 @@ class CalibratedPruner(OneShotPruner):
                 "runs it on some batches."
             )
         self.calibration = calibration
-        super().__init__(model, config_list, mode, dummy_input)
+        super().__init__(
+            model,
+            config_list,
+            mode,
+            dummy_input,
+            calibrate=calibration.plain,
+            batches=calibration.batches,
+            **options,
+        )
 
     @property
     def calibrate(self) -> Calibrate:

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from copy import deepcopy
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
 from torch import nn
 from torch.optim import Optimizer
 
 from prune_core import ConfigError
+from prune_core.calibration.restore import left_as_it_was
 from prune_core.callables import check_takes_model, trainer_function
 from prune_core.pruning.from_training import FROM_TRAINING
 from prune_filter.evaluator import TorchEvaluator
 
-__all__ = ["Calibrate", "Calibration", "calibration", "left_as_it_was"]
+__all__ = ["Calibrate", "Calibration", "calibration"]
 
 Calibrate = Callable[[nn.Module], Any]
 
@@ -30,11 +28,13 @@ class Calibration:
         run: Runs the given model on some batches; None when the user's own training will.
         batches: How many batches count, or None for all.
         optimizer: The optimizer that `run` steps, where that is known.
+        plain: What runs the model and nothing else, if that was given.
     """
 
     run: Calibrate | None
     batches: int | None = None
     optimizer: Optimizer | None = None
+    plain: Calibrate | None = None
 
     def for_statistics(self) -> Calibration:
         """Return a calibration that runs the same batches and leaves the model as it was."""
@@ -46,7 +46,8 @@ class Calibration:
             with left_as_it_was(model, self.optimizer):
                 run(model)
 
-        return replace(self, run=run_and_restore)
+        # The predecessor's forms train with an optimizer; a function of the model only runs it.
+        return replace(self, run=run_and_restore, plain=run if self.optimizer is None else None)
 
 
 def calibration(
@@ -148,31 +149,3 @@ def _one(owner: str, **values: Any) -> Any:
     if len(given) > 1:
         raise ConfigError(f"{owner} got {' and '.join(given)}, which mean the same; give one.")
     return next(iter(given.values()), None)
-
-
-@contextmanager
-def left_as_it_was(model: nn.Module, optimizer: Optimizer | None = None) -> Iterator[None]:
-    """Let anything be done with a model, and then put it back.
-
-    Parameters, buffers such as the running statistics of batch norm, gradients, and train or eval
-    of each module come back, into the same tensors; so does the state of the optimizer.
-    """
-    tensors = [*model.parameters(), *model.buffers()]
-    values = [tensor.detach().clone() for tensor in tensors]
-    gradients = [(parameter, parameter.grad) for parameter in model.parameters()]
-    training = [(module, module.training) for module in model.modules()]
-    state = None if optimizer is None else deepcopy(optimizer.state_dict())
-    for parameter, _ in gradients:
-        parameter.grad = None
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            for tensor, value in zip(tensors, values, strict=True):
-                tensor.copy_(value)
-        for parameter, gradient in gradients:
-            parameter.grad = gradient
-        for module, flag in training:
-            module.training = flag
-        if optimizer is not None and state is not None:
-            optimizer.load_state_dict(state)

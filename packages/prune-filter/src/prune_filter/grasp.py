@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 import torch
 from torch import Tensor, nn
 
 from prune_core import ConfigError, PruneError
+from prune_core.calibration.restore import left_as_it_was
 from prune_core.callables import UserFunction
 from prune_core.progress import track
+from prune_core.pruning.basic import MoreOptions
 from prune_core.pruning.oneshot import ConfigList, OneShotPruner
 from prune_core.tools import DataCollector, MetricsCalculator, StraightMetricsCalculator
-from prune_filter.calibration import left_as_it_was
 
 __all__ = ["GraSPPruner", "GradientFlowCollector"]
 
@@ -113,6 +114,7 @@ class GraSPPruner(OneShotPruner):
             The model is put back afterwards.
         mode: `"global"` ranks the weights of all modules of an entry together, `"normal"` those
             of each module.
+        **options: `reconstruct=` and what else `BasicPruner` takes.
 
     Example:
         >>> import torch
@@ -140,9 +142,10 @@ class GraSPPruner(OneShotPruner):
         config_list: ConfigList,
         calibrate: Losses,
         mode: str = "global",
+        **options: Unpack[MoreOptions],
     ) -> None:
         self.calibrate = calibrate
-        super().__init__(model, config_list, mode)
+        super().__init__(model, config_list, mode, **options)
 
     def collector(self) -> DataCollector:
         """Multiply weights with the product of Hessian and gradient."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Unpack
 
 import torch
 from torch import nn
 
 from prune_core.compat import understands
+from prune_core.pruning.basic import Options
 from prune_core.pruning.compat import ONE_SHOT
 from prune_core.pruning.modes import allocator_for
 from prune_core.pruning.oneshot import ConfigList, OneShotPruner
@@ -35,8 +36,11 @@ class LevelPruner(OneShotPruner):
         model: The model, wrapped in place.
         config_list: The rules.
         mode: `"normal"` ranks the weights of each module, `"global"` those of all modules of an
-            entry together, and `"balance"` those of each block, so that all blocks lose equally.
+            entry together, `"block"` those of each block, such as a layer of a transformer,
+            `"row"` those of each output, and `"balance"` those of each block of a weight, so
+            that all lose equally. `"owl"` takes less from blocks with many outliers.
         balance_gran: For `"balance"`, the shape of a block, matched to the last axes.
+        **options: `reconstruct=`, `calibrate=` and what else `BasicPruner` takes.
 
     Example:
         >>> from torch import nn
@@ -48,7 +52,7 @@ class LevelPruner(OneShotPruner):
         4
     """
 
-    modes: ClassVar[tuple[str, ...]] = ("normal", "global", "balance")
+    modes: ClassVar[tuple[str, ...]] = ("normal", "global", "balance", "row", "block", "owl")
 
     @understands(ONE_SHOT)
     def __init__(
@@ -57,9 +61,10 @@ class LevelPruner(OneShotPruner):
         config_list: ConfigList,
         mode: str = "normal",
         balance_gran: Sequence[int] | None = None,
+        **options: Unpack[Options],
     ) -> None:
         self.balance_gran = balance_gran
-        super().__init__(model, config_list, mode)
+        super().__init__(model, config_list, mode, **options)
 
     def collector(self) -> DataCollector:
         """Gather the weights."""

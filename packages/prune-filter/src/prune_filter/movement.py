@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 from torch import Tensor, nn
 
 from prune_core import Compressed, ConfigError
 from prune_core.compat import understands
 from prune_core.curves import cubic
+from prune_core.pruning.basic import MoreOptions
 from prune_core.pruning.modes import allocator_for
 from prune_core.pruning.oneshot import ConfigList
 from prune_core.tools import (
@@ -80,6 +81,7 @@ class MovementPruner(CalibratedPruner):
         batches: How many batches it trains for, or None for all.
         evaluator: Trains the model instead, for so many `training_epochs` or `training_steps`.
         training_steps: How many steps the evaluator trains for.
+        **options: `reconstruct=` and what else `BasicPruner` takes.
 
     Example:
         >>> import torch
@@ -118,6 +120,7 @@ class MovementPruner(CalibratedPruner):
         batches: int | None = None,
         evaluator: TorchEvaluator | None = None,
         training_steps: int | None = None,
+        **options: Unpack[MoreOptions],
     ) -> None:
         given = calibration(
             self,
@@ -131,7 +134,7 @@ class MovementPruner(CalibratedPruner):
             training_steps=training_steps,
         )
         self.ramp = _checked_ramp(given, warm_up_step, cool_down_beginning_step)
-        super().__init__(model, config_list, given, mode)
+        super().__init__(model, config_list, given, mode, **options)
 
     def compress(self, example_inputs: Any = None) -> Compressed[nn.Module, Masks]:
         """Train, make masks, put them in force, and return the wrapped model and the masks.

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 from torch import nn
 
-from prune_core import ConfigError
+from prune_core.pruning.allocate import check_n_of_m
+from prune_core.pruning.basic import Options
 from prune_core.pruning.oneshot import CHANNEL_TYPES, ConfigList, OneShotPruner
 from prune_core.tools import (
     DataCollector,
@@ -32,6 +35,7 @@ class NMPruner(OneShotPruner):
         n: How many weights of a group are kept.
         m: How many weights a group has.
         dim: The axis of the weights along which groups lie; the input axis unless given.
+        **options: `reconstruct=`, `calibrate=` and what else `BasicPruner` takes.
 
     Example:
         >>> from torch import nn
@@ -53,9 +57,10 @@ class NMPruner(OneShotPruner):
         n: int = 2,
         m: int = 4,
         dim: int | None = None,
+        **options: Unpack[Options],
     ) -> None:
         self.n, self.m, self.dim = n, m, dim
-        super().__init__(model, config_list)
+        super().__init__(model, config_list, **options)
 
     def collector(self) -> DataCollector:
         """Gather the weights."""
@@ -68,13 +73,5 @@ class NMPruner(OneShotPruner):
     def allocator(self) -> SparsityAllocator:
         """Compare within groups, once the ratios asked for are the one there is."""
         allocator = NMSparsityAllocator(self, self.n, self.m, self.dim)
-        possible = 1 - self.n / self.m
-        for name, wrapper in self.get_modules_wrapper().items():
-            asked = wrapper.config["sparsity"]
-            if abs(asked - possible) > 1e-6:
-                raise ConfigError(
-                    f"{name!r} is to lose {asked} of its weights, and keeping {self.n} of every "
-                    f"{self.m} prunes {possible}. Write that as its sparsity, or choose another "
-                    "n and m."
-                )
+        check_n_of_m(self, self.n, self.m, self.dim)
         return allocator

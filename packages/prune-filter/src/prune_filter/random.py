@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 import torch
 from torch import Tensor, nn
 
 from prune_core.compat import understands
+from prune_core.pruning.basic import Options
 from prune_core.pruning.compat import ONE_SHOT
 from prune_core.pruning.oneshot import ChannelPruner, ConfigList, OneShotPruner
 from prune_core.tools import (
@@ -60,6 +61,7 @@ class RandomPruner(ChannelPruner):
         dummy_input: What the model is traced with in the mode `"dependency_aware"`.
         generator: Where the numbers come from; torch's own, which `torch.manual_seed` seeds,
             unless given.
+        **options: `reconstruct=`, `calibrate=` and what else `BasicPruner` takes.
 
     Example:
         >>> import torch
@@ -82,9 +84,10 @@ class RandomPruner(ChannelPruner):
         dummy_input: Any = None,
         *,
         generator: torch.Generator | None = None,
+        **options: Unpack[Options],
     ) -> None:
         self.generator = generator
-        super().__init__(model, config_list, mode, dummy_input)
+        super().__init__(model, config_list, mode, dummy_input, **options)
 
     def collector(self) -> DataCollector:
         """Gather the weights, for their shapes."""
@@ -109,6 +112,7 @@ class RandomWeightPruner(OneShotPruner):
         mode: `"normal"` or `"global"`.
         generator: Where the numbers come from; torch's own, which `torch.manual_seed` seeds,
             unless given.
+        **options: `reconstruct=`, `calibrate=` and what else `BasicPruner` takes.
 
     Example:
         >>> from torch import nn
@@ -129,9 +133,10 @@ class RandomWeightPruner(OneShotPruner):
         mode: str = "normal",
         *,
         generator: torch.Generator | None = None,
+        **options: Unpack[Options],
     ) -> None:
         self.generator = generator
-        super().__init__(model, config_list, mode)
+        super().__init__(model, config_list, mode, **options)
 
     def collector(self) -> DataCollector:
         """Gather the weights, for their shapes."""

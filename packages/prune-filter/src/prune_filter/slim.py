@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, ClassVar, SupportsFloat
+from typing import Any, ClassVar, SupportsFloat, Unpack
 
 import torch
 from torch import Tensor, nn
 
 from prune_core import ConfigError
 from prune_core.compat import understands
+from prune_core.pruning.basic import MoreOptions
 from prune_core.pruning.modes import allocator_for
 from prune_core.pruning.oneshot import ConfigList, OneShotPruner
 from prune_core.tools import (
@@ -97,6 +98,7 @@ class SlimPruner(OneShotPruner):
         calibrate: Takes the model and trains it, with an optimizer that has its parameters.
         evaluator: Trains the model instead, for so many `training_epochs` or `training_steps`.
         training_steps: How many steps the evaluator trains for.
+        **options: `reconstruct=` and what else `BasicPruner` takes.
 
     Example:
         >>> from torch import nn
@@ -128,6 +130,7 @@ class SlimPruner(OneShotPruner):
         calibrate: Calibrate | None = None,
         evaluator: TorchEvaluator | None = None,
         training_steps: int | None = None,
+        **options: Unpack[MoreOptions],
     ) -> None:
         if not (isinstance(scale, SupportsFloat) and 0 <= scale < float("inf")):
             raise ConfigError(f"scale is {scale!r}; the weight of a penalty is at least 0.")
@@ -144,7 +147,7 @@ class SlimPruner(OneShotPruner):
             evaluator=evaluator,
             training_steps=training_steps,
         )
-        super().__init__(model, config_list, mode)
+        super().__init__(model, config_list, mode, **options)
 
     def _penalised(self, criterion: Callable[..., Any]) -> Callable[..., Any]:
         def with_penalty(*args: Any, **kwargs: Any) -> Any:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Unpack
 
 import torch
 from torch import nn
 
+from prune_core.pruning.basic import MoreOptions
 from prune_core.pruning.modes import allocator_for
 from prune_core.pruning.oneshot import ConfigList
 from prune_core.tools import (
@@ -38,6 +39,7 @@ class SNIPPruner(CalibratedPruner):
         batches: How many batches count, or None for all.
         mode: `"global"` ranks the weights of all modules of an entry together, `"normal"` those
             of each module.
+        **options: `reconstruct=` and what else `BasicPruner` takes.
 
     Example:
         >>> import torch
@@ -64,9 +66,10 @@ class SNIPPruner(CalibratedPruner):
         calibrate: Calibrate | None = None,
         batches: int | None = None,
         mode: str = "global",
+        **options: Unpack[MoreOptions],
     ) -> None:
         given = calibration(self, calibrate, batches)
-        super().__init__(model, config_list, given.for_statistics(), mode)
+        super().__init__(model, config_list, given.for_statistics(), mode, **options)
 
     def collector(self) -> DataCollector:
         """Sum the products over the backward passes."""

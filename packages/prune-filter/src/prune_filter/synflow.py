@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -12,10 +12,11 @@ from torch.func import functional_call
 from torch.utils import _pytree as pytree
 
 from prune_core import Compressed, ConfigError, PruneError
+from prune_core.calibration.restore import left_as_it_was
 from prune_core.progress import track
+from prune_core.pruning.basic import Options
 from prune_core.pruning.oneshot import ConfigList, OneShotPruner
 from prune_core.tools import DataCollector, MetricsCalculator, StraightMetricsCalculator
-from prune_filter.calibration import left_as_it_was
 
 __all__ = ["SynFlowPruner", "SynapticFlowCollector"]
 
@@ -116,6 +117,7 @@ class SynFlowPruner(OneShotPruner):
         rounds: How many rounds.
         mode: `"global"` ranks the weights of all modules of an entry together, `"normal"` those
             of each module.
+        **options: `reconstruct=`, `calibrate=` and what else `BasicPruner` takes.
 
     Example:
         >>> import torch
@@ -137,6 +139,7 @@ class SynFlowPruner(OneShotPruner):
         dummy_input: Any = None,
         rounds: int = 100,
         mode: str = "global",
+        **options: Unpack[Options],
     ) -> None:
         if dummy_input is None:
             raise ConfigError(
@@ -146,7 +149,7 @@ class SynFlowPruner(OneShotPruner):
         if not isinstance(rounds, int) or rounds < 1:
             raise ConfigError(f"rounds is {rounds!r}; it must be a whole number of at least 1.")
         self.rounds = rounds
-        super().__init__(model, config_list, mode, dummy_input)
+        super().__init__(model, config_list, mode, dummy_input, **options)
 
     def collector(self) -> DataCollector:
         """Measure the flow through each weight."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 import torch
 from torch import Tensor, nn
 
 from prune_core.compat import understands
 from prune_core.masking import PrunerModuleWrapper
+from prune_core.pruning.basic import MoreOptions
 from prune_core.pruning.oneshot import ChannelPruner, ConfigList
 from prune_core.tools import (
     DataCollector,
@@ -83,6 +84,7 @@ class TaylorFOWeightPruner(CalibratedPruner, ChannelPruner):
         batches: How many batches count, or None for all.
         evaluator: Trains the model instead, for so many `training_steps`.
         training_steps: How many steps the evaluator trains for.
+        **options: `reconstruct=` and what else `BasicPruner` takes.
 
     Example:
         >>> import torch
@@ -118,6 +120,7 @@ class TaylorFOWeightPruner(CalibratedPruner, ChannelPruner):
         batches: int | None = None,
         evaluator: TorchEvaluator | None = None,
         training_steps: int | None = None,
+        **options: Unpack[MoreOptions],
     ) -> None:
         given = calibration(
             self,
@@ -130,7 +133,7 @@ class TaylorFOWeightPruner(CalibratedPruner, ChannelPruner):
             evaluator=evaluator,
             training_steps=training_steps,
         )
-        super().__init__(model, config_list, given.for_statistics(), mode, dummy_input)
+        super().__init__(model, config_list, given.for_statistics(), mode, dummy_input, **options)
 
     def collector(self) -> DataCollector:
         """Sum the terms of each channel over the backward passes."""

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from prune_core import Pruner, PruneWarning
+from prune_core.calibration.processes import over_processes, total_count
 from prune_core.pruning.from_training import follower
-from prune_core.pruning.processes import summed
 from prune_schedule.processes import is_first
 
 __all__ = ["TrainingData"]
@@ -85,8 +85,8 @@ class TrainingData:
         """Return what has been seen, by all processes together, which all have to ask."""
         assert self._collector is not None
         state = self._collector.state_dict()
-        seen, sums = summed(state["seen"], state["sums"], self._pruner.get_modules_wrapper())
-        return {"seen": seen, "sums": sums}
+        sums = over_processes(state["sums"], self._collector.places())
+        return {"seen": total_count(state["seen"]), "sums": sums}
 
     def load_state_dict(self, state_dict: Mapping[str, Any], /) -> None:
         """Go on with what had been seen; the first process has it for all."""

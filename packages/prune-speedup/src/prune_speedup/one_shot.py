@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from torch import nn
@@ -13,7 +13,9 @@ from prune_core.errors import ConfigError, did_you_mean, nearest, shown, warn
 from prune_core.masking import bare, check_model, modules_of
 from prune_core.pruning.allocate import Masks
 from prune_core.pruning.basic import BasicPruner
+from prune_core.pruning.blockwise import example_of
 from prune_core.registry import get_pruner
+from prune_speedup.algorithm import chosen, running
 from prune_speedup.budget.target import check_target, fit_budget
 from prune_speedup.pruning.dependency_aware import DependencyAwareAllocator
 from prune_speedup.torch.constants.zero import check_choice
@@ -25,7 +27,7 @@ COUPLED_MODES = ("dependency_aware", "global")
 
 def prune(
     model: nn.Module,
-    algorithm: str = "l1",
+    algorithm: str | None = None,
     *,
     sparsity: float | None = None,
     target: Mapping[str, float] | None = None,
@@ -35,13 +37,15 @@ def prune(
     round_to: int = 1,
     uniform: bool = False,
     constants: str = "exact",
+    data: Iterable[Any] | None = None,
     **options: Any,
 ) -> tuple[nn.Module, Masks]:
     """Mask a model with a registered algorithm, by a ratio or by a budget.
 
     Args:
         model: The model, wrapped in place.
-        algorithm: The name of a registered pruner.
+        algorithm: The name of a registered pruner. Unless given, the best for what is known:
+            `channel_obs` with data, `l1` without.
         sparsity: The ratio that each selected module loses; with `mode="global"`, that all of them
             lose together.
         target: What may be left instead, such as `{"flops": 0.5}`, of `parameters`, `flops` or
@@ -58,8 +62,12 @@ def prune(
         constants: What `shrink` will be told to do with a masked channel that is not zero. Only
             with `"zero"` are channels masked that a layer normalisation runs over, or that
             something is added to that no pruner masks; otherwise they stay.
-        **options: Further arguments of the pruner. `mode="global"` ranks the channels of all layers
-            together instead of taking as much of each.
+        data: Inputs of the model, each a tensor, a tuple or a dict, for algorithms that look at
+            what layers compute: what `calibrate=` is, a function that runs the model, in a
+            simpler form.
+        **options: Further arguments of the pruner, such as `calibrate=` and `reconstruct=`.
+            `mode="global"` ranks the channels of all layers together instead of taking as much of
+            each.
 
     Returns:
         The wrapped model and its masks.
@@ -72,21 +80,30 @@ def prune(
         ```python
         model, masks = prune_core.prune(model, "l1", sparsity=0.5, exclude="fc3")
         model, masks = prune_core.prune(model, "l1", target={"flops": 0.5}, example_inputs=x)
+        model, masks = prune_core.prune(model, sparsity=0.5, example_inputs=x, data=batches)
         ```
     """
     model = model_of(model)
     check_model(model, compiled=False)
-    if not isinstance(algorithm, str):
+    if not isinstance(algorithm, str | None):
         raise ConfigError(
             f"algorithm is {shown(algorithm)}; it must be the name of one, such as 'l1'. How much "
             "to prune is said by name: sparsity=0.5."
         )
+    if data is not None:
+        options["calibrate"] = running(data, options.get("calibrate"))
+    if algorithm is None and example_inputs is None and options.get("calibrate") is not None:
+        example_inputs = example_of(model, options["calibrate"])
+    algorithm, options = chosen(algorithm, options)
     _check_amount(sparsity, target, example_inputs, round_to, uniform=uniform)
     check_choice(constants)
     pruner_class = get_pruner(algorithm, framework="torch")
     channels = getattr(pruner_class, "granularity", "") == "channels"
     mode = options.get("mode")
     coupled = channels and example_inputs is not None and mode in (None, *COUPLED_MODES)
+    if coupled and mode == "global":
+        # Not all scores say something beyond their own group, whatever divides them.
+        coupled = mode in getattr(pruner_class, "modes", ())
     if coupled:
         options = {name: value for name, value in options.items() if name != "mode"}
     elif target is not None or round_to > 1 or uniform:

@@ -25,6 +25,7 @@ PACKAGES = (
     "prune-filter",
     "prune-schedule",
     "prune-lottery",
+    "prune-oneshot",
     "prune-tf",
 )
 STYLES = {"ok": "green", "slow": "yellow", "disabled": "dim", "left out": "red"}

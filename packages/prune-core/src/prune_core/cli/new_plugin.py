@@ -23,7 +23,16 @@ if TYPE_CHECKING:
 __all__ = ["command", "compatible_range", "write_template"]
 
 NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
-TAKEN = {"prune_core", "prune_filter", "prune_schedule", "prune_lottery", "prune_tf", "torch"}
+TAKEN = {
+    "prune_core",
+    "prune_filter",
+    "prune_lottery",
+    "prune_oneshot",
+    "prune_schedule",
+    "prune_speedup",
+    "prune_tf",
+    "torch",
+}
 SUFFIX = ".template"  # keeps linters and test runners from reading a template as what it makes
 
 

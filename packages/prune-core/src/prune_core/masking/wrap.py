@@ -30,12 +30,20 @@ def wrappers_in(model: nn.Module) -> dict[str, PrunerModuleWrapper]:
     return {m.name: m for m in model.modules() if isinstance(m, PrunerModuleWrapper)}
 
 
-def unwrap(model: nn.Module, wrappers: Iterable[PrunerModuleWrapper] | None = None) -> nn.Module:
-    """Take wrappers out of a model, leaving the masked values in its parameters.
+def unwrap(
+    model: nn.Module,
+    wrappers: Iterable[PrunerModuleWrapper] | None = None,
+    *,
+    apply: bool = True,
+) -> nn.Module:
+    """Take wrappers out of a model.
 
     Args:
         model: The model, changed in place. It may be a copy of the one that was wrapped.
         wrappers: The ones to take out; all that are found unless given.
+        apply: Whether the masked values stay in its parameters. Without, the model is dense
+            again: nothing is masked, and weights that were reconstructed are what they were
+            before, unless they have been trained since.
     """
     model = model_of(model)
     check_model(model)
@@ -43,6 +51,9 @@ def unwrap(model: nn.Module, wrappers: Iterable[PrunerModuleWrapper] | None = No
         wrappers = wrappers_in(model).values()
     wrappers = list(wrappers)
     for wrapper in wrappers:
-        wrapper.apply_masks()
+        if apply:
+            wrapper.apply_masks()
+        else:
+            wrapper.rewrites.undo()
     replace_modules(model, {wrapper: wrapper.module for wrapper in wrappers})
     return model

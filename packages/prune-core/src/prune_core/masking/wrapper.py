@@ -16,6 +16,7 @@ from torch.utils.hooks import RemovableHandle
 
 from prune_core.errors import MaskError
 from prune_core.masking.axes import masked_names, weight_name
+from prune_core.masking.rewrite import Rewrites
 from prune_core.masking.sharded import is_sharded, local, sharded_like
 from prune_core.masking.watcher import Watcher
 
@@ -39,6 +40,7 @@ class PrunerModuleWrapper(nn.Module):
         module: The wrapped module.
         name: Its name in the model.
         config: The settings that the `config_list` gives it.
+        rewrites: Values that pruning has changed beside its masks, of this module or of others.
     """
 
     module: nn.Module
@@ -56,6 +58,7 @@ class PrunerModuleWrapper(nn.Module):
         self.training = module.training
         self._removed: dict[str, Tensor] = {}
         self._watching: dict[str, OrderedDict[int, Watcher]] = {}
+        self.rewrites = Rewrites()
         self.masked_names = masked_names(module)
         # None stands for a mask of ones, which would cost memory and time to no effect. A module
         # may have a buffer of the same name, for which register_buffer() would refuse ours.

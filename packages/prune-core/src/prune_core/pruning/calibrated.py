@@ -10,23 +10,21 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from prune_core.calibration.processes import everyone, over_processes, total_count
+from prune_core.calibration.replay import Calibrate, Enough
+from prune_core.calibration.watch import padding_of
 from prune_core.callables import UserFunction
 from prune_core.errors import ConfigError, PruneError
 from prune_core.masking import PrunerModuleWrapper
 from prune_core.masking.watcher import Watcher
 from prune_core.progress import Task
-from prune_core.pruning.data import Calibrate, DataCollector
+from prune_core.pruning.data import DataCollector
 from prune_core.pruning.from_training import FROM_TRAINING
-from prune_core.pruning.processes import everyone, summed
 
 if TYPE_CHECKING:
     from prune_core.pruning.pruner import Pruner
 
 __all__ = ["CalibratedCollector"]
-
-
-class _Enough(Exception):  # noqa: N818
-    """Leaves the user's calibration when enough batches have passed."""
 
 
 class CalibratedCollector(DataCollector):
@@ -68,9 +66,19 @@ class CalibratedCollector(DataCollector):
         return self.calibrate is FROM_TRAINING
 
     @property
+    def source(self) -> str:
+        """What the data come from, at the beginning of a sentence."""
+        return "The training" if self.follows else "calibrate(model)"
+
+    @property
     def trains(self) -> bool:
         """Whether the model learns meanwhile, so that there may be steps that do not count."""
         return self.follows
+
+    @property
+    def had_enough(self) -> bool:
+        """Whether more batches than were asked for have come in from a training, which goes on."""
+        return self.follows and self.batches is not None and self.seen > self.batches
 
     def reset(self) -> None:
         """Forget the statistics of an earlier calibration."""
@@ -80,9 +88,12 @@ class CalibratedCollector(DataCollector):
     def hook(self, wrapper: PrunerModuleWrapper) -> list[RemovableHandle]:
         """Attach what calls `add()` whenever the module has been used."""
 
+    def begin(self, tokens: Tensor | None) -> None:
+        """Hear that a batch begins, and which of its tokens are no padding, if that is known."""
+
     def add(self, name: str, value: Tensor) -> None:
         """Add to the running sum of a module."""
-        if self.follows and self.batches is not None and self.seen > self.batches:
+        if self.had_enough:
             return
         if self.trains:
             # A step that a gradient scaler will skip says nothing; it must not spoil the others.
@@ -105,7 +116,8 @@ class CalibratedCollector(DataCollector):
 
     def _attach(self) -> None:
         model = self.compressor.bound_model
-        self._handles = [model.register_forward_pre_hook(Watcher(self._count, model))]
+        count = Watcher(self._count, model)
+        self._handles = [model.register_forward_pre_hook(count, with_kwargs=True)]
         try:
             for wrapper in self.compressor.get_modules_wrapper().values():
                 self._handles += self.hook(wrapper)
@@ -119,6 +131,11 @@ class CalibratedCollector(DataCollector):
             handle.remove()
         self._handles = []
 
+    def places(self) -> dict[str, torch.device]:
+        """Return the name of everything that is summed up, and the device that it is on."""
+        wrappers = self.compressor.get_modules_wrapper()
+        return {name: w.parameter(w.target).device for name, w in wrappers.items()}
+
     def lacking(self) -> list[str]:
         """Return the modules of which nothing has been gathered yet, in any process."""
         wrappers = self.compressor.get_modules_wrapper()
@@ -128,14 +145,13 @@ class CalibratedCollector(DataCollector):
     def gathered(self) -> dict[str, Tensor]:
         """Return the data of all batches so far, those of other processes included."""
         wrappers = self.compressor.get_modules_wrapper()
-        seen, sums = summed(self.seen, self._sums, wrappers)
-        source = "The training" if self.follows else "calibrate(model)"
+        seen, sums = total_count(self.seen), over_processes(self._sums, self.places())
         if not seen and not sums:
-            raise PruneError(f"{source} never ran the model, so there is nothing to score.")
+            raise PruneError(f"{self.source} never ran the model, so there is nothing to score.")
         missing = [name for name in wrappers if name not in sums]
         if missing:
             why = f"{self.why}." if self.follows or not self.hint else f"{self.why}{self.hint}"
-            raise PruneError(f"{source} gathered nothing for {missing[0]!r}: {why}")
+            raise PruneError(f"{self.source} gathered nothing for {missing[0]!r}: {why}")
         return {name: self.finish(name, sums[name]) for name in wrappers}
 
     def collect(self) -> dict[str, Tensor]:
@@ -150,7 +166,7 @@ class CalibratedCollector(DataCollector):
             self.watch()
             try:
                 self.calibrate(self.compressor.bound_model)
-            except _Enough:
+            except Enough:
                 pass
             finally:
                 self.stop()
@@ -160,10 +176,15 @@ class CalibratedCollector(DataCollector):
     # What is wrong where a module has no data, and how a calibration may have brought that about.
     why, hint = "the module was not used", ""
 
-    def _count(self, module: nn.Module, inputs: Any) -> None:
+    def _count(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None
+    ) -> None:
+        if kwargs is None:
+            return  # torch calls a hook once more, and in this way, if one before it removes it
         if self.batches is not None and self.seen >= self.batches and not self.follows:
-            raise _Enough
+            raise Enough
         self.seen += 1
+        self.begin(getattr(self.compressor, "tokens", padding_of)(args, kwargs))
         if self._task is not None:
             self._task.advance()
 
@@ -173,9 +194,6 @@ class CalibratedCollector(DataCollector):
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Go on with what `state_dict()` returned."""
-        wrappers = self.compressor.get_modules_wrapper()
+        places = self.places()
         self.seen = state_dict["seen"]
-        self._sums = {
-            name: total.to(wrappers[name].parameter(wrappers[name].target).device)
-            for name, total in state_dict["sums"].items()
-        }
+        self._sums = {name: total.to(places[name]) for name, total in state_dict["sums"].items()}

@@ -14,14 +14,15 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 from torch.utils.hooks import RemovableHandle
 
+from prune_core.calibration.precision import counting_type, wide
+from prune_core.calibration.replay import Calibrate
 from prune_core.errors import ConfigError, PruneError
 from prune_core.masking import PrunerModuleWrapper, output_axis
 from prune_core.masking.recurrent import is_recurrent, rows
 from prune_core.masking.sharded import is_sharded, whole
 from prune_core.masking.watcher import Watcher
 from prune_core.pruning.calibrated import CalibratedCollector
-from prune_core.pruning.data import Calibrate, DataCollector
-from prune_core.pruning.precision import counting_type, wide
+from prune_core.pruning.data import DataCollector
 
 if TYPE_CHECKING:
     from prune_core.pruning.pruner import Pruner

@@ -7,17 +7,14 @@ Data, metrics and masks share one shape, `{module name: tensor}` here and
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from torch import Tensor, nn
+from torch import Tensor
 
 if TYPE_CHECKING:
     from prune_core.pruning.pruner import Pruner
 
-__all__ = ["Calibrate", "DataCollector"]
-
-Calibrate = Callable[[nn.Module], Any]
+__all__ = ["DataCollector"]
 
 
 class DataCollector(ABC):

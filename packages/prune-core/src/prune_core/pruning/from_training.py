@@ -50,12 +50,13 @@ def with_data(algorithm: Callable[..., Any], params: Mapping[str, Any]) -> dict[
     if any(params.get(name) is not None for name in _RUNNERS):
         return dict(params)
     try:
-        calibrate = inspect.signature(algorithm).parameters.get("calibrate")
+        known = inspect.signature(algorithm).parameters
     except (TypeError, ValueError):
         return dict(params)
-    if calibrate is None:
-        return dict(params)
-    if getattr(algorithm, "needs_data", False) or calibrate.default is calibrate.empty:
+    calibrate = known.get("calibrate")
+    takes = calibrate is not None or any(p.kind is p.VAR_KEYWORD for p in known.values())
+    needs = getattr(algorithm, "needs_data", False) and takes
+    if needs or (calibrate is not None and calibrate.default is calibrate.empty):
         return {**params, "calibrate": FROM_TRAINING}
     return dict(params)
 

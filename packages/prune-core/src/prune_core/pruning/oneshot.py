@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from os import PathLike
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 from torch import nn
 
 from prune_core.compat import understands
 from prune_core.pruning.allocate import SparsityAllocator
-from prune_core.pruning.basic import BasicPruner
+from prune_core.pruning.basic import BasicPruner, Options
 from prune_core.pruning.collect import DataCollector
 from prune_core.pruning.compat import ONE_SHOT
 from prune_core.pruning.modes import allocator_for, chosen_mode
+from prune_core.pruning.pruner import ConfigList
 from prune_core.pruning.score import MetricsCalculator
 
 __all__ = ["CHANNEL_TYPES", "ChannelPruner", "ConfigList", "OneShotPruner"]
-
-ConfigList = Sequence[Mapping[str, Any]] | str | PathLike[str]
 
 # The modules of whose weight each output channel is one slice, and those with hidden units.
 CHANNEL_TYPES = (
@@ -38,6 +35,7 @@ class OneShotPruner(BasicPruner):
         mode: One of `modes`.
         dummy_input: An input of the model: masks are closed over what follows a masked channel,
             and the mode `"dependency_aware"` needs it.
+        **options: `reconstruct=`, `calibrate=` and what else `BasicPruner` takes.
     """
 
     granularity: ClassVar[str] = "weights"
@@ -49,10 +47,11 @@ class OneShotPruner(BasicPruner):
         config_list: ConfigList,
         mode: str = "normal",
         dummy_input: Any = None,
+        **options: Unpack[Options],
     ) -> None:
         self.mode = chosen_mode(self, mode, self.modes)
         self.dummy_input = dummy_input
-        super().__init__(model, config_list)
+        super().__init__(model, config_list, **options)
 
     def collector(self) -> DataCollector:
         """Return what gathers the data; subclasses say."""

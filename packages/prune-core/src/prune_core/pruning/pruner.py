@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from os import PathLike
 from typing import Any, ClassVar, TypeGuard
@@ -81,6 +81,7 @@ class Pruner(metaclass=ChecksOptions):
     @understands(ANY_PRUNER)
     def __init__(self, model: nn.Module | None, config_list: ConfigList | None) -> None:
         self._wrappers: dict[str, PrunerModuleWrapper] = {}
+        self._focus: frozenset[str] | None = None
         # Modules that are not pruned, but masked where others are: see close_masks().
         self._closing: dict[str, PrunerModuleWrapper] = {}
         self.bound_model: nn.Module = nn.Module()
@@ -177,7 +178,24 @@ class Pruner(metaclass=ChecksOptions):
 
     def get_modules_wrapper(self) -> OrderedDict[str, PrunerModuleWrapper]:
         """Return `{module name: wrapper}` in the model's order."""
-        return OrderedDict(self._wrappers)
+        focus = self._focus
+        return OrderedDict(
+            (name, wrapper)
+            for name, wrapper in self._wrappers.items()
+            if focus is None or name in focus
+        )
+
+    @contextmanager
+    def focused(self, names: Iterable[str]) -> Iterator[None]:
+        """Let `get_modules_wrapper()` return only some modules for a while.
+
+        So what collects, scores and allocates works on a part of a model.
+        """
+        before, self._focus = self._focus, frozenset(names)
+        try:
+            yield
+        finally:
+            self._focus = before
 
     def set_wrappers_attribute(self, name: str, value: Any) -> None:
         """Set an attribute on every wrapper; a tensor becomes a buffer, a copy on each."""
@@ -275,13 +293,24 @@ class Pruner(metaclass=ChecksOptions):
                 )
             PrunerModuleWrapper(module, name, {}).check_masks(tensors)
             wrappers[name] = self._closing_wrapper(name, module)
-        if self._wrappers.keys() <= masks.keys():
-            # What closed the masks that were in force says nothing of those that replace them.
-            for name in self._closing.keys() - masks.keys():
-                closing = self._closing[name]
-                closing.put_masks({n: torch.ones_like(m) for n, m in closing.masks.items()})
+        for name in self._outdated(masks):
+            closing = self._closing[name]
+            closing.put_masks({n: torch.ones_like(m) for n, m in closing.masks.items()})
         for name, tensors in masks.items():
             wrappers[name].put_masks(tensors)
+
+    def _outdated(self, masks: Mapping[str, Any]) -> Collection[str]:
+        """Return the modules whose masks go when others come into force.
+
+        What closed masks that are replaced says nothing of those that replace them.
+        """
+        replaced = self._wrappers.keys() <= masks.keys()
+        return self._closing.keys() - masks.keys() if replaced else ()
+
+    def masks_with(self, masks: Masks) -> Masks:
+        """Return what will be in force when `load_masks()` has got some masks."""
+        outdated = self._outdated(masks)
+        return {n: tensors for n, tensors in self.masks.items() if n not in outdated} | masks
 
     @property
     def masks(self) -> Masks:

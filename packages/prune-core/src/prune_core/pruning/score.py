@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from prune_core.calibration.precision import counting_type, wide
 from prune_core.errors import ConfigError
-from prune_core.pruning.precision import counting_type, wide
 
 __all__ = [
     "DistMetricsCalculator",

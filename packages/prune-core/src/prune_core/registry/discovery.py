@@ -29,7 +29,7 @@ __all__ = ["DISABLED_VARIABLE", "KINDS", "Plugin", "Plugins", "discover"]
 
 CORE = "prune-core"
 DISABLED_VARIABLE = "PRUNE_DISABLED_PLUGINS"
-PART_KINDS = ("collector", "metric", "allocator")
+PART_KINDS = ("collector", "metric", "allocator", "reconstructor")
 DOTTED_KINDS = ("rule", "resizer")
 KINDS = ("pruner", "schedule", *PART_KINDS, *DOTTED_KINDS, "engine")
 HEAVY_IMPORTS = ("torch", "tensorflow", "keras", "jax")

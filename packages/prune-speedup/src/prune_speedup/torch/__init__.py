@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from prune_speedup.torch.analysis import units as units
     from prune_speedup.torch.optimizers import shrink_optimizer as shrink_optimizer
     from prune_speedup.torch.pruned_file import load_pruned as load_pruned
+    from prune_speedup.torch.record.recorder import Recorder as Recorder
     from prune_speedup.torch.record.recorder import trace as trace
     from prune_speedup.torch.report import SpeedupReport as SpeedupReport
     from prune_speedup.torch.rules import rule as rule
@@ -36,7 +37,7 @@ _HOMES = {
     "torch.analysis": ("units",),
     "torch.optimizers": ("shrink_optimizer",),
     "torch.pruned_file": ("load_pruned",),
-    "torch.record.recorder": ("trace",),
+    "torch.record.recorder": ("Recorder", "trace"),
     "torch.report": ("SpeedupReport",),
     "torch.rules": ("rule",),
     "torch.speedup": ("ModelSpeedup", "shrink"),

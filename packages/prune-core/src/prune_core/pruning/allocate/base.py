@@ -66,6 +66,19 @@ class SparsityAllocator(ABC):
     def generate_sparsity(self, metrics: Mapping[str, Tensor]) -> Masks:
         """Return `{module name: {tensor name: mask}}` for scores `{module name: tensor}`."""
 
+    def for_each_module(self) -> SparsityAllocator:
+        """Return what allocates within single modules, once it is settled what each loses.
+
+        An allocator that compares modules with each other returns another one here; see
+        `compares_modules`.
+        """
+        return self
+
+    @property
+    def compares_modules(self) -> bool:
+        """Whether what a module loses depends on the scores of others."""
+        return type(self).for_each_module is not SparsityAllocator.for_each_module
+
     def axes(self, wrapper: PrunerModuleWrapper) -> list[int]:
         """Return the axes of a weight that its scores stand for."""
         if self.channels:

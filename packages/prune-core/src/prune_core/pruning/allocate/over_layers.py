@@ -1,26 +1,33 @@
-"""The allocator that ranks the scores of several modules together."""
+"""The allocators that rank the scores of several modules together."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from prune_core.errors import ConfigError
 from prune_core.masking import PrunerModuleWrapper
 from prune_core.masking.recurrent import is_recurrent
 from prune_core.pruning.allocate.base import Masks, SparsityAllocator, check_scores
-from prune_core.pruning.allocate.per_layer import keep_mask
+from prune_core.pruning.allocate.per_layer import NormalSparsityAllocator, keep_mask
 from prune_core.pruning.amount import number_to_prune
 from prune_core.selection import smallest
 
 if TYPE_CHECKING:
     from prune_core.pruning.pruner import Pruner
 
-__all__ = ["DEFAULT_CAP", "GlobalSparsityAllocator", "check_ranked_together", "weights_of"]
+__all__ = [
+    "DEFAULT_CAP",
+    "BlockSparsityAllocator",
+    "GlobalSparsityAllocator",
+    "block_of",
+    "check_ranked_together",
+    "weights_of",
+]
 
 # A layer that loses everything cuts the network in two; whoever wants that says so.
 DEFAULT_CAP = 0.99
@@ -41,15 +48,31 @@ class GlobalSparsityAllocator(SparsityAllocator):
 
     def generate_sparsity(self, metrics: Mapping[str, Tensor]) -> Masks:
         """Return the masks, group by group."""
-        groups: dict[int, list[str]] = defaultdict(list)
+        groups: dict[Hashable, list[str]] = defaultdict(list)
         for name, wrapper in self.pruner.get_modules_wrapper().items():
             check_scores(name, metrics[name])
-            groups[wrapper.config["entry"]].append(name)
+            groups[self.group_of(name, wrapper)].append(name)
         masks: Masks = {}
         for names in groups.values():
             kept = self._kept({name: metrics[name] for name in names})
             masks |= {name: self._expand_mask(name, mask) for name, mask in kept.items()}
         return {name: masks[name] for name in metrics if name in masks}
+
+    def group_of(self, name: str, wrapper: PrunerModuleWrapper) -> Hashable:
+        """Return what the modules have in common that are ranked together."""
+        entry: int = wrapper.config["entry"]
+        return entry
+
+    def for_each_module(self) -> SparsityAllocator:
+        """Return what allocates within single modules, once it is settled what each loses."""
+        return NormalSparsityAllocator(
+            self.pruner,
+            self.dim,
+            self.block_sparse_size,
+            self.continuous_mask,
+            self.channels,
+            self.transform,
+        )
 
     def _kept(self, scores: dict[str, Tensor]) -> dict[str, Tensor]:
         wrappers = self.pruner.get_modules_wrapper()
@@ -77,6 +100,38 @@ class GlobalSparsityAllocator(SparsityAllocator):
             for name, most in over.items():
                 capped[name] = keep_mask(scores[name], most, alive[name], self.transform)
         return capped
+
+
+class BlockSparsityAllocator(GlobalSparsityAllocator):
+    """Prunes the smallest scores of each block of a model, such as a layer of a transformer.
+
+    All blocks lose equally, and within a block the modules share it by their scores. What a block
+    is, is seen from the names of modules: see `block_of`.
+    """
+
+    def check_settings(self) -> None:
+        """Learn which names there are."""
+        with self.pruner.plain() as model:
+            self._modules = dict(model.named_modules(remove_duplicate=False))
+        super().check_settings()
+
+    def group_of(self, name: str, wrapper: PrunerModuleWrapper) -> Hashable:
+        """Return the entry and the block of a module."""
+        return wrapper.config["entry"], block_of(name, self._modules)
+
+
+def block_of(name: str, modules: Mapping[str, nn.Module]) -> str:
+    """Return the name of the block that a module belongs to, or its own.
+
+    A block is a member of a list of modules, and the innermost counts: `layers.3` for
+    `layers.3.attention.query`, if `layers` is a `ModuleList` or a `Sequential`.
+    """
+    parts = name.split(".")
+    for length in range(len(parts) - 1, 0, -1):
+        holder = modules.get(".".join(parts[: length - 1]))
+        if isinstance(holder, nn.ModuleList | nn.Sequential):
+            return ".".join(parts[:length])
+    return name
 
 
 def weights_of(wrapper: PrunerModuleWrapper) -> int:

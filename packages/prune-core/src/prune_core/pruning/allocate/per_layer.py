@@ -19,7 +19,14 @@ from prune_core.selection import smallest
 if TYPE_CHECKING:
     from prune_core.pruning.pruner import Pruner
 
-__all__ = ["BankSparsityAllocator", "NMSparsityAllocator", "NormalSparsityAllocator", "keep_mask"]
+__all__ = [
+    "BankSparsityAllocator",
+    "NMSparsityAllocator",
+    "NormalSparsityAllocator",
+    "check_n_of_m",
+    "keep_in_rows",
+    "keep_mask",
+]
 
 # Up to here one selection is faster than counting digits.
 FEW = 1 << 17
@@ -40,7 +47,7 @@ def keep_mask(
         if alive is not None:
             row = row.masked_fill(~alive.flatten(), -torch.inf)
             count = max(count, alive.numel() - int(alive.count_nonzero()))
-        return _keep_in_rows(row, count).view(scores.shape)
+        return keep_in_rows(row, count).view(scores.shape)
     if alive is None:
         return smallest([scores], count, transform=transform)[0].logical_not_()
     dead = alive.numel() - int(alive.count_nonzero())
@@ -71,7 +78,7 @@ class NormalSparsityAllocator(SparsityAllocator):
             if not bool(rows.isfinite().all()):
                 for name in names:
                     check_scores(name, metrics[name])
-            masks = _keep_in_rows(rows.flatten(1), count).view(rows.shape)
+            masks = keep_in_rows(rows.flatten(1), count).view(rows.shape)
             kept.update(zip(names, masks, strict=True))
         return {name: self._expand_mask(name, kept[name]) for name in wrappers}
 
@@ -115,7 +122,7 @@ class BankSparsityAllocator(SparsityAllocator):
                 scores = scores.masked_fill(~alive, -1.0)
             blocks, restore = _blocks(name, scores, self.balance_gran)
             count = number_to_prune(wrapper.config["sparsity"], blocks.shape[-1])
-            mask = _keep_in_rows(blocks, count)
+            mask = keep_in_rows(blocks, count)
             mask = restore(mask)
             masks[name] = self._expand_mask(name, mask if alive is None else mask & alive)
         return masks
@@ -145,23 +152,45 @@ class NMSparsityAllocator(SparsityAllocator):
         for name, wrapper in self.pruner.get_modules_wrapper().items():
             scores = metrics[name].abs()
             check_scores(name, scores)
-            axis = self.group_axis
-            if axis is None:
-                axis = 1 - output_axis(wrapper.module)
-            if scores.ndim <= axis or scores.shape[axis] % self.m:
-                raise ConfigError(
-                    f"The weight of {name!r} has the shape {tuple(scores.shape)}; its axis "
-                    f"{axis} cannot be cut into groups of {self.m}. Exclude it."
-                )
+            axis = _group_axis(wrapper, self.m, self.group_axis)
             last = scores.movedim(axis, -1)
             grouped = last.reshape(*last.shape[:-1], -1, self.m)
-            mask = _keep_in_rows(grouped, self.m - self.n)
+            mask = keep_in_rows(grouped, self.m - self.n)
             mask = mask.flatten(-2).movedim(-1, axis)
             masks[name] = self._expand_mask(name, mask.contiguous())
         return masks
 
 
-def _keep_in_rows(scores: Tensor, count: int) -> Tensor:
+def _group_axis(wrapper: PrunerModuleWrapper, m: int, dim: int | None) -> int:
+    """Return the axis of a weight along which groups of m lie, the input's unless given."""
+    shape = wrapper.parameter(wrapper.target).shape
+    axis = 1 - output_axis(wrapper.module) if dim is None else dim
+    if len(shape) <= axis or shape[axis] % m:
+        raise ConfigError(
+            f"The weight of {wrapper.name!r} has the shape {tuple(shape)}; its axis {axis} cannot "
+            f"be cut into groups of {m}. Exclude it."
+        )
+    return axis
+
+
+def check_n_of_m(pruner: Pruner, n: int, m: int, dim: int | None = None) -> None:
+    """Refuse ratios other than the one that n of m leaves, and weights that have no groups of m.
+
+    Raises:
+        ConfigError: A module is to lose more or less, or cannot be cut into groups.
+    """
+    possible = 1 - n / m
+    for name, wrapper in pruner.get_modules_wrapper().items():
+        _group_axis(wrapper, m, dim)
+        asked = wrapper.config["sparsity"]
+        if abs(asked - possible) > 1e-6:
+            raise ConfigError(
+                f"{name!r} is to lose {asked} of its weights, and keeping {n} of every {m} prunes "
+                f"{possible}. Write that as its sparsity, or choose another n and m."
+            )
+
+
+def keep_in_rows(scores: Tensor, count: int) -> Tensor:
     """Return a mask without the `count` smallest of each row; of equal ones the first go."""
     if count == 0:
         return torch.ones_like(scores, dtype=torch.bool)

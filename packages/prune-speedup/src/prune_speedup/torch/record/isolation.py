@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from prune_core.calibration.restore import evaluating
 from prune_core.random_state import put_random, take_random
 
 __all__ = ["Before", "evaluating", "on_processor", "untouched"]
@@ -123,16 +124,3 @@ def on_processor() -> Iterator[None]:
     else:
         with torch.device("cpu"):
             yield
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """`model.eval()` for a while, each module's own mode afterwards."""
-    training = [(module, module.training) for module in model.modules()]
-    try:
-        for module in model.modules():
-            module.training = False  # some models refuse to be told with eval()
-        yield
-    finally:
-        for module, mode in training:
-            module.training = mode

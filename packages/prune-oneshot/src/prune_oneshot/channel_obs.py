@@ -1,0 +1,182 @@
+"""Coupled channels in the order in which the others can best make up for them."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Unpack
+
+import torch
+from torch import Tensor, nn
+
+from prune_core import ConfigError
+from prune_core.calibration.layers import has_bias
+from prune_core.pruning.basic import Options
+from prune_core.pruning.blockwise import Walk
+from prune_core.pruning.pruner import ConfigList
+from prune_core.pruning.reconstruct.solve import factor
+from prune_core.tools import DataCollector, InputWatch, Statistics
+from prune_oneshot.solvers import check_damping, hessian_of
+from prune_oneshot.units import Reader, UnitPruner, UnitScores, readers_of
+
+__all__ = ["ChannelOBSPruner", "EliminationCollector"]
+
+
+class EliminationCollector(DataCollector):
+    """Ranks the units of each group by eliminating one after the other, the cheapest first.
+
+    Args:
+        compressor: A pruner with a `coupling`, and `damping` and `rounds`.
+    """
+
+    compressor: ChannelOBSPruner
+
+    def collect(self) -> dict[str, Tensor]:
+        """Return the place of each channel's unit in the order of elimination."""
+        pruner = self.compressor
+        readers = readers_of(pruner.coupling)
+        scores = UnitScores(pruner.coupling)
+        groups = [torch.tensor(sorted(group.labels)) for group in pruner.coupling.units.groups]
+        waiting = {
+            number: {
+                name for name, each in readers.items() if bool(torch.isin(units, each.units).any())
+            }
+            for number, units in enumerate(groups)
+        }
+        walk = Walk(
+            pruner,
+            {name: reader.module for name, reader in readers.items()},
+            *pruner.calibration_of([]),
+            keep=pruner.keep,
+            tokens=pruner.tokens,
+            dense=True,
+        )
+        seen: dict[str, Statistics] = {}
+        for block in walk:
+            with InputWatch({n: walk.layers[n] for n in block.layers}, products=True) as watch:
+                block.run(watch.begin)
+            seen |= watch.gathered()
+            for number in [n for n, names in waiting.items() if names and names <= seen.keys()]:
+                mine = [(readers[name], seen[name]) for name in sorted(waiting.pop(number))]
+                scores.add(groups[number], self._places(groups[number], mine))
+            wanted = {name for names in waiting.values() for name in names}
+            seen = {name: found for name, found in seen.items() if name in wanted}
+        return scores.over_channels(pruner)
+
+    def _places(self, units: Tensor, readers: list[tuple[Reader, Statistics]]) -> Tensor:
+        """Return the place of each unit in the order of elimination, from 1."""
+        problems = [_Problem(units, *reader, self.compressor.damping) for reader in readers]
+        left = torch.arange(len(units))
+        places = torch.zeros(len(units), dtype=torch.float64)
+        each = -(-len(units) // self.compressor.rounds)
+        while len(left):
+            costs = torch.stack([problem.costs(left) for problem in problems]).sum(0)
+            order = costs.argsort(stable=True)
+            last = len(left) <= each
+            gone = order if last else order[:each]
+            start = len(units) - len(left) + 1
+            places[left[gone]] = torch.arange(start, start + len(gone), dtype=torch.float64)
+            left = left[order[len(gone) :].sort().values]
+        return places
+
+
+class _Problem:
+    """What one layer's output loses with some units, when the others make up for them."""
+
+    def __init__(
+        self, units: Tensor, reader: Reader, statistics: Statistics, damping: float
+    ) -> None:
+        moments = statistics.covariance if has_bias(reader.module) else statistics.gram
+        self.hessian = hessian_of(reader.name, moments, damping)
+        self.weight = reader.weight().to(self.hessian.dtype)
+        self.product = self.weight @ self.hessian
+        unit_of = reader.unit_of_feature()
+        places = [(unit_of == unit).nonzero().flatten() for unit in units]
+        # A unit has as many features in this layer as any other, or none.
+        self.present = torch.tensor([len(place) > 0 for place in places])
+        self.features = torch.stack([place for place in places if len(place)])
+        self.others = (~torch.isin(unit_of, units)).nonzero().flatten()
+        self.row = self.present.cumsum(0) - 1
+
+    def costs(self, left: Tensor) -> Tensor:
+        """Return what each of the units that are left costs now: `tr(W_u (H⁻¹)_uu⁻¹ W_uᵀ)`."""
+        costs = torch.zeros(len(left), dtype=torch.float64)
+        here = self.present[left]
+        features = self.features[self.row[left[here]]]
+        kept = torch.cat([features.flatten(), self.others]).to(self.hessian.device)
+        inverse = torch.cholesky_inverse(factor(self.hessian[:, kept][:, :, kept]))
+        weight = self.product[:, :, kept] @ inverse
+        count, width = features.shape
+        groups, outputs, _ = weight.shape
+        mine = count * width
+        weight = weight[..., :mine].reshape(groups, outputs, count, width).movedim(2, 1)
+        blocks = inverse[:, :mine, :mine].reshape(groups, count, width, count, width)
+        own = blocks.diagonal(dim1=1, dim2=3).movedim(-1, 1)  # (groups, units, width, width)
+        solved = torch.linalg.solve(own, weight.transpose(-1, -2))
+        costs[here] = (solved * weight.transpose(-1, -2)).sum((0, 2, 3)).cpu()
+        return costs
+
+
+class ChannelOBSPruner(UnitPruner):
+    """Prunes the coupled channels that the others can best make up for.
+
+    With the damped second moments H of the inputs of a layer that reads them, the loss of its
+    output without unit u, when all other weights are fitted anew, is
+
+        score(u) = tr(W[:, u] ((H⁻¹)[u, u])⁻¹ W[:, u]ᵀ)
+
+    summed over the layers that read u. Units are eliminated one share after the other; in
+    between, W and H⁻¹ are those of what is left. `reconstruct` is `"least_squares"` unless given,
+    the fit that the score counts on.
+
+    Meng et al., OSSCAR: One-Shot Structured Pruning in Vision and Language Models with
+    Combinatorial Optimization, whose local search this greedy one replaces,
+    https://arxiv.org/abs/2403.12983; Kurtic et al., ZipLM, https://arxiv.org/abs/2302.04089
+
+    Args:
+        model: The model, wrapped in place.
+        config_list: The rules.
+        mode: Units are always coupled: `"dependency_aware"` is the only one.
+        dummy_input: What the model is traced with; what `calibrate` calls it with first, unless
+            given.
+        rounds: In how many shares units are eliminated.
+        damping: What is added to the diagonal of H, as a share of its mean.
+        **options: `calibrate=`, which is needed, and what else `BasicPruner` takes.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from prune_oneshot import ChannelOBSPruner
+        >>> model = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2))
+        >>> pruner = ChannelOBSPruner(
+        ...     model,
+        ...     [{"sparsity": 0.5, "op_names": ["0"]}],
+        ...     calibrate=lambda model: model(torch.randn(64, 4)),
+        ... )
+        >>> model, masks = pruner.compress()
+        >>> int(masks["0"]["bias"].sum())
+        3
+    """
+
+    # A place in the order of one group says nothing of another group.
+    modes: ClassVar[tuple[str, ...]] = ("dependency_aware",)
+
+    def __init__(
+        self,
+        model: nn.Module,
+        config_list: ConfigList,
+        mode: str = "dependency_aware",
+        dummy_input: Any = None,
+        *,
+        rounds: int = 16,
+        damping: float = 0.01,
+        **options: Unpack[Options],
+    ) -> None:
+        if not isinstance(rounds, int) or rounds < 1:
+            raise ConfigError(f"rounds is {rounds!r}; it must be a whole number of at least 1.")
+        check_damping(damping)
+        self.rounds, self.damping = rounds, damping
+        options.setdefault("reconstruct", "least_squares")
+        super().__init__(model, config_list, mode, dummy_input, **options)
+
+    def collector(self) -> DataCollector:
+        """Eliminate units."""
+        return EliminationCollector(self)
