@@ -65,6 +65,11 @@ def check_options(
         taken.bind(*args, **kwargs)
     except TypeError as error:
         raise OptionError(_complaint(cls, taken, args, kwargs, str(error), older)) from None
+    if _hands_on_known(taken):
+        # What a class hands on is looked at before it does anything else.
+        for name in kwargs:
+            if name not in _taken(cls):
+                raise OptionError(_unknown(cls, name, older))
 
 
 def _complaint(
@@ -103,6 +108,14 @@ def _unknown(cls: type, name: str, older: Iterable[str] = ()) -> str:
     key = name in keys_for(getattr(cls, "config_keys", ()))
     hint = " It is a key of config_list." if key else did_you_mean(name, [*taken, *older])
     return f"{cls.__name__} takes no {name!r}.{hint} It takes {', '.join(taken)}."
+
+
+def _hands_on_known(taken: Signature) -> bool:
+    """Whether what is handed on is `**options: Unpack[...]`, and not just anything."""
+    return any(
+        p.kind is p.VAR_KEYWORD and str(p.annotation).startswith(("Unpack[", "typing.Unpack["))
+        for p in taken.parameters.values()
+    )
 
 
 def _taken(cls: type) -> list[str]:
