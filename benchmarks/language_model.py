@@ -201,14 +201,17 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=Path("language_model.safetensors"))
     parser.add_argument("--steps", type=int, default=600, help="of training")
     parser.add_argument("--seeds", type=int, default=2, help="how many calibration sets")
+    parser.add_argument("--only", choices=("channels", "weights"), help="one of the two tables")
     given = parser.parse_args()
     warnings.simplefilter("ignore", prune_core.PruneWarning)
     text = Text(given.text)
     dense = trained(text, given.model, given.steps)
     loss = loss_of(dense, text)
     print(f"dense: {loss:.3f} per byte, {loss / math.log(2):.2f} bits")
-    channels(dense, text, given.seeds)
-    weights(dense, text, given.seeds)
+    if given.only != "weights":
+        channels(dense, text, given.seeds)
+    if given.only != "channels":
+        weights(dense, text, given.seeds)
 
 
 if __name__ == "__main__":

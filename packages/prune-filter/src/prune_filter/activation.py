@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from prune_core import ConfigError
+from prune_core.compat import understands
+from prune_core.pruning.basic import MoreOptions
 from prune_core.pruning.oneshot import ChannelPruner, ConfigList
 from prune_core.tools import (
     ActivationCollector,
@@ -18,7 +20,9 @@ from prune_core.tools import (
     StraightMetricsCalculator,
 )
 from prune_filter.calibrated import CalibratedPruner
-from prune_filter.calibration import Calibrate, calibration, options_among
+from prune_filter.calibration import Calibrate, calibration
+from prune_filter.compat import ACTIVATION
+from prune_filter.evaluator import TorchEvaluator
 
 __all__ = [
     "ActivationAPoZRankFilterPruner",
@@ -34,6 +38,7 @@ ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {"relu": torch.relu, "re
 class ActivationPruner(CalibratedPruner, ChannelPruner):
     """Prunes the output channels whose activations have the smallest mean of some statistic."""
 
+    @understands(ACTIVATION)
     def __init__(
         self,
         model: nn.Module,
@@ -48,8 +53,9 @@ class ActivationPruner(CalibratedPruner, ChannelPruner):
         *,
         calibrate: Calibrate | None = None,
         batches: int | None = None,
-        dependency_aware: bool = False,
-        **older: Any,
+        evaluator: TorchEvaluator | None = None,
+        training_steps: int | None = None,
+        **options: Unpack[MoreOptions],
     ) -> None:
         if activation not in ACTIVATIONS:
             raise ConfigError(
@@ -57,7 +63,6 @@ class ActivationPruner(CalibratedPruner, ChannelPruner):
                 f"{', '.join(map(repr, ACTIVATIONS))}."
             )
         self.activation = ACTIVATIONS[activation]
-        options = options_among(older)
         given = calibration(
             self,
             calibrate,
@@ -66,17 +71,10 @@ class ActivationPruner(CalibratedPruner, ChannelPruner):
             traced_optimizer=traced_optimizer,
             criterion=criterion,
             training_batches=training_batches,
-            older=older,
+            evaluator=evaluator,
+            training_steps=training_steps,
         )
-        super().__init__(
-            model,
-            config_list,
-            given.for_statistics(),
-            mode,
-            dummy_input,
-            dependency_aware=dependency_aware,
-            **options,
-        )
+        super().__init__(model, config_list, given.for_statistics(), mode, dummy_input, **options)
 
     def statistic(self, outputs: Tensor) -> Tensor:
         """Return what is averaged, for each value that a module puts out."""
@@ -113,9 +111,9 @@ class ActivationAPoZRankPruner(ActivationPruner):
         calibrate: Takes the model and runs it on some batches. The model is put back
             afterwards, so it may be in training mode, and even train.
         batches: How many batches count, or None for all.
-        dependency_aware: The older spelling of that mode.
-        **older: `reconstruct=` and what else `BasicPruner` takes, and still older names:
-            `optimizer`, `sparsifying_training_batches`, `statistics_batch_num`.
+        evaluator: Trains the model instead, for so many `training_steps`.
+        training_steps: How many steps the evaluator trains for.
+        **options: `reconstruct=` and what else `BasicPruner` takes.
 
     Example:
         >>> import torch
@@ -159,9 +157,9 @@ class ActivationMeanRankPruner(ActivationPruner):
         calibrate: Takes the model and runs it on some batches. The model is put back
             afterwards, so it may be in training mode, and even train.
         batches: How many batches count, or None for all.
-        dependency_aware: The older spelling of that mode.
-        **older: `reconstruct=` and what else `BasicPruner` takes, and still older names:
-            `optimizer`, `sparsifying_training_batches`, `statistics_batch_num`.
+        evaluator: Trains the model instead, for so many `training_steps`.
+        training_steps: How many steps the evaluator trains for.
+        **options: `reconstruct=` and what else `BasicPruner` takes.
 
     Example:
         >>> import torch
@@ -183,5 +181,19 @@ class ActivationMeanRankPruner(ActivationPruner):
         return self.activation(outputs)
 
 
-ActivationAPoZRankFilterPruner = ActivationAPoZRankPruner
-ActivationMeanRankFilterPruner = ActivationMeanRankPruner
+class ActivationAPoZRankFilterPruner(ActivationAPoZRankPruner):
+    """`ActivationAPoZRankPruner` as the first releases had it: it watches the training to come.
+
+    Without `calibrate` or a trainer, the next batch after `compress()` is what it scores by.
+    """
+
+    watched_batches = 1
+
+
+class ActivationMeanRankFilterPruner(ActivationMeanRankPruner):
+    """`ActivationMeanRankPruner` as the first releases had it: it watches the training to come.
+
+    Without `calibrate` or a trainer, the next batch after `compress()` is what it scores by.
+    """
+
+    watched_batches = 1

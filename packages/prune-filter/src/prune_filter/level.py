@@ -8,7 +8,9 @@ from typing import ClassVar, Unpack
 import torch
 from torch import nn
 
+from prune_core.compat import understands
 from prune_core.pruning.basic import Options
+from prune_core.pruning.compat import ONE_SHOT
 from prune_core.pruning.modes import allocator_for
 from prune_core.pruning.oneshot import ConfigList, OneShotPruner
 from prune_core.tools import (
@@ -52,6 +54,7 @@ class LevelPruner(OneShotPruner):
 
     modes: ClassVar[tuple[str, ...]] = ("normal", "global", "balance", "row", "block", "owl")
 
+    @understands(ONE_SHOT)
     def __init__(
         self,
         model: nn.Module,

@@ -8,7 +8,9 @@ from typing import Any, ClassVar, Unpack
 import torch
 from torch import Tensor, nn
 
+from prune_core.compat import understands
 from prune_core.pruning.basic import Options
+from prune_core.pruning.compat import ONE_SHOT
 from prune_core.pruning.oneshot import ChannelPruner, ConfigList, OneShotPruner
 from prune_core.tools import (
     DataCollector,
@@ -59,7 +61,6 @@ class RandomPruner(ChannelPruner):
         dummy_input: What the model is traced with in the mode `"dependency_aware"`.
         generator: Where the numbers come from; torch's own, which `torch.manual_seed` seeds,
             unless given.
-        dependency_aware: The older spelling of that mode.
         **options: `reconstruct=`, `calibrate=` and what else `BasicPruner` takes.
 
     Example:
@@ -74,6 +75,7 @@ class RandomPruner(ChannelPruner):
         4
     """
 
+    @understands(ONE_SHOT)
     def __init__(
         self,
         model: nn.Module,
@@ -82,13 +84,10 @@ class RandomPruner(ChannelPruner):
         dummy_input: Any = None,
         *,
         generator: torch.Generator | None = None,
-        dependency_aware: bool = False,
         **options: Unpack[Options],
     ) -> None:
         self.generator = generator
-        super().__init__(
-            model, config_list, mode, dummy_input, dependency_aware=dependency_aware, **options
-        )
+        super().__init__(model, config_list, mode, dummy_input, **options)
 
     def collector(self) -> DataCollector:
         """Gather the weights, for their shapes."""

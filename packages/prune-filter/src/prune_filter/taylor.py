@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 import torch
 from torch import Tensor, nn
 
+from prune_core.compat import understands
 from prune_core.masking import PrunerModuleWrapper
+from prune_core.pruning.basic import MoreOptions
 from prune_core.pruning.oneshot import ChannelPruner, ConfigList
 from prune_core.tools import (
     DataCollector,
@@ -17,7 +19,9 @@ from prune_core.tools import (
     StraightMetricsCalculator,
 )
 from prune_filter.calibrated import CalibratedPruner
-from prune_filter.calibration import Calibrate, calibration, options_among
+from prune_filter.calibration import Calibrate, calibration
+from prune_filter.compat import STATISTICS
+from prune_filter.evaluator import TorchEvaluator
 
 __all__ = [
     "GroupTaylorPruner",
@@ -78,9 +82,9 @@ class TaylorFOWeightPruner(CalibratedPruner, ChannelPruner):
         calibrate: Takes the model, runs it on some batches and calls `backward()` on each loss.
             The model is put back afterwards, so it may be in training mode, and even train.
         batches: How many batches count, or None for all.
-        dependency_aware: The older spelling of that mode.
-        **older: `reconstruct=` and what else `BasicPruner` takes, and still older names:
-            `optimizer`, `sparsifying_training_batches`, `statistics_batch_num`.
+        evaluator: Trains the model instead, for so many `training_steps`.
+        training_steps: How many steps the evaluator trains for.
+        **options: `reconstruct=` and what else `BasicPruner` takes.
 
     Example:
         >>> import torch
@@ -100,6 +104,7 @@ class TaylorFOWeightPruner(CalibratedPruner, ChannelPruner):
     jointly: ClassVar[bool] = False
     needs_labels: ClassVar[bool] = True
 
+    @understands(STATISTICS)
     def __init__(
         self,
         model: nn.Module,
@@ -113,10 +118,10 @@ class TaylorFOWeightPruner(CalibratedPruner, ChannelPruner):
         *,
         calibrate: Calibrate | None = None,
         batches: int | None = None,
-        dependency_aware: bool = False,
-        **older: Any,
+        evaluator: TorchEvaluator | None = None,
+        training_steps: int | None = None,
+        **options: Unpack[MoreOptions],
     ) -> None:
-        options = options_among(older)
         given = calibration(
             self,
             calibrate,
@@ -125,17 +130,10 @@ class TaylorFOWeightPruner(CalibratedPruner, ChannelPruner):
             traced_optimizer=traced_optimizer,
             criterion=criterion,
             training_batches=training_batches,
-            older=older,
+            evaluator=evaluator,
+            training_steps=training_steps,
         )
-        super().__init__(
-            model,
-            config_list,
-            given.for_statistics(),
-            mode,
-            dummy_input,
-            dependency_aware=dependency_aware,
-            **options,
-        )
+        super().__init__(model, config_list, given.for_statistics(), mode, dummy_input, **options)
 
     def collector(self) -> DataCollector:
         """Sum the terms of each channel over the backward passes."""
@@ -160,4 +158,10 @@ class GroupTaylorPruner(TaylorFOWeightPruner):
     jointly = True
 
 
-TaylorFOWeightFilterPruner = TaylorFOWeightPruner
+class TaylorFOWeightFilterPruner(TaylorFOWeightPruner):
+    """`TaylorFOWeightPruner` as the first releases had it: it watches the training to come.
+
+    Without `calibrate` or a trainer, the next batch after `compress()` is what it scores by.
+    """
+
+    watched_batches = 1

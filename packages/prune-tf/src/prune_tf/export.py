@@ -13,6 +13,7 @@ from pathlib import Path
 
 import keras
 
+from prune_core.compressed import model_of
 from prune_core.errors import ConfigError, MissingDependencyError, PruneError, SpeedupError
 from prune_core.maskfile import as_path
 from prune_tf.masks import unwrap
@@ -45,6 +46,7 @@ def export_model(
         MissingDependencyError: When ONNX is asked for and tf2onnx is not installed.
         PruneError: When tf2onnx has no operator for something in the model.
     """
+    model = model_of(model)
     if not isinstance(model, keras.Model):
         raise ConfigError(
             f"model is a {type(model).__module__}.{type(model).__name__}; it must be a Keras 3 "

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from prune_core.compressed import model_of
 from prune_core.errors import MaskError, did_you_mean
 from prune_tf.constraint import Masked
 from prune_tf.layers import Slot, layers_of, slots_of
@@ -71,7 +72,7 @@ def apply_masks(model: keras.Model) -> None:
 
 def unwrap(model: keras.Model) -> keras.Model:
     """Take all masks off, leaving the zeros in the weights; the model is plain Keras again."""
-    removed = False
+    model, removed = model_of(model), False
     for named in layers_of(model):
         for name, slot in slots_of(named.layer).items():
             constraint = getattr(named.layer, name).constraint

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 
 from torch import nn
 
+from prune_core.compressed import model_of
 from prune_core.masking.bare import check_model, put_child
 from prune_core.masking.wrapper import PrunerModuleWrapper
 
@@ -44,6 +45,7 @@ def unwrap(
             again: nothing is masked, and weights that were reconstructed are what they were
             before, unless they have been trained since.
     """
+    model = model_of(model)
     check_model(model)
     if wrappers is None:
         wrappers = wrappers_in(model).values()

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from prune_core.calibration.replay import Calibrate, limited
 from prune_core.calibration.store import keeper
 from prune_core.calibration.watch import TokenMask, padding_of
+from prune_core.compressed import Compressed
 from prune_core.errors import ConfigError, PruneError
 from prune_core.events import emit
 from prune_core.masking import PrunerModuleWrapper, replace_modules
@@ -145,15 +146,17 @@ class BasicPruner(Pruner):
         try:
             self.reset_tools()
         except BaseException:
-            self._unwrap_model()
+            self.unwrap()
             raise
 
     def reset_tools(self) -> None:
         """Set the three parts, or call `reset()` on those that are there already."""
         raise NotImplementedError
 
-    def compress(self, example_inputs: Any = None) -> tuple[nn.Module, Masks]:
+    def compress(self, example_inputs: Any = None) -> Compressed[nn.Module, Masks]:
         """Make masks, put them in force, and return the wrapped model and the masks.
+
+        What is returned unpacks to the two, and can be used as the model.
 
         Args:
             example_inputs: An input of the model; the `dummy_input` unless given. With either,
@@ -169,11 +172,11 @@ class BasicPruner(Pruner):
 
                 assert self._rewrites is not None
                 prune_in_sequence(self, self._rewrites)
-                return self.bound_model, self._in_force(example_inputs)
+                return Compressed(self.bound_model, self._in_force(example_inputs))
             metrics = self.score()
             assert self.sparsity_allocator is not None
             masks = self.sparsity_allocator.generate_sparsity(metrics)
-            return self.bound_model, self.put_in_force(masks, example_inputs)
+            return Compressed(self.bound_model, self.put_in_force(masks, example_inputs))
 
     def score(self) -> dict[str, Tensor]:
         """Collect data and return the scores, `{module name: tensor}`; no mask changes."""
@@ -215,7 +218,7 @@ class BasicPruner(Pruner):
     def _in_force(self, example_inputs: Any, masks: Masks | None = None) -> Masks:
         """Do what is left to do when masks have been put in force."""
         if not self.is_wrapped:
-            self._wrap_model()
+            self.wrap()
         coupling = None
         if example_inputs is None and self.granularity != "weights":
             example_inputs = self.dummy_input

@@ -20,18 +20,14 @@ _OLDER = {"balance": "bank"}
 _OURS = ("prune-core", "prune-speedup")
 
 
-def chosen_mode(
-    pruner: Pruner, mode: str, known: Sequence[str], dependency_aware: bool = False
-) -> str:
-    """Return the mode that was asked for, in the newer or the older spelling.
+def chosen_mode(pruner: Pruner, mode: str, known: Sequence[str]) -> str:
+    """Return the mode that was asked for.
 
     Besides those that an algorithm names itself, the allocators of other plugins are modes of it.
 
     Raises:
         ConfigError: When the pruner has no such mode.
     """
-    if dependency_aware:
-        mode = "dependency_aware"
     if mode in known or mode in _foreign():
         return mode
     raise ConfigError(
