@@ -10,7 +10,7 @@ import re
 from abc import ABCMeta
 from collections.abc import Iterable, Mapping, Sequence
 from inspect import Parameter, Signature, signature
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack, get_origin
 
 from prune_core.config import keys_for
 from prune_core.errors import OptionError, did_you_mean
@@ -74,7 +74,9 @@ def check_options(
 
 def _hands_on(parameter: Parameter) -> bool:
     """Whether what it collects is for the base class: `**options: Unpack[Options]`."""
-    return parameter.kind is Parameter.VAR_KEYWORD and "Unpack[" in str(parameter.annotation)
+    kind = parameter.annotation  # or its text, in a module that postpones annotations
+    unpacks = "Unpack[" in kind if isinstance(kind, str) else get_origin(kind) is Unpack
+    return parameter.kind is Parameter.VAR_KEYWORD and unpacks
 
 
 def _complaint(

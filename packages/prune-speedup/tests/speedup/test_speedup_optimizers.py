@@ -123,7 +123,8 @@ def test_an_optimizer_that_was_forgotten_is_told_of():
 
 
 def test_nothing_is_listened_for_once_the_model_is_gone():
-    others = set(_global_optimizer_pre_hooks)  # of models that other tests still have
+    gc.collect()  # models that other tests have left
+    others = set(_global_optimizer_pre_hooks)
     model, _, report = shrunk()
     assert set(_global_optimizer_pre_hooks) - others
     del model, _, report
