@@ -1,7 +1,7 @@
 """Arguments that a pruner does not take are refused in its own name."""
 
 import inspect
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import pytest
 import torch
@@ -9,6 +9,11 @@ from torch import nn
 
 from prune_core import BasicPruner, ConfigError, OptionError
 from prune_core.config import Key
+
+
+class More(TypedDict, total=False):
+    batches: int
+
 
 C = CONFIG = [{"op_types": ["Linear"], "sparsity": 0.5}]
 
@@ -66,6 +71,21 @@ def test_what_is_said(build, says):
         build()
     with pytest.raises(ConfigError):
         build()
+
+
+class Early(Plain):
+    """Says by its types that it hands options on, and looks at something else first."""
+
+    def __init__(self, model: Any, config_list: Any, **options: Unpack[More]) -> None:
+        if "batches" not in options:
+            raise ConfigError("batches are missing")
+        super().__init__(model, config_list, **options)
+
+
+def test_options_that_are_handed_on_are_checked_before_anything_is_done():
+    with pytest.raises(OptionError, match=r"Early takes no 'batchs'. Did you mean 'batches'\?"):
+        Early(net(), CONFIG, batchs=1)
+    assert Early(net(), CONFIG, batches=3, mode="global").batches == 3
 
 
 def test_what_is_taken_is_taken():

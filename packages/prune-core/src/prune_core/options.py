@@ -10,7 +10,7 @@ import re
 from abc import ABCMeta
 from collections.abc import Iterable, Mapping, Sequence
 from inspect import Parameter, Signature, signature
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack, get_origin
 
 from prune_core.config import keys_for
 from prune_core.errors import OptionError, did_you_mean
@@ -65,11 +65,18 @@ def check_options(
         taken.bind(*args, **kwargs)
     except TypeError as error:
         raise OptionError(_complaint(cls, taken, args, kwargs, str(error), older)) from None
-    if _hands_on_known(taken):
-        # What a class hands on is looked at before it does anything else.
+    if any(map(_hands_on, taken.parameters.values())):
+        known = _taken(cls)
         for name in kwargs:
-            if name not in _taken(cls):
+            if name not in known:
                 raise OptionError(_unknown(cls, name, older))
+
+
+def _hands_on(parameter: Parameter) -> bool:
+    """Whether what it collects is for the base class: `**options: Unpack[Options]`."""
+    kind = parameter.annotation  # or its text, in a module that postpones annotations
+    unpacks = "Unpack[" in kind if isinstance(kind, str) else get_origin(kind) is Unpack
+    return parameter.kind is Parameter.VAR_KEYWORD and unpacks
 
 
 def _complaint(
@@ -108,14 +115,6 @@ def _unknown(cls: type, name: str, older: Iterable[str] = ()) -> str:
     key = name in keys_for(getattr(cls, "config_keys", ()))
     hint = " It is a key of config_list." if key else did_you_mean(name, [*taken, *older])
     return f"{cls.__name__} takes no {name!r}.{hint} It takes {', '.join(taken)}."
-
-
-def _hands_on_known(taken: Signature) -> bool:
-    """Whether what is handed on is `**options: Unpack[...]`, and not just anything."""
-    return any(
-        p.kind is p.VAR_KEYWORD and str(p.annotation).startswith(("Unpack[", "typing.Unpack["))
-        for p in taken.parameters.values()
-    )
 
 
 def _taken(cls: type) -> list[str]:

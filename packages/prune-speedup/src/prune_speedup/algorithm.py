@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from prune_core.errors import ConfigError, PruneError, warn
+from prune_core.errors import ConfigError, PruneError
+from prune_core.progress import note
 from prune_core.registry import get_pruner, names
 from prune_speedup.torch.record.inputs import call
 
@@ -28,10 +29,12 @@ def chosen(algorithm: str | None, options: Mapping[str, Any]) -> tuple[str, dict
     if algorithm is not None:
         return algorithm, dict(options)
     if options.get("calibrate") is None:
-        warn(
-            "Without data, channels are ranked by their weights alone (l1). With data=, a few "
+        note(
+            "prune",
+            "without data, channels are ranked by their weights alone (l1). With data=, a few "
             "batches of inputs, they are ranked by what the layers compute, and the others make up "
-            "for them (channel_obs): far less is lost. Say 'l1' if that is what you want."
+            "for them (channel_obs): less is lost. Say 'l1' if that is what you want.",
+            always=True,
         )
         return WITHOUT_DATA, dict(options)
     there = [name for name in WITH_DATA if name in names("pruner")]

@@ -102,8 +102,8 @@ def prune(
     mode = options.get("mode")
     coupled = channels and example_inputs is not None and mode in (None, *COUPLED_MODES)
     if coupled and mode == "global":
-        # Not all scores say something beyond their own group, whatever divides them.
-        coupled = mode in getattr(pruner_class, "modes", ())
+        # Some scores rank the units of one group and say nothing of another group's.
+        coupled = not {"normal", "global"}.isdisjoint(pruner_class.modes)
     if coupled:
         options = {name: value for name, value in options.items() if name != "mode"}
     elif target is not None or round_to > 1 or uniform:

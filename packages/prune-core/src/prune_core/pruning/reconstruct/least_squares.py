@@ -34,10 +34,11 @@ class LeastSquares(LayerReconstructor):
         batches: After how many batches to stop, or None.
 
     Example:
-        >>> import torch
-        >>> from torch import nn
-        >>> from prune_core.testing import make_batch, make_toy
-        >>> from prune_core.pruning.reconstruct import LeastSquares
+        ```python
+        pruner = WandaPruner(
+            model, rules, calibrate=calibrate, reconstruct=LeastSquares(damping=0.1)
+        )
+        ```
     """
 
     products: ClassVar[bool] = True
