@@ -10,13 +10,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from prune_core.__about__ import __version__ as __version__
     from prune_core.errors import *  # noqa: F403
-    from prune_core.graph.units import units as units
     from prune_core.hookspecs import hookimpl as hookimpl
     from prune_core.masking import unwrap as unwrap
     from prune_core.masking.files import apply_compression_results as apply_compression_results
     from prune_core.masking.files import load_masks as load_masks
     from prune_core.masking.files import save_masks as save_masks
-    from prune_core.oneline import prune as prune
     from prune_core.pruning import BasicPruner as BasicPruner
     from prune_core.pruning import Pruner as Pruner
     from prune_core.registry import Plugin as Plugin
@@ -31,6 +29,8 @@ if TYPE_CHECKING:
     from prune_core.speedup import load_pruned as load_pruned
     from prune_core.speedup import save_pruned as save_pruned
     from prune_core.speedup import shrink as shrink
+    from prune_speedup.engine.units import units as units
+    from prune_speedup.one_shot import prune as prune
 
 _HOMES = {
     "__about__": ("__version__",),

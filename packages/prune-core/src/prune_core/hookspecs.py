@@ -102,7 +102,7 @@ def prune_register_rules() -> Mapping[str, Reference]:
     Returns:
         `{operator: Reference}`, an operator being `"namespace.name"` or
         `"namespace.name.overload"`. The referenced function takes `(flow, call)` and returns the
-        value that the operator makes; see `prune_core.graph.rules`. An operator for which
+        value that the operator makes; see `prune_speedup.torch.rules`. An operator for which
         prune-core has a rule keeps it.
 
     Example:

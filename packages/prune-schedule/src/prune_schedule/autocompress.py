@@ -19,7 +19,6 @@ from prune_core import ConfigError, PruneError, load_pruned, save_pruned, shrink
 from prune_core.config import load_config, parse
 from prune_core.masking import PrunerModuleWrapper
 from prune_core.random_state import as_seed, seeded
-from prune_core.speedup.tensors import Snapshot
 from prune_schedule.admm import ADMMPruner
 from prune_schedule.annealing import SimulatedAnnealingPruner
 from prune_schedule.evaluation import Evaluate, Finetune, check_callable, score_of
@@ -31,6 +30,7 @@ from prune_schedule.rounds import tidied
 from prune_schedule.snapshot import Snapshots
 from prune_schedule.through import AMOUNTS, Masks, ThroughPruner, one_shot_class
 from prune_schedule.trials import Trials
+from prune_speedup.torch.tensors import Snapshot
 
 __all__ = ["AutoCompressPruner"]
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from prune_core import ConfigError
-from prune_core.budget.target import check_target
 from prune_schedule.through import AMOUNTS
+from prune_speedup.budget.target import check_target
 
 __all__ = ["coupled", "without_amounts"]
 

@@ -13,16 +13,16 @@ from torch.utils._pytree import tree_leaves
 
 from prune_core import ConfigError, Pruner, shrink
 from prune_core.amount import number_to_prune
-from prune_core.budget.staying import makers_of, staying
-from prune_core.budget.target import check_target, relative_latency
-from prune_core.pruning.coupling import Coupling
-from prune_core.speedup.cost import cost_of, flops_of
-from prune_core.speedup.masks import flat_masks, zeros_of
-from prune_core.speedup.plan import Plan, make_plan
 from prune_schedule.budget import Sparsities
 from prune_schedule.measured import Measured
 from prune_schedule.processes import from_first
 from prune_schedule.through import Masks
+from prune_speedup.budget.target import check_target, relative_latency
+from prune_speedup.budget.unremovable import makers_of, staying
+from prune_speedup.engine.plan import Plan, make_plan
+from prune_speedup.pruning.coupling import Coupling
+from prune_speedup.torch.cost import cost_of, flops_of
+from prune_speedup.torch.masks import flat_masks, zeros_of
 
 __all__ = ["ModelBudget", "coupled_layers"]
 

@@ -23,9 +23,9 @@ from prune_core.masking import (
 )
 from prune_core.masking.files import load_masks, save_masks
 from prune_core.pruning.allocate import Masks
-from prune_core.pruning.coupling import Coupling
 from prune_core.pruning.export import export_model
 from prune_core.pruning.summary import Summary, summarise
+from prune_speedup.pruning.coupling import Coupling
 
 __all__ = ["WEIGHTED_TYPES", "Pruner"]
 

@@ -1,13 +1,13 @@
 """From scores to masks."""
 
 from prune_core.pruning.allocate.base import Masks, SparsityAllocator
-from prune_core.pruning.allocate.coupled import DependencyAwareAllocator
 from prune_core.pruning.allocate.over_layers import GlobalSparsityAllocator
 from prune_core.pruning.allocate.per_layer import (
     BankSparsityAllocator,
     NMSparsityAllocator,
     NormalSparsityAllocator,
 )
+from prune_speedup.pruning.dependency_aware import DependencyAwareAllocator
 
 __all__ = [
     "BankSparsityAllocator",

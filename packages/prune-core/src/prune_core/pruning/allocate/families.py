@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 
-from prune_core.pruning.alike import alike
-from prune_core.pruning.coupling import Coupling, Producer
+from prune_speedup.engine.families import alike
+from prune_speedup.pruning.coupling import Coupling, Producer
 
 if TYPE_CHECKING:
-    from prune_core.graph.labels import Array
-    from prune_core.graph.units import UnitGroup
+    from prune_speedup.engine.labels import Array
+    from prune_speedup.engine.units import UnitGroup
 
 __all__ = ["Choice", "Family", "choice"]
 

@@ -1,0 +1,196 @@
+"""Find the sparsity at which a model meets its budget."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from prune_core.errors import ConfigError, did_you_mean
+from prune_core.pruning.allocate import DependencyAwareAllocator
+from prune_core.pruning.basic import BasicPruner
+from prune_speedup.engine.plan import make_plan
+from prune_speedup.torch.cost import cost_of
+from prune_speedup.torch.measure import timed_call
+from prune_speedup.torch.speedup import rehearse, shrink
+
+__all__ = ["BUDGETS", "check_target", "fit_budget", "relative_latency"]
+
+BUDGETS = ("parameters", "flops", "latency")
+MOST = 0.99
+CLOSE_ENOUGH = 1e-3
+# Each probe of a latency shrinks a copy of the model and times it.
+CLOSE_ENOUGH_MEASURED = 0.03
+REPETITIONS = 7
+
+Ratios = Mapping[str, float]
+
+
+def check_target(target: Ratios) -> None:
+    """Refuse a budget that is not one."""
+    if not isinstance(target, Mapping) or not target:
+        raise ConfigError(
+            f"target is {target!r}; it must be a dict such as {{'flops': 0.5}}, what may be left "
+            f"of {', '.join(BUDGETS)}."
+        )
+    for name, ratio in target.items():
+        if name not in BUDGETS:
+            raise ConfigError(
+                f"target has {name!r}; a budget is one of {', '.join(BUDGETS)}."
+                f"{did_you_mean(name, BUDGETS)}"
+            )
+        if not isinstance(ratio, int | float) or isinstance(ratio, bool) or not 0 < ratio < 1:
+            raise ConfigError(
+                f"target[{name!r}] is {ratio!r}; it must be what may be left, greater than 0 and "
+                "less than 1."
+            )
+
+
+def fit_budget(
+    pruner: BasicPruner,
+    metrics: Mapping[str, Tensor],
+    target: Ratios,
+    example_inputs: Any,
+    constants: str = "exact",
+) -> float:
+    """Set the least sparsity that meets all budgets, and see to it that `shrink` would meet them.
+
+    Every group of units loses the same ratio, or all are ranked together where the allocator
+    ranks across groups.
+
+    Args:
+        pruner: A pruner whose allocator is dependency-aware.
+        metrics: Its scores.
+        target: What may be left, such as `{"flops": 0.5}`.
+        example_inputs: What the model is run with.
+        constants: What `shrink` will be told; unless that is `"zero"`, channels that it would keep
+            are neither counted nor pruned.
+
+    Returns:
+        The sparsity, which is also set on the pruner's wrappers.
+
+    Raises:
+        ConfigError: When even the most that can be pruned does not meet a budget, or `shrink`
+            would leave more than was planned.
+    """
+    check_target(target)
+    allocator = pruner.sparsity_allocator
+    assert isinstance(allocator, DependencyAwareAllocator)
+    allocator.constants, allocator.as_one = constants, True
+    left = _probe(pruner, allocator, metrics, target, example_inputs)
+
+    def missed_by(ratios: Ratios) -> list[str]:
+        return [name for name, ratio in ratios.items() if ratio > target[name]]
+
+    reached = left(MOST)
+    for missed in missed_by(reached):
+        raise ConfigError(
+            f"target[{missed!r}] is {target[missed]}, and with {MOST:.0%} of everything that may "
+            f"be pruned gone {reached[missed]:.3f} is left{_because(allocator)}. Let more modules "
+            "be pruned, or ask for less."
+        )
+    low, high = 0.0, MOST
+    while high - low > (CLOSE_ENOUGH_MEASURED if "latency" in target else CLOSE_ENOUGH):
+        middle = (low + high) / 2
+        low, high = (middle, high) if missed_by(left(middle)) else (low, middle)
+    _set_sparsity(pruner, high)
+    _check_what_is_left(pruner, allocator, metrics, target, example_inputs)
+    return high
+
+
+def _because(allocator: DependencyAwareAllocator) -> str:
+    """What stays besides, in a few words."""
+    found = allocator.choice
+    names = list(dict.fromkeys([*found.fixed, *found.held, *found.spared]))
+    shown = ", ".join(map(repr, names[:3])) + (" and others" if names[3:] else "")
+    return f"; {shown} {'keep all their channels' if names[1:] else 'keeps all'}" if names else ""
+
+
+def _check_what_is_left(
+    pruner: BasicPruner,
+    allocator: DependencyAwareAllocator,
+    metrics: Mapping[str, Tensor],
+    target: Ratios,
+    example_inputs: Any,
+) -> None:
+    """Shrink the model with the masks that are to come, look at what is left, and put it back."""
+    masks = allocator.generate_sparsity(metrics)
+    with pruner.plain() as model:
+        for name, tensors in allocator.coupling.closed(masks).items():
+            known = masks.setdefault(name, {})
+            known |= {leaf: mask & known.get(leaf, mask) for leaf, mask in tensors.items()}
+        report = rehearse(model, example_inputs, masks, allocator.constants)
+    dense = cost_of(make_plan(allocator.coupling.units.labelling, ())).parameters
+    unread = report.parameters[0] - dense
+    left = {
+        "parameters": (report.parameters[1] - unread) / dense,
+        "flops": report.flops[1] / max(1, report.flops[0]),
+    }
+    for name in target.keys() & left.keys():
+        if left[name] > target[name]:
+            why = report.shortfall() or "; ".join(report.returned[:1])
+            raise ConfigError(
+                f"target[{name!r}] is {target[name]}, and shrink() would leave {left[name]:.3f}. "
+                f"{why} Exclude those layers, or ask for less."
+            )
+
+
+def _set_sparsity(pruner: BasicPruner, sparsity: float) -> None:
+    for wrapper in pruner.get_modules_wrapper().values():
+        for key in ("sparsity", "sparsity_per_layer", "total_sparsity"):
+            wrapper.config[key] = sparsity
+
+
+def _probe(
+    pruner: BasicPruner,
+    allocator: DependencyAwareAllocator,
+    metrics: Mapping[str, Tensor],
+    target: Ratios,
+    example_inputs: Any,
+) -> Callable[[float], dict[str, float]]:
+    """Return a function that says what a sparsity leaves of each budget."""
+    labelling = allocator.coupling.units.labelling
+    dense = cost_of(make_plan(labelling, ()))
+
+    def left(sparsity: float) -> dict[str, float]:
+        _set_sparsity(pruner, sparsity)
+        plan = make_plan(labelling, chosen := allocator.choose(metrics))
+        cost = cost_of(plan)
+        ratios = {
+            "parameters": cost.parameters / dense.parameters,
+            "flops": cost.flops / max(1, dense.flops),
+        }
+        if "latency" in target:
+            units = [allocator.coupling.units.unit(label) for label in chosen]
+            with pruner.plain() as model:
+                small = copy.deepcopy(model)
+                shrink(small, example_inputs, units=units, verify=False)
+                ratios["latency"] = relative_latency(small, model, example_inputs)
+        return {name: ratios[name] for name in target}
+
+    return left
+
+
+def relative_latency(small: nn.Module, large: nn.Module, inputs: Any) -> float:
+    """Time two models in turns, so that a machine that changes its pace does so for both.
+
+    Other work on the machine only ever adds time, so the fastest run of each counts.
+    """
+    times: dict[bool, list[float]] = {True: [], False: []}
+    training = [(module, module.training) for module in large.modules()]
+    large.eval()
+    small.eval()
+    try:
+        with torch.no_grad():
+            for repetition in range(REPETITIONS + 1):
+                for is_small, model in ((True, small), (False, large)):
+                    seconds = timed_call(model, inputs)
+                    if repetition:  # the first is for warming up
+                        times[is_small].append(seconds)
+    finally:
+        for module, flag in training:
+            module.training = flag
+    return min(times[True]) / min(times[False])

@@ -1,0 +1,456 @@
+"""The few things a rule can say about labels: tie, fix, pin, align, reduce, contract.
+
+Everything that a rule says at once is *hard*: it is true whatever else turns out. Where two
+group shapes overlap without being equal, either of two cuts could be meant; that choice is
+*deferred* until all that is hard has been said, because most often it has decided the matter by
+then (see `prune_core.graph.choices`).
+"""
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
+from itertools import combinations
+
+import numpy as np
+
+from prune_speedup.engine.graph import Call, Meta, Ref
+from prune_speedup.engine.labels import FIXED, Array, Labels
+from prune_speedup.engine.values import (
+    CONSTANT,
+    UNIFORM,
+    UNKNOWN,
+    ZERO,
+    Group,
+    Pending,
+    Value,
+    encode,
+    mixed,
+    spread,
+)
+
+__all__ = ["Flow", "Operand"]
+
+Operand = Value | None
+ZeroTest = Callable[[Sequence[bool]], bool]
+
+
+class Flow:
+    """Values on their way through the calls, and the labels they share."""
+
+    def __init__(self, labels: Labels, metas: Sequence[Meta], *, leaking: bool = False) -> None:
+        """Start with no values.
+
+        Args:
+            labels: The classes that everything is tied in.
+            metas: Shape and type of every value of the graph.
+            leaking: Whether a sum over what is not zero is only noted, in `leaks`, instead of
+                keeping what it runs over.
+        """
+        self.leaks: list[tuple[int, int, Array]] | None = [] if leaking else None
+        self.labels = labels
+        self.tensors = 0
+        self.metas = metas
+        self.values: dict[int, Value] = {}
+        self.unknown: dict[str, str] = {}
+        self.live_norms: list[tuple[int, Array]] = []
+        self.deferred: list[Callable[[], None]] = []
+        self.preferences: list[Callable[[], None]] = []
+        self.stale: dict[int, list[int]] = {}
+        self.rectangles: list[Array] = []
+        self.position = 0
+        self.where = ""
+
+    # -- values ---------------------------------------------------------------------------------
+
+    def get(self, argument: object) -> Value:
+        """The value that an argument refers to; a plain number is a value without axes."""
+        return self.values[argument.index] if isinstance(argument, Ref) else Value(())
+
+    def result_shape(self, call: Call, position: int = 0) -> tuple[int, ...]:
+        """The shape that one of a call's results really had."""
+        index = call.outputs[position]
+        return () if index is None else self.metas[index].shape
+
+    def label_free(self, argument: Ref, axes: Collection[int]) -> Value:
+        """Give labels of its own to every one of these axes that is free.
+
+        That is for an axis of copies on its way into an axis with other things, where it would no
+        longer be known to be as long as its neighbours need it.
+        """
+        value = self.get(argument)
+        free = [axis for axis in sorted(axes) if axis in value.free and value.shape[axis] > 1]
+        if not free:
+            return value
+        made = [
+            Group(spread(encode(self.labels.new(value.shape[at]), value.state), at, value.shape))
+            for at in free
+        ]
+        value = replace(value, groups=(*value.groups, *made), free=value.free - {*free})
+        self.values[argument.index] = value
+        return value
+
+    def after(self, group: Group, written: Value) -> Group:
+        """A group of a value with what is known of it once this was written to some of it."""
+        labels = self.labels.find(group.compact())
+        for other in written.groups:
+            if np.array_equal(self.labels.find(other.compact()).ravel(), labels.ravel()):
+                return group.with_states(
+                    mixed(np.maximum(group.states(), other.states().reshape(labels.shape)))
+                )
+        return group.with_states(UNKNOWN)
+
+    def owned(self, labels: Array) -> bool:
+        """Whether a parameter or a buffer has any of these, and could lose it."""
+        roots = self.labels.find(labels)
+        return bool(((roots < self.tensors) & ~self.labels.is_fixed(roots)).any())
+
+    def begin(self, call: Call, position: int) -> None:
+        """Remember which call is being looked at, for the messages."""
+        self.position = position
+        self.where = f"{call.name} in {call.module or 'the model'}"
+
+    # -- what is true of one value --------------------------------------------------------------
+
+    def fix(self, labels: Array, why: str) -> None:
+        """Nothing with these labels can be removed."""
+        self.labels.fix(labels, f"{why} ({self.where})" if self.where else why)
+
+    def fix_value(self, value: Value, why: str) -> None:
+        """Nothing that this value carries can be removed."""
+        for group in value.groups:
+            self.fix(group.compact(), why)
+        self.settle(value, why)
+
+    def settle(self, value: Value, why: str) -> None:
+        """A pending normalisation goes somewhere that a normalisation does not go."""
+        for labels, _ in value.pending:
+            self.fix(labels, f"a mean over these indices is used for more than normalising: {why}")
+
+    def pin(self, value: Value, axis: int, why: str) -> None:
+        """No single index along this axis can go.
+
+        A group that runs along other axes too keeps those: its labels become equal along the
+        pinned one. A group of this axis alone is fixed.
+        """
+        group = value.group_at(axis)
+        if group is not None:
+            self.pin_labels(group.compact(), axis % value.ndim, why)
+
+    def pin_labels(self, labels: Array, axis: int, why: str) -> None:
+        """`pin` for an array of labels."""
+        if labels.shape[axis] == 1:
+            return
+        roots = self.labels.find(labels)
+        if _varies(roots, axis) and all(
+            other == axis or not _varies(roots, other) for other in range(roots.ndim)
+        ):
+            self.fix(roots, why)
+        elif _varies(roots, axis):
+            self.labels.tie(labels, labels.take([0], axis), why)
+
+    def pin_all(self, value: Value, axes: Sequence[int], why: str) -> None:
+        """`pin` each of these axes."""
+        for axis in axes:
+            self.pin(value, axis, why)
+
+    # -- several values at the same positions ----------------------------------------------------
+
+    def align(
+        self,
+        operands: Sequence[Value],
+        shape: Sequence[int],
+        zero: ZeroTest,
+        *,
+        summed: frozenset[int] = frozenset(),
+    ) -> Value:
+        """Operands that meet position by position, each broadcast to `shape`.
+
+        Args:
+            operands: Their shapes are broadcast from the right, as torch does.
+            shape: The shape of the result.
+            zero: Whether the result is zero where those operands marked true are zero.
+            summed: Axes that a contraction sums over afterwards.
+        """
+        aligned = [_broadcast(operand, tuple(shape)) for operand in operands]
+        groups: list[Group] = []
+        for cluster in _clusters(aligned):
+            groups += self._align_cluster(aligned, cluster, zero, summed)
+        free = frozenset(
+            axis for axis in range(len(shape)) if all(v.any_size(axis) for v, _ in aligned)
+        )
+        out = Value(tuple(shape), tuple(groups), free)
+        out.pending = self._pending(operands)
+        return out
+
+    def _align_cluster(
+        self,
+        operands: list[tuple[Value, tuple[Group, ...]]],
+        cluster: frozenset[int],
+        zero: ZeroTest,
+        summed: frozenset[int],
+    ) -> list[Group]:
+        why = "tied to something that stays"
+        members = [
+            (operand, [group for group in groups if cluster & set(group.axes)])
+            for operand, groups in operands
+        ]
+        present = [group for _, groups in members for group in groups]
+        for value, groups in members:
+            covered = {axis for group in groups for axis in group.axes}
+            for axis in cluster - covered:
+                if not value.any_size(axis):
+                    for group in present:
+                        if axis in group.axes:
+                            self.pin_labels(group.compact(), axis, why)
+        widest = max(present, key=lambda group: len(group.axes))
+        if all(group.axes == widest.axes for group in present):
+            for group in present:
+                if group is not widest:
+                    self.labels.tie(widest.compact(), group.compact(), why)
+            states = _states(members, zero)
+            one = all(_follows(group, widest) for group in present)
+            return [widest.with_states(states if one else mixed(states))]
+        common = set(widest.axes).intersection(*(group.axes for group in present))
+        if summed & cluster or not all(set(g.axes) <= set(widest.axes) for g in present):
+            keep = set(summed & common) or common
+            self._reduce_to(present, keep, why)
+            if not keep:
+                return []
+            reduced = [(value, [group.only(keep) for group in groups]) for value, groups in members]
+            narrow = next(group for _, groups in reduced for group in groups)
+            return [narrow.with_states(mixed(_states(reduced, zero)))]
+        self.deferred.append(lambda: self._choose(members, why))
+        return [widest.with_states(mixed(_states(members, zero)))]
+
+    def _reduce_to(self, groups: list[Group], keep: set[int], why: str) -> None:
+        """Let several groups vary along the axes that they share, and along no other."""
+        for group in groups:
+            for axis in group.axes:
+                if axis not in keep:
+                    self.pin_labels(group.compact(), axis, why)
+        for group in groups[1:]:
+            self.labels.tie(groups[0].compact(), group.compact(), why)
+
+    def _choose(self, members: list[tuple[Value, list[Group]]], why: str) -> None:
+        """Decide an overlap of unequal groups by what has become of them meanwhile."""
+        now = [
+            (value, [(group, self._varying(group)) for group in groups])
+            for value, groups in members
+        ]
+        for value, groups in now:
+            own = {axis for _, axes in groups for axis in axes}
+            for other, others in now:
+                if other is not value:
+                    for group, axes in others:
+                        for axis in axes - own:
+                            if not value.any_size(axis):
+                                self.pin_labels(group.compact(), axis, why)
+        everything = [group for _, groups in now for group, _ in groups]
+        for left, right in combinations(everything, 2):
+            if self._varying(left) & self._varying(right):
+                self.labels.tie(left.compact(), right.compact(), why)
+
+    def _varying(self, group: Group) -> set[int]:
+        roots = self.labels.find(group.compact())
+        if self.labels.is_fixed(roots).all():
+            return set()
+        return {axis for axis in range(roots.ndim) if _varies(roots, axis)}
+
+    def _pending(self, operands: Sequence[Value]) -> tuple[Pending, ...]:
+        """Means that have not yet met again what they were taken over."""
+        return tuple(
+            each
+            for operand in operands
+            for each in operand.pending
+            if not self.is_home(each, operands)
+        )
+
+    def is_home(self, pending: Pending, operands: Sequence[Value]) -> bool:
+        """Whether what a mean was taken over is among these."""
+        find = self.labels.find
+        return any(
+            np.isin(find(group.compact()), find(pending.labels)).any()
+            for operand in operands
+            for group in operand.groups
+        )
+
+    # -- fewer axes ------------------------------------------------------------------------------
+
+    def reduce(
+        self, value: Value, axes: Sequence[int], *, keep: bool, kind: str, why: str = "reduced"
+    ) -> Value:
+        """Run over some axes.
+
+        Args:
+            value: What is reduced.
+            axes: The axes that go.
+            keep: Whether they stay with length one.
+            kind: "sum" is exact where removed labels are zero; "mean" is a normalisation over
+                what is left; anything else keeps all it runs over.
+            why: For the report.
+        """
+        over = {axis % value.ndim for axis in axes} if value.ndim else set()
+        pending = list(value.pending)
+        groups: list[Group] = []
+        for group in value.groups:
+            inside, outside = over & set(group.axes), set(group.axes) - over
+            if inside and (outside or kind == "other"):
+                for axis in inside:
+                    self.pin_labels(
+                        group.compact(), axis, f"{why} over a part of what it is cut by"
+                    )
+            elif inside and kind == "sum":
+                self._sum_over(group, why)
+            elif inside:
+                pending.append(Pending(group.compact().ravel()))
+                self.live_norms.append((self.position, pending[-1].labels))
+            if outside:
+                left = group.only(outside)
+                # A sum of equal numbers depends on how many there are.
+                groups.append(left.at_least(CONSTANT) if kind == "sum" else left)
+        return _drop(value, groups, over, keep=keep, pending=tuple(pending))
+
+    def _sum_over(self, group: Group, why: str) -> None:
+        """A sum only loses what adds nothing to it."""
+        labels, states = group.compact(), group.states()
+        if not states.any():
+            return
+        if self.leaks is None:
+            self.fix(labels[states > ZERO], f"{why} with something in it that is not zero")
+        else:
+            for state in (UNIFORM, CONSTANT, UNKNOWN):
+                if (found := labels[states == state]).size:
+                    self.leaks.append((self.position, state, found))
+
+    def contract(self, left: Value, right: Value, equation: str) -> Value:
+        """A product summed over axes, in einsum notation: `bij,bjk->bik`.
+
+        It is an elementwise product in the space of all the letters, then a sum over those that
+        do not return. Nothing is computed: the arrays are stride 0 along what they lack.
+        """
+        sides, result = equation.split("->")
+        first, second = sides.split(",")
+        summed = [letter for letter in dict.fromkeys(first + second) if letter not in result]
+        space = result + "".join(summed)
+        sizes = {**dict(zip(second, right.shape, strict=True))}
+        for letter, size in zip(first, left.shape, strict=True):
+            sizes[letter] = max(size, sizes.get(letter, 1))
+        shape = [sizes[letter] for letter in space]
+        axes = range(len(result), len(space))
+        product = self.align(
+            [_arranged(left, first, space), _arranged(right, second, space)],
+            shape,
+            any,
+            summed=frozenset(axes),
+        )
+        return self.reduce(product, list(axes), keep=False, kind="sum", why="summed")
+
+
+def _varies(labels: Array, axis: int) -> bool:
+    return labels.shape[axis] > 1 and bool((labels != labels.take([0], axis)).any())
+
+
+def _follows(other: Group, group: Group) -> bool:
+    """Whether the labels of one group have everywhere the same label of another beside them.
+
+    So `[0, 1, 0, 1]` and `[4, 5, 4, 5]`: what is one number for each of the one's and of the
+    other's is one for both. With `[4, 5, 6, 7]` the two places of 0 are no longer equal.
+    """
+    if other is group:
+        return True
+    labels, beside = group.compact().ravel(), other.compact().ravel()
+    if len(labels) != len(beside):
+        return False
+    _, first, where = np.unique(labels, return_index=True, return_inverse=True)
+    return bool((beside == beside[first[where.ravel()]]).all())
+
+
+def _broadcast(value: Value, shape: tuple[int, ...]) -> tuple[Value, tuple[Group, ...]]:
+    lead = len(shape) - value.ndim
+    if not lead and value.shape == shape:
+        return value, value.groups
+    groups = tuple(Group(group.codes.expand(shape)) for group in value.groups)
+    sizes = (1,) * lead + value.shape
+    free = frozenset(axis + lead for axis in value.free)
+    return replace(value, shape=sizes, groups=groups, free=free), groups
+
+
+def _clusters(operands: list[tuple[Value, tuple[Group, ...]]]) -> list[frozenset[int]]:
+    """Sets of axes that are linked by groups of any operand."""
+    clusters: list[frozenset[int]] = []
+    for _, groups in operands:
+        for group in groups:
+            axes = frozenset(group.axes)
+            touching = [cluster for cluster in clusters if cluster & axes]
+            clusters = [cluster for cluster in clusters if not cluster & axes]
+            clusters.append(axes.union(*touching))
+    return clusters
+
+
+def _states(members: list[tuple[Value, list[Group]]], zero: ZeroTest) -> Array:
+    """What is known of a result, position by position, from what is known of the operands."""
+    known: list[Array] = []
+    for value, groups in members:
+        base = np.array(value.state, dtype=np.int64)
+        own = [group.states() for group in groups]
+        known.append(np.maximum.reduce(np.broadcast_arrays(*own)) if own else base)
+    if all(each.min() == each.max() for each in known):
+        return np.array([_result([int(each.min()) for each in known], zero)], dtype=np.int64)
+    # One digit per operand makes a number of each combination that occurs.
+    kinds = UNKNOWN + 1
+    combined = sum(each * kinds**digit for digit, each in enumerate(known))
+    patterns, where = np.unique(combined, return_inverse=True)
+    digits = [
+        [int(pattern) // kinds**digit % kinds for digit in range(len(known))]
+        for pattern in patterns
+    ]
+    results = np.array([_result(pattern, zero) for pattern in digits], dtype=np.int64)
+    shaped: Array = results[where].reshape(np.shape(combined))
+    return shaped
+
+
+def _result(operands: Sequence[int], zero: ZeroTest) -> int:
+    if zero([state == ZERO for state in operands]):
+        return ZERO
+    return max(UNIFORM, *operands)
+
+
+def _drop(
+    value: Value, groups: list[Group], over: set[int], *, keep: bool, pending: tuple[Pending, ...]
+) -> Value:
+    """The value without some axes, or with length one there."""
+    stay = [axis for axis in range(value.ndim) if axis not in over]
+    made: list[Group] = []
+    for group in groups:
+        labels = group.codes
+        for axis in sorted(over, reverse=True):
+            labels = labels.narrow(axis, 0, 1) if keep else labels.select(axis, 0)
+        made.append(Group(labels))
+    if keep:
+        shape = tuple(1 if axis in over else size for axis, size in enumerate(value.shape))
+        return Value(shape, tuple(made), value.free - over, pending=pending)
+    shape = tuple(value.shape[axis] for axis in stay)
+    free = frozenset(stay.index(axis) for axis in value.free - over)
+    return Value(shape, tuple(made), free, pending=pending)
+
+
+def _arranged(value: Value, letters: str, space: str) -> Value:
+    """The value with its axes in the order of `space`, length one where it has none."""
+    order = [letters.index(letter) for letter in space if letter in letters]
+    slots = [slot for slot, letter in enumerate(space) if letter in letters]
+    shape = [1] * len(space)
+    for slot, axis in zip(slots, order, strict=True):
+        shape[slot] = value.shape[axis]
+    groups: list[Group] = []
+    for group in value.groups:
+        labels = group.codes.permute(order)
+        for slot, letter in enumerate(space):
+            if letter not in letters:
+                labels = labels.unsqueeze(slot)
+        groups.append(Group(labels))
+    free = frozenset(slot for slot, axis in zip(slots, order, strict=True) if axis in value.free)
+    return replace(value, shape=tuple(shape), groups=tuple(groups), free=free)
+
+
+def constant(size: int) -> Array:
+    """Labels for indices that always stay."""
+    return np.full(size, FIXED, dtype=np.int64)

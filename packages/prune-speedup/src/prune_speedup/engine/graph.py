@@ -1,0 +1,160 @@
+"""The one small graph that everything else reads: ATen calls between numbered values.
+
+A value is a tensor at one moment of one forward. An operator that works in place makes a new
+value, so that a rule never has to think about time.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import torch
+
+from prune_speedup.torch.record.call_sites import Bound, Number, Site
+
+__all__ = ["Call", "Graph", "Meta", "Ref", "name_of", "refs_in", "replace_refs", "text_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Ref:
+    """Where a tensor stood among the arguments of a call: the number of its value."""
+
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Meta:
+    """What is known of a value without its numbers."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+
+@dataclass(slots=True)
+class Call:
+    """One ATen operator, as it was called.
+
+    Attributes:
+        target: The operator overload, for example `torch.ops.aten.relu.default`.
+        args: Positional arguments, every tensor replaced by a `Ref`.
+        kwargs: The same for keyword arguments.
+        outputs: The values it made, in order; `None` where the operator returned no tensor.
+        module: The dotted name of the innermost module that was running ("" is the model).
+        site: The call of torch in the model's Python that led here, if it was one told sizes.
+        given: The numbers that this call of torch was given.
+        bounds: What each of these numbers says of a slice, where they make an index.
+    """
+
+    target: Any
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    outputs: list[int | None]
+    module: str
+    site: Site | None = None
+    given: tuple[Number, ...] = ()
+    bounds: tuple[Bound, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The operator's name without its namespace, such as `relu` or `add_`."""
+        return name_of(self.target)
+
+    def argument(self, name: str) -> Any:
+        """The argument that the operator's schema calls so, or its default.
+
+        An operator that has no argument of this name has `None` there: overloads differ in what
+        they are told.
+        """
+        if name in self.kwargs:
+            return self.kwargs[name]
+        position, default = _places(self.target).get(name, (len(self.args), None))
+        return self.args[position] if position < len(self.args) else default
+
+    def inputs(self) -> list[int]:
+        """The numbers of the values it reads, in order, repeated where one is read twice."""
+        return [ref.index for ref in refs_in((self.args, self.kwargs))]
+
+
+@dataclass(slots=True)
+class Graph:
+    """The calls of one forward.
+
+    Attributes:
+        calls: In the order in which they ran.
+        metas: Shape and type of every value.
+        tensors: Every parameter and buffer that the forward read: value number to the names it
+            goes by (several where it is tied).
+        parameters: The values among `tensors` that are parameters rather than buffers.
+        inputs: The values that came from the example inputs.
+        outputs: The values that the model returned.
+        unread: Names of parameters and buffers that the forward did not touch.
+        opaque: Types of returned objects that were not looked into.
+        trained: The first call of a second run, in train mode, if there was one.
+        opened: The first call of a run that saw everything where it looked for what is not zero,
+            if there was one.
+        decisions: What the calls saw that decided something by numbers, in their order.
+    """
+
+    calls: list[Call] = field(default_factory=list)
+    metas: list[Meta] = field(default_factory=list)
+    tensors: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    parameters: set[int] = field(default_factory=set)
+    inputs: list[int] = field(default_factory=list)
+    outputs: list[int] = field(default_factory=list)
+    unread: list[str] = field(default_factory=list)
+    opaque: list[str] = field(default_factory=list)
+    trained: int | None = None
+    opened: int | None = None
+    decisions: list[tuple[Any, ...]] = field(default_factory=list)
+
+    def add_value(self, tensor: torch.Tensor) -> int:
+        """Number a new value."""
+        self.metas.append(Meta(tuple(tensor.shape), tensor.dtype))
+        return len(self.metas) - 1
+
+
+_PLAIN = frozenset({int, float, bool, str, type(None)})
+
+
+@cache
+def text_of(target: Any) -> str:
+    """`aten.relu.default`: an operator's full name, which torch would put together each time."""
+    return str(target)
+
+
+@cache
+def name_of(target: Any) -> str:
+    """An operator's name without its namespace and overload."""
+    parts = text_of(target).split(".")
+    return parts[1] if len(parts) > 1 else parts[0]
+
+
+@cache
+def _places(target: Any) -> dict[str, tuple[int, Any]]:
+    """Where an operator takes each of its arguments, and what it takes if none is given."""
+    arguments = target._schema.arguments
+    return {each.name: (at, each.default_value) for at, each in enumerate(arguments)}
+
+
+def refs_in(tree: object) -> list[Ref]:
+    """Every `Ref` in nested lists, tuples and dicts of arguments."""
+    if isinstance(tree, Ref):
+        return [tree]
+    if isinstance(tree, dict):
+        tree = list(tree.values())
+    if not isinstance(tree, list | tuple):
+        return []
+    # Most arguments are plain numbers, for which a call would be too much.
+    return [ref for item in tree if type(item) not in _PLAIN for ref in refs_in(item)]
+
+
+def replace_refs(tree: Any, make: Callable[[Ref], Any]) -> Any:
+    """The same nested arguments with `make(ref)` in the place of every `Ref`."""
+    if isinstance(tree, Ref):
+        return make(tree)
+    if isinstance(tree, list | tuple):
+        return type(tree)(replace_refs(item, make) for item in tree)
+    if isinstance(tree, dict):
+        return {key: replace_refs(item, make) for key, item in tree.items()}
+    return tree

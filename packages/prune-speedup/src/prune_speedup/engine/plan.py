@@ -1,0 +1,134 @@
+"""Which units go, and what shape everything has once they are gone."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from prune_speedup.engine.graph import Ref
+from prune_speedup.engine.labels import Array
+from prune_speedup.engine.propagate import Labelling
+from prune_speedup.torch.record.call_sites import Site
+
+__all__ = ["Flags", "Plan", "make_plan"]
+
+Flags = npt.NDArray[np.bool_]
+
+
+@dataclass(slots=True)
+class Plan:
+    """Classes of labels to remove from a labelled graph.
+
+    Attributes:
+        labelling: What is being cut.
+        removed: For every label whether its class goes.
+    """
+
+    labelling: Labelling
+    removed: Flags
+    _shapes: dict[int, tuple[int, ...]] = field(default_factory=dict, repr=False)
+    _read: set[int] = field(default_factory=set, repr=False)
+    _sites: dict[Site, list[int]] = field(default_factory=dict, repr=False)
+
+    def kept(self, value: int) -> dict[int, torch.Tensor]:
+        """`{axis: indices that stay}` for a parameter or buffer, of the axes that lose some."""
+        kept: dict[int, torch.Tensor] = {}
+        for axis, column in enumerate(self.labelling.axes[value]):
+            if column is not None:
+                gone = self._gone(column)
+                if gone.any():
+                    kept[axis] = torch.from_numpy(np.flatnonzero(~gone))
+        return kept
+
+    def kept_of_value(self, value: int) -> dict[int, torch.Tensor]:
+        """The same for any value of the graph."""
+        kept: dict[int, torch.Tensor] = {}
+        for group in self.labelling.flow.values[value].groups:
+            gone = self._gone(group.compact())
+            if not gone.any():
+                continue
+            for axis in group.axes:
+                others = tuple(other for other in range(gone.ndim) if other != axis)
+                along = gone.all(axis=others)
+                if along.any():
+                    kept[axis] = torch.from_numpy(np.flatnonzero(~along))
+        return kept
+
+    def shape(self, value: int) -> tuple[int, ...]:
+        """The shape that a value will have."""
+        if value not in self._shapes:
+            shape = list(self.labelling.graph.metas[value].shape)
+            for axis, indices in self.kept_of_value(value).items():
+                shape[axis] = len(indices)
+            self._shapes[value] = tuple(shape)
+        return self._shapes[value]
+
+    @property
+    def read(self) -> set[int]:
+        """The values that something reads, or that the model returns."""
+        if not self._read:
+            graph = self.labelling.graph
+            self._read.update(graph.outputs)
+            for call in graph.calls:
+                self._read.update(call.inputs())
+        return self._read
+
+    def calls_at(self, site: Site) -> list[int]:
+        """The positions of the operators that a call of torch led to."""
+        if not self._sites:
+            for position, call in enumerate(self.labelling.graph.calls):
+                if call.site is not None:
+                    self._sites.setdefault(call.site, []).append(position)
+        return self._sites.get(site, [])
+
+    def fits(self, value: int, shape: tuple[int, ...]) -> bool:
+        """Whether a value may have this shape; a free axis may have any length."""
+        wanted, free = self.shape(value), self.labelling.flow.values[value].free
+        return len(wanted) == len(shape) and all(
+            axis in free or old == new
+            for axis, (old, new) in enumerate(zip(wanted, shape, strict=True))
+        )
+
+    def shape_of(self, argument: Any) -> tuple[int, ...]:
+        """The shape that an argument of a call will have."""
+        return self.shape(argument.index) if isinstance(argument, Ref) else ()
+
+    def without(self, value: int, axes: Iterable[int]) -> "Plan":
+        """A plan that leaves alone whatever this one takes from these axes of a value."""
+        removed = self.removed.copy()
+        wanted = set(axes)
+        for group in self.labelling.flow.values[value].groups:
+            if wanted & set(group.axes):
+                roots = self.labelling.labels.find(group.compact().ravel())
+                removed[np.isin(self._roots(), roots)] = False
+        return Plan(self.labelling, removed)
+
+    def _roots(self) -> Array:
+        return self.labelling.labels.find(np.arange(len(self.removed)))
+
+    def _gone(self, labels: Array) -> Flags:
+        gone: Flags = self.removed[labels]
+        return gone
+
+
+def make_plan(labelling: Labelling, chosen: Iterable[int]) -> Plan:
+    """Plan to remove the classes of these labels, but never all of an axis.
+
+    What is fixed stays whatever is asked. Where the choice would leave nothing of an axis, its
+    first class stays too: a layer without features is no layer.
+    """
+    labels = labelling.labels
+    everything = labels.find(np.arange(len(labels)))
+    wanted = np.zeros(len(labels), dtype=np.bool_)
+    wanted[labels.find(np.fromiter(chosen, dtype=np.int64))] = True
+    wanted &= ~labels.is_fixed(np.arange(len(labels)))
+    for columns in labelling.axes.values():
+        for column in columns:
+            if column is not None:
+                roots = everything[column]
+                if wanted[roots].all():
+                    wanted[roots[0]] = False
+    return Plan(labelling, wanted[everything])

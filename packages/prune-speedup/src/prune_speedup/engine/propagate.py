@@ -1,0 +1,258 @@
+"""Send labels through a graph until nothing more can be said."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from math import prod
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from prune_speedup.engine.flow import Flow
+from prune_speedup.engine.graph import Call, Graph, Ref
+from prune_speedup.engine.labels import Array, Labels
+from prune_speedup.engine.values import (
+    CONSTANT,
+    UNIFORM,
+    ZERO,
+    Group,
+    Value,
+    encode,
+    spread,
+)
+from prune_speedup.torch.record.isolation import on_processor
+from prune_speedup.torch.record.recorder import ALIAS_WRITE
+from prune_speedup.torch.rules.registry import find_rule
+
+__all__ = ["Labelling", "Zeros", "propagate"]
+
+_ROUNDS = 20
+
+Zeros = Mapping[tuple[int, int], npt.NDArray[np.bool_]]
+"""{(value, axis): which indices along it hold nothing but zeros}."""
+
+
+@dataclass(slots=True)
+class Labelling:
+    """The labels of a graph, settled.
+
+    Attributes:
+        graph: What was labelled.
+        labels: The classes.
+        axes: The labels of every axis of every parameter and buffer, by value number.
+        flow: Every value's groups, and what was noted on the way.
+    """
+
+    graph: Graph
+    labels: Labels
+    axes: dict[int, list[Array | None]]
+    flow: Flow
+
+
+@on_processor()
+def propagate(graph: Graph, zeros: Zeros | None = None, settled: Labels | None = None) -> Labelling:
+    """Label every axis of every parameter and find out which labels are the same.
+
+    Args:
+        graph: A recorded forward.
+        zeros: Which indices of the axes of which parameters hold nothing but zeros. Without it,
+            every index is taken to be zero once its label is removed, which is what makes a
+            unit; with it, sums over what is not zero are noted in `Flow.leaks`.
+        settled: The labels of the same graph from a run without `zeros`. What stays by them is
+            known from the first then, so that it decides alike where it decides by that.
+    """
+    labels = Labels(None if settled is None else settled.is_fixed(np.arange(len(settled))))
+    flow = Flow(labels, graph.metas, leaking=zeros is not None)
+    axes = _label_tensors(graph, flow, zeros)
+    for index in graph.inputs:
+        flow.values.setdefault(index, Value(graph.metas[index].shape))
+    for position, call in enumerate(graph.calls):
+        flow.begin(call, position)
+        for index in call.inputs():
+            flow.values.setdefault(index, Value(graph.metas[index].shape))
+        _apply(flow, graph, position)
+    flow.where = ""
+    for index in graph.outputs:
+        for related in flow.stale.get(index, ()):
+            flow.fix_value(flow.values[related], "it was written to through a view")
+        flow.fix_value(flow.values.setdefault(index, Value(())), "the model returns it")
+    _settle(flow)
+    _keep_whole_axes(labels, axes)
+    return Labelling(graph, labels, axes, flow)
+
+
+def _label_tensors(graph: Graph, flow: Flow, zeros: Zeros | None) -> dict[int, list[Array | None]]:
+    """Fresh labels for every axis longer than one of every floating tensor."""
+    wanted = [
+        (index, axis, size)
+        for index in graph.tensors
+        if graph.metas[index].dtype.is_floating_point or graph.metas[index].dtype.is_complex
+        for axis, size in enumerate(graph.metas[index].shape)
+        if size > 1
+    ]
+    every = flow.labels.new(sum(size for _, _, size in wanted))
+    flow.tensors = len(flow.labels)
+    axes: dict[int, list[Array | None]] = {
+        index: [None] * len(graph.metas[index].shape) for index in graph.tensors
+    }
+    start = 0
+    for index, axis, size in wanted:
+        axes[index][axis] = every[start : start + size]
+        start += size
+    for index, columns in axes.items():
+        shape = graph.metas[index].shape
+        groups: list[Group] = []
+        for axis, column in enumerate(columns):
+            if column is not None:
+                # A number for each index, or many of them: a bias is the one, a matrix the other.
+                own = UNIFORM if prod(shape) == shape[axis] else CONSTANT
+                state: Array | int = ZERO if index in graph.parameters else own
+                if zeros is not None:
+                    known = zeros.get((index, axis))
+                    state = own if known is None else np.where(known, ZERO, own)
+                groups.append(Group(spread(encode(column, state), axis, shape)))
+        flow.values[index] = Value(shape, tuple(groups), constant=True)
+    return axes
+
+
+def _apply(flow: Flow, graph: Graph, position: int) -> None:
+    call = graph.calls[position]
+    if call.target == ALIAS_WRITE:
+        (made,), (old, source) = call.outputs, call.inputs()
+        assert made is not None
+        if old not in flow.stale and (way := _way(graph, position, old, source)):
+            flow.values[made] = _through_views(flow, graph, way, old, source)
+            return
+        flow.stale[made] = [*flow.stale.get(old, [old]), source]
+        flow.values[made] = Value(graph.metas[made].shape)
+        return
+    for read in call.inputs():
+        for related in flow.stale.get(read, ()):
+            flow.fix_value(flow.values[related], "it was written to through a view")
+    constant = _repeatable(call) and all(flow.values[read].constant for read in call.inputs())
+    for index, value in zip(call.outputs, _results(flow, graph, call), strict=True):
+        if index is not None and value is not None:
+            value = replace(value, constant=constant)
+            flow.values[index] = value
+
+
+def _repeatable(call: Call) -> bool:
+    """Whether a call makes the same numbers of the same inputs: it is not random, nor rubbish."""
+    random = torch.Tag.nondeterministic_seeded in getattr(call.target, "tags", ())
+    return not random and "empty" not in call.name
+
+
+_VIEWS = {"slice", "select", "alias", "detach"}
+_REACH = 20
+"""How far before a write to a view its views are looked for."""
+
+
+def _way(graph: Graph, position: int, old: int, source: int) -> list[int]:
+    """The calls by which a value was written to: its views, and what wrote to the last of them.
+
+    Empty where the views are no simple ones, or are of what the value was before.
+    """
+    way: list[int] = []
+    wanted = source
+    for at in range(position - 1, max(position - _REACH, -1), -1):
+        call = graph.calls[at]
+        if wanted not in call.outputs:
+            continue
+        known = call.name in _VIEWS if way else call.name.endswith("_")
+        if not known or not isinstance(call.args[0], Ref):
+            return []
+        way.insert(0, at)
+        wanted = call.args[0].index
+        if wanted == old:
+            return way
+    return []
+
+
+def _through_views(flow: Flow, graph: Graph, way: list[int], old: int, source: int) -> Value:
+    """What a value is after some of it was written to.
+
+    It keeps its labels, which its views have too, so that what is written meets them there.
+    """
+    value = flow.label_free(Ref(old), range(len(graph.metas[old].shape)))
+    for at in way:
+        flow.begin(graph.calls[at], at)
+        _apply(flow, graph, at)
+    written = flow.values[source]
+    flow.settle(value, flow.where)
+    flow.settle(written, flow.where)
+    groups = tuple(flow.after(group, written) for group in value.groups)
+    return Value(value.shape, groups, constant=value.constant and written.constant)
+
+
+def _results(flow: Flow, graph: Graph, call: Call) -> list[Value | None]:
+    """What a call makes by its rule; without a rule that fits, all that goes in stays."""
+    shapes = [None if index is None else graph.metas[index].shape for index in call.outputs]
+    entry = find_rule(call.target)
+    why = f"no rule for {call.target}"
+    if entry is not None:
+        try:
+            returned = entry.apply(flow, call)
+        except Exception as error:  # a rule may be a plugin's, and met what it never thought of
+            why = f"the rule of {call.target} failed: {type(error).__name__}: {error}"
+        else:
+            made: list[Value | None] = [returned] if isinstance(returned, Value) else list(returned)
+            if [value.shape if value else None for value in made] == shapes:
+                if not entry.carries:
+                    for read in call.inputs():
+                        flow.settle(flow.values[read], flow.where)
+                return made
+            why = f"the rule of {call.target} made other shapes than the operator"
+    for read in call.inputs():
+        flow.fix_value(flow.values[read], why)
+        if flow.values[read].groups:
+            flow.unknown.setdefault(str(call.target), call.module)
+    return [None if shape is None else Value(shape) for shape in shapes]
+
+
+def _settle(flow: Flow) -> None:
+    """Make the choices that were put off, the likeliest to be decided already first."""
+    _repeat(flow, flow.deferred)
+    for labels in flow.rectangles:
+        _make_rectangular(flow, labels)
+    _repeat(flow, flow.deferred)
+    for prefer in flow.preferences:
+        prefer()
+    _repeat(flow, flow.deferred)
+    for labels in flow.rectangles:
+        _make_rectangular(flow, labels)
+    _repeat(flow, flow.deferred)
+
+
+def _repeat(flow: Flow, choices: list) -> None:  # type: ignore[type-arg]
+    for _ in range(_ROUNDS):
+        before = flow.labels.changes
+        for choose in choices:
+            choose()
+        if flow.labels.changes == before:
+            return
+
+
+def _make_rectangular(flow: Flow, labels: Array) -> None:
+    """Let a group be cut along one axis only: the one that leaves the most to choose from."""
+    roots = flow.labels.find(labels)
+    varying = [
+        axis
+        for axis in range(roots.ndim)
+        if roots.shape[axis] > 1 and (roots != roots.take([0], axis)).any()
+    ]
+    if len(varying) < 2 or flow.labels.is_fixed(roots).all():
+        return
+    keep = max(varying, key=lambda axis: roots.shape[axis])
+    for axis in varying:
+        if axis != keep:
+            flow.labels.tie(labels, labels.take([0], axis), "an axis is cut in a grid")
+
+
+def _keep_whole_axes(labels: Labels, axes: dict[int, list[Array | None]]) -> None:
+    """A class that is all of an axis would leave nothing of it."""
+    for columns in axes.values():
+        for column in columns:
+            if column is not None:
+                roots = labels.find(column)
+                if (roots == roots[0]).all():
+                    labels.fix(roots[:1], "nothing would be left of an axis")

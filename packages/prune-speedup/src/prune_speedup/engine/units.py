@@ -1,0 +1,203 @@
+"""Units: the smallest sets of slices, over all tensors, that can only be removed together."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import groupby
+from operator import itemgetter
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from prune_speedup.engine.labels import Array
+from prune_speedup.engine.propagate import Labelling, propagate
+from prune_speedup.engine.render import tree
+from prune_speedup.gc_pause import collecting_later
+from prune_speedup.torch.record.recorder import trace
+from prune_speedup.torch.rules import has_rule
+
+__all__ = ["Slices", "Unit", "UnitGroup", "Units", "units"]
+
+Slices = Mapping[str, Mapping[int, tuple[int, ...]]]
+"""{tensor name: {axis: indices}}."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """One set of slices that go or stay together.
+
+    Attributes:
+        label: Its number, good for `Units.unit`.
+        slices: `{tensor name: {axis: indices}}`; a tied tensor is named once, by its first name.
+    """
+
+    label: int
+    slices: Slices
+
+    def __len__(self) -> int:
+        return sum(len(indices) for axes in self.slices.values() for indices in axes.values())
+
+
+@dataclass(frozen=True, slots=True)
+class UnitGroup:
+    """Interchangeable units: any one of them could go instead of any other.
+
+    Attributes:
+        name: The first tensor and axis that they cut, such as `layer1.0.conv1.weight[0]`.
+        labels: The units' numbers, in the order in which they stand along that axis.
+        axes: The tensors and axes that each of them cuts.
+    """
+
+    name: str
+    labels: tuple[int, ...]
+    axes: tuple[tuple[str, int], ...]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(slots=True)
+class Units:
+    """The coupled units of a model.
+
+    Attributes:
+        groups: Units that can stand in for one another, in the order of the forward.
+        axes: The class of every index along an axis, `{(tensor name, axis): classes}`, with 0
+            where the index stays. Tied tensors are listed by their first name.
+        aliases: Every name of a tensor that goes by several, to its first one.
+        shapes: The shape of every tensor.
+        unknown: Operators that no rule knows, and a module that used each.
+        unread: Parameters and buffers that the forward did not use; they are left alone.
+        labelling: What the units were read from.
+    """
+
+    groups: list[UnitGroup]
+    axes: dict[tuple[str, int], Array]
+    aliases: dict[str, str]
+    shapes: dict[str, tuple[int, ...]]
+    unknown: dict[str, str]
+    unread: list[str]
+    labelling: Labelling = field(repr=False)
+    _index: "_Index | None" = field(default=None, repr=False)
+
+    def __len__(self) -> int:
+        return sum(len(group) for group in self.groups)
+
+    def __iter__(self) -> Iterator[Unit]:
+        for group in self.groups:
+            for label in group.labels:
+                yield self.unit(label)
+
+    def unit(self, label: int) -> Unit:
+        """The unit of this number."""
+        if self._index is None:
+            self._index = _Index(self.axes)
+        return Unit(label, self._index.slices(label))
+
+    def why_fixed(self, name: str, axis: int, index: int = 0) -> str:
+        """What keeps an index of an axis from being removable; empty when nothing does."""
+        name = self.aliases.get(name, name)
+        graph = self.labelling.graph
+        value = next(i for i, names in graph.tensors.items() if names[0] == name)
+        column = self.labelling.axes[value][axis]
+        if column is None:
+            return "the axis has length one, or is not of floating point"
+        return self.labelling.labels.reason(int(column[index]))
+
+    def tree(self) -> str:
+        """A readable picture of the groups and of what they cut."""
+        return tree(self)
+
+    def __str__(self) -> str:
+        return self.tree()
+
+
+@collecting_later()
+def units(model: nn.Module, example_inputs: Any) -> Units:
+    """Find what can be removed from a model, and what must go with it.
+
+    Args:
+        model: Any module; it is run once, in eval mode, and left as it was.
+        example_inputs: A tensor, a tuple of positional or a dict of keyword arguments.
+    """
+    return read_units(propagate(trace(model, example_inputs, known=has_rule)))
+
+
+def read_units(labelling: Labelling) -> Units:
+    """Gather classes of labels into units, and units that cut the same axes into groups."""
+    graph, labels = labelling.graph, labelling.labels
+    axes: dict[tuple[str, int], Array] = {}
+    aliases: dict[str, str] = {}
+    shapes: dict[str, tuple[int, ...]] = {}
+    owned = np.zeros(len(labels), dtype=np.bool_)
+    for index, columns in labelling.axes.items():
+        first, *others = graph.tensors[index]
+        aliases |= dict.fromkeys(others, first)
+        shapes[first] = graph.metas[index].shape
+        for axis, column in enumerate(columns):
+            if column is None:
+                continue
+            classes = labels.find(column)
+            classes = np.where(labels.is_fixed(classes), 0, classes)
+            if classes.any():
+                axes[first, axis] = classes
+                owned[classes] |= index in graph.parameters
+    for key, classes in list(axes.items()):
+        kept = np.where(owned[classes], classes, 0)
+        if kept.any():
+            axes[key] = kept
+        else:
+            del axes[key]
+    groups = _group(axes, len(labels))
+    flow = labelling.flow
+    return Units(groups, axes, aliases, shapes, flow.unknown, graph.unread, labelling)
+
+
+class _Index:
+    """Where each label stands, found by one sort instead of a search through every axis."""
+
+    def __init__(self, axes: Mapping[tuple[str, int], Array]) -> None:
+        self._axes = list(axes)
+        sizes = [len(classes) for classes in axes.values()]
+        labels = np.concatenate([np.empty(0, dtype=np.int64), *axes.values()])
+        order = np.argsort(labels, kind="stable")
+        self._labels = labels[order]
+        self._axis = np.repeat(np.arange(len(sizes)), sizes)[order]
+        self._place = np.concatenate([np.arange(size) for size in [0, *sizes]])[order]
+
+    def slices(self, label: int) -> dict[str, dict[int, tuple[int, ...]]]:
+        start, stop = np.searchsorted(self._labels, [label, label + 1])
+        slices: dict[str, dict[int, tuple[int, ...]]] = {}
+        found = zip(self._axis[start:stop].tolist(), self._place[start:stop].tolist(), strict=True)
+        for number, places in groupby(found, key=itemgetter(0)):
+            name, axis = self._axes[number]
+            slices.setdefault(name, {})[axis] = tuple(place for _, place in places)
+        return slices
+
+
+def _group(axes: dict[tuple[str, int], Array], count: int) -> list[UnitGroup]:
+    """Units with the same set of axes belong together; a set is told by the sum of random keys."""
+    keys = np.random.default_rng(0).integers(1, 2**62, size=len(axes), dtype=np.int64)
+    signature = np.zeros(count, dtype=np.int64)
+    first_seen = np.full(count, -1, dtype=np.int64)
+    clock = 0
+    for key, classes in zip(keys, axes.values(), strict=True):
+        present, where = np.unique(classes, return_index=True)
+        present, where = present[present > 0], where[present > 0]
+        np.bitwise_xor.at(signature, present, key)
+        fresh = first_seen[present] < 0
+        first_seen[present[fresh]] = clock + where[fresh]
+        clock += len(classes)
+    members = np.flatnonzero(signature)
+    members = members[np.argsort(first_seen[members], kind="stable")]
+    by_signature: dict[int, list[int]] = {}
+    for label, sign in zip(members.tolist(), signature[members].tolist(), strict=True):
+        by_signature.setdefault(sign, []).append(label)
+    cut: dict[int, list[tuple[str, int]]] = {sign: [] for sign in by_signature}
+    for (name, axis), classes in axes.items():
+        for sign in np.unique(signature[classes[classes > 0]]).tolist():
+            cut[sign].append((name, axis))
+    return [
+        UnitGroup(f"{cut[sign][0][0]}[{cut[sign][0][1]}]", tuple(found), tuple(cut[sign]))
+        for sign, found in by_signature.items()
+    ]

@@ -1,0 +1,211 @@
+"""What a value looks like to the engine: which of its axes carry which labels."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from math import prod
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from prune_speedup.engine.labels import Array
+
+__all__ = [
+    "CONSTANT",
+    "UNIFORM",
+    "UNKNOWN",
+    "ZERO",
+    "Group",
+    "Pending",
+    "Value",
+    "encode",
+    "extended",
+    "mixed",
+    "spread",
+    "squeezed",
+]
+
+
+ZERO, UNIFORM, CONSTANT, UNKNOWN = 0, 1, 2, 3
+"""What is known of the numbers at an index, the strongest first.
+
+`ZERO`: all of them are zero. `UNIFORM`: wherever their label stands, they are one and the same
+number, for any input of any size, as the bias of a normalisation is behind a masked convolution.
+`CONSTANT`: no input has a part in them, but they may differ from place to place, or with the
+input's size, as where a convolution that pads with zeros reads such a bias. `UNKNOWN`: all else.
+
+What is known of a result is at most what is known of the weakest operand, so that states combine by
+taking the largest.
+"""
+
+_SHIFT = 60
+_LABEL = (1 << _SHIFT) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """One label per position along one axis, or along several that can only be cut together.
+
+    Attributes:
+        codes: Labels, each with what is known of the numbers there, in one integer, so that
+            whatever moves the one moves the other. Shaped like the value, with stride 0 along
+            every axis that makes no difference: an array of any size costs no more than its
+            labels.
+    """
+
+    codes: torch.Tensor
+
+    @property
+    def axes(self) -> tuple[int, ...]:
+        """The axes along which the labels differ."""
+        pairs = zip(self.codes.shape, self.codes.stride(), strict=True)
+        return tuple(axis for axis, (size, stride) in enumerate(pairs) if stride and size > 1)
+
+    def _compact(self) -> Array:
+        array: Array = _without_copies(self.codes).numpy()
+        return array
+
+    def compact(self) -> Array:
+        """The labels, with every axis that makes no difference cut to length one."""
+        return self._compact() & _LABEL
+
+    def states(self) -> Array:
+        """What is known of the numbers, shaped as `compact`."""
+        return self._compact() >> _SHIFT
+
+    def with_states(self, states: Array | int) -> "Group":
+        """The same labels with something else known of the numbers; shapes broadcast."""
+        codes = torch.from_numpy(encode(self.compact(), states))
+        return Group(codes.expand(self.codes.shape))
+
+    def at_least(self, state: int) -> "Group":
+        """The same labels, no more known than this of what is not zero."""
+        states = self.states()
+        return self.with_states(np.where(states == ZERO, ZERO, np.maximum(states, state)))
+
+    def only(self, axes: Collection[int]) -> "Group":
+        """The labels at index 0 of every other axis, with the least that is known along it."""
+        others = tuple(axis for axis in self.axes if axis not in axes)
+        if not others:
+            return self
+        labels, states = self.compact(), self.states()
+        for axis in others:
+            labels = labels.take([0], axis)
+        codes = encode(labels, mixed(states.max(axis=others, keepdims=True)))
+        return Group(torch.from_numpy(codes).expand(self.codes.shape))
+
+
+def _without_copies(codes: torch.Tensor) -> torch.Tensor:
+    """The same codes with length one along every axis that repeats them."""
+    strides = codes.stride()
+    if all(strides):
+        return codes
+    pairs = zip(codes.shape, strides, strict=True)
+    sizes = [1 if size > 1 and not stride else size for size, stride in pairs]
+    return codes.as_strided(sizes, strides, codes.storage_offset())
+
+
+def mixed(states: Array) -> Array:
+    """What is known where numbers of these kinds stand side by side."""
+    return np.where(states == UNIFORM, CONSTANT, states)
+
+
+def encode(labels: Array, states: Array | int) -> Array:
+    """Labels and what is known, in one integer each."""
+    codes: Array = np.ascontiguousarray(labels | (np.asarray(states, dtype=np.int64) << _SHIFT))
+    return codes
+
+
+class Pending(NamedTuple):
+    """Labels that a mean, a variance or the like ran over.
+
+    Attributes:
+        labels: What it ran over.
+        inverse: Whether its inverse has been taken, as a norm does before it multiplies.
+    """
+
+    labels: Array
+    inverse: bool = False
+
+
+@dataclass(slots=True)
+class Value:
+    """A tensor as the engine sees it.
+
+    An axis is *labelled* when it belongs to a group, *free* when every index along it holds a
+    copy of the same thing (an expanded axis, a tensor of zeros), and *fixed* otherwise.
+
+    Attributes:
+        shape: The sizes.
+        groups: Label arrays; no two of them share an axis.
+        free: The free axes.
+        constant: Whether no input has a part in it, wherever no group says otherwise.
+        zero: Whether it is zero, wherever no group says otherwise.
+        pending: What means and variances in it ran over. That stays removable as long as the
+            result is only subtracted from, or divides, what it was taken of: a normalisation.
+    """
+
+    shape: tuple[int, ...]
+    groups: tuple[Group, ...] = ()
+    free: frozenset[int] = frozenset()
+    constant: bool = False
+    pending: tuple[Pending, ...] = ()
+    zero: bool = False
+
+    @property
+    def state(self) -> int:
+        """What is known of the numbers wherever no group says more."""
+        if self.zero:
+            return ZERO
+        if not self.constant:
+            return UNKNOWN
+        return UNIFORM if prod(self.shape) == 1 else CONSTANT
+
+    @property
+    def ndim(self) -> int:
+        """How many axes there are."""
+        return len(self.shape)
+
+    def at_least(self, state: int) -> "Value":
+        """The same value, no more known than this of what is not zero."""
+        return replace(self, groups=tuple(group.at_least(state) for group in self.groups))
+
+    def never_zero(self, state: int = CONSTANT) -> "Value":
+        """The same value, of which nothing is known to be zero, and no more than this."""
+        groups = (g.with_states(np.maximum(g.states(), state)) for g in self.groups)
+        return replace(self, groups=tuple(groups), zero=False)
+
+    def group_at(self, axis: int) -> Group | None:
+        """The group that this axis belongs to."""
+        axis %= max(self.ndim, 1)
+        for group in self.groups:
+            if axis in group.axes:
+                return group
+        return None
+
+    def any_size(self, axis: int) -> bool:
+        """Whether nothing is asked of the other operand along this axis."""
+        return self.shape[axis] == 1 or axis in self.free
+
+
+def spread(labels: Array, axis: int, shape: tuple[int, ...]) -> torch.Tensor:
+    """Labels along one axis, expanded to a whole shape without using memory."""
+    sizes = [1] * len(shape)
+    sizes[axis] = len(labels)
+    return torch.from_numpy(np.ascontiguousarray(labels)).view(sizes).expand(shape)
+
+
+def squeezed(labels: torch.Tensor) -> torch.Tensor:
+    """The same labels with stride 0 along every axis where they turn out not to differ."""
+    small = _without_copies(labels)
+    for axis, size in enumerate(small.shape):
+        if size > 1:
+            first = small.narrow(axis, 0, 1)
+            if bool((small == first).all()):
+                small = first
+    return small.expand(labels.shape)
+
+
+def extended(labels: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
+    """Labels of another shape with as many axes, where they differ along no axis that changed."""
+    return _without_copies(labels).expand(tuple(shape))

@@ -1,0 +1,107 @@
+"""`prune inspect`: what of a model can be removed, and what must go with it."""
+
+from __future__ import annotations
+
+import re
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from prune_core.cli.output import AsJson, print_json
+from prune_core.errors import ConfigError, MissingDependencyError, PruneError
+from prune_core.reference import Reference
+
+if TYPE_CHECKING:
+    from prune_core.graph import Units
+
+__all__ = ["command"]
+
+SHAPE = re.compile(r"(?P<shape>\d+(,\d+)*)(:(?P<dtype>\w+))?")
+
+
+def command(
+    model: Annotated[
+        str, typer.Argument(help="What makes the model, without arguments: package.module:name.")
+    ],
+    inputs: Annotated[
+        list[str],
+        typer.Option(
+            "--input",
+            "-i",
+            help="Shape of an input, such as 1,3,224,224, or 1,16:int64 for whole numbers. "
+            "Once for each input.",
+        ),
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Show the coupled units of a model: the slices that can only be removed together."""
+    # Parsed first, so that a mistyped shape does not cost an import of torch.
+    shapes = [_parsed(text) for text in inputs]
+    found = _units(_made(model), shapes)
+    if as_json:
+        print_json(
+            {
+                "groups": [
+                    {
+                        "name": group.name,
+                        "units": len(group),
+                        "axes": [{"tensor": name, "axis": axis} for name, axis in group.axes],
+                    }
+                    for group in found.groups
+                ],
+                "unknown": found.unknown,
+                "unread": found.unread,
+            }
+        )
+    else:
+        print(found.tree())
+
+
+def _parsed(text: str) -> tuple[tuple[int, ...], str]:
+    match = SHAPE.fullmatch(text.replace(" ", ""))
+    if match is None:
+        raise ConfigError(
+            f"--input is {text!r}; it must be a shape such as 1,3,224,224, with a type after it "
+            "where the input is not of floating point, such as 1,16:int64."
+        )
+    return tuple(int(size) for size in match["shape"].split(",")), match["dtype"] or "float32"
+
+
+def _made(target: str) -> Any:
+    try:
+        from torch import nn
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise MissingDependencyError(
+            "`prune inspect` reads torch models and needs torch: `pip install 'prune-core[torch]'`."
+        ) from None
+
+    sys.path.insert(0, "")  # a module in the folder where one stands can be named as it is
+    try:
+        made = Reference(target).load()
+        model = made if isinstance(made, nn.Module) else made()
+    except PruneError:
+        raise
+    except Exception as error:
+        raise ConfigError(f"{target!r} made no model: {type(error).__name__}: {error}") from error
+    finally:
+        sys.path.remove("")
+    if not isinstance(model, nn.Module):
+        raise ConfigError(f"{target!r} made a {type(model).__name__}, which is no torch module.")
+    return model
+
+
+def _units(model: Any, shapes: list[tuple[tuple[int, ...], str]]) -> Units:
+    import torch
+
+    from prune_speedup.torch import units
+
+    tensors = []
+    for shape, name in shapes:
+        dtype = getattr(torch, name, None)
+        if not isinstance(dtype, torch.dtype):
+            raise ConfigError(f"--input has the type {name!r}; torch has no such type.")
+        tensors.append(torch.zeros(shape, dtype=dtype))
+    return units(model, tuple(tensors))

@@ -1,0 +1,237 @@
+"""Pruning for the impatient: one line, no config."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import nn
+
+from prune_core.errors import ConfigError, did_you_mean, warn
+from prune_core.masking import modules_of
+from prune_core.pruning.allocate import DependencyAwareAllocator, Masks
+from prune_core.pruning.basic import BasicPruner
+from prune_core.registry import get_pruner
+from prune_speedup.budget.target import check_target, fit_budget
+from prune_speedup.torch.constants.zero import check_choice
+
+__all__ = ["prune"]
+
+COUPLED_MODES = ("dependency_aware", "global")
+
+
+def prune(
+    model: nn.Module,
+    algorithm: str = "l1",
+    *,
+    sparsity: float | None = None,
+    target: Mapping[str, float] | None = None,
+    example_inputs: Any = None,
+    targets: str | Sequence[str] = ("default",),
+    exclude: str | Sequence[str] = (),
+    round_to: int = 1,
+    uniform: bool = False,
+    constants: str = "exact",
+    **options: Any,
+) -> tuple[nn.Module, Masks]:
+    """Mask a model with a registered algorithm, by a ratio or by a budget.
+
+    Args:
+        model: The model, wrapped in place.
+        algorithm: The name of a registered pruner.
+        sparsity: The ratio that each selected module loses; with `mode="global"`, that all of them
+            lose together.
+        target: What may be left instead, such as `{"flops": 0.5}`, of `parameters`, `flops` or
+            measured `latency`; the least sparsity that meets it is found.
+        example_inputs: An input of the model: a tensor, a tuple or a dict. With it, channels that
+            belong together go together, only what `shrink` removes is masked, and masks are closed
+            over what follows them. Without it, the last layer stays dense, for its channels are
+            most likely what the model returns.
+        targets: Names or class names of modules, or `"default"` for what the algorithm prunes.
+        exclude: Names or class names of modules that stay dense.
+        round_to: Leave a multiple of this many channels; needs `example_inputs`.
+        uniform: Leave layers that are alike equally wide, so that a single number in the model's
+            config still describes them all; needs `example_inputs`.
+        constants: What `shrink` will be told to do with a masked channel that is not zero. Only
+            with `"zero"` are channels masked that a layer normalisation runs over, or that
+            something is added to that no pruner masks; otherwise they stay.
+        **options: Further arguments of the pruner. `mode="global"` ranks the channels of all layers
+            together instead of taking as much of each.
+
+    Returns:
+        The wrapped model and its masks.
+
+    Raises:
+        ConfigError: Something cannot be done, or nothing could be pruned; the model is left as it
+            was.
+
+    Example:
+        ```python
+        model, masks = prune_core.prune(model, "l1", sparsity=0.5, exclude="fc3")
+        model, masks = prune_core.prune(model, "l1", target={"flops": 0.5}, example_inputs=x)
+        ```
+    """
+    _check_amount(sparsity, target, example_inputs, round_to, uniform=uniform)
+    check_choice(constants)
+    pruner_class = get_pruner(algorithm, framework="torch")
+    channels = getattr(pruner_class, "granularity", "") == "channels"
+    mode = options.get("mode")
+    coupled = channels and example_inputs is not None and mode in (None, *COUPLED_MODES)
+    if coupled:
+        options = {name: value for name, value in options.items() if name != "mode"}
+    elif target is not None or round_to > 1 or uniform:
+        raise ConfigError(_no_budget(algorithm, mode if channels else None))
+    if channels and example_inputs is None:
+        exclude = [*_names(exclude), *_last_layer(model, algorithm, pruner_class, targets, exclude)]
+    amount = 0.0 if sparsity is None else sparsity
+    config_list: list[dict[str, Any]] = [
+        {"sparsity": amount, **selector} for selector in _selectors(model, "targets", targets)
+    ]
+    config_list += [
+        {"exclude": True, **selector} for selector in _selectors(model, "exclude", exclude)
+    ]
+    pruner: BasicPruner = pruner_class(model, config_list, **options)
+    try:
+        if coupled:
+            pruner.dummy_input = example_inputs
+            pruner.sparsity_allocator = DependencyAwareAllocator(
+                pruner,
+                example_inputs,
+                round_to=round_to,
+                uniform=uniform,
+                constants=constants,
+                across=mode == "global",
+            )
+        masks = _masks(pruner, target, example_inputs, constants)
+        if amount or target is not None:
+            _check_that_something_is_masked(pruner, masks)
+    except BaseException:
+        pruner._unwrap_model()
+        raise
+    return pruner.bound_model, masks
+
+
+def _masks(
+    pruner: BasicPruner, target: Mapping[str, float] | None, example_inputs: Any, constants: str
+) -> Masks:
+    if target is None:
+        return pruner.compress()[1]
+    metrics = pruner.score()
+    fit_budget(pruner, metrics, target, example_inputs, constants)
+    assert pruner.sparsity_allocator is not None
+    return pruner.put_in_force(pruner.sparsity_allocator.generate_sparsity(metrics))
+
+
+def _no_budget(algorithm: str, mode: str | None) -> str:
+    if mode is not None:
+        return (
+            f"mode is {mode!r}, which masks each layer for itself; a budget, round_to and uniform "
+            "need layers that agree on their channels. Leave mode out, or say mode='global'."
+        )
+    return (
+        f"{algorithm!r} masks single weights, which makes nothing smaller; a budget, round_to and "
+        "uniform need an algorithm that prunes output channels, such as 'l1'."
+    )
+
+
+def _last_layer(
+    model: nn.Module,
+    algorithm: str,
+    pruner_class: type[BasicPruner],
+    targets: str | Sequence[str],
+    exclude: str | Sequence[str],
+) -> list[str]:
+    """Return the last layer that would lose channels, unless the user has spoken of it.
+
+    Nobody knows the outputs of a model that was not run; of what is registered last, they are most
+    likely made.
+    """
+    types = pruner_class.supported_types or pruner_class.default_types
+    layers = [module for module in modules_of(model) if module.has_weight and module.is_a(types)]
+    if not layers:
+        return []
+    last, said = layers[-1], {*_names(targets), *_names(exclude)}
+    if not said.isdisjoint(last.names) or last.type_name in _names(exclude):
+        return []
+    if not layers[1:]:
+        raise ConfigError(
+            f"{last.name!r} is the only layer that {algorithm!r} prunes, and most likely makes what "
+            f"the model returns. Say targets={last.name!r} to prune it all the same, or give "
+            "example_inputs to see what can go."
+        )
+    warn(
+        f"{last.name!r} stays dense: it is the last layer, whose channels are most likely what the "
+        "model returns. With example_inputs, an input of the model, that is known and not guessed; "
+        f"targets={last.name!r} prunes it all the same, and exclude={last.name!r} says that it "
+        "stays."
+    )
+    return [last.name]
+
+
+def _check_that_something_is_masked(pruner: BasicPruner, masks: Masks) -> None:
+    if any(not bool(mask.all()) for tensors in masks.values() for mask in tensors.values()):
+        return
+    allocator = pruner.sparsity_allocator
+    reasons = ["the sparsity is less than one channel, or one weight, of any layer"]
+    if isinstance(allocator, DependencyAwareAllocator) and not allocator.choice.families:
+        found = allocator.choice
+        reasons = [f"{name!r} stays because {why}" for name, why in found.fixed.items()]
+        reasons += [
+            f"{name!r} belongs together with {other!r}" for name, other in found.held.items()
+        ]
+        reasons += [f"{name!r} would stay in the model, masked or not" for name in found.spared]
+    more = f"; and {len(reasons) - 3} more" if reasons[3:] else ""
+    raise ConfigError(f"Nothing can be pruned: {'; '.join(reasons[:3])}{more}.")
+
+
+def _names(value: str | Sequence[str]) -> list[str]:
+    return [value] if isinstance(value, str) else list(value)
+
+
+def _check_amount(
+    sparsity: float | None,
+    target: Mapping[str, float] | None,
+    example_inputs: Any,
+    round_to: int,
+    *,
+    uniform: bool,
+) -> None:
+    if (sparsity is None) == (target is None):
+        raise ConfigError(
+            "Say how much to prune, once: sparsity=0.5 prunes half of each module, and "
+            "target={'flops': 0.5} as little as leaves half of the work."
+        )
+    if target is not None:
+        check_target(target)
+    if not isinstance(round_to, int) or round_to < 1:
+        raise ConfigError(f"round_to is {round_to!r}; it must be a whole number of at least 1.")
+    if example_inputs is None and (target is not None or round_to > 1 or uniform):
+        needs = "target" if target is not None else "round_to" if round_to > 1 else "uniform"
+        raise ConfigError(
+            f"{needs} needs example_inputs, an input of the model, to see what belongs together "
+            "and what it costs."
+        )
+
+
+def _selectors(
+    model: nn.Module, argument: str, value: str | Sequence[str]
+) -> list[dict[str, list[str]]]:
+    """Return for each name or class name how a `config_list` selects it."""
+    wanted = [value] if isinstance(value, str) else value
+    if (
+        not isinstance(wanted, Sequence)
+        or not all(isinstance(name, str) for name in wanted)
+        or (argument == "targets" and not wanted)
+    ):
+        raise ConfigError(
+            f"{argument} is {value!r}; it must be a name or class name of modules, or a list."
+        )
+    modules = dict(model.named_modules(remove_duplicate=False))
+    types = {type(module).__name__ for module in modules.values()} | {"default"}
+    for name in wanted:
+        if name not in modules and name not in types:
+            raise ConfigError(
+                f"{argument} has {name!r}, and the model has no module of that name or class."
+                f"{did_you_mean(name, [*modules, *types])}"
+            )
+    return [{"op_names" if name in modules else "op_types": [name]} for name in wanted]

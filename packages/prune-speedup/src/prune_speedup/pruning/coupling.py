@@ -1,0 +1,204 @@
+"""Where the coupled units of a model meet its prunable modules."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from prune_core.masking import output_axis, weight_name
+from prune_core.masking.axes import masked_names
+
+if TYPE_CHECKING:
+    from prune_speedup.engine.labels import Array
+    from prune_speedup.engine.units import UnitGroup, Units
+    from prune_speedup.torch.standing import Standing
+
+__all__ = ["Closing", "Coupling", "Producer"]
+
+
+@dataclass(frozen=True, slots=True)
+class Producer:
+    """A module whose output channels belong to units.
+
+    Attributes:
+        name: The module's name.
+        tensor: The name of its weight.
+        classes: For each output channel the number of its unit, 0 where it must stay.
+    """
+
+    name: str
+    tensor: str
+    classes: Array
+
+
+class Closing(NamedTuple):
+    """What masks need besides.
+
+    Attributes:
+        masks: Further masks, `{module name: {tensor name: mask}}`.
+        removable: The numbers of all units that the speedup removes under both.
+    """
+
+    masks: dict[str, dict[str, Tensor]]
+    removable: Array
+
+
+class Coupling:
+    """The units of a model, seen from the modules that make channels.
+
+    Args:
+        model: A model that is not wrapped; it is run once and left as it was.
+        example_inputs: A tensor, a tuple or a dict.
+        found: The units of this model, if they are known; then it is not run.
+    """
+
+    def __init__(
+        self, model: nn.Module, example_inputs: Any = None, found: Units | None = None
+    ) -> None:
+        from prune_speedup.engine.units import units  # tracing is imported when it is used
+
+        self.units: Units = units(model, example_inputs) if found is None else found
+        self._model = model
+        self.modules = dict(model.named_modules(remove_duplicate=False))
+        self.producers = {
+            producer.name: producer
+            for name, axis in self.units.axes
+            if (producer := self._producer(name, axis)) is not None
+        }
+
+    def _producer(self, tensor: str, axis: int) -> Producer | None:
+        path, _, leaf = tensor.rpartition(".")
+        module = self.modules.get(path)
+        if module is None or leaf != weight_name(module):
+            return None
+        if len(self.units.shapes[tensor]) < 2 or axis != output_axis(module):
+            return None
+        return Producer(path, leaf, self.units.axes[tensor, axis])
+
+    def of_group(self, group: UnitGroup) -> list[Producer]:
+        """Return the modules that make the channels of a group."""
+        names = [tensor.rpartition(".")[0] for tensor, _ in group.axes]
+        return [
+            self.producers[name]
+            for name in dict.fromkeys(names)
+            if name in self.producers
+            and bool(np.isin(self.producers[name].classes, group.labels).any())
+        ]
+
+    def why_fixed(self, name: str) -> str:
+        """Return why a module can lose none of its output channels."""
+        module = self.modules[name]
+        return self.units.why_fixed(f"{name}.{weight_name(module)}", output_axis(module))
+
+    def masks_of(self, producer: Producer, units: Array) -> dict[str, Tensor]:
+        """Return masks of a module's weight and bias that cover its channels of some units."""
+        module = self.modules[producer.name]
+        keep = torch.from_numpy(~np.isin(producer.classes, units))
+        weight = module.get_parameter(producer.tensor)
+        shape = [1] * weight.ndim
+        shape[output_axis(module)] = -1
+        masks = {producer.tensor: keep.reshape(shape).expand(weight.shape)}
+        for name in masked_names(module):
+            if name != producer.tensor and module.get_parameter(name).shape == keep.shape:
+                masks[name] = keep
+        return {name: mask.to(weight.device) for name, mask in masks.items()}
+
+    def closed(self, masks: Mapping[str, Mapping[str, Tensor]]) -> dict[str, dict[str, Tensor]]:
+        """Return what must be masked besides, so that nothing is left of a masked channel.
+
+        A channel whose every producer is masked still gets a constant from a normalisation's or
+        a layer's bias. The masks returned take those out, for modules that have such parameters.
+        Where there is none to mask, as in a normalisation without affine parameters, they cover the
+        weights that read the constant.
+        """
+        return self.closing(masks).masks if len(self._gone(masks)) else {}
+
+    def closing(self, masks: Mapping[str, Mapping[str, Tensor]]) -> Closing:
+        """Return what must be masked besides, and what the speedup removes then.
+
+        The model must not be wrapped meanwhile.
+        """
+        gone = self._gone(masks)
+        more = self._masks(gone, lambda parameter, axis: parameter.ndim == 1 and axis == 0)
+        found = self._standing(masks, more)
+        constants = gone[found.constants[gone]]
+        if len(constants):
+            for name, tensors in self._masks(constants, lambda parameter, axis: True).items():
+                known = more.setdefault(name, {})
+                known |= {leaf: mask & known.get(leaf, mask) for leaf, mask in tensors.items()}
+            found = self._standing(masks, more)
+        return Closing(more, found.removable)
+
+    def _standing(self, *masks: Mapping[str, Mapping[str, Tensor]]) -> Standing:
+        from prune_speedup.torch.masks import flat_masks, zeros_of
+        from prune_speedup.torch.standing import standing
+
+        together: dict[str, Tensor] = {}
+        for each in masks:
+            for name, mask in flat_masks(self._model, each).items():
+                together[name] = mask & together.get(name, mask)
+        labelling = self.units.labelling
+        return standing(labelling, zeros_of(self._model, labelling.graph, together))
+
+    def _masks(
+        self, units: Array, covers: Callable[[nn.Parameter, int], bool]
+    ) -> dict[str, dict[str, Tensor]]:
+        """Return masks of units on what wrappers can mask, on those axes that are covered."""
+        masks: dict[str, dict[str, Tensor]] = {}
+        for (tensor, axis), classes in self.units.axes.items():
+            path, _, leaf = tensor.rpartition(".")
+            module = self.modules.get(path)
+            if module is None or leaf not in masked_names(module):
+                continue
+            parameter, lost = module.get_parameter(leaf), np.isin(classes, units)
+            if lost.any() and covers(parameter, axis):
+                mask = masks.setdefault(path, {}).get(leaf)
+                if mask is None:
+                    mask = torch.ones(parameter.shape, dtype=torch.bool, device=parameter.device)
+                    masks[path][leaf] = mask
+                where = torch.from_numpy(np.flatnonzero(lost)).to(mask.device)
+                mask.index_fill_(axis, where, False)
+        return masks
+
+    def whole(self, masks: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
+        """Return masks, `{tensor name: mask}`, of all that belongs to a channel so masked.
+
+        Besides biases and norms those are parameters that no pruner masks, such as the positions
+        that are added to a channel.
+        """
+        return self.every_slice(self._gone(masks))
+
+    def every_slice(self, units: Array) -> dict[str, Tensor]:
+        """Return masks, `{tensor name: mask}`, of all that belongs to some units."""
+        every: dict[str, Tensor] = {}
+        parameters = {self.units.aliases.get(n, n) for n, _ in self._model.named_parameters()}
+        for (tensor, axis), classes in self.units.axes.items():
+            lost = torch.from_numpy(np.flatnonzero(np.isin(classes, units)))
+            if len(lost) and tensor in parameters:
+                mask = every.get(tensor)
+                if mask is None:
+                    mask = torch.ones(self.units.shapes[tensor], dtype=torch.bool, device="cpu")
+                    every[tensor] = mask
+                mask.index_fill_(axis, lost, False)
+        return every
+
+    def _gone(self, masks: Mapping[str, Mapping[str, Tensor]]) -> Array:
+        """Return the units of which every producer is masked."""
+        alive: set[int] = set()
+        made: set[int] = set()
+        for producer in self.producers.values():
+            made.update(producer.classes.tolist())
+            mask = masks.get(producer.name, {}).get(producer.tensor)
+            if mask is None:
+                alive.update(producer.classes.tolist())
+                continue
+            axis = output_axis(self.modules[producer.name])
+            others = [a for a in range(mask.ndim) if a != axis]
+            left = (mask != 0).amax(dim=others).cpu().numpy()
+            alive.update(producer.classes[left].tolist())
+        return np.array(sorted(made - alive - {0}), dtype=np.int64)

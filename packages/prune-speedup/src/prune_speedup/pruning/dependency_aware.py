@@ -1,0 +1,219 @@
+"""The allocator that prunes what can be removed together, together."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from prune_core.errors import ConfigError, warn
+from prune_core.pruning.allocate.across import Ranked, in_order, worst
+from prune_core.pruning.allocate.base import Masks, SparsityAllocator, check_scores
+from prune_core.pruning.allocate.families import Choice, Family, choice
+from prune_core.pruning.allocate.over_layers import DEFAULT_CAP
+from prune_core.pruning.allocate.per_layer import keep_mask
+from prune_core.pruning.amount import number_to_prune
+from prune_speedup.pruning.coupling import Coupling, Producer
+
+if TYPE_CHECKING:
+    from prune_core.pruning.pruner import Pruner
+    from prune_speedup.engine.labels import Array
+    from prune_speedup.engine.units import UnitGroup
+
+__all__ = ["DependencyAwareAllocator"]
+
+
+class DependencyAwareAllocator(SparsityAllocator):
+    """Prunes whole units, so that every masked channel can really be removed.
+
+    Channels that are added to each other, or that one grouped convolution treats alike, stand or
+    fall together: the score of a unit is the sum of its channels' scores over all modules, and
+    modules of one group lose the smallest ratio that any of them is asked for. A channel that has
+    to stay, such as an output of the model, is never masked; nor is one that the speedup would
+    leave in the model, such as one that a layer normalisation runs over.
+
+    Args:
+        pruner: The pruner.
+        dummy_input: An input of the model: a tensor, a tuple or a dict.
+        continuous_mask: Whether what is masked stays masked.
+        round_to: Leave a multiple of this many channels in each module, for hardware that likes
+            multiples of 8; what is left is rounded up.
+        uniform: Take the same number of units from groups that are alike, so that one number,
+            such as a model's config has it, describes the width of all their layers. Two groups
+            are alike if they have as many units and cut tensors of the same shape the same way.
+        constants: What the speedup will be told to do with masked channels that are not zero. With
+            `"zero"` it removes more, and more is masked.
+        across: Rank the units of all groups of a `config_list` entry together, instead of taking
+            the same ratio of each. Scores are divided by the mean of their group first; the
+            entry's ratio is one of the weights of all channels that may go, and no group loses
+            more than `max_sparsity_per_layer` of its units.
+    """
+
+    def __init__(
+        self,
+        pruner: Pruner,
+        dummy_input: Any,
+        continuous_mask: bool = True,
+        round_to: int = 1,
+        uniform: bool = False,
+        constants: str = "exact",
+        across: bool = False,
+    ) -> None:
+        super().__init__(pruner, channels=True, continuous_mask=continuous_mask)
+        if dummy_input is None:
+            raise ConfigError(
+                "Dependency-aware pruning follows an input through the model to see which "
+                "channels belong together; give it one: dummy_input=torch.rand(1, 3, 224, 224)."
+            )
+        if not isinstance(round_to, int) or round_to < 1:
+            raise ConfigError(f"round_to is {round_to!r}; it must be a whole number of at least 1.")
+        self.round_to = round_to
+        self.uniform = uniform
+        self.constants = constants
+        self.across = across
+        self.as_one = False
+        self._choice: tuple[tuple[bool, str], Choice] | None = None
+        with pruner.plain() as model:
+            self.coupling = Coupling(model, dummy_input)
+
+    def generate_sparsity(self, metrics: Mapping[str, Tensor]) -> Masks:
+        """Return the masks; modules of one group agree on their channels."""
+        wrappers = self.pruner.get_modules_wrapper()
+        pruned = self.choose(metrics)
+        masks = {}
+        for name, wrapper in wrappers.items():
+            producer = self.coupling.producers.get(name)
+            keep = torch.ones(metrics[name].shape, dtype=torch.bool, device="cpu")
+            if producer is not None:
+                keep = torch.from_numpy(~np.isin(producer.classes, pruned))
+            device = wrapper.parameter(wrapper.target).device
+            masks[name] = self._expand_mask(name, keep.to(device))
+        return masks
+
+    @property
+    def choice(self) -> Choice:
+        """What may be pruned, and what not; found out once, with a warning of what is left out."""
+        key = (self.uniform, self.constants)
+        if self._choice is None or self._choice[0] != key:
+            with self.pruner.plain():
+                found = choice(
+                    self.coupling,
+                    self.pruner.get_modules_wrapper(),
+                    uniform=self.uniform,
+                    removable_only=self.constants != "zero",
+                )
+            self._choice = key, found
+            self._warn(found)
+        return self._choice[1]
+
+    def _warn(self, found: Choice) -> None:
+        for name, other in found.held.items():
+            warn(
+                f"{name!r} is left dense: its channels belong together with those of {other!r}, "
+                "which the config_list does not select"
+                + (", or have to be as many, for uniform=True." if self.uniform else ".")
+            )
+        if names := list(dict.fromkeys(found.spared)):
+            warn(
+                f"{', '.join(map(repr, names[:3]))}{' and others' if names[3:] else ''} keep all "
+                "of their channels: a normalisation runs over them, or something that no pruner "
+                "masks is added to them, so that shrink() would not remove them. With "
+                "constants='zero' here and there they go as well, and the output moves by as much "
+                "as the report says."
+            )
+
+    def choose(self, metrics: Mapping[str, Tensor]) -> list[int]:
+        """Return the numbers of the units to prune, as `Units.unit` takes them."""
+        for name in self.pruner.get_modules_wrapper():
+            check_scores(name, metrics[name])
+        families = self.choice.families
+        scored = [[*self._scored(family, metrics)] for family in families]
+        if self.across:
+            counts = self._counts_across(families, scored)
+        else:
+            counts = [number_to_prune(self._ratio(family), len(family)) for family in families]
+        pruned: list[int] = []
+        for family, groups, count in zip(families, scored, counts, strict=True):
+            count = _rounded(count, len(family), family.multiple(self.round_to))
+            dead = max(int((~alive).count_nonzero()) for _, _, alive in groups)
+            for labels, scores, alive in groups:
+                gone = ~keep_mask(scores, max(count, dead), alive).numpy()
+                pruned += labels[gone].tolist()
+        return pruned
+
+    def _ratio(self, family: Family) -> float:
+        wrappers = self.pruner.get_modules_wrapper()
+        return min(float(wrappers[name].config["sparsity"]) for name in family.names)
+
+    def _scored(
+        self, family: Family, metrics: Mapping[str, Tensor]
+    ) -> Iterator[tuple[Array, Tensor, Tensor]]:
+        for group, producers in zip(family.groups, family.producers, strict=True):
+            yield self._scores(group, producers, metrics)
+
+    def _scores(
+        self, group: UnitGroup, producers: list[Producer], metrics: Mapping[str, Tensor]
+    ) -> tuple[Array, Tensor, Tensor]:
+        """Return the units of a group, sorted, with their scores and whether they are in force."""
+        labels = np.sort(np.array(group.labels))
+        scores = torch.zeros(len(labels), dtype=torch.float64, device="cpu")
+        alive = torch.ones(len(labels), dtype=torch.bool, device="cpu")
+        for producer in producers:
+            inside = np.isin(producer.classes, labels)
+            place = torch.from_numpy(np.searchsorted(labels, producer.classes[inside]))
+            channels = torch.from_numpy(np.flatnonzero(inside))
+            scores.index_add_(0, place, metrics[producer.name].cpu().double()[channels])
+            mask = self._alive(producer.name)
+            if mask is not None:
+                alive[place] &= mask.cpu()[channels]
+        return labels, scores, alive
+
+    def _counts_across(
+        self, families: list[Family], scored: list[list[tuple[Array, Tensor, Tensor]]]
+    ) -> list[int]:
+        """Return how many units of each family are among the worst of all of its entry."""
+        entries: dict[int, list[int]] = defaultdict(list)
+        wrappers = self.pruner.get_modules_wrapper()
+        for at, family in enumerate(families):
+            least = min(family.names, key=lambda name: float(wrappers[name].config["sparsity"]))
+            entries[0 if self.as_one else wrappers[least].config["entry"]].append(at)
+        counts = [0] * len(families)
+        for members in entries.values():
+            ranked = [
+                Ranked(
+                    in_order([(scores, alive) for _, scores, alive in scored[at]]),
+                    self._weights(families[at]),
+                    self._cap(families[at]),
+                )
+                for at in members
+            ]
+            found = worst(ranked, self._ratio(families[members[0]]))
+            for at, count in zip(members, found, strict=True):
+                counts[at] = count
+        return counts
+
+    def _cap(self, family: Family) -> int:
+        wrappers = self.pruner.get_modules_wrapper()
+        caps = [wrappers[n].config.get("max_sparsity_per_layer", DEFAULT_CAP) for n in family.names]
+        return min(number_to_prune(min(caps), len(family)), len(family) - 1)
+
+    def _weights(self, family: Family) -> int:
+        """Return how many weights of the selected modules one unit of each group takes."""
+        wrappers = self.pruner.get_modules_wrapper()
+        total = 0
+        for group, producers in zip(family.groups, family.producers, strict=True):
+            for producer in producers:
+                channels = int(np.isin(producer.classes, np.array(group.labels)).sum())
+                weight = wrappers[producer.name].parameter(producer.tensor)
+                total += channels * weight.numel() // len(producer.classes)
+        return total // len(family)
+
+
+def _rounded(count: int, total: int, multiple: int) -> int:
+    """Prune fewer, so that what is left is a multiple; never more."""
+    left = total - count
+    return total - min(total, left + -left % multiple)

@@ -1,0 +1,96 @@
+"""What a plan would cost to run, without running it.
+
+The graph knows every call of a forward and the plan every shape after the removal, and the
+formulas that torch counts with want nothing but shapes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import flop_registry
+
+from prune_speedup.engine.graph import Call, Graph, Ref, replace_refs
+from prune_speedup.engine.plan import Plan
+
+__all__ = ["Cost", "cost_of", "flops_of"]
+
+aten = torch.ops.aten
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a model holds and does.
+
+    Attributes:
+        parameters: Values in the parameters that the forward reads.
+        flops: Floating-point operations of one forward of the example, two per multiply-add, as
+            `torch.utils.flop_counter` counts them.
+    """
+
+    parameters: int
+    flops: int
+
+
+def cost_of(plan: Plan) -> Cost:
+    """Count what is left after a plan; where a shape cannot be told, what was there before."""
+    graph = plan.labelling.graph
+    return Cost(
+        parameters=sum(prod(plan.shape(value)) for value in graph.parameters),
+        flops=sum(_flops(call, plan.shape, graph) for call in graph.calls),
+    )
+
+
+def flops_of(graph: Graph) -> int:
+    """Count what a recorded forward did."""
+    return sum(_flops(call, lambda value: graph.metas[value].shape, graph) for call in graph.calls)
+
+
+def _flops(call: Call, shape_of: Callable[[int], tuple[int, ...]], graph: Graph) -> int:
+    formula = _formula(call)
+    if formula is None:
+        return 0
+    try:
+        return _counted(formula, call, shape_of)
+    except AssertionError:
+        # A tensor made in the forward, such as the first state of a recurrent layer, follows the
+        # sizes of others; a plan does not know it.
+        return _counted(formula, call, lambda value: graph.metas[value].shape)
+
+
+def _counted(
+    formula: Callable[..., Any], call: Call, shape_of: Callable[[int], tuple[int, ...]]
+) -> int:
+    def shape(ref: Ref) -> tuple[int, ...]:
+        return shape_of(ref.index)
+
+    made = call.outputs[0]
+    flops: int = formula(
+        *replace_refs(call.args, shape),
+        out_val=None if made is None else shape_of(made),
+        **replace_refs(call.kwargs, shape),
+    )
+    return flops
+
+
+def _formula(call: Call) -> Callable[..., Any] | None:
+    packet = getattr(call.target, "overloadpacket", None)
+    formula: Callable[..., Any] | None = flop_registry.get(packet)
+    return formula or _MISSING.get(str(packet))
+
+
+def _linear(x: tuple[int, ...], weight: tuple[int, ...], *_: Any, out_val: Any) -> int:
+    return 2 * prod(x) * weight[0]
+
+
+# What torch has a formula for under another name.
+_MISSING: dict[str, Callable[..., Any]] = {
+    "aten.linear": _linear,
+    "aten._scaled_dot_product_flash_attention_for_cpu": flop_registry[
+        aten._scaled_dot_product_flash_attention
+    ],
+}

@@ -1,0 +1,151 @@
+"""Masked channels that stay in the model, gathered by what keeps them there."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from torch import nn
+
+from prune_core.masking.axes import output_axis
+from prune_speedup.engine.labels import Array
+from prune_speedup.engine.plan import Plan
+from prune_speedup.engine.propagate import Zeros
+from prune_speedup.torch.standing import Standing
+
+__all__ = ["Kept", "Masked", "count_masked"]
+
+_CONSTANT = (
+    "a bias or a normalisation turns their zeros into a constant",
+    "compress(example_inputs=...) masks that too; constants='remove' takes it out as it is",
+)
+_USED = (
+    "a layer that is not masked, or an input, is added to them or shares them",
+    "mode='dependency_aware' with dummy_input masks layers alike that belong together",
+)
+_NORMED = (
+    "a layer normalisation runs over them",
+    "constants='zero' removes them and normalises over those that are left",
+)
+_FORWARD = (
+    "the forward insists on its sizes",
+    "fallback=True shrinks the graph that torch.export makes of the model",
+)
+_LAST = ("nothing would be left of a layer", "ask for less sparsity")
+_FIXED = "leave them out of the config_list; with example inputs, prune() does so by itself"
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Masked channels that stay for one reason.
+
+    Attributes:
+        channels: How many.
+        cause: What keeps them.
+        remedy: What to do about it.
+        modules: The layers that they belong to.
+    """
+
+    channels: int
+    cause: str
+    remedy: str
+    modules: tuple[str, ...]
+
+    @property
+    def where(self) -> str:
+        """The layers, in a few words."""
+        first, *others = (repr(name) if name else "the model itself" for name in self.modules)
+        return f"{first} and {len(others)} more" if others else first
+
+    def __str__(self) -> str:
+        return f"{self.channels:,} of {self.where}: {self.cause}. {self.remedy}"
+
+
+class Masked(NamedTuple):
+    """What became of the channels that masks cover as a whole.
+
+    Attributes:
+        asked: How many there are, module by module.
+        kept: Those that stay, by cause, the most frequent first.
+    """
+
+    asked: int
+    kept: list[Kept]
+
+
+def count_masked(
+    model: nn.Module, wanted: Plan, plan: Plan, found: Standing, asked: Zeros
+) -> Masked:
+    """Count masked channels of modules, and find what keeps those that stay.
+
+    Args:
+        model: The model.
+        wanted: What was to be removed.
+        plan: What is.
+        found: What the masks leave of its units.
+        asked: Which slices of which parameters the masks cover.
+    """
+    channels = [*_channels(model, found, asked)]
+    causes: dict[tuple[str, str], dict[str, int]] = defaultdict(dict)
+    for module, labels in channels:
+        stays = labels[~plan.removed[labels]]
+        for cause in _causes(wanted, found, stays):
+            causes[cause][module] = causes[cause].get(module, 0) + 1
+    kept = [
+        Kept(sum(count.values()), cause, remedy, tuple(count))
+        for (cause, remedy), count in causes.items()
+    ]
+    kept.sort(key=lambda each: -each.channels)
+    return Masked(sum(len(labels) for _, labels in channels), kept)
+
+
+def _channels(model: nn.Module, found: Standing, asked: Zeros) -> Iterator[tuple[str, Array]]:
+    """For each module the classes of those of its output channels that the masks cover.
+
+    Scales and biases count only where no weight with inputs is masked for the same channel.
+    """
+    graph, modules = found.labelling.graph, dict(model.named_modules(remove_duplicate=False))
+    wide: dict[str, list[Array]] = defaultdict(list)
+    narrow: dict[str, list[Array]] = defaultdict(list)
+    for (value, axis), zero in asked.items():
+        path = graph.tensors[value][0].rpartition(".")[0]
+        many = sum(size > 1 for size in graph.metas[value].shape) > 1
+        column = found.labelling.axes[value][axis]
+        if column is None or (many and axis != output_axis(modules.get(path, model))):
+            continue
+        (wide if many else narrow)[path].append(np.unique(found.roots[column[zero]]))
+    counted = [array for arrays in wide.values() for array in arrays]
+    for path, arrays in wide.items():
+        yield path, np.unique(np.concatenate(arrays))
+    for path, arrays in narrow.items():
+        alone = np.setdiff1d(np.concatenate(arrays), np.concatenate([*counted, []]))
+        if len(alone):
+            yield path, alone
+
+
+def _causes(wanted: Plan, found: Standing, labels: Array) -> Sequence[tuple[str, str]]:
+    """What keeps each of these labels, and what to do about it."""
+    fixed = found.labelling.labels.is_fixed(labels)
+    reasons = found.labelling.labels.reasons(labels)
+    return [
+        (_plain(reasons[at]), _FIXED) if fixed[at] else _why(wanted, found, int(label))
+        for at, label in enumerate(labels)
+    ]
+
+
+def _plain(reason: str) -> str:
+    """The reason without the place in which it was found."""
+    return reason.partition(" (")[0]
+
+
+def _why(wanted: Plan, found: Standing, label: int) -> tuple[str, str]:
+    if found.used[label]:
+        return _USED
+    if found.normed[label]:
+        return _NORMED
+    if found.constant[label]:
+        return _CONSTANT
+    return _FORWARD if wanted.removed[label] else _LAST

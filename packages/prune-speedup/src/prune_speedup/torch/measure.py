@@ -1,0 +1,146 @@
+"""What a model takes: its zeros and its bytes, and, where asked for, time and working memory."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import chain
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import nn
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from prune_speedup.torch.record.inputs import call
+from prune_speedup.torch.record.isolation import evaluating, untouched
+from prune_speedup.torch.tensors import Snapshot
+
+__all__ = ["Running", "measure", "size_of", "timed_call", "zeros_in"]
+
+_REPETITIONS = 9
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """What a forward of the example takes in eval mode, before and after.
+
+    Attributes:
+        seconds: The median over runs in which both models take turns.
+        activations: The most bytes that results of operators held at any moment of one run.
+    """
+
+    seconds: tuple[float, float]
+    activations: tuple[int, int]
+
+
+def zeros_in(model: nn.Module, masks: Mapping[str, torch.Tensor] | None = None) -> int:
+    """How many values of the parameters are zero, or would be once masked."""
+    masks = masks or {}
+    names: dict[nn.Parameter, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        names.setdefault(parameter, []).append(name)
+    zeros = 0
+    for parameter, known in names.items():
+        alive = parameter.detach()
+        for name in known:
+            if name in masks:
+                alive = (alive != 0) & masks[name].to(alive.device)
+        zeros += alive.numel() - int(alive.count_nonzero())
+    return zeros
+
+
+def size_of(model: nn.Module) -> int:
+    """The bytes of the parameters and buffers."""
+    return sum(
+        tensor.numel() * tensor.element_size()
+        for tensor in chain(model.parameters(), model.buffers())
+    )
+
+
+def timed_call(model: nn.Module, example_inputs: Any) -> float:
+    """The seconds that a model takes, until its device has really done the work."""
+    devices = {tensor.device for tensor in model.parameters()} - {torch.device("cpu")}
+    _wait_for(devices)
+    start = perf_counter()
+    call(model, example_inputs)
+    _wait_for(devices)
+    return perf_counter() - start
+
+
+def _wait_for(devices: set[torch.device]) -> None:
+    for device in devices:
+        torch.accelerator.synchronize(device)
+
+
+def measure(model: nn.Module, example_inputs: Any, original: Snapshot) -> Running:
+    """Run a small model and what it was before in turns, on the same inputs.
+
+    Args:
+        model: The small model; it is left as it is.
+        example_inputs: What both are run with.
+        original: The model before.
+    """
+    small = Snapshot(model)
+    seconds: tuple[list[float], list[float]] = ([], [])
+    activations = [0, 0]
+    with untouched(model), evaluating(model), torch.no_grad():
+        try:
+            for turn in range(_REPETITIONS):
+                for which, state in enumerate((original, small)):
+                    state.restore()
+                    model.eval()
+                    if not turn:
+                        activations[which] = _activations(model, example_inputs)
+                    # Tensors that were put back are in no cache yet: the first run fetches them.
+                    call(model, example_inputs)
+                    seconds[which].append(timed_call(model, example_inputs))
+        finally:
+            small.restore()
+    return Running(
+        (median(seconds[0]), median(seconds[1])),
+        (activations[0], activations[1]),
+    )
+
+
+def _activations(model: nn.Module, example_inputs: Any) -> int:
+    known = chain(model.parameters(), model.buffers())
+    results = _Results({tensor.untyped_storage()._cdata for tensor in known})
+    with results:
+        call(model, example_inputs)
+    return results.most
+
+
+def _weak(storage: torch.UntypedStorage) -> Any:
+    return StorageWeakRef(storage)  # type: ignore[no-untyped-call]
+
+
+class _Results(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Count the bytes that results of operators hold.
+
+    Not the allocator's peak, which depends on what ran before, and which a processor does not
+    tell; what an operator needs while it runs is not seen.
+    """
+
+    def __init__(self, known: set[int]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._known = known
+        self._held: dict[int, tuple[Any, int]] = {}
+        self.most = 0
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for tensor in result if isinstance(result, list | tuple) else (result,):
+            if isinstance(tensor, torch.Tensor) and tensor.layout is torch.strided:
+                storage = tensor.untyped_storage()
+                if storage._cdata not in self._known:
+                    self._held[storage._cdata] = _weak(storage), storage.nbytes()
+        self._held = {key: kept for key, kept in self._held.items() if not kept[0].expired()}
+        self.most = max(self.most, sum(size for _, size in self._held.values()))
+        return result

@@ -1,0 +1,401 @@
+"""Record the ATen operators of one real forward.
+
+A dispatch mode sees what the model really does, whatever Python it is written in: no source is
+parsed and no control flow is refused. Parameters and buffers are known by identity, so a view, a
+tie or a parametrisation is nothing special.
+"""
+
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from weakref import ref as weakref
+
+import torch
+from torch import nn
+from torch.nn.modules.module import (
+    register_module_forward_hook,
+    register_module_forward_pre_hook,
+)
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from prune_core.errors import ConfigError
+from prune_speedup.engine.graph import Call, Graph, Ref
+from prune_speedup.torch.record.call_sites import Frame, Rewrite, SiteCounter, short_name
+from prune_speedup.torch.record.data_dependent import (
+    Decisions,
+    decide_as,
+    decides,
+    everything,
+    seen,
+)
+from prune_speedup.torch.record.inputs import arguments, call, tensors_in
+from prune_speedup.torch.record.isolation import evaluating, untouched
+
+__all__ = ["ALIAS_WRITE", "Recorder", "trace"]
+
+_TABLE: dict[Any, Callable[..., Any]] = {}
+_WHOLE = object()
+"""What stands for an operator that has no parts."""
+
+ALIAS_WRITE = "prune.alias_write"
+"""The call that stands for "this value changed because memory it shares was written to"."""
+
+
+def trace(
+    model: nn.Module, example_inputs: Any, *, known: Callable[[Any], bool] | None = None
+) -> Graph:
+    """Run `model(example_inputs)` once, in eval mode and without gradients, and record it.
+
+    The model is left exactly as it was: modes, buffers, attributes and random numbers.
+
+    Args:
+        model: Any module.
+        example_inputs: A tensor, a tuple of positional or a dict of keyword arguments.
+        known: Whether an operator has a rule. One that has not is recorded as what it
+            decomposes to, where it decomposes at all.
+
+    Raises:
+        ConfigError: The model does not run on these inputs.
+    """
+    recorder = Recorder(model, known or (lambda target: True))
+    try:
+        recorder.run(example_inputs)
+    except Exception as error:
+        shapes = [tuple(tensor.shape) for _, tensor in tensors_in(arguments(example_inputs))]
+        raise ConfigError(
+            f"The model does not run on inputs of these shapes, {shapes}: "
+            f"{type(error).__name__}: {error}. Give example inputs that model(...) accepts: a "
+            "tensor, a tuple of positional or a dict of keyword arguments."
+        ) from error
+    parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    if parameters & set(recorder.graph.unread):
+        recorder.run_training(example_inputs)
+    if parameters & set(recorder.graph.unread) and recorder.graph.decisions:
+        recorder.run_open(example_inputs)
+    return recorder.graph
+
+
+class _Numbers:
+    """The number of the value that each living tensor holds, by the tensor's identity.
+
+    A dictionary of torch's own weak references would make one for every question.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[int, tuple[weakref[torch.Tensor], int]] = {}
+
+    def get(self, tensor: torch.Tensor) -> int | None:
+        found = self._kept.get(id(tensor))
+        # Another tensor may have got the identity of one that is gone.
+        return found[1] if found is not None and found[0]() is tensor else None
+
+    def set(self, tensor: torch.Tensor, number: int) -> None:
+        self._kept[id(tensor)] = weakref(tensor), number
+
+
+class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """The dispatch mode that writes a `Graph` while a model runs."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Keep torch from wrapping `__torch_dispatch__`.
+
+        The wrapper imports the compiler, which takes a second, and costs each call about as much
+        as recording it. `_eagerly` keeps the compiler out instead.
+        """
+        return False
+
+    def __init__(
+        self,
+        model: nn.Module,
+        known: Callable[[Any], bool],
+        watch: Callable[["Recorder", Call], None] | None = None,
+        rewrite: Rewrite | None = None,
+        decisions: Decisions | None = None,
+    ) -> None:
+        """Learn the names of the model's tensors and modules.
+
+        Args:
+            model: What will run.
+            known: See `trace`.
+            watch: Called after every call that is recorded; it may raise to stop the forward.
+            rewrite: See `SiteCounter`.
+            decisions: What the forward is to see where it decides something by numbers.
+        """
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._watch = watch
+        self._decisions = decisions or ()
+        self._open = False
+        self.reached = ""
+        self.graph = Graph()
+        self._model = model
+        self._known = known
+        self._numbers = _Numbers()
+        self._sharing: dict[int, list[weakref[torch.Tensor]]] = {}
+        self._modules = {id(module): name for name, module in model.named_modules()}
+        self._frames = [Frame("")]
+        self.sites = SiteCounter(self._frames, rewrite)
+        self._opening: set[Any] = set()
+        self._tensors = list(_named_tensors(model))
+        self._names: dict[int, list[str]] = {}
+        for name, tensor in self._tensors:
+            self._names.setdefault(id(tensor), []).append(name)
+        self._parameters = {id(parameter) for parameter in model.parameters()}
+
+    def run(self, example_inputs: Any) -> Any:
+        """Run the model in eval mode under this recorder and return what it returned."""
+        with untouched(self._model), evaluating(self._model):
+            return self._record(example_inputs)
+
+    def run_training(self, example_inputs: Any, *, strict: bool = False) -> None:
+        """Record what only a training model does too, such as its auxiliary heads.
+
+        The calls are added to the same graph. A model that cannot train on its example inputs
+        (a batch norm over a single number, say) is known by its eval mode alone.
+        """
+        with untouched(self._model):
+            self._model.train()
+            self.graph.trained = self._record_more(example_inputs, strict=strict)
+
+    def run_open(self, example_inputs: Any, *, strict: bool = False) -> None:
+        """Record what else a forward does if every index that it looks for is found.
+
+        Of a mixture of experts, the example may not have reached all. The calls are added to the
+        same graph.
+        """
+        self._open = True
+        with untouched(self._model), evaluating(self._model):
+            self.graph.opened = self._record_more(example_inputs, strict=strict)
+        self._open = False
+
+    def _record_more(self, example_inputs: Any, *, strict: bool) -> int | None:
+        """Record another run; if it fails, it was none."""
+        graph = self.graph
+        before = len(graph.calls), list(graph.inputs), list(graph.outputs), list(graph.opaque)
+        decided = len(graph.decisions)
+        try:
+            self._record(example_inputs)
+        except Exception:
+            if strict:
+                raise
+            del graph.calls[before[0] :], graph.decisions[decided:]
+            graph.inputs, graph.outputs, graph.opaque = before[1:]
+            return None
+        return before[0]
+
+    def _record(self, example_inputs: Any) -> Any:
+        with torch.no_grad(), self._watching_modules():
+            args, kwargs = arguments(example_inputs)
+            given = [self.number(tensor) for _, tensor in tensors_in((args, kwargs))]
+            self.graph.inputs += given
+            with _eagerly(), _unfused(self._model), self.sites, self:
+                returned = call(self._model, example_inputs)
+            self._finish(returned)
+        return returned
+
+    @contextmanager
+    def _watching_modules(self) -> Iterator[None]:
+        """Know which module is running."""
+
+        def enter(module: nn.Module, _: object) -> None:
+            self._frames.append(Frame(self._modules.get(id(module), self.module)))
+            self.reached = self.module
+
+        def leave(module: nn.Module, _: object, output: object) -> None:
+            self._frames.pop()
+            # A module that fails is left with no output: then what was reached is to be known.
+            if output is not None:
+                self.reached = self.module
+
+        handles = [
+            register_module_forward_pre_hook(enter),
+            register_module_forward_hook(leave, always_call=True),
+        ]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def number(self, tensor: torch.Tensor) -> int:
+        """The value that this tensor holds now; a new one for a tensor never seen."""
+        found = self._numbers.get(tensor)
+        if found is not None:
+            return found
+        index = self._bind(tensor)
+        if (names := self._names.get(id(tensor))) is not None:
+            self.graph.tensors[index] = tuple(names)
+            if id(tensor) in self._parameters:
+                self.graph.parameters.add(index)
+        return index
+
+    def _bind(self, tensor: torch.Tensor) -> int:
+        index = self.graph.add_value(tensor)
+        if self._numbers.get(tensor) is None and tensor.layout is torch.strided:
+            self._sharing.setdefault(tensor.untyped_storage()._cdata, []).append(weakref(tensor))
+        self._numbers.set(tensor, index)
+        return index
+
+    @property
+    def module(self) -> str:
+        """The name of the innermost module that is running."""
+        return self._frames[-1].module
+
+    def _finish(self, returned: Any) -> None:
+        """Note what the model returned and what it never read."""
+        for _, tensor in tensors_in(returned, opaque=self.graph.opaque):
+            self.graph.outputs.append(self.number(tensor))
+        read = {name for names in self.graph.tensors.values() for name in names}
+        self.graph.unread = [name for name, _ in self._tensors if name not in read]
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Record one call, or the calls it is made of."""
+        kwargs = kwargs or {}
+        if not self._known(func) and (parts := self._decomposed(func, args, kwargs)) is not _WHOLE:
+            return parts
+        reads = self._with_refs(args), {name: self._with_refs(arg) for name, arg in kwargs.items()}
+        run = self._decided if decides(func) else self.execute
+        result = run(func, args, kwargs)
+        written = _written(func, args, kwargs)
+        outputs = [
+            self._bind(item) if isinstance(item, torch.Tensor) else None
+            for item in (result if isinstance(result, list | tuple) else (result,))
+        ]
+        sites = self.sites
+        recorded = Call(func, *reads, outputs, self.module, sites.site, sites.given, sites.bounds)
+        self.graph.calls.append(recorded)
+        if self._watch is not None:
+            self._watch(self, recorded)
+        for tensor in written:
+            self._note_write(tensor, rebind=not _is_in(tensor, result))
+        return result
+
+    def _decided(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run an operator that decides something, and let it decide as it should."""
+        name, number = short_name(func.overloadpacket), len(self.graph.decisions)
+        if self._open and (found := everything(func, name, args)) is not None:
+            return found
+        result = self.execute(func, args, kwargs)
+        self.graph.decisions.append(seen(name, args, result))
+        if number < len(self._decisions):
+            return decide_as(self._decisions[number], func, name, args, kwargs, result)
+        return result
+
+    def execute(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run one operator; the place for a recorder that wants it run otherwise."""
+        return func(*args, **kwargs)
+
+    def _decomposed(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The result of an operator by way of simpler ones, which are recorded on the way."""
+        if func in self._opening:
+            return _WHOLE
+        self._opening.add(func)
+        try:
+            with self:
+                recipe = _decompositions().get(func)
+                result = recipe(*args, **kwargs) if recipe else func.decompose(*args, **kwargs)
+        finally:
+            self._opening.discard(func)
+        return _WHOLE if result is NotImplemented else result
+
+    def _with_refs(self, tree: Any) -> Any:
+        if isinstance(tree, torch.Tensor):
+            return Ref(self.number(tree))
+        if isinstance(tree, list | tuple):
+            return [self._with_refs(item) for item in tree]
+        return tree
+
+    def _note_write(self, tensor: torch.Tensor, *, rebind: bool) -> None:
+        """Give a new value to whatever else lives in memory that was just written."""
+        before = self.number(tensor)
+        if rebind:
+            self._alias_write(tensor, before)
+        sharing = self._sharing.get(tensor.untyped_storage()._cdata, [])
+        for other in [alive for each in sharing if (alive := each()) is not None]:
+            if other is not tensor and _overlap(tensor, other):
+                self._alias_write(other, self.number(tensor))
+
+    def _alias_write(self, tensor: torch.Tensor, source: int) -> None:
+        old = self.number(tensor)
+        new = self._bind(tensor)
+        noted = Call(ALIAS_WRITE, (Ref(old), Ref(source)), {}, [new], self.module)
+        self.graph.calls.append(noted)
+
+
+def _named_tensors(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    yield from model.named_parameters(remove_duplicate=False)
+    yield from model.named_buffers(remove_duplicate=False)
+
+
+def _written(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[torch.Tensor]:
+    """The arguments that an operator writes to, by its schema."""
+    if not func._schema.is_mutable:
+        return []
+    written = []
+    for position, argument in enumerate(func._schema.arguments):
+        if argument.alias_info is not None and argument.alias_info.is_write:
+            value = args[position] if position < len(args) else kwargs.get(argument.name)
+            if isinstance(value, torch.Tensor):
+                written.append(value)
+            elif isinstance(value, list | tuple):
+                written += [item for item in value if isinstance(item, torch.Tensor)]
+    return written
+
+
+def _is_in(tensor: torch.Tensor, result: Any) -> bool:
+    items = result if isinstance(result, list | tuple) else (result,)
+    return any(item is tensor for item in items)
+
+
+def _overlap(left: torch.Tensor, right: torch.Tensor) -> bool:
+    """Whether two tensors of one storage have an element in common."""
+    size = left.untyped_storage().nbytes() // left.element_size()
+    taken = torch.zeros(size, dtype=torch.bool, device="cpu")
+    taken.as_strided(left.shape, left.stride(), left.storage_offset()).fill_(True)
+    return bool(taken.as_strided(right.shape, right.stride(), right.storage_offset()).any())
+
+
+@contextmanager
+def _eagerly() -> Iterator[None]:
+    """Run compiled parts of a model uncompiled, so that their operators are seen."""
+    if "torch._dynamo" not in sys.modules:  # then nothing can have been compiled
+        yield
+        return
+    with torch.compiler.set_stance("force_eager"), warnings.catch_warnings():
+        # It warns that hooks on all modules fire twice for a compiled one, which does no harm here.
+        warnings.filterwarnings("ignore", "Using `torch.compile.module.`", UserWarning)
+        yield
+
+
+@contextmanager
+def _unfused(model: nn.Module) -> Iterator[None]:
+    """Ask for the plain operators where torch would take one fused call for a whole layer."""
+    recurrent = any(isinstance(module, nn.RNNBase) for module in model.modules())
+    fastpath = torch.backends.mha.get_fastpath_enabled()
+    onednn, cudnn = torch._C._get_mkldnn_enabled(), torch._C._get_cudnn_enabled()
+    try:
+        torch.backends.mha.set_fastpath_enabled(False)
+        if recurrent:
+            torch._C._set_mkldnn_enabled(False)
+            torch._C._set_cudnn_enabled(False)
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fastpath)
+        torch._C._set_mkldnn_enabled(onednn)
+        torch._C._set_cudnn_enabled(cudnn)
+
+
+def _decompositions() -> dict[Any, Callable[..., Any]]:
+    if not _TABLE:
+        from torch._decomp import core_aten_decompositions
+
+        _TABLE.update(core_aten_decompositions())
+    return _TABLE

@@ -1,0 +1,201 @@
+"""What speedup did: in numbers, in names, and as a table."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from math import nan
+from os import PathLike
+from typing import Any
+
+import torch
+from torch import nn
+
+from prune_speedup.torch.kept import Kept
+from prune_speedup.torch.measure import Running
+from prune_speedup.torch.model_config import ConfigChange
+from prune_speedup.torch.proof.compare import Difference
+from prune_speedup.torch.screen import DONE, first_screen
+from prune_speedup.torch.surgery import save_pruned
+
+__all__ = ["Change", "SpeedupReport"]
+
+
+NOTABLE = 0.1
+"""The share of masked channels that stays, above which somebody should know."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A tensor that became smaller."""
+
+    name: str
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+
+
+@dataclass(slots=True)
+class SpeedupReport:
+    """What `shrink` did to a model.
+
+    Attributes:
+        model: The model itself, smaller; or the graph that was shrunk in its place.
+        form: "model", or "graph" where the model's own forward could not follow.
+        cause: Why it could not.
+        changes: Every tensor that became smaller.
+        removed: How many units went.
+        asked: How many channels the masks cover as a whole, counted module by module.
+        kept: Those that stay, one entry for each cause.
+        masks: The masks still in force, `{module: {tensor: mask}}`, in the new shapes.
+        attributes: (module, attribute, old, new) of every size that was written down.
+        corrections: (module, function, occurrence) of the calls whose sizes are corrected.
+        returned: Sizes that could not be repaired and whose units were therefore left alone.
+        unknown: Operators without a rule, and a module that used each; what they touch stays.
+        uncompared: Types of returned objects, such as a cache, that the proof does not look into.
+        constants: What was chosen for the constants that masked channels leave behind.
+        moved: How far the output is from that of the masks as they were given, where constants
+            were zeroed or folded; relative to its largest number.
+        config: What became of the config that the model carries, if it carries one.
+        live_norms: How many norms now run over fewer indices.
+        parameters: Number of parameters before and after.
+        zeros: Values of the parameters that are zero: in the masked model, and in the small one.
+        bytes: Memory that parameters and buffers take, before and after.
+        running: Measured time and working memory of a forward, with `measure=True`.
+        flops: Floating-point operations of one forward of the example, before and after.
+        comparison: Where the masked and the small model differ most, and what is allowed there;
+            `None` where they were not compared.
+        verified: The inputs on which the two were compared.
+        seconds: How long each stage took.
+    """
+
+    model: nn.Module = field(repr=False)
+    form: str = "model"
+    cause: str = ""
+    changes: list[Change] = field(default_factory=list)
+    removed: int = 0
+    asked: int = 0
+    kept: list[Kept] = field(default_factory=list)
+    masks: dict[str, dict[str, torch.Tensor]] = field(default_factory=dict, repr=False)
+    attributes: list[tuple[str, str, Any, Any]] = field(default_factory=list)
+    corrections: list[tuple[str, str, int]] = field(default_factory=list)
+    returned: list[str] = field(default_factory=list)
+    unknown: dict[str, str] = field(default_factory=dict)
+    uncompared: list[str] = field(default_factory=list)
+    constants: str = "exact"
+    moved: float = 0.0
+    config: ConfigChange | None = None
+    live_norms: int = 0
+    parameters: tuple[int, int] = (0, 0)
+    zeros: tuple[int, int] = (0, 0)
+    bytes: tuple[int, int] = (0, 0)
+    running: Running | None = None
+    flops: tuple[int, int] = (0, 0)
+    comparison: Difference | None = None
+    verified: list[str] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def difference(self) -> float:
+        """The largest difference between the masked and the small model.
+
+        Relative to the largest number of the output; NaN where they were not compared.
+        """
+        return nan if self.comparison is None else self.comparison.relative
+
+    def shortfall(self) -> str:
+        """A sentence to warn of what stays although it is masked; empty if that is not notable."""
+        stays = sum(each.channels for each in self.kept)
+        if stays > NOTABLE * self.asked:
+            first, *others = self.kept
+            mostly = "mostly those" if others else "those"
+            return (
+                f"{stays:,} of {self.asked:,} masked channels stay in the model, {mostly} of "
+                f"{first.where}: {first.cause}. {first.remedy}."
+            )
+        if self.removed or self.returned or self.asked:
+            return ""
+        if self.masks:
+            return (
+                "Nothing was removed: the masks cover single weights and no channel as a whole. "
+                "That makes a model sparse, not small; an algorithm that prunes output channels, "
+                "such as 'l1', makes it small."
+            )
+        return (
+            "Nothing was removed: there were no masks, and no channel of the parameters is nothing "
+            "but zeros."
+        )
+
+    def table(self) -> str:
+        """Every tensor that became smaller, and what that is worth, one a line."""
+        rows = [("tensor", "before → after")]
+        rows += [
+            (change.name, f"{_shape(change.before)} → {_shape(change.after)}")
+            for change in self.changes
+        ]
+        rows += self._figures()
+        if self.form == "graph":
+            rows.append(("form", f"a graph, not the model given: {self.cause}"))
+        if self.moved:
+            said = f"{DONE[self.constants]}, which moved the output by {self.moved:.2e}"
+            rows.append(("constants", said))
+        if self.config is not None:
+            rows += [("config", line) for line in self.config.lines()]
+        rows += [("kept", str(each)) for each in self.kept]
+        rows += [
+            ("unknown", f"{operator} in {module or 'the model'}: what it touches stays")
+            for operator, module in self.unknown.items()
+        ]
+        rows += [("not compared", f"{kind}, which the model returns") for kind in self.uncompared]
+        if self.comparison is not None:
+            on = ", ".join(self.verified)
+            rows.append(("difference", f"{self.difference:.2e} (relative), on {on}"))
+        width = max(len(name) for name, _ in rows)
+        return "\n".join(f"{name:{width}}  {said}" for name, said in rows)
+
+    def _figures(self) -> list[tuple[str, str]]:
+        """Zeros, bytes and time, which have little to do with each other."""
+        zeros, values = self.zeros, self.parameters
+        share = [f"{zeros[at] / max(1, values[at]):.1%}" for at in (0, 1)]
+        rows = [
+            ("parameters", _change(*values)),
+            ("zeros", f"{zeros[0]:,} → {zeros[1]:,} ({share[0]} → {share[1]})"),
+            ("bytes", _change(*self.bytes)),
+            ("flops", _change(*self.flops)),
+        ]
+        if self.running is None:
+            return [*rows, ("latency", "not measured; shrink(..., measure=True) does")]
+        before, after = (1000 * seconds for seconds in self.running.seconds)
+        return [
+            *rows,
+            ("latency", f"{before:.2f} → {after:.2f} ms ({after / before:.1%})"),
+            ("activations", f"{_change(*self.running.activations)} bytes at most"),
+        ]
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the small model, as it is now, to a file that `load_pruned` reads."""
+        save_pruned(self.model, path)
+
+    def to_json(self) -> str:
+        """Everything but the tensors, as JSON."""
+        plain = {
+            name: getattr(self, name)
+            for name in self.__slots__
+            if name not in ("model", "masks", "comparison", "changes", "kept", "config", "running")
+        }
+        plain["changes"] = [asdict(change) for change in self.changes]
+        plain["kept"] = [asdict(each) for each in self.kept]
+        plain["difference"] = None if self.comparison is None else self.difference
+        plain["comparison"] = None if self.comparison is None else asdict(self.comparison)
+        plain["running"] = None if self.running is None else asdict(self.running)
+        plain["config"] = None if self.config is None else asdict(self.config)
+        return json.dumps(plain, indent=2)
+
+    def __str__(self) -> str:
+        return first_screen(self)
+
+
+def _change(before: int, after: int) -> str:
+    share = f" ({after / before:.1%})" if before else ""
+    return f"{before:,} → {after:,}{share}"
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return "×".join(map(str, shape)) or "scalar"

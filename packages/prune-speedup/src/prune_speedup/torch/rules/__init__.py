@@ -1,0 +1,33 @@
+"""One rule per kind of ATen operator; a file per kind."""
+
+from prune_speedup.torch.rules import (
+    attention,
+    contraction,
+    elementwise,
+    factory,
+    fourier,
+    indexing,
+    movement,
+    normalisation,
+    reduction,
+    spatial,
+)
+from prune_speedup.torch.rules.registry import Entry, Rule, find_rule, has_rule, rule
+
+__all__ = [
+    "Entry",
+    "Rule",
+    "attention",
+    "contraction",
+    "elementwise",
+    "factory",
+    "find_rule",
+    "fourier",
+    "has_rule",
+    "indexing",
+    "movement",
+    "normalisation",
+    "reduction",
+    "rule",
+    "spatial",
+]

@@ -1,0 +1,93 @@
+"""What the masks leave of every unit: nothing, a constant, or something that is still needed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from prune_speedup.engine.flow import Flow
+from prune_speedup.engine.labels import Array
+from prune_speedup.engine.plan import Flags
+from prune_speedup.engine.propagate import Labelling, Zeros, propagate
+from prune_speedup.engine.values import UNKNOWN
+
+__all__ = ["Standing", "standing"]
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How the units of a model stand under its masks; flags are for labels, by their classes.
+
+    Attributes:
+        labelling: The model's labels.
+        roots: The class of every label.
+        masked: What could go, and is zero somewhere.
+        closed: What is zero in every parameter that it is a slice of.
+        constant: What some sum runs over although it holds a number other than zero, one in which
+            no input has a part.
+        used: What some sum runs over, with anything else in it.
+        normed: What a layer normalisation runs over, without being closed.
+        flow: What is known of every value; `None` where nobody had to ask.
+    """
+
+    labelling: Labelling
+    roots: Array
+    masked: Flags
+    closed: Flags
+    constant: Flags
+    used: Flags
+    normed: Flags
+    flow: Flow | None
+
+    @property
+    def removable(self) -> Array:
+        """The labels whose units only ever add zeros.
+
+        A unit goes if every sum that runs over it finds it zero: its producers are zero, or its
+        consumers ignore it. A unit that a norm runs over must be masked in each of its parameters,
+        the norm's own included; then the norm over the live indices is what is meant.
+        """
+        return np.flatnonzero(self.masked & ~self.constant & ~self.used & ~self.normed)
+
+    @property
+    def constants(self) -> Flags:
+        """Whether all that is left of a masked unit is a constant."""
+        found: Flags = self.masked & self.constant & ~self.used & ~self.normed
+        return found
+
+
+def standing(labelling: Labelling, zeros: Zeros) -> Standing:
+    """Find out what is left of every unit, given which slices of parameters are zero."""
+    labels, graph = labelling.labels, labelling.graph
+    roots = labels.find(np.arange(len(labels)))
+    masked, closed = _masked(labelling, zeros, roots)
+    none = np.zeros(len(labels), dtype=np.bool_)
+    if not (masked & ~closed).any():
+        return Standing(labelling, roots, masked, closed, none, none, none, None)
+    flow = propagate(graph, zeros, labels).flow
+    leaking = {True: none.copy(), False: none.copy()}
+    for _, state, found in flow.leaks or ():
+        leaking[state == UNKNOWN][roots[found]] = True
+    normed = none.copy()
+    for _, found in labelling.flow.live_norms:
+        over = roots[found]
+        normed[over[~closed[over]]] = True
+    constant, used, normed = leaking[False][roots], leaking[True][roots], normed[roots]
+    return Standing(labelling, roots, masked, closed, constant, used, normed, flow)
+
+
+def _masked(labelling: Labelling, zeros: Zeros, roots: Array) -> tuple[Flags, Flags]:
+    """Which labels could go and are zero somewhere, and which are zero wherever they stand."""
+    candidates = ~labelling.labels.is_fixed(np.arange(len(roots)))
+    touched, closed = np.zeros_like(candidates), candidates.copy()
+    for value, columns in labelling.axes.items():
+        if value not in labelling.graph.parameters:
+            continue
+        for axis, column in enumerate(columns):
+            if column is None:
+                continue
+            zero = zeros.get((value, axis), np.zeros(len(column), dtype=np.bool_))
+            touched[roots[column[zero]]] = True
+            closed[roots[column[~zero]]] = False
+    return candidates & touched[roots], closed[roots]

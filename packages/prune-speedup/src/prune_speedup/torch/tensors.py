@@ -1,0 +1,101 @@
+"""Cut parameters and buffers in place, and put them back if need be."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+from prune_speedup.engine.plan import Plan
+
+__all__ = ["Snapshot", "cut_tensors", "put"]
+
+
+class Snapshot:
+    """The tensors and the sizes of a model, to go back to.
+
+    Nothing is copied: the old numbers are only kept alive.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        """Remember everything that speedup may change: of a scripted module the tensors alone."""
+        self._model = model
+        self._data = [(t, t.data, t.grad) for t in (*model.parameters(), *model.buffers())]
+        self._modules = [
+            (
+                module,
+                type(module),
+                dict(module.__dict__),
+                {name: dict(module.__dict__[name]) for name in _HOLDERS},
+            )
+            for module in model.modules()
+            if not isinstance(module, torch.jit.ScriptModule)
+        ]
+
+    def restore(self) -> None:
+        """Make the model what it was, down to the identity of its tensors."""
+        for module, kind, attributes, holders in self._modules:
+            module.__class__ = kind
+            module.__dict__.clear()
+            module.__dict__.update(attributes)
+            for name, content in holders.items():
+                holder = module.__dict__[name]
+                holder.clear()
+                holder.update(content)
+        for tensor, data, grad in self._data:
+            put(tensor, data, grad)
+
+
+_HOLDERS = (
+    "_parameters",
+    "_buffers",
+    "_modules",
+    "_forward_pre_hooks",
+    "_forward_hooks",
+    "_forward_pre_hooks_with_kwargs",
+    "_forward_hooks_always_called",
+    "_forward_hooks_with_kwargs",
+)
+
+
+def cut_tensors(model: nn.Module, plan: Plan, masks: Mapping[str, torch.Tensor]) -> None:
+    """Leave of every tensor only what the plan keeps, with its masks multiplied in.
+
+    The tensor objects stay: an optimizer, a tie and `requires_grad` all survive.
+    """
+    named = dict([*model.named_parameters(), *model.named_buffers()])
+    for value, names in plan.labelling.graph.tensors.items():
+        tensor = next(named[name] for name in names if name in named)
+        kept = plan.kept(value)
+        masked = next((masks[name] for name in names if name in masks), None)
+        data, grad = tensor.data, tensor.grad
+        for axis, indices in kept.items():
+            there = indices.to(data.device)
+            data = data.index_select(axis, there)
+            grad = None if grad is None else grad.index_select(axis, there)
+            masked = None if masked is None else masked.index_select(axis, there)
+        if masked is not None:
+            data = data * masked.to(data.device, data.dtype)
+        if kept or masked is not None:
+            put(tensor, _in_order_of(tensor, data), grad)
+
+
+def _in_order_of(tensor: torch.Tensor, data: torch.Tensor) -> torch.Tensor:
+    """The data with channels last in memory, if that is how the tensor has them."""
+    order = {4: torch.channels_last, 5: torch.channels_last_3d}.get(tensor.ndim)
+    if order is None or tensor.is_contiguous():
+        return data
+    return (
+        data.contiguous(memory_format=order) if tensor.is_contiguous(memory_format=order) else data
+    )
+
+
+def put(tensor: torch.Tensor, data: torch.Tensor, grad: torch.Tensor | None) -> None:
+    """Give a tensor other numbers, perhaps of another shape, and its gradient with them."""
+    tensor.grad = None
+    if tensor.shape != data.shape:
+        # A loss that is still in scope keeps alive what collects this tensor's gradients, and
+        # that remembers the shape. Only a change of type makes torch begin a new one.
+        other = torch.float32 if tensor.dtype == torch.float64 else torch.float64
+        tensor.data = torch.empty(0, dtype=other, device=tensor.device)
+    tensor.data = data
+    tensor.grad = grad

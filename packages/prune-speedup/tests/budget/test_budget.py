@@ -1,0 +1,245 @@
+"""Pruning to a budget: what is counted is what the small model really is."""
+
+import copy
+import sys
+from types import ModuleType
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+import prune_core
+from prune_core import BasicPruner, ConfigError, PruneWarning, Reference, hookimpl, shrink
+from prune_core.masking import PrunerModuleWrapper
+from prune_core.registry import registered
+from prune_core.tools import (
+    DependencyAwareAllocator,
+    NormalSparsityAllocator,
+    NormMetricsCalculator,
+    WeightDataCollector,
+)
+from prune_speedup.engine.plan import make_plan
+from prune_speedup.torch.cost import cost_of
+
+
+class ToyL1(BasicPruner):
+    default_types = supported_types = ("Conv2d", "Linear")
+    modes = ("normal", "dependency_aware")
+
+    def __init__(self, model, config_list, mode="normal", dummy_input=None):
+        self.mode, self.dummy_input = mode, dummy_input
+        super().__init__(model, config_list)
+
+    def reset_tools(self):
+        self.data_collector = WeightDataCollector(self, channels=True)
+        self.metrics_calculator = NormMetricsCalculator(dim=0, p=1)
+        self.sparsity_allocator = (
+            NormalSparsityAllocator(self, channels=True)
+            if self.mode == "normal"
+            else DependencyAwareAllocator(self, self.dummy_input)
+        )
+
+
+class ToyLevel(ToyL1):
+    modes = ("normal",)
+
+
+class Plugin:
+    @hookimpl
+    def prune_register_pruners(self):
+        return {
+            "toy_l1": Reference("toy_pruners:ToyL1"),
+            "toy_level": Reference("toy_pruners:ToyLevel"),
+        }
+
+
+@pytest.fixture(autouse=True)
+def toys(monkeypatch):
+    module = ModuleType("toy_pruners")
+    module.ToyL1, module.ToyLevel = ToyL1, ToyLevel
+    monkeypatch.setitem(sys.modules, "toy_pruners", module)
+    with registered(Plugin(), "toys"):
+        yield
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 32, 3, padding=1)
+        self.norm = nn.BatchNorm2d(32)
+        self.conv = nn.Conv2d(32, 32, 3, padding=1, groups=4)
+        self.last = nn.Conv2d(32, 48, 1)
+        self.head = nn.Linear(48, 5)
+
+    def forward(self, x):
+        x = self.norm(self.stem(x)).relu()
+        return self.head(self.last(x + self.conv(x)).relu().mean((2, 3)))
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    return Net().eval()
+
+
+@pytest.fixture
+def x():
+    return torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+def flops(model, x):
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(x)
+    return counter.get_total_flops()
+
+
+def parameters(model):
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def test_the_dense_model_costs_what_torch_counts(model, x):
+    cost = cost_of(make_plan(prune_core.units(model, x).labelling, ()))
+    assert cost.flops == flops(model, x)
+    assert cost.parameters == parameters(model)
+
+
+def test_attention_is_counted(x):
+    attention = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True).eval()
+    tokens = torch.randn(2, 5, 16)
+    cost = cost_of(make_plan(prune_core.units(attention, tokens).labelling, ()))
+    attention.train()  # in eval mode torch runs it as one operator, and counts nothing
+    assert cost.flops == flops(attention, tokens)
+    products = 2 * (2 * 2 * 5 * 5 * 16)  # q·k and weights·v, two sentences, two per multiply-add
+    linear = 2 * 10 * (16 * 48 + 16 * 16 + 2 * 16 * 32)
+    assert cost.flops == linear + products
+
+
+@pytest.mark.parametrize(
+    "target", [{"flops": 0.5}, {"parameters": 0.4}, {"flops": 0.7, "parameters": 0.4}]
+)
+@pytest.mark.parametrize("round_to", [1, 8])
+def test_the_small_model_is_within_its_budget_and_not_far_below(model, x, target, round_to):
+    dense = copy.deepcopy(model)
+    _, masks = prune_core.prune(model, "toy_l1", target=target, example_inputs=x, round_to=round_to)
+    masked = model(x)
+    prune_core.unwrap(model)
+    shrink(model, x, masks)
+    torch.testing.assert_close(model(x), masked, rtol=1e-4, atol=1e-5)
+    left = {
+        "flops": flops(model, x) / flops(dense, x),
+        "parameters": parameters(model) / parameters(dense),
+    }
+    slack = min(target[name] - left[name] for name in target)
+    assert 0 <= slack < (0.1 if round_to == 1 else 0.3)
+    assert model.last.out_channels % round_to == 0
+    assert model.stem.out_channels % round_to == 0
+
+
+def test_a_measured_latency(model, x):
+    big = torch.randn(16, 3, 48, 48)
+    _, masks = prune_core.prune(model, "toy_l1", target={"latency": 0.8}, example_inputs=big)
+    prune_core.unwrap(model)
+    report = shrink(model, big, masks)
+    before, after = report.parameters
+    assert after < before
+
+
+def test_a_budget_that_leaves_layers_alike(x):
+    torch.manual_seed(0)
+    model = nn.Sequential(*(nn.Conv2d(c, 16, 3) for c in (3, 16, 16)), nn.Conv2d(16, 2, 1)).eval()
+    rules = {"target": {"flops": 0.5}, "example_inputs": x}
+    _, masks = prune_core.prune(model, "toy_l1", **rules, uniform=True)
+    assert len({int(masks[name]["bias"].sum()) for name in "012"}) == 1
+    prune_core.unwrap(model)
+    before, after = shrink(model, x, masks).flops
+    assert after <= before / 2
+    assert model[0].out_channels == model[1].out_channels == model[2].out_channels < 16
+
+
+def test_the_report_counts_what_torch_counts(model, x):
+    dense = flops(model, x)
+    _, masks = prune_core.prune(model, "toy_l1", sparsity=0.5, example_inputs=x)
+    prune_core.unwrap(model)
+    report = shrink(model, x, masks)
+    assert report.flops == (dense, flops(model, x))
+
+
+def test_what_cannot_be_reached_is_refused_and_the_model_left_alone(model, x):
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with pytest.raises(ConfigError, match=r"target\['flops'\] is 0.01, and with 99%"):
+        prune_core.prune(
+            model, "toy_l1", target={"flops": 0.01}, example_inputs=x, targets=["last"]
+        )
+    assert not any(isinstance(module, PrunerModuleWrapper) for module in model.modules())
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({}, "Say how much to prune, once"),
+        ({"sparsity": 0.5, "target": {"flops": 0.5}}, "Say how much to prune, once"),
+        ({"target": {"flop": 0.5}}, "Did you mean 'flops'"),
+        ({"target": {"flops": 1}}, r"target\['flops'\] is 1; it must be what may be left"),
+        ({"target": {"flops": True}}, "is True"),
+        ({"target": 0.5}, "target is 0.5; it must be a dict"),
+        ({"target": {}}, "must be a dict"),
+        ({"target": {"flops": 0.5}, "example_inputs": None}, "target needs example_inputs"),
+        ({"sparsity": 0.5, "round_to": 8, "example_inputs": None}, "round_to needs example_inp"),
+        ({"sparsity": 0.5, "round_to": 0}, "round_to is 0"),
+        ({"algorithm": "toy_level", "target": {"flops": 0.5}}, "masks single weights"),
+    ],
+)
+def test_a_budget_that_is_none_is_refused(model, x, arguments, says):
+    arguments = {"algorithm": "toy_l1", "example_inputs": x, **arguments}
+    with pytest.raises(ConfigError, match=says):
+        prune_core.prune(model, **arguments)
+    assert isinstance(model.stem, nn.Conv2d)
+
+
+class Residual(nn.Module):
+    """A stream that a layer normalisation runs over, and a block beside it that it does not."""
+
+    def __init__(self):
+        super().__init__()
+        self.table, self.first, self.norm = (
+            nn.Embedding(50, 32),
+            nn.Linear(32, 64),
+            nn.LayerNorm(64),
+        )
+        self.up, self.down, self.head = nn.Linear(64, 96), nn.Linear(96, 64), nn.Linear(64, 8)
+
+    def forward(self, tokens):
+        x = self.first(self.table(tokens))
+        return self.head(x + self.down(self.up(self.norm(x)).relu()))
+
+
+@pytest.mark.parametrize("budget", ["flops", "parameters"])
+def test_a_budget_counts_on_nothing_that_stays_by_default(budget):
+    asked = {"target": {budget: 0.6}, "example_inputs": torch.arange(12).view(2, 6)}
+    with pytest.warns(PruneWarning, match="'first', 'down' keep all of their channels") as warned:
+        model, masks = prune_core.prune(Residual().eval(), "toy_l1", **asked)
+    assert warned[0].filename == __file__
+    assert masks["first"]["weight"].all()
+    report = shrink(prune_core.unwrap(model), asked["example_inputs"], masks)
+    before, after = getattr(report, budget)
+    assert after <= 0.6 * before
+    assert model.up.out_features < 96
+    assert model.down.out_features == 64
+
+
+@pytest.mark.parametrize("budget", ["flops", "parameters"])
+def test_a_budget_that_may_change_the_output_counts_on_all(budget):
+    asked = {"target": {budget: 0.6}, "example_inputs": torch.arange(12).view(2, 6)}
+    model, masks = prune_core.prune(Residual().eval(), "toy_l1", constants="zero", **asked)
+    prune_core.unwrap(model)
+    report = shrink(model, asked["example_inputs"], masks, constants="zero")
+    before, after = getattr(report, budget)
+    assert after <= 0.6 * before
+    assert model.down.out_features < 64
+
+
+def test_what_is_to_be_done_with_constants_is_checked():
+    with pytest.raises(ConfigError, match="constants is 'drop'"):
+        prune_core.prune(Residual(), "toy_l1", sparsity=0.5, constants="drop")

@@ -1,0 +1,55 @@
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from prune_speedup.engine.labels import FIXED, Labels
+
+
+def test_labels_begin_apart():
+    labels = Labels()
+    fresh = labels.new(4)
+    assert fresh.tolist() == [1, 2, 3, 4]
+    assert labels.find(fresh).tolist() == [1, 2, 3, 4]
+    assert not labels.is_fixed(fresh).any()
+
+
+def test_a_tie_reaches_through_a_chain():
+    labels = Labels()
+    fresh = labels.new(4)
+    labels.tie(fresh[:-1], fresh[1:])
+    assert len(set(labels.find(fresh).tolist())) == 1
+
+
+def test_a_tie_to_what_is_fixed_fixes_the_class_and_keeps_it_apart():
+    labels = Labels()
+    first, second, third = labels.new(3)
+    labels.tie(np.array([first]), np.array([FIXED]), "because")
+    labels.tie(np.array([first]), np.array([second]))
+    assert labels.is_fixed(np.array([first, second, third])).tolist() == [True, True, False]
+    assert labels.reason(int(second)) == "because"
+    assert FIXED not in labels.find(np.array([first, second]))
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 19), st.integers(0, 19)), max_size=60),
+    st.sets(st.integers(0, 19)),
+)
+def test_ties_are_the_connected_components(edges, fixed):
+    labels = Labels()
+    fresh = labels.new(20)
+    for left, right in edges[: len(edges) // 2]:
+        labels.tie(fresh[[left]], fresh[[right]])
+    labels.fix(fresh[sorted(fixed)])
+    if rest := edges[len(edges) // 2 :]:
+        left, right = (fresh[list(side)] for side in zip(*rest, strict=True))
+        labels.tie(left, right)
+    component = list(range(20))
+    for _ in range(20):
+        for left, right in edges:
+            component[left] = component[right] = min(component[left], component[right])
+    found = labels.find(fresh)
+    for left in range(20):
+        for right in range(20):
+            assert (found[left] == found[right]) == (component[left] == component[right])
+        expected = any(component[left] == component[index] for index in fixed)
+        assert labels.is_fixed(fresh)[left] == expected

@@ -1,0 +1,140 @@
+"""A model whose calls are corrected is still an ordinary model."""
+
+import copy
+import pickle
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from prune_core.errors import SpeedupError
+from prune_core.speedup import shrink
+from prune_speedup.torch import units
+from prune_speedup.torch.resize.corrections import corrections_of
+
+
+class Literal(nn.Module):
+    """A forward with a size written into the source."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(3, 8), nn.Linear(8, 2)
+
+    def forward(self, x):
+        return self.second(self.first(x).view(-1, 8))
+
+
+def corrected():
+    torch.manual_seed(0)
+    model = Literal()
+    found = units(model, torch.ones(2, 3))
+    shrink(
+        model, torch.ones(2, 3), units=[found.unit(label) for label in found.groups[0].labels[:5]]
+    )
+    return model
+
+
+def test_it_follows_any_batch_and_trains():
+    model = corrected()
+    assert corrections_of(model).sizes == {("view", 0): {1: 3}}
+    model(torch.rand(7, 3)).sum().backward()
+    assert model.first.weight.grad.shape == (3, 3)
+
+
+def test_it_can_be_copied_and_pickled():
+    model = corrected()
+    inputs = torch.rand(4, 3)
+    for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert torch.equal(other(inputs), model(inputs))
+        assert corrections_of(other) is not corrections_of(model)
+
+
+def test_a_forward_that_fails_leaves_no_correction_running():
+    model = corrected()
+    with pytest.raises(RuntimeError):
+        model(torch.rand(4, 5))
+    assert torch.ones(16).view(-1, 8).shape == (2, 8)
+    assert model(torch.rand(4, 3)).shape == (4, 2)
+
+
+def test_it_can_be_shrunk_again():
+    model = corrected()
+    found = units(model, torch.ones(2, 3))
+    assert len(found) == 3
+    shrink(model, torch.ones(2, 3), units=[next(iter(found))])
+    assert model.second.in_features == 2
+    assert model(torch.rand(5, 3)).shape == (5, 2)
+
+
+def test_a_second_shrink_that_fails_leaves_the_first():
+    model = corrected()
+    inputs = torch.rand(5, 3)
+    before, found = model(inputs), units(model, torch.ones(2, 3))
+    with pytest.raises(SpeedupError):
+        shrink(model, torch.ones(2, 3), units=[next(iter(found))], tolerance=-1.0)
+    assert torch.equal(model(inputs), before)
+
+
+class Between(nn.Module):
+    """Something with numbers in it, between two layers."""
+
+    def __init__(self, between):
+        super().__init__()
+        self.first, self.last = nn.Linear(6, 8), nn.Linear(8, 3)
+        self.scale, self.kernel = nn.Parameter(torch.rand(8)), nn.Parameter(torch.rand(8, 1, 3))
+        self.between = between
+
+    def forward(self, x):
+        return self.last(self.between(self, self.first(x)))
+
+
+def thrice(y):
+    return y.unsqueeze(-1).expand(-1, -1, 3)
+
+
+LITERALS = {
+    "zeros": lambda net, y: y + torch.zeros(8),
+    "ones by name": lambda net, y: y * torch.ones(size=(8,)),
+    "full": lambda net, y: y * torch.full((8,), 0.1),
+    "new_zeros": lambda net, y: y + y.new_zeros((1, 8)),
+    "shape by name": lambda net, y: torch.reshape(y, shape=(-1, 8)).relu(),
+    "layer_norm": lambda net, y: F.layer_norm(y, (8,), net.scale),
+    "layer_norm by name": lambda net, y: F.layer_norm(y, normalized_shape=(8,), weight=net.scale),
+    "group_norm": lambda net, y: F.group_norm(y, 8, net.scale),
+    "depthwise": lambda net, y: F.conv1d(thrice(y), net.kernel, None, 1, 0, 1, 8).squeeze(-1),
+    "depthwise by name": lambda net, y: F.conv1d(thrice(y), net.kernel, groups=8).squeeze(-1),
+    "slices": lambda net, y: torch.cat([y[:, :4].relu(), y[:, 4:8]], -1),
+    "roll": lambda net, y: y.roll(3, 1).tanh(),
+    "roll back": lambda net, y: torch.roll(y, (1, -5), (0, 1)).tanh(),
+    "roll by name": lambda net, y: torch.roll(y, shifts=11, dims=1).tanh(),
+    "roll whole rows": lambda net, y: y.roll(3).tanh(),
+}
+
+
+@pytest.mark.parametrize("between", LITERALS.values(), ids=LITERALS)
+def test_numbers_of_every_kind(between):
+    torch.manual_seed(0)
+    model, x = Between(between).double().eval(), torch.randn(2, 6, dtype=torch.float64)
+    gone = torch.tensor([0, 3, 4, 6])
+    masked = copy.deepcopy(model)
+    with torch.no_grad():
+        for tensor in (masked.first.weight, masked.first.bias, masked.scale):
+            tensor[gone] = 0
+        if between is LITERALS["layer_norm"] or between is LITERALS["layer_norm by name"]:
+            masked.between = lambda net, y: layer_norm_of_the_others(net, y, gone)
+    found = units(model, x)
+    labels = found.axes["first.weight", 0][gone.numpy()]
+    report = shrink(model, x, units=[found.unit(int(label)) for label in dict.fromkeys(labels)])
+    assert model.first.out_features <= 4
+    assert [module for module, _, _ in report.corrections] == [""] * len(report.corrections)
+    assert report.corrections
+    more = torch.randn(5, 6, dtype=torch.float64)
+    torch.testing.assert_close(model(more), masked(more))
+
+
+def layer_norm_of_the_others(net, y, gone):
+    live = [index for index in range(8) if index not in gone]
+    out = torch.zeros_like(y)
+    out[:, live] = F.layer_norm(y[:, live], (len(live),), net.scale[live])
+    return out

@@ -1,0 +1,837 @@
+"""Removing units equals masking them: checked in float64, without the engine's own proof."""
+
+import copy
+import random
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from prune_core.errors import SpeedupError
+from prune_core.speedup import shrink
+from prune_speedup.torch import units
+
+
+def realistic(model, seed=0):
+    """Statistics and affine parameters such as training leaves them."""
+    generator = torch.Generator().manual_seed(seed)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) and module.running_mean is not None:
+            module.running_mean.normal_(0, 0.3, generator=generator)
+            module.running_var.uniform_(0.5, 2, generator=generator)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim == 1:
+                parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.2)
+    return model.double().eval()
+
+
+def choose(found, share, seed):
+    """About this share of the units of every group."""
+    pick = random.Random(seed)
+    return [
+        found.unit(label)
+        for group in found.groups
+        for label in pick.sample(group.labels, int(len(group) * share))
+    ]
+
+
+def masked_like(model, chosen):
+    """A copy of the model with the slices of the units at zero."""
+    masked = copy.deepcopy(model)
+    named = dict(masked.named_parameters())
+    with torch.no_grad():
+        for unit in chosen:
+            for name, axes in unit.slices.items():
+                for axis, indices in axes.items():
+                    # A direction of zero length is no number; its length alone masks it.
+                    if name in named and not name.endswith("weight.original1"):
+                        named[name].index_fill_(axis, torch.tensor(indices), 0)
+    return masked
+
+
+def check(model, *inputs, share=0.5, seed=0, least=0.3, others=()):
+    """Shrink, and compare with the masked copy on these inputs and on others."""
+    model = realistic(model, seed)
+    example = inputs[0] if len(inputs) == 1 else inputs
+    found = units(model, example)
+    chosen = choose(found, share, seed)
+    masked = masked_like(model, chosen)
+    before = sum(p.numel() for p in model.parameters())
+    report = shrink(model, example, units=chosen)
+    with torch.no_grad():
+        for given_ in (inputs, *others):
+            torch.testing.assert_close(model(*given_), masked(*given_), rtol=1e-9, atol=1e-9)
+    removed = 1 - sum(p.numel() for p in model.parameters()) / before
+    assert removed >= least, removed
+    return report
+
+
+def image(batch=2, channels=3, size=8):
+    return torch.rand(batch, channels, size, size, dtype=torch.float64)
+
+
+class Bottleneck(nn.Module):
+    def __init__(self, width, inner, groups=1):
+        super().__init__()
+        self.conv1 = nn.Conv2d(width, inner, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(inner)
+        self.conv2 = nn.Conv2d(inner, inner, 3, padding=1, groups=groups, bias=False)
+        self.bn2 = nn.BatchNorm2d(inner)
+        self.conv3 = nn.Conv2d(inner, width, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(width)
+        self.squeeze = nn.Conv2d(inner, inner // 2, 1)
+        self.excite = nn.Conv2d(inner // 2, inner, 1)
+
+    def forward(self, x):
+        y = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        y = F.relu(self.bn2(self.conv2(y)))
+        gate = self.excite(F.silu(self.squeeze(F.adaptive_avg_pool2d(y, 1))))
+        y = y * torch.sigmoid(gate)
+        return F.relu(x + self.bn3(self.conv3(y)))
+
+
+@pytest.mark.parametrize("groups", [1, 2, 8])
+def test_residual_bottlenecks_with_squeeze_and_excite(groups):
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1),
+        nn.BatchNorm2d(8),
+        Bottleneck(8, 8, groups),
+        Bottleneck(8, 16, groups),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(8, 5),
+    )
+    check(model, image(), others=[(image(5),), (image(1, size=13),)])
+
+
+class ShuffleUnit(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 1)
+        self.branch = nn.Sequential(
+            nn.Conv2d(4, 4, 3, padding=1, groups=4), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 1)
+        )
+        self.head = nn.Linear(8, 2)
+
+    def forward(self, x):
+        left, right = self.stem(x).chunk(2, dim=1)
+        y = torch.cat([left, self.branch(right)], 1)
+        b, c, h, w = y.shape
+        y = y.view(b, 2, c // 2, h, w).transpose(1, 2).reshape(b, c, h, w)
+        return self.head(y.mean((2, 3)))
+
+
+def test_channel_shuffle():
+    check(ShuffleUnit(), image(), others=[(image(4),)])
+
+
+class DenseCat(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(7, 4, 3, padding=1)
+        self.norm = nn.BatchNorm2d(11)
+        self.head = nn.Linear(11 * 4, 3)
+
+    def forward(self, x):
+        x = torch.cat([x, self.a(x)], 1)
+        x = torch.cat([x, self.b(x)], 1)
+        return self.head(F.max_pool2d(self.norm(x), 4).flatten(1))
+
+
+def test_concatenations_of_concatenations():
+    check(DenseCat(), image(), least=0.2, others=[(image(3),)])
+
+
+class Upsampler(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.down = nn.Conv2d(3, 16, 3, stride=2, padding=1)
+        self.up = nn.ConvTranspose2d(16, 8, 2, stride=2)
+        self.norm = nn.GroupNorm(4, 8)
+        self.wide = nn.Conv2d(8, 16, 1)
+        self.shuffle = nn.PixelShuffle(2)
+        self.head = nn.Conv2d(4, 3, 1)
+
+    def forward(self, x):
+        y = F.interpolate(self.down(x), scale_factor=2)
+        y = self.norm(self.up(y[..., ::2, ::2]))
+        return self.head(self.shuffle(F.prelu(self.wide(y), torch.tensor([0.2]).to(y))))
+
+
+def test_transposed_convolution_group_norm_and_pixel_shuffle():
+    check(Upsampler(), image(), least=0.1)
+
+
+class Literal(nn.Module):
+    """A forward with its sizes written into the source."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.fc = nn.Conv2d(3, 6, 3), nn.Linear(6 * 9, 4)
+        self.gate, self.out = nn.Linear(4, 20), nn.Linear(10, 2)
+
+    def forward(self, x):
+        y = F.avg_pool2d(self.stem(x), 2).view(-1, 54)
+        left, right = self.gate(self.fc(y)).split(10, dim=1)
+        return self.out(left * torch.sigmoid(right))
+
+
+def test_sizes_written_into_the_source():
+    report = check(Literal(), image(), others=[(image(7),)])
+    assert {site[1] for site in report.corrections} == {"view", "split"}
+
+
+class Heads(nn.Module):
+    """Attention written by hand, with the sizes as attributes or read off another tensor."""
+
+    def __init__(self, width=16, heads=4, kv_heads=4, rotary=False):
+        super().__init__()
+        self.num_heads, self.kv_heads, self.head_dim = heads, kv_heads, width // heads
+        self.norm = nn.LayerNorm(width)
+        self.q = nn.Linear(width, width)
+        self.k = nn.Linear(width, kv_heads * self.head_dim)
+        self.v = nn.Linear(width, kv_heads * self.head_dim)
+        self.o = nn.Linear(width, width)
+        self.rotary = rotary
+        self.register_buffer("frequencies", torch.rand(self.head_dim // 2))
+
+    def turn(self, x):
+        if not self.rotary:
+            return x
+        angles = torch.arange(x.shape[-2]).to(x)[:, None] * self.frequencies
+        angles = torch.cat([angles, angles], -1)
+        half = self.head_dim // 2
+        turned = torch.cat([-x[..., half:], x[..., :half]], -1)
+        return x * angles.cos() + turned * angles.sin()
+
+    def forward(self, x):
+        b, t, c = x.shape
+        y = self.norm(x)
+        q = self.turn(self.q(y).view(b, t, self.num_heads, self.head_dim).transpose(1, 2))
+        k = self.turn(self.k(y).view(b, t, self.kv_heads, self.head_dim).transpose(1, 2))
+        v = self.v(y).view(b, t, self.kv_heads, self.head_dim).transpose(1, 2)
+        repeat = self.num_heads // self.kv_heads
+        k, v = k.repeat_interleave(repeat, 1), v.repeat_interleave(repeat, 1)
+        y = ((q @ k.transpose(-1, -2)) / self.head_dim**0.5).softmax(-1) @ v
+        return x + self.o(y.transpose(1, 2).reshape(b, t, c))
+
+
+class Block(nn.Module):
+    """An embedding, one attention, and the width around it kept by an output."""
+
+    def __init__(self, **options):
+        super().__init__()
+        self.table = nn.Embedding(11, 16)
+        self.attention = Heads(**options)
+        self.up, self.down = nn.Linear(16, 24), nn.Linear(24, 16)
+
+    def forward(self, tokens):
+        x = self.attention(self.table(tokens))
+        return x + self.down(F.gelu(self.up(x)))
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"rotary": True}, {"kv_heads": 2}, {"kv_heads": 2, "rotary": True}]
+)
+def test_whole_heads_of_an_attention(options):
+    report = check(
+        Block(**options), torch.arange(6).view(2, 3), others=[(torch.ones(3, 5).long(),)]
+    )
+    assert ("attention", "num_heads", 4, 2) in report.attributes
+
+
+@pytest.mark.parametrize("layer", [nn.LSTM, nn.GRU, nn.RNN])
+def test_recurrent_layers(layer):
+    class Recurrent(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem, self.head = nn.Linear(3, 6), nn.Linear(8, 2)
+            self.layer = layer(6, 4, num_layers=2, bidirectional=True, batch_first=True)
+
+        def forward(self, x):
+            return self.head(self.layer(self.stem(x))[0])
+
+    check(
+        Recurrent(),
+        torch.rand(2, 5, 3, dtype=torch.float64),
+        others=[(torch.rand(1, 9, 3, dtype=torch.float64),)],
+    )
+
+
+@pytest.mark.parametrize("need_weights", [True, False])
+@pytest.mark.parametrize("batch_first", [True, False])
+def test_torch_attention_loses_heads_under_masks_of_booleans(need_weights, batch_first):
+    class Padded(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.MultiheadAttention(16, 4, batch_first=batch_first)
+
+        def forward(self, x, padding, ahead):
+            options = {"key_padding_mask": padding, "need_weights": need_weights}
+            return self.layer(x, x, x, attn_mask=ahead, **options)[0]
+
+    x, last = torch.rand(4, 4, 16, dtype=torch.float64), torch.arange(4) > 2
+    ahead = torch.ones(4, 4, dtype=torch.bool).triu(1)
+    check(Padded(), x, last.expand(4, 4), ahead)
+
+
+@pytest.mark.parametrize("need_weights", [True, False])
+@pytest.mark.parametrize("batch_first", [True, False])
+def test_torch_attention_loses_heads(need_weights, batch_first):
+    class Attention(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.MultiheadAttention(16, 4, batch_first=batch_first)
+
+        def forward(self, x):
+            mask = torch.zeros(4, 4).to(x)
+            return self.layer(x, x, x, attn_mask=mask, need_weights=need_weights)[0]
+
+    inputs = torch.rand(4, 4, 16, dtype=torch.float64)
+    check(Attention(), inputs, others=[(torch.rand(4, 4, 16, dtype=torch.float64),)])
+
+
+def test_weight_norm_and_a_layer_used_twice():
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem = nn.utils.parametrizations.weight_norm(nn.Linear(3, 6))
+            self.shared, self.head = nn.Linear(6, 6), nn.Linear(6, 2)
+
+        def forward(self, x):
+            return self.head(F.relu(self.shared(F.relu(self.shared(self.stem(x))))))
+
+    check(Twice(), torch.rand(2, 3, dtype=torch.float64))
+
+
+@st.composite
+def networks(draw):
+    """A random stack of convolutions with skips, norms, concatenations and pools."""
+    widths = draw(st.lists(st.sampled_from([2, 4, 6]), min_size=2, max_size=5))
+    kinds = [
+        draw(st.sampled_from(["conv", "norm", "residual", "cat", "depthwise", "gate", "groups"]))
+        for _ in widths
+    ]
+    return list(zip(kinds, widths, strict=True))
+
+
+class Stack(nn.Module):
+    def __init__(self, description):
+        super().__init__()
+        self.kinds, self.layers, width = [], nn.ModuleList(), 3
+        for kind, wanted in description:
+            if kind == "norm":
+                layer = nn.BatchNorm2d(width)
+            elif kind in ("residual", "gate"):
+                layer = nn.Conv2d(width, width, 3, padding=1)
+            elif kind == "depthwise":
+                layer = nn.Conv2d(width, width * 2, 3, padding=1, groups=width)
+                wanted = width * 2
+            elif kind == "groups" and width % 2 == 0:
+                layer = nn.Conv2d(width, wanted, 1, groups=2)
+            else:
+                layer = nn.Conv2d(width, wanted, 1)
+            self.kinds.append(kind)
+            self.layers.append(layer)
+            if kind not in ("norm", "residual", "gate"):
+                width = width + wanted if kind == "cat" else wanted
+        self.head = nn.Linear(width * 4, 2)
+
+    def forward(self, x):
+        for kind, layer in zip(self.kinds, self.layers, strict=True):
+            y = layer(x)
+            if kind == "residual":
+                x = F.relu(x + y)
+            elif kind == "gate":
+                x = x * torch.sigmoid(y)
+            elif kind == "cat":
+                x = torch.cat([x, F.relu(y)], 1)
+            else:
+                x = F.leaky_relu(y)
+        return self.head(F.adaptive_avg_pool2d(x, 2).flatten(1))
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(networks(), st.floats(0.1, 0.9), st.integers(0, 1000))
+def test_any_units_of_any_stack(description, share, seed):
+    check(Stack(description), image(2, 3, 4), share=share, seed=seed, least=0)
+
+
+class Edges(nn.Module):
+    """Nodes that add up what the edges bring them, weighed by their share of it."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.head = nn.Linear(3, 12), nn.Linear(12, 2)
+        self.weigh = nn.Parameter(torch.randn(1, 4, 3))
+
+    def forward(self, x, edges):
+        source, target = edges
+        x = self.first(x).view(-1, 4, 3)
+        share = (x * self.weigh).sum(-1).sigmoid()[source]
+        where = target[:, None].expand_as(share)
+        whole = x.new_zeros(len(x), share.shape[1]).scatter_add_(0, where, share)
+        brought = (share / (whole[target] + 1e-9)).unsqueeze(-1) * x[source]
+        where = target[:, None, None].expand_as(brought)
+        most = torch.zeros_like(x).scatter_reduce(0, where, brought, "amax", include_self=False)
+        x = most + torch.zeros_like(x).scatter_add(0, where, brought)
+        return self.head(x.flatten(1))
+
+
+def test_what_edges_bring_to_nodes():
+    edges = torch.tensor([[0, 1, 2, 2, 3], [1, 0, 0, 3, 3]])
+    check(Edges(), torch.rand(4, 3, dtype=torch.float64), edges)
+
+
+@pytest.mark.parametrize("mode", ["sum", "mean", "max"])
+def test_bags_of_words(mode):
+    class Bags(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.bags, self.head = nn.EmbeddingBag(7, 8, mode=mode), nn.Linear(8, 2)
+
+        def forward(self, words, begins):
+            return self.head(self.bags(words, begins))
+
+    words = torch.tensor([1, 2, 3, 4, 5, 6])
+    report = check(Bags(), words, torch.tensor([0, 2, 5]), others=[(words, torch.tensor([0]))])
+    assert report.model.bags.embedding_dim == 4
+
+
+def test_a_bilinear_layer():
+    class Pairs(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.c = nn.Linear(3, 6), nn.Linear(3, 4), nn.Linear(8, 2)
+            self.both = nn.Bilinear(6, 4, 8)
+
+        def forward(self, x, y):
+            return self.c(self.both(self.a(x), self.b(y)).relu())
+
+    x, y = torch.rand(2, 5, 3, dtype=torch.float64)
+    both = check(Pairs(), x, y).model.both
+    assert (both.in1_features, both.in2_features, both.out_features) == (3, 2, 4)
+
+
+@pytest.mark.parametrize("rows", [3, 30])  # torch takes another way where there are many
+def test_distances_to_a_table_of_codes(rows):
+    class Codes(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.codes = nn.Linear(3, 8), nn.Parameter(torch.randn(rows, 8))
+
+        def forward(self, x):
+            return torch.cdist(self.first(x), self.codes)
+
+    check(Codes(), torch.rand(30, 3, dtype=torch.float64), others=[(torch.rand(4, 3).double(),)])
+
+
+class Spectral(nn.Module):
+    """Channels that are mixed in the frequencies, and filtered there one by one."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.head = nn.Conv2d(1, 8, 1), nn.Conv2d(8, 2, 1)
+        self.mix = nn.Parameter(torch.randn(8, 8, 2))
+        self.filters = nn.Parameter(torch.randn(8, 6, 4, 2))
+
+    def forward(self, x):
+        x = torch.fft.rfft2(self.first(x), norm="ortho")
+        x = torch.einsum("bixy,io->boxy", x, torch.view_as_complex(self.mix))
+        x = torch.fft.irfft2(x * torch.view_as_complex(self.filters), norm="ortho")
+        turned = torch.fft.fft(x, dim=2)
+        return self.head(x + turned.real * turned.imag + torch.polar(x, x).abs())
+
+
+def test_fourier_transforms_and_complex_numbers():
+    check(Spectral(), torch.rand(2, 1, 6, 6, dtype=torch.float64))
+
+
+def test_a_recurrence_that_begins_with_zeros():
+    class Cell(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.hidden = 6
+            self.gates, self.head = nn.Linear(3 + 6, 4 * 6), nn.Linear(6, 2)
+
+        def forward(self, x):
+            h = torch.zeros(x.shape[0], self.hidden, dtype=x.dtype)
+            c = torch.zeros_like(h)
+            for at in range(x.shape[1]):
+                gates = self.gates(torch.cat([x[:, at], h], 1))
+                i, f, o, g = gates.split(self.hidden, 1)
+                c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+                h = o.sigmoid() * c.tanh()
+            return self.head(h)
+
+    x = torch.rand(2, 3, 3, dtype=torch.float64)
+    report = check(Cell(), x, others=[(torch.rand(5, 7, 3, dtype=torch.float64),)])
+    assert ("", "hidden", 6, 3) in report.attributes
+
+
+@pytest.mark.parametrize("groups", [2, 4])
+def test_a_transposed_convolution_in_groups(groups):
+    model = nn.Sequential(
+        *(nn.Conv2d(3, 8, 1), nn.ReLU(), nn.ConvTranspose2d(8, 16, 2, groups=groups)),
+        *(nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 2, 1)),
+    )
+    check(model, torch.rand(2, 3, 4, 4, dtype=torch.float64))
+
+
+class Slices(nn.Module):
+    """Pieces of features by every kind of slice, each for a layer of its own."""
+
+    def __init__(self, *slices):
+        super().__init__()
+        self.slices, self.first, self.head = slices, nn.Linear(3, 16), nn.Linear(4, 2)
+        widths = [len(range(16)[each]) for each in slices]
+        self.layers = nn.ModuleList(nn.Linear(width, 4) for width in widths)
+
+    def forward(self, x):
+        x = self.first(x).relu()
+        pairs = zip(self.layers, self.slices, strict=True)
+        return self.head(sum(layer(x[..., each]).relu() for layer, each in pairs))
+
+
+@pytest.mark.parametrize(
+    "slices",
+    [
+        (slice(None, None, 2), slice(1, None, 2)),
+        (slice(None, None, 3), slice(-6, None)),
+        (slice(4, 10), slice(6, None)),
+        (slice(-12, -6), slice(None, -1)),
+    ],
+)
+@pytest.mark.parametrize("seed", range(3))
+def test_slices_take_what_they_took(slices, seed):
+    check(Slices(*slices), torch.rand(2, 3, dtype=torch.float64), seed=seed)
+
+
+def test_narrow_takes_what_it_took():
+    class Narrowed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.head = nn.Linear(3, 16), nn.Linear(6, 2)
+            self.most = nn.Linear(15, 2)
+
+        def forward(self, x):
+            x = self.first(x).relu()
+            return self.head(x.narrow(1, 4, 6)) + self.most(torch.narrow(x, -1, 1, 15))
+
+    check(Narrowed(), torch.rand(2, 3, dtype=torch.float64))
+
+
+def test_a_literal_size_beside_the_batch():
+    class Conditional(nn.Module):
+        """A convolution with weights of its own for every sample."""
+
+        def __init__(self):
+            super().__init__()
+            self.route, self.head = nn.Linear(3, 4), nn.Conv2d(16, 2, 1)
+            self.weights = nn.Parameter(torch.randn(4, 16, 3, 3, 3))
+
+        def forward(self, x):
+            b, c, h, w = x.shape
+            mixed = self.route(x.mean((2, 3))).sigmoid() @ self.weights.view(4, -1)
+            x = x.reshape(1, b * c, h, w)
+            x = F.conv2d(x, mixed.view(b * 16, c, 3, 3), padding=1, groups=b)
+            return self.head(x.view(b, 16, h, w))
+
+    x = torch.rand(2, 3, 6, 6, dtype=torch.float64)
+    check(Conditional(), x, others=[(torch.rand(5, 3, 4, 4, dtype=torch.float64),)])
+
+
+def test_a_literal_size_under_an_empty_batch():
+    class Literal(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.head = nn.Linear(3, 16), nn.Linear(8, 2)
+
+        def forward(self, x):
+            return self.head(self.first(x).view(x.shape[0], 2, 8))
+
+    report = check(Literal(), torch.rand(3, 3, dtype=torch.float64))
+    model = report.model
+    assert model.head.in_features < 8
+    assert model(torch.rand(0, 3, dtype=torch.float64)).shape == (0, 2, 2)
+
+
+class Shifted(nn.Module):
+    """A part of the channels is moved on by a place, another back, as in videos."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.head = nn.Linear(3, 16), nn.Linear(16, 16), nn.Linear(16, 2)
+
+    def forward(self, x):
+        x = self.first(x)
+        part = x.shape[2] // 4
+        y = torch.zeros_like(x)
+        y[:, 1:, :part] = x[:, :-1, :part]
+        y[:, :-1, part : 2 * part] = x[:, 1:, part : 2 * part]
+        y[:, :, 2 * part :] = x[:, :, 2 * part :]
+        y = self.second(y)
+        y[:, 0] = 0
+        y[..., ::2] += 1.0
+        return self.head(y.relu())
+
+
+class Spread(nn.Module):
+    """Some frequencies of each channel are mixed and put among zeros."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.head = nn.Linear(3, 8), nn.Linear(8, 2)
+        self.mix = nn.Parameter(torch.randn(4, 8, 8))
+
+    def forward(self, x):
+        x = self.first(x)
+        made = torch.zeros(x.shape[0], 9, 8, dtype=x.dtype)
+        made[:, :4] = torch.einsum("bti,tio->bto", x[:, :4], self.mix)
+        return self.head(made.cumsum(1))
+
+
+class Masking(nn.Linear):
+    """A layer that cuts its own weight whenever it runs."""
+
+    def forward(self, x):
+        self.weight.data *= torch.ones(1, self.in_features).to(x)
+        return super().forward(x)
+
+
+@pytest.mark.parametrize(
+    "model", [Shifted(), Spread(), nn.Sequential(nn.Linear(3, 8), nn.ReLU(), Masking(8, 2))]
+)
+def test_what_is_written_to_a_part_of_a_tensor(model):
+    check(model, torch.rand(2, 5, 3, dtype=torch.float64), others=[(torch.rand(4, 6, 3).double(),)])
+
+
+def test_a_view_of_what_was_written_to_keeps_its_labels_to_itself():
+    class Late(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.head = nn.Linear(3, 8), nn.Linear(4, 2)
+
+        def forward(self, x):
+            x = self.first(x)
+            part = x[:, :4]
+            x.mul_(torch.arange(8).to(x))
+            return self.head(part)
+
+    model, x = realistic(Late()), torch.rand(2, 3, dtype=torch.float64)
+    expected = model(x)
+    shrink(model, x, units=units(model, x))
+    torch.testing.assert_close(model(x), expected)
+
+
+class Between(nn.Module):
+    """Something done to features, between a layer that makes them and one that reads them."""
+
+    def __init__(self, first, act, last):
+        super().__init__()
+        self.first, self.act, self.last = first, act, last
+
+    def forward(self, x):
+        return self.last(self.act(self.first(x)))
+
+
+@pytest.mark.parametrize(
+    ("crop", "left"),
+    [
+        (lambda x: x[:, 2:6, 2:6], 4),
+        (lambda x: x[:, -6:-2, -6:-2], 4),
+        (lambda x: x[..., 4:, 4:, :], 4),
+        (lambda x: x[:, 2::2, 2:6], 3),
+        (lambda x: x[:, None, 2:6, 2:6].squeeze(1), 4),
+        (lambda x: x.transpose(0, 1)[2:6, :, 2:6].transpose(0, 1), 4),
+    ],
+)
+@pytest.mark.parametrize("seed", range(3))
+def test_slices_along_several_axes(crop, left, seed):
+    model = Between(nn.Conv2d(3, 8, 3, padding=1), crop, nn.Conv2d(left, 2, 2))
+    check(model, image(), seed=seed, least=0.25)
+
+
+def test_slices_along_two_axes_that_are_both_cut():
+    class Window(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.Linear(3, 16), nn.Linear(8, 2)
+            self.weight = nn.Parameter(torch.randn(16, 16))
+
+        def forward(self, x):
+            return self.last(F.linear(self.first(x)[:, 2:12], self.weight[4:12, 2:12]))
+
+    check(Window(), torch.rand(2, 3, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("taken", [slice(-2), slice(6), slice(None, -2, 1)])
+def test_a_slice_of_all_that_is_left(taken):
+    model = Between(nn.Linear(3, 8), lambda x: x[:, taken].relu(), nn.Linear(6, 2))
+    x, expected = torch.rand(2, 3), copy.deepcopy(model)
+    shrink(model, x, units=[{"first.weight": {0: (6, 7)}}])
+    assert model.first.out_features == 6
+    torch.testing.assert_close(model(x), expected(x))
+
+
+@pytest.mark.parametrize(
+    "opened",
+    [
+        lambda x: x.unflatten(1, (3, 4)),
+        lambda x: x.unflatten(-1, (-1, 4)),
+        lambda x: x[:, None].unflatten(2, (3, 4)),
+        nn.Unflatten(1, (3, 2, 2)),
+    ],
+)
+def test_an_axis_is_opened_into_literal_sizes(opened):
+    last = nn.Sequential(nn.Flatten(), nn.Linear(12, 2))
+    check(Between(nn.Linear(3, 12), opened, last), torch.rand(2, 3, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("groups", [2, 4])
+def test_channels_are_shuffled_by_torch(groups):
+    model = Between(nn.Conv2d(3, 8, 3), nn.ChannelShuffle(groups), nn.Conv2d(8, 2, 1))
+    check(model, image())
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_torch_attention_reads_another_width_than_it_makes(apart):
+    class Attended(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.other = nn.Linear(3, 16), nn.Linear(3, 16)
+            self.layer = nn.MultiheadAttention(16, 4, batch_first=True)
+
+        def forward(self, x):
+            query = self.first(x)
+            key = self.other(x) if apart else query
+            return self.layer(query, key, key)[0]
+
+    x, model = torch.rand(2, 5, 3, dtype=torch.float64), Attended().double().eval()
+    read = next(group for group in units(model, x).groups if group.name == "first.weight[0]")
+    chosen = [units(model, x).unit(label) for label in read.labels[:6]]
+    masked = masked_like(model, chosen)
+    shrink(model, x, units=chosen)
+    assert (model.layer.in_proj_weight.shape[1], model.layer.embed_dim) == (10, 16)
+    torch.testing.assert_close(model(x), masked(x), rtol=1e-9, atol=1e-9)
+
+
+def test_copies_of_a_literal_size_are_joined_to_channels():
+    class Token(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.Conv1d(3, 8, 1), nn.Conv1d(8, 2, 1)
+
+        def forward(self, x):
+            x = self.first(x)
+            return self.last(torch.cat([x.new_zeros(x.shape[0], 8, 1), x], 2))
+
+    check(Token(), torch.rand(2, 3, 5, dtype=torch.float64))
+
+
+def test_the_later_pieces_of_a_split():
+    class Pieces(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.Linear(3, 16), nn.Linear(8, 2)
+
+        def forward(self, x):
+            kept, read, left = self.first(x).split([4, 8, 4], -1)
+            return kept, self.last(read), left
+
+    x, model = torch.rand(2, 3, dtype=torch.float64), Pieces().double().eval()
+    chosen = choose(units(model, x), 0.5, 0)
+    masked = masked_like(model, chosen)
+    shrink(model, x, units=chosen)
+    assert model.last.in_features == 4
+    torch.testing.assert_close(model(x), masked(x), rtol=1e-9, atol=1e-9)
+
+
+def test_an_axis_is_rolled_twice():
+    model = Between(nn.Linear(3, 12), lambda x: x.roll((2, 1), (1, -1)), nn.Linear(12, 2))
+    check(model, torch.rand(2, 3, dtype=torch.float64), seed=1)
+
+
+def test_patches_are_folded_again():
+    class Folded(nn.Module):
+        def forward(self, x):
+            return F.fold(F.unfold(x, 2, stride=2), (8, 8), 2, stride=2)
+
+    check(Between(nn.Conv2d(3, 8, 3, padding=1), Folded(), nn.Conv2d(8, 2, 1)), image())
+
+
+def test_a_diagonal_loses_nothing():
+    model = Between(nn.Conv2d(3, 8, 3, padding=1), lambda x: x.diagonal(0, 1, 2), nn.Linear(8, 2))
+    assert len(units(model.double(), image())) == 0
+
+
+def test_masked_constants_of_one_axis_that_is_folded_into_another_stay():
+    class Folded(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.along = nn.Conv2d(3, 6, 3, padding=1), nn.Linear(4, 4)
+            self.head = nn.Linear(96, 2)
+
+        def forward(self, x):
+            x = self.first(x)
+            return x.sigmoid().sum(1), self.head(self.along(x).flatten(1))
+
+    x, model = image(size=4), Folded().double().eval()
+    mask = torch.tensor([0, 1, 0, 1])
+    masked = copy.deepcopy(model)
+    masked.along.bias.data *= mask
+    shrink(model, x, {"along": {"bias": mask}})
+    assert model.along.out_features == 4
+    torch.testing.assert_close(model(x), masked(x), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("options", [{}, {"kdim": 3, "vdim": 3}])
+def test_an_only_head_becomes_narrower(options):
+    class Alone(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.need_weights = True
+            self.first = nn.Linear(3, 16)
+            self.layer = nn.MultiheadAttention(16, 1, batch_first=True, **options)
+
+        def forward(self, x):
+            query = self.first(x)
+            key = x if options else query
+            return query, self.layer(query, key, key, need_weights=self.need_weights)[0]
+
+    x, model = torch.rand(2, 5, 3, dtype=torch.float64), Alone().double().eval()
+    chosen = choose(units(model, x), 0.5, 0)
+    masked = masked_like(model, chosen)
+    shrink(model, x, units=chosen)
+    assert model.layer.out_proj.in_features == 8
+    for model.need_weights in (True, False):
+        torch.testing.assert_close(model(x), masked(x), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("pieces", [2, 4, (4,), (2, 6)])
+def test_pieces_by_tensor_split(pieces):
+    def swapped(x):
+        *_, left, right = x.tensor_split(pieces, 1)
+        return torch.cat([right, left.relu()], 1)
+
+    width = swapped(torch.ones(1, 8)).shape[1]
+    model = Between(nn.Linear(3, 8), swapped, nn.Linear(width, 2))
+    check(model, torch.rand(2, 3, dtype=torch.float64))
+
+
+def test_what_a_padding_crops_stays():
+    model = Between(nn.Linear(3, 12), lambda x: F.pad(x, (-2, -1)), nn.Linear(9, 2))
+    found = units(model.double(), torch.rand(2, 3, dtype=torch.float64))
+    assert [found.axes["first.weight", 0].tolist().count(0), len(found)] == [3, 9]
+    check(model, torch.rand(2, 3, dtype=torch.float64))
+
+
+def test_an_uneven_split_says_what_it_misses():
+    model = Between(nn.Linear(3, 16), lambda x: torch.cat(x.split(5, 1)[::-1], 1), nn.Linear(16, 2))
+    chosen = [{"first.weight": {0: (0, 1, 2)}}]
+    with pytest.raises(SpeedupError, match="split makes 7 pieces where it made 4"):
+        shrink(model, torch.rand(2, 3), units=chosen)

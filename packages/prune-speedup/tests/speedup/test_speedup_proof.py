@@ -1,0 +1,122 @@
+"""What the proof looks at: the example, a batch of another size, and what the user adds."""
+
+import pytest
+import torch
+from torch import nn
+
+from prune_core import ConfigError, SpeedupError, shrink, units
+from prune_speedup.torch import speedup as run
+
+
+class Branching(nn.Module):
+    """A layer that only some inputs reach: a recording of others does not know it."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.norm = nn.Linear(3, 8), nn.LayerNorm(8)
+        self.usual, self.rare = nn.Linear(8, 2), nn.Linear(8, 2)
+
+    def forward(self, x):
+        hidden = self.norm(self.first(x))
+        return self.usual(hidden) if x.mean() > 0 else self.rare(hidden)
+
+
+def half(model, x):
+    found = units(model, x)
+    return [found.unit(label) for group in found.groups for label in group.labels[::2]]
+
+
+def unchanged(model, before):
+    return all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def snapshot(model):
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+@pytest.mark.parametrize(
+    ("size", "said"),
+    [
+        (1, "a batch of 2 where the example has 1"),
+        (2, "a batch of 3 where the example has 2"),
+        (9, "a batch of 2 where the example has 9"),
+    ],
+)
+def test_a_batch_of_another_size_is_looked_at(size, said):
+    model, x = Branching().eval(), torch.rand(size, 3)
+    report = shrink(model, x, units=half(model, x))
+    assert report.verified == ["the example", said]
+    assert said in str(report)
+
+
+def test_every_input_grows_with_the_batch():
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.left, self.right, self.head = nn.Linear(3, 8), nn.Linear(4, 8), nn.Linear(8, 2)
+
+        def forward(self, left, *, more, scale):
+            return self.head(self.left(left) + self.right(more["x"])) * scale
+
+    model = Two().eval()
+    inputs = {"left": torch.rand(4, 3), "more": {"x": torch.rand(4, 4)}, "scale": torch.rand(2)}
+    report = shrink(model, inputs, units=half(model, inputs))
+    assert report.verified == ["the example", "a batch of 2 where the example has 4"]
+
+
+def test_a_small_model_that_only_follows_the_example_is_refused(monkeypatch):
+    def broken(model, plan):
+        update_sizes(model, plan)
+
+        def only_two(module, args):
+            if len(args[0]) != 2:
+                raise ValueError("two, please")
+
+        model.register_forward_pre_hook(only_two)
+
+    update_sizes = run.update_sizes
+    monkeypatch.setattr(run, "update_sizes", broken)
+    model, x = Branching().eval(), torch.rand(2, 3)
+    before = snapshot(model)
+    with pytest.raises(SpeedupError, match="does not run on a batch of 3.*two, please"):
+        shrink(model, x, units=half(model, x))
+    assert unchanged(model, before)
+    assert not model._forward_pre_hooks
+
+
+def test_a_model_of_one_batch_size_is_judged_by_it():
+    class Fixed(Branching):
+        def forward(self, x):
+            return super().forward(x.view(2, 3))
+
+    model, x = Fixed().eval(), torch.rand(2, 3)
+    assert shrink(model, x, units=half(model, x)).verified == ["the example"]
+
+
+def test_a_batch_that_takes_another_path_is_no_judge():
+    class Routed(Branching):
+        def forward(self, x):
+            return super().forward(x if len(x) == 2 else x.flip(0).flip(0))
+
+    model, x = Routed().eval(), torch.rand(2, 3)
+    assert shrink(model, x, units=half(model, x)).verified == ["the example"]
+
+
+def test_inputs_of_the_users_own_show_what_the_example_does_not():
+    model, x = Branching().eval(), torch.rand(2, 3)
+    before, chosen = snapshot(model), half(model, x)
+    assert shrink(Branching().eval(), x, units=chosen, verify_inputs=[x + 1]).verified[:2] == [
+        "the example",
+        "verify_inputs[0]",
+    ]
+    with pytest.raises(SpeedupError, match=r"does not run on verify_inputs\[1\].*left as it was"):
+        shrink(model, x, units=chosen, verify_inputs=[x + 1, x - 1])
+    assert unchanged(model, before)
+
+
+def test_inputs_that_the_model_itself_refuses():
+    model, x = Branching().eval(), torch.rand(2, 3)
+    before = snapshot(model)
+    with pytest.raises(ConfigError, match=r"does not run on verify_inputs\[0\]: RuntimeError"):
+        shrink(model, x, units=half(model, x), verify_inputs=[torch.rand(2, 4)])
+    assert unchanged(model, before)

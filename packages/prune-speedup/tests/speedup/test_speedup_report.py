@@ -1,0 +1,113 @@
+"""What the report says: three figures that have little to do with each other, and what is left."""
+
+import json
+
+import torch
+from torch import nn
+
+from prune_core import shrink, units
+from prune_speedup.torch.report import SpeedupReport
+
+
+def net():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2))
+    model.register_buffer("unused", torch.zeros(3, dtype=torch.int64))
+    return model
+
+
+def rows_and_a_weight():
+    """Masks of two whole rows of the first layer, and of a single weight of the last."""
+    rows = torch.ones(6, 4)
+    rows[:2] = 0
+    single = torch.ones(2, 6)
+    single[0, 5] = 0
+    return {"0": {"weight": rows, "bias": rows[:, 0]}, "2": {"weight": single}}
+
+
+def test_zeros_and_bytes_by_hand():
+    model = net()
+    report = shrink(model, torch.ones(1, 4), rows_and_a_weight())
+    values = (4 * 6 + 6 + 6 * 2 + 2, 4 * 4 + 4 + 4 * 2 + 2)
+    assert report.parameters == values
+    assert report.zeros == (2 * 4 + 2 + 1, 1)
+    assert report.bytes == tuple(4 * count + 3 * 8 for count in values)
+    table = report.table()
+    assert "11 → 1 (25.0% → 3.3%)" in table
+    assert "200 → 144 (72.0%)" in table
+    assert "latency     not measured; shrink(..., measure=True) does" in table
+
+
+def test_what_is_measured():
+    class Wide(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = nn.Sequential(nn.Linear(4, 512), nn.ReLU(), nn.Linear(512, 2))
+
+        def forward(self, x):
+            return self.layers(x)
+
+    model, x = Wide().train(), torch.ones(10, 4)
+    found = units(model, x)
+    report = shrink(
+        model, x, units=[found.unit(label) for label in found.groups[0].labels[:256]], measure=True
+    )
+    # The activation's input is still held when its result is made; 4 bytes a value.
+    assert report.running.activations == (2 * 10 * 512 * 4, 2 * 10 * 256 * 4)
+    assert all(seconds > 0 for seconds in report.running.seconds)
+    assert model.layers[0].out_features == 256
+    assert model.training
+    assert "activations" in report.table()
+    assert "ms (" in report.table()
+    assert json.loads(report.to_json())["running"]["activations"] == [40960, 20480]
+    assert "measure" in report.seconds
+
+
+def test_measuring_leaves_statistics_and_random_numbers_alone():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Dropout(), nn.Linear(6, 2))
+    x = torch.randn(5, 4)
+    found = units(model, x)
+    before, state = model[1].running_mean.clone(), torch.get_rng_state()
+    shrink(model, x, units=[found.unit(found.groups[0].labels[0])], measure=True)
+    assert torch.equal(model[1].running_mean, before[1:])
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@torch.library.custom_op("prune_tests::mystery", mutates_args=())
+def mystery(x: torch.Tensor) -> torch.Tensor:
+    return x.flip(-1)
+
+
+def test_operators_without_a_rule_are_named_with_their_module():
+    class Mysterious(nn.Module):
+        def forward(self, x):
+            return mystery(x)
+
+    model = nn.Sequential(nn.Linear(3, 5), nn.Linear(5, 4), Mysterious(), nn.Linear(4, 2)).eval()
+    report = shrink(model, torch.rand(2, 6, 3))
+    [(operator, module)] = report.unknown.items()
+    assert module == "2"
+    assert f"{operator} in 2: what it touches stays" in report.table()
+
+
+def test_what_the_proof_does_not_look_into_is_named():
+    class Cache:
+        def __init__(self, content):
+            self.content = content
+
+    class Cached(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = net()
+
+        def forward(self, x):
+            return self.layers(x), Cache(x)
+
+    report = shrink(Cached(), torch.ones(1, 4))
+    assert report.uncompared == ["Cache"]
+    assert "Cache, which the model returns" in report.table()
+
+
+def test_a_report_of_nothing_can_be_printed():
+    assert "parameters  0 → 0" in str(SpeedupReport(nn.Identity()))
