@@ -11,7 +11,7 @@ import tarfile
 import zipfile
 from pathlib import Path
 
-from repo import CORE, ROOT, package_dir, packages, version
+from repo import ROOT, package_dir, packages, siblings_of, version
 
 
 def build(package: str, directory: Path) -> tuple[Path, Path]:
@@ -52,13 +52,20 @@ def faults_of_wheel(package: str, wheel: Path) -> list[str]:
     return faults + [f"{wheel.name} holds {name}" for name in strangers]
 
 
-def install_alone(package: str, wheel: Path, core: Path, directory: Path) -> None:
-    """Install a wheel, and nothing that it does not ask for, and load it there as a plugin."""
+def install_alone(package: str, wheels: list[Path], directory: Path) -> None:
+    """Install a wheel, and nothing that it does not ask for, and load it there as a plugin.
+
+    Args:
+        package: The distribution.
+        wheels: Its wheel, and those of its siblings that it requires.
+        directory: Where the environment is made.
+    """
     environment = directory / f"env-{package}"
     _run("uv", "venv", "--quiet", "--clear", environment)
     _run(
         *("uv", "pip", "install", "--quiet", "--python", environment),
-        *("--constraint", ROOT / "constraints.txt", wheel, core),
+        *("--constraint", ROOT / "constraints.txt"),
+        *wheels,
     )
     python = environment / ("Scripts" if os.name == "nt" else "bin") / "python"
     look = (
@@ -93,8 +100,9 @@ def main() -> None:
     if faults:
         raise SystemExit("\n".join(faults))
     _run("twine", "check", "--strict", *(path for pair in built.values() for path in pair))
-    for package, (_, wheel) in built.items():
-        install_alone(package, wheel, built[CORE][1], directory)
+    for package in built:
+        needed = [built[each][1] for each in (package, *siblings_of(package))]
+        install_alone(package, needed, directory)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from datetime import date
 from pathlib import Path
 
 from packaging.version import InvalidVersion, Version
-from repo import CORE, ROOT, core_requirement, git, package_dir, packages, tag_of, version
+from repo import ROOT, git, package_dir, packages, requirements_on_siblings, tag_of, version
 
 
 def target(current: Version, bump: str) -> Version:
@@ -62,23 +62,22 @@ def check(package: str, releasing: Version) -> None:
         raise SystemExit(f"{package} {releasing} is released: {tag}. Say patch, minor or major.")
     if releasing < version(package):
         raise SystemExit(f"{package} is at {version(package)}, past {releasing}.")
-    if package != CORE:
-        requirement = core_requirement(package)
+    for requirement in requirements_on_siblings(package):
         if any(Version(specifier.version).is_prerelease for specifier in requirement.specifier):
             raise SystemExit(
-                f"{package} requires {str(requirement)!r}, which no released {CORE} satisfies. "
-                f"Release {CORE} first, and require that."
+                f"{package} requires {str(requirement)!r}, which no released {requirement.name} "
+                f"satisfies. Release {requirement.name} first, and require that."
             )
 
 
-def core_bound_raised(pyproject: str, developing: Version) -> str:
-    """Let a plugin's requirement on prune-core reach the core that is now developed beside it.
+def bound_raised(pyproject: str, package: str, developing: Version) -> str:
+    """Let a requirement on a package reach the version that is now developed beside it.
 
-    >>> core_bound_raised('dependencies = ["prune-core[torch]>=0.1,<0.2"]', Version("0.2.0.dev0"))
-    'dependencies = ["prune-core[torch]>=0.1,<0.3"]'
+    >>> bound_raised('["prune-core[torch]>=0.1,<0.2"]', "prune-core", Version("0.2.0.dev0"))
+    '["prune-core[torch]>=0.1,<0.3"]'
     """
     limit = f"<{developing.major}.{developing.minor + 1}"
-    return re.sub(rf'("{CORE}(?:\[[^\]]*\])?[^"]*)<\d+(?:\.\d+)*', rf"\g<1>{limit}", pyproject)
+    return re.sub(rf'("{package}(?:\[[^\]]*\])?[^"]*)<\d+(?:\.\d+)*', rf"\g<1>{limit}", pyproject)
 
 
 class Steps:
@@ -101,13 +100,13 @@ class Steps:
             where = package_dir(package)
             self.run(sys.executable, "-m", "hatchling", "version", str(wanted), cwd=where)
 
-    def raise_core_bound(self, package: str, developing: Version) -> None:
-        """Let a plugin use the core that is developed next."""
-        pyproject = package_dir(package) / "pyproject.toml"
+    def raise_bound(self, plugin: str, package: str, developing: Version) -> None:
+        """Let a plugin use what is developed next of a package that it requires."""
+        pyproject = package_dir(plugin) / "pyproject.toml"
         old = pyproject.read_text()
-        new = core_bound_raised(old, developing)
+        new = bound_raised(old, package, developing)
         if new != old:
-            print(f"# {package} may use {CORE} {developing}")
+            print(f"# {plugin} may use {package} {developing}")
             if not self.dry:
                 pyproject.write_text(new)
 
@@ -129,10 +128,9 @@ def release(package: str, releasing: Version, steps: Steps) -> None:
 
     developing = following(releasing)
     steps.set_version(package, developing)
-    if package == CORE:
-        for plugin in packages():
-            if plugin != CORE:
-                steps.raise_core_bound(plugin, developing)
+    for plugin in packages():
+        if plugin != package:
+            steps.raise_bound(plugin, package, developing)
     steps.run("git", "commit", "--all", "--message", f"Begin {package} {developing}")
     print(f"\nTo publish it: git push origin HEAD {tag}")
 

@@ -36,12 +36,30 @@ def version(package: str) -> Version:
 
 def core_requirement(package: str) -> Requirement:
     """Return what a plugin requires of prune-core."""
-    project = tomllib.loads((package_dir(package) / "pyproject.toml").read_text())["project"]
-    for text in project["dependencies"]:
-        requirement = Requirement(text)
+    for requirement in requirements_on_siblings(package):
         if canonicalize_name(requirement.name) == CORE:
             return requirement
     raise SystemExit(f"{package} does not require {CORE}.")
+
+
+def requirements_on_siblings(package: str) -> list[Requirement]:
+    """Return what a distribution requires of others of this repository."""
+    project = tomllib.loads((package_dir(package) / "pyproject.toml").read_text())["project"]
+    requirements = [Requirement(text) for text in project["dependencies"]]
+    return [each for each in requirements if canonicalize_name(each.name) in packages()]
+
+
+def siblings_of(package: str) -> list[str]:
+    """Return the distributions of this repository that one needs, directly or not."""
+    found: list[str] = []
+    waiting = [package]
+    while waiting:
+        for requirement in requirements_on_siblings(waiting.pop()):
+            name = canonicalize_name(requirement.name)
+            if name not in found:
+                found.append(name)
+                waiting.append(name)
+    return found
 
 
 def git(*arguments: str) -> str:

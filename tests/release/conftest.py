@@ -56,7 +56,17 @@ def root() -> Path:
 @pytest.fixture
 def repository(tmp_path: Path) -> Repository:
     """A git repository of its own with the files of this one: one commit, no tags."""
-    copy = tmp_path / "repository"
+    return copied_to(tmp_path / "repository")
+
+
+@pytest.fixture(scope="module")
+def shared_repository(tmp_path_factory: pytest.TempPathFactory) -> Repository:
+    """As `repository`, one for all tests of a file."""
+    return copied_to(tmp_path_factory.mktemp("shared") / "repository")
+
+
+def copied_to(copy: Path) -> Repository:
+    """Copy this repository, as it is in the working tree."""
     files = ("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard")
     listed = subprocess.run(files, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     for name in filter(None, listed.split("\0")):

@@ -2,10 +2,12 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-PACKAGES = ("prune-core", "prune-filter", "prune-lottery", "prune-schedule", "prune-tf")
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = sorted(path.parent.name for path in ROOT.glob("packages/*/pyproject.toml"))
 DRAFT = (sys.executable, "-m", "towncrier", "build", "--draft", "--version", "1.2.3")
 
 

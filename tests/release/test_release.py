@@ -6,7 +6,7 @@ import pytest
 from packaging.requirements import Requirement
 
 NEWS = "FPGM is faster on layers with many filters.\n"
-PLUGINS = ("prune-filter", "prune-lottery", "prune-schedule", "prune-tf")
+PLUGINS = ("prune-filter", "prune-lottery", "prune-schedule", "prune-speedup", "prune-tf")
 
 
 @pytest.fixture

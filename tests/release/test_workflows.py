@@ -1,11 +1,13 @@
 """The workflows do what the scripts and tox.ini promise."""
 
 import fnmatch
+from pathlib import Path
 
 import pytest
 import yaml
 
-PACKAGES = ("prune-core", "prune-filter", "prune-lottery", "prune-schedule", "prune-tf")
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = sorted(path.parent.name for path in ROOT.glob("packages/*/pyproject.toml"))
 
 
 def workflow(root, name):

@@ -79,5 +79,5 @@ def test_without_torch_it_says_what_is_missing():
     command = (sys.executable, "-c", start, "inspect", "zoo:convolutions", "-i", "1,3,8,8")
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert "needs torch: `pip install 'prune-core[torch]'`" in done.stderr
+    assert "`pip install 'prune-speedup[torch]'`" in done.stderr
     assert "Traceback" not in done.stderr

@@ -20,17 +20,18 @@ if TYPE_CHECKING:
     from prune_core.registry import Plugin as Plugin
     from prune_core.registry import Reference as Reference
     from prune_core.registry import entries as entries
+    from prune_core.registry import get_engine as get_engine
     from prune_core.registry import get_part as get_part
     from prune_core.registry import get_pruner as get_pruner
     from prune_core.registry import get_schedule as get_schedule
     from prune_core.registry import plugins as plugins
-    from prune_core.speedup import ModelSpeedup as ModelSpeedup
-    from prune_core.speedup import SpeedupReport as SpeedupReport
-    from prune_core.speedup import load_pruned as load_pruned
-    from prune_core.speedup import save_pruned as save_pruned
-    from prune_core.speedup import shrink as shrink
-    from prune_speedup.engine.units import units as units
-    from prune_speedup.one_shot import prune as prune
+    from prune_speedup.torch import ModelSpeedup as ModelSpeedup
+    from prune_speedup.torch import SpeedupReport as SpeedupReport
+    from prune_speedup.torch import load_pruned as load_pruned
+    from prune_speedup.torch import prune as prune
+    from prune_speedup.torch import save_pruned as save_pruned
+    from prune_speedup.torch import shrink as shrink
+    from prune_speedup.torch import units as units
 
 _HOMES = {
     "__about__": ("__version__",),
@@ -47,29 +48,42 @@ _HOMES = {
         "SpeedupError",
         "UnknownNameError",
     ),
-    "graph": ("units",),
     "hookspecs": ("hookimpl",),
     "masking": ("unwrap",),
     "masking.files": ("apply_compression_results", "load_masks", "save_masks"),
-    "oneline": ("prune",),
     "pruning": ("BasicPruner", "Pruner"),
     "registry": (
         "Plugin",
         "Reference",
         "entries",
+        "get_engine",
         "get_part",
         "get_pruner",
         "get_schedule",
         "plugins",
     ),
-    "speedup": ("ModelSpeedup", "SpeedupReport", "load_pruned", "save_pruned", "shrink"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
-__all__ = sorted(_HOME_OF)
+# What the engine for torch models brings, which is a plugin (see `prune_core.speedup`).
+_OF_THE_ENGINE = (
+    "ModelSpeedup",
+    "SpeedupReport",
+    "load_pruned",
+    "prune",
+    "save_pruned",
+    "shrink",
+    "units",
+)
+
+__all__ = sorted((*_HOME_OF, *_OF_THE_ENGINE))
 
 
 def __getattr__(name: str) -> Any:
+    if name in _OF_THE_ENGINE:
+        from prune_core import speedup
+
+        return getattr(speedup, name)
     home = _HOME_OF.get(name)
     if home is None:
         raise AttributeError(f"module 'prune_core' has no attribute {name!r}")
@@ -89,4 +103,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOME_OF})
+    return sorted({*globals(), *__all__})

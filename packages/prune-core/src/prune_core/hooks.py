@@ -56,8 +56,5 @@ def prune_register_parts() -> dict[str, dict[str, Reference]]:
             "global": part("GlobalSparsityAllocator", "The smallest scores of all modules."),
             "bank": part("BankSparsityAllocator", "The same share of each block of a weight."),
             "nm": part("NMSparsityAllocator", "All but n of every m along an axis."),
-            "dependency_aware": part(
-                "DependencyAwareAllocator", "The same channels where they depend on each other."
-            ),
         },
     }

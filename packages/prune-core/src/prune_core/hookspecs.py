@@ -93,6 +93,25 @@ def prune_register_parts() -> Mapping[str, Mapping[str, Reference]]:
 
 
 @hookspec
+def prune_register_engines() -> Mapping[str, Reference]:
+    """Name the engine with which models of a framework are analysed and made smaller.
+
+    Called once, when names are first looked up or listed.
+
+    Returns:
+        `{framework: Reference}`, a framework being `"torch"`, `"keras"` or a new one. The
+        referenced module or object has what `prune_core.engine.Engine` describes.
+
+    Example:
+        ```python
+        @hookimpl
+        def prune_register_engines():
+            return {"flax": Reference("acme:engine", summary="Shrinks Flax models.")}
+        ```
+    """
+
+
+@hookspec
 def prune_register_rules() -> Mapping[str, Reference]:
     """Say how operators move, tie or sum over channels, so that speedup sees through them.
 

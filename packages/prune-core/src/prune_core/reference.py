@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.util import find_spec
+from types import ModuleType
 from typing import Any
 
 from prune_core.errors import PluginError, did_you_mean
@@ -14,7 +16,7 @@ class Reference:
     """Where a registered object is, and what a listing says of it without importing it.
 
     Attributes:
-        target: `"package.module:attribute"`.
+        target: `"package.module:attribute"`; the attribute may be a submodule.
         summary: One sentence for `prune list`.
         prunes: What the algorithm removes, such as `"output channels"` or `"single weights"`.
         paper: Address of the paper that describes it.
@@ -57,8 +59,17 @@ class Reference:
             try:
                 found = getattr(found, part)
             except AttributeError:
+                if (submodule := _submodule(found, part)) is not None:
+                    found = submodule
+                    continue
                 hint = did_you_mean(part, vars(found) if hasattr(found, "__dict__") else ())
                 raise PluginError(
                     f"{self.target!r} names {part!r}, which {self.module!r} does not have.{hint}"
                 ) from None
         return found
+
+
+def _submodule(package: Any, name: str) -> ModuleType | None:
+    """Import a module of a package that nothing has imported yet, as `from package import` does."""
+    path = f"{package.__name__}.{name}" if hasattr(package, "__path__") else ""
+    return import_module(path) if path and find_spec(path) is not None else None

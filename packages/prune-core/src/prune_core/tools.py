@@ -1,8 +1,9 @@
 """The parts from which pruners are put together, under one roof for authors."""
 
+from typing import TYPE_CHECKING, Any
+
 from prune_core.pruning.allocate import (
     BankSparsityAllocator,
-    DependencyAwareAllocator,
     GlobalSparsityAllocator,
     NMSparsityAllocator,
     NormalSparsityAllocator,
@@ -23,6 +24,9 @@ from prune_core.pruning.score import (
     StraightMetricsCalculator,
 )
 
+if TYPE_CHECKING:
+    from prune_speedup.torch import DependencyAwareAllocator
+
 __all__ = [
     "ActivationCollector",
     "ActivationGradientCollector",
@@ -41,3 +45,11 @@ __all__ = [
     "StraightMetricsCalculator",
     "WeightDataCollector",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "DependencyAwareAllocator":
+        from prune_core.registry import get_part
+
+        return get_part("allocator", "dependency_aware")
+    raise AttributeError(f"module 'prune_core.tools' has no attribute {name!r}")

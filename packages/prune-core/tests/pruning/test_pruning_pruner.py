@@ -1,18 +1,16 @@
 """The life of a pruner: wrapping, masks, files, and what never happens to the model."""
 
 import copy
-import sys
-from types import ModuleType
 
 import pytest
 import torch
+import torch.nn.utils.prune
 from torch import nn
 
 import prune_core
-import prune_core.functional
 from prune_core import BasicPruner, ConfigError, MaskError, PruneError, hookimpl
 from prune_core.masking import PrunerModuleWrapper
-from prune_core.registry import Reference, registered
+from prune_core.registry import registered
 from prune_core.tools import NormalSparsityAllocator, NormMetricsCalculator, WeightDataCollector
 
 CONFIG = [{"op_types": ["default"], "sparsity": 0.5}]
@@ -101,20 +99,6 @@ def test_the_pruner_is_not_needed_to_unwrap_a_copy(model, x):
     twin = prune_core.unwrap(copy.deepcopy(model))
     assert isinstance(twin[0], nn.Conv2d)
     assert torch.equal(twin(x), model(x))
-
-
-def test_a_pruner_sees_that_its_model_was_unwrapped_without_it(model, x):
-    pruner = L1(model, CONFIG)
-    pruner.compress()
-    dense = model[0].module.weight.clone()
-    prune_core.unwrap(model)
-    assert not pruner.is_wrapped
-    pruner.close_masks(x)
-    assert isinstance(model[0], nn.Conv2d), "what looks at the plain model leaves it plain"
-    pruner._unwrap_model()
-    pruner._wrap_model()
-    assert isinstance(model[0], PrunerModuleWrapper)
-    assert torch.equal(model[0].module.weight, dense), "dense weights come back"
 
 
 def test_compressing_puts_the_wrappers_back(model, x):
@@ -209,7 +193,7 @@ def test_tied_biases_are_refused_by_name():
 
 @pytest.mark.parametrize("selector", [{"op_names": ["0"]}, {"op_types": ["Linear"]}])
 def test_a_module_without_a_plain_weight_is_refused_with_the_reason(selector):
-    model = nn.Sequential(prune_core.functional.l1_unstructured(nn.Linear(3, 3), "weight", 2))
+    model = nn.Sequential(nn.utils.prune.l1_unstructured(nn.Linear(3, 3), "weight", 2))
     with pytest.raises(ConfigError, match=r"'0' has no weight of its own.*Make it plain first"):
         L1(model, [{"sparsity": 0.5, **selector}])
 
@@ -370,31 +354,3 @@ def test_listeners_hear_of_masks_and_cannot_stop_a_run(model):
         with pytest.warns(prune_core.PluginWarning, match="listener.*failed in prune_masks_made"):
             pruner.compress()
     assert heard == ["0", "4"]
-
-
-class Plugin:
-    @hookimpl
-    def prune_register_pruners(self):
-        return {"toy_l1": Reference("toy_pruners:L1")}
-
-
-def test_one_line(model, monkeypatch):
-    module = ModuleType("toy_pruners")
-    module.L1 = L1
-    monkeypatch.setitem(sys.modules, "toy_pruners", module)
-    with registered(Plugin(), "toys"):
-        wrapped, masks = prune_core.prune(model, "toy_l1", sparsity=0.5, exclude="4")
-        assert wrapped is model
-        assert list(masks) == ["0"]
-        prune_core.unwrap(model)
-        _, masks = prune_core.prune(model, "toy_l1", sparsity=0.5, targets=["Linear"])
-        assert list(masks) == ["4"]
-        prune_core.unwrap(model)
-        with pytest.raises(ConfigError, match="'Conv2'.*Did you mean 'Conv2d'"):
-            prune_core.prune(model, "toy_l1", sparsity=0.5, targets="Conv2")
-        with pytest.raises(ConfigError, match="exclude has '44'.*Did you mean '4'"):
-            prune_core.prune(model, "toy_l1", sparsity=0.5, exclude="44")
-        for targets in ([3], 3, []):
-            with pytest.raises(ConfigError, match="targets is .*; it must be a name or class"):
-                prune_core.prune(model, "toy_l1", sparsity=0.5, targets=targets)
-        assert isinstance(model[0], nn.Conv2d)

@@ -13,7 +13,7 @@ from prune_core.errors import ConfigError, MissingDependencyError, PruneError
 from prune_core.reference import Reference
 
 if TYPE_CHECKING:
-    from prune_core.graph import Units
+    from prune_speedup.engine.units import Units
 
 __all__ = ["command"]
 
@@ -75,7 +75,7 @@ def _made(target: str) -> Any:
         if error.name != "torch":
             raise
         raise MissingDependencyError(
-            "`prune inspect` reads torch models and needs torch: `pip install 'prune-core[torch]'`."
+            "`prune inspect` reads torch models: `pip install 'prune-speedup[torch]'`."
         ) from None
 
     sys.path.insert(0, "")  # a module in the folder where one stands can be named as it is
@@ -96,7 +96,7 @@ def _made(target: str) -> Any:
 def _units(model: Any, shapes: list[tuple[tuple[int, ...], str]]) -> Units:
     import torch
 
-    from prune_speedup.torch import units
+    from prune_speedup.torch.analysis import units
 
     tensors = []
     for shape, name in shapes:

@@ -9,10 +9,11 @@ from torch import nn
 
 from prune_core.errors import ConfigError, did_you_mean, warn
 from prune_core.masking import modules_of
-from prune_core.pruning.allocate import DependencyAwareAllocator, Masks
+from prune_core.pruning.allocate import Masks
 from prune_core.pruning.basic import BasicPruner
 from prune_core.registry import get_pruner
 from prune_speedup.budget.target import check_target, fit_budget
+from prune_speedup.pruning.dependency_aware import DependencyAwareAllocator
 from prune_speedup.torch.constants.zero import check_choice
 
 __all__ = ["prune"]

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from prune_core.__about__ import __version__
-from prune_core.cli import doctor, inspect, new_plugin, show
+from prune_core.cli import doctor, new_plugin, show
 from prune_core.cli import list as list_
 from prune_core.cli.plugin_commands import add_plugin_commands
 from prune_core.errors import PruneError, PruneWarning
@@ -20,7 +20,6 @@ __all__ = ["build", "run"]
 COMMANDS: dict[str, Callable[..., Any]] = {
     "list": list_.command,
     "show": show.command,
-    "inspect": inspect.command,
     "doctor": doctor.command,
     "new-plugin": new_plugin.command,
 }

@@ -9,6 +9,7 @@ import typer
 
 from prune_core.cli.output import AsJson, console, grid, print_json
 from prune_core.registry import Plugin, plugins
+from prune_core.registry.directory import directory
 from prune_core.registry.discovery import DISABLED_VARIABLE
 
 if TYPE_CHECKING:
@@ -18,7 +19,14 @@ __all__ = ["command"]
 
 # Their versions are read from their metadata: importing them takes seconds.
 FRAMEWORKS = ("torch", "tensorflow", "tensorflow-cpu", "keras")
-PACKAGES = ("prune-core", "prune-filter", "prune-schedule", "prune-lottery", "prune-tf")
+PACKAGES = (
+    "prune-core",
+    "prune-speedup",
+    "prune-filter",
+    "prune-schedule",
+    "prune-lottery",
+    "prune-tf",
+)
 STYLES = {"ok": "green", "slow": "yellow", "disabled": "dim", "left out": "red"}
 
 
@@ -29,7 +37,7 @@ def command(context: typer.Context, as_json: AsJson = False) -> None:
     further = [said for said in context.obj or () if not any(error in said for error in errors)]
     report = {
         "python": platform.python_version(),
-        "packages": {name: _version(name) for name in PACKAGES},
+        "packages": {name: _version(name) for name in directory()},
         "frameworks": {name: _version(name) for name in FRAMEWORKS},
         "plugins": [_as_dict(plugin) for plugin in found],
         "warnings": further,

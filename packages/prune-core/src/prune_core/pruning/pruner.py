@@ -25,7 +25,7 @@ from prune_core.masking.files import load_masks, save_masks
 from prune_core.pruning.allocate import Masks
 from prune_core.pruning.export import export_model
 from prune_core.pruning.summary import Summary, summarise
-from prune_speedup.pruning.coupling import Coupling
+from prune_core.registry import get_engine
 
 __all__ = ["WEIGHTED_TYPES", "Pruner"]
 
@@ -204,8 +204,9 @@ class Pruner:
             example_inputs: An input of the model: a tensor, a tuple or a dict.
             coupling: The units of the model, if they are known from such inputs.
         """
+        engine = get_engine("torch", wanted="closing masks over what follows a channel")
         with self.plain() as model:
-            coupling = Coupling(model, example_inputs) if coupling is None else coupling
+            coupling = engine.Coupling(model, example_inputs) if coupling is None else coupling
             more = coupling.closed(self.masks)
             modules = dict(model.named_modules(remove_duplicate=False))
         for name, tensors in more.items():

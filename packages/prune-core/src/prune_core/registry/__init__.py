@@ -10,7 +10,12 @@ from typing import Any
 
 import pluggy
 
-from prune_core.errors import PluginWarning, PruneError
+from prune_core.errors import (
+    MissingDependencyError,
+    PluginWarning,
+    PruneError,
+    UnknownNameError,
+)
 from prune_core.reference import Reference
 from prune_core.registry.catalogue import Entry, find, listed
 from prune_core.registry.discovery import Plugin, Plugins, discover
@@ -20,6 +25,7 @@ __all__ = [
     "Plugin",
     "Reference",
     "entries",
+    "get_engine",
     "get_entry",
     "get_extension",
     "get_part",
@@ -85,6 +91,23 @@ def entries(kind: str | None = None) -> list[Entry]:
 def get_entry(kind: str | None, name: str, framework: str | None = None) -> Entry:
     """Return what is registered under a name, of one kind or of any, without importing it."""
     return find(plugins(), kind, name, framework)
+
+
+def get_engine(framework: str = "torch", *, wanted: str = "") -> Any:
+    """Return what analyses models of a framework and makes them smaller.
+
+    Args:
+        framework: `"torch"`, `"keras"`, or what a plugin registered.
+        wanted: What it is needed for, for the message where there is none.
+
+    Returns:
+        What `prune_core.engine.Engine` describes.
+    """
+    try:
+        return get_entry("engine", framework).load()
+    except UnknownNameError as error:
+        needs = f"{wanted} needs an engine for {framework} models. " if wanted else ""
+        raise MissingDependencyError(f"{needs}{error}") from None
 
 
 def get_pruner(name: str, *, framework: str | None = None) -> Any:

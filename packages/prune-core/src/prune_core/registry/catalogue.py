@@ -14,8 +14,8 @@ from prune_core.errors import (
     did_you_mean,
 )
 from prune_core.reference import Reference
+from prune_core.registry.directory import distributions_of
 from prune_core.registry.discovery import KINDS, Plugin
-from prune_core.registry.known import distributions_of
 from prune_core.registry.metadata import canonical
 
 __all__ = ["Entry", "find", "listed"]

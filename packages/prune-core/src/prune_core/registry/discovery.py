@@ -30,8 +30,8 @@ __all__ = ["DISABLED_VARIABLE", "KINDS", "Plugin", "Plugins", "discover"]
 CORE = "prune-core"
 DISABLED_VARIABLE = "PRUNE_DISABLED_PLUGINS"
 PART_KINDS = ("collector", "metric", "allocator")
-ENGINE_KINDS = ("rule", "resizer")
-KINDS = ("pruner", "schedule", *PART_KINDS, *ENGINE_KINDS)
+DOTTED_KINDS = ("rule", "resizer")
+KINDS = ("pruner", "schedule", *PART_KINDS, *DOTTED_KINDS, "engine")
 HEAVY_IMPORTS = ("torch", "tensorflow", "keras", "jax")
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
@@ -186,11 +186,11 @@ def _check_hook_names(module: object) -> None:
 def _ask(module: object) -> dict[str, dict[str, Reference]]:
     """Call the registration hooks of one plugin and check what they return."""
     provides: dict[str, dict[str, Reference]] = {}
-    for kind in ("pruner", "schedule", *ENGINE_KINDS):
+    for kind in ("pruner", "schedule", *DOTTED_KINDS, "engine"):
         hook = f"prune_register_{kind}s"
         function = getattr(module, hook, None)
         if function is not None:
-            provides[kind] = _references(hook, function(), dotted=kind in ENGINE_KINDS)
+            provides[kind] = _references(hook, function(), dotted=kind in DOTTED_KINDS)
     function = getattr(module, "prune_register_parts", None)
     if function is not None:
         parts = _mapping("prune_register_parts", function())

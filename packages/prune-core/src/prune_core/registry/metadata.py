@@ -8,6 +8,7 @@ __all__ = ["Metadata", "canonical"]
 UNKNOWN = "unknown distribution"
 REQUIREMENT = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)\s*(?:\[[^\]]*\])?\s*(?P<rest>.*)")
 PLAIN_VERSION = re.compile(r"\d+(?:\.\d+)*")
+OF_AN_EXTRA = re.compile(r"""[^;]*;\s*extra\s*==\s*['"][^'"]*['"]\s*""")
 PLAIN_CLAUSE = re.compile(r"(?P<operator>>=|<)\s*(?P<version>\d+(?:\.\d+)*)")
 
 
@@ -43,6 +44,8 @@ class Metadata:
         for text in self.requires:
             named = REQUIREMENT.match(text)
             if named is None or canonical(named["name"]) != canonical(name):
+                continue
+            if OF_AN_EXTRA.fullmatch(text):  # asked for only by whoever names the extra
                 continue
             if not (_plainly_met(named["rest"], version) or _met(text, version)):
                 return text

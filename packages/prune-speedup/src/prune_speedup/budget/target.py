@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from prune_core.errors import ConfigError, did_you_mean
-from prune_core.pruning.allocate import DependencyAwareAllocator
 from prune_core.pruning.basic import BasicPruner
 from prune_speedup.engine.plan import make_plan
+from prune_speedup.pruning.dependency_aware import DependencyAwareAllocator
 from prune_speedup.torch.cost import cost_of
 from prune_speedup.torch.measure import timed_call
 from prune_speedup.torch.speedup import rehearse, shrink

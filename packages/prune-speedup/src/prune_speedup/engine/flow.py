@@ -3,7 +3,7 @@
 Everything that a rule says at once is *hard*: it is true whatever else turns out. Where two
 group shapes overlap without being equal, either of two cuts could be meant; that choice is
 *deferred* until all that is hard has been said, because most often it has decided the matter by
-then (see `prune_core.graph.choices`).
+then (see ``Flow.deferred``).
 """
 
 from collections.abc import Callable, Collection, Sequence

@@ -4,19 +4,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
 from operator import itemgetter
-from typing import Any
 
 import numpy as np
-from torch import nn
 
 from prune_speedup.engine.labels import Array
-from prune_speedup.engine.propagate import Labelling, propagate
+from prune_speedup.engine.propagate import Labelling
 from prune_speedup.engine.render import tree
-from prune_speedup.gc_pause import collecting_later
-from prune_speedup.torch.record.recorder import trace
-from prune_speedup.torch.rules import has_rule
 
-__all__ = ["Slices", "Unit", "UnitGroup", "Units", "units"]
+__all__ = ["Slices", "Unit", "UnitGroup", "Units", "read_units"]
 
 Slices = Mapping[str, Mapping[int, tuple[int, ...]]]
 """{tensor name: {axis: indices}}."""
@@ -110,17 +105,6 @@ class Units:
 
     def __str__(self) -> str:
         return self.tree()
-
-
-@collecting_later()
-def units(model: nn.Module, example_inputs: Any) -> Units:
-    """Find what can be removed from a model, and what must go with it.
-
-    Args:
-        model: Any module; it is run once, in eval mode, and left as it was.
-        example_inputs: A tensor, a tuple of positional or a dict of keyword arguments.
-    """
-    return read_units(propagate(trace(model, example_inputs, known=has_rule)))
 
 
 def read_units(labelling: Labelling) -> Units:

@@ -7,11 +7,9 @@ from prune_core.pruning.allocate.per_layer import (
     NMSparsityAllocator,
     NormalSparsityAllocator,
 )
-from prune_speedup.pruning.dependency_aware import DependencyAwareAllocator
 
 __all__ = [
     "BankSparsityAllocator",
-    "DependencyAwareAllocator",
     "GlobalSparsityAllocator",
     "Masks",
     "NMSparsityAllocator",

@@ -1,0 +1,38 @@
+"""Making models smaller: the door to the engine for torch models.
+
+The engine is a plugin, `prune-speedup`, which registers itself with `prune_register_engines`. What
+is imported from here comes from it, on first use.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from prune_speedup.torch import ModelSpeedup as ModelSpeedup
+    from prune_speedup.torch import SpeedupReport as SpeedupReport
+    from prune_speedup.torch import load_pruned as load_pruned
+    from prune_speedup.torch import prune as prune
+    from prune_speedup.torch import save_pruned as save_pruned
+    from prune_speedup.torch import shrink as shrink
+    from prune_speedup.torch import units as units
+
+__all__ = [
+    "ModelSpeedup",
+    "SpeedupReport",
+    "load_pruned",
+    "prune",
+    "save_pruned",
+    "shrink",
+    "units",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'prune_core.speedup' has no attribute {name!r}")
+    from prune_core.registry import get_engine
+
+    return getattr(get_engine("torch", wanted=f"prune_core.{name}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

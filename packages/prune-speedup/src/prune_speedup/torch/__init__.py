@@ -1,0 +1,57 @@
+"""The engine for torch models: `prune_core.get_engine("torch")` is this module.
+
+Names are imported when they are first used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from prune_speedup.engine.graph import Call as Call
+    from prune_speedup.engine.graph import Graph as Graph
+    from prune_speedup.engine.units import Unit as Unit
+    from prune_speedup.engine.units import UnitGroup as UnitGroup
+    from prune_speedup.engine.units import Units as Units
+    from prune_speedup.one_shot import prune as prune
+    from prune_speedup.pruning.coupling import Coupling as Coupling
+    from prune_speedup.pruning.dependency_aware import (
+        DependencyAwareAllocator as DependencyAwareAllocator,
+    )
+    from prune_speedup.torch.analysis import units as units
+    from prune_speedup.torch.record.recorder import trace as trace
+    from prune_speedup.torch.report import SpeedupReport as SpeedupReport
+    from prune_speedup.torch.rules import rule as rule
+    from prune_speedup.torch.speedup import ModelSpeedup as ModelSpeedup
+    from prune_speedup.torch.speedup import shrink as shrink
+    from prune_speedup.torch.surgery import load_pruned as load_pruned
+    from prune_speedup.torch.surgery import save_pruned as save_pruned
+
+_HOMES = {
+    "engine.graph": ("Call", "Graph"),
+    "engine.units": ("Unit", "UnitGroup", "Units"),
+    "one_shot": ("prune",),
+    "pruning.coupling": ("Coupling",),
+    "pruning.dependency_aware": ("DependencyAwareAllocator",),
+    "torch.analysis": ("units",),
+    "torch.record.recorder": ("trace",),
+    "torch.report": ("SpeedupReport",),
+    "torch.rules": ("rule",),
+    "torch.speedup": ("ModelSpeedup", "shrink"),
+    "torch.surgery": ("load_pruned", "save_pruned"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = sorted(_HOME_OF)
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module 'prune_speedup.torch' has no attribute {name!r}")
+    value = getattr(import_module(f"prune_speedup.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME_OF})

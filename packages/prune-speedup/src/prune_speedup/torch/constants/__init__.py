@@ -1,0 +1,1 @@
+"""What to do with the constants that masked channels leave behind."""

@@ -1,0 +1,1 @@
+"""Running the small model beside the masked one and comparing what they compute."""

@@ -1,0 +1,1 @@
+"""Sizes that a model has written down, and how they follow its smaller tensors."""
