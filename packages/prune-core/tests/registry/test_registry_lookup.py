@@ -3,11 +3,11 @@
 from types import SimpleNamespace
 
 import pytest
+from prune_core.registry.known import KNOWN
 
 import prune_core
 from prune_core import Reference, hookimpl
 from prune_core.registry import get_entry, registered
-from prune_core.registry.known import KNOWN
 
 
 def plugin_with(**references):

@@ -20,6 +20,7 @@ from prune_schedule.through import Masks
 from prune_speedup.budget.target import check_target, relative_latency
 from prune_speedup.budget.unremovable import makers_of, staying
 from prune_speedup.engine.plan import Plan, make_plan
+from prune_speedup.engine.standing import standing
 from prune_speedup.pruning.coupling import Coupling
 from prune_speedup.torch.cost import cost_of, flops_of
 from prune_speedup.torch.masks import flat_masks, zeros_of

@@ -156,8 +156,8 @@ def _last_layer(
         return []
     if not layers[1:]:
         raise ConfigError(
-            f"{last.name!r} is the only layer that {algorithm!r} prunes, and most likely makes what "
-            f"the model returns. Say targets={last.name!r} to prune it all the same, or give "
+            f"{last.name!r} is the only layer that {algorithm!r} prunes, and most likely makes "
+            f"what the model returns. Say targets={last.name!r} to prune it all the same, or give "
             "example_inputs to see what can go."
         )
     warn(

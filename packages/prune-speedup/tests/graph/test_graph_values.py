@@ -14,7 +14,7 @@ from prune_speedup.engine.propagate import propagate
 from prune_speedup.engine.values import CONSTANT, UNIFORM, UNKNOWN, ZERO
 from prune_speedup.torch.masks import zeros_of
 from prune_speedup.torch.record.recorder import trace
-from prune_speedup.torch.rules import has_rule
+from prune_speedup.torch.rules import TORCH, has_rule
 
 NAMES = {ZERO: "zero", UNIFORM: "uniform", CONSTANT: "constant", UNKNOWN: "unknown"}
 
@@ -40,8 +40,8 @@ def claims(operator, x):
     """What is said of every number that comes out, and of which of the four channels it is."""
     model = Channels(operator).eval()
     graph = trace(model, x, known=has_rule)
-    labels = propagate(graph).labels
-    flow = propagate(graph, zeros_of(model, graph, {}), labels).flow
+    labels = propagate(graph, TORCH).labels
+    flow = propagate(graph, TORCH, zeros_of(model, graph, {}), labels).flow
     assert not flow.unknown, flow.unknown
     value = flow.values[graph.outputs[0]]
     own = flow.values[next(v for v, names in graph.tensors.items() if names[0] == "scale")]

@@ -194,7 +194,7 @@ class Pruner:
     def _all_wrappers(self) -> Iterable[PrunerModuleWrapper]:
         return [*self._wrappers.values(), *self._closing.values()]
 
-    def close_masks(self, example_inputs: Any, coupling: Coupling | None = None) -> Masks:
+    def close_masks(self, example_inputs: Any, coupling: Any = None) -> Masks:
         """Mask what else keeps a masked channel from being zero, and return all masks in force.
 
         A normalisation after a masked convolution still adds its bias. With closed masks nothing

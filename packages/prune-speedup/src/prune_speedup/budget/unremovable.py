@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 from torch import Tensor, nn
 
+from prune_speedup.engine.standing import standing
 from prune_speedup.pruning.coupling import Coupling
 from prune_speedup.torch.masks import flat_masks, zeros_of
-from prune_speedup.torch.standing import standing
 
 __all__ = ["makers_of", "staying"]
 

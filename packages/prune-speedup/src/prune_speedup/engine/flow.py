@@ -9,6 +9,7 @@ then (see ``Flow.deferred``).
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from itertools import combinations
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,10 +23,15 @@ from prune_speedup.engine.values import (
     Group,
     Pending,
     Value,
+    at_first,
     encode,
+    expanded,
     mixed,
     spread,
 )
+
+if TYPE_CHECKING:
+    from prune_speedup.engine.rules import Rules
 
 __all__ = ["Flow", "Operand"]
 
@@ -36,12 +42,15 @@ ZeroTest = Callable[[Sequence[bool]], bool]
 class Flow:
     """Values on their way through the calls, and the labels they share."""
 
-    def __init__(self, labels: Labels, metas: Sequence[Meta], *, leaking: bool = False) -> None:
+    def __init__(
+        self, labels: Labels, metas: Sequence[Meta], rules: "Rules", *, leaking: bool = False
+    ) -> None:
         """Start with no values.
 
         Args:
             labels: The classes that everything is tied in.
             metas: Shape and type of every value of the graph.
+            rules: What its operators do with labels.
             leaking: Whether a sum over what is not zero is only noted, in `leaks`, instead of
                 keeping what it runs over.
         """
@@ -49,6 +58,7 @@ class Flow:
         self.labels = labels
         self.tensors = 0
         self.metas = metas
+        self.rules = rules
         self.values: dict[int, Value] = {}
         self.unknown: dict[str, str] = {}
         self.live_norms: list[tuple[int, Array]] = []
@@ -368,7 +378,7 @@ def _broadcast(value: Value, shape: tuple[int, ...]) -> tuple[Value, tuple[Group
     lead = len(shape) - value.ndim
     if not lead and value.shape == shape:
         return value, value.groups
-    groups = tuple(Group(group.codes.expand(shape)) for group in value.groups)
+    groups = tuple(Group(expanded(group.codes, shape)) for group in value.groups)
     sizes = (1,) * lead + value.shape
     free = frozenset(axis + lead for axis in value.free)
     return replace(value, shape=sizes, groups=groups, free=free), groups
@@ -421,10 +431,8 @@ def _drop(
     stay = [axis for axis in range(value.ndim) if axis not in over]
     made: list[Group] = []
     for group in groups:
-        labels = group.codes
-        for axis in sorted(over, reverse=True):
-            labels = labels.narrow(axis, 0, 1) if keep else labels.select(axis, 0)
-        made.append(Group(labels))
+        codes = at_first(group.codes, over)
+        made.append(Group(codes if keep else codes.squeeze(tuple(over))))
     if keep:
         shape = tuple(1 if axis in over else size for axis, size in enumerate(value.shape))
         return Value(shape, tuple(made), value.free - over, pending=pending)
@@ -440,15 +448,10 @@ def _arranged(value: Value, letters: str, space: str) -> Value:
     shape = [1] * len(space)
     for slot, axis in zip(slots, order, strict=True):
         shape[slot] = value.shape[axis]
-    groups: list[Group] = []
-    for group in value.groups:
-        labels = group.codes.permute(order)
-        for slot, letter in enumerate(space):
-            if letter not in letters:
-                labels = labels.unsqueeze(slot)
-        groups.append(Group(labels))
+    lift = tuple(slice(None) if letter in letters else None for letter in space)
+    groups = tuple(Group(group.codes.transpose(order)[lift]) for group in value.groups)
     free = frozenset(slot for slot, axis in zip(slots, order, strict=True) if axis in value.free)
-    return replace(value, shape=tuple(shape), groups=tuple(groups), free=free)
+    return replace(value, shape=tuple(shape), groups=groups, free=free)
 
 
 def constant(size: int) -> Array:

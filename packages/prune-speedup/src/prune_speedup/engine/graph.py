@@ -1,19 +1,29 @@
-"""The one small graph that everything else reads: ATen calls between numbered values.
+"""The one small graph that everything else reads: calls of operators between numbered values.
 
 A value is a tensor at one moment of one forward. An operator that works in place makes a new
 value, so that a rule never has to think about time.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-import torch
+__all__ = [
+    "ALIAS_WRITE",
+    "Call",
+    "Graph",
+    "Meta",
+    "Ref",
+    "name_of",
+    "refs_in",
+    "replace_refs",
+    "text_of",
+]
 
-from prune_speedup.torch.record.call_sites import Bound, Number, Site
 
-__all__ = ["Call", "Graph", "Meta", "Ref", "name_of", "refs_in", "replace_refs", "text_of"]
+ALIAS_WRITE = "prune.alias_write"
+"""The call that stands for "this value changed because memory it shares was written to"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,24 +35,32 @@ class Ref:
 
 @dataclass(frozen=True, slots=True)
 class Meta:
-    """What is known of a value without its numbers."""
+    """What is known of a value without its numbers.
+
+    Attributes:
+        shape: The sizes.
+        dtype: The framework's own type.
+        real: Whether it holds real or complex numbers, rather than counts, places or flags.
+    """
 
     shape: tuple[int, ...]
-    dtype: torch.dtype
+    dtype: Any
+    real: bool
 
 
 @dataclass(slots=True)
 class Call:
-    """One ATen operator, as it was called.
+    """One operator, as it was called.
 
     Attributes:
-        target: The operator overload, for example `torch.ops.aten.relu.default`.
+        target: The operator, for example `torch.ops.aten.relu.default`; its text is its name.
         args: Positional arguments, every tensor replaced by a `Ref`.
         kwargs: The same for keyword arguments.
         outputs: The values it made, in order; `None` where the operator returned no tensor.
         module: The dotted name of the innermost module that was running ("" is the model).
-        site: The call of torch in the model's Python that led here, if it was one told sizes.
-        given: The numbers that this call of torch was given.
+        places: Where the positional arguments stand by name, and their defaults.
+        site: The call in the model's Python that led here, if it was one told sizes.
+        given: The numbers that this call was given.
         bounds: What each of these numbers says of a slice, where they make an index.
     """
 
@@ -51,9 +69,10 @@ class Call:
     kwargs: dict[str, Any]
     outputs: list[int | None]
     module: str
-    site: Site | None = None
-    given: tuple[Number, ...] = ()
-    bounds: tuple[Bound, ...] = ()
+    places: Mapping[str, tuple[int, Any]] = field(default_factory=dict)
+    site: Any = None
+    given: tuple[int | float, ...] = ()
+    bounds: tuple[Any, ...] = ()
 
     @property
     def name(self) -> str:
@@ -68,7 +87,7 @@ class Call:
         """
         if name in self.kwargs:
             return self.kwargs[name]
-        position, default = _places(self.target).get(name, (len(self.args), None))
+        position, default = self.places.get(name, (len(self.args), None))
         return self.args[position] if position < len(self.args) else default
 
     def inputs(self) -> list[int]:
@@ -108,9 +127,9 @@ class Graph:
     opened: int | None = None
     decisions: list[tuple[Any, ...]] = field(default_factory=list)
 
-    def add_value(self, tensor: torch.Tensor) -> int:
+    def add_value(self, meta: Meta) -> int:
         """Number a new value."""
-        self.metas.append(Meta(tuple(tensor.shape), tensor.dtype))
+        self.metas.append(meta)
         return len(self.metas) - 1
 
 
@@ -128,13 +147,6 @@ def name_of(target: Any) -> str:
     """An operator's name without its namespace and overload."""
     parts = text_of(target).split(".")
     return parts[1] if len(parts) > 1 else parts[0]
-
-
-@cache
-def _places(target: Any) -> dict[str, tuple[int, Any]]:
-    """Where an operator takes each of its arguments, and what it takes if none is given."""
-    arguments = target._schema.arguments
-    return {each.name: (at, each.default_value) for at, each in enumerate(arguments)}
 
 
 def refs_in(tree: object) -> list[Ref]:

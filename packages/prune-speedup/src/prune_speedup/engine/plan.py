@@ -6,12 +6,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from prune_speedup.engine.graph import Ref
 from prune_speedup.engine.labels import Array
 from prune_speedup.engine.propagate import Labelling
-from prune_speedup.torch.record.call_sites import Site
 
 __all__ = ["Flags", "Plan", "make_plan"]
 
@@ -31,21 +29,21 @@ class Plan:
     removed: Flags
     _shapes: dict[int, tuple[int, ...]] = field(default_factory=dict, repr=False)
     _read: set[int] = field(default_factory=set, repr=False)
-    _sites: dict[Site, list[int]] = field(default_factory=dict, repr=False)
+    _sites: dict[Any, list[int]] = field(default_factory=dict, repr=False)
 
-    def kept(self, value: int) -> dict[int, torch.Tensor]:
+    def kept(self, value: int) -> dict[int, Array]:
         """`{axis: indices that stay}` for a parameter or buffer, of the axes that lose some."""
-        kept: dict[int, torch.Tensor] = {}
+        kept: dict[int, Array] = {}
         for axis, column in enumerate(self.labelling.axes[value]):
             if column is not None:
                 gone = self._gone(column)
                 if gone.any():
-                    kept[axis] = torch.from_numpy(np.flatnonzero(~gone))
+                    kept[axis] = np.flatnonzero(~gone)
         return kept
 
-    def kept_of_value(self, value: int) -> dict[int, torch.Tensor]:
+    def kept_of_value(self, value: int) -> dict[int, Array]:
         """The same for any value of the graph."""
-        kept: dict[int, torch.Tensor] = {}
+        kept: dict[int, Array] = {}
         for group in self.labelling.flow.values[value].groups:
             gone = self._gone(group.compact())
             if not gone.any():
@@ -54,7 +52,7 @@ class Plan:
                 others = tuple(other for other in range(gone.ndim) if other != axis)
                 along = gone.all(axis=others)
                 if along.any():
-                    kept[axis] = torch.from_numpy(np.flatnonzero(~along))
+                    kept[axis] = np.flatnonzero(~along)
         return kept
 
     def shape(self, value: int) -> tuple[int, ...]:
@@ -76,7 +74,7 @@ class Plan:
                 self._read.update(call.inputs())
         return self._read
 
-    def calls_at(self, site: Site) -> list[int]:
+    def calls_at(self, site: Any) -> list[int]:
         """The positions of the operators that a call of torch led to."""
         if not self._sites:
             for position, call in enumerate(self.labelling.graph.calls):

@@ -6,11 +6,11 @@ from math import prod
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from prune_speedup.engine.flow import Flow
-from prune_speedup.engine.graph import Call, Graph, Ref
+from prune_speedup.engine.graph import ALIAS_WRITE, Call, Graph, Ref
 from prune_speedup.engine.labels import Array, Labels
+from prune_speedup.engine.rules import Rules
 from prune_speedup.engine.values import (
     CONSTANT,
     UNIFORM,
@@ -20,9 +20,6 @@ from prune_speedup.engine.values import (
     encode,
     spread,
 )
-from prune_speedup.torch.record.isolation import on_processor
-from prune_speedup.torch.record.recorder import ALIAS_WRITE
-from prune_speedup.torch.rules.registry import find_rule
 
 __all__ = ["Labelling", "Zeros", "propagate"]
 
@@ -49,12 +46,14 @@ class Labelling:
     flow: Flow
 
 
-@on_processor()
-def propagate(graph: Graph, zeros: Zeros | None = None, settled: Labels | None = None) -> Labelling:
+def propagate(
+    graph: Graph, rules: Rules, zeros: Zeros | None = None, settled: Labels | None = None
+) -> Labelling:
     """Label every axis of every parameter and find out which labels are the same.
 
     Args:
         graph: A recorded forward.
+        rules: What its operators do with labels.
         zeros: Which indices of the axes of which parameters hold nothing but zeros. Without it,
             every index is taken to be zero once its label is removed, which is what makes a
             unit; with it, sums over what is not zero are noted in `Flow.leaks`.
@@ -62,7 +61,7 @@ def propagate(graph: Graph, zeros: Zeros | None = None, settled: Labels | None =
             known from the first then, so that it decides alike where it decides by that.
     """
     labels = Labels(None if settled is None else settled.is_fixed(np.arange(len(settled))))
-    flow = Flow(labels, graph.metas, leaking=zeros is not None)
+    flow = Flow(labels, graph.metas, rules, leaking=zeros is not None)
     axes = _label_tensors(graph, flow, zeros)
     for index in graph.inputs:
         flow.values.setdefault(index, Value(graph.metas[index].shape))
@@ -86,7 +85,7 @@ def _label_tensors(graph: Graph, flow: Flow, zeros: Zeros | None) -> dict[int, l
     wanted = [
         (index, axis, size)
         for index in graph.tensors
-        if graph.metas[index].dtype.is_floating_point or graph.metas[index].dtype.is_complex
+        if graph.metas[index].real
         for axis, size in enumerate(graph.metas[index].shape)
         if size > 1
     ]
@@ -129,17 +128,13 @@ def _apply(flow: Flow, graph: Graph, position: int) -> None:
     for read in call.inputs():
         for related in flow.stale.get(read, ()):
             flow.fix_value(flow.values[related], "it was written to through a view")
-    constant = _repeatable(call) and all(flow.values[read].constant for read in call.inputs())
+    constant = flow.rules.repeatable(call.target) and all(
+        flow.values[read].constant for read in call.inputs()
+    )
     for index, value in zip(call.outputs, _results(flow, graph, call), strict=True):
         if index is not None and value is not None:
             value = replace(value, constant=constant)
             flow.values[index] = value
-
-
-def _repeatable(call: Call) -> bool:
-    """Whether a call makes the same numbers of the same inputs: it is not random, nor rubbish."""
-    random = torch.Tag.nondeterministic_seeded in getattr(call.target, "tags", ())
-    return not random and "empty" not in call.name
 
 
 _VIEWS = {"slice", "select", "alias", "detach"}
@@ -187,7 +182,7 @@ def _through_views(flow: Flow, graph: Graph, way: list[int], old: int, source: i
 def _results(flow: Flow, graph: Graph, call: Call) -> list[Value | None]:
     """What a call makes by its rule; without a rule that fits, all that goes in stays."""
     shapes = [None if index is None else graph.metas[index].shape for index in call.outputs]
-    entry = find_rule(call.target)
+    entry = flow.rules.find(call.target)
     why = f"no rule for {call.target}"
     if entry is not None:
         try:

@@ -1,12 +1,11 @@
 """What a value looks like to the engine: which of its axes carry which labels."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from typing import NamedTuple
 
 import numpy as np
-import torch
 
 from prune_speedup.engine.labels import Array
 
@@ -18,11 +17,14 @@ __all__ = [
     "Group",
     "Pending",
     "Value",
+    "at_first",
     "encode",
+    "expanded",
     "extended",
     "mixed",
     "spread",
     "squeezed",
+    "without_copies",
 ]
 
 
@@ -53,30 +55,25 @@ class Group:
             labels.
     """
 
-    codes: torch.Tensor
+    codes: Array
 
     @property
     def axes(self) -> tuple[int, ...]:
         """The axes along which the labels differ."""
-        pairs = zip(self.codes.shape, self.codes.stride(), strict=True)
+        pairs = zip(self.codes.shape, self.codes.strides, strict=True)
         return tuple(axis for axis, (size, stride) in enumerate(pairs) if stride and size > 1)
-
-    def _compact(self) -> Array:
-        array: Array = _without_copies(self.codes).numpy()
-        return array
 
     def compact(self) -> Array:
         """The labels, with every axis that makes no difference cut to length one."""
-        return self._compact() & _LABEL
+        return without_copies(self.codes) & _LABEL
 
     def states(self) -> Array:
         """What is known of the numbers, shaped as `compact`."""
-        return self._compact() >> _SHIFT
+        return without_copies(self.codes) >> _SHIFT
 
     def with_states(self, states: Array | int) -> "Group":
         """The same labels with something else known of the numbers; shapes broadcast."""
-        codes = torch.from_numpy(encode(self.compact(), states))
-        return Group(codes.expand(self.codes.shape))
+        return Group(expanded(encode(self.compact(), states), self.codes.shape))
 
     def at_least(self, state: int) -> "Group":
         """The same labels, no more known than this of what is not zero."""
@@ -92,17 +89,31 @@ class Group:
         for axis in others:
             labels = labels.take([0], axis)
         codes = encode(labels, mixed(states.max(axis=others, keepdims=True)))
-        return Group(torch.from_numpy(codes).expand(self.codes.shape))
+        return Group(expanded(codes, self.codes.shape))
 
 
-def _without_copies(codes: torch.Tensor) -> torch.Tensor:
+_EVERY, _FIRST = slice(None), slice(0, 1)
+
+
+def without_copies(codes: Array) -> Array:
     """The same codes with length one along every axis that repeats them."""
-    strides = codes.stride()
+    strides = codes.strides
     if all(strides):
         return codes
-    pairs = zip(codes.shape, strides, strict=True)
-    sizes = [1 if size > 1 and not stride else size for size, stride in pairs]
-    return codes.as_strided(sizes, strides, codes.storage_offset())
+    return codes[tuple(_EVERY if stride else _FIRST for stride in strides)]
+
+
+def expanded(codes: Array, shape: Sequence[int]) -> Array:
+    """Codes repeated along axes of length one, and along new ones in front, without copying."""
+    return np.broadcast_to(codes, shape)
+
+
+def at_first(codes: Array, axes: Iterable[int]) -> Array:
+    """The codes at index 0 of some axes, which stay with length one."""
+    where = [_EVERY] * codes.ndim
+    for axis in axes:
+        where[axis] = _FIRST
+    return codes[tuple(where)]
 
 
 def mixed(states: Array) -> Array:
@@ -188,24 +199,24 @@ class Value:
         return self.shape[axis] == 1 or axis in self.free
 
 
-def spread(labels: Array, axis: int, shape: tuple[int, ...]) -> torch.Tensor:
+def spread(labels: Array, axis: int, shape: tuple[int, ...]) -> Array:
     """Labels along one axis, expanded to a whole shape without using memory."""
     sizes = [1] * len(shape)
     sizes[axis] = len(labels)
-    return torch.from_numpy(np.ascontiguousarray(labels)).view(sizes).expand(shape)
+    return expanded(labels.reshape(sizes), shape)
 
 
-def squeezed(labels: torch.Tensor) -> torch.Tensor:
-    """The same labels with stride 0 along every axis where they turn out not to differ."""
-    small = _without_copies(labels)
+def squeezed(codes: Array) -> Array:
+    """The same codes with stride 0 along every axis where they turn out not to differ."""
+    small = without_copies(codes)
     for axis, size in enumerate(small.shape):
         if size > 1:
-            first = small.narrow(axis, 0, 1)
-            if bool((small == first).all()):
-                small = first
-    return small.expand(labels.shape)
+            one = at_first(small, (axis,))
+            if (small == one).all():
+                small = one
+    return expanded(small, codes.shape)
 
 
-def extended(labels: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
-    """Labels of another shape with as many axes, where they differ along no axis that changed."""
-    return _without_copies(labels).expand(tuple(shape))
+def extended(codes: Array, shape: Sequence[int]) -> Array:
+    """Codes of another shape with as many axes, where they differ along no axis that changed."""
+    return expanded(without_copies(codes), shape)

@@ -15,8 +15,8 @@ from prune_core.masking.axes import masked_names
 
 if TYPE_CHECKING:
     from prune_speedup.engine.labels import Array
+    from prune_speedup.engine.standing import Standing
     from prune_speedup.engine.units import UnitGroup, Units
-    from prune_speedup.torch.standing import Standing
 
 __all__ = ["Closing", "Coupling", "Producer"]
 
@@ -135,8 +135,8 @@ class Coupling:
         return Closing(more, found.removable)
 
     def _standing(self, *masks: Mapping[str, Mapping[str, Tensor]]) -> Standing:
+        from prune_speedup.engine.standing import standing
         from prune_speedup.torch.masks import flat_masks, zeros_of
-        from prune_speedup.torch.standing import standing
 
         together: dict[str, Tensor] = {}
         for each in masks:

@@ -14,10 +14,12 @@ from prune_core.errors import SpeedupError, warn
 from prune_core.events import emit
 from prune_core.masking import wrappers_in
 from prune_speedup.engine.plan import Plan, make_plan
-from prune_speedup.engine.propagate import Labelling, propagate
+from prune_speedup.engine.propagate import Labelling
 from prune_speedup.engine.removable import labels_of_units
+from prune_speedup.engine.standing import standing
 from prune_speedup.engine.units import Unit
 from prune_speedup.gc_pause import collecting_later
+from prune_speedup.torch.analysis import labelled
 from prune_speedup.torch.constants.zero import check_choice, masked_output, settle
 from prune_speedup.torch.cost import cost_of, flops_of
 from prune_speedup.torch.export_fallback import bake, exported
@@ -34,9 +36,8 @@ from prune_speedup.torch.report import Change, SpeedupReport
 from prune_speedup.torch.resize.layers import update_sizes
 from prune_speedup.torch.resize.search import Mismatch, repair
 from prune_speedup.torch.rules import has_rule
-from prune_speedup.torch.standing import standing
 from prune_speedup.torch.surgery import plain_attributes, record_surgery
-from prune_speedup.torch.tensors import Snapshot, cut_tensors
+from prune_speedup.torch.tensors import Snapshot, cut_tensors, places
 
 __all__ = ["ModelSpeedup", "shrink"]
 
@@ -223,7 +224,7 @@ def _shrunk(
     with _timed(seconds, "trace"):
         graph = trace(model, example_inputs, known=has_rule)
     with _timed(seconds, "units"):
-        labelling = propagate(graph)
+        labelling = labelled(graph)
     with _timed(seconds, "constants"):
         zeros = {} if units is not None else zeros_of(model, graph, flat)
         found = standing(labelling, zeros)
@@ -232,7 +233,7 @@ def _shrunk(
         with _timed(seconds, "trace again"):
             flat = done.masks
             graph = trace(model, example_inputs, known=has_rule)
-            labelling = propagate(graph)
+            labelling = labelled(graph)
             zeros = zeros_of(model, graph, flat)
             found = standing(labelling, zeros)
     with _timed(seconds, "plan"):
@@ -332,7 +333,9 @@ def _describe(
         for name in names:
             if name in residual:
                 for axis, indices in kept.items():
-                    residual[name] = residual[name].index_select(axis, indices)
+                    residual[name] = residual[name].index_select(
+                        axis, places(indices, residual[name].device)
+                    )
     roots = labels.find(np.arange(len(labels)))
     owned = np.concatenate(
         [c for cs in labelling.axes.values() for c in cs if c is not None] or [roots]

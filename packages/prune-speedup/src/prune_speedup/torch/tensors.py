@@ -5,9 +5,10 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
+from prune_speedup.engine.labels import Array
 from prune_speedup.engine.plan import Plan
 
-__all__ = ["Snapshot", "cut_tensors", "put"]
+__all__ = ["Snapshot", "cut_tensors", "places", "put"]
 
 
 class Snapshot:
@@ -69,7 +70,7 @@ def cut_tensors(model: nn.Module, plan: Plan, masks: Mapping[str, torch.Tensor])
         masked = next((masks[name] for name in names if name in masks), None)
         data, grad = tensor.data, tensor.grad
         for axis, indices in kept.items():
-            there = indices.to(data.device)
+            there = places(indices, data.device)
             data = data.index_select(axis, there)
             grad = None if grad is None else grad.index_select(axis, there)
             masked = None if masked is None else masked.index_select(axis, there)
@@ -77,6 +78,11 @@ def cut_tensors(model: nn.Module, plan: Plan, masks: Mapping[str, torch.Tensor])
             data = data * masked.to(data.device, data.dtype)
         if kept or masked is not None:
             put(tensor, _in_order_of(tensor, data), grad)
+
+
+def places(indices: Array, device: torch.device) -> torch.Tensor:
+    """Indices of a plan as a tensor where they are needed."""
+    return torch.from_numpy(indices).to(device)
 
 
 def _in_order_of(tensor: torch.Tensor, data: torch.Tensor) -> torch.Tensor:

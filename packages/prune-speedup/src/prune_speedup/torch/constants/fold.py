@@ -19,10 +19,10 @@ from prune_speedup.engine.graph import Call, Ref
 from prune_speedup.engine.labels import Array
 from prune_speedup.engine.plan import Flags, make_plan
 from prune_speedup.engine.propagate import Labelling
+from prune_speedup.engine.standing import Standing
 from prune_speedup.engine.values import UNIFORM
 from prune_speedup.torch.proof.masked_reference import Masked, Meaning
 from prune_speedup.torch.proof.run import other_batch
-from prune_speedup.torch.standing import Standing
 from prune_speedup.torch.tensors import put
 
 __all__ = ["Fold", "fold"]

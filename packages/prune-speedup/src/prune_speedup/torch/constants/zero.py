@@ -15,16 +15,16 @@ from torch.func import functional_call
 
 from prune_core.errors import ConfigError, did_you_mean
 from prune_speedup.engine.plan import Flags
-from prune_speedup.engine.propagate import propagate
+from prune_speedup.engine.standing import Standing, standing
 from prune_speedup.engine.units import read_units
 from prune_speedup.pruning.coupling import Coupling
+from prune_speedup.torch.analysis import labelled
 from prune_speedup.torch.constants.fold import fold
 from prune_speedup.torch.masks import asked_for, nested_masks, of_tied, zeros_of
 from prune_speedup.torch.record.inputs import arguments
 from prune_speedup.torch.record.isolation import evaluating, untouched
 from prune_speedup.torch.record.recorder import trace
 from prune_speedup.torch.rules import has_rule
-from prune_speedup.torch.standing import Standing, standing
 
 __all__ = ["CHOICES", "Settled", "check_choice", "masked_output", "settle"]
 
@@ -96,7 +96,7 @@ def settle(
 
 def _without_constants(model: nn.Module, example_inputs: Any, masks: Flat) -> dict[str, Tensor]:
     """Masks that also cover all that belongs to a channel of which a constant is left."""
-    labelling = propagate(trace(model, example_inputs, known=has_rule))
+    labelling = labelled(trace(model, example_inputs, known=has_rule))
     found = standing(labelling, zeros_of(model, labelling.graph, masks))
     left = np.flatnonzero(_asked_constants(model, found, masks))
     coupling = Coupling(model, found=read_units(labelling))

@@ -8,15 +8,18 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import nn
 
 from prune_core.errors import SpeedupError
 from prune_speedup.engine.graph import Call, Ref
+from prune_speedup.engine.labels import Array
 from prune_speedup.engine.plan import Plan
 from prune_speedup.torch.record.data_dependent import Decisions
 from prune_speedup.torch.record.recorder import Recorder
 from prune_speedup.torch.rules import has_rule
+from prune_speedup.torch.tensors import places
 
 __all__ = ["Masked", "Meaning", "masked_outputs"]
 
@@ -142,7 +145,7 @@ class Masked(Recorder):  # type: ignore[no-untyped-call]
     def _cut(self, before: Any, now: Any) -> Any:
         if isinstance(before, Ref):
             for axis, indices in self._plan.kept_of_value(before.index).items():
-                now = now.index_select(axis, indices.to(now.device))
+                now = now.index_select(axis, places(indices, now.device))
             return now
         if isinstance(before, dict):
             return {name: self._cut(item, now[name]) for name, item in before.items()}
@@ -158,11 +161,9 @@ class Masked(Recorder):  # type: ignore[no-untyped-call]
             size = self._plan.labelling.graph.metas[index].shape[axis]
             shape = [*result.shape[:axis], size, *result.shape[axis + 1 :]]
             grown = result.new_zeros(shape)
-            result = grown.index_copy(axis, indices.to(result.device), result)
+            result = grown.index_copy(axis, places(indices, result.device), result)
         return result
 
 
-def _others(kept: torch.Tensor, size: int) -> torch.Tensor:
-    gone = torch.ones(size, dtype=torch.bool, device="cpu")
-    gone[kept] = False
-    return gone.nonzero().flatten()
+def _others(kept: Array, size: int) -> torch.Tensor:
+    return torch.from_numpy(np.setdiff1d(np.arange(size), kept))

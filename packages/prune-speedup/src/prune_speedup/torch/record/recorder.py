@@ -9,6 +9,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 from weakref import ref as weakref
 
@@ -21,7 +22,7 @@ from torch.nn.modules.module import (
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from prune_core.errors import ConfigError
-from prune_speedup.engine.graph import Call, Graph, Ref
+from prune_speedup.engine.graph import ALIAS_WRITE, Call, Graph, Meta, Ref
 from prune_speedup.torch.record.call_sites import Frame, Rewrite, SiteCounter, short_name
 from prune_speedup.torch.record.data_dependent import (
     Decisions,
@@ -33,14 +34,11 @@ from prune_speedup.torch.record.data_dependent import (
 from prune_speedup.torch.record.inputs import arguments, call, tensors_in
 from prune_speedup.torch.record.isolation import evaluating, untouched
 
-__all__ = ["ALIAS_WRITE", "Recorder", "trace"]
+__all__ = ["Recorder", "trace"]
 
 _TABLE: dict[Any, Callable[..., Any]] = {}
 _WHOLE = object()
 """What stands for an operator that has no parts."""
-
-ALIAS_WRITE = "prune.alias_write"
-"""The call that stands for "this value changed because memory it shares was written to"."""
 
 
 def trace(
@@ -232,7 +230,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return index
 
     def _bind(self, tensor: torch.Tensor) -> int:
-        index = self.graph.add_value(tensor)
+        real = tensor.is_floating_point() or tensor.is_complex()
+        index = self.graph.add_value(Meta(tuple(tensor.shape), tensor.dtype, real))
         if self._numbers.get(tensor) is None and tensor.layout is torch.strided:
             self._sharing.setdefault(tensor.untyped_storage()._cdata, []).append(weakref(tensor))
         self._numbers.set(tensor, index)
@@ -270,7 +269,16 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             for item in (result if isinstance(result, list | tuple) else (result,))
         ]
         sites = self.sites
-        recorded = Call(func, *reads, outputs, self.module, sites.site, sites.given, sites.bounds)
+        recorded = Call(
+            func,
+            *reads,
+            outputs,
+            self.module,
+            _places(func),
+            sites.site,
+            sites.given,
+            sites.bounds,
+        )
         self.graph.calls.append(recorded)
         if self._watch is not None:
             self._watch(self, recorded)
@@ -333,6 +341,13 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 def _named_tensors(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
     yield from model.named_parameters(remove_duplicate=False)
     yield from model.named_buffers(remove_duplicate=False)
+
+
+@cache
+def _places(target: Any) -> dict[str, tuple[int, Any]]:
+    """Where an operator takes each of its arguments, and what it takes if none is given."""
+    arguments = target._schema.arguments
+    return {each.name: (at, each.default_value) for at, each in enumerate(arguments)}
 
 
 def _written(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[torch.Tensor]:

@@ -1,5 +1,6 @@
 """The numbers that a call of torch must be given once its tensors are smaller."""
 
+import numpy as np
 from torch import Tag
 
 from prune_speedup.engine.graph import Call
@@ -150,7 +151,7 @@ def _for_roll(plan: Plan, call: Call, given: tuple[Number, ...]) -> dict[int, Nu
             if given[at] != wanted:
                 changes[at] = wanted
             # The next turn of the same axis finds them where this one has left them.
-            kept[axis % len(shape)] = ((stays + shift) % shape[axis]).sort().values
+            kept[axis % len(shape)] = np.sort((stays + shift) % shape[axis])
     return changes
 
 
@@ -164,7 +165,7 @@ def _for_slice(plan: Plan, call: Call, given: tuple[Number, ...]) -> dict[int, N
     changes: dict[Number, Number] = {}
     if 0 < begin < size and bool(places.any()):
         # What the slice begins with may have gone: then it begins with the next that it takes.
-        first = int(places.nonzero()[0] if step > 1 else (kept < begin).sum())
+        first = int(np.flatnonzero(places)[0] if step > 1 else (kept < begin).sum())
         changes |= {begin: first, begin - size: first - len(kept)}
     if 0 < end < size:
         last = int((kept < end).sum())
@@ -197,7 +198,8 @@ def same_places(plan: Plan, before: Call, now: Call) -> bool:
     if kept is None:
         return True
     taken, found = range(*_slice_of(before, size)), range(*_slice_of(now, len(kept)))
-    return [index for index in kept.tolist() if index in taken] == kept[list(found)].tolist()
+    wanted: list[int] = kept[list(found)].tolist()
+    return [index for index in kept.tolist() if index in taken] == wanted
 
 
 def _sliced(plan: Plan, call: Call) -> tuple[int, int, int]:

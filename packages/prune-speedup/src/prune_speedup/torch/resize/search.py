@@ -15,11 +15,11 @@ from typing import Any
 import torch
 from torch import Tag, nn
 
-from prune_speedup.engine.graph import Call
+from prune_speedup.engine.graph import ALIAS_WRITE, Call
 from prune_speedup.engine.plan import Plan
 from prune_speedup.torch.record.call_sites import Number, Site
 from prune_speedup.torch.record.inputs import tensors_in
-from prune_speedup.torch.record.recorder import ALIAS_WRITE, Recorder
+from prune_speedup.torch.record.recorder import Recorder
 from prune_speedup.torch.resize.corrections import correct
 from prune_speedup.torch.resize.literals import same_places, wanted_numbers
 from prune_speedup.torch.rules import has_rule

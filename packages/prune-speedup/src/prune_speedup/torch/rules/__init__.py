@@ -12,9 +12,10 @@ from prune_speedup.torch.rules import (
     reduction,
     spatial,
 )
-from prune_speedup.torch.rules.registry import Entry, Rule, find_rule, has_rule, rule
+from prune_speedup.torch.rules.registry import TORCH, Entry, Rule, find_rule, has_rule, rule
 
 __all__ = [
+    "TORCH",
     "Entry",
     "Rule",
     "attention",

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from prune_speedup.engine.flow import Flow
 from prune_speedup.engine.graph import Call, Ref
-from prune_speedup.engine.values import UNKNOWN, Group, Value, squeezed
+from prune_speedup.engine.values import UNKNOWN, Group, Value, at_first, expanded, squeezed
 from prune_speedup.torch.rules.registry import rule
 
 __all__: list[str] = []
@@ -42,9 +42,9 @@ def _repeated(value: Value, heads: int) -> Value:
         return value
     shape = (value.shape[0], heads, *value.shape[2:])
     groups = tuple(
-        Group(squeezed(group.codes.repeat_interleave(times, 1)))
+        Group(squeezed(group.codes.repeat(times, 1)))
         if 1 in group.axes
-        else Group(group.codes.narrow(1, 0, 1).expand(shape))
+        else Group(expanded(at_first(group.codes, (1,)), shape))
         for group in value.groups
     )
     return Value(shape, groups, value.free - {1})

@@ -7,7 +7,7 @@ import numpy as np
 
 from prune_speedup.engine.flow import Flow
 from prune_speedup.engine.graph import Call, Ref
-from prune_speedup.engine.values import CONSTANT, Group, Value, extended
+from prune_speedup.engine.values import CONSTANT, Group, Value, expanded, extended
 from prune_speedup.torch.rules.movement import apart
 from prune_speedup.torch.rules.registry import rule
 
@@ -124,10 +124,8 @@ def _flat(value: Value) -> Value:
     """The value at one place of the axes that are slid along."""
     groups = []
     for group in value.groups:
-        labels = group.only({0, 1}).codes
-        while labels.ndim > 2:
-            labels = labels.select(2, 0)
-        groups.append(Group(labels))
+        codes = group.only({0, 1}).codes
+        groups.append(Group(codes.reshape(*codes.shape[:2], -1)[:, :, 0]))
     kept = tuple(group for group in groups if group.axes)
     return Value(value.shape[:2], kept, frozenset(axis for axis in value.free if axis < 2))
 
@@ -193,7 +191,7 @@ def _split(value: Value, axis: int, groups: int) -> Value:
 def _merged(flow: Flow, value: Value) -> Value:
     batch, groups, inside = value.shape
     made = [
-        Group(group.codes.narrow(0, 0, 1).reshape(1, groups * inside).expand(batch, -1))
+        Group(expanded(group.codes[0].reshape(groups * inside), (batch, groups * inside)))
         for group in value.groups
         if 0 not in group.axes
     ]

@@ -2,7 +2,7 @@
 
 from prune_speedup.engine.flow import Flow
 from prune_speedup.engine.graph import Call
-from prune_speedup.engine.values import CONSTANT, Group, Value
+from prune_speedup.engine.values import CONSTANT, Group, Value, at_first, expanded
 from prune_speedup.torch.rules.registry import rule
 
 __all__: list[str] = []
@@ -16,10 +16,8 @@ def transform(flow: Flow, call: Call) -> Value:
     flow.pin_all(value, sorted(axes), "a Fourier transform runs along it")
     groups = []
     for group in value.groups:
-        labels = group.only(set(group.axes) - axes).codes
-        for axis in axes:
-            labels = labels.narrow(axis, 0, 1)
-        groups.append(Group(labels.expand(shape)).at_least(CONSTANT))
+        thin = at_first(group.only(set(group.axes) - axes).codes, axes)
+        groups.append(Group(expanded(thin, shape)).at_least(CONSTANT))
     return Value(shape, tuple(group for group in groups if group.axes), value.free - axes)
 
 
@@ -27,7 +25,7 @@ def transform(flow: Flow, call: Call) -> Value:
 def parts(flow: Flow, call: Call) -> Value:
     """The real and the imaginary part along a new last axis."""
     value, shape = flow.get(call.args[0]), flow.result_shape(call)
-    groups = (Group(group.codes[..., None].expand(shape)) for group in value.groups)
+    groups = (Group(expanded(group.codes[..., None], shape)) for group in value.groups)
     return Value(shape, tuple(group.at_least(CONSTANT) for group in groups))
 
 

@@ -8,7 +8,17 @@ import torch
 
 from prune_speedup.engine.flow import Flow
 from prune_speedup.engine.graph import Call, Ref
-from prune_speedup.engine.values import CONSTANT, UNKNOWN, Group, Value, extended, squeezed
+from prune_speedup.engine.labels import Array
+from prune_speedup.engine.values import (
+    CONSTANT,
+    UNKNOWN,
+    Group,
+    Value,
+    at_first,
+    expanded,
+    extended,
+    squeezed,
+)
 from prune_speedup.torch.rules.movement import thinned
 from prune_speedup.torch.rules.registry import rule
 
@@ -23,7 +33,7 @@ def embedding(flow: Flow, call: Call) -> Value:
     flow.fix_value(flow.get(call.args[1]), "it is a row number")
     shape = flow.result_shape(call)
     groups = tuple(
-        Group(group.only(set(group.axes) - {0}).codes[0].expand(shape))
+        Group(expanded(group.only(set(group.axes) - {0}).codes[0], shape))
         for group in table.groups
         if set(group.axes) - {0}
     )
@@ -56,7 +66,7 @@ def _rows(groups: list[Group], shape: tuple[int, ...], at: int) -> list[Group]:
     """The labels of rows; what is returned beside them is no row, but may have their width."""
     if len(shape) != 2:
         return []
-    made = [Group(group.codes[:1].expand(shape)) for group in groups]
+    made = [Group(expanded(group.codes[:1], shape)) for group in groups]
     return [group.with_states(UNKNOWN) if at else group.at_least(UNKNOWN) for group in made]
 
 
@@ -70,13 +80,13 @@ class Places(NamedTuple):
     """
 
     indexed: list[int]
-    tiny: list[torch.Tensor | None]
+    tiny: list[Array | None]
     made: range
 
 
 def _places(flow: Flow, places: list[object], why: str) -> Places:
     indexed: list[int] = []
-    tiny: list[torch.Tensor | None] = []
+    tiny: list[Array | None] = []
     for place in places:
         if not isinstance(place, Ref):
             tiny.append(None)
@@ -85,18 +95,16 @@ def _places(flow: Flow, places: list[object], why: str) -> Places:
         shape = flow.metas[place.index].shape
         width, ndim = (len(shape), 1) if _is_mask(flow, place) else (1, len(shape))
         indexed += range(len(tiny), len(tiny) + width)
-        tiny += [torch.zeros([1] * ndim, dtype=torch.int64)] * width
+        tiny += [np.zeros([1] * ndim, dtype=np.int64)] * width
     count = max((each.ndim for each in tiny if each is not None), default=0)
     side_by_side = bool(indexed) and indexed[-1] - indexed[0] == len(indexed) - 1
     first = indexed[0] if side_by_side else 0
     return Places(indexed, tiny, range(first, first + count))
 
 
-def _at(labels: torch.Tensor, indexed: list[int], tiny: list[torch.Tensor | None]) -> torch.Tensor:
-    """Labels at the first of the places; they do not differ between places."""
-    for axis in indexed:
-        labels = labels.narrow(axis, 0, 1)
-    found: torch.Tensor = torch.ops.aten.index.Tensor(labels, tiny)
+def _at(codes: Array, indexed: list[int], tiny: list[Array | None]) -> Array:
+    """Codes at the first of the places; they do not differ between places."""
+    found: Array = at_first(codes, indexed)[tuple(slice(None) if at is None else at for at in tiny)]
     return found
 
 
@@ -110,7 +118,7 @@ def index(flow: Flow, call: Call) -> Value:
     for group in value.groups:
         others = [axis for axis in range(value.ndim) if axis not in group.axes]
         thin = group.only(set(group.axes) - {*indexed})
-        made = Group(_at(thin.codes, [*indexed, *others], tiny).expand(shape))
+        made = Group(expanded(_at(thin.codes, [*indexed, *others], tiny), shape))
         if made.axes:
             groups.append(made)
     return _looked_up(flow, Value(shape, tuple(groups)), call.args[1])
@@ -126,7 +134,7 @@ def put(flow: Flow, call: Call) -> Value:
     groups = tuple(g.only(set(g.axes) - {*indexed}) for g in value.groups)
     groups = tuple(group for group in groups if group.axes)
     taken = [squeezed(_at(group.codes, indexed, tiny)) for group in groups]
-    thin = _at(torch.zeros(1).expand(value.shape), indexed, tiny).shape
+    thin = _at(expanded(np.zeros(1, np.int64), value.shape), indexed, tiny).shape
     shape = np.broadcast_shapes(thin, source.shape)
     for axis in made:
         if (there := axis - len(shape) + source.ndim) >= 0:
@@ -197,11 +205,9 @@ def index_select(flow: Flow, call: Call) -> Value:
                 flow.pin(value, at, "it is looked up by a tensor that has all of it")
     groups = []
     for group in value.groups:
-        labels = group.only(set(group.axes) - {axis % value.ndim}).codes.narrow(axis, 0, 1)
-        for at, size in enumerate(shape):
-            if labels.shape[at] != size:
-                labels = labels.narrow(at, 0, 1)
-        made = Group(labels.expand(shape))
+        codes = at_first(group.only(set(group.axes) - {axis % value.ndim}).codes, (axis,))
+        codes = at_first(codes, [at for at, size in enumerate(shape) if codes.shape[at] != size])
+        made = Group(expanded(codes, shape))
         if made.axes:
             groups.append(made)
     return _looked_up(flow, Value(shape, tuple(groups)), [call.argument("index")])

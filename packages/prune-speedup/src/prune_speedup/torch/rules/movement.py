@@ -10,7 +10,19 @@ import torch
 
 from prune_speedup.engine.flow import Flow
 from prune_speedup.engine.graph import Call, replace_refs
-from prune_speedup.engine.values import CONSTANT, UNKNOWN, Group, Value, encode, extended, squeezed
+from prune_speedup.engine.labels import Array
+from prune_speedup.engine.values import (
+    CONSTANT,
+    UNKNOWN,
+    Group,
+    Value,
+    at_first,
+    encode,
+    expanded,
+    extended,
+    squeezed,
+    without_copies,
+)
 from prune_speedup.torch.rules.registry import rule
 
 __all__: list[str] = []
@@ -132,7 +144,7 @@ def stack(flow: Flow, call: Call) -> Value:
     pieces = []
     for ref in call.args[0]:
         value = flow.get(ref)
-        groups = tuple(Group(g.codes.unsqueeze(axis)) for g in value.groups)
+        groups = tuple(Group(np.expand_dims(g.codes, axis)) for g in value.groups)
         sizes = (*value.shape[:axis], 1, *value.shape[axis:])
         free = frozenset(at + (at >= axis) for at in value.free)
         pieces.append(Value(sizes, groups, free))
@@ -155,8 +167,8 @@ def join(flow: Flow, pieces: Sequence[Value], axis: int, shape: tuple[int, ...])
             if group is not None and len(group.axes) > 1:
                 flow.pin(piece, axis, "it is joined to something that has no such parts")
                 kept = group.only(set(group.axes) - {axis})
-                first = Group(kept.codes.narrow(axis, 0, 1))
-                across[at] = Value(across[at].shape, (*across[at].groups, first), across[at].free)
+                one = Group(at_first(kept.codes, (axis,)))
+                across[at] = Value(across[at].shape, (*across[at].groups, one), across[at].free)
                 along[at] = None
     thin = tuple(1 if at == axis else size for at, size in enumerate(shape))
     made = flow.align(across, thin, all).at_least(CONSTANT)
@@ -170,7 +182,7 @@ def join(flow: Flow, pieces: Sequence[Value], axis: int, shape: tuple[int, ...])
 def thinned(piece: Value, axis: int, groups: tuple[Group, ...]) -> Value:
     """A value of length one along an axis, with those of its groups that do not vary there."""
     shape = tuple(1 if at == axis else size for at, size in enumerate(piece.shape))
-    thin = tuple(Group(group.codes.narrow(axis, 0, 1)) for group in groups)
+    thin = tuple(Group(at_first(group.codes, (axis,))) for group in groups)
     return replace(piece, shape=shape, groups=thin, free=piece.free - {axis}, pending=())
 
 
@@ -183,22 +195,18 @@ def _concatenated(
         sizes = [shape[at] if at in varying else 1 for at in range(len(shape))]
         sizes[axis] = piece.shape[axis]
         if group is None:
-            parts.append(torch.full(sizes, _STAYS))
+            parts.append(np.full(sizes, _STAYS))
         else:
-            narrow = group.codes
-            for at, size in enumerate(sizes):
-                if size == 1:
-                    narrow = narrow.narrow(at, 0, 1)
-            parts.append(narrow)
-    made = Group(squeezed(torch.cat(parts, axis).expand(shape)))
+            parts.append(at_first(group.codes, [at for at, size in enumerate(sizes) if size == 1]))
+    made = Group(squeezed(expanded(np.concatenate(parts, axis), shape)))
     # A label that several pieces have stands for a number of each piece's own.
     return made if _distinct(parts) else made.at_least(CONSTANT)
 
 
-def _distinct(parts: Sequence[torch.Tensor]) -> bool:
+def _distinct(parts: Sequence[Array]) -> bool:
     """Whether no two of these have a label in common."""
-    each = [torch.unique(part) for part in parts]
-    return len(torch.unique(torch.cat(each))) == sum(map(len, each))
+    each = [np.unique(part) for part in parts]
+    return len(np.unique(np.concatenate(each))) == sum(map(len, each))
 
 
 def apart(flow: Flow, groups: Sequence[Group]) -> tuple[Group, ...]:
@@ -224,12 +232,20 @@ def apart(flow: Flow, groups: Sequence[Group]) -> tuple[Group, ...]:
     return tuple(kept)
 
 
-def _run(call: Call, labels: torch.Tensor) -> Sequence[torch.Tensor]:
-    args, kwargs = replace_refs((call.args, call.kwargs), lambda _: labels)
+def _run(call: Call, codes: Array) -> Sequence[Array]:
+    """What the operator makes of codes instead of numbers."""
+    # A copy without repetitions, because torch warns of arrays that it may not write to.
+    small = torch.from_numpy(without_copies(codes).copy())
+    moved = _moved(call, small.expand(codes.shape))
+    return [each.numpy() for each in moved]
+
+
+def _moved(call: Call, codes: torch.Tensor) -> Sequence[torch.Tensor]:
+    args, kwargs = replace_refs((call.args, call.kwargs), lambda _: codes)
     if call.name == "constant_pad_nd":  # what it fills with is a number and no label
-        return [torch.constant_pad_nd(labels, args[1])]
+        return [torch.constant_pad_nd(codes, args[1])]
     if call.name in ("view", "_unsafe_view"):
-        return [labels.reshape(args[1])] if not isinstance(args[1], torch.dtype) else [labels]
+        return [codes.reshape(args[1])] if not isinstance(args[1], torch.dtype) else [codes]
     result = call.target(*args, **kwargs)
     return result if isinstance(result, list | tuple) else [result]
 

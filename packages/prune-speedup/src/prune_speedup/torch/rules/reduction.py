@@ -5,7 +5,7 @@ from typing import Any
 
 from prune_speedup.engine.flow import Flow
 from prune_speedup.engine.graph import Call
-from prune_speedup.engine.values import CONSTANT, Group, Value
+from prune_speedup.engine.values import CONSTANT, Group, Value, at_first, expanded
 from prune_speedup.torch.rules.registry import rule
 
 __all__: list[str] = []
@@ -75,10 +75,10 @@ def _along(flow: Flow, call: Call) -> list[Value | None]:
         shape = flow.result_shape(call, number)
         groups = []
         for group in value.groups:
-            thin = group.only(set(group.axes) - {axis}).codes.narrow(axis, 0, 1)
+            thin = at_first(group.only(set(group.axes) - {axis}).codes, (axis,))
             if len(shape) < value.ndim:
                 thin = thin.squeeze(axis)
-            groups.append(Group(thin.expand(shape)))
+            groups.append(Group(expanded(thin, shape)))
         gone = value.ndim - len(shape)
         free = frozenset(at - gone * (at > axis) for at in value.free if at != axis)
         kept = tuple(group for group in groups if group.axes)

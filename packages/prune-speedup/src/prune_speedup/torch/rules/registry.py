@@ -9,29 +9,16 @@ hook `prune_register_rules`, and one made in passing, in a notebook, may use the
         return flow.get(call.args[0])
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 import torch
 
 from prune_core.registry import get_extension, names
-from prune_speedup.engine.flow import Flow
-from prune_speedup.engine.graph import Call, text_of
-from prune_speedup.engine.values import Value
+from prune_speedup.engine.graph import text_of
+from prune_speedup.engine.rules import Entry, Rule
 
-__all__ = ["Entry", "Rule", "find_rule", "has_rule", "rule"]
-
-Rule = Callable[[Flow, Call], Value | Sequence[Value | None]]
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A rule and whether it hands on a pending normalisation (see `Value.pending`)."""
-
-    apply: Rule
-    carries: bool
-
+__all__ = ["TORCH", "Entry", "Rule", "find_rule", "has_rule", "rule"]
 
 _RULES: dict[str, Entry] = {}
 
@@ -75,3 +62,18 @@ def find_rule(target: Any) -> Entry | None:
 def has_rule(target: Any) -> bool:
     """Whether an operator needs no decomposition."""
     return find_rule(target) is not None
+
+
+class _Torch:
+    """The rules of torch's operators, as the engine asks for them."""
+
+    find = staticmethod(find_rule)
+
+    @staticmethod
+    def repeatable(target: Any) -> bool:
+        """Whether an operator's result follows from its inputs: it is not random, nor rubbish."""
+        random = torch.Tag.nondeterministic_seeded in getattr(target, "tags", ())
+        return not random and "empty" not in text_of(target)
+
+
+TORCH = _Torch()

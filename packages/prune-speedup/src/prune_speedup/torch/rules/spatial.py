@@ -5,7 +5,7 @@ from re import search
 
 from prune_speedup.engine.flow import Flow
 from prune_speedup.engine.graph import Call
-from prune_speedup.engine.values import CONSTANT, UNKNOWN, Group, Value
+from prune_speedup.engine.values import CONSTANT, UNKNOWN, Group, Value, at_first, expanded
 from prune_speedup.torch.rules.registry import rule
 
 __all__: list[str] = []
@@ -71,10 +71,7 @@ def grid_sample(flow: Flow, call: Call) -> Value:
 def _resized(value: Value, slid: set[int], shape: tuple[int, ...]) -> Value:
     groups = []
     for group in value.groups:
-        labels = group.only(set(group.axes) - slid).codes
-        for axis in slid:
-            labels = labels.narrow(axis, 0, 1)
-        made = Group(labels.expand(shape))
+        made = Group(expanded(at_first(group.only(set(group.axes) - slid).codes, slid), shape))
         if made.axes:
             groups.append(made)
     return Value(shape, tuple(groups), value.free - slid)

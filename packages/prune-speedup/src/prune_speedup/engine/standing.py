@@ -65,7 +65,7 @@ def standing(labelling: Labelling, zeros: Zeros) -> Standing:
     none = np.zeros(len(labels), dtype=np.bool_)
     if not (masked & ~closed).any():
         return Standing(labelling, roots, masked, closed, none, none, none, None)
-    flow = propagate(graph, zeros, labels).flow
+    flow = propagate(graph, labelling.flow.rules, zeros, labels).flow
     leaking = {True: none.copy(), False: none.copy()}
     for _, state, found in flow.leaks or ():
         leaking[state == UNKNOWN][roots[found]] = True
