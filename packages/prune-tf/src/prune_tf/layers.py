@@ -11,7 +11,7 @@ import keras
 
 from prune_core.errors import ConfigError
 
-__all__ = ["Named", "Slot", "layers_of", "slots_of", "weight_slot"]
+__all__ = ["Named", "Slot", "layers_of", "slots_of", "weight_slots"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +36,13 @@ SLOTS = (
     Slot("pointwise_kernel", ("pointwise_constraint",), "weight"),
     Slot("embeddings", ("embeddings_constraint",), "weight"),
     Slot("gamma", ("gamma_constraint",), "weight"),
+    Slot("recurrent_kernel", ("recurrent_constraint",), "recurrent_weight"),
     Slot("depthwise_kernel", ("depthwise_constraint",), "depthwise_weight", is_weight=False),
-    Slot("recurrent_kernel", ("recurrent_constraint",), "recurrent_weight", is_weight=False),
     Slot("bias", ("bias_constraint",), "bias", is_weight=False),
     Slot("beta", ("beta_constraint",), "bias", is_weight=False),
 )
+COMPUTED = ("lora_", "quantized_")
+"""How the variables begin from which a layer computes its kernel."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,18 +59,35 @@ class Named:
 
 
 def slots_of(layer: Any) -> dict[str, Slot]:
-    """Return the maskable variables that a layer has, by name."""
-    return {
+    """Return the maskable variables that a layer has, by name.
+
+    Those are the ones that Keras' layers have, and whatever a layer of the user's own holds in an
+    attribute: `self.mixing = self.add_weight(...)` is a weight if it has several axes.
+    """
+    found = {
         slot.name: slot
         for slot in SLOTS
         # A layer with LoRA computes its kernel; only a variable can be masked.
         if isinstance(getattr(layer, slot.name, None), keras.Variable)
     }
+    known = {id(getattr(layer, name)) for name in found}
+    own = {id(variable) for variable in getattr(layer, "_trainable_variables", ())}
+    for name, value in vars(layer).items():
+        if id(value) not in own - known or name.lstrip("_").startswith(COMPUTED):
+            continue
+        if not keras.backend.is_float_dtype(value.dtype):
+            continue
+        known.add(id(value))
+        public = name.lstrip("_")
+        name = public if getattr(layer, public, None) is value else name
+        several = sum(size > 1 for size in value.shape) > 1
+        found[name] = Slot(name, (f"{public}_constraint",), public, is_weight=several)
+    return found
 
 
-def weight_slot(layer: Any) -> Slot | None:
-    """Return the variable that algorithms score, or None."""
-    return next((slot for slot in slots_of(layer).values() if slot.is_weight), None)
+def weight_slots(layer: Any) -> list[Slot]:
+    """Return the variables that algorithms score, the layer's main one first."""
+    return [slot for slot in slots_of(layer).values() if slot.is_weight]
 
 
 def layers_of(model: keras.Model) -> list[Named]:
