@@ -121,7 +121,7 @@ def _as(layer: Any, kind: type) -> Iterator[None]:
 
 def _become_carrier(layer: Any) -> None:
     if not isinstance(layer, MaskCarrier):
-        layer.__class__ = _carrier_of(type(layer))
+        layer.__class__ = _carrier_of(type(layer))  # type: ignore[arg-type]
 
 
 @cache

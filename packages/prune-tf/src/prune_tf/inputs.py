@@ -81,7 +81,9 @@ def _candidates(model: keras.Model, batch: int) -> Iterator[Any]:
             yield keras.tree.map_structure(lambda t: _random(t, batch, size, rng), known)  # noqa: B023
         return
     shapes = getattr(model, "_build_shapes_dict", None)
-    for dtype in ("float32", "int32") if shapes else ():
+    if not shapes:
+        return
+    for dtype in ("float32", "int32"):
         for size in SIZES:
             rng = np.random.default_rng(0)
 

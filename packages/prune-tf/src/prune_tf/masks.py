@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import keras
@@ -88,15 +89,15 @@ def plain(model: keras.Model) -> Iterator[keras.Model]:
     Nothing is copied, so whatever Keras can write of the model it can write of the plain one.
     """
     found = [*_masked(model)]
-    restore: list[Callable[[], None]] = []
+    restore: list[Callable[[], Any]] = []
     try:
         for _, layer, slot, constraint in found:
             variable = getattr(layer, slot.name)
             value = keras.ops.convert_to_numpy(variable)
             if value[~constraint.numpy()].any():
-                restore.append(lambda v=variable, value=np.array(value): v.assign(value))
+                restore.append(partial(variable.assign, np.array(value)))
                 variable.assign(constraint.masked(variable))
-            restore.append(lambda where=(layer, slot, constraint): set_constraint(*where))
+            restore.append(partial(set_constraint, layer, slot, constraint))
             set_constraint(layer, slot, constraint.inner)
         with carrier.dropped(model):
             yield model

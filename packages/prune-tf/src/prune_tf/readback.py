@@ -89,7 +89,7 @@ def _read_elsewhere(
     }
     with tempfile.TemporaryDirectory(prefix="prune-readback-") as folder:
         Path(folder, "request.json").write_text(json.dumps(request), encoding="utf-8")
-        np.savez(Path(folder, "inputs.npz"), **{str(at): a for at, a in enumerate(arrays)})
+        reading.save_arrays(Path(folder, "inputs.npz"), arrays)
         done = subprocess.run(
             [sys.executable, reading.__file__, folder],
             capture_output=True,
@@ -104,14 +104,13 @@ def _read_elsewhere(
                 "written. verify=False writes the file all the same."
             )
         notes = json.loads(Path(folder, "notes.json").read_text(encoding="utf-8"))
-        with np.load(Path(folder, "outputs.npz")) as stored:
-            return [stored[str(at)] for at in range(len(stored.files))], notes
+        return reading.load_arrays(Path(folder, "outputs.npz")), notes
 
 
 def _environment() -> dict[str, str]:
     return os.environ | {
         "KERAS_BACKEND": keras.backend.backend(),
-        "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),
+        "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path),
         "TF_CPP_MIN_LOG_LEVEL": "3",
         # A graphics card is this process' own.
         "CUDA_VISIBLE_DEVICES": "-1",
@@ -137,8 +136,8 @@ def _read_here(
     except Exception as error:
         raise PruneError(
             f"The keras file of {model.name!r} cannot be read back: {type(error).__name__}: "
-            f"{str(error).strip().splitlines()[0]} Nothing was written. verify=False writes the "
-            "file all the same."
+            f"{(str(error).strip().splitlines() or ['no more is said'])[0]} Nothing was written. "
+            "verify=False writes the file all the same."
         ) from error
 
 

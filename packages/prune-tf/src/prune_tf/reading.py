@@ -10,26 +10,40 @@ and gets outputs.npz, and notes.json with what else there is to say.
 """
 
 import json
-import os
 import sys
+from collections.abc import Callable, Sequence
 from importlib import import_module
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+Array = np.ndarray[Any, Any]
+Read = tuple[list[Array], dict[str, Any]]
 
-def main(folder):
+
+def main(folder: str) -> None:
     """Answer the request in a folder."""
-    with open(os.path.join(folder, "request.json"), encoding="utf-8") as file:
-        request = json.load(file)
-    with np.load(os.path.join(folder, "inputs.npz")) as stored:
-        arrays = [stored[str(at)] for at in range(len(stored.files))]
+    request = json.loads(Path(folder, "request.json").read_text(encoding="utf-8"))
+    arrays = load_arrays(Path(folder, "inputs.npz"))
     outputs, notes = READERS[request["kind"]](request, arrays)
-    np.savez(os.path.join(folder, "outputs.npz"), **{str(i): a for i, a in enumerate(outputs)})
-    with open(os.path.join(folder, "notes.json"), "w", encoding="utf-8") as file:
-        json.dump(notes, file)
+    save_arrays(Path(folder, "outputs.npz"), outputs)
+    Path(folder, "notes.json").write_text(json.dumps(notes), encoding="utf-8")
 
 
-def structured(structure, arrays):
+def save_arrays(path: Path, arrays: Sequence[Array]) -> None:
+    """Write arrays to a file, in order."""
+    named: dict[str, Any] = {str(at): array for at, array in enumerate(arrays)}
+    np.savez(path, **named)
+
+
+def load_arrays(path: Path) -> list[Array]:
+    """Read what `save_arrays` wrote."""
+    with np.load(path) as stored:
+        return [stored[str(at)] for at in range(len(stored.files))]
+
+
+def structured(structure: Any, arrays: Sequence[Any]) -> Any:
     """Put flat arrays into the structure of dicts and lists that a model takes."""
     if isinstance(structure, dict):
         return {key: structured(value, arrays) for key, value in structure.items()}
@@ -38,7 +52,7 @@ def structured(structure, arrays):
     return arrays[structure]
 
 
-def flat_arrays(outputs):
+def flat_arrays(outputs: Any) -> list[Array]:
     """Return all tensors of a structure as arrays that numpy knows."""
     import keras
 
@@ -50,7 +64,7 @@ def flat_arrays(outputs):
     return found
 
 
-def read_keras(request, arrays):
+def read_keras(request: dict[str, Any], arrays: list[Array]) -> Read:
     """Load a `.keras` file, with what it was compiled with if that can be."""
     import keras
 
@@ -71,7 +85,7 @@ def read_keras(request, arrays):
     return flat_arrays(model(structured(request["structure"], inputs), training=False)), notes
 
 
-def read_saved_model(request, arrays):
+def read_saved_model(request: dict[str, Any], arrays: list[Array]) -> Read:
     """Load a SavedModel with TensorFlow alone."""
     import tensorflow as tf
 
@@ -83,7 +97,7 @@ def read_saved_model(request, arrays):
     ], {}
 
 
-def read_litert(request, arrays):
+def read_litert(request: dict[str, Any], arrays: list[Array]) -> Read:
     """Run a LiteRT file with TensorFlow's interpreter."""
     import warnings
 
@@ -104,7 +118,7 @@ def read_litert(request, arrays):
     return [as_read(interpreter.get_tensor(d["index"]), d) for d in found], {}
 
 
-def as_stored(array, detail):
+def as_stored(array: Array, detail: dict[str, Any]) -> Array:
     """Quantize an input if the file takes it quantized."""
     scale, zero = detail["quantization"]
     if scale and array.dtype.kind == "f" and np.dtype(detail["dtype"]).kind in "iu":
@@ -113,15 +127,15 @@ def as_stored(array, detail):
     return array.astype(detail["dtype"])
 
 
-def as_read(array, detail):
+def as_read(array: Array, detail: dict[str, Any]) -> Array:
     """Undo the quantization of an output."""
     scale, zero = detail["quantization"]
     if scale and array.dtype.kind in "iu":
-        return (array.astype("float32") - zero) * scale
+        return np.asarray((array.astype("float32") - zero) * scale)
     return array
 
 
-def read_onnx(request, arrays):
+def read_onnx(request: dict[str, Any], arrays: list[Array]) -> Read:
     """Run an ONNX file."""
     import onnxruntime
 
@@ -131,7 +145,7 @@ def read_onnx(request, arrays):
     return session.run(None, {name: arrays[at] for name, at in zip(names, order, strict=True)}), {}
 
 
-def paired(found, names):
+def paired(found: Sequence[str], names: Sequence[str]) -> list[int]:
     """Return for each input of a file which of the model's it is, by name, or else in order."""
     order = []
     for each in found:
@@ -141,7 +155,7 @@ def paired(found, names):
     return order if sorted(order) == list(range(len(found))) else list(range(len(found)))
 
 
-READERS = {
+READERS: dict[str, Callable[[dict[str, Any], list[Array]], Read]] = {
     "keras": read_keras,
     "saved_model": read_saved_model,
     "litert": read_litert,

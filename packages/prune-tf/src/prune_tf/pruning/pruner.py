@@ -141,9 +141,9 @@ class Pruner(ABC):
         for group in groups.values():
             alive = [self.alive(target) for target in group]
             asked = float(group[0].config["sparsity"])
-            masked = sum(int((~each).sum()) for each in alive)
-            if masked > number_to_prune(asked, sum(each.size for each in alive)):
-                over.append((group[0].name, masked / sum(each.size for each in alive), asked))
+            gone, size = sum(int((~each).sum()) for each in alive), sum(a.size for a in alive)
+            if gone > number_to_prune(asked, size):
+                over.append((group[0].name, gone / size, asked))
         if over:
             name, masked, asked = over[0]
             more = f" (and {len(over) - 1} more)" if over[1:] else ""

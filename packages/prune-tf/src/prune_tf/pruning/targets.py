@@ -104,14 +104,12 @@ def _weights(named: Named) -> Iterator[tuple[str, Slot]]:
 def _infos(named: Named) -> Iterator[ModuleInfo]:
     """Yield what a config can select: the layer, and each further weight of it."""
     first, *others = named.names
-    about = {
-        "type_name": type(named.layer).__name__,
-        "types": tuple(base.__name__ for base in type(named.layer).__mro__),
-    }
+    kind = type(named.layer)
+    kinds = tuple(base.__name__ for base in kind.__mro__)
     further = [name for name, _ in _weights(named)]
-    yield ModuleInfo(first, **about, aliases=tuple(others), has_weight=bool(further))
+    yield ModuleInfo(first, kind.__name__, kinds, tuple(others), has_weight=bool(further))
     for name in further[1:]:
-        yield ModuleInfo(name, **about)
+        yield ModuleInfo(name, kind.__name__, kinds)
 
 
 def _check_tied(layers: Iterable[Named], targets: Sequence[Target]) -> None:
