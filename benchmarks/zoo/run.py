@@ -14,7 +14,7 @@ from collections import Counter
 from pathlib import Path
 
 HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE), str(HERE.parents[1] / "packages" / "prune-core" / "tests" / "zoo")]
+sys.path[:0] = [str(HERE), str(HERE.parents[1] / "packages" / "prune-speedup" / "tests" / "zoo")]
 
 from suites import SUITES, suite  # noqa: E402
 

@@ -74,7 +74,7 @@ def test_the_table_names_what_is_registered():
     told = {package: set(re.findall(r"`(\w+)`", cell)) for package, cell in rows}
     registered = {package: set() for package in told}
     for entry in prune_core.entries():
-        if entry.kind in ("pruner", "schedule"):
+        if entry.kind in ("pruner", "schedule", "engine"):
             registered.setdefault(entry.plugin.distribution, set()).add(entry.name)
     assert told == registered, "mend the table under 'What is there today' in README.md"
 

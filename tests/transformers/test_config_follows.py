@@ -9,6 +9,7 @@ import torch
 
 pytest.importorskip("transformers", reason="needs transformers")
 
+import transformers
 from transformers import (
     BertConfig,
     BertForSequenceClassification,
@@ -100,8 +101,37 @@ def pruned_alike(build):
     return model, inputs, prune_core.shrink(model, inputs, masks)
 
 
+def without_head_size(library_name, **more):
+    """A model whose config does not say how wide a head is: the model makes it up."""
+
+    def build():
+        config = getattr(transformers, f"{library_name}Config")(
+            vocab_size=50, hidden_size=32, intermediate_size=48, num_hidden_layers=2,
+            num_attention_heads=8, num_key_value_heads=4, max_position_embeddings=32,
+            **LARGE, **more,
+        )  # fmt: skip
+        assert getattr(config, "head_dim", None) is None
+        return getattr(transformers, f"{library_name}ForCausalLM")(config), {"input_ids": TOKENS}
+
+    return build
+
+
+EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 24}
+HEAD_SIZE_MADE_UP = {
+    "Qwen2": {},
+    "Phi": {},
+    "Granite": {},
+    "Mixtral": {"num_local_experts": 4},
+    "Phi3": {"pad_token_id": 0},
+    "Qwen2Moe": {"shared_expert_intermediate_size": 40, **EXPERTS},
+}
+
 SMALL = {build.__name__: (without_half, build) for build in (llama, bert, vit, gpt2, t5)}
 SMALL["grouped queries"] = pruned_alike, llama
+SMALL |= {
+    name: (pruned_alike, without_head_size(name, **more))
+    for name, more in HEAD_SIZE_MADE_UP.items()
+}
 
 IN_A_FRESH_PROCESS = """
 import sys, torch, transformers
@@ -163,6 +193,12 @@ VALUES = {
         "intermediate_size": (48, 24),
     },
 }
+HEADS = {"head_dim": (None, 4), "num_attention_heads": (8, 4), "num_key_value_heads": (4, 2)}
+VALUES |= {
+    name: HEADS | {"intermediate_size": (48, 24)} for name in ("Qwen2", "Phi", "Phi3", "Granite")
+}
+VALUES["Mixtral"] = HEADS
+VALUES["Qwen2Moe"] = HEADS | {"shared_expert_intermediate_size": (40, 20)}
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -172,7 +208,8 @@ def test_the_sizes_in_the_config_follow(name, small):
     assert not report.config.missing
     for size, (old, new) in VALUES[name].items():
         assert getattr(model.config, size) == new
-        assert f"{size} {old} → {new}" in str(report)
+        said = f"{size} {new} (it was left open)" if old is None else f"{size} {old} → {new}"
+        assert said in str(report)
     assert json.loads(report.to_json())["config"]["values"].keys() == VALUES[name].keys()
 
 
@@ -197,13 +234,16 @@ def test_layers_of_different_widths_need_a_file_of_their_own(tmp_path):
     pruner = prune_core.get_pruner("l1")(model, rules, mode="dependency_aware", dummy_input=inputs)
     _, masks = pruner.compress(example_inputs=inputs)
     pruner._unwrap_model()
-    report = prune_core.shrink(model, inputs, masks)
+    with pytest.warns(prune_core.PruneWarning, match="save_pretrained\\(\\) is refused"):
+        report = prune_core.shrink(model, inputs, masks)
     assert model.get_submodule(first).out_features == 24
     assert model.get_submodule(second).out_features == 36
     assert "'model.layers.0.mlp.gate_proj.weight' is now (24, 32)" in report.config.missing
     assert "uniform=True" in report.config.missing
     assert "save_pruned" in str(report)
     assert model.config.intermediate_size == 48
+    with pytest.raises(prune_core.SpeedupError, match=r"prune_core.save_pruned\(model, path\)"):
+        model.save_pretrained(tmp_path / "folder")
     prune_core.save_pruned(model, tmp_path / "small.safetensors")
     again = prune_core.load_pruned(built(llama)[0], tmp_path / "small.safetensors")
     with torch.no_grad():
@@ -217,7 +257,8 @@ def test_what_the_config_cannot_say(tmp_path):
     heads = [group for group in found.groups if "query" in group.name]
     chosen = [found.unit(label) for group in heads for label in group.labels[:2]]
     before = model.config.to_dict()
-    report = prune_core.shrink(model, inputs, units=chosen)
+    with pytest.warns(prune_core.PruneWarning, match="its config cannot describe it"):
+        report = prune_core.shrink(model, inputs, units=chosen)
     assert "would be (48, 48), and is" in report.config.missing
     assert model.config.to_dict() == before
 
@@ -226,9 +267,9 @@ def test_sizes_that_the_library_refuses():
     model, inputs = built(llama)
     found = prune_core.units(model, inputs)
     heads = [group for group in found.groups if "q_proj" in group.name and len(group) == 4]
-    report = prune_core.shrink(
-        model, inputs, units=[found.unit(group.labels[0]) for group in heads]
-    )
+    chosen = [found.unit(group.labels[0]) for group in heads]
+    with pytest.warns(prune_core.PruneWarning, match="its config cannot describe it"):
+        report = prune_core.shrink(model, inputs, units=chosen)
     assert "The hidden size (32) is not a multiple" in report.config.missing
     assert model.config.num_attention_heads == 8
 
@@ -242,3 +283,44 @@ def test_the_config_is_followed_only_after_a_proof():
             model, inputs, units=[found.unit(found.groups[1].labels[0])], tolerance=-1.0
         )
     assert model.config.to_dict() == before
+
+
+def test_a_config_that_another_model_shares_is_left_alone():
+    torch.manual_seed(0)
+    other, inputs = llama()
+    model = LlamaForCausalLM(other.config).eval()
+    before = other.config.to_dict()
+    _, masks = prune_core.prune(
+        model, "l1", sparsity=0.5, example_inputs=inputs, uniform=True, exclude="lm_head"
+    )
+    prune_core.unwrap(model)
+    prune_core.shrink(model, inputs, masks)
+    assert model.config.intermediate_size == 24
+    assert other.config.to_dict() == before
+    configs = {id(m.config) for m in model.modules() if hasattr(m, "config")}
+    assert configs == {id(model.config)}
+
+
+def test_a_model_of_the_library_within_another_is_saved_by_itself(tmp_path):
+    class Classifier(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.backbone = llama()[0]
+            self.top = torch.nn.Linear(50, 2)
+
+        def forward(self, tokens):
+            return self.top(self.backbone(input_ids=tokens, use_cache=False).logits[:, -1])
+
+    torch.manual_seed(0)
+    model = Classifier().eval()
+    _, masks = prune_core.prune(
+        model, "l1", sparsity=0.5, example_inputs=TOKENS, uniform=True,
+        exclude=["top", "backbone.lm_head"],
+    )  # fmt: skip
+    prune_core.unwrap(model)
+    report = prune_core.shrink(model, TOKENS, masks)
+    assert report.config.values["backbone.intermediate_size"] == (48, 24)
+    model.backbone.save_pretrained(tmp_path)
+    again = LlamaForCausalLM.from_pretrained(tmp_path).eval()
+    with torch.no_grad():
+        assert torch.equal(again(TOKENS).logits, model.backbone(TOKENS).logits)

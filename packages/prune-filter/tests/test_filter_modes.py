@@ -73,7 +73,7 @@ def test_a_mode_that_is_not_there(model):
     with pytest.raises(ConfigError, match="mode is 'globl'; the modes of LevelPruner are 'normal'"):
         LevelPruner(model, RULES, mode="globl")
     with pytest.raises(ConfigError, match="the modes of L1NormPruner"):
-        L1NormPruner(model, RULES, mode="global")
+        L1NormPruner(model, RULES, mode="balance")
 
 
 def test_each_mode_that_is_announced_is_there():

@@ -223,7 +223,10 @@ def test_ctrl_c_before_anything_is_finished_is_passed_on(make, trainer):
     ("returned", "message"),
     [
         (None, "returned a NoneType; it must return one number"),
-        (float("nan"), "returned NaN"),
+        (float("nan"), "returned nan, with which no round can be compared"),
+        (float("inf"), "returned inf, with which no round can be compared"),
+        (True, "returned a bool; it must return one number"),
+        ("0.9", "returned a str; it must return one number"),
         (torch.ones(2), "returned a Tensor; it must return one number"),
     ],
 )

@@ -1,5 +1,7 @@
 """Small pruners, registered for the length of a test as if a plugin had brought them."""
 
+import os
+import signal
 import sys
 from types import SimpleNamespace
 
@@ -98,6 +100,14 @@ def toys(monkeypatch):
     monkeypatch.setitem(sys.modules, "schedule_toys", module)
     with registered(Toys(), "toys"):
         yield module
+
+
+@pytest.fixture
+def ctrl_c():
+    """Press Ctrl-C, which a process that was started in the background ignores from its start."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield lambda: os.kill(os.getpid(), signal.SIGINT)
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture

@@ -208,11 +208,11 @@ def test_a_score_can_be_minimised():
 
 
 def test_an_episode_that_fails_is_told_and_the_search_goes_on():
-    answers = iter([float("nan"), 0.5])
+    answers = iter([0.3, float("nan"), 0.5])
     pruner = amc(evaluator=lambda model: next(answers, 0.4))
     with pytest.warns(PruneWarning, match="the score is nan"):
         result = pruner.run()
-    assert result.trials[0]["problem"] == "the score is nan"
+    assert result.trials[1]["problem"] == "the score is nan"
     assert result.score == 0.5
     assert result.complete
 

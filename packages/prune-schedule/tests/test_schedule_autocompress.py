@@ -193,11 +193,11 @@ def test_a_trainer_that_raises_leaves_a_model_that_can_be_unwrapped():
 
 
 def test_an_evaluation_that_fails_costs_a_trial():
-    answers = iter([float("nan"), 1.0, 1.0])
+    answers = iter([1.0, float("nan"), 1.0])
     pruner = auto(evaluate=lambda model: next(answers, 0.5))
     with pytest.warns(PruneWarning, match="the score is nan"):
         result = pruner.run()
-    assert pruner.searches[0][0]["problem"] == "the score is nan"
+    assert pruner.searches[0][1]["problem"] == "the score is nan"
     assert result.complete
 
 

@@ -3,10 +3,9 @@
 import json
 import socket
 import subprocess
-import sysconfig
+import sys
 import time
 from contextlib import contextmanager
-from pathlib import Path
 from urllib.error import URLError
 from urllib.request import ProxyHandler, build_opener
 
@@ -31,8 +30,9 @@ def dashboard(storage, folder):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    program = Path(sysconfig.get_path("scripts")) / "optuna-dashboard"
-    command = [program, "--host", "127.0.0.1", "--port", str(port), storage]
+    # Not its script, which may be installed elsewhere than what runs these tests.
+    start = "import sys; from optuna_dashboard._cli import main; sys.exit(main())"
+    command = [sys.executable, "-c", start, "--host", "127.0.0.1", "--port", str(port), storage]
     ask_directly = build_opener(ProxyHandler({})).open
 
     def ask(path):

@@ -1,8 +1,6 @@
 """NetAdapt, on models where the layer that it has to choose is known."""
 
 import itertools
-import os
-import signal
 import time
 
 import pytest
@@ -367,13 +365,13 @@ def test_what_was_stopped_by_an_error_goes_on_in_the_same_process():
 
 
 @pytest.mark.parametrize("save", [2, 3, 6])
-def test_ctrl_c_while_weights_are_written(save, tmp_path, monkeypatch):
+def test_ctrl_c_while_weights_are_written(save, tmp_path, monkeypatch, ctrl_c):
     model, saved, torch_save = net(), [], torch.save
 
     def signals(*arguments):
         saved.append(1)
         if len(saved) == save:
-            os.kill(os.getpid(), signal.SIGINT)
+            ctrl_c()
         torch_save(*arguments)
 
     def evaluate(model):

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -13,10 +14,12 @@ from hypothesis import strategies as st
 from torch import nn
 
 from prune_core import ConfigError, PruneError, PruneWarning
+from prune_core.amount import number_to_prune
 from prune_core.masking import PrunerModuleWrapper
 from prune_core.testing import check_pruner
 from prune_schedule import SimulatedAnnealingPruner
-from prune_schedule.budget import fitted
+from prune_schedule.budget import WeightBudget
+from prune_schedule.pieces import Piece
 
 pytest.importorskip("optuna", reason="searches are kept in Optuna studies")
 
@@ -48,37 +51,73 @@ def anneal(model=None, rules=RULES, **arguments):
 # --- budgets ----------------------------------------------------------------------------------
 
 
+def weights(shares, sizes, total, caps, floors=None, pieces=None):
+    """Fit sparsities to a budget of the weights of all layers."""
+    budget = WeightBudget([(list(sizes), total)], sizes, caps, pieces)
+    return budget, budget.fitted(shares, floors or dict.fromkeys(sizes, 0.0))
+
+
 def test_a_budget_by_hand():
     # 200 weights, half of them to go: b may lose 60 of its 100, so a loses 40.
     shares, sizes = {"a": 1, "b": 3}, {"a": 100, "b": 100}
-    assert fitted(shares, sizes, 0.5, {"a": 0.9, "b": 0.6}) == {"a": 0.4, "b": 0.6}
-    assert fitted(shares, sizes, 0.5, {"a": 0.9, "b": 0.9}) == {"a": 0.25, "b": 0.75}
-    assert fitted(shares, sizes, 0.2, {"a": 0.9, "b": 0.9}, {"a": 0.3}) == {"a": 0.3, "b": 0.1}
+    assert weights(shares, sizes, 0.5, {"a": 0.9, "b": 0.6})[1] == {"a": 0.4, "b": 0.6}
+    assert weights(shares, sizes, 0.5, {"a": 0.9, "b": 0.9})[1] == {"a": 0.25, "b": 0.75}
+    floors = {"a": 0.3, "b": 0.0}
+    assert weights(shares, sizes, 0.2, {"a": 0.9, "b": 0.9}, floors)[1] == {"a": 0.3, "b": 0.1}
+
+
+def test_a_budget_of_whole_channels_by_hand():
+    # Filters of 10 and of 30 weights, 4 and 8 of them: of 280 weights 140 are to go. The same
+    # ratio of both is 2 and 4 filters, 20 + 120 weights.
+    sizes = {"a": 40, "b": 240}
+    pieces = [Piece(4, {"a": 10}), Piece(8, {"b": 30})]
+    caps = {"a": 0.99, "b": 0.99}
+    equal = {"a": 1, "b": 1}
+    assert weights(equal, sizes, 0.5, caps, pieces=pieces)[1] == {"a": 0.5, "b": 0.5}
+    # 126 are to go: 45 % would be 1 and 3 filters, 100 weights. At 50 % both get another one, and
+    # that of b is enough.
+    budget, plan = weights(equal, sizes, 0.45, caps, pieces=pieces)
+    assert plan == {"a": 0.25, "b": 0.5}
+    assert budget.left(plan) == {"entry 0": 1 - 130 / 280}
+    # One layer alone: 30 weights of b are one filter, and 40 are two.
+    nothing = {"a": 0.0, "b": 0.0}
+    assert budget.reduced(nothing, ["b"], "entry 0", 250 / 280) == {"a": 0.0, "b": 1 / 8}
+    assert budget.reduced(nothing, ["b"], "entry 0", 240 / 280) == {"a": 0.0, "b": 2 / 8}
+    assert budget.reduced(nothing, ["a"], "entry 0", 240 / 280) is None
 
 
 @given(
     layers=st.lists(
-        st.tuples(st.floats(0, 1), st.integers(1, 10_000), st.floats(0.1, 0.99)),
+        st.tuples(st.floats(0, 1), st.integers(1, 40), st.integers(1, 50), st.floats(0.1, 0.99)),
         min_size=1,
         max_size=8,
     ),
     part=st.floats(0, 0.999),
 )
-def test_a_budget_is_met_and_no_cap_is_passed(layers, part):
+def test_a_budget_is_met_within_a_piece_and_no_cap_is_passed(layers, part):
     names = [str(i) for i in range(len(layers))]
-    shares, sizes, caps = (
+    shares, parts, each, caps = (
         dict(zip(names, column, strict=True)) for column in zip(*layers, strict=True)
     )
+    pieces = [Piece(parts[n], {n: each[n]}) for n in names]
+    sizes = {n: parts[n] * each[n] for n in names}
     everything = sum(sizes.values())
-    total = part * sum(caps[n] * sizes[n] for n in names) / everything
-    found = fitted(shares, sizes, total, caps)
-    assert sum(found[n] * sizes[n] for n in names) == pytest.approx(total * everything, abs=1e-6)
+    most = sum(number_to_prune(caps[n], parts[n]) * each[n] for n in names)
+    total = part * most / everything
+    budget, found = weights(shares, sizes, total, caps, pieces=pieces)
+    masked = sum(piece.masked(found) * each[n] for n, piece in zip(names, pieces, strict=True))
+    wanted = number_to_prune(total, everything)
+    assert wanted <= masked < wanted + max(each.values())
     assert all(-1e-9 <= found[n] <= caps[n] + 1e-9 for n in names)
+    assert budget.left(found)["entry 0"] <= budget.target["entry 0"] + 1e-9
 
 
 def test_a_budget_that_caps_do_not_allow():
     with pytest.raises(ConfigError, match="may lose 60.0% .* 70.0% is asked for"):
-        fitted({"a": 1}, {"a": 10}, 0.7, {"a": 0.6})
+        weights({"a": 1}, {"a": 10}, 0.7, {"a": 0.6})
+    # 99 % of four filters are three.
+    with pytest.raises(ConfigError, match="may lose 75.0% .* in whole channels .* 80.0%"):
+        weights({"a": 1}, {"a": 40}, 0.8, {"a": 0.99}, pieces=[Piece(4, {"a": 10})])
 
 
 # --- the search -------------------------------------------------------------------------------
@@ -121,7 +160,8 @@ def test_entries_keep_budgets_of_their_own():
     for trial in anneal(rules=rules, evaluator=lambda model: 1.0).run().trials:
         planned = trial["sparsities"]
         assert planned["0"] == 0.3
-        assert 1200 * planned["2"] + 300 * planned["4"] == pytest.approx(900)
+        masked = number_to_prune(planned["2"], 1200) + number_to_prune(planned["4"], 300)
+        assert masked == 900
         assert max(planned.values()) <= 0.7
 
 
@@ -180,10 +220,37 @@ def test_speedup_makes_the_result_small_and_leaves_the_model():
         speedup=True,
         dummy_input=torch.rand(2, 20),
     )
-    pruner.compress()
-    small = pruner.get_best_result()[1]
-    assert (small[0].out_features, small[2].out_features) == (20, 15)
+    small, masks = pruner.compress()
+    again = pruner.get_best_result()[1]
+    for made in (small, again):
+        assert (made[0].out_features, made[2].out_features) == (20, 15)
+    assert not masks
     assert model[0].module.out_features == 40
+
+
+def test_a_search_with_speedup_scores_what_removal_will_leave():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 2)).eval()
+    nn.init.uniform_(model[1].bias, 1, 2)  # what a masked channel would still send on
+    x = torch.rand(4, 4)
+    seen = []
+
+    def evaluate(model):
+        seen.append(model(x).detach())
+        return 1.0
+
+    pruner = anneal(
+        model,
+        [{"sparsity": 0.5, "op_names": ["0"]}],
+        evaluator=evaluate,
+        pruning_algorithm="channels",
+        speedup=True,
+        dummy_input=x,
+        cool_down_rate=0.5,
+    )
+    small, _ = pruner.compress()
+    assert small[0].out_features == 4
+    torch.testing.assert_close(small(x), seen[0])
 
 
 def test_a_finetuner_trains_in_each_trial_and_the_best_keeps_what_it_learnt():
@@ -280,11 +347,52 @@ def test_a_trial_that_fails_is_told_and_the_search_goes_on():
     assert result.complete
 
 
-def test_when_every_trial_fails_there_is_no_result():
-    pruner = anneal(evaluator=lambda model: float("nan"), cool_down_rate=0.5)
-    with pytest.warns(PruneWarning), pytest.raises(PruneError, match="None of 5 trials .* nan"):
+BAD = {
+    "None": (lambda model: None, "returned None instead of a number; does it lack a `return`"),
+    "nan": (lambda model: float("nan"), "the score is nan"),
+    "inf": (lambda model: -float("inf"), "the score is -inf"),
+    "bool": (lambda model: True, "returned True instead of a number"),
+    "several": (lambda model: torch.ones(3), r"a Tensor of shape \(3,\) instead of a number"),
+    "truth": (lambda model: torch.tensor(True), "returned True instead of a number"),
+    "array": (lambda model: np.ones(2), r"a ndarray of shape \(2,\) instead of a number"),
+    "text": (lambda model: "0.9", "returned '0.9' instead of a number"),
+    "dict": (lambda model: {"acc": 0.9}, r"returned {'acc': 0.9} instead of a number"),
+    "error": (lambda model: 1 / 0, "ZeroDivisionError: division by zero"),
+}
+
+
+@pytest.mark.parametrize("returned", BAD)
+def test_the_first_trial_stops_a_search_that_has_no_score(returned):
+    evaluate, said = BAD[returned]
+    calls = []
+
+    def counted(model):
+        calls.append(1)
+        return evaluate(model)
+
+    pruner = anneal(evaluator=counted)
+    with pytest.raises(PruneError, match=f"The first trial has no score .*{said}") as caught:
         pruner.run()
+    assert len(calls) == 1
+    assert (caught.value.__cause__ is None) == (returned in ("nan", "inf"))
     assert not any(w.masked_count("weight") for w in pruner.get_modules_wrapper().values())
+    # What was wrong can be put right, and the same search goes on.
+    assert pruner.run(lambda model: torch.tensor(0.5)).score == 0.5
+
+
+def test_a_number_of_any_library_is_a_score():
+    for number in (
+        1,
+        0.5,
+        np.float32(0.5),
+        np.ones(1),
+        torch.tensor([0.5]),
+        nn.Parameter(torch.ones(())),
+    ):
+        assert anneal(evaluator=lambda model, n=number: n, cool_down_rate=0.5).run().score in (
+            1,
+            0.5,
+        )
 
 
 def test_ctrl_c_ends_with_the_best_so_far():
@@ -424,6 +532,7 @@ def test_a_time_limit_that_is_none():
 
 KILLED = """
 import os, random, signal, sys, time, warnings
+import numpy as np
 import torch
 from torch import nn
 from prune_core import BasicPruner
@@ -504,3 +613,39 @@ def test_killed_again_and_again(tmp_path):
     kills, calls = map(int, done.stdout.split())
     assert kills >= 2
     assert 18 <= calls <= 18 + kills  # at most the trial that was under way is made again
+
+
+# --- mistakes that would be made in every trial -----------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("returned", "says"),
+    [
+        (None, "evaluate returned None instead of a number; does it lack a `return`"),
+        ((0.5, 0.9), r"evaluate returned \(0.5, 0.9\)"),
+        ({"accuracy": 0.9}, "returned {'accuracy': 0.9}"),
+        (torch.ones(3), r"returned a Tensor of shape \(3,\)"),
+    ],
+)
+def test_an_evaluation_that_returns_no_number_ends_the_search_at_once(returned, says):
+    calls, model = [], net()
+
+    def evaluate(model):
+        calls.append(model)
+        return returned
+
+    pruner = anneal(model, evaluator=evaluate)
+    with pytest.raises(PruneError, match=says):
+        pruner.compress()
+    assert len(calls) == 1
+
+
+def test_an_argument_that_a_search_does_not_take_is_named_as_the_users_own():
+    with pytest.raises(ConfigError, match="SimulatedAnnealingPruner takes no 'trys'.*'tries'"):
+        anneal(evaluator=lambda model: 0.5, trys=3)
+
+
+def test_a_folder_that_is_a_file(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="file is a file, and was to be a folder"):
+        anneal(evaluator=lambda m: 0.5, experiment_data_dir=tmp_path / "file").compress()

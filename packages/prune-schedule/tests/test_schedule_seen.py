@@ -151,24 +151,36 @@ def test_without_matplotlib(monkeypatch, result):
 # --- progress ---------------------------------------------------------------------------------
 
 
-def test_a_log_gets_a_line_for_each_trial(caplog):
+def search(scores):
+    SimulatedAnnealingPruner(
+        net(),
+        RULES,
+        lambda model: next(scores),
+        pruning_algorithm="smallest",
+        cool_down_rate=0.5,
+        study_name="mine",
+    ).run()
+
+
+def test_a_log_says_what_a_search_is_for_and_what_came_of_it(caplog):
+    search(iter([0.5, 0.25, 0.75, 0.1, 0.2]))
+    begun, ended = caplog.messages
+    assert begun == "mine: 5 trials, to prune 50.0% of the weights of 2 layers"
+    assert ended.startswith("mine: 5 trials in ")
+    assert ended.endswith(", best score 0.75")
+
+
+def test_a_log_that_wants_everything_gets_a_line_for_each_trial(caplog):
     scores = iter([0.5, 0.25, 0.75, 0.1, 0.2])
-    with caplog.at_level(logging.INFO, "prune_schedule"):
-        SimulatedAnnealingPruner(
-            net(),
-            RULES,
-            lambda model: next(scores),
-            pruning_algorithm="smallest",
-            cool_down_rate=0.5,
-            study_name="mine",
-        ).run()
+    with caplog.at_level(logging.DEBUG, "prune"):
+        search(scores)
     lines = [line for line in caplog.messages if line.startswith("mine: trial")]
     assert len(lines) == 5
     # The first two are asked for together, so of the first alone nothing is the best yet.
-    assert lines[0].startswith("mine: trial 1 of 5  sparsity 50.0%  score 0.5  best none")
-    assert "score 0.25  best 0.5" in lines[1]
-    assert lines[3].startswith("mine: trial 4 of 5  sparsity")
-    assert "score 0.1  best 0.75" in lines[3]
+    assert lines[0].startswith("mine: trial 1 of 5, sparsity 50.0%, score 0.5, best none, about ")
+    assert "score 0.25, best 0.5" in lines[1]
+    assert lines[3].startswith("mine: trial 4 of 5, sparsity")
+    assert "score 0.1, best 0.75" in lines[3]
     assert all(line.endswith("s left") for line in lines)
 
 
@@ -189,7 +201,8 @@ class Smallest(BasicPruner):
         self.sparsity_allocator = NormalSparsityAllocator(self, transform=torch.abs)
 
 def evaluate(model):
-    time.sleep(0.2)
+    time.sleep(0.6)
+    print("a line of the user's own")
     return len(pruner.trials) / 8
 
 model = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8))
@@ -223,7 +236,24 @@ def test_a_terminal_gets_a_bar():
     os.close(ours)
     assert search.wait(60) == 0, shown
     assert b"SimulatedAnnealingPruner" in shown
-    assert b"5/5" in shown
+    assert b"4/5" in shown
     assert b"sparsity" in shown
-    assert b"best 0.5" in shown
-    assert b"0:00:0" in shown  # the time left
+    assert b"best 0.375" in shown
+    assert b"s left" in shown
+    # The bar goes, and what came of the search stays.
+    *_, last = shown.splitlines()
+    assert last.endswith(b"best score 0.5")
+
+
+def test_a_file_gets_lines_without_any_configuration():
+    search = subprocess.run(
+        [sys.executable, "-c", SCRIPT],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    begun, *lines, ended = search.stderr.splitlines()
+    assert "prune: SimulatedAnnealingPruner: 5 trials, to prune 50.0%" in begun
+    assert any("trial" in line and "of 5, sparsity" in line for line in lines), search.stderr
+    assert "5 trials in" in ended

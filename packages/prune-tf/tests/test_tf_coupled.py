@@ -136,8 +136,13 @@ def test_one_line_takes_names_types_and_options(residual):
         ({"targets": "Conv3d"}, "Conv3d"),
         ({"algorithm": "l3"}, "l3"),
         ({"sparsity": None}, "Say how much to prune"),
-        ({"algorithm": "taylorfo"}, "TaylorFOWeightPruner needs 'data'; pass data="),
-        ({"example_inputs": 1}, "takes no 'example_inputs'; it takes mode"),
+        ({"algorithm": 0.5}, "algorithm is 0.5; it must be the name of one"),
+        ({"algorithm": "taylorfo"}, "TaylorFOWeightPruner needs 'data'. It takes model"),
+        ({"example_inputs": 1}, "Keras models are read without inputs"),
+        ({"mod": "global"}, "L1NormPruner takes no 'mod'. Did you mean 'mode'"),
+        ({"mode": "glob"}, "Did you mean 'global'"),
+        ({"exclude": "head"}, "exclude has 'head', and the model has no layer .* There are start"),
+        ({"exclude": "iner"}, "exclude has 'iner', .* Did you mean 'inner'"),
     ],
 )
 def test_mistakes_in_one_line_leave_the_model_alone(residual, how, message):

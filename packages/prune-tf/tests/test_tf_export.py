@@ -190,6 +190,7 @@ def test_what_onnx_needs_is_named(cnn, tmp_path, monkeypatch):
 @pytest.mark.filterwarnings("ignore:In the future `np.object`:FutureWarning")  # Keras' exporter
 @pytest.mark.tensorflow
 def test_an_onnx_file_that_nobody_could_read_is_not_written(tmp_path):
+    pytest.importorskip("tf2onnx", reason="pip install 'prune-tf[onnx]'")
     model = keras.Sequential(
         [keras.layers.Input((4,)), keras.layers.Dense(4, activation="gelu", name="fc")]
     )

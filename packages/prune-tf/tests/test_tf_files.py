@@ -1,5 +1,8 @@
 """Mask files, in the order of axes that every framework shares."""
 
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -158,3 +161,16 @@ def test_an_exported_model_needs_nothing_but_keras(cnn, tmp_path, zeros_hold):
     assert (loaded.get_layer("conv").kernel.numpy() == 0).mean() == 0.5
     assert (tmp_path / "masks.safetensors").exists()
     zeros_hold(cnn)
+
+
+def test_keras_says_what_a_masked_model_needs_to_be_loaded(cnn, tmp_path):
+    """What Keras says of a class that it does not know ends with the config of that class."""
+    LevelPruner(cnn, RULES).compress()
+    cnn.save(tmp_path / "masked.keras")
+    load = "import keras, sys; keras.models.load_model(sys.argv[1])"
+    command = [sys.executable, "-c", load, str(tmp_path / "masked.keras")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "`import prune_tf` before loading it" in done.stderr.splitlines()[-1]
+    command[2] = f"import keras, sys, prune_tf; {load}"
+    assert subprocess.run(command, capture_output=True, check=False).returncode == 0

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from prune_core.masking.files import load_masks as load_masks
     from prune_core.masking.files import save_masks as save_masks
     from prune_core.pruning import BasicPruner as BasicPruner
+    from prune_core.pruning import ChannelPruner as ChannelPruner
     from prune_core.pruning import Pruner as Pruner
+    from prune_core.pruning.export import masked_state_dict as masked_state_dict
     from prune_core.registry import Plugin as Plugin
     from prune_core.registry import Reference as Reference
     from prune_core.registry import entries as entries
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from prune_core.registry import get_pruner as get_pruner
     from prune_core.registry import get_schedule as get_schedule
     from prune_core.registry import plugins as plugins
+    from prune_core.speedup import shrink_optimizer as shrink_optimizer
     from prune_speedup.torch import ModelSpeedup as ModelSpeedup
     from prune_speedup.torch import SpeedupReport as SpeedupReport
     from prune_speedup.torch import load_pruned as load_pruned
@@ -41,6 +44,7 @@ _HOMES = {
         "MaskError",
         "MaskFileError",
         "MissingDependencyError",
+        "OptionError",
         "PluginError",
         "PluginWarning",
         "PruneError",
@@ -51,7 +55,8 @@ _HOMES = {
     "hookspecs": ("hookimpl",),
     "masking": ("unwrap",),
     "masking.files": ("apply_compression_results", "load_masks", "save_masks"),
-    "pruning": ("BasicPruner", "Pruner"),
+    "pruning": ("BasicPruner", "ChannelPruner", "Pruner"),
+    "pruning.export": ("masked_state_dict",),
     "registry": (
         "Plugin",
         "Reference",
@@ -73,6 +78,7 @@ _OF_THE_ENGINE = (
     "prune",
     "save_pruned",
     "shrink",
+    "shrink_optimizer",
     "units",
 )
 

@@ -10,7 +10,18 @@ from os import PathLike
 from pathlib import Path
 from typing import IO
 
-__all__ = ["replacing"]
+from prune_core.errors import ConfigError
+
+__all__ = ["make_folder", "replacing"]
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder, and those that it is in."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        file = next(each for each in (path, *path.parents) if each.exists())
+        raise ConfigError(f"{file} is a file, and was to be a folder; give another path.") from None
 
 
 @contextmanager
@@ -19,8 +30,12 @@ def replacing(path: str | PathLike[str]) -> Iterator[IO[bytes]]:
 
     Whoever reads `path` sees the old content or the new, also when the process is killed.
     """
+    if not isinstance(path, str | PathLike) or "\0" in str(path):
+        raise ConfigError(f"{path!r} cannot be the path of a file.")
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir():
+        raise ConfigError(f"{path} is a directory; give the name of a file in it.")
+    make_folder(path.parent)
     descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:

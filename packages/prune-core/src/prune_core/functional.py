@@ -10,13 +10,18 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    if name.startswith("__"):
+    if name.startswith(("__", "pytest")):  # what tools ask every module for
         raise AttributeError(f"module 'prune_core.functional' has no attribute {name!r}")
     return getattr(_functional(), name)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *dir(_functional())})
+    from prune_core.errors import MissingDependencyError
+
+    try:
+        return sorted({*globals(), *dir(_functional())})
+    except MissingDependencyError:  # tools that only look around are not to fail
+        return sorted(globals())
 
 
 def _functional() -> Any:

@@ -1,5 +1,7 @@
 """What prune-core itself registers."""
 
+from typing import Any
+
 from prune_core.hookspecs import hookimpl
 from prune_core.reference import Reference
 
@@ -58,3 +60,11 @@ def prune_register_parts() -> dict[str, dict[str, Reference]]:
             "nm": part("NMSparsityAllocator", "All but n of every m along an axis."),
         },
     }
+
+
+@hookimpl
+def prune_progress(task: Any) -> None:
+    """Show how far things are, as prune does without any plugin."""
+    from prune_core.progress.view import show
+
+    show(task)

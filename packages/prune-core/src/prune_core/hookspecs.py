@@ -214,3 +214,25 @@ def prune_model_shrunk(model: Any, report: Any) -> None:
             print(f"{report.parameters[0]} -> {report.parameters[1]} parameters")
         ```
     """
+
+
+@hookspec
+def prune_progress(task: Any) -> None:
+    """Hear how far something is: a schedule, a search, a calibration, a lottery.
+
+    Called when it begins, with each of its steps, and when it ends. What is returned is ignored; an
+    exception becomes a warning that names the plugin.
+
+    Args:
+        task: A `prune_core.progress.Task`: its `title`, `unit`, `done` and `total` steps, what was
+            `said` last, its `state` (`"begun"`, `"running"`, `"ended"` or `"stopped"`), and the
+            `parent` that it belongs to.
+
+    Example:
+        ```python
+        @hookimpl
+        def prune_progress(task):
+            if task.state == "ended":
+                print(task.title, "made", task.done, "steps in", task.elapsed, "seconds")
+        ```
+    """

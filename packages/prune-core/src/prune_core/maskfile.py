@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from prune_core.__about__ import __version__
 from prune_core.errors import MaskFileError, MissingDependencyError
 from prune_core.files import replacing
+from prune_core.schema import parse_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -73,8 +74,10 @@ def read_mask_file(path: str | PathLike[str]) -> MaskFile:
     numpy = _safetensors()
     from safetensors import SafetensorError, safe_open
 
-    path = Path(path)
+    path = as_path(path)
     try:
+        with path.open("rb"):
+            pass
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
         if metadata.get("format") != FORMAT:
@@ -82,15 +85,17 @@ def read_mask_file(path: str | PathLike[str]) -> MaskFile:
                 f"{path} is a safetensors file, but not one of masks: its header does not say "
                 f"format {FORMAT!r}. Was the model's own file given?"
             )
-        config = json.loads(metadata.get("config", "{}"))
+        config = parse_json(
+            metadata.get("config", "{}"), dict[str, Any], "the config in its header"
+        )
         tensors = numpy.load_file(path)
     except OSError as error:
         raise MaskFileError(f"{path}: {error.strerror or error}.") from error
     except SafetensorError as error:
         raise MaskFileError(f"{path} is damaged or not a mask file: {error}.") from error
-    except (ValueError, RecursionError) as error:
-        raise MaskFileError(f"{path} is damaged: the config in its header: {error}.") from error
-    except (TypeError, AttributeError) as error:
+    except ValueError as error:
+        raise MaskFileError(f"{path} is damaged: {error}.") from error
+    except (TypeError, AttributeError, KeyError) as error:
         # Types that numpy does not have, such as bfloat16.
         raise MaskFileError(f"{path}: a mask holds booleans, not this: {error}.") from error
     if metadata.get("format_version") != FORMAT_VERSION:
@@ -112,6 +117,13 @@ def read_mask_file(path: str | PathLike[str]) -> MaskFile:
         version=metadata.get("prune_core", ""),
         config=config,
     )
+
+
+def as_path(path: object) -> Path:
+    """Return a path, or refuse what can be none."""
+    if not isinstance(path, str | PathLike) or "\0" in str(path):
+        raise MaskFileError(f"{path!r} cannot be the path of a file.")
+    return Path(path)
 
 
 def _safetensors() -> Any:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from prune_speedup.torch import prune as prune
     from prune_speedup.torch import save_pruned as save_pruned
     from prune_speedup.torch import shrink as shrink
+    from prune_speedup.torch import shrink_optimizer as shrink_optimizer
     from prune_speedup.torch import units as units
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "prune",
     "save_pruned",
     "shrink",
+    "shrink_optimizer",
     "units",
 ]
 

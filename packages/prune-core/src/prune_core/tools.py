@@ -1,4 +1,4 @@
-"""The parts from which pruners are put together, under one roof for authors."""
+"""What pruners are put together from, and what they may derive from, under one roof."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,8 @@ from prune_core.pruning.collect import (
     GradientCollector,
     WeightDataCollector,
 )
+from prune_core.pruning.modes import allocator_for
+from prune_core.pruning.oneshot import CHANNEL_TYPES, ChannelPruner, OneShotPruner
 from prune_core.pruning.score import (
     DistMetricsCalculator,
     MetricsCalculator,
@@ -28,10 +30,12 @@ if TYPE_CHECKING:
     from prune_speedup.torch import DependencyAwareAllocator
 
 __all__ = [
+    "CHANNEL_TYPES",
     "ActivationCollector",
     "ActivationGradientCollector",
     "BankSparsityAllocator",
     "CalibratedCollector",
+    "ChannelPruner",
     "DataCollector",
     "DependencyAwareAllocator",
     "DistMetricsCalculator",
@@ -41,9 +45,11 @@ __all__ = [
     "NMSparsityAllocator",
     "NormMetricsCalculator",
     "NormalSparsityAllocator",
+    "OneShotPruner",
     "SparsityAllocator",
     "StraightMetricsCalculator",
     "WeightDataCollector",
+    "allocator_for",
 ]
 
 

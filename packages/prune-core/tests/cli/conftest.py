@@ -29,6 +29,9 @@ raise SystemExit("prune must not import me")
 
 class Base:
     config_keys = (Key("patience", whole, "How long to wait before a channel goes."),)
+    granularity: ClassVar[str] = "channels"
+    modes = ("normal", "global")
+    needs_data = True
 
     def __init__(self, model, config_list: list[dict], *, mode: str = "normal"):
         pass

@@ -144,3 +144,27 @@ def test_a_class_that_derives_from_an_imported_namesake(package):
         norm="from sourced import base\nclass Norm(base.Norm): ...\n",
     )
     assert told("sourced.norm:Norm").signature == "Norm(p)"
+
+
+def test_capabilities_are_those_of_the_class_that_python_asks_first(package):
+    """Of two bases, what both derive from speaks last, as in the order of Python."""
+    package(
+        base="class Root:\n    granularity: str = 'weights'\n    needs_data = False\n",
+        data="from sourced.base import Root\nclass Data(Root):\n    needs_data = True\n",
+        channels="""
+            from sourced.base import Root
+            class Channels(Root):
+                granularity = 'channels'
+        """,
+        taylor="""
+            from sourced.data import Data
+            from sourced.channels import Channels
+            class Taylor(Data, Channels):
+                modes = ("normal",)
+        """,
+    )
+    assert told("sourced.taylor:Taylor").capabilities == {
+        "granularity": "channels",
+        "modes": ("normal",),
+        "needs_data": True,
+    }

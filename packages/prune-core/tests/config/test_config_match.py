@@ -31,6 +31,13 @@ def test_types_are_exact_and_default_includes_subclasses():
     }
 
 
+def test_a_type_is_a_filter_of_which_the_model_may_have_none():
+    entry = {"sparsity": 0.5, "op_types": ["Conv2d", "Conv3d", "Linear", "LSTM"]}
+    assert chosen(entry) == {"body.conv1": 0.5, "fc": 0.5}
+    out = {"exclude": True, "op_types": ["LSTM", "Linear"]}
+    assert chosen(entry, out) == {"body.conv1": 0.5}
+
+
 def test_types_and_names_must_both_hold():
     entry = {"sparsity": 0.5, "op_types": ["Conv2d", "Linear"], "op_names": ["fc"]}
     assert chosen(entry) == {"fc": 0.5}
@@ -73,6 +80,8 @@ def test_settings_carry_each_spelling_and_the_entry():
     ("entry", "says"),
     [
         ({"op_types": ["Conv3d"]}, "has no such module. Did you mean 'Conv2d'"),
+        ({"op_types": ["LSTM", "Conv3d"]}, "names 'LSTM', 'Conv3d', and the model has no such"),
+        ({"op_types": ["Conv2d", "BatchNorm2d"]}, "names 'BatchNorm2d'; L1NormPruner prunes"),
         ({"op_types": ["BatchNorm2d"]}, "L1NormPruner prunes Conv2d, Linear"),
         ({"op_names": ["fc1"]}, "Did you mean 'fc'?"),
         ({"op_names": ["body.norm"]}, "'body.norm', a BatchNorm2d; L1NormPruner prunes"),

@@ -1,10 +1,11 @@
 """Every rule for an entry: what it says when it is broken."""
 
 import math
+import time
 
 import pytest
 
-from prune_core.config import Key, load_config, parse
+from prune_core.config import Algorithm, Key, ModuleInfo, load_config, match, parse
 from prune_core.errors import ConfigError
 
 GOOD = {"sparsity": 0.5, "op_types": ["Conv2d"]}
@@ -122,3 +123,25 @@ def test_a_missing_yaml_file_is_named(tmp_path):
         load_config(tmp_path / "none.yaml")
     with pytest.raises(ConfigError, match="cannot be the path of a file"):
         load_config("con\0fig.yaml")
+
+
+def test_a_file_of_many_entries_is_read_in_time(tmp_path):
+    """Thirty thousand entries for as many modules; a search for each would take minutes."""
+    pytest.importorskip("yaml", reason="PyYAML comes with the torch extra")
+    count, path = 30_000, tmp_path / "config.yaml"
+    entry = "- op_names: [layer.{}]\n  op_types: [Linear]\n  sparsity: 0.5\n"
+    path.write_text("".join(map(entry.format, range(count))))
+    modules = [ModuleInfo(f"layer.{i}", "Linear") for i in range(count)]
+    start = time.process_time()
+    found = match(parse(load_config(path)), modules, Algorithm("L1", ("Linear",)))
+    assert time.process_time() - start < 60
+    assert len(found) == count
+
+
+def test_a_value_that_holds_itself_many_times_over_is_shown_briefly(tmp_path):
+    pytest.importorskip("yaml", reason="PyYAML comes with the torch extra")
+    path = tmp_path / "config.yaml"
+    lists = "".join(f"b{i}: &b{i} [{', '.join([f'*b{i - 1}'] * 9)}]\n" for i in range(1, 12))
+    path.write_text(f"b0: &b0 [x]\n{lists}config_list: [{{op_types: [default], sparsity: *b11}}]\n")
+    with pytest.raises(ConfigError, match="'sparsity' is .*; it must be a number"):
+        parse(load_config(path))

@@ -4,6 +4,8 @@ import pickle
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import nn
 
@@ -11,6 +13,7 @@ from prune_core import apply_compression_results, load_masks, save_masks
 from prune_core.errors import MaskError, MaskFileError
 from prune_core.maskfile import read_mask_file
 from prune_core.masking import PrunerModuleWrapper
+from prune_core.masking.files import check_masks
 
 
 @pytest.fixture
@@ -181,3 +184,94 @@ def test_masks_of_another_model_are_refused(tmp_path, masks, says, model):
     with pytest.raises(MaskError, match=says):
         apply_compression_results(model, tmp_path / "m")
     assert torch.equal(model[1].weight, before)
+
+
+def test_a_file_is_applied_as_a_whole_or_not_at_all(tmp_path, masks, model):
+    """Outside of inference mode, torch writes nothing into what was made in it."""
+    save_masks(tmp_path / "m", masks)
+    with torch.inference_mode():
+        model[1].weight = nn.Parameter(torch.ones(2, 4), requires_grad=False)
+    before = model[0].weight.clone()
+    with pytest.raises(MaskError, match="No zeros can be written into a parameter: .*inference"):
+        apply_compression_results(model, tmp_path / "m")
+    assert torch.equal(model[0].weight, before)
+
+
+@pytest.mark.parametrize("path", [None, 3, "a\0b"])
+def test_what_can_be_no_path(path, model):
+    with pytest.raises(MaskFileError, match="cannot be the path of a file"):
+        load_masks(path)
+    with pytest.raises(MaskFileError, match="cannot be the path of a file"):
+        read_mask_file(path)
+
+
+@pytest.mark.parametrize("config", ["[1]", "3", "null", "{damaged", "[" * 100_000])
+def test_a_config_in_a_header_that_is_none(tmp_path, config):
+    save_file({"0.weight": torch.ones(1).bool()}, tmp_path / "m", OURS | {"config": config})
+    with pytest.raises(MaskFileError, match="is damaged: the config in its header"):
+        load_masks(tmp_path / "m")
+
+
+def test_the_file_is_named_once(tmp_path):
+    with pytest.raises(MaskFileError) as caught:
+        read_mask_file(tmp_path / "none")
+    assert str(caught.value) == f"{tmp_path / 'none'}: No such file or directory."
+    with pytest.raises(MaskFileError, match="Is a directory"):
+        load_masks(tmp_path)
+
+
+def compiled(model):
+    return torch.compile(model, backend="eager")
+
+
+NAMES = ("module.0", "_orig_mod.0", "module._orig_mod.0", "0")
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("wrap", [lambda m: m, nn.DataParallel, compiled])
+def test_names_from_another_wrapping(name, wrap, tmp_path, masks, model):
+    save_masks(tmp_path / "m", {name: masks["0"]})
+    expected = model[0].weight.detach() * masks["0"]["weight"]
+    apply_compression_results(wrap(model), tmp_path / "m")
+    assert torch.equal(model[0].weight, expected)
+
+
+def test_two_names_of_one_layer_are_refused(tmp_path, masks, model):
+    save_masks(tmp_path / "m", {"0": masks["0"], "module.0": masks["0"]})
+    with pytest.raises(MaskError, match="'0' and 'module.0' are names of one layer"):
+        apply_compression_results(model, tmp_path / "m")
+
+
+def test_a_child_that_is_called_module_is_a_child():
+    class Inner(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.module = nn.Linear(3, 4)
+
+    model = Inner()
+    with pytest.raises(MaskError, match="no module of that name"):
+        check_masks(model, {"fc": {"weight": torch.ones(4, 3)}})
+    check_masks(model, {"module": {"weight": torch.ones(4, 3)}})
+    check_masks(nn.DataParallel(model), {"module.module": {"weight": torch.ones(4, 3)}})
+
+
+@settings(max_examples=80, deadline=None, derandomize=True,
+          suppress_health_check=[HealthCheck.function_scoped_fixture])  # fmt: skip
+@given(at=st.integers(0, 3000), byte=st.integers(0, 255), cut=st.booleans(), ours=st.booleans())
+def test_damaged_bytes(at, byte, cut, ours, tmp_path, masks):
+    path = tmp_path / "fuzzed"
+    save_masks(path, masks) if ours else torch.save(masks, path)
+    content = bytearray(path.read_bytes())
+    at %= len(content)
+    if cut:
+        del content[at:]
+    else:
+        content[at] = byte
+    path.write_bytes(content)
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    try:
+        apply_compression_results(model, path)
+    except MaskError:
+        assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())

@@ -219,7 +219,7 @@ def test_a_meta_model_has_nothing_to_score():
 
 
 def test_not_a_torch_model():
-    with pytest.raises(PruneError, match="model is a dict; L1 prunes torch modules"):
+    with pytest.raises(PruneError, match="model is a dict; it must be a model of torch"):
         L1({}, CONFIG)
 
 

@@ -103,3 +103,22 @@ def test_a_wrapped_model_is_a_function_of_its_parameters():
 
     gradient = torch.func.grad(loss)(state)["0.module.weight"]
     assert torch.equal(gradient.bool(), model[0].weight_mask)
+
+
+def test_distances_by_a_matrix_product_are_those_of_differences_to_the_last_digits():
+    """Filters far from zero that differ little, some of them copies of each other."""
+    torch.manual_seed(0)
+    data = 1000 * torch.randn(1, 50) + 1e-2 * torch.randn(64, 50)
+    data[5], data[20], data[30] = data[9], data[21], data[21]
+    [sums] = DistMetricsCalculator().calculate_metrics({"a": data}).values()
+    wide = data.double()
+    expected = (wide[:, None] - wide).norm(dim=2).sum(1)
+    torch.testing.assert_close(sums, expected, rtol=1e-12, atol=0)
+    assert torch.equal(sums.argsort(stable=True), expected.argsort(stable=True))
+    assert sums[5] == sums[9]
+    assert sums[20] == sums[21] == sums[30]
+
+
+def test_many_filters_that_are_all_alike_have_one_score():
+    [sums] = DistMetricsCalculator().calculate_metrics({"a": torch.ones(100, 7)}).values()
+    assert torch.equal(sums, torch.zeros_like(sums))

@@ -3,11 +3,11 @@
 from types import SimpleNamespace
 
 import pytest
-from prune_core.registry.known import KNOWN
 
 import prune_core
 from prune_core import Reference, hookimpl
 from prune_core.registry import get_entry, registered
+from prune_core.registry.directory import directory
 
 
 def plugin_with(**references):
@@ -66,7 +66,7 @@ def test_an_unknown_owner_is_named(sqrt):
 
 
 def test_the_distribution_that_would_bring_a_name_is_named(monkeypatch):
-    monkeypatch.setitem(KNOWN, "prune-elsewhere", {"pruner": ("somewhere_else",)})
+    monkeypatch.setitem(directory(), "prune-elsewhere", {"pruner": ["somewhere_else"]})
     message = r"`pip install prune-elsewhere` brings it\."
     with pytest.raises(prune_core.UnknownNameError, match=message):
         prune_core.get_pruner("somewhere_else")
@@ -141,9 +141,18 @@ def test_a_kind_that_does_not_exist_is_refused():
 
 
 def test_without_a_kind_a_pruner_comes_first():
-    with registered(plugin_with(linear=Reference("math:sqrt")), "acme"):
-        assert get_entry(None, "linear").kind == "pruner"
-        assert get_entry(None, "cubic").kind == "schedule"
+    class Both:
+        @hookimpl
+        def prune_register_pruners(self):
+            return {"of_both_kinds": Reference("math:sqrt")}
+
+        @hookimpl
+        def prune_register_schedules(self):
+            return {"of_both_kinds": Reference("math:sin"), "a_curve": Reference("math:cos")}
+
+    with registered(Both(), "acme"):
+        assert get_entry(None, "of_both_kinds").kind == "pruner"
+        assert get_entry(None, "a_curve").kind == "schedule"
         with pytest.raises(
             prune_core.UnknownNameError, match="no pruner, schedule or part 'qubic'"
         ):

@@ -16,6 +16,8 @@ from prune_core.tools import NormalSparsityAllocator, NormMetricsCalculator, Wei
 class Channels(BasicPruner):
     """Prunes the channels of the smallest norm: sound."""
 
+    granularity = "channels"
+
     def reset_tools(self):
         self.data_collector = WeightDataCollector(self, channels=True)
         self.metrics_calculator = NormMetricsCalculator(dim=0)
@@ -24,6 +26,8 @@ class Channels(BasicPruner):
 
 class Weights(BasicPruner):
     """Prunes the smallest weights: sound."""
+
+    granularity = "weights"
 
     def reset_tools(self):
         self.data_collector = WeightDataCollector(self)
@@ -186,7 +190,31 @@ class TouchesFirst(Channels):
         super().reset(model, config_list)
 
 
+class SaysNothing(BasicPruner):
+    reset_tools = Channels.reset_tools
+
+
+class ScoresWeights(Channels):
+    def reset_tools(self):
+        Weights.reset_tools(self)
+
+
+class TakesAnyMode(Channels):
+    modes = ("normal", "dependency_aware")
+
+    def __init__(self, model, config_list, mode="normal", dummy_input=None):
+        super().__init__(model, config_list)
+
+
+class NeedsNothing(Channels):
+    needs_data = True
+
+    def __init__(self, model, config_list, calibrate=None):
+        super().__init__(model, config_list)
+
+
 UNSOUND = {
+    SaysNothing: ("capabilities", r"granularity is ''; declare on the class"),
     TooMany: ("sparsity", r"with sparsity 0\.3, 'conv1' keeps 4 of 7 channels; .* is 5\."),
     HalfAMask: ("masks", r"the mask of conv1\.weight holds \[0\.5\]"),
     WrongShape: ("masks", r"has the shape \(1, 3, 3, 3\); the tensor has \(7, 3, 3, 3\)"),
@@ -217,6 +245,20 @@ def test_an_unsound_pruner_fails_the_check_that_is_meant_for_it(pruner):
         check_pruner(pruner)
 
 
+@pytest.mark.parametrize(
+    ("pruner", "arguments", "says"),
+    [
+        (ScoresWeights, {}, r"scores of 'conv1' have the shape \(7, 3, 3, 3\) instead of \(7,\)"),
+        (TakesAnyMode, {}, "mode='no_such_mode' is accepted"),
+        (NeedsNothing, {}, "declares needs_data, and there was no calibrate="),
+        (NeedsNothing, {"calibrate": print}, "declares needs_data, and does without calibrate="),
+    ],
+)
+def test_what_is_declared_is_held_against_what_is_so(pruner, arguments, says):
+    with pytest.raises(AssertionError, match=rf"(?s)capabilities: .*{says}"):
+        check_pruner(pruner, skip=set(CHECKS) - {"capabilities"}, **arguments)
+
+
 def test_every_check_is_shown_to_fail():
     assert {check for check, _ in UNSOUND.values()} == set(CHECKS)
 
@@ -231,7 +273,9 @@ def test_single_weights_are_no_channels():
 
 
 def test_a_check_that_does_not_exist_is_refused():
-    with pytest.raises(ValueError, match=r"no check 'speed'; the checks are sparsity, masks"):
+    with pytest.raises(
+        ValueError, match=r"no check 'speed'; the checks are capabilities, sparsity"
+    ):
         check_pruner(Channels, skip={"speed"})
 
 

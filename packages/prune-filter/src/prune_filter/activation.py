@@ -10,13 +10,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from prune_core import ConfigError
+from prune_core.pruning.oneshot import ChannelPruner, ConfigList
 from prune_core.tools import (
     ActivationCollector,
     DataCollector,
     MetricsCalculator,
     StraightMetricsCalculator,
 )
-from prune_filter.base import ChannelPruner, ConfigList
 from prune_filter.calibrated import CalibratedPruner
 from prune_filter.calibration import Calibrate, calibration
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
 from prune_core import ConfigError
+from prune_core.pruning.oneshot import ConfigList, OneShotPruner
 from prune_core.tools import CalibratedCollector
-from prune_filter.base import ConfigList, OneShotPruner
 from prune_filter.calibration import Calibrate, Calibration
 
 __all__ = ["CalibratedPruner", "Masks"]
@@ -30,6 +30,8 @@ class CalibratedPruner(OneShotPruner):
         dummy_input: What the model is traced with in the mode `"dependency_aware"`.
         dependency_aware: The older spelling of `mode="dependency_aware"`.
     """
+
+    needs_data: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -13,6 +13,8 @@ from torch import nn
 from torch.optim import Optimizer
 
 from prune_core import ConfigError
+from prune_core.errors import shown
+from prune_core.pruning.from_training import FROM_TRAINING
 from prune_filter.evaluator import TorchEvaluator
 
 __all__ = ["Calibrate", "Calibration", "calibration", "left_as_it_was"]
@@ -42,7 +44,7 @@ class Calibration:
     def for_statistics(self) -> Calibration:
         """Return a calibration that runs the same batches and leaves the model as it was."""
         run = self.run
-        if run is None:
+        if run is None or run is FROM_TRAINING:
             return self
 
         def run_and_restore(model: nn.Module) -> None:
@@ -110,8 +112,8 @@ def calibration(
             raise ConfigError(f"{name} got both calibrate and trainer; one runs the model, choose.")
         if not callable(calibrate):
             raise ConfigError(
-                f"calibrate is {calibrate!r}; it must be a function that takes the model and runs "
-                "it on some batches."
+                f"calibrate is {shown(calibrate)}; it must be a function that takes the model and "
+                "runs it on some batches."
             )
         return Calibration(calibrate, batches)
     if trainer is None:

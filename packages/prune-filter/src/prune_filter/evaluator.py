@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from typing import Any
 
 from torch import nn
@@ -15,8 +16,10 @@ __all__ = ["TorchEvaluator"]
 class TorchEvaluator:
     """Holds how a model is trained and evaluated.
 
-    New code needs none: a pruner takes `calibrate=`, a function of the model alone, and a schedule
-    `finetune` and `evaluate`. Scripts written for the predecessor keep theirs.
+    A schedule trains with it in each iteration and scores with it, a criterion gathers its data
+    with it, and both take an input of the model from it where they need one. New code needs none:
+    a pruner takes `calibrate=`, a function of the model alone, and a schedule `finetune` and
+    `evaluate`. Scripts written for the predecessor keep theirs.
 
     Args:
         training_func: Called as `training_func(model, optimizers, criterion, lr_schedulers,
@@ -57,6 +60,7 @@ class TorchEvaluator:
         self.training_func, self.optimizers, self.criterion = training_func, optimizers, criterion
         self.lr_schedulers, self.dummy_input = lr_schedulers, dummy_input
         self.evaluating_func = evaluating_func
+        self._begun = [deepcopy(part.state_dict()) for part in self._stateful]
 
     def train(
         self, model: nn.Module, max_steps: int | None = None, max_epochs: int | None = None
@@ -66,7 +70,24 @@ class TorchEvaluator:
             model, self.optimizers, self.criterion, self.lr_schedulers, max_steps, max_epochs
         )
 
-    def __call__(self, model: nn.Module) -> float:
+    def finetune(self, model: nn.Module) -> None:
+        """Train as long as `training_func` does by itself, as a schedule does in each iteration.
+
+        Optimizers and learning-rate schedulers begin as they were when this evaluator was made:
+        every iteration trains alike, and none with what the one before left of a learning rate.
+        """
+        for part, state in zip(self._stateful, self._begun, strict=True):
+            part.load_state_dict(deepcopy(state))
+        self.train(model)
+
+    @property
+    def _stateful(self) -> list[Any]:
+        parts: list[Any] = []
+        for given in (self.optimizers, self.lr_schedulers):
+            parts += given if isinstance(given, list | tuple) else [given]
+        return [part for part in parts if hasattr(part, "load_state_dict")]
+
+    def __call__(self, model: nn.Module) -> Any:
         """Return the score of a model."""
         if self.evaluating_func is None:
             raise ConfigError(
@@ -76,4 +97,4 @@ class TorchEvaluator:
         score = self.evaluating_func(model)
         if isinstance(score, dict):
             score = score.get("default", next(iter(score.values())))
-        return float(score[0] if isinstance(score, tuple | list) else score)
+        return score[0] if isinstance(score, tuple | list) and score else score

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from prune_core import ConfigError, PruneError
+from prune_core.errors import shown
+from prune_core.progress import track
+from prune_core.pruning.oneshot import ConfigList, OneShotPruner
 from prune_core.tools import DataCollector, MetricsCalculator, StraightMetricsCalculator
-from prune_filter.base import ConfigList, OneShotPruner
 from prune_filter.calibration import left_as_it_was
 
 __all__ = ["GraSPPruner", "GradientFlowCollector"]
@@ -30,8 +32,8 @@ class GradientFlowCollector(DataCollector):
         super().__init__(compressor)
         if not callable(losses):
             raise ConfigError(
-                f"calibrate is {losses!r}; it must be a function that takes the model and returns "
-                "its loss on a batch."
+                f"calibrate is {shown(losses)}; it must be a function that takes the model and "
+                "returns its loss on a batch."
             )
         self.losses = losses
 
@@ -58,7 +60,7 @@ class GradientFlowCollector(DataCollector):
         """Return the gradient of something wanted of the losses, over all batches and processes."""
         totals = {name: torch.zeros_like(weight) for name, weight in weights.items()}
         seen = 0
-        for loss in self._batches():
+        for loss in track(self._batches(), "GraSPPruner, calibration", unit="batch"):
             gradients = torch.autograd.grad(wanted(loss), list(weights.values()), allow_unused=True)
             for (name, total), gradient in zip(totals.items(), gradients, strict=True):
                 if gradient is not None:
@@ -133,6 +135,8 @@ class GraSPPruner(OneShotPruner):
     """
 
     modes: ClassVar[tuple[str, ...]] = ("global", "normal")
+    needs_data: ClassVar[bool] = True
+    needs_labels: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -8,6 +8,8 @@ from typing import ClassVar
 import torch
 from torch import nn
 
+from prune_core.pruning.modes import allocator_for
+from prune_core.pruning.oneshot import ConfigList, OneShotPruner
 from prune_core.tools import (
     DataCollector,
     MetricsCalculator,
@@ -15,8 +17,6 @@ from prune_core.tools import (
     StraightMetricsCalculator,
     WeightDataCollector,
 )
-from prune_filter.base import ConfigList, OneShotPruner
-from prune_filter.modes import allocator_for
 
 __all__ = ["LevelPruner"]
 

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from prune_core import ConfigError
 from prune_core.curves import cubic
+from prune_core.pruning.modes import allocator_for
+from prune_core.pruning.oneshot import ConfigList
 from prune_core.tools import (
     DataCollector,
     GradientCollector,
@@ -17,20 +19,43 @@ from prune_core.tools import (
     SparsityAllocator,
     StraightMetricsCalculator,
 )
-from prune_filter.base import ConfigList
 from prune_filter.calibrated import CalibratedPruner, Masks
 from prune_filter.calibration import Calibrate, Calibration, calibration
-from prune_filter.modes import allocator_for
 
-__all__ = ["MovementPruner"]
+__all__ = ["MovementCollector", "MovementPruner"]
+
+
+class MovementCollector(GradientCollector):
+    """Sums `−w · g` over all backward passes of a training.
+
+    The gradient g is that of the weight as the forward sees it, `∂L/∂(w·m)`: a weight that is
+    masked has one too, by which its score goes on moving, and it can come back.
+
+    Args:
+        compressor: The pruner.
+        calibrate: Trains the model.
+        batches: Stop after this many calls of the model, or None.
+    """
+
+    # Movement is what has become of a weight since the training began.
+    forgets: ClassVar[bool] = False
+
+    def __init__(self, compressor: Any, calibrate: Calibrate, batches: int | None = None) -> None:
+        super().__init__(compressor, calibrate, batches, _away_from_zero, straight_through=True)
+
+    @property
+    def trains(self) -> bool:
+        """The calibration is a training."""
+        return True
 
 
 class MovementPruner(CalibratedPruner):
     """Prunes the single weights that training moves towards zero.
 
     `score = −Σ w · g`, over all backward passes while `calibrate(model)` trains: positive for a
-    weight that gradient descent drives away from zero. This pruner really trains: the model keeps
-    what it has learnt.
+    weight that gradient descent drives away from zero. The gradient g is that of the weight as the
+    forward sees it, so that the score of a weight that is masked goes on moving (the paper's
+    straight-through estimator). This pruner really trains: the model keeps what it has learnt.
 
     Sanh et al., Movement Pruning: Adaptive Sparsity by Fine-Tuning,
     https://arxiv.org/abs/2005.07683
@@ -70,6 +95,7 @@ class MovementPruner(CalibratedPruner):
     """
 
     modes: ClassVar[tuple[str, ...]] = ("normal", "global")
+    needs_labels: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -142,7 +168,7 @@ class MovementPruner(CalibratedPruner):
 
     def collector(self) -> DataCollector:
         """Sum over the backward passes."""
-        return GradientCollector(self, self.calibrate, self.batches, _away_from_zero)
+        return MovementCollector(self, self.calibrate, self.batches)
 
     def calculator(self) -> MetricsCalculator:
         """Take the sums for the scores."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from prune_core import ConfigError
+from prune_core.pruning.oneshot import CHANNEL_TYPES, ConfigList, OneShotPruner
 from prune_core.tools import (
     DataCollector,
     MetricsCalculator,
@@ -13,7 +14,6 @@ from prune_core.tools import (
     StraightMetricsCalculator,
     WeightDataCollector,
 )
-from prune_filter.base import CHANNEL_TYPES, ConfigList, OneShotPruner
 
 __all__ = ["NMPruner"]
 

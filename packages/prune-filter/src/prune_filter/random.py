@@ -8,12 +8,12 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from prune_core.pruning.oneshot import ChannelPruner, ConfigList, OneShotPruner
 from prune_core.tools import (
     DataCollector,
     MetricsCalculator,
     WeightDataCollector,
 )
-from prune_filter.base import ChannelPruner, ConfigList, OneShotPruner
 
 __all__ = ["RandomMetricsCalculator", "RandomPruner", "RandomWeightPruner"]
 
@@ -71,8 +71,6 @@ class RandomPruner(ChannelPruner):
         >>> int(masks["0"]["bias"].sum())
         4
     """
-
-    modes: ClassVar[tuple[str, ...]] = ("normal", "global", "dependency_aware")
 
     def __init__(
         self,

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from prune_core import ConfigError
+from prune_core.pruning.modes import allocator_for
+from prune_core.pruning.oneshot import ConfigList, OneShotPruner
 from prune_core.tools import (
     DataCollector,
     MetricsCalculator,
@@ -17,9 +19,7 @@ from prune_core.tools import (
     StraightMetricsCalculator,
     WeightDataCollector,
 )
-from prune_filter.base import ConfigList, OneShotPruner
 from prune_filter.calibration import Calibrate, calibration
-from prune_filter.modes import allocator_for
 
 __all__ = ["SlimPruner", "SparseScaleCollector"]
 

@@ -7,6 +7,8 @@ from typing import ClassVar
 import torch
 from torch import nn
 
+from prune_core.pruning.modes import allocator_for
+from prune_core.pruning.oneshot import ConfigList
 from prune_core.tools import (
     DataCollector,
     GradientCollector,
@@ -14,10 +16,8 @@ from prune_core.tools import (
     SparsityAllocator,
     StraightMetricsCalculator,
 )
-from prune_filter.base import ConfigList
 from prune_filter.calibrated import CalibratedPruner
 from prune_filter.calibration import Calibrate, calibration
-from prune_filter.modes import allocator_for
 
 __all__ = ["SNIPPruner"]
 
@@ -55,6 +55,7 @@ class SNIPPruner(CalibratedPruner):
     """
 
     modes: ClassVar[tuple[str, ...]] = ("global", "normal")
+    needs_labels: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -12,8 +12,9 @@ from torch.func import functional_call
 from torch.utils import _pytree as pytree
 
 from prune_core import ConfigError, PruneError
+from prune_core.progress import track
+from prune_core.pruning.oneshot import ConfigList, OneShotPruner
 from prune_core.tools import DataCollector, MetricsCalculator, StraightMetricsCalculator
-from prune_filter.base import ConfigList, OneShotPruner
 from prune_filter.calibration import left_as_it_was
 
 __all__ = ["SynFlowPruner", "SynapticFlowCollector"]
@@ -162,7 +163,8 @@ class SynFlowPruner(OneShotPruner):
             example_inputs: An input of the model. With it, the masks also cover what comes after
                 a masked channel, such as the bias of a normalisation.
         """
-        for done in range(1, self.rounds):
+        rounds = range(1, self.rounds)
+        for done in track(rounds, type(self).__name__, len(rounds), "round"):
             with self._sparsity_after(done):
                 self.load_masks(self._next_masks())
         return super().compress(example_inputs)

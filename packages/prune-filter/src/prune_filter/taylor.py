@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from prune_core.masking import PrunerModuleWrapper
+from prune_core.pruning.oneshot import ChannelPruner, ConfigList
 from prune_core.tools import (
     DataCollector,
     GradientCollector,
     MetricsCalculator,
     StraightMetricsCalculator,
 )
-from prune_filter.base import ChannelPruner, ConfigList
 from prune_filter.calibrated import CalibratedPruner
 from prune_filter.calibration import Calibrate, calibration
 
@@ -97,8 +97,8 @@ class TaylorFOWeightPruner(CalibratedPruner, ChannelPruner):
         4
     """
 
-    modes: ClassVar[tuple[str, ...]] = ("normal", "global", "dependency_aware")
     jointly: ClassVar[bool] = False
+    needs_labels: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from torch import nn
 
-from prune_core.masking import PrunerModuleWrapper, replace_modules
+from prune_core.masking import PrunerModuleWrapper, bare, replace_modules
 
 __all__ = ["wrap_average"]
 
@@ -30,11 +30,12 @@ def wrap_average(
     """
     if not isinstance(ema, nn.Module):
         return {}
-    modules = dict(ema.named_modules())
+    with bare(ema) as average:
+        modules = dict(average.named_modules())
     found: dict[str, PrunerModuleWrapper] = {}
     made: dict[nn.Module, nn.Module] = {}
     for name, wrapper in wrappers.items():
-        twin = modules.get(f"module.{name}", modules.get(name))
+        twin = modules.get(name)
         if isinstance(twin, PrunerModuleWrapper):
             found[name] = twin  # the average was made from a model that was wrapped already
         elif twin is not None and type(twin) is type(wrapper.module):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from math import isnan
+from math import isfinite
 from typing import Any
 
 from torch import nn
 
 from prune_core.errors import ConfigError, PruneError
+from prune_core.scores import number_from
 from prune_lottery.round import Round
 
 __all__ = ["Evaluate", "Train", "score_of", "trainer_of"]
@@ -60,16 +61,16 @@ def score_of(evaluate: Evaluate | None, model: nn.Module) -> float | None:
         return None
     returned: Any = evaluate(model)
     try:
-        score = float(returned)
-    except (TypeError, ValueError, RuntimeError):
+        score = number_from(returned)
+    except TypeError as error:
         raise PruneError(
             f"{_name(evaluate)} returned a {type(returned).__name__}; it must return one number, "
-            "the larger the better, such as an accuracy."
+            f"the larger the better, such as an accuracy ({error})."
         ) from None
-    if isnan(score):
+    if not isfinite(score):
         raise PruneError(
-            f"{_name(evaluate)} returned NaN, which is neither better nor worse than any score; "
-            "return a low number, such as 0.0, where a network has failed."
+            f"{_name(evaluate)} returned {score}, with which no round can be compared; return a "
+            "low number, such as 0.0, where a network has failed."
         )
     return score
 

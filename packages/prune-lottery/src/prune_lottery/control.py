@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from prune_core.errors import ConfigError, did_you_mean
+from prune_core.progress import Task
 from prune_lottery.callables import Evaluate, Train, score_of, trainer_of
 from prune_lottery.result import RoundRecord
 from prune_lottery.rewind import REWINDS, Rewind
@@ -54,21 +55,26 @@ def run_control(
     rewind = _rewind_of(lottery, kind)
     trainer = trainer_of(train, f"rewind={rewind.spec!r}" if rewind.step else None)
     try:
-        for index in indices:
-            masks = lottery.masks(index)
-            if index in done:
-                continue
-            # Each control begins where a resumed run would find itself, random numbers included.
-            lottery.put_back()
-            seed = lottery.seed + 1000 * (1 + CONTROLS.index(kind)) + index
-            if kind == RANDOM_MASK:
-                masks = shuffled(masks, lottery.wrappers, seed)
-            lottery.put_masks(masks)
-            lottery.starts.go(rewind, lottery.wrappers, seed)
-            log = trainer(lottery.model, lottery.round_at(index, rewind.step))
-            done[index] = lottery.record(index, score_of(evaluate, lottery.model), log)
-            lottery.controls[kind] = [done[i] for i in sorted(done)]
-            lottery.save()
+        with Task("LotteryTicket", len(indices), "control", kind, announce=True) as task:
+            for index in indices:
+                masks = lottery.masks(index)
+                if index not in done:
+                    # Each control begins where a resumed run would find itself, random numbers
+                    # included.
+                    lottery.put_back()
+                    seed = lottery.seed + 1000 * (1 + CONTROLS.index(kind)) + index
+                    if kind == RANDOM_MASK:
+                        masks = shuffled(masks, lottery.wrappers, seed)
+                    lottery.put_masks(masks)
+                    lottery.starts.go(rewind, lottery.wrappers, seed)
+                    log = trainer(lottery.model, lottery.round_at(index, rewind.step))
+                    done[index] = lottery.record(index, score_of(evaluate, lottery.model), log)
+                    lottery.controls[kind] = [done[i] for i in sorted(done)]
+                    lottery.save()
+                score = done[index].score
+                task.advance(
+                    f"{kind}, round {index}" + ("" if score is None else f", score {score:.4g}")
+                )
     finally:
         lottery.put_back()
     return tuple(done[index] for index in indices)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from torch import nn
 
-from prune_core.errors import ConfigError
+from prune_core.errors import ConfigError, PruneError
 from prune_core.masking import PrunerModuleWrapper
 from prune_core.pruning import BasicPruner, Pruner
 from prune_core.pruning.allocate import Masks
+from prune_core.pruning.from_training import follower, with_data
 from prune_core.registry import get_pruner
 
 __all__ = ["Algorithm", "Criterion", "find_algorithm"]
@@ -46,7 +48,12 @@ class Criterion:
         algorithm: type[Pruner],
         params: Mapping[str, Any],
     ) -> None:
-        self.pruner = algorithm(model, config_list, **params)
+        self.pruner = algorithm(model, config_list, **with_data(algorithm, params))
+        try:
+            self._follower = follower(self.pruner)
+        except ConfigError:
+            self.pruner._unwrap_model()
+            raise
         self.final = {n: float(w.config["sparsity"]) for n, w in self.wrappers.items()}
 
     @property
@@ -54,8 +61,45 @@ class Criterion:
         """The wrappers that are in the model, by the names of their modules."""
         return dict(self.pruner.get_modules_wrapper())
 
+    @contextmanager
+    def following(self) -> Iterator[None]:
+        """Look at a training, where the algorithm needs data and nothing else runs the model."""
+        self.follow()
+        try:
+            yield
+        finally:
+            self.stop()
+
+    def stop(self) -> None:
+        """Look no longer; what has been seen stays."""
+        if self._follower is not None:
+            self._follower.stop()
+
+    def follow(self) -> None:
+        """Look at the training from now on, which is that of a new round."""
+        if self._follower is not None:
+            self._follower.reset()
+            self._follower.follow()
+
+    @property
+    def gathered(self) -> dict[str, Any]:
+        """What has been seen of the training since masks were made, to be kept in a checkpoint."""
+        return {} if self._follower is None else self._follower.state_dict()
+
+    @gathered.setter
+    def gathered(self, state: Mapping[str, Any]) -> None:
+        if self._follower is not None and state:
+            self._follower.load_state_dict(state)
+
     def masks(self, sparsity: Mapping[str, float]) -> Masks:
         """Return masks at the given sparsity of each module; those in force stay in force."""
+        if self._follower is not None and (missing := self._follower.lacking()):
+            raise PruneError(
+                f"{type(self.pruner).__name__} scores by what happens in training, and the round "
+                f"before has shown nothing of {missing[0]!r}. Its training has to run the model in "
+                "training mode and with backward(); or give pruning_params={'calibrate': …}, a "
+                "function that takes the model and runs it on some batches."
+            )
         for name, wrapper in self.wrappers.items():
             for key in ("sparsity", "sparsity_per_layer", "total_sparsity"):
                 wrapper.config[key] = sparsity[name]

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from prune_core.errors import ConfigError
+from prune_core.options import ChecksOptions
 from prune_core.pruning.allocate import Masks
 
 __all__ = ["EarlyBird", "MaskWatch", "mask_distance"]
 
 
 @dataclass(frozen=True)
-class EarlyBird:
+class EarlyBird(metaclass=ChecksOptions):
     """When masks count as settled.
 
     The masks of the next round are made after every step of the training. When each of the last

@@ -11,6 +11,8 @@ from torch.optim import Optimizer
 
 from prune_core.config import Key
 from prune_core.errors import ConfigError
+from prune_core.evaluators import scoring_of, training_of
+from prune_core.progress import note
 from prune_core.pruning import Pruner
 from prune_core.pruning.allocate import Masks
 from prune_lottery.callables import Evaluate, Train
@@ -44,7 +46,8 @@ class LotteryTicketPruner(Pruner):
         pruning_params: Further arguments of that algorithm.
         total_iteration: The number of rounds, for a config without `prune_iterations`.
         finetuner: Called with the model to train it. If given, `compress()` runs all rounds.
-        evaluator: Called with the model, returns its score.
+        evaluator: Called with the model, returns its score. One that trains as well, such as
+            `prune_filter.TorchEvaluator`, is also the finetuner unless there is another.
         reset_weight: Another name for `reset_weights`.
 
     Example:
@@ -60,6 +63,7 @@ class LotteryTicketPruner(Pruner):
     """
 
     config_keys: ClassVar[tuple[str | Key, ...]] = (ROUNDS_KEY,)
+    _lottery: LotteryTicket
 
     def __init__(
         self,
@@ -84,8 +88,9 @@ class LotteryTicketPruner(Pruner):
         self.reset_weights = reset_weights if reset_weight is None else reset_weight
         self.pruning_algorithm, self.pruning_params = pruning_algorithm, pruning_params
         self.total_iteration = total_iteration
-        self.finetuner, self.evaluator = finetuner, evaluator
-        if self.reset_weights and optimizer is None and finetuner is None:
+        self.finetuner: Train | None = finetuner or training_of(evaluator)
+        self.evaluator: Evaluate | None = scoring_of(evaluator)
+        if self.reset_weights and optimizer is None and self.finetuner is None:
             raise ConfigError(
                 "optimizer is missing; its state has to be reset with the weights. Pass the "
                 "optimizer that trains the model, or reset_weights=False, or finetuner= where "
@@ -96,6 +101,7 @@ class LotteryTicketPruner(Pruner):
     def reset(self, model: nn.Module, config_list: ConfigList) -> None:
         """Start anew with another model, in the state that it has now, or with another config."""
         if self.is_wrapped:
+            self._lottery.criterion.stop()
             self._unwrap_model()
         self._lottery = LotteryTicket(
             model,
@@ -129,8 +135,17 @@ class LotteryTicketPruner(Pruner):
                 f"All {self.prune_iterations} rounds have begun already; loop over "
                 "get_prune_iterations(), or start anew with reset(model, config_list)."
             )
-        self._lottery.begin(index)
+        this_round = self._lottery.begin(index)
+        if index < self.prune_iterations:
+            self._lottery.criterion.follow()
+        else:
+            self._lottery.criterion.stop()
         self.curr_prune_iteration = index
+        note(
+            type(self).__name__,
+            f"round {index + 1} of {self.prune_iterations + 1}, sparsity {this_round.sparsity:.1%}",
+            always=True,
+        )
 
     # --- all rounds in one call ----------------------------------------------------------------
 

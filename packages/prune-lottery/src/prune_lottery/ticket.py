@@ -16,6 +16,8 @@ from prune_core.config import load_config
 from prune_core.errors import ConfigError, PruneWarning
 from prune_core.events import emit
 from prune_core.masking import PrunerModuleWrapper, unwrap
+from prune_core.options import ChecksOptions
+from prune_core.progress import Task
 from prune_core.pruning.allocate import Masks
 from prune_lottery.averages import wrap_average
 from prune_lottery.callables import Evaluate, Train, score_of, trainer_of
@@ -38,7 +40,7 @@ __all__ = ["ConfigList", "LotteryTicket"]
 ConfigList = Sequence[Mapping[str, Any]] | str | PathLike[str]
 
 
-class LotteryTicket:
+class LotteryTicket(metaclass=ChecksOptions):
     """Trains a network, prunes it, rewinds what is left to where it began, and trains it again.
 
     Round `t` of `n` prunes until the sparsity is `1 - (1 - P)^(t / n)`, each round the same share
@@ -144,14 +146,20 @@ class LotteryTicket:
         trainer = trainer_of(train, self._needs_steps())
         self._wrap()
         self._resume()
-        interrupted = False
+        interrupted, rounds = False, self.rounds + 1
         try:
-            for index in range(len(self.records), self.rounds + 1):
-                this_round = self.begin(index)
-                log = trainer(self.model, this_round)
-                self.starts.at(self.rewind)  # says so now if the training was too short for it
-                score = score_of(evaluate, self.model)
-                self._finish(self.record(index, score, log, this_round.stopped))
+            with Task("LotteryTicket", rounds, "round", self._plan(), announce=True) as task:
+                for record in self.records:
+                    task.advance(_said(record), replayed=True)
+                for index in range(len(self.records), rounds):
+                    this_round = self.begin(index)
+                    task.say(f"sparsity {this_round.sparsity:.1%}, training")
+                    with self.criterion.following():
+                        log = trainer(self.model, this_round)
+                    self.starts.at(self.rewind)  # says so now if the training was too short for it
+                    score = score_of(evaluate, self.model)
+                    self._finish(self.record(index, score, log, this_round.stopped))
+                    task.advance(_said(self.records[-1]))
         except KeyboardInterrupt:
             if not self.records:
                 self.put_back()
@@ -162,6 +170,11 @@ class LotteryTicket:
             self.put_back()
             raise
         return LotteryResult(tuple(self.records), interrupted, self.tolerance)
+
+    def _plan(self) -> str:
+        """Say what the rounds lead to."""
+        final = max(self.criterion.final.values(), default=0.0)
+        return f"to a sparsity of {final:.1%} in {len(self.wrappers)} layers"
 
     def begin(self, index: int) -> Round:
         """Prune for a round, and rewind. The model must hold the round before, trained."""
@@ -316,6 +329,7 @@ class LotteryTicket:
             },
             "records": [record.as_dict() for record in self.records],
             "controls": {k: [r.as_dict() for r in rs] for k, rs in self.controls.items()},
+            "gathered": self.criterion.gathered,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -332,6 +346,7 @@ class LotteryTicket:
                     f"{name}={now!r}. Use the same settings, or another checkpoint file."
                 )
         self.starts.initial, self.starts.early = state["initial"], state["early"]
+        self.criterion.gathered = state.get("gathered", {})
         self._trained = dict(state["trained"])
         self.history = MaskHistory(
             {m: {n: t.clone() for n, t in ts.items()} for m, ts in state["pruned_in"].items()}
@@ -395,3 +410,8 @@ class LotteryTicket:
             raise ConfigError(
                 f"Round {index} is not finished; {len(self.records)} rounds are, counted from 0."
             )
+
+
+def _said(record: RoundRecord) -> str:
+    score = "" if record.score is None else f", score {record.score:.4g}"
+    return f"sparsity {record.sparsity:.1%}{score}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import json
-import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from os import PathLike
@@ -16,10 +15,12 @@ from torch.optim import Optimizer
 
 from prune_core import ConfigError, PruneError
 from prune_core.config import OPTIONAL_KEYS, load_config, parse
+from prune_core.evaluators import holds_training
+from prune_core.progress import Task
 from prune_schedule.evaluation import Finetune, check_callable
 from prune_schedule.forms import first_given
 from prune_schedule.rounds import tidied
-from prune_schedule.snapshot import Snapshots, Stateful
+from prune_schedule.snapshot import MasksInForce, Plain, Snapshots, Stateful
 from prune_schedule.through import Masks, ThroughPruner, one_shot_class
 from prune_schedule.trials import Trials
 
@@ -28,7 +29,6 @@ __all__ = ["ADMMPruner"]
 ConfigList = Sequence[Mapping[str, Any]] | str | PathLike[str]
 GRANULARITIES = {"fine-grained": "level", "coarse-grained": "l1"}
 DEFAULT_RHO = 1e-4
-_log = logging.getLogger("prune_schedule")
 
 
 class ADMMPruner(ThroughPruner):
@@ -44,7 +44,8 @@ class ADMMPruner(ThroughPruner):
         model: The model, wrapped in place. Training changes its weights.
         config_list: The rules; `rho` is the weight ρ of the penalty, 0.0001 unless given.
         trainer: Takes the model and trains it for an epoch; or, as in older releases, model,
-            optimizer and criterion, in the order of their names, and then perhaps the epoch.
+            optimizer and criterion, in the order of their names, and then perhaps the epoch. Or an
+            evaluator, followed by iterations, training_epochs and granularity.
         traced_optimizer: The optimizer for such a trainer; Adam unless given.
         criterion: The loss function for such a trainer; cross entropy unless given.
         iterations: How often Z and U are renewed.
@@ -57,6 +58,8 @@ class ADMMPruner(ThroughPruner):
         row: The older name of ρ, for entries without `rho`. With one of these three older names,
             `"l1"` prunes unless another algorithm is given.
         finetune: Takes the model and trains it; the plain form of `trainer`.
+        evaluator: Trains the model instead, such as a `prune_filter.TorchEvaluator`; it is called
+            once in each iteration, to train for `training_epochs`.
         pruning_params: Further arguments of the pruning algorithm.
         checkpoint: A file from which the same call goes on where it was.
         stateful: What else a checkpoint keeps, by name.
@@ -79,28 +82,44 @@ class ADMMPruner(ThroughPruner):
         epochs: int | None = None,
         row: float | None = None,
         finetune: Finetune | None = None,
+        evaluator: Any = None,
         pruning_params: Mapping[str, Any] | None = None,
         checkpoint: str | PathLike[str] | None = None,
         stateful: Mapping[str, Stateful] | None = None,
     ) -> None:
+        if holds_training(trainer):
+            # ADMMPruner(model, config_list, evaluator, 10, 5, 'coarse-grained')
+            given: Any = (traced_optimizer, criterion, iterations)
+            if isinstance(given[2], str):
+                granularity, iterations = given[2], None
+            iterations = first_given(given[0], iterations)
+            training_epochs = first_given(given[1], training_epochs)
+            trainer, evaluator, traced_optimizer, criterion = None, trainer, None, None
         if granularity not in GRANULARITIES:
             raise ConfigError(
                 f"granularity is {granularity!r}; it must be one of {', '.join(GRANULARITIES)}."
             )
         check_callable("trainer", trainer, "the model and trains it")
         check_callable("finetune", finetune, "the model and trains it")
-        if (trainer is None) == (finetune is None):
+        if evaluator is not None and not holds_training(evaluator):
+            raise ConfigError(
+                f"evaluator is {evaluator!r}, which has no train(); ADMMPruner takes an evaluator "
+                "to train with. A function that trains goes into finetune=."
+            )
+        if sum(given is not None for given in (trainer, finetune, evaluator)) != 1:
             raise ConfigError(
                 "ADMMPruner trains the model: give finetune=, a function that takes the model and "
-                "trains it for an epoch, or trainer=, its older form, and not both."
+                "trains it for an epoch, or trainer= or evaluator=, its older forms, and not two "
+                "of them."
             )
         if traced_optimizer is not None and not isinstance(traced_optimizer, Optimizer):
             raise ConfigError(
                 f"traced_optimizer is {traced_optimizer!r}; it must be an optimizer. Give numbers "
                 "by their names: num_iterations=, epochs=, row=."
             )
-        self.trainer: Callable[..., Any] = finetune or trainer  # type: ignore[assignment]
-        self._takes_model_alone = finetune is not None or _takes_model_alone(self.trainer)
+        self.evaluator = evaluator
+        self.trainer: Callable[..., Any] = finetune or trainer or evaluator.train
+        self._takes_model_alone = trainer is None or _takes_model_alone(trainer)
         self.optimizer, self.criterion = traced_optimizer, criterion
         self.iterations = _at_least_1("iterations", first_given(iterations, num_iterations), 30)
         self.training_epochs = _at_least_1(
@@ -150,24 +169,31 @@ class ADMMPruner(ThroughPruner):
         if not snapshots.restore() and not self._z:
             self._z = {name: weight.detach().clone() for name, weight in self._weights.items()}
             self._u = {name: torch.zeros_like(weight) for name, weight in self._z.items()}
+        epochs = f"{self.training_epochs} epoch{'' if self.training_epochs == 1 else 's'}"
+        name, each = type(self).__name__, f"of {epochs} each"
         try:
-            while len(self.trials) < self.iterations:
-                self._iterate()
-                if self.checkpoint is not None:
-                    snapshots.save()
+            with Task(name, self.iterations, "iteration", each, announce=True) as task:
+                for trial in self.trials:
+                    task.advance(f"gap {trial['gap']:.3g}", replayed=True)
+                while len(self.trials) < self.iterations:
+                    self._iterate(task)
+                    if self.checkpoint is not None:
+                        snapshots.save()
+                    task.advance(f"gap {self.trials[-1]['gap']:.3g}")
         except KeyboardInterrupt:
             if not self.trials:
                 raise
-            _log.warning("stopped after %d of %d iterations", len(self.trials), self.iterations)
         self.one_shot.compress()
         self._pruned = True
         if example_inputs is not None:
             self.close_masks(example_inputs)
         return self.bound_model, self.masks
 
-    def _iterate(self) -> None:
+    def _iterate(self, task: Task) -> None:
         number = len(self.trials)
-        for epoch in range(self.training_epochs):
+        times = 1 if self.evaluator is not None else self.training_epochs
+        for epoch in range(times):
+            task.say(f"training {epoch + 1} of {times}")
             with tidied(self.bound_model), self._penalty():
                 self._call_trainer(number * self.training_epochs + epoch)
         with torch.no_grad():
@@ -177,9 +203,6 @@ class ADMMPruner(ThroughPruner):
                 for name, weight in self._weights.items()
             }
         self.trials.append({"trial": number, "gap": max(gaps.values()), "gaps": gaps})
-        _log.info(
-            "ADMM iteration %d of %d: gap %.3g", number + 1, self.iterations, max(gaps.values())
-        )
 
     @property
     def _weights(self) -> dict[str, nn.Parameter]:
@@ -224,6 +247,11 @@ class ADMMPruner(ThroughPruner):
         for name, before in trained.items():
             self._u[name] = self._u[name] + before - self._z[name]
 
+    @property
+    def _algorithm_name(self) -> str:
+        algorithm = self.pruning_algorithm
+        return algorithm if isinstance(algorithm, str) else algorithm.__name__
+
     def _no_masks(self) -> None:
         for wrapper in self.get_modules_wrapper().values():
             for name in wrapper.masked_names:
@@ -231,6 +259,9 @@ class ADMMPruner(ThroughPruner):
         self.one_shot.load_masks(self._base)
 
     def _call_trainer(self, epoch: int) -> None:
+        if self.evaluator is not None:
+            self.evaluator.train(self.bound_model, None, self.training_epochs)
+            return
         if self._takes_model_alone:
             self.trainer(self.bound_model)
             return
@@ -279,13 +310,13 @@ class ADMMPruner(ThroughPruner):
         if self.optimizer is None and not self._takes_model_alone:
             parameters = self.bound_model.parameters()
             self.optimizer = torch.optim.Adam(parameters, lr=1e-3, weight_decay=5e-5)
-        parts: dict[str, Stateful] = {"model": self.bound_model, "admm": self}
+        parts: dict[str, Stateful] = {"model": Plain(self), "masks": MasksInForce(self)}
+        parts["admm"] = self
         if self.optimizer is not None:
             parts["optimizer"] = self.optimizer
-        algorithm = self.pruning_algorithm
         run = {
             "schedule": type(self).__name__,
-            "pruning_algorithm": algorithm if isinstance(algorithm, str) else algorithm.__name__,
+            "pruning_algorithm": self._algorithm_name,
             "iterations": self.iterations,
             "training_epochs": self.training_epochs,
             "config_list": json.loads(json.dumps(list(self.config_list), default=str)),

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from torch import nn
 
 from prune_core import ConfigError
-from prune_core.masking import output_axis
+from prune_core.masking import output_axis, weight_name
 from prune_schedule.model_budget import ModelBudget
 
 __all__ = ["FEATURES", "LayerEnv"]
@@ -143,7 +143,7 @@ def _features(
 ) -> tuple[float, ...]:
     """Return what is known of a layer before anything is pruned; the first speaks for a group."""
     layer: Any = layers[group[0]]
-    weight = layer.weight
+    weight = layer.get_parameter(weight_name(layer))
     outputs = weight.shape[output_axis(layer)]
     inputs: Any = getattr(layer, "in_channels", None) or getattr(layer, "in_features", 1)
     return (

@@ -18,6 +18,7 @@ from prune_schedule.plans import Plans, Sparsities
 from prune_schedule.search import ConfigList
 from prune_schedule.snapshot import Stateful
 from prune_schedule.tuned import TunedSearchPruner
+from prune_schedule.user_functions import functions_of
 
 __all__ = ["SimulatedAnnealingPruner"]
 
@@ -52,7 +53,8 @@ class SimulatedAnnealingPruner(TunedSearchPruner):
             no layer loses more than `max_sparsity_per_layer`, 0.99 unless given.
         *forms: What follows in the positional calls of older releases: evaluator, optimize_mode,
             base_algo and so on; or evaluator, start_temperature, stop_temperature and so on.
-        evaluator: Takes the model and returns its score.
+        evaluator: Takes the model and returns its score. One that trains as well, such as
+            `prune_filter.TorchEvaluator`, is also the finetuner unless there is another.
         optimize_mode: `"maximize"` or `"minimize"`.
         base_algo: The older name of `pruning_algorithm`.
         start_temperature: Where the temperature begins; 100 unless given.
@@ -75,7 +77,8 @@ class SimulatedAnnealingPruner(TunedSearchPruner):
         finetune: The plain name of `finetuner`.
         stateful: What goes back with the weights, by name: the optimizer of the finetuner, if it
             is made outside of it.
-        speedup: Whether `get_best_result()` returns a model that has been made small.
+        speedup: Whether `compress()`, `run()` and `get_best_result()` return a small copy, from
+            which what is masked has been removed. The model itself stays wrapped.
         dummy_input: An input of the model, for `speedup` or a target. With it, layers that can
             only lose channels together get the same sparsity.
         keep_intermediate_result: Has no effect: `trials` says what was tried.
@@ -129,9 +132,13 @@ class SimulatedAnnealingPruner(TunedSearchPruner):
                 PruneWarning,
                 stacklevel=2,
             )
-        check_callable("finetuner", given["finetuner"], "the model and trains it")
         check_callable("finetune", finetune, "the model and trains it")
-        self.finetune = finetune or given["finetuner"]
+        functions = functions_of(
+            finetune or given["finetuner"], more.pop("evaluate", None) or given["evaluator"]
+        )
+        self.finetune = functions.finetune
+        given["evaluator"] = functions.evaluate
+        given["dummy_input"] = first_given(given["dummy_input"], functions.example_inputs)
         self.stateful = dict(stateful or {})
         self.speedup = bool(given["speedup"])
         if self.speedup and given["dummy_input"] is None:

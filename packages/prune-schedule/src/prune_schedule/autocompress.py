@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
@@ -13,23 +12,30 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
-from prune_core import ConfigError, PruneError, load_pruned, save_pruned, shrink, unwrap
+from prune_core import ConfigError, PruneError, load_pruned, save_pruned, unwrap
 from prune_core.config import load_config, parse
+from prune_core.evaluators import holds_training
+from prune_core.files import make_folder
 from prune_core.masking import PrunerModuleWrapper
+from prune_core.progress import Task
 from prune_core.random_state import as_seed, seeded
-from prune_schedule.admm import ADMMPruner
+from prune_schedule.admm import GRANULARITIES, ADMMPruner
 from prune_schedule.annealing import SimulatedAnnealingPruner
 from prune_schedule.evaluation import Evaluate, Finetune, check_callable, score_of
 from prune_schedule.forms import by_position, first_given
 from prune_schedule.goals import coupled, without_amounts
 from prune_schedule.keeping import ResultFolder
+from prune_schedule.optimizer_steps import optimizers_in
+from prune_schedule.removed_weights import RemovedWeights
 from prune_schedule.result import Result
 from prune_schedule.rounds import tidied
 from prune_schedule.snapshot import Snapshots
 from prune_schedule.through import AMOUNTS, Masks, ThroughPruner, one_shot_class
 from prune_schedule.trials import Trials
+from prune_schedule.user_functions import functions_of
+from prune_speedup.pruning.dependency_aware import DependencyAwareAllocator
+from prune_speedup.torch.speedup import make_small
 from prune_speedup.torch.tensors import Snapshot
 
 __all__ = ["AutoCompressPruner"]
@@ -47,7 +53,6 @@ WITH_PARAMS = (
     *("finetuner", "speedup", "dummy_input", "evaluator"),
 )
 SEARCH = ("start_temperature", "stop_temperature", "cool_down_rate", "perturbation_magnitude")
-_log = logging.getLogger("prune_schedule")
 
 
 class AutoCompressPruner(ThroughPruner):
@@ -68,7 +73,9 @@ class AutoCompressPruner(ThroughPruner):
             dummy_input and so on; or total_iteration, admm_params, sa_params and so on.
         trainer: Takes the model and trains it for an epoch, or takes model, optimizer, criterion
             and epoch.
-        evaluator: Takes the model and returns its score.
+        evaluator: Takes the model and returns its score. One that trains as well, such as
+            `prune_filter.TorchEvaluator`, also is the finetuner and the trainer, unless there are
+            others; it does not train in the trials of a search.
         dummy_input: An input of the model, with which it is made small.
         num_iterations: How many rounds; 3 unless given.
         optimize_mode: `"maximize"` or `"minimize"`.
@@ -83,12 +90,12 @@ class AutoCompressPruner(ThroughPruner):
         row: The weight ρ of ADMM's penalty; 0.0001 unless given.
         experiment_data_dir: A folder in which searches and training are kept, to go on from.
         total_iteration: Another name of `num_iterations`.
-        admm_params: Arguments of `ADMMPruner`: trainer, traced_optimizer, criterion, iterations,
-            training_epochs, granularity.
+        admm_params: Arguments of `ADMMPruner`: trainer, traced_optimizer, criterion or evaluator;
+            iterations, training_epochs, and granularity, by which `"level"` or `"l1"` prunes.
         sa_params: Arguments of `SimulatedAnnealingPruner`, its evaluator among them.
         log_dir: A folder for the result.
         keep_intermediate_result: Whether it gets the results of all rounds.
-        finetuner: Takes the model and trains it, after ADMM, in each round.
+        finetuner: Takes the model and trains it at the end of each round, when it is small.
         speedup: Whether the model is made small; so if there is a `dummy_input`.
         finetune: Takes the model and trains it for an epoch; the plain form of `trainer`.
         evaluate: The plain name of `evaluator`.
@@ -142,18 +149,20 @@ class AutoCompressPruner(ThroughPruner):
         names = WITH_PARAMS if forms and isinstance(forms[0], int) else WITH_TRAINER
         given |= by_position(type(self).__name__, names, forms, given)
         self.rounds = _rounds(first_given(given["num_iterations"], given["total_iteration"]))
-        self.finetuner, self.target, self.seed = given["finetuner"], target, as_seed(seed)
-        check_callable("finetuner", self.finetuner, "the model and trains it")
-        self.dummy_input = given["dummy_input"]
+        self.target, self.seed = target, as_seed(seed)
+        admm, search = dict(given["admm_params"] or {}), dict(given["sa_params"] or {})
+        functions = functions_of(
+            given["finetuner"], evaluate or given["evaluator"] or search.pop("evaluator", None)
+        )
+        self.finetuner, self.evaluator = functions.finetune, functions.evaluate
+        self.dummy_input = first_given(given["dummy_input"], functions.example_inputs)
         self.speedup = self.dummy_input is not None and given["speedup"] is not False
         if given["speedup"] and self.dummy_input is None:
             raise ConfigError(
                 "speedup is True and dummy_input is missing: give an input of the model, with "
                 "which it is traced."
             )
-        admm, search = dict(given["admm_params"] or {}), dict(given["sa_params"] or {})
-        self.evaluator = evaluate or given["evaluator"] or search.pop("evaluator", None)
-        check_callable("evaluator", self.evaluator, "the model and returns its score")
+        search.pop("evaluator", None)
         if self.evaluator is None:
             raise ConfigError(
                 "AutoCompressPruner searches for what scores best: give evaluate= (or evaluator=), "
@@ -163,8 +172,7 @@ class AutoCompressPruner(ThroughPruner):
             pruning_algorithm
             or given["base_algo"]
             or admm.pop("base_algo", None)
-            or search.pop("pruning_algorithm", None)
-            or "l1"
+            or _by_granularity(admm.pop("granularity", None), search.pop("pruning_algorithm", None))
         )
         params = {**search.pop("pruning_params", {}), **(pruning_params or {})}
         algorithm = one_shot_class(self.pruning_algorithm)
@@ -184,10 +192,14 @@ class AutoCompressPruner(ThroughPruner):
             "training_epochs": given["admm_training_epochs"],
             **admm,
         }
-        if not (self._admm.get("trainer") or self._admm["finetune"]):
+        trained = evaluate or given["evaluator"]
+        if not any(self._admm.get(name) for name in ("trainer", "finetune", "evaluator")):
+            self._admm["evaluator"] = trained if holds_training(trained) else None
+        if not any(self._admm.get(name) for name in ("trainer", "finetune", "evaluator")):
             raise ConfigError(
                 "AutoCompressPruner trains the model: give finetune=, a function that takes the "
-                "model and trains it for an epoch, or trainer=, its older form."
+                "model and trains it for an epoch, or trainer= or an evaluator that trains, its "
+                "older forms."
             )
         check_callable("trainer", self._admm.get("trainer"), "the model and trains it")
         check_callable("finetune", finetune, "the model and trains it")
@@ -245,15 +257,21 @@ class AutoCompressPruner(ThroughPruner):
             begun.save()
         complete = True
         try:
-            while self._done < self.rounds:
-                began = perf_counter()
-                with seeded(self._seed_of(self._done)):
-                    trial = self._round(self._done + 1)
-                self._done += 1
-                self.trials.append({**trial, "seconds": round(perf_counter() - began, 3)})
-                snapshots.save()
-                self._large = None
-                self._results.add(self._done, self)
+            with Task(
+                type(self).__name__, self.rounds, "round", self._plan(), announce=True
+            ) as task:
+                for trial in self.trials:
+                    task.advance(_said(trial), replayed=True)
+                while self._done < self.rounds:
+                    began = perf_counter()
+                    with seeded(self._seed_of(self._done)):
+                        trial = self._round(self._done + 1)
+                    self._done += 1
+                    self.trials.append({**trial, "seconds": round(perf_counter() - began, 3)})
+                    snapshots.save()
+                    self._large = None
+                    self._results.add(self._done, self)
+                    task.advance(_said(trial))
         except BaseException as error:
             self._make_large()
             if not snapshots.restore():
@@ -261,10 +279,16 @@ class AutoCompressPruner(ThroughPruner):
             if not self._done or not isinstance(error, KeyboardInterrupt):
                 raise
             complete = False
-            _log.warning("stopped after round %d of %d", self._done, self.rounds)
         self._results.finish(self)
         score = self.trials[-1]["score"]
         return Result(self.bound_model, self.masks, score, self.sparsities, self.trials, complete)
+
+    def _plan(self) -> str:
+        """Say what the rounds lead to."""
+        if self.target is not None:
+            return "to leave " + " and ".join(f"{r:.1%} of the {k}" for k, r in self.target.items())
+        amounts = {entry[key] for entry in self._rules for key in AMOUNTS if entry.get(key)}
+        return f"to prune {' and '.join(f'{a:.1%}' for a in sorted(amounts))} of the weights"
 
     def _seed_of(self, number: int) -> int:
         return self.seed * 1_000_003 + number
@@ -272,23 +296,24 @@ class AutoCompressPruner(ThroughPruner):
     def _round(self, number: int) -> dict[str, Any]:
         sparsities = self._allocate(number)
         self._train(number, sparsities)
+        if self.speedup:
+            self._make_small()
         if self.finetuner is not None:
             with tidied(self.bound_model):
                 self.finetuner(self.bound_model)
-        if self.speedup:
-            self._make_small()
+        assert self.evaluator is not None
         with tidied(self.bound_model):
-            score, problem = score_of(self.evaluator, self.bound_model)
+            score = score_of(self.evaluator, self.bound_model)
+        score.warn()
         reached = self.sparsities
         sparsity = sum(reached[n] * self._sizes[n] for n in reached) / sum(self._sizes.values())
-        _log.info("round %d of %d: sparsity %.1f %%", number, self.rounds, 100 * sparsity)
         more = {"left": dict(self._left)} if self.target is not None else {}
         return {
             "trial": number - 1,
             "sparsity": sparsity,
             **more,
-            "score": score,
-            "problem": problem,
+            "score": score.value,
+            "problem": score.problem,
             "sparsities": reached,
         }
 
@@ -312,6 +337,12 @@ class AutoCompressPruner(ThroughPruner):
             **self._search,
         )
         self.one_shot, search._base = search.one_shot, self._base
+        allocator = getattr(search.one_shot, "sparsity_allocator", None)
+        if self.speedup and target is None and isinstance(allocator, DependencyAwareAllocator):
+            # What is masked goes, and with it the inputs of other layers: that counts as well.
+            search._budget = RemovedWeights(
+                search.one_shot, search.budgets, self.dummy_input, search.caps
+            )
         if not search.run().complete:
             raise KeyboardInterrupt  # which the search has taken for itself
         assert search.best is not None
@@ -350,9 +381,10 @@ class AutoCompressPruner(ThroughPruner):
         masks = self.close_masks(self.dummy_input)
         self._unwrap_model()
         self._large = Snapshot(self.bound_model)
-        report = shrink(self.bound_model, self.dummy_input, masks)
-        optimizer = self._admm.get("traced_optimizer")
-        if isinstance(optimizer, Optimizer):
+        report = make_small(self.bound_model, self.dummy_input, masks)
+        trainer = self._admm.get("evaluator")
+        known = self._admm.get("traced_optimizer"), getattr(trainer, "optimizers", None)
+        for optimizer in optimizers_in(known):
             optimizer.state.clear()  # its averages have the shapes that were
         self._wrap_again(report.masks)
 
@@ -383,7 +415,7 @@ class AutoCompressPruner(ThroughPruner):
         if self._folder is None:
             return None
         part = self._folder / f"round-{number}"
-        part.mkdir(parents=True, exist_ok=True)
+        make_folder(part)
         return part
 
     # --- how much by when -----------------------------------------------------------------
@@ -507,6 +539,29 @@ class AutoCompressPruner(ThroughPruner):
 
 
 _NOT_ARGUMENTS = ("self", "model", "config_list", "forms", "__class__")
+
+
+def _said(trial: Mapping[str, Any]) -> str:
+    score = "none" if trial["score"] is None else f"{trial['score']:.4g}"
+    return f"sparsity {trial['sparsity']:.1%}, score {score}"
+
+
+def _by_granularity(granularity: str | None, searched: Any) -> Any:
+    """Return the algorithm for ADMM and for the search, which may have been told different ones.
+
+    What ADMM prunes is the result, so its granularity counts where the two contradict each other.
+    """
+    if granularity is None:
+        return searched or "l1"
+    if granularity not in GRANULARITIES:
+        raise ConfigError(
+            f"admm_params['granularity'] is {granularity!r}; it must be one of "
+            f"{', '.join(GRANULARITIES)}."
+        )
+    single = granularity == "fine-grained"
+    if searched is not None and (searched == GRANULARITIES["fine-grained"]) == single:
+        return searched
+    return GRANULARITIES[granularity]
 
 
 def _rounds(number: Any) -> int:

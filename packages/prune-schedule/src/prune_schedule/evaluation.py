@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
 from torch import nn
 
 from prune_core import ConfigError, PruneWarning
+from prune_core.scores import number_from
 from prune_schedule.rounds import intact
-from prune_schedule.timeout import time_limit
+from prune_schedule.timeout import call_within
 
-__all__ = ["Evaluate", "Finetune", "check_callable", "score_of"]
+__all__ = ["Evaluate", "Finetune", "Score", "check_callable", "score_of"]
 
 Evaluate = Callable[[nn.Module], Any]
 Finetune = Callable[[nn.Module], Any]
@@ -25,18 +27,32 @@ def check_callable(name: str, function: object, what: str) -> None:
         raise ConfigError(f"{name} is {function!r}; it must be a function that takes {what}.")
 
 
-def score_of(
-    evaluate: Evaluate, model: nn.Module, timeout: float | None = None
-) -> tuple[float | None, str | None]:
-    """Return the score of a model, or None and why there is none."""
+@dataclass(frozen=True, slots=True)
+class Score:
+    """What an evaluation came to.
+
+    Attributes:
+        value: The score, or None where there is none.
+        problem: Why there is none.
+        error: What was raised.
+    """
+
+    value: float | None
+    problem: str | None = None
+    error: Exception | None = None
+
+    def warn(self) -> None:
+        """Say why there is no score, if there is none."""
+        if self.problem is not None:
+            text = f"evaluate failed: {self.problem}. The run goes on."
+            warnings.warn(text, PruneWarning, stacklevel=4)
+
+
+def score_of(evaluate: Evaluate, model: nn.Module, timeout: float | None = None) -> Score:
+    """Score a model."""
     try:
-        with intact(model), time_limit(timeout):
-            score = float(evaluate(model))
+        with intact(model):
+            value = number_from(call_within(timeout, lambda: evaluate(model)))
     except Exception as error:
-        problem = f"{type(error).__name__}: {error}"
-    else:
-        if isfinite(score):
-            return score, None
-        problem = f"the score is {score}"
-    warnings.warn(f"evaluate failed: {problem}. The run goes on.", PruneWarning, stacklevel=3)
-    return None, problem
+        return Score(None, f"{type(error).__name__}: {error}", error)
+    return Score(value) if isfinite(value) else Score(None, f"the score is {value}")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from torch.optim import Optimizer
+from prune_core.evaluators import holds_training
+from prune_schedule.optimizer_steps import looks_like_optimizer
 
 __all__ = ["ITERATIVE", "TRAINED", "by_position", "first_given", "named"]
 
@@ -23,6 +24,8 @@ ITERATIVE = (
     "evaluator",
     "pruning_params",
 )
+# AGPPruner(model, config_list, 'level', 10, './log', False, evaluator, …): one that trains as well
+WITH_EVALUATOR = (*ITERATIVE[:4], "evaluator", "speedup", "pruning_params")
 
 
 def named(owner: str, forms: Sequence[Any], given: Mapping[str, Any]) -> dict[str, Any]:
@@ -36,7 +39,11 @@ def named(owner: str, forms: Sequence[Any], given: Mapping[str, Any]) -> dict[st
     Raises:
         TypeError: When there are too many, or one is given twice.
     """
-    names = TRAINED if forms and isinstance(forms[0], Optimizer) else ITERATIVE
+    names: Sequence[str] = ITERATIVE
+    if forms and looks_like_optimizer(forms[0]):
+        names = TRAINED
+    elif len(forms) > 4 and holds_training(forms[4]):
+        names = WITH_EVALUATOR
     return by_position(owner, names, forms, given)
 
 

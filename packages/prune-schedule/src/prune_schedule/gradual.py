@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
-from time import perf_counter
 from typing import Any, ClassVar, Self
 
 from torch import nn
@@ -15,25 +13,28 @@ from torch.utils.hooks import RemovableHandle
 
 from prune_core import ConfigError, PruneError
 from prune_core.config import load_config, parse
+from prune_core.progress import note
+from prune_core.pruning.from_training import with_data
 from prune_schedule.curve import Curve, as_curve, name_of
-from prune_schedule.evaluation import Evaluate, Finetune, check_callable, score_of
-from prune_schedule.forms import named
+from prune_schedule.evaluation import Evaluate, Finetune
+from prune_schedule.forms import first_given, named
 from prune_schedule.growth import Unit
+from prune_schedule.in_rounds import InRounds
 from prune_schedule.keeping import ResultFolder
-from prune_schedule.result import Result
-from prune_schedule.rounds import tidied
+from prune_schedule.optimizer_steps import on_each_step, telling_optimizer
 from prune_schedule.rules import SCHEDULE_KEYS, growths, without_schedule
-from prune_schedule.snapshot import Snapshots, Stateful
-from prune_schedule.through import Masks, ThroughPruner, one_shot_class, set_sparsity
+from prune_schedule.snapshot import Plain, Snapshots, Stateful
+from prune_schedule.through import one_shot_class, set_sparsity
+from prune_schedule.training_data import TrainingData
 from prune_schedule.trials import Trials
+from prune_schedule.user_functions import functions_of
 
 __all__ = ["GradualPruner"]
 
 ConfigList = Sequence[Mapping[str, Any]] | str | PathLike[str]
-_log = logging.getLogger("prune_schedule")
 
 
-class GradualPruner(ThroughPruner):
+class GradualPruner(InRounds):
     """Prunes more and more along a curve, with any registered one-shot algorithm.
 
     With `end_epoch` or `end_step` in the `config_list`, **training drives it**: `compress()`
@@ -52,15 +53,22 @@ class GradualPruner(ThroughPruner):
         pruning_algorithm: A registered pruner, or a class.
         total_iteration: After how many rounds the final sparsity is reached.
         curve: A registered schedule, or a function of `(progress, initial, final)`.
-        optimizer: Whose steps are counted; its state is part of a checkpoint.
+        optimizer: Whose steps are counted, also inside of what Accelerate or Lightning make of
+            it: only steps that change weights, not those that accumulate gradients or that a
+            gradient scaler skips. Its state is part of a checkpoint.
         log_dir: A folder for the result, and for those of all rounds if asked.
         keep_intermediate_result: Whether it gets the results of all rounds.
         finetuner: Takes the model and trains it, once in each round.
-        speedup: Whether `get_best_result()` returns a model that has been made small.
+        speedup: Whether the rounds end with a small model: `compress()`, `run()` and
+            `get_best_result()` then return a copy from which what is masked has been removed. The
+            model itself stays as it is, wrapped, so that a run can go on.
         dummy_input: An input of the model, for `speedup`.
-        evaluator: Takes the model and returns its score.
+        evaluator: Takes the model and returns its score. One that trains as well, such as
+            `prune_filter.TorchEvaluator`, is also the finetuner unless there is another.
         pruning_params: Further arguments of the pruning algorithm.
         calibrate: The same argument of the pruning algorithm, for those that look at data.
+            Without it they look at the training: at what has been trained, or fine-tuned, since
+            masks were made.
         checkpoint: A file from which the same call goes on where it was.
         stateful: What else a checkpoint keeps, by name: learning-rate schedulers, samplers, all
             that has `state_dict()` and `load_state_dict()`.
@@ -125,11 +133,12 @@ class GradualPruner(ThroughPruner):
         self.total_iteration: int | None = _rounds(given["total_iteration"])
         self.curve = curve or self.default_curve
         self.optimizer: Optimizer | None = given["optimizer"]
-        self.finetuner = finetune or given["finetuner"]
-        self.evaluator = evaluate or given["evaluator"]
-        check_callable("finetuner", self.finetuner, "the model and trains it")
-        check_callable("evaluator", self.evaluator, "the model and returns its score")
-        self.speedup, self.dummy_input = bool(given["speedup"]), given["dummy_input"]
+        if self.optimizer is not None:
+            telling_optimizer(self.optimizer)
+        functions = functions_of(finetune or given["finetuner"], evaluate or given["evaluator"])
+        self.finetuner, self.evaluator = functions.finetune, functions.evaluate
+        self.speedup = bool(given["speedup"])
+        self.dummy_input = first_given(given["dummy_input"], functions.example_inputs)
         if self.speedup and self.dummy_input is None:
             raise ConfigError(
                 "speedup is True and dummy_input is missing: give an input of the model, with "
@@ -139,7 +148,7 @@ class GradualPruner(ThroughPruner):
         if calibrate is not None:
             self.pruning_params["calibrate"] = calibrate
         self.checkpoint, self.stateful = checkpoint, dict(stateful or {})
-        for name in ("model", "schedule", "optimizer"):
+        for name in ("model", "schedule", "optimizer", "training"):
             if name in self.stateful:
                 raise ConfigError(f"stateful has {name!r}, which is kept anyway; leave it out.")
         self._folder = ResultFolder(given["log_dir"], bool(given["keep_intermediate_result"]))
@@ -157,13 +166,21 @@ class GradualPruner(ThroughPruner):
         if self._hook is not None:
             self._hook.remove()
             self._hook = None
-        self._make_one_shot(algorithm, self.pruning_params, model, without_schedule(config_list))
+        if hasattr(self, "_training"):
+            self._training.stop()
+        params = with_data(algorithm, self.pruning_params)
+        self._make_one_shot(algorithm, params, model, without_schedule(config_list))
+        try:
+            self._training = TrainingData(self.one_shot)
+        except ConfigError:
+            self._unwrap_model()
+            raise
         self.config_list = config_list
         self._now: dict[Unit, int] = {"epoch": 0, "step": 0, "round": 0}
         self._in_force: dict[int, float] = {}
-        self._done, self._started, self._resumed = 0, False, False
+        self._done, self._started, self._resumed, self._trained = 0, False, False, False
         self.trials = Trials()
-        self._snapshots = self._make_snapshots(model)
+        self._snapshots = self._make_snapshots()
 
     # --- the clock ------------------------------------------------------------------------
 
@@ -188,12 +205,14 @@ class GradualPruner(ThroughPruner):
         self._now["epoch"] = max(epoch, self.epoch)
         super().update_epoch(epoch)
         self._prune()
+        self._trained = True  # when this is called again, or when weights have changed
         self._keep()
 
     def step(self) -> None:
         """Hear that an optimizer step was made; called for each step of `optimizer`."""
         self._only_while_training("step()")
         self._now["step"] += 1
+        self._trained = True
         super().step()
         if self._prune():
             self._keep()
@@ -206,12 +225,59 @@ class GradualPruner(ThroughPruner):
         }
         if wanted == self._in_force:
             return False
-        self._tell(wanted)
         # A sparsity of 0 needs no data, no scores and no masks.
         if any(wanted.values()):
+            if missing := self._training.missing():
+                self._wait_for_data(missing)
+                return False
+            self._tell(wanted)
             self.one_shot.compress()
+            if self.speedup:
+                # Training then sees the model that will be left, and not one with more in it.
+                self._close(self.dummy_input)
         self._in_force = wanted
+        if self.total_iteration is None and any(wanted.values()):
+            self._say()
+        if self._at_the_end:
+            self._training.stop()
         return True
+
+    @property
+    def _at_the_end(self) -> bool:
+        """Whether training has come to the final sparsity of every entry."""
+        return all(self._now[growth.unit] >= growth.last for growth in self.growths.values())
+
+    def _say(self) -> None:
+        """Say what is masked now."""
+        units = {growth.unit for growth in self.growths.values()}
+        when = " and ".join(f"{unit} {self._now[unit]}" for unit in sorted(units))
+        sparsity = max(self._in_force.values(), default=0.0)
+        final = ", the final one; masks stay as they are now" if self._at_the_end else ""
+        note(type(self).__name__, f"{when}, sparsity {sparsity:.1%}{final}", always=bool(final))
+
+    def _wait_for_data(self, missing: list[str]) -> None:
+        """Leave the masks for now; the next step, or epoch, finds what training has shown."""
+        if self.total_iteration is not None:
+            name = type(self.one_shot).__name__
+            if not self._done:
+                raise ConfigError(
+                    f"Round 0 prunes before anything has been trained, and {name} scores by what "
+                    "happens when the model runs. Begin with 'initial_sparsity' 0, or give "
+                    "calibrate=, a function that takes the model and runs it on some batches."
+                )
+            raise PruneError(
+                f"{name} scores by what happens in training, and the fine-tuning of round "
+                f"{self._done - 1} has shown nothing of {missing[0]!r}. It has to run the model "
+                "that it is given, in training mode and with backward(); or give calibrate=."
+            )
+        if self._trained:
+            self._training.warn(missing)
+
+    def prune_for_round(self, number: int) -> float:
+        """Prune as far as a round asks, and return the sparsity that is in force."""
+        self._now["round"] = number
+        self._prune()
+        return max(self._in_force.values(), default=0.0)
 
     def _tell(self, wanted: Mapping[int, float]) -> None:
         for wrapper in self.get_modules_wrapper().values():
@@ -236,102 +302,24 @@ class GradualPruner(ThroughPruner):
 
         Returns:
             The wrapped model where training drives the schedule; the wrapped model and the masks
-            after all rounds otherwise.
+            after all rounds otherwise, or with `speedup` a small copy and the masks that it still
+            needs.
         """
         if self.total_iteration is not None:
             result = self.run()
-            if example_inputs is not None:
-                self.close_masks(example_inputs)
-            return result.model, self.masks
+            if example_inputs is None or self.speedup:
+                return result.model, result.masks
+            return result.model, self.close_masks(example_inputs)
         if not self._started:
             self._started = True
             if self.checkpoint is not None:
                 self._resumed = self._snapshots.restore()
+            if not (self._at_the_end and self._in_force):
+                self._training.follow()
             self._prune()
             if self.optimizer is not None:
-                self._hook = self.optimizer.register_step_post_hook(lambda *_: self.step())
+                self._hook = on_each_step(self.optimizer, self.step)
         return self.bound_model
-
-    def run(self, finetune: Finetune | None = None, evaluate: Evaluate | None = None) -> Result:
-        """Go through all rounds that are left: prune, fine-tune, evaluate.
-
-        Ctrl-C goes back to the end of the last complete round and returns that. What `finetune`
-        raises is raised, with the model wrapped as it is then; an `evaluate` that fails costs a
-        score and a warning.
-
-        Args:
-            finetune: Takes the model and trains it; `finetuner` unless given.
-            evaluate: Takes the model and returns its score; `evaluator` unless given.
-        """
-        if self.total_iteration is None:
-            raise PruneError(
-                "run() goes through total_iteration rounds, and that was not given. With "
-                "'end_epoch' or 'end_step' in the config_list, call compress() and train."
-            )
-        finetune, evaluate = finetune or self.finetuner, evaluate or self.evaluator
-        if self._done == 0:
-            self._snapshots.restore()
-        complete = True
-        try:
-            while self._done <= self.total_iteration:
-                self.trials.append(self._round(finetune, evaluate))
-                self._done += 1
-                self._snapshots.save()
-                self._folder.add(self._done - 1, self)
-        except KeyboardInterrupt:
-            if not self._snapshots.restore():
-                raise
-            complete = False
-            _log.warning("stopped after round %d of %d", self._done - 1, self.total_iteration)
-        self._folder.finish(self)
-        return self._result(complete)
-
-    def _round(self, finetune: Finetune | None, evaluate: Evaluate | None) -> dict[str, Any]:
-        began = perf_counter()
-        self._now["round"] = self._done
-        score = problem = None
-        model = self.bound_model
-        with tidied(model):
-            self._prune()
-            if finetune is not None:
-                finetune(model)
-        with tidied(model):
-            if evaluate is not None:
-                score, problem = score_of(evaluate, model)
-        sparsity = max(self._in_force.values(), default=0.0)
-        seconds = perf_counter() - began
-        _log.info(
-            "round %d of %d: sparsity %.1f %%, score %s, %.1f s",
-            *(self._done, self.total_iteration, 100 * sparsity, score, seconds),
-        )
-        return {
-            "trial": self._done,
-            "sparsity": sparsity,
-            "score": score,
-            "seconds": round(seconds, 3),
-            "problem": problem,
-            "sparsities": self.sparsities,
-        }
-
-    # --- results --------------------------------------------------------------------------
-
-    def _result(self, complete: bool) -> Result:
-        score = self.trials[-1]["score"] if self.trials else None
-        return Result(self.bound_model, self.masks, score, self.sparsities, self.trials, complete)
-
-    def get_best_result(
-        self,
-    ) -> tuple[int, nn.Module, Masks, float | None, list[dict[str, Any]]]:
-        """Return number, model, masks, score and config of the last complete round.
-
-        The last round is the one with the sparsity that was asked for; one before it has a better
-        score because it is denser. The model is a copy without wrappers: zeros where masked, or
-        made small, with the masks that are left, if `speedup` was asked for.
-        """
-        if not self._done:
-            raise PruneError("There is no result yet: call compress() or run() first.")
-        model, masks = self._finished(self.dummy_input if self.speedup else None)
-        return self._done - 1, model, masks, self.trials[-1]["score"], self.reached_config
 
     # --- state ----------------------------------------------------------------------------
 
@@ -343,6 +331,7 @@ class GradualPruner(ThroughPruner):
             "in_force": dict(self._in_force),
             "trials": json.dumps(self.trials),
             "masks": self.masks if any(self._in_force.values()) else {},
+            "seen": self._training.own(),
         }
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> Self:
@@ -359,16 +348,19 @@ class GradualPruner(ThroughPruner):
         self._in_force = dict(state_dict["in_force"])
         self._tell(self._in_force)
         self.trials = Trials(json.loads(state_dict["trials"]))
+        self._training.put(state_dict.get("seen", {}))
         return self
 
     def _keep(self) -> None:
         if self.checkpoint is not None:
             self._snapshots.save()
 
-    def _make_snapshots(self, model: nn.Module) -> Snapshots:
-        parts: dict[str, Stateful] = {"model": model, "schedule": self}
+    def _make_snapshots(self) -> Snapshots:
+        parts: dict[str, Stateful] = {"model": Plain(self), "schedule": self}
         if self.optimizer is not None:
             parts["optimizer"] = self.optimizer
+        if self._training.needed:
+            parts["training"] = self._training
         algorithm = self.pruning_algorithm
         run = {
             "schedule": type(self).__name__,

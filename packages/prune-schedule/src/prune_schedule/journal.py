@@ -15,13 +15,14 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from prune_core import PruneError
+from prune_core.files import make_folder
 
 __all__ = ["open_journal"]
 
 
 def open_journal(path: Path) -> JournalStorage:
     """Return a storage that appends to a file, and that a killed process leaves usable."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     lock: Any = _Lock(path.with_suffix(".lock")) if fcntl is not None else None
     if lock is not None:
         lock.acquire()

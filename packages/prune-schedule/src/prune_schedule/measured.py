@@ -12,7 +12,7 @@ from os import PathLike
 from pathlib import Path
 
 from prune_core import ConfigError, PruneError
-from prune_core.files import replacing
+from prune_core.files import make_folder, replacing
 from prune_schedule.processes import is_first
 
 __all__ = ["Measured"]
@@ -45,7 +45,7 @@ class Measured(dict[str, float]):
         """Add what was measured, and write all of it."""
         self.update(more)
         if self._path is not None and is_first():
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(self._path.parent)
             with replacing(self._path) as file:
                 file.write(json.dumps(self, indent=1).encode())
 

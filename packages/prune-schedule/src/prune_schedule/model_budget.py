@@ -8,12 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import torch
 from torch.utils._pytree import tree_leaves
 
 from prune_core import ConfigError, Pruner, shrink
 from prune_core.amount import number_to_prune
 from prune_schedule.budget import Sparsities
+from prune_schedule.closing import closed_over
 from prune_schedule.measured import Measured
 from prune_schedule.processes import from_first
 from prune_schedule.through import Masks
@@ -139,33 +139,49 @@ class ModelBudget:
         """Refuse masks of which less can be removed than their sparsities promise."""
         lost = self._lost(sparsities)
         promised = self.counted(self._plan(lost))
+        for kind, found in self._removable(masks).items():
+            if found > promised[kind] + 1e-9:
+                raise ConfigError(
+                    f"Of the masks that {type(self._pruner).__name__} makes, less can be removed "
+                    f"than the target counts on: {found:.1%} of the {kind} would be left, and not "
+                    f"{promised[kind]:.1%}, because channels of {self._staying(masks, lost)} stay. "
+                    "A budget needs an algorithm that prunes whole output channels, and the same "
+                    "ones in layers that belong together, such as 'l1'; and channels that a layer "
+                    "normalisation runs over, or that something adds to that no pruner masks, have "
+                    "to be excluded."
+                )
+
+    def shortfall(self, sparsities: Mapping[str, float]) -> str | None:
+        """Say what the masks in force leave more than the target, or None if they meet it."""
+        found = self._removable(self._pruner.masks)
+        for kind, ratio in self.target.items():
+            if found.get(kind, 0.0) > ratio + 1e-9:
+                stays = self._staying(self._pruner.masks, self._lost(sparsities))
+                return (
+                    f"{found[kind]:.1%} of the {kind} will be left, where {ratio:.1%} was asked "
+                    f"for: channels of {stays} stay"
+                )
+        return None
+
+    def _removable(self, masks: Masks) -> dict[str, float]:
+        """Return what is left, of what can be counted, when all goes that may."""
+        with self._pruner.plain() as model:
+            flat = flat_masks(model, masks | self.closing(masks))
+            zeros = zeros_of(model, self._labelling.graph, flat)
+            chosen = standing(self._labelling, zeros).removable
+        return self.counted(make_plan(self._labelling, chosen))
+
+    def _staying(self, masks: Masks, lost: Sequence[int]) -> str:
+        """Name the layers some of whose masked channels cannot be removed."""
         with self._pruner.plain() as model:
             closed = masks | self.closing(masks)
-            graph = self._labelling.graph
-            zeros = zeros_of(model, graph, flat_masks(model, closed))
-            chosen = standing(self._labelling, zeros).removable
-            found = self.counted(make_plan(self._labelling, chosen))
-            for kind, ratio in promised.items():
-                if found[kind] > ratio + 1e-9:
-                    stays = staying(self.coupling, model, closed, self._units(lost))
-                    names = ", ".join(map(repr, makers_of(self.coupling, stays)))
-                    raise ConfigError(
-                        f"Of the masks that {type(self._pruner).__name__} makes, less can be "
-                        f"removed than the target counts on: {found[kind]:.1%} of the {kind} would "
-                        f"be left, and not {ratio:.1%}, because channels of "
-                        f"{names or 'some layers'} stay. A budget needs an algorithm that prunes "
-                        "whole output channels, and the same ones in layers that belong together, "
-                        "such as 'l1'; and channels that a layer normalisation runs over, or that "
-                        "something adds to that no pruner masks, have to be excluded."
-                    )
+            stays = staying(self.coupling, model, closed, self._units(lost))
+        return ", ".join(map(repr, makers_of(self.coupling, stays))) or "some layers"
 
     def closing(self, masks: Masks) -> Masks:
         """Return masks together with those of what follows them, such as a normalisation."""
-        more = self.coupling.closed(masks)
-        return {
-            name: {**masks.get(name, {}), **_both(tensors, masks.get(name, {}))}
-            for name, tensors in more.items()
-        }
+        with self._pruner.plain():
+            return closed_over(self.coupling, masks)
 
     # --- what meets the target ------------------------------------------------------------
 
@@ -189,13 +205,19 @@ class ModelBudget:
                 for name, weight in weights.items()
             }
 
-        scale = self._least(
+        between = self._least(
             lambda scale: self._meets(pruned(scale), wanted),
             max((self._caps[name] / weight for name, weight in weights.items()), default=0.0),
         )
-        if scale is None:
+        if between is None:
             raise self._refusal(self.left(pruned(float("inf"))), wanted)
-        return self._snapped(pruned(scale))
+        below, plan = map(pruned, between)
+        if "latency" not in self.target:
+            # Groups that get to their next channel at the same scale need not all lose it.
+            for group in self.groups:
+                fewer = plan | {name: below[name] for name in group}
+                plan = fewer if self._meets(fewer, wanted) else plan
+        return self._snapped(plan)
 
     def reduced(
         self, sparsities: Mapping[str, float], group: Sequence[str], kind: str, wanted: float
@@ -209,11 +231,11 @@ class ModelBudget:
 
         if start >= cap:
             return None
-        more = self._least(
+        between = self._least(
             lambda more: self._meets(pruned(more), {kind: wanted}),
             cap - start,
         )
-        return None if more is None else self._snapped(pruned(more))
+        return None if between is None else self._snapped(pruned(between[1]))
 
     def _snapped(self, sparsities: Sparsities) -> Sparsities:
         """Say the same numbers of channels in the simplest ratios."""
@@ -233,17 +255,17 @@ class ModelBudget:
         left = self.left(sparsities)
         return all(left[kind] <= ratio + 1e-12 for kind, ratio in wanted.items())
 
-    def _least(self, enough: Callable[[float], bool], most: float) -> float | None:
-        """Return the least number up to `most` that is enough, or None."""
+    def _least(self, enough: Callable[[float], bool], most: float) -> tuple[float, float] | None:
+        """Return the least number up to `most` that is enough, after one that is not, or None."""
         if enough(0.0):
-            return 0.0
+            return 0.0, 0.0
         if not enough(most):
             return None
         low, high = 0.0, most
         for _ in range(PROBES_MEASURED if "latency" in self.target else PROBES):
             middle = (low + high) / 2
             low, high = (low, middle) if enough(middle) else (middle, high)
-        return high
+        return low, high
 
     def _refusal(self, reached: Mapping[str, float], wanted: Mapping[str, float]) -> ConfigError:
         kind = max(wanted, key=lambda kind: reached[kind] - wanted[kind])
@@ -260,9 +282,13 @@ def _key(lost: Sequence[int]) -> str:
 
 def coupled_layers(pruner: Pruner, example_inputs: Any) -> list[list[str]]:
     """Return the layers of a pruner that can lose channels, those together that can only do so."""
-    layers = list(pruner.get_modules_wrapper())
+    wrappers = pruner.get_modules_wrapper()
+    layers = list(wrappers)
+    # What scales channels, such as batch norm, makes none, and is tied to no other layer.
+    scales = [[n] for n, w in wrappers.items() if w.module.get_parameter(w.target).ndim < 2]
     with pruner.plain() as model:
-        return _connected(_makers(Coupling(model, example_inputs), layers).values(), layers)
+        made = _makers(Coupling(model, example_inputs), layers).values()
+    return _connected([*made, *scales], layers)
 
 
 def _makers(coupling: Coupling, layers: Sequence[str]) -> dict[tuple[int, ...], list[str]]:
@@ -276,12 +302,6 @@ def _makers(coupling: Coupling, layers: Sequence[str]) -> dict[tuple[int, ...], 
         if (made := [producer.name for producer in coupling.of_group(group)])
         and set(made) <= set(layers)
     }
-
-
-def _both(
-    tensors: Mapping[str, torch.Tensor], others: Mapping[str, torch.Tensor]
-) -> dict[str, torch.Tensor]:
-    return {name: mask & others[name] if name in others else mask for name, mask in tensors.items()}
 
 
 def _connected(sets: Any, order: Sequence[str]) -> list[list[str]]:

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import warnings
-from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from operator import itemgetter
 from os import PathLike
 from pathlib import Path
-from time import perf_counter, sleep
 from typing import Any, ClassVar
 
 import torch
@@ -20,31 +16,32 @@ from torch import nn
 
 from prune_core import ConfigError, PruneError, Pruner, PruneWarning
 from prune_core.config import load_config, parse
+from prune_core.progress import Task
 from prune_core.random_state import as_seed, seeded
 from prune_schedule.budget import Budget, WeightBudget
-from prune_schedule.evaluation import Evaluate, check_callable, score_of
+from prune_schedule.evaluation import Evaluate, check_callable
 from prune_schedule.goals import coupled, without_amounts
 from prune_schedule.history import History, Memory, open_history
 from prune_schedule.keeping import ResultFolder
 from prune_schedule.measured import Measured
 from prune_schedule.model_budget import ModelBudget, coupled_layers
-from prune_schedule.plans import DeadEndError, Plan, Plans, Sparsities
-from prune_schedule.processes import from_first, is_first
-from prune_schedule.progress import Progress
+from prune_schedule.pieces import pieces_of
+from prune_schedule.plans import DeadEndError, Sparsities
+from prune_schedule.processes import is_first
 from prune_schedule.result import Result
 from prune_schedule.rounds import tidied
 from prune_schedule.state_file import StateFile, check_same_run
-from prune_schedule.through import AMOUNTS, Masks, ThroughPruner, one_shot_class, set_sparsity
+from prune_schedule.through import AMOUNTS, Masks, one_shot_class
 from prune_schedule.timeout import check_time_limit
 from prune_schedule.trials import Trials
+from prune_schedule.trying import Trying
 
 __all__ = ["ConfigList", "SearchPruner"]
 
 ConfigList = Sequence[Mapping[str, Any]] | str | PathLike[str]
-_log = logging.getLogger("prune_schedule")
 
 
-class SearchPruner(ThroughPruner):
+class SearchPruner(Trying):
     """Tries sparsities, scores each with the user's `evaluate`, and puts the best in force.
 
     A subclass yields what is to be tried from `plans()`, and is sent the score of each. What it
@@ -73,11 +70,9 @@ class SearchPruner(ThroughPruner):
         evaluate: The plain name of `evaluator`.
     """
 
-    modes: ClassVar[tuple[str, ...]] = ("maximize", "minimize")
+    optimize_modes: ClassVar[tuple[str, ...]] = ("maximize", "minimize")
     # A layer that loses everything cuts the network in two; whoever wants that says so.
     default_cap: ClassVar[float] = 0.99
-    # Whether get_best_result() returns a model that has been made small.
-    speedup: bool = False
 
     def __init__(
         self,
@@ -101,7 +96,7 @@ class SearchPruner(ThroughPruner):
         evaluate: Evaluate | None = None,
     ) -> None:
         evaluator = evaluate or evaluator
-        if optimize_mode not in self.modes:
+        if optimize_mode not in self.optimize_modes:
             raise ConfigError(
                 f"optimize_mode is {optimize_mode!r}; it must be 'maximize' or 'minimize'."
             )
@@ -131,6 +126,11 @@ class SearchPruner(ThroughPruner):
         parse(config_list, getattr(algorithm, "config_keys", ()))
         self._make_one_shot(algorithm, params, model, list(config_list))
         self.config_list = config_list
+        self._groups = super().generate_module_groups()
+        for place, wrapper in enumerate(self.get_modules_wrapper().values()):
+            # The search says how much each layer loses, so none may give to another, as layers of
+            # one entry do for an algorithm that ranks them together.
+            wrapper.config["entry"] = place
         self._budget: Budget | None = None
         self.trials = Trials()
         self.best: Sparsities | None = None
@@ -140,46 +140,6 @@ class SearchPruner(ThroughPruner):
         self._base: Masks = {}
         self._run: dict[str, Any] | None = None
         self._known: list[dict[str, Any]] = []
-
-    # --- what a search is -----------------------------------------------------------------
-
-    @abstractmethod
-    def plans(self) -> Plans:
-        """Yield the sparsities to try; get the score, higher for better, None where it failed.
-
-        A list of plans that do not depend on each other gets a list of scores; several workers
-        share them.
-
-        A search calls `keep()` with what it would end with if it ended now.
-        """
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """What the plans depend on, as plain data; another search must not go on from them."""
-        return {}
-
-    def prepare(self) -> None:
-        """Get ready for `plans()`; called each time that the search starts or goes on."""
-
-    @property
-    def length(self) -> int | None:
-        """How many trials there will be, where that is known."""
-        return None
-
-    def keep(self, sparsities: Sparsities, score: float | None, trial: int | None = None) -> None:
-        """Remember the result as it is by now.
-
-        Args:
-            sparsities: What the search would end with.
-            score: Its score, as it was sent.
-            trial: The number of the trial, where what that was tuned to belongs to the result.
-        """
-        self.best, self._best_trial = dict(sparsities), trial
-        self.best_score = None if score is None else self._sign * score
-
-    @property
-    def _sign(self) -> float:
-        return 1.0 if self.optimize_mode == "maximize" else -1.0
 
     # --- the layers -----------------------------------------------------------------------
 
@@ -194,11 +154,13 @@ class SearchPruner(ThroughPruner):
     @property
     def budgets(self) -> list[tuple[list[str], float]]:
         """For each entry of the config its layers, and the ratio they lose together."""
-        wrappers = self.get_modules_wrapper()
         return [
-            (names, self._asked(wrappers[names[0]].config["entry"]))
-            for names in self.generate_module_groups().values()
+            (names, self._asked(entry)) for entry, names in self.generate_module_groups().items()
         ]
+
+    def generate_module_groups(self) -> dict[int, list[str]]:
+        """Return `{entry of the config_list: module names}`."""
+        return {entry: list(names) for entry, names in self._groups.items()}
 
     def _asked(self, index: int) -> float:
         entry = self.config_list[index]
@@ -233,7 +195,8 @@ class SearchPruner(ThroughPruner):
             groups = None
             if self.dummy_input is not None:
                 groups = coupled_layers(self.one_shot, self.dummy_input)
-            return WeightBudget(self.budgets, self.sizes, self.caps, groups)
+            pieces = pieces_of(self.one_shot)
+            return WeightBudget(self.budgets, self.sizes, self.caps, pieces, groups)
         measured = None
         if "latency" in self.target:
             elsewhere = self.storage is not None or self.checkpoint is not None
@@ -254,20 +217,22 @@ class SearchPruner(ThroughPruner):
 
     def uniform(self) -> Sparsities:
         """The same sparsity in all layers of an entry, or in all that a target is about."""
-        if self.dummy_input is not None:
-            return self.budget.fitted(dict.fromkeys(self.sizes, 1.0), self.floors)
-        return {name: total for names, total in self.budgets for name in names}
+        return self.budget.fitted(dict.fromkeys(self.sizes, 1.0), self.floors)
 
     # --- running --------------------------------------------------------------------------
 
     def compress(self, example_inputs: Any = None) -> tuple[nn.Module, Masks]:
         """Search, put the best in force, and return the wrapped model and the masks.
 
+        With `speedup`, these are a small copy and the masks that it still needs.
+
         Args:
             example_inputs: An input of the model. With it, the masks also cover what comes after
                 a masked channel, such as the bias of a normalisation.
         """
-        self.run()
+        result = self.run()
+        if self.speedup:
+            return result.model, result.masks
         if example_inputs is not None:
             self.close_masks(example_inputs)
         return self.bound_model, self.masks
@@ -288,19 +253,20 @@ class SearchPruner(ThroughPruner):
                 "the model and returns a number."
             )
         complete = True
-        self.trials = Trials()
+        self.trials, self._busy = Trials(), False
         if self.target is not None:
             self._budget = self.budget
         self.prepare()
         with closing(self._open_history()) as history:
             try:
-                with Progress(self.study_name, self.length) as progress:
-                    self._search(evaluate, history, progress)
+                with Task(
+                    self.study_name, self.length, "trial", self._plan(), announce=True
+                ) as task:
+                    self._search(evaluate, history, task)
             except KeyboardInterrupt:
                 if self.best is None:
                     raise
                 complete = False
-                _log.warning("stopped after %d trials", len(self.trials))
             except DeadEndError as end:
                 if self.best is None:
                     raise
@@ -318,11 +284,19 @@ class SearchPruner(ThroughPruner):
                 f"{'; '.join(sorted(filter(None, problems)))}."
             )
         self._put_best(self.best)
+        if complete and (shortfall := self.budget.shortfall(self.sparsities)) is not None:
+            warnings.warn(
+                f"{type(self).__name__} does not meet its target: {shortfall}. "
+                f"{type(self.one_shot).__name__} masks less than it is told; choose another "
+                "pruning_algorithm, or let it prune more layers.",
+                PruneWarning,
+                stacklevel=2,
+            )
         ResultFolder(self.log_dir or self.experiment_data_dir, keep_all=False).finish(self)
-        return Result(
-            *(self.bound_model, self.masks, self.best_score, self.sparsities),
-            *(self.trials, complete),
-        )
+        model, masks = self.bound_model, self.masks
+        if self.speedup and complete:
+            model, masks = self._finished(self.dummy_input)
+        return Result(model, masks, self.best_score, self.sparsities, self.trials, complete)
 
     def _open_history(self) -> History:
         """Open the study; of several processes, the first keeps it and tells the others."""
@@ -349,117 +323,14 @@ class SearchPruner(ThroughPruner):
             folder = self.log_dir
         return None if folder is None else Path(folder) / "weights.pt"
 
-    def _search(self, evaluate: Evaluate, history: History, progress: Progress) -> None:
-        plans, answer, latest = self.plans(), None, None
-        while True:
-            try:
-                asked = plans.send(answer)
-            except StopIteration:
-                return
-            finally:
-                # Now the search has heard of the last trial, and knows whether it is the best.
-                if latest is not None:
-                    progress.advance(latest, self.best_score)
-            batch = asked if isinstance(asked, list) else [asked]
-            scores, latest = self._scores(batch, evaluate, history, progress)
-            answer = scores if isinstance(asked, list) else scores[0]
-
-    def _scores(
-        self, plans: Sequence[Plan], evaluate: Evaluate, history: History, progress: Progress
-    ) -> tuple[list[float | None], dict[str, Any] | None]:
-        """Let plans that do not depend on each other be evaluated, by whomever.
-
-        Returns:
-            Their scores, and the trial that came last, which has not been shown yet.
-        """
-        planned = dict(enumerate(plans, len(self.trials)))
-        made: dict[int, dict[str, Any]] = {}
-        latest, pause = None, 0.01
-        while left := [number for number in planned if number not in made]:
-            known, mine = from_first(self._known_or_mine(left, history))
-            for number, trial in known.items():
-                _check_same(trial, planned[number])
-            if mine is not None:
-                known |= {mine: self._make_trial(mine, planned[mine], evaluate, history)}
-            self.trials += known.values()
-            made |= known
-            for trial in known.values():
-                if latest is not None:
-                    progress.advance(latest, self.best_score)
-                latest = trial
-            # All that is left is under way elsewhere.
-            pause = 0.01 if known else min(2 * pause, 0.5)
-            if not known:
-                sleep(pause)
-        self.trials.sort(key=itemgetter("trial"))
-        signed = (made[number]["score"] for number in planned)
-        return [None if score is None else self._sign * score for score in signed], latest
-
-    def _known_or_mine(
-        self, left: Sequence[int], history: History
-    ) -> tuple[dict[int, dict[str, Any]], int | None]:
-        """Return what of some trials is known, or the one that this worker is to make."""
-        known, mine = history.known(left), None
-        if not known:
-            mine = history.claim(left)
-            known = history.known(left)
-        return known, mine
-
-    def _make_trial(
-        self, number: int, plan: Plan, evaluate: Evaluate, history: History
-    ) -> dict[str, Any]:
-        try:
-            trial = self._try(number, plan, evaluate)
-        except BaseException:
-            history.release(number)
-            raise
-        # Every process evaluates; the first one's score is everybody's.
-        counts: dict[str, Any] = from_first(history.add(trial))
-        return counts
-
-    def _try(self, number: int, plan: Plan, evaluate: Evaluate) -> dict[str, Any]:
-        began = perf_counter()
-        # A trial that a killed process began is made again, with the same random numbers.
-        with seeded(self._seed_of(number)), tidied(self.bound_model):
-            self._put(plan)
-            score, problem = score_of(evaluate, self.bound_model, self.trial_timeout)
-        reached = self.sparsities
-        sizes = self.sizes
-        left = {} if self.target is None else {"left": self.budget.left(plan)}
-        return {
-            "trial": number,
-            "sparsity": sum(reached[n] * sizes[n] for n in sizes) / sum(sizes.values()),
-            **left,
-            "score": score,
-            "seconds": round(perf_counter() - began, 4),
-            "problem": problem,
-            "sparsities": dict(plan),
-        }
-
-    def _put(self, sparsities: Mapping[str, float]) -> None:
-        """Let the one-shot pruner make masks of these sparsities."""
-        self._clear()
-        for name, wrapper in self.get_modules_wrapper().items():
-            set_sparsity(wrapper.config, sparsities[name])
-        if any(sparsities.values()):
-            self.one_shot.compress()
-        if isinstance(self._budget, ModelBudget):
-            # A normalisation after a masked channel still adds its bias, until it is removed.
-            self.one_shot.load_masks(self._budget.closing(self.one_shot.masks))
-
-    def _put_best(self, best: Sparsities) -> None:
-        """Put the result in force."""
-        self._put(best)
-
-    def _clear(self) -> None:
-        """Go back to where every trial begins."""
-        for wrapper in self.one_shot._all_wrappers():
-            for name in wrapper.masked_names:
-                wrapper._buffers[f"{name}_mask"] = None
-        self.one_shot.load_masks(self._base)
-
-    def _seed_of(self, number: int) -> int:
-        return self.seed * 1_000_003 + number
+    def _plan(self) -> str:
+        """Say what the search is for."""
+        layers = f"{len(self.sizes)} layer{'s' if len(self.sizes) > 1 else ''}"
+        if self.target is not None:
+            kinds = (f"{ratio:.1%} of the {kind}" for kind, ratio in self.target.items())
+            return f"to leave {' and '.join(kinds)}, from {layers}"
+        amounts = sorted({f"{total:.1%}" for _, total in self.budgets})
+        return f"to prune {' and '.join(amounts)} of the weights of {layers}"
 
     def _identity(self) -> dict[str, Any]:
         # Of the weights that the search began with, also when it has trained them since.
@@ -511,15 +382,6 @@ class SearchPruner(ThroughPruner):
             )
         check_same_run("The state", json.loads(state_dict["run"]), self._identity())
         self._known = json.loads(state_dict["trials"])
-
-
-def _check_same(trial: Mapping[str, Any], plan: Plan) -> None:
-    if trial["sparsities"] != plan:
-        raise PruneError(
-            f"Trial {trial['trial']} of the study was of other sparsities than this search tries "
-            "now: the seed or prune-schedule has changed. Give another experiment_data_dir or "
-            "study_name, or delete the study."
-        )
 
 
 def _digest(pruner: Pruner) -> str:

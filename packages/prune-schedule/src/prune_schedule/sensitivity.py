@@ -17,7 +17,7 @@ from prune_schedule.evaluation import Evaluate, Finetune, check_callable
 from prune_schedule.plans import Plan, Plans, Sparsities, side_by_side
 from prune_schedule.rounds import tidied
 from prune_schedule.search import ConfigList, SearchPruner
-from prune_schedule.snapshot import Snapshots, Stateful, weights_ahead
+from prune_schedule.snapshot import MasksInForce, Plain, Snapshots, Stateful, weights_ahead
 from prune_schedule.through import Masks
 from prune_schedule.trials import Trials
 
@@ -185,7 +185,8 @@ class SensitivityPruner(SearchPruner):
         if self.finetuner is None:
             return
         if self._snapshots is None:
-            parts: dict[str, Stateful] = {"model": self.bound_model, "trained": self._trained}
+            parts: dict[str, Stateful] = {"model": Plain(self), "masks": MasksInForce(self)}
+            parts["trained"] = self._trained
             parts |= self.stateful
             self._snapshots = Snapshots(self._weights_file(), self._identity(), parts)
         if not self._back():

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from prune_core import ConfigError, PruneError
+from prune_core import ConfigError, PruneError, Pruner
 from prune_core.files import replacing
 from prune_core.masking import PrunerModuleWrapper
 from prune_core.masking.sharded import is_sharded
@@ -20,7 +20,7 @@ from prune_core.random_state import put_random, take_random
 from prune_schedule.interruption import undisturbed
 from prune_schedule.processes import everyone, is_first, rank
 
-__all__ = ["Snapshots", "Stateful", "weights_ahead"]
+__all__ = ["MasksInForce", "Plain", "Snapshots", "Stateful", "weights_ahead"]
 
 FORMAT = "prune-schedule-1"
 
@@ -33,6 +33,46 @@ class Stateful(Protocol):
 
     def load_state_dict(self, state_dict: dict[str, Any], /) -> Any:
         """Go on from a state."""
+
+
+class Plain:
+    """A pruner's model under the names that it has without wrappers.
+
+    Which wrappers are in it may differ between then and now; masks are kept by the pruner.
+    """
+
+    def __init__(self, pruner: Pruner) -> None:
+        self._pruner = pruner
+
+    @property
+    def model(self) -> nn.Module:
+        """The model, as it is now."""
+        return self._pruner.bound_model
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return parameters and buffers, without masks."""
+        with self._pruner.plain() as model:
+            return model.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any], /) -> None:
+        """Put them back."""
+        with self._pruner.plain() as model:
+            model.load_state_dict(state_dict)
+
+
+class MasksInForce:
+    """The masks of a pruner, beside the `Plain` model that they mask."""
+
+    def __init__(self, pruner: Pruner) -> None:
+        self._pruner = pruner
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the masks, `{module: {tensor: mask}}`."""
+        return {name: dict(tensors) for name, tensors in self._pruner.masks.items()}
+
+    def load_state_dict(self, state_dict: dict[str, Any], /) -> None:
+        """Put them back in force."""
+        self._pruner.load_masks(state_dict)
 
 
 class Snapshots:
@@ -64,8 +104,8 @@ class Snapshots:
         Raises:
             PruneError: When this process has but a part of the model.
         """
-        for part in self.parts.values():
-            if isinstance(part, nn.Module) and any(map(is_sharded, part.parameters())):
+        for model in map(_model_of, self.parts.values()):
+            if model is not None and any(map(is_sharded, model.parameters())):
                 raise PruneError(
                     "The model is cut over several processes by fully_shard(), and a checkpoint "
                     "would hold but a part of it. Leave checkpoint= out, and keep the model with "
@@ -102,8 +142,8 @@ class Snapshots:
             self._check_models(self.path, states["parts"])
         for name, part in self.parts.items():
             state = states["parts"][name]
-            if isinstance(part, nn.Module):
-                _clear_masks(part)  # a mask that was not there is not in the state either
+            if (model := _model_of(part)) is not None:
+                _clear_masks(model)  # a mask that was not there is not in the state either
             part.load_state_dict(copy.deepcopy(state) if self.path is None else state)
         self._random = states["random"]
         self.restore_random_numbers()
@@ -159,7 +199,7 @@ class Snapshots:
     def _check_models(self, path: Path, states: Mapping[str, Any]) -> None:
         """Refuse tensors that a model does not have, before any of them is put into it."""
         for name, part in self.parts.items():
-            if not isinstance(part, nn.Module):
+            if _model_of(part) is None:
                 continue
             kept, here = _shapes(states[name]), _shapes(part.state_dict())
             for tensor in {**here, **kept}:
@@ -169,6 +209,12 @@ class Snapshots:
                         f"{kept.get(tensor)} there and {here.get(tensor)} here. Give another path, "
                         "or delete the file to start anew."
                     )
+
+
+def _model_of(part: Stateful) -> nn.Module | None:
+    if isinstance(part, Plain):
+        return part.model
+    return part if isinstance(part, nn.Module) else None
 
 
 def _shapes(states: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:

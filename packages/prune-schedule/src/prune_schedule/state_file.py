@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from prune_core import ConfigError, PruneError
-from prune_core.files import replacing
+from prune_core.files import make_folder, replacing
 from prune_schedule.history import Memory
 
 __all__ = ["StateFile", "check_same_run"]
@@ -42,7 +42,7 @@ class StateFile(Memory):
         super().add(trial)
         if self.path is not None:
             states = {"format": FORMAT, "run": self.run, "trials": list(self._trials.values())}
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(self.path.parent)
             with replacing(self.path) as file:
                 file.write(json.dumps(states).encode())
         return trial

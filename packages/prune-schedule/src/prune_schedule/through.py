@@ -10,7 +10,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from prune_core import ConfigError, Pruner, get_pruner, unwrap
+from prune_schedule.closing import closed_over
 from prune_schedule.trials import Trials
+from prune_speedup.pruning.dependency_aware import DependencyAwareAllocator
 
 __all__ = ["AMOUNTS", "Masks", "ThroughPruner", "one_shot_class", "set_sparsity"]
 
@@ -76,6 +78,15 @@ class ThroughPruner(Pruner):
 
     def _unwrap_model(self) -> None:
         self.one_shot._unwrap_model()
+
+    def _close(self, example_inputs: Any) -> None:
+        """Mask what follows masked channels, so that the model computes what removal will leave."""
+        allocator = getattr(self.one_shot, "sparsity_allocator", None)
+        if isinstance(allocator, DependencyAwareAllocator):
+            masks = self.one_shot.masks
+            self.one_shot.load_masks(closed_over(allocator.coupling, masks))
+        else:
+            self.close_masks(example_inputs)
 
     @property
     def sparsities(self) -> dict[str, float]:

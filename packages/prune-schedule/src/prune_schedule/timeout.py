@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from types import FrameType
+from typing import TypeVar
 
 from prune_core import ConfigError, PruneError
 
-__all__ = ["check_time_limit", "time_limit"]
+__all__ = ["call_within", "check_time_limit"]
+
+Result = TypeVar("Result")
 
 
 def check_time_limit(seconds: float | None) -> None:
@@ -39,12 +41,14 @@ class _TimeUpError(BaseException):
     """Not an `Exception`, so that a user's `except Exception` does not take it for its own."""
 
 
-@contextmanager
-def time_limit(seconds: float | None) -> Iterator[None]:
-    """Raise `TimeoutError` from the block when it takes longer."""
+def call_within(seconds: float | None, function: Callable[[], Result]) -> Result:
+    """Call a function, and raise `TimeoutError` from it when it takes longer.
+
+    A function and no context manager: a signal that comes while one is being entered would find
+    the block not begun, and nobody to stop the clock.
+    """
     if seconds is None:
-        yield
-        return
+        return function()
     over = False
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -55,13 +59,13 @@ def time_limit(seconds: float | None) -> Iterator[None]:
     try:
         # Again each second, for code that catches everything and goes on.
         signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)
-        try:
-            yield
-        finally:
-            over = True
+        result = function()
+        over = True
     except _TimeUpError:
+        over = True
         raise TimeoutError(f"no result after {seconds:g} s") from None
     finally:
         over = True
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+    return result

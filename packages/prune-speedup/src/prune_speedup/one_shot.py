@@ -7,8 +7,9 @@ from typing import Any
 
 from torch import nn
 
-from prune_core.errors import ConfigError, did_you_mean, warn
-from prune_core.masking import modules_of
+from prune_core.config.names import find_names
+from prune_core.errors import ConfigError, did_you_mean, nearest, shown, warn
+from prune_core.masking import bare, check_model, modules_of
 from prune_core.pruning.allocate import Masks
 from prune_core.pruning.basic import BasicPruner
 from prune_core.registry import get_pruner
@@ -72,6 +73,12 @@ def prune(
         model, masks = prune_core.prune(model, "l1", target={"flops": 0.5}, example_inputs=x)
         ```
     """
+    check_model(model, compiled=False)
+    if not isinstance(algorithm, str):
+        raise ConfigError(
+            f"algorithm is {shown(algorithm)}; it must be the name of one, such as 'l1'. How much "
+            "to prune is said by name: sparsity=0.5."
+        )
     _check_amount(sparsity, target, example_inputs, round_to, uniform=uniform)
     check_choice(constants)
     pruner_class = get_pruner(algorithm, framework="torch")
@@ -81,9 +88,7 @@ def prune(
     if coupled:
         options = {name: value for name, value in options.items() if name != "mode"}
     elif target is not None or round_to > 1 or uniform:
-        raise ConfigError(_no_budget(algorithm, mode if channels else None))
-    if channels and example_inputs is None:
-        exclude = [*_names(exclude), *_last_layer(model, algorithm, pruner_class, targets, exclude)]
+        raise ConfigError(_no_budget(algorithm, pruner_class, mode))
     amount = 0.0 if sparsity is None else sparsity
     config_list: list[dict[str, Any]] = [
         {"sparsity": amount, **selector} for selector in _selectors(model, "targets", targets)
@@ -91,6 +96,9 @@ def prune(
     config_list += [
         {"exclude": True, **selector} for selector in _selectors(model, "exclude", exclude)
     ]
+    if channels and example_inputs is None:
+        last = _last_layer(model, algorithm, pruner_class, targets, exclude)
+        config_list += [{"exclude": True, "op_names": [name]} for name in last]
     pruner: BasicPruner = pruner_class(model, config_list, **options)
     try:
         if coupled:
@@ -123,15 +131,22 @@ def _masks(
     return pruner.put_in_force(pruner.sparsity_allocator.generate_sparsity(metrics))
 
 
-def _no_budget(algorithm: str, mode: str | None) -> str:
-    if mode is not None:
+def _no_budget(algorithm: str, pruner_class: Any, mode: str | None) -> str:
+    granularity = getattr(pruner_class, "granularity", "")
+    if granularity == "channels":
         return (
             f"mode is {mode!r}, which masks each layer for itself; a budget, round_to and uniform "
             "need layers that agree on their channels. Leave mode out, or say mode='global'."
         )
+    if granularity == "weights":
+        return (
+            f"{algorithm!r} masks single weights, which makes nothing smaller; a budget, round_to "
+            "and uniform need an algorithm that prunes output channels, such as 'l1'."
+        )
     return (
-        f"{algorithm!r} masks single weights, which makes nothing smaller; a budget, round_to and "
-        "uniform need an algorithm that prunes output channels, such as 'l1'."
+        f"A budget, round_to and uniform need an algorithm that prunes output channels, and "
+        f"{algorithm!r} does not say that it does: {pruner_class.__name__} would have to derive "
+        "from prune_core.ChannelPruner, or declare granularity = 'channels'."
     )
 
 
@@ -214,6 +229,16 @@ def _check_amount(
         )
 
 
+def _layers(model: nn.Module) -> list[str]:
+    """Return the names of the modules that hold parameters themselves."""
+    modules = model.named_modules()
+    return [
+        name
+        for name, module in modules
+        if name and next(module.parameters(False), None) is not None
+    ]
+
+
 def _selectors(
     model: nn.Module, argument: str, value: str | Sequence[str]
 ) -> list[dict[str, list[str]]]:
@@ -227,12 +252,21 @@ def _selectors(
         raise ConfigError(
             f"{argument} is {value!r}; it must be a name or class name of modules, or a list."
         )
-    modules = dict(model.named_modules(remove_duplicate=False))
+    with bare(model) as plain:
+        modules = dict(plain.named_modules(remove_duplicate=False))
     types = {type(module).__name__ for module in modules.values()} | {"default"}
-    for name in wanted:
-        if name not in modules and name not in types:
-            raise ConfigError(
-                f"{argument} has {name!r}, and the model has no module of that name or class."
-                f"{did_you_mean(name, [*modules, *types])}"
-            )
-    return [{"op_names" if name in modules else "op_types": [name]} for name in wanted]
+    found = find_names(wanted, modules)
+    absent = [name for name in wanted if found[name] not in modules and name not in types]
+    # A type is a filter, of which the model may have none; any other name has to be there.
+    filters = [name for name in absent if hasattr(nn, name)]
+    unknown = [name for name in absent if name not in filters]
+    for name in unknown or (filters if filters == list(wanted) else ()):
+        raise ConfigError(
+            f"{argument} has {name!r}, and the model has no module of that name or class."
+            f"{did_you_mean(name, [*modules, *types]) or nearest(name, _layers(plain))}"
+        )
+    return [
+        {"op_names": [found[name]]} if found[name] in modules else {"op_types": [name]}
+        for name in wanted
+        if name not in filters
+    ]

@@ -24,6 +24,7 @@ from prune_speedup.torch.cost import cost_of
 
 
 class ToyL1(BasicPruner):
+    granularity = "channels"
     default_types = supported_types = ("Conv2d", "Linear")
     modes = ("normal", "dependency_aware")
 
@@ -41,7 +42,12 @@ class ToyL1(BasicPruner):
         )
 
 
+class ToyMute(ToyL1):
+    granularity = ""
+
+
 class ToyLevel(ToyL1):
+    granularity = "weights"
     modes = ("normal",)
 
 
@@ -51,13 +57,14 @@ class Plugin:
         return {
             "toy_l1": Reference("toy_pruners:ToyL1"),
             "toy_level": Reference("toy_pruners:ToyLevel"),
+            "toy_mute": Reference("toy_pruners:ToyMute"),
         }
 
 
 @pytest.fixture(autouse=True)
 def toys(monkeypatch):
     module = ModuleType("toy_pruners")
-    module.ToyL1, module.ToyLevel = ToyL1, ToyLevel
+    module.ToyL1, module.ToyLevel, module.ToyMute = ToyL1, ToyLevel, ToyMute
     monkeypatch.setitem(sys.modules, "toy_pruners", module)
     with registered(Plugin(), "toys"):
         yield
@@ -119,9 +126,11 @@ def test_attention_is_counted(x):
     "target", [{"flops": 0.5}, {"parameters": 0.4}, {"flops": 0.7, "parameters": 0.4}]
 )
 @pytest.mark.parametrize("round_to", [1, 8])
-def test_the_small_model_is_within_its_budget_and_not_far_below(model, x, target, round_to):
+@pytest.mark.parametrize("ranked", [{}, {"mode": "global"}], ids=["each", "together"])
+def test_the_small_model_is_within_its_budget_and_not_far_below(model, x, target, round_to, ranked):
     dense = copy.deepcopy(model)
-    _, masks = prune_core.prune(model, "toy_l1", target=target, example_inputs=x, round_to=round_to)
+    asked = {"target": target, "example_inputs": x, "round_to": round_to}
+    _, masks = prune_core.prune(model, "toy_l1", **asked, **ranked)
     masked = model(x)
     prune_core.unwrap(model)
     shrink(model, x, masks)
@@ -175,6 +184,108 @@ def test_what_cannot_be_reached_is_refused_and_the_model_left_alone(model, x):
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
 
 
+class Insists(nn.Module):
+    """A forward that takes sixteen channels and no fewer."""
+
+    def forward(self, x):
+        if x.shape[1] != 16:
+            raise ValueError("16 channels, please")
+        return x
+
+
+@pytest.mark.parametrize("budget", ["parameters", "flops"])
+@pytest.mark.parametrize("everywhere", [False, True])
+def test_a_budget_that_shrink_would_miss_is_refused_before_anything_is_masked(
+    x, budget, everywhere
+):
+    layers = [nn.Conv2d(3, 16, 3), nn.Conv2d(16, 16, 3), nn.Conv2d(16, 16, 3), nn.Conv2d(16, 4, 1)]
+    layers[1:1] = [Insists()]
+    if everywhere:
+        del layers[3:4]
+    model = nn.Sequential(*layers).eval()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    says = (
+        "could not remove what would be masked: The forward of 1 .* 16 channels, please"
+        if everywhere
+        else rf"target\['{budget}'\] is 0.4, and shrink\(\) would leave 0\.[5-9].*insists on its"
+    )
+    with pytest.raises(ConfigError, match=says):
+        prune_core.prune(model, "toy_l1", target={budget: 0.4}, example_inputs=x)
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    assert not any(isinstance(module, PrunerModuleWrapper) for module in model.modules())
+
+
+def test_layers_are_ranked_together_by_scores_relative_to_their_group(x):
+    """Relative to their means, `0` scores 1/3, 2/3, 1, 2, and `2` scores 4/5, 14/15, 1, 19/15."""
+    model = nn.Sequential(
+        *(nn.Conv2d(3, 4, 1, bias=False), nn.ReLU(), nn.Conv2d(4, 4, 1, bias=False), nn.ReLU()),
+        nn.Conv2d(4, 2, 1, bias=False),
+    )
+    for layer, scores in ((model[0], [3.0, 1, 6, 2]), (model[2], [14.0, 12, 19, 15])):
+        with torch.no_grad():
+            layer.weight.copy_(torch.tensor(scores)[:, None, None, None] / layer.weight[0].numel())
+    # A channel of `0` has 3 weights and one of `2` has 4: 28 in all.
+    asked = {"example_inputs": x, "mode": "global", "exclude": "4"}
+    for sparsity, left in (
+        (3 / 28, ([3, 6, 2], [14, 12, 19, 15])),
+        (6 / 28, ([3, 6], [14, 12, 19, 15])),
+        (9 / 28, ([3, 6], [14, 12, 19, 15])),
+        (10 / 28, ([3, 6], [14, 19, 15])),
+        (14 / 28, ([3, 6], [19, 15])),
+        (0.99, ([6], [19])),
+    ):
+        pruned = copy.deepcopy(model)
+        _, masks = prune_core.prune(pruned, "toy_l1", sparsity=sparsity, **asked)
+        kept = [
+            [
+                round(float(row.detach().sum()))
+                for row, keep in zip(layer.weight, mask, strict=True)
+                if keep
+            ]
+            for layer, mask in (
+                (model[0], masks["0"]["weight"].flatten(1).any(1)),
+                (model[2], masks["2"]["weight"].flatten(1).any(1)),
+            )
+        ]
+        assert kept == [*left], sparsity
+
+
+def test_channels_that_are_added_are_ranked_as_one(x):
+    """Both layers of the sum are weak in channel 1, which the last layer outweighs alone."""
+
+    class Sum(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Conv2d(3, 2, 1, bias=False), nn.Conv2d(3, 2, 1, bias=False)
+            self.last, self.head = nn.Conv2d(2, 2, 1, bias=False), nn.Conv2d(2, 1, 1)
+            for layer, scores in ((self.a, [9.0, 1]), (self.b, [1.0, 2]), (self.last, [1.0, 3])):
+                with torch.no_grad():
+                    size = layer.weight[0].numel()
+                    layer.weight.copy_(torch.tensor(scores)[:, None, None, None] / size)
+
+        def forward(self, x):
+            return self.head(self.last(self.a(x) + self.b(x)).relu())
+
+    # The sum scores [10, 3], relative [1.54, 0.46]; `last` [1, 3], relative [0.5, 1.5].
+    _, masks = prune_core.prune(
+        Sum(), "toy_l1", sparsity=6 / 16, example_inputs=x, mode="global", exclude="head"
+    )
+    kept = {name: masks[name]["weight"].flatten(1).any(1).tolist() for name in ("a", "b", "last")}
+    assert kept == {"a": [True, False], "b": [True, False], "last": [True, True]}
+
+
+def test_a_cap_on_what_one_layer_may_lose(x):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 10, 1), nn.ReLU(), nn.Conv2d(10, 10, 1), nn.Conv2d(10, 2, 1))
+    with torch.no_grad():
+        model[0].weight[:8] *= 1e-3
+    rules = [{"op_names": ["0", "2"], "total_sparsity": 0.5, "max_sparsity_per_layer": 0.6}]
+    pruner = ToyL1(model, rules, "dependency_aware", x)
+    pruner.sparsity_allocator.across = True
+    _, masks = pruner.compress()
+    assert masks["0"]["bias"].sum() == 4
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -189,6 +300,8 @@ def test_what_cannot_be_reached_is_refused_and_the_model_left_alone(model, x):
         ({"sparsity": 0.5, "round_to": 8, "example_inputs": None}, "round_to needs example_inp"),
         ({"sparsity": 0.5, "round_to": 0}, "round_to is 0"),
         ({"algorithm": "toy_level", "target": {"flops": 0.5}}, "masks single weights"),
+        ({"algorithm": "toy_mute", "target": {"flops": 0.5}}, "declare granularity = 'channels'"),
+        ({"target": {"flops": 0.5}, "mode": "normal"}, "mode is 'normal', which masks each layer"),
     ],
 )
 def test_a_budget_that_is_none_is_refused(model, x, arguments, says):

@@ -137,6 +137,7 @@ def test_looking_at_the_units_changes_nothing(x):
 def test_a_masked_channel_is_zero_all_the_way(x, training):
     model = Residual().train(training)
     pruner = L1(model, [{"op_types": ["Conv2d"], "sparsity": 0.5}], x)
+    pruner.dummy_input = None
     pruner.compress()
     masked = model.stem.bias_mask.logical_not()
     assert (model.norm1(model.stem(x))[:, masked] != 0).any(), "open masks leave a constant"
@@ -145,9 +146,11 @@ def test_a_masked_channel_is_zero_all_the_way(x, training):
     assert (model.norm1(model.stem(x))[:, ~masked] != 0).any()
 
 
-def test_compress_closes_when_it_has_an_input(x):
+@pytest.mark.parametrize("given_twice", [True, False])
+def test_compress_closes_when_it_has_an_input(x, given_twice):
     model = Residual().eval()
-    _, masks = L1(model, [{"op_types": ["Conv2d"], "sparsity": 0.5}], x).compress(x)
+    pruner = L1(model, [{"op_types": ["Conv2d"], "sparsity": 0.5}], x)
+    _, masks = pruner.compress(x) if given_twice else pruner.compress()
     assert masks["norm1"]["bias"].tolist() == masks["stem"]["bias"].tolist()
     assert masks["norm2"]["weight"].tolist() == masks["conv"]["bias"].tolist()
 

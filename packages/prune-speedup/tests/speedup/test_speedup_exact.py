@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from prune_core.errors import SpeedupError
+from prune_core.errors import PruneWarning, SpeedupError
 from prune_core.speedup import shrink
 from prune_speedup.torch import units
 
@@ -784,7 +784,8 @@ def test_masked_constants_of_one_axis_that_is_folded_into_another_stay():
     mask = torch.tensor([0, 1, 0, 1])
     masked = copy.deepcopy(model)
     masked.along.bias.data *= mask
-    shrink(model, x, {"along": {"bias": mask}})
+    with pytest.warns(PruneWarning, match="2 of 2 masked channels stay"):
+        shrink(model, x, {"along": {"bias": mask}})
     assert model.along.out_features == 4
     torch.testing.assert_close(model(x), masked(x), rtol=1e-9, atol=1e-9)
 
@@ -835,3 +836,45 @@ def test_an_uneven_split_says_what_it_misses():
     chosen = [{"first.weight": {0: (0, 1, 2)}}]
     with pytest.raises(SpeedupError, match="split makes 7 pieces where it made 4"):
         shrink(model, torch.rand(2, 3), units=chosen)
+
+
+class FusedAttention(nn.Module):
+    """Queries, keys and values from one projection, taken apart by slices of a written-down size.
+
+    Positions turn all of a head, so that nothing is left of it to be passed by: `x[..., 4:]` of
+    four is without any index, and says nothing of the heads.
+    """
+
+    def __init__(self, heads=8, shared=4, size=4):
+        super().__init__()
+        self.heads, self.shared, self.size = heads, shared, size
+        self.qkv = nn.Linear(16, (heads + 2 * shared) * size)
+        self.out = nn.Linear(heads * size, 16)
+
+    def forward(self, x):
+        batch, length, _ = x.shape
+        turn = torch.arange(length * self.size, dtype=x.dtype).view(length, self.size)
+
+        def turned(y):
+            rotated, passed = y[..., : self.size], y[..., self.size :]
+            return torch.cat([rotated * turn.cos() + rotated.flip(-1) * turn.sin(), passed], -1)
+
+        qkv, wide, narrow = self.qkv(x), self.heads * self.size, self.shared * self.size
+        pieces = qkv[..., :wide], qkv[..., wide : wide + narrow], qkv[..., wide + narrow :]
+        q, k, v = (y.view(batch, length, -1, self.size).transpose(1, 2) for y in pieces)
+        q, k = turned(q), turned(k)
+        k, v = (y.repeat_interleave(self.heads // self.shared, 1) for y in (k, v))
+        mixed = F.scaled_dot_product_attention(q, k, v)
+        return self.out(mixed.transpose(1, 2).reshape(batch, length, -1))
+
+
+@pytest.mark.parametrize("shared", [8, 4, 2])
+def test_heads_of_a_fused_projection_that_is_taken_apart_by_slices(shared):
+    model, x = FusedAttention(shared=shared), torch.rand(2, 5, 16, dtype=torch.float64)
+    found = units(copy.deepcopy(model).double(), x)
+    heads = next(group for group in found.groups if group.name == "qkv.weight[0]")
+    assert len(heads) == shared
+    slices = found.unit(heads.labels[0]).slices
+    assert len(slices["qkv.weight"][0]) == (8 // shared + 2) * 4
+    assert len(slices["out.weight"][1]) == 8 // shared * 4
+    check(model, x, others=[(x[:1, :3],)])

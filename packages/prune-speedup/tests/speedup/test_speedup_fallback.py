@@ -9,7 +9,7 @@ from torch import nn
 
 from prune_core import SpeedupError, save_pruned, shrink, units
 from prune_speedup.torch.export_fallback import exported
-from prune_speedup.torch.resize.corrections import corrections_of
+from prune_speedup.torch.resize.smaller import corrections_of
 
 
 class Strict(nn.Module):
@@ -86,7 +86,7 @@ def test_the_graph_is_small_and_exact_and_the_model_is_as_it_was():
 def test_the_graph_needs_no_corrections_and_keeps_its_ties():
     model = strict()
     graph = shrink(model, tokens(), units=some(model), fallback=True).model
-    assert corrections_of(graph) is None
+    assert corrections_of(graph) == ()
     assert graph.get_parameter("head.weight") is graph.get_parameter("table.weight")
 
 

@@ -1,9 +1,12 @@
 """A small model, saved and loaded into a freshly built dense one."""
 
+import importlib
 import json
 import subprocess
 import sys
+import tempfile
 import textwrap
+from pathlib import Path
 
 import pytest
 import torch
@@ -38,7 +41,10 @@ class Net(nn.Module):
         x = x + self.out(mixed.transpose(1, 2).reshape(b, n, 16))
         return self.head(x + self.mlp(x))
 """
-exec(NET)
+_FOLDER = tempfile.TemporaryDirectory()
+(Path(_FOLDER.name) / "net_of_the_files.py").write_text(NET)
+sys.path.insert(0, _FOLDER.name)
+Net = importlib.import_module("net_of_the_files").Net
 
 
 def tokens():
@@ -48,7 +54,7 @@ def tokens():
 def small():
     """Return a net without two heads and half of its hidden units, and the report."""
     torch.manual_seed(0)
-    model = Net().eval()  # noqa: F821
+    model = Net().eval()
     found = units(model, tokens())
     groups = {group.name: group for group in found.groups}
     chosen = [found.unit(label) for label in groups["mlp.0.weight[0]"].labels[::2]]
@@ -60,7 +66,7 @@ def test_round_trip_in_this_process(tmp_path):
     model, report = small()
     assert model.qkv.out_features == 24
     report.save(tmp_path / "small.safetensors")
-    fresh = Net().eval()  # noqa: F821
+    fresh = Net().eval()
     first = fresh.embed.weight
     assert load_pruned(fresh, tmp_path / "small.safetensors") is fresh
     assert torch.equal(fresh(tokens()), model(tokens()))
@@ -75,8 +81,10 @@ def test_round_trip_in_a_fresh_process(tmp_path):
     model, report = small()
     report.save(tmp_path / "small.safetensors")
     torch.save(model(tokens()), tmp_path / "expected.pt")
-    script = NET + textwrap.dedent("""
-        import prune_core
+    (tmp_path / "net_of_another_process.py").write_text(NET)
+    script = textwrap.dedent("""
+        import prune_core, torch
+        from net_of_another_process import Net
         model = prune_core.load_pruned(Net().eval(), "small.safetensors")
         expected = torch.load("expected.pt", weights_only=True)
         assert torch.equal(model(torch.arange(10).reshape(2, 5)), expected)
@@ -95,7 +103,7 @@ def test_what_was_trained_since_is_saved_and_small_models_become_smaller(tmp_pat
     group = next(group for group in found.groups if group.name == "mlp.0.weight[0]")
     shrink(model, tokens(), units=[found.unit(label) for label in group.labels[:6]])
     save_pruned(model, tmp_path / "smaller.safetensors")
-    fresh = load_pruned(Net().eval(), tmp_path / "smaller.safetensors")  # noqa: F821
+    fresh = load_pruned(Net().eval(), tmp_path / "smaller.safetensors")
     assert fresh.mlp[0].out_features == 6
     assert torch.equal(fresh(tokens()), model(tokens()))
 
@@ -107,17 +115,17 @@ def test_a_file_that_does_not_fit_leaves_the_model_alone(tmp_path):
     whole = path.read_bytes()
 
     def refused(says, model=None):
-        model = Net() if model is None else model  # noqa: F821
+        model = Net() if model is None else model
         before = {name: value.clone() for name, value in model.state_dict().items()}
         with pytest.raises(SpeedupError, match=says):
             load_pruned(model, path)
         assert all(torch.equal(before[n], v) for n, v in model.state_dict().items())
 
     refused("has 'embed.weight', and the model has no such tensor", nn.Linear(2, 2))
-    larger = Net()  # noqa: F821
+    larger = Net()
     larger.extra = nn.Linear(2, 2)
     refused("lacks 'extra.weight'", larger)
-    narrow = Net()  # noqa: F821
+    narrow = Net()
     narrow.mlp = nn.Sequential(nn.Linear(16, 8), nn.GELU(), nn.Linear(8, 16))
     refused("never makes a tensor larger", narrow)
     for end in (0, 10, len(whole) // 2, len(whole) - 1):
@@ -128,7 +136,7 @@ def test_a_file_that_does_not_fit_leaves_the_model_alone(tmp_path):
     save_masks(path, {"qkv": {"weight": torch.ones(48, 16)}})
     refused("not one that save_pruned wrote")
     save_file({"w": torch.ones(1)}, path, {"format": "prune-model", "format_version": "9"})
-    refused("Upgrade prune-core")
+    refused("Upgrade prune-speedup")
     path.unlink()
     refused("No such file")
 

@@ -102,7 +102,7 @@ def test_a_plugin_brings_the_rule_of_its_operator(acme):
         assert not found.unknown
         report = shrink(model, inputs, units=half_gone(model, inputs))
     assert model.first.weight.shape == (3, 3)
-    assert report.difference.ok
+    assert report.comparison.ok
     assert len(units(Doubled(), inputs)) == 0
 
 

@@ -1,11 +1,13 @@
 """What the report says: three figures that have little to do with each other, and what is left."""
 
 import json
+import math
 
+import pytest
 import torch
 from torch import nn
 
-from prune_core import shrink, units
+from prune_core import PruneWarning, shrink, units
 from prune_speedup.torch.report import SpeedupReport
 
 
@@ -85,16 +87,16 @@ def test_operators_without_a_rule_are_named_with_their_module():
             return mystery(x)
 
     model = nn.Sequential(nn.Linear(3, 5), nn.Linear(5, 4), Mysterious(), nn.Linear(4, 2)).eval()
-    report = shrink(model, torch.rand(2, 6, 3))
+    with pytest.warns(PruneWarning, match="Nothing was removed: there were no masks"):
+        report = shrink(model, torch.rand(2, 6, 3))
     [(operator, module)] = report.unknown.items()
     assert module == "2"
     assert f"{operator} in 2: what it touches stays" in report.table()
 
 
 def test_what_the_proof_does_not_look_into_is_named():
-    class Cache:
-        def __init__(self, content):
-            self.content = content
+    class Sealed:
+        __slots__ = ()
 
     class Cached(nn.Module):
         def __init__(self):
@@ -102,12 +104,16 @@ def test_what_the_proof_does_not_look_into_is_named():
             self.layers = net()
 
         def forward(self, x):
-            return self.layers(x), Cache(x)
+            return self.layers(x), Sealed()
 
-    report = shrink(Cached(), torch.ones(1, 4))
-    assert report.uncompared == ["Cache"]
-    assert "Cache, which the model returns" in report.table()
+    with pytest.warns(PruneWarning, match="Nothing was removed"):
+        report = shrink(Cached(), torch.ones(1, 4))
+    assert report.uncompared == ["Sealed"]
+    assert "Sealed, which the model returns" in report.table()
 
 
 def test_a_report_of_nothing_can_be_printed():
-    assert "parameters  0 → 0" in str(SpeedupReport(nn.Identity()))
+    report = SpeedupReport(nn.Identity())
+    assert "parameters  0 → 0" in report.table()
+    assert "compared    nothing: verify=False" in str(report)
+    assert math.isnan(report.difference)

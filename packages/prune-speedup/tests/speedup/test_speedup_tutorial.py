@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from prune_core.errors import MaskError, SpeedupError
+from prune_core.errors import MaskError, PruneWarning, SpeedupError
 from prune_core.masking import PrunerModuleWrapper
 from prune_core.speedup import ModelSpeedup, shrink
 
@@ -72,7 +72,7 @@ def test_it_computes_what_the_masked_model_computes_for_any_batch(model):
     report = shrink(model, INPUT, masks)
     other = torch.rand(5, 1, 28, 28)
     torch.testing.assert_close(model(other), masked(other))
-    assert report.difference.ok
+    assert report.comparison.ok
     assert report.masks == {}
     assert report.parameters[1] == sum(p.numel() for p in model.parameters())
     assert "conv2.weight  16×6×5×5 → 8×3×5×5" in report.table()
@@ -106,7 +106,8 @@ def test_what_cannot_go_keeps_its_mask(model):
 
 def test_masks_that_keep_everything_change_nothing(model):
     masks = {"conv1": {"weight": torch.ones(6, 1, 5, 5)}}
-    report = shrink(model, INPUT, masks)
+    with pytest.warns(PruneWarning, match="Nothing was removed: the masks keep everything"):
+        report = shrink(model, INPUT, masks)
     assert report.changes == []
     assert report.removed == 0
 
@@ -148,9 +149,10 @@ def test_a_constant_that_is_not_zero_is_not_taken_away(model):
     """A masked weight leaves its bias behind, and the bias is used: the channel stays."""
     masks = l1_masks(model, ["conv1"])
     del masks["conv1"]["bias"]
-    report = shrink(model, INPUT, masks)
+    with pytest.warns(PruneWarning, match="3 of 3 masked channels stay in the model"):
+        report = shrink(model, INPUT, masks, constants="keep")
     assert report.changes == []
-    assert report.kept["conv1.weight[0]"].startswith("3 indices")
+    assert [(each.channels, each.modules) for each in report.kept] == [(3, ("conv1",))]
     assert report.masks["conv1"].keys() == {"weight"}
 
 

@@ -5,6 +5,7 @@ import random
 from time import perf_counter
 
 import torch
+from hands import in_every_hand
 from oracle import compare
 
 from prune_core.errors import PruneError
@@ -26,6 +27,7 @@ def judge(build, share=0.5):
 
     `ok`: exact, and more than 30 % of the parameters gone. `kept`: exact, with less gone.
     `refused`: an error said why, and the model is what it was. `wrong`: the oracle disagrees.
+    A model that is wrong once it is copied, saved, compiled or exported is `wrong`, too.
     `failed`: anything else.
     """
     torch.manual_seed(0)
@@ -49,6 +51,9 @@ def judge(build, share=0.5):
     verify = report.seconds.pop("verify", 0.0)
     left = sum(p.numel() for p in model.parameters())
     flops_before, flops_after = report.flops
+    # Whatever was changed besides tensors has to survive what users do with a model.
+    repaired = bool(report.attributes or report.corrections)
+    problems = in_every_hand(build, original, model, inputs) if repaired else {}
     start = perf_counter()
     apart, moved = compare(original, model, inputs, gone)
     row |= {
@@ -56,16 +61,22 @@ def judge(build, share=0.5):
         "flops": 1 - flops_after / max(flops_before, 1),
         "difference": apart,
         "moved": moved,
-        "verified": report.difference.relative,
+        "verified": report.difference,
         "seconds": round(sum(report.seconds.values()), 3),
         "stages": {stage: round(spent, 3) for stage, spent in report.seconds.items()},
         "verify_seconds": round(verify, 3),
         "oracle_seconds": round(perf_counter() - start, 3),
+        "attributes": len(report.attributes),
         "corrections": len(report.corrections),
+        "hands": problems,
+        "inside": report.inside,
+        "looked_at": report.verified,
         "returned": len(report.returned),
     }
     if not apart < EXACT:
         return row | {"status": "wrong", "reason": "the oracle disagrees"}
+    if problems:
+        return row | {"status": "wrong", "reason": f"in other hands: {problems}"}
     if moved < VISIBLE and gone:
         return row | {"status": "failed", "reason": "the mask moves nothing that could be seen"}
     if row["removed"] <= ENOUGH:

@@ -22,6 +22,8 @@ if keras.backend.backend() == "tensorflow":
 else:
     _Tracked = object
 
+NEEDS = "The model is masked: `import prune_tf` before loading it."
+
 
 @keras.saving.register_keras_serializable(package="prune_tf")
 class Masked(keras.constraints.Constraint, keras.Operation, _Tracked):  # type: ignore[misc]
@@ -40,6 +42,8 @@ class Masked(keras.constraints.Constraint, keras.Operation, _Tracked):  # type: 
         shape: Shape of the weight.
         mask: The mask, as an array or as `get_config` writes it; None masks nothing.
         inner: The constraint that the weight had before, applied first.
+        needs: Nothing but a sentence. Keras prints the config of a class that it does not know,
+            and so what is to be done reaches whoever loads a masked model without it.
     """
 
     def __init__(
@@ -47,6 +51,7 @@ class Masked(keras.constraints.Constraint, keras.Operation, _Tracked):  # type: 
         shape: Sequence[int],
         mask: np.ndarray[Any, Any] | str | None = None,
         inner: Any = None,
+        needs: str = NEEDS,
     ) -> None:
         keras.Operation.__init__(self)
         shape = tuple(shape)
@@ -89,6 +94,7 @@ class Masked(keras.constraints.Constraint, keras.Operation, _Tracked):  # type: 
         """Return what rebuilds the constraint, mask included."""
         mask = self.numpy()
         return {
+            "needs": NEEDS,
             "shape": list(mask.shape),
             "mask": None if mask.all() else packed(mask),
             "inner": keras.constraints.serialize(self.inner) if self.inner is not None else None,

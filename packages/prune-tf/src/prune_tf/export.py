@@ -15,6 +15,7 @@ from typing import Any
 import keras
 
 from prune_core.errors import ConfigError, MissingDependencyError, PruneError, warn
+from prune_core.maskfile import as_path
 from prune_tf.inputs import check_inputs, made_up_inputs
 from prune_tf.masks import plain
 from prune_tf.readback import check_file
@@ -56,7 +57,7 @@ def export_model(
             f"model is a {type(model).__module__}.{type(model).__name__}; it must be a Keras 3 "
             "model (keras.Model)."
         )
-    path = Path(path)
+    path = as_path(path)
     kind = format or ENDINGS.get(path.suffix)
     if kind not in WRITERS:
         raise ConfigError(

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from inspect import signature
 from typing import Any
 
 import keras
 
-from prune_core.errors import ConfigError
+from prune_core.errors import ConfigError, did_you_mean, nearest, shown
 from prune_core.registry import get_pruner
-from prune_tf.layers import layers_of
+from prune_tf.layers import layers_of, slots_of
 from prune_tf.masks import Masks
 from prune_tf.speedup.graph import is_graph
 
@@ -58,40 +57,31 @@ def prune(
     """
     if not isinstance(model, keras.Model):
         raise ConfigError(
-            f"model is a {type(model).__module__}.{type(model).__name__}; it must be a Keras 3 "
-            "model (keras.Model). prune_core.prune is for torch."
+            f"model is {shown(model)}; it must be a Keras 3 model (keras.Model). prune_core.prune "
+            "is for torch."
+        )
+    if not isinstance(algorithm, str):
+        raise ConfigError(
+            f"algorithm is {shown(algorithm)}; it must be the name of one, such as 'l1'. How much "
+            "to prune is said by name: sparsity=0.5."
         )
     if sparsity is None:
         raise ConfigError(
             "Say how much to prune: sparsity=0.5 prunes half of each layer. Budgets (target=...) "
             "are there for torch models only."
         )
-    names = {name for named in layers_of(model) for name in named.names}
     rules: list[dict[str, Any]] = [
-        {"sparsity": sparsity, **_selector(names, target)} for target in _listed("targets", targets)
+        {"sparsity": sparsity, **selector} for selector in _selectors(model, "targets", targets)
     ]
-    rules += [{"exclude": True, **_selector(names, name)} for name in _listed("exclude", exclude)]
+    rules += [{"exclude": True, **selector} for selector in _selectors(model, "exclude", exclude)]
     pruner_class = get_pruner(algorithm, framework="keras")
     if is_graph(model) and "dependency_aware" in getattr(pruner_class, "modes", ()):
         options = {"mode": "dependency_aware"} | options
-    _check_options(pruner_class, options)
+    for name in ("example_inputs", "dummy_input"):
+        if name in options:
+            raise ConfigError(f"{name} is not needed: Keras models are read without inputs.")
     compressed: tuple[keras.Model, Masks] = pruner_class(model, rules, **options).compress()
     return compressed
-
-
-def _check_options(pruner_class: Any, options: dict[str, Any]) -> None:
-    parameters = dict([*signature(pruner_class).parameters.items()][2:])
-    taken = [*parameters]
-    unknown = next((name for name in options if name not in taken), None)
-    if unknown is not None:
-        raise ConfigError(
-            f"{pruner_class.__name__} takes no {unknown!r}; it takes {', '.join(taken)}. Keras "
-            "models are read without inputs."
-        )
-    needed = [name for name, each in parameters.items() if each.default is each.empty]
-    missing = next((name for name in needed if name not in options), None)
-    if missing is not None:
-        raise ConfigError(f"{pruner_class.__name__} needs {missing!r}; pass {missing}=....")
 
 
 def _listed(argument: str, value: str | Sequence[str]) -> list[str]:
@@ -103,5 +93,19 @@ def _listed(argument: str, value: str | Sequence[str]) -> list[str]:
     return names
 
 
-def _selector(names: set[str], target: str) -> dict[str, list[str]]:
-    return {"op_names" if target in names else "op_types": [target]}
+def _selectors(
+    model: keras.Model, argument: str, value: str | Sequence[str]
+) -> list[dict[str, list[str]]]:
+    """Return for each name or class name how a `config_list` selects it."""
+    layers = layers_of(model)
+    names = [name for named in layers for name in named.names]
+    types = sorted({type(named.layer).__name__ for named in layers} | {"default"})
+    weighted = [named.name for named in layers if slots_of(named.layer)]
+    wanted = _listed(argument, value)
+    for name in wanted if model.built and layers else ():
+        if name not in names and name not in types:
+            raise ConfigError(
+                f"{argument} has {name!r}, and the model has no layer of that name or class."
+                f"{did_you_mean(name, [*names, *types]) or nearest(name, weighted)}"
+            )
+    return [{"op_names" if name in names else "op_types": [name]} for name in wanted]

@@ -9,6 +9,7 @@ import keras
 
 from prune_core.curves import cubic
 from prune_core.errors import ConfigError, warn
+from prune_core.progress import note
 from prune_core.registry import get_schedule
 from prune_tf.masks import apply_masks, renew_compiled_step
 from prune_tf.pruning.pruner import Pruner
@@ -195,6 +196,11 @@ class PruningSchedule(keras.callbacks.Callback):  # type: ignore[misc]
         self.pruner.compress_to(share)
         if self.model is not None and self.model is not self.pruner.bound_model:
             renew_compiled_step(self.model, changed=True)
+        note(type(self).__name__, lambda: self._place(due), always=due == self.end_step)
+
+    def _place(self, step: int) -> str:
+        reached = max(self.pruner.sparsity().values(), default=0.0)
+        return f"step {step}, sparsity {reached:.1%}"
 
     def _sparsity(self, progress: float, final: float) -> float:
         initial = min(self.initial_sparsity, final)

@@ -113,8 +113,17 @@ def _package(module: str) -> str:
     return module if is_package else module.rpartition(".")[0]
 
 
-def family(located: Located, hops: int = 0) -> Iterator[Located]:
-    """Yield a class and what it derives from, nearest first."""
+def family(located: Located) -> list[Located]:
+    """Return a class and what it derives from, in the order in which Python looks them through.
+
+    A class that several others derive from comes after the last of them.
+    """
+    seen = [*_ancestors(located)]
+    latest = {(each.module, each.node.name): at for at, each in enumerate(seen)}
+    return [seen[at] for at in sorted(latest.values())]
+
+
+def _ancestors(located: Located, hops: int = 0) -> Iterator[Located]:
     yield located
     if not isinstance(located.node, ast.ClassDef) or hops > MAX_HOPS:
         return
@@ -122,4 +131,4 @@ def family(located: Located, hops: int = 0) -> Iterator[Located]:
         name = ast.unparse(base.value if isinstance(base, ast.Subscript) else base)
         found = locate(located.module, name)
         if found is not None and found.node is not located.node:
-            yield from family(found, hops + 1)
+            yield from _ancestors(found, hops + 1)

@@ -28,12 +28,19 @@ class Description:
         documentation: Its docstring, without the example.
         example: The example of its docstring.
         config_keys: What it understands in a config beyond what every pruner does.
+        capabilities: What its class declares that it can do: `granularity`, `modes`, `needs_data`
+            and `needs_labels`; empty for what is no pruner.
     """
 
     signature: str = ""
     documentation: str = ""
     example: str = ""
     config_keys: dict[str, str] = field(default_factory=dict)
+    capabilities: dict[str, Any] = field(default_factory=dict)
+
+
+CAPABILITIES = ("granularity", "modes", "needs_data", "needs_labels")
+"""Attributes of `prune_core.Pruner`, whose docstring says what they mean."""
 
 
 def describe(reference: Reference) -> Description:
@@ -42,7 +49,9 @@ def describe(reference: Reference) -> Description:
     if located is None:
         return Description()
     documentation, example = _split_example(ast.get_docstring(located.node) or "")
-    return Description(_signature(located), documentation, example, _config_keys(located))
+    return Description(
+        _signature(located), documentation, example, _config_keys(located), _capabilities(located)
+    )
 
 
 def _signature(located: Located) -> str:
@@ -100,6 +109,23 @@ def _is_dataclass(node: ast.ClassDef) -> bool:
 def _fields(node: ast.ClassDef) -> str:
     fields = (member for member in node.body if isinstance(member, ast.AnnAssign))
     return ", ".join(ast.unparse(member) for member in fields)
+
+
+def _capabilities(located: Located) -> dict[str, Any]:
+    """Read what a class declares, or the nearest of those that it derives from."""
+    declared: dict[str, Any] = {}
+    for relative in reversed(family(located)):
+        for member in relative.node.body:
+            match member:
+                case ast.Assign(targets=[ast.Name(id=name)], value=value):
+                    pass
+                case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value):
+                    pass
+                case _:
+                    continue
+            if name in CAPABILITIES:
+                declared[name] = _literal(value)
+    return {name: declared[name] for name in CAPABILITIES if name in declared}
 
 
 def _config_keys(located: Located) -> dict[str, str]:

@@ -41,6 +41,7 @@ def _as_dict(entry: Entry, description: Description) -> dict[str, Any]:
         **as_dict(entry),
         "signature": description.signature,
         "config_keys": _config_keys(entry, description),
+        "capabilities": description.capabilities if entry.kind == "pruner" else {},
         "documentation": description.documentation,
         "example": description.example,
     }
@@ -55,6 +56,18 @@ def _config_keys(entry: Entry, description: Description) -> dict[str, str]:
     return {key.name: key.meaning for key in COMMON_KEYS.values()} | description.config_keys
 
 
+def _can(description: Description) -> dict[str, str]:
+    """Return what an algorithm declares of itself, in words."""
+    declared = description.capabilities
+    scored = {"channels": "one for each output channel", "weights": "one for each weight"}
+    needs = {"needs_data": "a calibrate function that runs the model", "needs_labels": "its loss"}
+    return {
+        "scores": scored.get(declared.get("granularity", ""), ""),
+        "modes": ", ".join(declared.get("modes", ()) if declared.get("granularity") else ()),
+        "needs": ", and ".join(said for name, said in needs.items() if declared.get(name)),
+    }
+
+
 def _print(entry: Entry, description: Description) -> None:
     from rich.text import Text
 
@@ -65,6 +78,7 @@ def _print(entry: Entry, description: Description) -> None:
         "from": f"{plugin.distribution} {plugin.version}",
         "prunes": reference.prunes,
         "framework": reference.framework,
+        **(_can(description) if entry.kind == "pruner" else {}),
         "object": reference.target,
         "paper": reference.paper,
         "call": description.signature,

@@ -81,6 +81,9 @@ def _names(value: Any) -> str | None:
         and all(isinstance(name, str) and name for name in value)
     ):
         return None
+    if isinstance(value, list | tuple) and any(isinstance(name, type) for name in value):
+        names = [name.__name__ if isinstance(name, type) else name for name in value]
+        return f"a list of strings: write {names!r}"
     return "a list of one or more non-empty strings"
 
 

@@ -5,12 +5,14 @@ A model is here only a list of names and class names, so every framework shares 
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from prune_core.config.names import without_wrappers
 from prune_core.config.parse import Entry
-from prune_core.errors import ConfigError, did_you_mean
+from prune_core.errors import ConfigError, did_you_mean, nearest
 
 __all__ = ["Algorithm", "ModuleInfo", "match"]
 
@@ -27,7 +29,8 @@ class ModuleInfo:
         types: Its class name and those of its bases, the most special first.
         aliases: Its other names.
         has_weight: Whether it has a weight of its own.
-        lacks: A sentence that says why it has none, where one would expect it to.
+        whole_channels: Whether it can lose whole channels only, which lie in several tensors.
+        lacks: A sentence that says why it is not pruned, where one would expect it to be.
     """
 
     name: str
@@ -35,6 +38,7 @@ class ModuleInfo:
     types: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
     has_weight: bool = True
+    whole_channels: bool = False
     lacks: str = ""
 
     @property
@@ -55,15 +59,19 @@ class Algorithm:
         name: What messages call it.
         default_types: The classes that `'default'` stands for.
         supported_types: The classes that it prunes, or empty for any that has a weight.
+        channels: Whether it prunes whole output channels.
     """
 
     name: str
     default_types: tuple[str, ...]
     supported_types: tuple[str, ...] = ()
+    channels: bool = False
 
     def prunes(self, module: ModuleInfo) -> bool:
         """Whether it can prune a module."""
-        return module.has_weight and (not self.supported_types or module.is_a(self.supported_types))
+        if not module.has_weight or (module.whole_channels and not self.channels):
+            return False
+        return not self.supported_types or module.is_a(self.supported_types)
 
     def rule(self, refused: Iterable[ModuleInfo]) -> str:
         """What it prunes, and so not these, as the end of a message."""
@@ -79,12 +87,16 @@ def match(
     Later entries win. The settings hold the entry's own keys, `op_names`, `op_types` and
     `entry`, the index of the entry that decided: modules of one entry form one group.
 
+    A type is a filter: an entry may name types that the model does not have, as long as it
+    matches something. A name is a reference, and has to be there.
+
     Raises:
-        ConfigError: When a name or a type matches nothing, or nothing is left to prune.
+        ConfigError: When an entry or a name matches nothing, or nothing is left to prune.
     """
     decided: dict[str, Entry | None] = {}
+    catalogue = _Catalogue(modules, algorithm)
     for entry in entries:
-        for module in _selected(entry, modules, algorithm):
+        for module in _selected(entry, catalogue, algorithm):
             decided[module.name] = None if entry.exclude else entry
     settings = {
         module.name: _settings(decision, module)
@@ -117,16 +129,61 @@ def _settings(entry: Entry, module: ModuleInfo) -> dict[str, Any]:
 _AMOUNTS = ("sparsity", "sparsity_per_layer", "total_sparsity", "final_sparsity")
 
 
-def _selected(
-    entry: Entry, modules: Sequence[ModuleInfo], algorithm: Algorithm
-) -> list[ModuleInfo]:
+class _Catalogue:
+    """The modules of a model, found by type and by name without a search for each entry."""
+
+    def __init__(self, modules: Sequence[ModuleInfo], algorithm: Algorithm) -> None:
+        self.modules = {module.name: module for module in modules}
+        self._algorithm = algorithm
+        self._place = {module.name: at for at, module in enumerate(modules)}
+        self._first = {name: module.name for module in modules for name in module.names}
+        self._of_type: dict[str, list[ModuleInfo]] = defaultdict(list)
+        for module in modules:
+            self._of_type[module.type_name].append(module)
+        self.chosen_by_types: dict[tuple[tuple[str, ...], bool], set[str]] = {}
+        self._wrapped: dict[str, str | None] | None = None
+
+    def in_order(self, names: Iterable[str]) -> list[ModuleInfo]:
+        """Return modules in the order of the model."""
+        return [self.modules[name] for name in sorted(names, key=self._place.__getitem__)]
+
+    def of_type(self, wanted: str) -> list[ModuleInfo]:
+        """Return the modules that an entry of `op_types` selects."""
+        if wanted == DEFAULT and DEFAULT not in self._of_type:
+            types = self._algorithm.default_types
+            self._of_type[DEFAULT] = [m for m in self.modules.values() if m.is_a(types)]
+        return self._of_type.get(wanted, [])
+
+    def types(self) -> list[str]:
+        """Return the class names that there are."""
+        return sorted(self._of_type.keys() - {DEFAULT})
+
+    def named(self, wanted: str) -> str | None:
+        """Return the first name of the module that goes by a name, in whatever wrapping."""
+        if wanted in self._first:
+            return self._first[wanted]
+        if self._wrapped is None:
+            self._wrapped = {}
+            for name, first in self._first.items():
+                known = self._wrapped.setdefault(without_wrappers(name), first)
+                if known != first:
+                    self._wrapped[without_wrappers(name)] = None  # it could be either
+        return self._wrapped.get(without_wrappers(wanted))
+
+    def containing(self, part: str) -> set[str]:
+        """Return the first names of the modules with a name that contains a part."""
+        return {first for name, first in self._first.items() if part in name}
+
+    def names(self) -> list[str]:
+        """Return every name that there is."""
+        return list(self._first)
+
+
+def _selected(entry: Entry, modules: _Catalogue, algorithm: Algorithm) -> list[ModuleInfo]:
     of_type = _of_types(entry, modules, algorithm)
     named = _named(entry, modules)
-    chosen = [
-        module
-        for module in modules
-        if (of_type is None or module.name in of_type) and (named is None or module.name in named)
-    ]
+    either = [names for names in (of_type, named) if names is not None]
+    chosen = modules.in_order(set.intersection(*either) if either else modules.modules)
     if not chosen:
         raise ConfigError(
             f"{entry.where}: no module has one of the types {list(entry.op_types or ())} and one "
@@ -150,52 +207,60 @@ def _selected(
     return fitting
 
 
-def _of_types(entry: Entry, modules: Sequence[ModuleInfo], algorithm: Algorithm) -> set[str] | None:
+def _of_types(entry: Entry, modules: _Catalogue, algorithm: Algorithm) -> set[str] | None:
     if entry.op_types is None:
         return None
-    there = {module.type_name for module in modules}
+    if (known := modules.chosen_by_types.get((entry.op_types, entry.exclude))) is not None:
+        return known
     selected: set[str] = set()
     for wanted in entry.op_types:
-        if wanted == DEFAULT:
-            found = [m for m in modules if m.is_a(algorithm.default_types)]
-        else:
-            found = [m for m in modules if m.type_name == wanted]
-        if not found:
-            meant = (
-                f" ({algorithm.name} means {', '.join(algorithm.default_types)})"
-                if wanted == DEFAULT
-                else ""
-            )
-            raise ConfigError(
-                f"{entry.where}: 'op_types' names {wanted!r}{meant}, and the model has no such "
-                f"module.{did_you_mean(wanted, there)} It has {', '.join(sorted(there))}."
-            )
-        if not entry.exclude and wanted != DEFAULT and not any(algorithm.prunes(m) for m in found):
+        found = modules.of_type(wanted)
+        fits = any(algorithm.prunes(module) for module in found)
+        if found and not entry.exclude and wanted != DEFAULT and not fits:
             raise ConfigError(
                 f"{entry.where}: 'op_types' names {wanted!r}; {algorithm.rule(found)}"
             )
         selected.update(module.name for module in found)
+    if not selected:
+        raise ConfigError(_no_such_types(entry, modules, algorithm))
+    modules.chosen_by_types[entry.op_types, entry.exclude] = selected
     return selected
 
 
-def _named(entry: Entry, modules: Sequence[ModuleInfo]) -> set[str] | None:
+def _no_such_types(entry: Entry, modules: _Catalogue, algorithm: Algorithm) -> str:
+    """The message for types of which the model has none; of several, some may well be absent."""
+    wanted = entry.op_types or ()
+    there = modules.types()
+    meant = (
+        f" ({algorithm.name} means {', '.join(algorithm.default_types)})"
+        if DEFAULT in wanted
+        else ""
+    )
+    hint = next(filter(None, (did_you_mean(each, there) for each in wanted)), "")
+    return (
+        f"{entry.where}: 'op_types' names {', '.join(map(repr, wanted))}{meant}, and the model has "
+        f"no such module.{hint} It has {', '.join(there)}."
+    )
+
+
+def _named(entry: Entry, modules: _Catalogue) -> set[str] | None:
     if not entry.op_names and not entry.op_partial_names:
         return None
-    by_name = {name: module.name for module in modules for name in module.names}
     selected: set[str] = set()
     for wanted in entry.op_names:
-        if wanted not in by_name:
+        name = modules.named(wanted)
+        if name is None:
             raise ConfigError(
                 f"{entry.where}: 'op_names' has {wanted!r}, and the model has no module of that "
-                f"name.{did_you_mean(wanted, by_name)}"
+                f"name.{nearest(wanted, modules.names())}"
             )
-        selected.add(by_name[wanted])
+        selected.add(name)
     for part in entry.op_partial_names:
-        found = {first for name, first in by_name.items() if part in name}
+        found = modules.containing(part) or modules.containing(without_wrappers(part))
         if not found:
             raise ConfigError(
                 f"{entry.where}: 'op_partial_names' has {part!r}, and no module's name contains "
-                f"it.{did_you_mean(part, by_name)}"
+                f"it.{nearest(part, modules.names())}"
             )
         selected |= found
     return selected

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from prune_core.config.keys import Key, keys_for
-from prune_core.errors import ConfigError, did_you_mean
+from prune_core.errors import ConfigError, did_you_mean, shown
 
 __all__ = ["Entry", "parse"]
 
@@ -54,7 +54,7 @@ def parse(config_list: Sequence[Mapping[str, Any]], extra: Iterable[str | Key] =
         raise ConfigError("config_list is a dict; it must be a list of dicts: write [{...}].")
     if not isinstance(config_list, list | tuple):
         raise ConfigError(
-            f"config_list is {_shown(config_list)}; it must be a list of dicts, such as "
+            f"config_list is {shown(config_list)}; it must be a list of dicts, such as "
             "[{'sparsity': 0.5, 'op_types': ['Conv2d']}]."
         )
     if not config_list:
@@ -66,28 +66,19 @@ def parse(config_list: Sequence[Mapping[str, Any]], extra: Iterable[str | Key] =
     return [_entry(index, entry, keys) for index, entry in enumerate(config_list)]
 
 
-def _shown(value: object) -> str:
-    """Show a value in a message, however large it is, and even if it cannot be shown."""
-    try:
-        text = repr(value)
-    except Exception:  # an integer of thousands of digits, a list nested as deep, anything
-        text = f"<{type(value).__name__} that cannot be printed>"
-    return text if len(text) <= 80 else f"{text[:77]}..."
-
-
 def _entry(index: int, entry: object, keys: Mapping[str, Key]) -> Entry:
     where = f"config_list[{index}]"
     if not isinstance(entry, Mapping):
-        raise ConfigError(f"{where} is {_shown(entry)}; each entry must be a dict.")
+        raise ConfigError(f"{where} is {shown(entry)}; each entry must be a dict.")
     for name, value in entry.items():
         if name not in keys:
             meant = did_you_mean(name, keys) if isinstance(name, str) else ""
             raise ConfigError(
-                f"{where} has the unknown key {_shown(name)}.{meant} Known keys: {', '.join(keys)}."
+                f"{where} has the unknown key {shown(name)}.{meant} Known keys: {', '.join(keys)}."
             )
         expected = keys[name].rule(value)
         if expected is not None:
-            raise ConfigError(f"{where}: {name!r} is {_shown(value)}; it must be {expected}.")
+            raise ConfigError(f"{where}: {name!r} is {shown(value)}; it must be {expected}.")
     if not any(selector in entry for selector in SELECTORS):
         raise ConfigError(
             f"{where} selects nothing; add one of {', '.join(SELECTORS)}, for example "
@@ -115,7 +106,7 @@ def _check_amounts(
         if settings:
             name = next(iter(settings))
             raise ConfigError(
-                f"{where}: 'exclude' is True and {name!r} is {_shown(settings[name])}; what is "
+                f"{where}: 'exclude' is True and {name!r} is {shown(settings[name])}; what is "
                 "excluded is not pruned, so remove one of the two."
             )
         return
@@ -125,7 +116,7 @@ def _check_amounts(
             "'exclude': True."
         )
     if len(amounts) > 1:
-        said = " and ".join(f"{name!r}: {_shown(settings[name])}" for name in amounts)
+        said = " and ".join(f"{name!r}: {shown(settings[name])}" for name in amounts)
         raise ConfigError(f"{where} says how much to prune more than once ({said}); keep one.")
     amount, cap = settings[amounts[0]], settings.get("max_sparsity_per_layer", 1.0)
     if amount > cap:
@@ -136,6 +127,6 @@ def _check_amounts(
     for first, last in (("start_epoch", "end_epoch"), ("start_step", "end_step")):
         if first in settings and last in settings and settings[first] > settings[last]:
             raise ConfigError(
-                f"{where}: {first!r} is {_shown(settings[first])}, after {last!r}, which is "
-                f"{_shown(settings[last])}."
+                f"{where}: {first!r} is {shown(settings[first])}, after {last!r}, which is "
+                f"{shown(settings[last])}."
             )

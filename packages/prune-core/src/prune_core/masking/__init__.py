@@ -1,6 +1,7 @@
 """Rules and a model become targets; targets become masks on modules."""
 
 from prune_core.masking.axes import output_axis, weight_name
+from prune_core.masking.bare import bare, check_model
 from prune_core.masking.targets import Target, find_targets, modules_of
 from prune_core.masking.wrap import replace_modules, unwrap, wrappers_in
 from prune_core.masking.wrapper import PrunerModuleWrapper
@@ -8,6 +9,8 @@ from prune_core.masking.wrapper import PrunerModuleWrapper
 __all__ = [
     "PrunerModuleWrapper",
     "Target",
+    "bare",
+    "check_model",
     "find_targets",
     "modules_of",
     "output_axis",

@@ -2,11 +2,18 @@
 
 from torch import nn
 
+from prune_core.masking.recurrent import hidden_names, is_recurrent
+
 __all__ = ["masked_names", "output_axis", "weight_name"]
 
 
 def weight_name(module: nn.Module) -> str | None:
-    """Return the name of the parameter that a mask on this module is meant for."""
+    """Return the name of the parameter that a mask on this module is meant for.
+
+    The hidden units of a recurrent layer are told by its first hidden weight.
+    """
+    if is_recurrent(module):
+        return hidden_names(module)[0]
     for name in ("weight", "in_proj_weight"):
         if isinstance(getattr(module, name, None), nn.Parameter):
             return name
@@ -14,7 +21,12 @@ def weight_name(module: nn.Module) -> str | None:
 
 
 def masked_names(module: nn.Module) -> tuple[str, ...]:
-    """Return the names of the parameters that are masked: the weight, and the bias if any."""
+    """Return the names of the parameters that are masked: the weight, and the bias if any.
+
+    Of a recurrent layer those are all that a hidden unit has a part in.
+    """
+    if is_recurrent(module):
+        return hidden_names(module)
     weight = weight_name(module)
     if weight is None:
         return ()

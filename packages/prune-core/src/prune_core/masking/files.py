@@ -11,8 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from prune_core.config.names import by_known_names
 from prune_core.errors import MaskError, MaskFileError, did_you_mean
-from prune_core.maskfile import MaskFile, read_mask_file, write_mask_file
+from prune_core.maskfile import MaskFile, as_path, read_mask_file, write_mask_file
+from prune_core.masking.bare import bare
 from prune_core.masking.wrapper import PrunerModuleWrapper
 
 __all__ = ["apply_compression_results", "check_masks", "load_masks", "save_masks"]
@@ -51,7 +53,7 @@ def load_masks(path: str | PathLike[str]) -> Masks:
     Raises:
         MaskFileError: When the file is missing, damaged, or holds something else.
     """
-    path = Path(path)
+    path = as_path(path)
     try:
         with path.open("rb") as file:
             start = file.read(9)
@@ -81,6 +83,7 @@ def _load_pth(path: Path) -> Masks:
     if not (
         isinstance(content, dict)
         and content
+        and all(isinstance(name, str) for name in content)
         and all(isinstance(tensors, dict) for tensors in content.values())
         and all(_is_item(*item) for tensors in content.values() for item in tensors.items())
     ):
@@ -102,7 +105,9 @@ def _is_item(name: object, mask: object) -> bool:
     if not isinstance(name, str):
         return False
     return mask is None or (
-        isinstance(mask, Tensor) and mask.layout == torch.strided and not mask.is_meta
+        isinstance(mask, Tensor)
+        and mask.layout == torch.strided
+        and not (mask.is_meta or mask.is_quantized or mask.is_complex())
     )
 
 
@@ -121,8 +126,9 @@ def check_masks(model: nn.Module, masks: Mapping[str, Mapping[str, Tensor]]) -> 
     Raises:
         MaskError: Naming the module, the tensor and what is there instead.
     """
-    modules = dict(model.named_modules(remove_duplicate=False))
-    for name, tensors in masks.items():
+    with bare(model) as plain:
+        modules = dict(plain.named_modules(remove_duplicate=False))
+    for name, tensors in by_known_names(masks, modules).items():
         if name not in modules:
             raise MaskError(
                 f"The masks have {name!r}, and the model has no module of that name."
@@ -167,15 +173,29 @@ def apply_compression_results(
             )
     masks = load_masks(mask_file)
     check_masks(model, masks)
+    with bare(model) as plain:
+        modules = dict(plain.named_modules(remove_duplicate=False))
     for name, parameter in model.named_parameters():
         if parameter.is_meta:
             raise MaskError(
                 f"{name} is on the meta device, where no zeros can be written into it. Load the "
                 "weights first."
             )
+    # All that is computed is computed before the first value is written, and what is written can
+    # be taken back: a tensor may share its memory in a way that torch refuses to write to.
+    zeros = [
+        (getattr(modules[name], tensor), mask)
+        for name, tensors in by_known_names(masks, modules).items()
+        for tensor, mask in tensors.items()
+    ]
+    before: list[tuple[Tensor, Tensor]] = []
     with torch.no_grad():
-        for name, tensors in masks.items():
-            module = model.get_submodule(name)
-            for tensor, mask in tensors.items():
-                parameter = getattr(module, tensor)
+        try:
+            for parameter, mask in zeros:
+                before.append((parameter, parameter.clone()))
                 parameter.masked_fill_(mask.to(parameter.device) == 0, 0.0)
+        except Exception as error:
+            before.pop()
+            for written, values in before:
+                written.copy_(values)
+            raise MaskError(f"No zeros can be written into a parameter: {error}") from error

@@ -7,12 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from prune_core.config import Algorithm, Entry, ModuleInfo, match
 from prune_core.errors import ConfigError
 from prune_core.masking.axes import masked_names, weight_name
+from prune_core.masking.recurrent import is_recurrent
 from prune_core.masking.sharded import is_sharded
 from prune_core.masking.wrapper import PrunerModuleWrapper
 
@@ -41,6 +43,7 @@ def modules_of(model: nn.Module) -> list[ModuleInfo]:
             types=tuple(base.__name__ for base in type(module).__mro__),
             aliases=tuple(aliases),
             has_weight=weight_name(module) is not None,
+            whole_channels=is_recurrent(module),
             lacks=_lacks(module),
         )
         for module, (first, *aliases) in names.items()
@@ -48,6 +51,11 @@ def modules_of(model: nn.Module) -> list[ModuleInfo]:
 
 
 def _lacks(module: nn.Module) -> str:
+    if is_recurrent(module):
+        return (
+            "loses whole hidden units only, and takes an algorithm that prunes output channels, "
+            "such as 'l1'."
+        )
     if weight_name(module) is not None:
         return ""
     if isinstance(module, nn.MultiheadAttention):
@@ -57,6 +65,8 @@ def _lacks(module: nn.Module) -> str:
             "has no weight of its own to mask, but one that is computed from other parameters, as "
             "prune_core.functional and parametrizations do it. Make it plain first."
         )
+    if "quantized" in type(module).__module__.split("."):
+        return "is quantized, and its weight is packed. Prune first, and quantize what is left."
     return ""
 
 
@@ -91,7 +101,7 @@ def _check_not_sharded(model: nn.Module) -> None:
     """Refuse layers that `fully_shard` was called on: they are whole only inside of themselves."""
     for name, module in model.named_modules():
         weight = weight_name(module)
-        if weight is not None and is_sharded(module.get_parameter(weight)):
+        if weight is not None and is_sharded(getattr(module, weight)):
             raise ConfigError(
                 f"{name}.{weight} is cut over several processes already. Make the pruner first, "
                 "and then call fully_shard() on the model, or on parts of it that contain the "
@@ -100,6 +110,12 @@ def _check_not_sharded(model: nn.Module) -> None:
 
 
 def _check_weight(target: Target) -> None:
+    if isinstance(target.module, torch.jit.ScriptModule):
+        raise ConfigError(
+            f"{target.name!r} was compiled by torch.jit.script, and a compiled layer takes no "
+            "masks. Leave it out with "
+            f"{{'exclude': True, 'op_names': [{target.name!r}]}}, or prune before compiling."
+        )
     name = weight_name(target.module)
     assert name is not None, "match() selects only what has a weight"
     if is_lazy(target.module.get_parameter(name)):

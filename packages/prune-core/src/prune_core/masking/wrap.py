@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 
 from torch import nn
 
+from prune_core.masking.bare import check_model, put_child
 from prune_core.masking.wrapper import PrunerModuleWrapper
 
 __all__ = ["replace_modules", "unwrap", "wrappers_in"]
@@ -20,7 +21,7 @@ def replace_modules(model: nn.Module, replacements: Mapping[nn.Module, nn.Module
     for parent in list(model.modules()):
         for key, child in parent._modules.items():
             if child is not None and child in replacements:
-                parent._modules[key] = replacements[child]
+                put_child(parent, key, replacements[child])
 
 
 def wrappers_in(model: nn.Module) -> dict[str, PrunerModuleWrapper]:
@@ -35,6 +36,7 @@ def unwrap(model: nn.Module, wrappers: Iterable[PrunerModuleWrapper] | None = No
         model: The model, changed in place. It may be a copy of the one that was wrapped.
         wrappers: The ones to take out; all that are found unless given.
     """
+    check_model(model)
     if wrappers is None:
         wrappers = wrappers_in(model).values()
     wrappers = list(wrappers)

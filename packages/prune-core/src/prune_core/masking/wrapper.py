@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
@@ -10,14 +12,17 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.fx import Proxy
+from torch.utils.hooks import RemovableHandle
 
 from prune_core.errors import MaskError
 from prune_core.masking.axes import masked_names, weight_name
-from prune_core.masking.sharded import local, sharded_like
+from prune_core.masking.sharded import is_sharded, local, sharded_like
+from prune_core.masking.watcher import Watcher
 
 __all__ = ["PrunerModuleWrapper"]
 
 SUFFIX = "_mask"
+DENSE = "_orig"
 
 
 class PrunerModuleWrapper(nn.Module):
@@ -48,11 +53,14 @@ class PrunerModuleWrapper(nn.Module):
         self.target = target
         self.training = module.training
         self._removed: dict[str, Tensor] = {}
+        self._watching: dict[str, OrderedDict[int, Watcher]] = {}
         self.masked_names = masked_names(module)
         # None stands for a mask of ones, which would cost memory and time to no effect. A module
         # may have a buffer of the same name, for which register_buffer() would refuse ours.
-        for tensor in (target, target.removesuffix("weight") + "bias"):
+        for tensor in (target, target.removesuffix("weight") + "bias", *self.masked_names):
             self._buffers[tensor + SUFFIX] = None
+        register: Any = self.register_load_state_dict_post_hook
+        register(_name_plainly)
         # Last, because from now on what is set goes to the module if it has something of that name.
         self.module = module
 
@@ -143,11 +151,31 @@ class PrunerModuleWrapper(nn.Module):
         # A processor multiplies by bytes as fast as it copies; by booleans, or with where(), it is
         # three to fifteen times slower. The view costs nothing.
         if mask is None:
-            return parameter
-        factor = mask.view(torch.uint8)
-        return parameter * sharded_like(
-            factor.to("meta") if parameter.is_meta else factor, parameter
-        )
+            seen = parameter
+        else:
+            factor = mask.view(torch.uint8)
+            seen = parameter * sharded_like(
+                factor.to("meta") if parameter.is_meta else factor, parameter
+            )
+        watching = self._watching.get(name)
+        if watching and seen.requires_grad:
+            # On a parameter a hook would stay for good; on a view, it goes with this forward.
+            seen = seen.view_as(seen)
+            for watcher in watching.values():
+                seen.register_hook(partial(watcher, self))  # type: ignore[no-untyped-call]
+        return seen
+
+    def watch_gradient(self, name: str, look: Callable[[Tensor], None]) -> RemovableHandle:
+        """Call a function with each gradient of a parameter as the forward sees it.
+
+        A masked value gets a gradient there, the one that it would have if it were not masked;
+        the parameter itself gets zero for it, since its product with the mask does not depend on
+        it: `d(w·m)/dw = m`.
+        """
+        watching = self._watching.setdefault(name, OrderedDict())
+        handle = RemovableHandle(watching)
+        watching[handle.id] = Watcher(lambda wrapper, gradient: look(gradient), self)
+        return handle
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run the wrapped module with masked parameters."""
@@ -156,6 +184,13 @@ class PrunerModuleWrapper(nn.Module):
                 f"torch.fx would record the wrapped module {self.name!r} without its masks. Unwrap "
                 "the model first, prune_core.unwrap(model), or use torch.export, which keeps them."
             )
+        for name in self.masked_names:
+            if name in self.module.__dict__ or name not in self.module._parameters:
+                raise MaskError(
+                    f"{self.name}.{name} is no parameter any more while the model runs, so its "
+                    "mask cannot reach it; FullyShardedDataParallel replaces parameters in that "
+                    "way. torch.distributed.fsdp.fully_shard() leaves them, and works."
+                )
         seen = {name: self.masked(name) for name in self.masked_names}
         return functional_call(self.module, seen, args, kwargs)
 
@@ -218,14 +253,21 @@ class PrunerModuleWrapper(nn.Module):
             # Python asks for `__deepcopy__` and the like; the module's own would lose the masks.
             if module is None or name.startswith("__"):
                 raise
-            return self.masked(name) if name in masked else getattr(module, name)
+            if name in masked:
+                return self.masked(name)
+            dense = name.removesuffix(DENSE)
+            if dense != name and dense in masked and not hasattr(module, name):
+                return self.parameter(dense)
+            return getattr(module, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
         state = self.__dict__
         module = state.get("_modules", {}).get("module")
-        tensor = name.removesuffix(SUFFIX)
+        tensor, dense = name.removesuffix(SUFFIX), name.removesuffix(DENSE)
         if module is None or name in state:
             super().__setattr__(name, value)
+        elif dense != name and dense in self.masked_names and not hasattr(module, name):
+            setattr(module, dense, value)
         elif name in self._buffers and tensor in self.masked_names and isinstance(value, Tensor):
             self.set_masks({tensor: value})
         elif name not in self._buffers and (name in vars(module) or name in module._parameters):
@@ -234,18 +276,98 @@ class PrunerModuleWrapper(nn.Module):
         else:
             super().__setattr__(name, value)
 
-    def _load_from_state_dict(
-        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
-    ) -> None:
-        # A checkpoint made before wrapping has `conv.weight` where this has `conv.module.weight`.
+    def state_dict(
+        self, *args: Any, destination: Any = None, prefix: str = "", keep_vars: bool = False
+    ) -> Any:
+        """Return what a plain module of this kind would, and what a wrapped one needs besides.
+
+        `weight` is the masked weight, under the name that it has without a wrapper, so whoever
+        reads it into a plain model gets what this one computes with. Where something is masked,
+        `weight_mask` and `weight_orig`, the parameter itself, stand beside it: from these a
+        wrapped model goes on.
+        """
+        state = super().state_dict(
+            *args, destination=destination, prefix=prefix, keep_vars=keep_vars
+        )
+        masks = {name: state.pop(f"{prefix}{name}{SUFFIX}", None) for name in self.masked_names}
+        inner = f"{prefix}module."
+        for key in [key for key in state if key.startswith(inner)]:
+            state[prefix + key.removeprefix(inner)] = state.pop(key)
+        versions = getattr(state, "_metadata", {})
+        for key in [key for key in versions if f"{key}.".startswith(inner)]:
+            versions[prefix[:-1] + key.removeprefix(inner[:-1])] = versions[key]
+        for name, mask in masks.items():
+            if mask is not None:
+                seen = self.masked(name)
+                state[prefix + self._key(name + DENSE)] = state[prefix + name]
+                state[prefix + self._key(name + SUFFIX)] = mask
+                state[prefix + name] = seen if keep_vars else seen.detach()
+        return state
+
+    def saved_besides(self) -> Iterator[str]:
+        """Yield the keys that `state_dict` may have and a plain module's has not."""
         for name in self.masked_names:
-            if prefix + name + SUFFIX in state_dict:
+            yield self._key(name + DENSE)
+            yield self._key(name + SUFFIX)
+
+    def _key(self, name: str) -> str:
+        """Return under which name something of ours is saved: one that the module leaves free."""
+        module = self.module
+        while name in module._parameters or name in module._buffers or name in module._modules:
+            name += "_"
+        return name
+
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: Any,
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        """Send what has a plain name to the wrapped module; a dense weight instead of a masked."""
+        ours: dict[str, Any] = {}
+        for name in self.masked_names:
+            plain, parameter = prefix + name, self.parameter(name)
+            if (mask := prefix + self._key(name + SUFFIX)) in state_dict:
                 getattr(self, name + SUFFIX)  # makes the mask that the values are copied into
-        own = {prefix + name + SUFFIX for name in self.masked_names} | {f"{prefix}module."}
-        for key in [k for k in state_dict if k.startswith(prefix)]:
-            if not any(key.startswith(known) for known in own):
-                state_dict[f"{prefix}module.{key.removeprefix(prefix)}"] = state_dict.pop(key)
-        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+                ours[f"{plain}{SUFFIX}"] = state_dict.pop(mask)
+            if (dense := prefix + self._key(name + DENSE)) in state_dict:
+                state_dict[plain] = state_dict.pop(dense)
+            elif f"{plain}{SUFFIX}" in ours and plain in state_dict:
+                missing_keys.append(dense)  # what is masked would be forgotten
+            if plain in state_dict and not is_sharded(state_dict[plain]):
+                state_dict[plain] = sharded_like(state_dict[plain], parameter)
+        slots = {self.target + SUFFIX, self.target.removesuffix("weight") + "bias" + SUFFIX}
+        for name in self._buffers.keys() - slots:  # what set_wrappers_attribute() has put here
+            if (key := prefix + name) in state_dict:
+                ours[key] = state_dict.pop(key)
+        # Before wrappers took their name out of the keys, they were `conv.module.weight`.
+        inner = f"{prefix}module."
+        named_so = () if "module" in self.module._modules else (inner,)
+        for key in [key for key in state_dict if key.startswith(prefix)]:
+            if not key.startswith(named_so):
+                state_dict[inner + key.removeprefix(prefix)] = state_dict.pop(key)
+        state_dict.update(ours)
+        super()._load_from_state_dict(
+            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+        )
+        self.__dict__["_loading"] = prefix, error_msgs
+
+    def _fqn_modifiers(self) -> dict[str, str]:
+        """Tell torch's distributed checkpoints which child leaves no trace in the names."""
+        return {"": "module"}
+
+
+def _name_plainly(wrapper: nn.Module, keys: Any) -> None:
+    """Call what could not be loaded by the names that a plain model has."""
+    prefix, messages = wrapper.__dict__.pop("_loading")
+    inner = f"{prefix}module."
+    for names in (keys.missing_keys, keys.unexpected_keys):
+        names[:] = [prefix + n.removeprefix(inner) if n.startswith(inner) else n for n in names]
+    messages[:] = [said.replace(f" {inner}", f" {prefix}") for said in messages]
 
 
 def _home(parameter: Tensor) -> torch.device:

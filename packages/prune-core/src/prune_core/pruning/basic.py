@@ -23,7 +23,8 @@ class BasicPruner(Pruner):
 
     A subclass sets `data_collector`, `metrics_calculator` and `sparsity_allocator` in
     `reset_tools()`, which is called whenever the pruner gets a model. One that is given an input of
-    the model sets `dummy_input`; then `compress()` closes its masks by itself.
+    the model sets `dummy_input`; then `compress()` closes its masks by itself, unless it masks
+    single weights.
 
     Args:
         model: The model, wrapped in place.
@@ -94,7 +95,7 @@ class BasicPruner(Pruner):
         if not self.is_wrapped:
             self._wrap_model()
         coupling = None
-        if example_inputs is None:
+        if example_inputs is None and self.granularity != "weights":
             example_inputs = self.dummy_input
             coupling = getattr(self.sparsity_allocator, "coupling", None)
         if example_inputs is not None:

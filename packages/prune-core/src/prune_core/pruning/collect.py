@@ -6,17 +6,21 @@ Data, metrics and masks share one shape, `{module name: tensor}` here and
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 from torch.utils.hooks import RemovableHandle
 
 from prune_core.errors import ConfigError, PruneError
 from prune_core.masking import PrunerModuleWrapper, output_axis
+from prune_core.masking.recurrent import is_recurrent, rows
 from prune_core.masking.sharded import is_sharded, whole
+from prune_core.masking.watcher import Watcher
+from prune_core.pruning.calibrated import CalibratedCollector
+from prune_core.pruning.data import Calibrate, DataCollector
 from prune_core.pruning.precision import counting_type, wide
 
 if TYPE_CHECKING:
@@ -33,26 +37,6 @@ __all__ = [
     "check_channels",
 ]
 
-Calibrate = Callable[[nn.Module], Any]
-
-
-class DataCollector(ABC):
-    """Gathers one tensor for each wrapped module.
-
-    Args:
-        compressor: The pruner; its `get_modules_wrapper()` gives the modules.
-    """
-
-    def __init__(self, compressor: Pruner) -> None:
-        self.compressor = compressor
-
-    def reset(self) -> None:  # noqa: B027 - most collectors have nothing to forget
-        """Forget what was gathered, before the next `collect()`."""
-
-    @abstractmethod
-    def collect(self) -> dict[str, Tensor]:
-        """Return `{module name: tensor}`."""
-
 
 def check_channels(wrapper: PrunerModuleWrapper) -> None:
     """Refuse a module whose output channels are not slices of its weight."""
@@ -65,7 +49,10 @@ def check_channels(wrapper: PrunerModuleWrapper) -> None:
 
 
 def channels_first(wrapper: PrunerModuleWrapper, weight: Tensor) -> Tensor:
-    """View a weight with its output channels along axis 0, as it is for most modules already."""
+    """View a weight with its output channels along axis 0, as it is for most modules already.
+
+    What comes of a recurrent layer has a row for each hidden unit already.
+    """
     check_channels(wrapper)
     axis = output_axis(wrapper.module)
     return weight.transpose(0, axis) if axis else weight
@@ -87,137 +74,33 @@ class WeightDataCollector(DataCollector):
         """Return views of the weights, no copies."""
         data = {}
         for name, wrapper in self.compressor.get_modules_wrapper().items():
-            weight = whole(wrapper.parameter(wrapper.target).detach())
-            if weight.is_meta:
+            weights = {
+                tensor: whole(wrapper.parameter(tensor).detach())
+                for tensor in scored_names(wrapper)
+            }
+            if any(weight.is_meta for weight in weights.values()):
                 raise PruneError(
                     f"{name}.{wrapper.target} is on the meta device and has no values to score. "
                     "Load the weights first; masks made elsewhere can be applied to a meta model "
                     "with load_masks()."
                 )
+            weight = joined(wrapper, weights)
             data[name] = channels_first(wrapper, weight) if self.channels else weight
         return data
 
 
-class _Enough(Exception):  # noqa: N818
-    """Leaves the user's calibration when enough batches have passed."""
+def scored_names(wrapper: PrunerModuleWrapper) -> tuple[str, ...]:
+    """Return the tensors that a module's scores are computed from."""
+    if not is_recurrent(wrapper.module):
+        return (wrapper.target,)
+    return tuple(name for name in wrapper.masked_names if name.startswith("weight"))
 
 
-class CalibratedCollector(DataCollector):
-    """Gathers statistics while the user's own code runs the model.
-
-    Args:
-        compressor: The pruner.
-        calibrate: Called with the model; runs it on some batches, with backward passes where
-            gradients are gathered.
-        batches: Stop after this many calls of the model, or None for as many as it makes.
-    """
-
-    def __init__(
-        self, compressor: Pruner, calibrate: Calibrate, batches: int | None = None
-    ) -> None:
-        super().__init__(compressor)
-        if not callable(calibrate):
-            raise ConfigError(
-                f"calibrate is {calibrate!r}; it must be a function that takes the model and runs "
-                "it on some batches."
-            )
-        if batches is not None and (not isinstance(batches, int) or batches < 1):
-            raise ConfigError(f"batches is {batches!r}; it must be a whole number of at least 1.")
-        self.calibrate, self.batches = calibrate, batches
-        self.seen = 0
-        self._sums: dict[str, Tensor] = {}
-        self._handles: list[RemovableHandle] = []
-
-    def reset(self) -> None:
-        """Forget the statistics of an earlier calibration."""
-        self.seen, self._sums = 0, {}
-
-    @abstractmethod
-    def hook(self, wrapper: PrunerModuleWrapper) -> list[RemovableHandle]:
-        """Attach what calls `add()` whenever the module has been used."""
-
-    def add(self, name: str, value: Tensor) -> None:
-        """Add to the running sum of a module."""
-        self._sums[name] = value if name not in self._sums else self._sums[name] + value
-
-    def finish(self, name: str, total: Tensor) -> Tensor:
-        """Turn the sum over all batches, and over all processes, into the data of a module."""
-        return total
-
-    def watch(self) -> None:
-        """Gather from every run of the model from now on, until `stop()`."""
-        self.reset()
-        self._handles = [self.compressor.bound_model.register_forward_pre_hook(self._count)]
-        try:
-            for wrapper in self.compressor.get_modules_wrapper().values():
-                self._handles += self.hook(wrapper)
-        except BaseException:
-            self.stop()
-            raise
-
-    def stop(self) -> None:
-        """Gather no longer; what has been gathered stays."""
-        for handle in self._handles:
-            handle.remove()
-        self._handles = []
-
-    def gathered(self) -> dict[str, Tensor]:
-        """Return the data of all batches so far, those of other processes included."""
-        wrappers = self.compressor.get_modules_wrapper()
-        seen, sums = _over_processes(self.seen, self._sums, wrappers)
-        if not seen:
-            raise PruneError("calibrate(model) never ran the model, so there is nothing to score.")
-        missing = [name for name in wrappers if name not in sums]
-        if missing:
-            raise PruneError(f"calibrate(model) gathered nothing for {missing[0]!r}: {self.why}.")
-        return {name: self.finish(name, sums[name]) for name in wrappers}
-
-    def collect(self) -> dict[str, Tensor]:
-        """Run the calibration and return what was gathered."""
-        self.watch()
-        try:
-            self.calibrate(self.compressor.bound_model)
-        except _Enough:
-            pass
-        finally:
-            self.stop()
-        return self.gathered()
-
-    why = "the module was not used"
-
-    def _count(self, module: nn.Module, inputs: Any) -> None:
-        if self.batches is not None and self.seen >= self.batches:
-            raise _Enough
-        self.seen += 1
-
-
-def _over_processes(
-    seen: int, sums: Mapping[str, Tensor], wrappers: Mapping[str, PrunerModuleWrapper]
-) -> tuple[int, dict[str, Tensor]]:
-    """Add up what the processes of a distributed run have gathered, each from its own batches.
-
-    All of them get the same result, so all arrive at the same masks. A process that has nothing
-    for a module, or had no batch at all, takes part with zeros: were it to skip a sum, the others
-    would wait for it forever.
-    """
-    # A copy is an ordinary tensor even if it was gathered in inference mode.
-    own = {name: sums[name].clone() for name in wrappers if name in sums}
-    distributed = torch.distributed
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return seen, own
-    reports: list[Any] = [None] * distributed.get_world_size()
-    mine = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in own.items()}
-    distributed.all_gather_object(reports, (seen, mine))
-    forms = {name: form for _, report in reports for name, form in report.items()}
-    total = {}
-    for name in wrappers:
-        if name in forms:
-            shape, dtype = forms[name]
-            device = wrappers[name].parameter(wrappers[name].target).device
-            summed = own[name] if name in own else torch.zeros(shape, dtype=dtype, device=device)
-            total[name] = summed.contiguous()
-            distributed.all_reduce(total[name])
-    return sum(count for count, _ in reports), total
+def joined(wrapper: PrunerModuleWrapper, tensors: Mapping[str, Tensor]) -> Tensor:
+    """Return what scores are computed from as one tensor: the only one, or rows of several."""
+    if is_recurrent(wrapper.module):
+        return rows(wrapper.module, tensors)
+    return tensors[wrapper.target]
 
 
 class ActivationCollector(CalibratedCollector):
@@ -243,11 +126,14 @@ class ActivationCollector(CalibratedCollector):
     def hook(self, wrapper: PrunerModuleWrapper) -> list[RemovableHandle]:
         """Look at the outputs of the wrapped module."""
 
-        def look(module: nn.Module, inputs: Any, output: Tensor) -> None:
-            values = self.statistic(output.detach())
+        def look(module: nn.Module, inputs: Any, output: Any) -> None:
+            # An evaluation between two steps of a training is not what the training sees.
+            if self.follows and not self.compressor.bound_model.training:
+                return
+            values = self.statistic(_first_output(output).detach())
             self.add(wrapper.name, _sums_and_counts(wrapper, values))
 
-        return [wrapper.module.register_forward_hook(look)]
+        return [wrapper.module.register_forward_hook(Watcher(look, wrapper.module))]
 
     def finish(self, name: str, total: Tensor) -> Tensor:
         """Divide the sums by the number of values."""
@@ -267,7 +153,7 @@ class ActivationGradientCollector(CalibratedCollector):
             estimate of what the loss would lose, unless given.
     """
 
-    why = "no gradient reached its output; does calibrate(model) call backward()?"
+    why, hint = "no gradient reached its output", "; does calibrate(model) call backward()?"
 
     def __init__(
         self,
@@ -282,7 +168,8 @@ class ActivationGradientCollector(CalibratedCollector):
     def hook(self, wrapper: PrunerModuleWrapper) -> list[RemovableHandle]:
         """Look at the gradient of each output when it arrives."""
 
-        def look(module: nn.Module, inputs: Any, output: Tensor) -> None:
+        def look(module: nn.Module, inputs: Any, outputs: Any) -> None:
+            output = _first_output(outputs)
             activation = output.detach()
 
             def arrive(gradient: Tensor) -> None:
@@ -292,15 +179,30 @@ class ActivationGradientCollector(CalibratedCollector):
             if output.requires_grad:
                 output.register_hook(arrive)  # type: ignore[no-untyped-call]
 
-        return [wrapper.module.register_forward_hook(look)]
+        return [wrapper.module.register_forward_hook(Watcher(look, wrapper.module))]
 
     def finish(self, name: str, total: Tensor) -> Tensor:
         """Divide the sums by the number of values."""
         return total[0] / total[1]
 
 
+def _first_output(output: Any) -> Tensor:
+    """What a module puts out; of a recurrent layer the states of its last layer, step by step."""
+    if isinstance(output, PackedSequence):
+        return output.data
+    return _first_output(output[0]) if isinstance(output, tuple) else output
+
+
 def _sums_and_counts(wrapper: PrunerModuleWrapper, values: Tensor) -> Tensor:
     """For each output channel the sum of its values, and below it how many there are."""
+    if is_recurrent(wrapper.module):
+        if getattr(wrapper.module, "proj_size", 0):
+            raise PruneError(
+                f"{wrapper.name!r} projects its hidden units (proj_size), so that they cannot be "
+                "scored by its outputs; choose an algorithm that looks at weights."
+            )
+        # Both directions, one behind the other.
+        values = values.reshape(*values.shape[:-1], -1, int(wrapper.module.hidden_size))
     # A convolution's channels come after the batch, if there is one; a linear's come last.
     kernel = getattr(wrapper.module, "kernel_size", None)
     from_end = -1 if not isinstance(kernel, tuple) else -1 - len(kernel)
@@ -320,9 +222,11 @@ class GradientCollector(CalibratedCollector):
         batches: Stop after this many, or None.
         statistic: Function of `(weight, gradient)`, elementwise.
         channels: Whether to put output channels along axis 0.
+        straight_through: Whether a masked weight gets the gradient that it would have if it were
+            not masked, so that it can earn its way back. Otherwise it gets zeros.
     """
 
-    why = "no gradient reached its weight; does calibrate(model) call backward()?"
+    why, hint = "no gradient reached its weight", "; does calibrate(model) call backward()?"
 
     def __init__(
         self,
@@ -331,29 +235,38 @@ class GradientCollector(CalibratedCollector):
         batches: int | None = None,
         statistic: Callable[[Tensor, Tensor], Tensor] = torch.mul,
         channels: bool = False,
+        straight_through: bool = False,
     ) -> None:
         super().__init__(compressor, calibrate, batches)
         self.statistic, self.channels = statistic, channels
+        self.straight_through = straight_through
 
     def hook(self, wrapper: PrunerModuleWrapper) -> list[RemovableHandle]:
         """Look at each gradient as it arrives; those that the user accumulates are not touched."""
-        weight = wrapper.parameter(wrapper.target)
-        if is_sharded(weight):
-            raise PruneError(
-                f"{wrapper.name}.{wrapper.target} is cut over several processes, where gradients "
-                "come in parts and cannot be watched. Make the masks before fully_shard(), or "
-                "choose an algorithm that looks at weights."
-            )
-        if not weight.requires_grad:
-            raise PruneError(
-                f"{wrapper.name}.{wrapper.target} is frozen (requires_grad=False), and this "
-                "algorithm scores by gradients. Unfreeze it, or exclude the module."
-            )
+        names = scored_names(wrapper)
+        for name in names:
+            _check_gradient(wrapper, name)
+        arrived: dict[str, Tensor] = {}
 
-        def look(gradient: Tensor) -> None:
-            self.add(wrapper.name, self.contribution(wrapper, weight.detach(), gradient.detach()))
+        def look_at(name: str) -> Callable[[Tensor], None]:
+            def look(gradient: Tensor) -> None:
+                arrived[name] = gradient.detach()
+                if len(arrived) == len(names):
+                    gradients = {each: arrived.pop(each) for each in names}
+                    weights = {each: wrapper.parameter(each).detach() for each in names}
+                    value = self.contribution(
+                        wrapper, joined(wrapper, weights), joined(wrapper, gradients)
+                    )
+                    self.add(wrapper.name, value)
 
-        return [weight.register_hook(look)]  # type: ignore[no-untyped-call]
+            return look
+
+        if self.straight_through:
+            return [wrapper.watch_gradient(name, look_at(name)) for name in names]
+        return [
+            wrapper.parameter(name).register_hook(look_at(name))  # type: ignore[no-untyped-call]
+            for name in names
+        ]
 
     def contribution(
         self, wrapper: PrunerModuleWrapper, weight: Tensor, gradient: Tensor
@@ -361,3 +274,18 @@ class GradientCollector(CalibratedCollector):
         """Return what one backward pass adds to the data of a module."""
         value = self.statistic(wide(weight), wide(gradient))
         return channels_first(wrapper, value) if self.channels else value
+
+
+def _check_gradient(wrapper: PrunerModuleWrapper, name: str) -> None:
+    weight = wrapper.parameter(name)
+    if is_sharded(weight):
+        raise PruneError(
+            f"{wrapper.name}.{name} is cut over several processes, where gradients come in parts "
+            "and cannot be watched. Make the masks before fully_shard(), or choose an algorithm "
+            "that looks at weights."
+        )
+    if not weight.requires_grad:
+        raise PruneError(
+            f"{wrapper.name}.{name} is frozen (requires_grad=False), and this algorithm scores by "
+            "gradients. Unfreeze it, or exclude the module."
+        )

@@ -3,40 +3,47 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+import io
+import logging
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
 from os import PathLike
-from pathlib import Path
+from typing import Any
+from warnings import warn
 
 import torch
 from torch import Tensor, nn
 
-from prune_core.errors import ConfigError, MissingDependencyError
+from prune_core.errors import ConfigError, MissingDependencyError, PruneWarning
 from prune_core.files import replacing
-from prune_core.masking import PrunerModuleWrapper, unwrap
+from prune_core.masking import PrunerModuleWrapper, bare, unwrap
 
 __all__ = ["export_model", "masked_state_dict"]
 
 
 def masked_state_dict(model: nn.Module) -> dict[str, Tensor]:
-    """Return the state dict with its original names, zeros where masks are in force."""
-    state = model.state_dict()
-    wrappers = [
-        (path, module)
-        for path, module in model.named_modules(remove_duplicate=False)
-        if isinstance(module, PrunerModuleWrapper)
-    ]
-    # Inner wrappers first, so that the path of an outer one still stands in their keys.
-    for path, wrapper in sorted(wrappers, key=lambda pair: -len(pair[0])):
-        for name in wrapper.masked_names:
-            state[f"{path}.module.{name}"] = wrapper.masked(name).detach()
-            state.pop(f"{path}.{name}_mask", None)
-    for path, _ in sorted(wrappers, key=lambda pair: -len(pair[0])):
-        inner = f"{path}.module."
-        state = {
-            (f"{path}.{key.removeprefix(inner)}" if key.startswith(inner) else key): value
-            for key, value in state.items()
-        }
+    """Return the state dict of the plain model, with zeros where masks are in force.
+
+    It has no masks and no dense weights, and no `module.` or `_orig_mod.` in its names.
+    """
+    with bare(model) as inside:
+        state: dict[str, Tensor] = inside.state_dict()
+        for path, wrapper in _plain_paths(inside, ""):
+            for key in wrapper.saved_besides():
+                state.pop(path + key, None)
     return state
+
+
+def _plain_paths(module: nn.Module, prefix: str) -> Iterator[tuple[str, PrunerModuleWrapper]]:
+    """Yield the wrappers, and how the keys of a state dict begin that are of each."""
+    if isinstance(module, PrunerModuleWrapper):
+        yield prefix, module
+        yield from _plain_paths(module.module, prefix)
+        return
+    for name, child in module._modules.items():
+        if child is not None:
+            yield from _plain_paths(child, f"{prefix}{name}.")
 
 
 def export_model(
@@ -52,8 +59,10 @@ def export_model(
             f"input_shape is {input_shape!r}; onnx_path needs the sizes of an input, such as "
             "input_shape=[1, 3, 224, 224]."
         )
+    if onnx_path is not None and input_shape is not None:
+        _export_onnx(model, onnx_path, input_shape, device)  # first, since it may be refused
     state = masked_state_dict(model)
-    if Path(model_path).suffix == ".safetensors":
+    if str(model_path).endswith(".safetensors"):
         from safetensors.torch import save
 
         with replacing(model_path) as file:
@@ -61,8 +70,6 @@ def export_model(
     else:
         with replacing(model_path) as file:
             torch.save(state, file)
-    if onnx_path is not None and input_shape is not None:
-        _export_onnx(model, onnx_path, input_shape, device)
 
 
 def _is_shape(value: object) -> bool:
@@ -92,7 +99,8 @@ def _export_onnx(
         raise MissingDependencyError(
             "ONNX export needs onnx and onnxscript: `pip install 'prune-core[onnx]'`."
         ) from None
-    plain = unwrap(copy.deepcopy(model)).eval()
+    with bare(model) as inside:
+        plain = unwrap(copy.deepcopy(inside)).eval()
     where = device or next((p.device for p in plain.parameters()), torch.device("cpu"))
     plain.to(where)
     inputs = torch.zeros(*input_shape, device=where)
@@ -105,7 +113,65 @@ def _export_onnx(
             f"{type(error).__name__}: {error}. Another kind of input needs torch.onnx.export "
             "itself, on a model without wrappers."
         ) from error
-    program = torch.onnx.export(plain, (inputs,), dynamo=True)
+    fixed = 0
+    with _quiet():
+        program = _for_any_batch(plain, inputs)
+        if program is None:
+            program = _exported(plain, inputs, None)
+            fixed = input_shape[0]
+    if fixed:
+        warn(
+            f"The model in {path} takes batches of {fixed} and no others: its forward does not "
+            "work for any batch size.",
+            PruneWarning,
+            stacklevel=4,
+        )
+    program.save(str(path))
+
+
+def _for_any_batch(plain: nn.Module, inputs: Tensor) -> Any:
+    """Return what is exported with the first axis left open; None for a model that needs one."""
+    if not inputs.ndim:
+        return None
+    # An axis of length one would be taken for one that is always so long.
+    sample = torch.cat([inputs, inputs]) if len(inputs) == 1 else inputs
+    try:
+        with torch.no_grad():
+            plain(sample)
+        program = _exported(plain, sample, ({0: torch.export.Dim("batch")},))
+    except Exception:
+        return None
+    # Where the forward does not allow it, the exporter may do without, and not say so.
+    return None if isinstance(program.model.graph.inputs[0].shape[0], int) else program
+
+
+def _exported(plain: nn.Module, inputs: Tensor, dynamic_shapes: Any) -> Any:
+    try:
+        program = torch.onnx.export(
+            plain, (inputs,), dynamo=True, verbose=False, dynamic_shapes=dynamic_shapes
+        )
+    except Exception as error:
+        said = next((line for line in str(error).splitlines() if line.strip()), "")
+        raise ConfigError(
+            f"torch.onnx.export does not export this {type(plain).__name__}: "
+            f"{type(error).__name__}: {said}"
+        ) from error
     if program is None:
         raise ConfigError("torch.onnx.export returned nothing for this model.")
-    program.save(str(path))
+    return program
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep to itself what the exporter says of its progress, and of torch's own code."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -12,9 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from prune_core.config import Algorithm, Key, load_config, parse
+from prune_core.config.names import by_known_names
 from prune_core.errors import ConfigError, MaskError, PruneError, did_you_mean
 from prune_core.masking import (
     PrunerModuleWrapper,
+    bare,
+    check_model,
     find_targets,
     replace_modules,
     unwrap,
@@ -22,6 +25,7 @@ from prune_core.masking import (
     wrappers_in,
 )
 from prune_core.masking.files import load_masks, save_masks
+from prune_core.options import ChecksOptions
 from prune_core.pruning.allocate import Masks
 from prune_core.pruning.export import export_model
 from prune_core.pruning.summary import Summary, summarise
@@ -38,12 +42,12 @@ WEIGHTED_TYPES = (
 )
 
 
-class Pruner:
+class Pruner(metaclass=ChecksOptions):
     """Selects modules of a model, wraps them, and keeps their masks.
 
     A subclass says what it prunes and which further keys its `config_list` may have, and makes
-    masks in `compress()`. What it can do is declared in class attributes, and nowhere else: the
-    one-line `prune()`, budgets, `prune show` and `check_pruner` read them here.
+    masks in `compress()`. What it can do is declared in class attributes: the one-line `prune()`,
+    budgets, searches, `prune show` and `check_pruner` read them here and nowhere else.
 
     Args:
         model: The model, wrapped in place. Its parameters stay the objects that they are.
@@ -54,9 +58,9 @@ class Pruner:
             that whole channels go and a budget can be met; `"weights"` where there is one for each
             weight; empty where that depends on another algorithm.
         modes: What `mode=` may be, the default first.
-        needs_data: Whether it needs the user's code to run the model, as `calibrate=`.
+        needs_data: Whether it needs the user's code to run the model, as `calibrate=`. A gradual
+            schedule lets it look at the training instead, unless it is given something.
         needs_labels: Whether that code must also compute a loss and call `backward()`.
-        framework: Whose models it prunes.
         default_types: The classes that `"default"` in a `config_list` stands for.
         supported_types: The classes that it prunes, or empty for any that has a weight.
         config_keys: Further keys of a `config_list` that it understands.
@@ -66,7 +70,6 @@ class Pruner:
     modes: ClassVar[tuple[str, ...]] = ("normal",)
     needs_data: ClassVar[bool] = False
     needs_labels: ClassVar[bool] = False
-    framework: ClassVar[str] = "torch"
     default_types: ClassVar[tuple[str, ...]] = WEIGHTED_TYPES
     supported_types: ClassVar[tuple[str, ...]] = ()
     config_keys: ClassVar[tuple[str | Key, ...]] = ()
@@ -82,17 +85,15 @@ class Pruner:
 
     def reset(self, model: nn.Module, config_list: ConfigList) -> None:
         """Start anew with another model or another config; an old model is unwrapped first."""
-        if not isinstance(model, nn.Module):
-            raise PruneError(
-                f"model is a {type(model).__name__}; {type(self).__name__} prunes torch modules."
-            )
+        check_model(model, compiled=False)
         if isinstance(config_list, str | PathLike):
             config_list = load_config(config_list)
         entries = parse(config_list, self.config_keys)
         # The old wrappers go for good only when nothing can be wrong any more.
         with self.plain():
             self.validate_config(model, config_list)
-            targets = find_targets(model, entries, self._algorithm())
+            with bare(model) as inside:
+                targets = find_targets(inside, entries, self._algorithm())
         self._unwrap_model()
         self.bound_model = model
         self.config_list = config_list
@@ -104,7 +105,12 @@ class Pruner:
         self._wrap_model()
 
     def _algorithm(self) -> Algorithm:
-        return Algorithm(type(self).__name__, self.default_types, self.supported_types)
+        return Algorithm(
+            type(self).__name__,
+            self.default_types,
+            self.supported_types,
+            channels=self.granularity == "channels",
+        )
 
     def validate_config(self, model: nn.Module, config_list: Sequence[Mapping[str, Any]]) -> None:
         """Check what only this algorithm knows; the common rules have been checked already."""
@@ -183,11 +189,15 @@ class Pruner:
 
     @contextmanager
     def plain(self) -> Iterator[nn.Module]:
-        """Take the wrappers out for a moment, without touching any value."""
+        """Take the wrappers out for a moment, without touching any value.
+
+        What comes is the model itself, also where `DataParallel` or `torch.compile` holds it.
+        """
         wrappers = list(self._all_wrappers()) if self.is_wrapped else []
         replace_modules(self.bound_model, {w: w.module for w in wrappers})
         try:
-            yield self.bound_model
+            with bare(self.bound_model) as model:
+                yield model
         finally:
             replace_modules(self.bound_model, {w.module: w for w in wrappers})
 
@@ -204,9 +214,10 @@ class Pruner:
             example_inputs: An input of the model: a tensor, a tuple or a dict.
             coupling: The units of the model, if they are known from such inputs.
         """
-        engine = get_engine("torch", wanted="closing masks over what follows a channel")
         with self.plain() as model:
-            coupling = engine.Coupling(model, example_inputs) if coupling is None else coupling
+            if coupling is None:
+                engine = get_engine("torch", wanted="closing masks over what follows a channel")
+                coupling = engine.Coupling(model, example_inputs)
             more = coupling.closed(self.masks)
             modules = dict(model.named_modules(remove_duplicate=False))
         for name, tensors in more.items():
@@ -234,12 +245,14 @@ class Pruner:
         if isinstance(masks, str | PathLike):
             masks = load_masks(masks)
         wrappers = {wrapper.name: wrapper for wrapper in self._all_wrappers()}
+        with self.plain() as model:
+            modules = dict(model.named_modules(remove_duplicate=False))
+        masks = by_known_names(masks, modules)
         for name, tensors in masks.items():
             if name in wrappers:
                 wrappers[name].check_masks(tensors)
                 continue
-            with self.plain() as model:
-                module = dict(model.named_modules(remove_duplicate=False)).get(name)
+            module = modules.get(name)
             if not _closes(module):
                 raise MaskError(
                     f"The masks have {name!r}, which is not among the wrapped modules."
@@ -247,6 +260,11 @@ class Pruner:
                 )
             PrunerModuleWrapper(module, name, {}).check_masks(tensors)
             wrappers[name] = self._closing_wrapper(name, module)
+        if self._wrappers.keys() <= masks.keys():
+            # What closed the masks that were in force says nothing of those that replace them.
+            for name in self._closing.keys() - masks.keys():
+                closing = self._closing[name]
+                closing.put_masks({n: torch.ones_like(m) for n, m in closing.masks.items()})
         for name, tensors in masks.items():
             wrappers[name].put_masks(tensors)
 
@@ -292,7 +310,7 @@ class Pruner:
             model_path: Gets the state dict under the names that it had before wrapping, zeros
                 where masked; safetensors if the name ends so, otherwise for `torch.load`.
             mask_path: Gets the masks.
-            onnx_path: Gets the model as ONNX; needs `input_shape`.
+            onnx_path: Gets the model as ONNX, for any batch size; needs `input_shape`.
             input_shape: Shape of the input for ONNX, the batch included.
             device: Where the ONNX export runs; the model's own unless given.
         """

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from prune_core.errors import ConfigError
-from prune_core.pruning.precision import wide
+from prune_core.pruning.precision import counting_type, wide
 
 __all__ = [
     "DistMetricsCalculator",
@@ -163,10 +163,45 @@ class DistMetricsCalculator(MetricsCalculator):
             rows = tensor.movedim(kept, list(range(len(kept)))).reshape(
                 torch.Size(shape).numel(), -1
             )
-            # Differences, not the dot-product trick: that one loses the digits which order
-            # filters that are nearly alike.
-            exact = "donot_use_mm_for_euclid_dist"
-            rows = wide(rows)
-            distances = torch.cdist(rows, rows, self.p, compute_mode=exact)
-            scores[name] = distances.sum(1).reshape(shape)
+            sums = _sums_by_product(rows) if self.p == 2.0 else _sums_exactly(rows, rows, self.p)
+            scores[name] = sums.reshape(shape)
         return scores
+
+
+_TIE = 1e-9
+"""Sums that are relatively closer than this are told apart by an exact computation."""
+
+
+def _sums_exactly(rows: Tensor, others: Tensor, p: float) -> Tensor:
+    """Return for each row the sum of its distances to others, from differences."""
+    exact = "donot_use_mm_for_euclid_dist"
+    return torch.cdist(wide(rows), wide(others), p, compute_mode=exact).sum(1)
+
+
+def _sums_by_product(rows: Tensor) -> Tensor:
+    """Return for each row the sum of its distances to all rows, by way of a matrix product.
+
+    `‖a − b‖² = ‖a‖² + ‖b‖² − 2·a·b` is many times faster than differences, and loses the digits in
+    which rows differ that are nearly alike. So the mean of all rows is taken off first, which
+    leaves their distances what they are, all is computed in double precision, and sums that come
+    out as good as equal, such as those of two copies of one filter, are computed again from
+    differences.
+    """
+    counting = counting_type(rows.device)
+    if counting != torch.float64:  # some devices have no double precision
+        return _sums_exactly(rows, rows, 2.0)
+    centred = rows.to(counting)
+    centred = centred - centred.mean(0)
+    square = (centred * centred).sum(1)
+    distances = torch.addmm(square, centred, centred.T, alpha=-2).add_(square[:, None])
+    distances.fill_diagonal_(0)
+    sums = distances.clamp_(min=0).sqrt_().sum(1)
+    order = sums.argsort()
+    ranked = sums[order]
+    close = ranked.diff() <= _TIE * ranked[1:].abs()
+    tied = torch.zeros_like(sums, dtype=torch.bool)
+    tied[order[1:][close]] = True
+    tied[order[:-1][close]] = True
+    if bool(tied.any()):
+        sums[tied] = _sums_exactly(centred[tied], centred, 2.0)
+    return sums

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from functools import cache
-from pathlib import Path
 
 __all__ = ["directory", "distributions_of"]
 
@@ -16,6 +15,8 @@ __all__ = ["directory", "distributions_of"]
 @cache
 def directory() -> dict[str, dict[str, list[str]]]:
     """Return `{distribution: {kind: names}}` of the distributions that are known."""
+    from pathlib import Path  # slow to import, and only names that nobody has need it
+
     file = Path(__file__).with_name("directory.json")
     known: dict[str, dict[str, list[str]]] = json.loads(file.read_text("utf-8"))
     return known

@@ -8,12 +8,14 @@ from typing import Any
 from torch import nn
 
 from prune_core.testing import promises
+from prune_core.testing.capabilities import capabilities_are_as_declared
 from prune_core.testing.promises import Subject
 from prune_core.testing.toys import ConvNet, make_batch, make_toy
 
 __all__ = ["CHECKS", "check_pruner"]
 
 CHECKS: Mapping[str, Callable[[Subject], None]] = {
+    "capabilities": capabilities_are_as_declared,
     "sparsity": promises.sparsity_is_exact,
     "masks": promises.masks_are_binary_and_fit,
     "unwrap": promises.unwrapped_model_computes_the_same,
@@ -49,11 +51,11 @@ def check_pruner(
             whose output is scores of ten classes.
         config: Further keys of each entry of the `config_list`, such as `op_types`.
         sparsities: The sparsities to try.
-        granularity: `"channels"` when whole output channels are pruned, `"weights"` when single
-            weights are, None when either will do.
-        skip: Names of checks that do not apply: `sparsity`, `masks`, `unwrap`, `idempotence`,
-            `parameters`, `training`, `state_dict`, `deepcopy`, `determinism`, `exclude`,
-            `bad_config`.
+        granularity: What its class must declare: `"channels"` when whole output channels are
+            pruned, `"weights"` when single weights are; whichever it declares unless given.
+        skip: Names of checks that do not apply: `capabilities`, `sparsity`, `masks`, `unwrap`,
+            `idempotence`, `parameters`, `training`, `state_dict`, `deepcopy`, `determinism`,
+            `exclude`, `bad_config`.
         **arguments: Further arguments of the pruner, such as `calibrate`.
 
     Raises:

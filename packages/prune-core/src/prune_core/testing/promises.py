@@ -37,12 +37,15 @@ class Subject:
         """The sparsity for checks that need only one."""
         return sorted(self.sparsities)[len(self.sparsities) // 2]
 
-    def prepare(self, *more: Mapping[str, Any], sparsity: float | None = None) -> tuple[Any, Any]:
+    def prepare(
+        self, *more: Mapping[str, Any], sparsity: float | None = None, **arguments: Any
+    ) -> tuple[Any, Any]:
         """Return a fresh model and a pruner on it, with more entries in its config."""
         torch.manual_seed(0)
         model = self.make_model()
         amount = self.middle if sparsity is None else sparsity
-        return model, self.pruner(model, [self.entry(amount), *more], **self.arguments)
+        given = {**self.arguments, **arguments}
+        return model, self.pruner(model, [self.entry(amount), *more], **given)
 
     def entry(self, sparsity: float) -> dict[str, Any]:
         """Return the entry of the config that selects what is pruned."""

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from prune_core.errors import ConfigError, did_you_mean
+from prune_core.errors import ConfigError, SpeedupError, did_you_mean
 from prune_core.pruning.basic import BasicPruner
 from prune_speedup.engine.plan import make_plan
 from prune_speedup.pruning.dependency_aware import DependencyAwareAllocator
@@ -122,7 +122,13 @@ def _check_what_is_left(
         for name, tensors in allocator.coupling.closed(masks).items():
             known = masks.setdefault(name, {})
             known |= {leaf: mask & known.get(leaf, mask) for leaf, mask in tensors.items()}
-        report = rehearse(model, example_inputs, masks, allocator.constants)
+        try:
+            report = rehearse(model, example_inputs, masks, allocator.constants)
+        except SpeedupError as error:
+            raise ConfigError(
+                f"target is {dict(target)!r}, and shrink() could not remove what would be masked: "
+                f"{error}. Exclude those layers."
+            ) from error
     dense = cost_of(make_plan(allocator.coupling.units.labelling, ())).parameters
     unread = report.parameters[0] - dense
     left = {
@@ -131,10 +137,11 @@ def _check_what_is_left(
     }
     for name in target.keys() & left.keys():
         if left[name] > target[name]:
-            why = report.shortfall() or "; ".join(report.returned[:1])
+            stops = f"It stops at {report.returned[0]}." if report.returned else ""
+            said = " ".join(filter(None, [report.shortfall, stops]))
             raise ConfigError(
                 f"target[{name!r}] is {target[name]}, and shrink() would leave {left[name]:.3f}. "
-                f"{why} Exclude those layers, or ask for less."
+                f"{said or 'Some of what is masked stays.'} Exclude those layers, or ask for less."
             )
 
 

@@ -58,8 +58,10 @@ class Call:
         kwargs: The same for keyword arguments.
         outputs: The values it made, in order; `None` where the operator returned no tensor.
         module: The dotted name of the innermost module that was running ("" is the model).
-        places: Where the positional arguments stand by name, and their defaults.
-        site: The call in the model's Python that led here, if it was one told sizes.
+        positions: Where the positional arguments stand by name, and their defaults.
+        place: Where in the model's source the call stands that led here.
+        site: The call of the framework in the model's Python that led here, if it was one told
+            sizes.
         given: The numbers that this call was given.
         bounds: What each of these numbers says of a slice, where they make an index.
     """
@@ -69,9 +71,10 @@ class Call:
     kwargs: dict[str, Any]
     outputs: list[int | None]
     module: str
-    places: Mapping[str, tuple[int, Any]] = field(default_factory=dict)
+    positions: Mapping[str, tuple[int, Any]] = field(default_factory=dict)
+    place: tuple[Any, ...] = ()
     site: Any = None
-    given: tuple[int | float, ...] = ()
+    given: tuple[Any, ...] = ()
     bounds: tuple[Any, ...] = ()
 
     @property
@@ -87,7 +90,7 @@ class Call:
         """
         if name in self.kwargs:
             return self.kwargs[name]
-        position, default = self.places.get(name, (len(self.args), None))
+        position, default = self.positions.get(name, (len(self.args), None))
         return self.args[position] if position < len(self.args) else default
 
     def inputs(self) -> list[int]:
@@ -108,10 +111,15 @@ class Graph:
         inputs: The values that came from the example inputs.
         outputs: The values that the model returned.
         unread: Names of parameters and buffers that the forward did not touch.
-        opaque: Types of returned objects that were not looked into.
+        kept: Values that modules keep when the forward is over, and that nothing else reads.
+        written: Values of parameters and buffers that the forward has written, or that are kept.
+        left: Values that leave torch, such as by `numpy()`, and the function that they leave by.
+        opaque: Types of returned objects that hold nothing that could be found.
+        again: The first call of a second run, where the first one changed what the model keeps.
         trained: The first call of a second run, in train mode, if there was one.
         opened: The first call of a run that saw everything where it looked for what is not zero,
             if there was one.
+        also: Further runs that were recorded, each with its first call.
         decisions: What the calls saw that decided something by numbers, in their order.
     """
 
@@ -122,10 +130,26 @@ class Graph:
     inputs: list[int] = field(default_factory=list)
     outputs: list[int] = field(default_factory=list)
     unread: list[str] = field(default_factory=list)
+    kept: list[int] = field(default_factory=list)
+    written: list[int] = field(default_factory=list)
+    left: dict[int, str] = field(default_factory=dict)
     opaque: list[str] = field(default_factory=list)
+    again: int | None = None
     trained: int | None = None
     opened: int | None = None
+    also: list[tuple[Any, int]] = field(default_factory=list)
     decisions: list[tuple[Any, ...]] = field(default_factory=list)
+
+    @property
+    def first(self) -> int:
+        """How many calls the first run made, in eval mode and as the example takes it."""
+        return self.end_of_run(0)
+
+    def end_of_run(self, position: int) -> int:
+        """The end of the run that a call belongs to."""
+        starts = (self.again, self.trained, self.opened, *(start for _, start in self.also))
+        later = [start for start in starts if start is not None and start > position]
+        return min(later, default=len(self.calls))
 
     def add_value(self, meta: Meta) -> int:
         """Number a new value."""

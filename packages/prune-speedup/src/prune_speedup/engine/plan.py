@@ -27,6 +27,7 @@ class Plan:
 
     labelling: Labelling
     removed: Flags
+    _kept: dict[int, dict[int, Array]] = field(default_factory=dict, repr=False)
     _shapes: dict[int, tuple[int, ...]] = field(default_factory=dict, repr=False)
     _read: set[int] = field(default_factory=set, repr=False)
     _sites: dict[Any, list[int]] = field(default_factory=dict, repr=False)
@@ -43,6 +44,8 @@ class Plan:
 
     def kept_of_value(self, value: int) -> dict[int, Array]:
         """The same for any value of the graph."""
+        if value in self._kept:
+            return self._kept[value]
         kept: dict[int, Array] = {}
         for group in self.labelling.flow.values[value].groups:
             gone = self._gone(group.compact())
@@ -53,6 +56,7 @@ class Plan:
                 along = gone.all(axis=others)
                 if along.any():
                     kept[axis] = np.flatnonzero(~along)
+        self._kept[value] = kept
         return kept
 
     def shape(self, value: int) -> tuple[int, ...]:
@@ -83,8 +87,13 @@ class Plan:
         return self._sites.get(site, [])
 
     def fits(self, value: int, shape: tuple[int, ...]) -> bool:
-        """Whether a value may have this shape; a free axis may have any length."""
+        """Whether a value may have this shape; a free axis may have any length.
+
+        So may every axis of a value without any index, which has no labels to tell by.
+        """
         wanted, free = self.shape(value), self.labelling.flow.values[value].free
+        if 0 in wanted and 0 in shape:
+            return len(wanted) == len(shape)
         return len(wanted) == len(shape) and all(
             axis in free or old == new
             for axis, (old, new) in enumerate(zip(wanted, shape, strict=True))

@@ -75,6 +75,14 @@ def propagate(
         for related in flow.stale.get(index, ()):
             flow.fix_value(flow.values[related], "it was written to through a view")
         flow.fix_value(flow.values.setdefault(index, Value(())), "the model returns it")
+    for index in (*graph.kept, *graph.written, *graph.left):
+        flow.values.setdefault(index, Value(graph.metas[index].shape))
+    for index in graph.kept:
+        flow.fix_value(flow.values[index], "the model keeps it, and nothing else is done with it")
+    for index in graph.written:
+        flow.settle(flow.values[index], "the model keeps it")
+    for index, how in graph.left.items():
+        flow.fix_value(flow.values[index], f"it leaves torch by {how}")
     _settle(flow)
     _keep_whole_axes(labels, axes)
     return Labelling(graph, labels, axes, flow)

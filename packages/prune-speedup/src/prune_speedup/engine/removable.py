@@ -13,9 +13,18 @@ __all__ = ["labels_of_units"]
 
 
 def labels_of_units(
-    labelling: Labelling, units: Iterable[Unit | Mapping[str, Mapping[int, Iterable[int]]]]
+    labelling: Labelling,
+    units: Iterable[Unit | Mapping[str, Mapping[int, Iterable[int]]]],
+    *,
+    skip: bool = False,
 ) -> list[int]:
-    """The labels of units found on this model, told by the slices that they are made of."""
+    """The labels of units found on this model, told by the slices that they are made of.
+
+    Args:
+        labelling: Of the model.
+        units: What is to go.
+        skip: Whether to leave out what has to stay, instead of refusing it.
+    """
     graph = labelling.graph
     columns = {
         (name, axis): column
@@ -40,7 +49,7 @@ def labels_of_units(
             )
         picked = column[indices]
         fixed = np.flatnonzero(labelling.labels.is_fixed(picked))
-        if len(fixed):
+        if len(fixed) and not skip:
             raise SpeedupError(
                 f"{name!r} cannot lose index {indices[fixed[0]]} along axis {axis}: "
                 f"{labelling.labels.reason(int(picked[fixed[0]]))}."

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from prune_core.masking import output_axis, weight_name
 from prune_core.masking.axes import masked_names
+from prune_core.masking.recurrent import gates, is_recurrent, spread, unspread
 
 if TYPE_CHECKING:
     from prune_speedup.engine.labels import Array
@@ -78,7 +79,10 @@ class Coupling:
             return None
         if len(self.units.shapes[tensor]) < 2 or axis != output_axis(module):
             return None
-        return Producer(path, leaf, self.units.axes[tensor, axis])
+        classes = self.units.axes[tensor, axis]
+        if is_recurrent(module):  # every gate has a row of each hidden unit
+            classes = classes[: len(classes) // gates(module)]
+        return Producer(path, leaf, classes)
 
     def of_group(self, group: UnitGroup) -> list[Producer]:
         """Return the modules that make the channels of a group."""
@@ -100,6 +104,8 @@ class Coupling:
         module = self.modules[producer.name]
         keep = torch.from_numpy(~np.isin(producer.classes, units))
         weight = module.get_parameter(producer.tensor)
+        if is_recurrent(module):
+            return spread(module, keep.to(weight.device))
         shape = [1] * weight.ndim
         shape[output_axis(module)] = -1
         masks = {producer.tensor: keep.reshape(shape).expand(weight.shape)}
@@ -197,8 +203,9 @@ class Coupling:
             if mask is None:
                 alive.update(producer.classes.tolist())
                 continue
-            axis = output_axis(self.modules[producer.name])
-            others = [a for a in range(mask.ndim) if a != axis]
-            left = (mask != 0).amax(dim=others).cpu().numpy()
-            alive.update(producer.classes[left].tolist())
+            module = self.modules[producer.name]
+            others = [a for a in range(mask.ndim) if a != output_axis(module)]
+            left = (mask != 0).amax(dim=others)
+            left = unspread(module, left) if is_recurrent(module) else left
+            alive.update(producer.classes[left.cpu().numpy()].tolist())
         return np.array(sorted(made - alive - {0}), dtype=np.int64)

@@ -11,13 +11,17 @@ import torch
 from torch import Tensor
 
 from prune_core.errors import ConfigError, warn
-from prune_core.pruning.allocate.across import Ranked, in_order, worst
 from prune_core.pruning.allocate.base import Masks, SparsityAllocator, check_scores
-from prune_core.pruning.allocate.families import Choice, Family, choice
-from prune_core.pruning.allocate.over_layers import DEFAULT_CAP
+from prune_core.pruning.allocate.over_layers import (
+    DEFAULT_CAP,
+    check_ranked_together,
+    weights_of,
+)
 from prune_core.pruning.allocate.per_layer import keep_mask
 from prune_core.pruning.amount import number_to_prune
+from prune_speedup.pruning.across import Ranked, in_order, worst
 from prune_speedup.pruning.coupling import Coupling, Producer
+from prune_speedup.pruning.families import Choice, Family, choice
 
 if TYPE_CHECKING:
     from prune_core.pruning.pruner import Pruner
@@ -63,6 +67,7 @@ class DependencyAwareAllocator(SparsityAllocator):
         constants: str = "exact",
         across: bool = False,
     ) -> None:
+        self.across = across
         super().__init__(pruner, channels=True, continuous_mask=continuous_mask)
         if dummy_input is None:
             raise ConfigError(
@@ -74,11 +79,16 @@ class DependencyAwareAllocator(SparsityAllocator):
         self.round_to = round_to
         self.uniform = uniform
         self.constants = constants
-        self.across = across
         self.as_one = False
         self._choice: tuple[tuple[bool, str], Choice] | None = None
         with pruner.plain() as model:
             self.coupling = Coupling(model, dummy_input)
+
+    def check_settings(self) -> None:
+        """Refuse a ratio per layer where layers are ranked together."""
+        super().check_settings()
+        if self.across:
+            check_ranked_together(self.pruner)
 
     def generate_sparsity(self, metrics: Mapping[str, Tensor]) -> Masks:
         """Return the masks; modules of one group agree on their channels."""
@@ -208,8 +218,8 @@ class DependencyAwareAllocator(SparsityAllocator):
         for group, producers in zip(family.groups, family.producers, strict=True):
             for producer in producers:
                 channels = int(np.isin(producer.classes, np.array(group.labels)).sum())
-                weight = wrappers[producer.name].parameter(producer.tensor)
-                total += channels * weight.numel() // len(producer.classes)
+                weights = weights_of(wrappers[producer.name])
+                total += channels * weights // len(producer.classes)
         return total // len(family)
 
 

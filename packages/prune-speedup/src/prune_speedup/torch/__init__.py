@@ -18,12 +18,13 @@ if TYPE_CHECKING:
         DependencyAwareAllocator as DependencyAwareAllocator,
     )
     from prune_speedup.torch.analysis import units as units
+    from prune_speedup.torch.optimizers import shrink_optimizer as shrink_optimizer
+    from prune_speedup.torch.pruned_file import load_pruned as load_pruned
     from prune_speedup.torch.record.recorder import trace as trace
     from prune_speedup.torch.report import SpeedupReport as SpeedupReport
     from prune_speedup.torch.rules import rule as rule
     from prune_speedup.torch.speedup import ModelSpeedup as ModelSpeedup
     from prune_speedup.torch.speedup import shrink as shrink
-    from prune_speedup.torch.surgery import load_pruned as load_pruned
     from prune_speedup.torch.surgery import save_pruned as save_pruned
 
 _HOMES = {
@@ -33,11 +34,13 @@ _HOMES = {
     "pruning.coupling": ("Coupling",),
     "pruning.dependency_aware": ("DependencyAwareAllocator",),
     "torch.analysis": ("units",),
+    "torch.optimizers": ("shrink_optimizer",),
+    "torch.pruned_file": ("load_pruned",),
     "torch.record.recorder": ("trace",),
     "torch.report": ("SpeedupReport",),
     "torch.rules": ("rule",),
     "torch.speedup": ("ModelSpeedup", "shrink"),
-    "torch.surgery": ("load_pruned", "save_pruned"),
+    "torch.surgery": ("save_pruned",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -41,13 +41,14 @@ def cost_of(plan: Plan) -> Cost:
     graph = plan.labelling.graph
     return Cost(
         parameters=sum(prod(plan.shape(value)) for value in graph.parameters),
-        flops=sum(_flops(call, plan.shape, graph) for call in graph.calls),
+        flops=sum(_flops(call, plan.shape, graph) for call in graph.calls[: graph.first]),
     )
 
 
 def flops_of(graph: Graph) -> int:
     """Count what a recorded forward did."""
-    return sum(_flops(call, lambda value: graph.metas[value].shape, graph) for call in graph.calls)
+    calls = graph.calls[: graph.first]
+    return sum(_flops(call, lambda value: graph.metas[value].shape, graph) for call in calls)
 
 
 def _flops(call: Call, shape_of: Callable[[int], tuple[int, ...]], graph: Graph) -> int:

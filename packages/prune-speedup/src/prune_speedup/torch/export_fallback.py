@@ -4,8 +4,9 @@ In a graph there is no Python left that could ask for a size, and every number t
 given stands in its place, where it can be replaced for good.
 """
 
+import ast
 import copy
-from collections import Counter
+import operator
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,11 +14,12 @@ import torch
 from torch import fx, nn
 
 from prune_core.errors import SpeedupError
-from prune_speedup.torch.proof.run import other_batch
-from prune_speedup.torch.record.call_sites import SIZED, Number, short_name
+from prune_speedup.torch.proof.cases import other_batch
 from prune_speedup.torch.record.inputs import arguments, tensors_in
 from prune_speedup.torch.record.isolation import evaluating
-from prune_speedup.torch.resize.corrections import corrections_of
+from prune_speedup.torch.resize.corrections import Becomes, become
+from prune_speedup.torch.resize.rewriting import syntax_of
+from prune_speedup.torch.resize.smaller import correct, corrections_of
 
 __all__ = ["GRAPH", "bake", "exported"]
 
@@ -64,38 +66,59 @@ def exported(model: nn.Module, example_inputs: Any) -> fx.GraphModule:
 def bake(graph: fx.GraphModule) -> None:
     """Write corrections into the graph, so that it needs none."""
     corrections = corrections_of(graph)
-    if corrections is None:
+    correct(graph, ())
+    if not corrections:
         return
-    counts: Counter[str] = Counter()
-    for node in graph.graph.nodes:
-        name = short_name(node.target)
-        if node.op != "call_function" or name not in SIZED:
-            continue
-        changes = corrections.sizes.get((name, counts[name]))
-        counts[name] += 1
-        if changes:
-            node.args, node.kwargs = _changed(node, changes)
-    corrections.unregister(graph)
+    forward: Any = type(graph).forward
+    first, tree = forward.__code__.co_firstlineno, syntax_of(forward)
+    nodes = {node.name: node for node in graph.graph.nodes}
+    for correction in corrections:
+        begin, end, *_ = correction.path[-1].span
+        (name,) = {
+            target.id
+            for statement in ast.walk(tree)
+            if isinstance(statement, ast.Assign)
+            and statement.lineno <= begin + first
+            and end + first <= (statement.end_lineno or 0)
+            and correction.path[-1].text == ast.unparse(statement.value)
+            for target in statement.targets
+            if isinstance(target, ast.Name)
+        }
+        nodes[name].args, nodes[name].kwargs = _changed(nodes[name], dict(correction.numbers))
     graph.graph.lint()
     graph.recompile()
+    graph.__dict__[GRAPH] = True
 
 
-def _changed(node: fx.Node, changes: Mapping[int, Number]) -> tuple[Any, Any]:
+def _changed(node: fx.Node, changes: Mapping[int, Becomes]) -> tuple[Any, Any]:
     position = -1
 
     def walk(arg: Any) -> Any:
         nonlocal position
         if isinstance(arg, list | tuple):
             return type(arg)(walk(item) for item in arg)
-        if isinstance(arg, fx.Node) and isinstance(
+        if isinstance(arg, slice):
+            return slice(walk(arg.start), walk(arg.stop), walk(arg.step))
+        open_size = isinstance(arg, fx.Node) and isinstance(
             arg.meta.get("val"), torch.SymInt | torch.SymFloat
-        ):
-            position += 1
-            return changes.get(position, arg)
-        if isinstance(arg, int | float) and not isinstance(arg, bool):
-            position += 1
-            return changes.get(position, arg)
-        return arg
+        )
+        if not open_size and (not isinstance(arg, int | float) or isinstance(arg, bool)):
+            return arg
+        position += 1
+        if position not in changes:
+            return arg
+        becomes = changes[position]
+        return _scaled(node, arg, becomes) if open_size else become(becomes, arg, node.name)
 
     args = tuple(walk(arg) for arg in node.args)
     return args, {name: walk(arg) for name, arg in node.kwargs.items()}
+
+
+def _scaled(node: fx.Node, size: fx.Node, becomes: Becomes) -> Any:
+    """A size that stays open, by the ratio of what it was to what it has to be."""
+    old, new = becomes.pairs[0]
+    if not becomes.scaled:
+        return new
+    with node.graph.inserting_before(node):
+        product = node.graph.call_function(operator.mul, (size, new))
+        return node.graph.call_function(operator.floordiv, (product, old))

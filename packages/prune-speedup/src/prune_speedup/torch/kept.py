@@ -23,8 +23,9 @@ _CONSTANT = (
     "compress(example_inputs=...) masks that too; constants='remove' takes it out as it is",
 )
 _USED = (
-    "a layer that is not masked, or an input, is added to them or shares them",
-    "mode='dependency_aware' with dummy_input masks layers alike that belong together",
+    "something that is not masked still adds to them, such as the other side of a residual "
+    "connection",
+    "mode='dependency_aware' with dummy_input=... masks layers alike that belong together",
 )
 _NORMED = (
     "a layer normalisation runs over them",
@@ -34,8 +35,8 @@ _FORWARD = (
     "the forward insists on its sizes",
     "fallback=True shrinks the graph that torch.export makes of the model",
 )
-_LAST = ("nothing would be left of a layer", "ask for less sparsity")
-_FIXED = "leave them out of the config_list; with example inputs, prune() does so by itself"
+_LAST = ("nothing would be left of a layer", "Ask for less sparsity")
+_FIXED = "Leave them out of the config_list; with example inputs, prune() does so by itself"
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +115,7 @@ def _channels(model: nn.Module, found: Standing, asked: Zeros) -> Iterator[tuple
         path = graph.tensors[value][0].rpartition(".")[0]
         many = sum(size > 1 for size in graph.metas[value].shape) > 1
         column = found.labelling.axes[value][axis]
-        if column is None or (many and axis != output_axis(modules.get(path, model))):
+        if column is None or (many and axis != _channel_axis(modules.get(path, model))):
             continue
         (wide if many else narrow)[path].append(np.unique(found.roots[column[zero]]))
     counted = [array for arrays in wide.values() for array in arrays]
@@ -124,6 +125,11 @@ def _channels(model: nn.Module, found: Standing, asked: Zeros) -> Iterator[tuple
         alone = np.setdiff1d(np.concatenate(arrays), np.concatenate([*counted, []]))
         if len(alone):
             yield path, alone
+
+
+def _channel_axis(module: nn.Module) -> int:
+    """Where the channels lie that a module puts out; a table has them in its columns."""
+    return 1 if isinstance(module, nn.Embedding | nn.EmbeddingBag) else output_axis(module)
 
 
 def _causes(wanted: Plan, found: Standing, labels: Array) -> Sequence[tuple[str, str]]:

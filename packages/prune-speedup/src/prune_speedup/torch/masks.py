@@ -9,6 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from prune_core.config.names import by_known_names
 from prune_core.errors import MaskError, did_you_mean
 from prune_speedup.engine.graph import Graph
 from prune_speedup.engine.propagate import Zeros
@@ -35,7 +36,8 @@ def flat_masks(
         masks = load_masks(masks)
     named = dict([*model.named_parameters(remove_duplicate=False), *model.named_buffers()])
     flat: dict[str, torch.Tensor] = {}
-    for module, tensors in _items(masks, "masks"):
+    modules = [name for name, _ in model.named_modules(remove_duplicate=False)]
+    for module, tensors in by_known_names(dict(_items(masks, "masks")), modules).items():
         for name, mask in _items(tensors, f"masks[{module!r}]"):
             full = f"{module}.{name}" if module else name
             if full not in named:

@@ -1,15 +1,18 @@
-"""A model's own config, made to describe the smaller model.
+"""The config that a model was built from, made to describe the smaller model.
 
-Models of some libraries carry the config that they were built from, and are loaded by building
-them from it again. Nothing here knows such a library or the names in its configs: an integer of
-the config is taken to be a size if building the model with another value gives the small model's
-shapes, and the outcome counts only if the model so built returns what the small one returns.
+Models of some libraries carry such a config, and are loaded by building them from it again.
+Nothing here knows such a library or the names in its configs: an integer of the config is taken to
+be a size if building the model with another value gives the small model's shapes, and the outcome
+counts only if the model so built returns what the small one returns.
+
+Some sizes are not in the config, and the model makes them up: `getattr(config, "head_dim", None) or
+hidden_size // num_heads`. With fewer heads it would make up another. So the names that it asks for
+in vain are found out, and the value that it has made up is written down.
 """
 
 import copy
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
 from heapq import heappop, heappush
 from itertools import count, zip_longest
 from math import inf
@@ -21,74 +24,83 @@ from torch.func import functional_call
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from prune_speedup.torch.proof.compare import compare
-from prune_speedup.torch.record.inputs import arguments, call
-from prune_speedup.torch.record.isolation import evaluating, untouched
 
-__all__ = ["ConfigChange", "follow", "shapes_of"]
+__all__ = [
+    "Keys",
+    "Shapes",
+    "Values",
+    "built_like",
+    "find_values",
+    "integers",
+    "is_config",
+    "put_values",
+    "same_outputs",
+    "shapes_of",
+]
 
-_BUILDS = 80
+_FEW_BUILDS, _BUILDS = 25, 80
 
 Axis = tuple[str, int]
-Path = tuple[str | int, ...]
-Values = Mapping[Path, int]
-Shapes = dict[str, tuple[int, ...]]
+Keys = tuple[str | int, ...]
+"""Where a number stands: names of attributes, and places in lists."""
+Values = Mapping[Keys, int]
+Shapes = Mapping[str, tuple[int, ...]]
 
 
-@dataclass(slots=True)
-class ConfigChange:
-    """What became of a model's config.
-
-    Attributes:
-        values: `{"num_attention_heads": (old, new)}`.
-        missing: Why no config describes the small model; empty where one does.
-    """
-
-    values: dict[str, tuple[int, int]] = field(default_factory=dict)
-    missing: str = ""
-
-    def lines(self) -> list[str]:
-        """What to print."""
-        if self.missing:
-            return [f"does not describe the small model, save it with save_pruned: {self.missing}"]
-        return [f"{name} {old} → {new}" for name, (old, new) in self.values.items()]
-
-
-def shapes_of(model: nn.Module) -> Shapes:
-    """The shapes of what a model would save."""
-    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-
-
-def follow(model: nn.Module, example_inputs: Any, before: Shapes) -> ConfigChange | None:
-    """Change the integers of `model.config` so that it describes the model as it is now.
+def find_values(
+    model: nn.Module, args: Any, kwargs: Mapping[str, Any], before: Shapes, after: Shapes
+) -> tuple[dict[Keys, int], str]:
+    """Find numbers with which the config of a model describes it.
 
     Args:
-        model: A small model. Only its config is changed, and only if that describes it.
-        example_inputs: What the model is run with.
-        before: The shapes that it had.
+        model: A small model, in eval mode. Neither it nor its config is changed.
+        args: What the model is run with, by position,
+        kwargs: and by name.
+        before: The shapes that its tensors had.
+        after: The shapes that they have.
 
     Returns:
-        What was done; None for a model that carries no config, or has kept its shapes.
+        The numbers that have to be others, and an empty text; or none, and why there are none.
     """
-    config = getattr(model, "config", None)
-    after = shapes_of(model)
-    if not _is_config(config) or not hasattr(type(config), "from_dict") or after == before:
-        return None
     if uneven := _uneven(before, after):
-        return ConfigChange(missing=uneven)
-    old = dict(_integers(config))
-    search = _Search(model, before, after)
-    with untouched(model), evaluating(model), torch.no_grad():
-        expected = call(model, example_inputs)
+        return {}, uneven
+    expected = model(*args, **kwargs)
+
+    def same(values: Values) -> bool:
+        built = built_like(model, values)
+        if shapes_of(built) != after:
+            return False
+        return same_outputs(expected, _run(built, args, kwargs, of=model))
+
+    # Most configs have all sizes, and the few that changed are soon found. Which sizes the model
+    # makes up takes a while to find out, so it is asked for only then.
+    for builds, open_sizes in ((_FEW_BUILDS, False), (_BUILDS, True), (_BUILDS, False)):
+        made_up = _made_up(model, before) if open_sizes else {}
+        if open_sizes and not made_up:
+            continue
+        search = _Search(model, before, after, made_up, builds)
         for values in search.fitting():
-            built = _built_like(model, values)
-            if not _same(expected, _run(built, example_inputs, of=model)):
-                continue
-            _set(config, values)
-            if _same(expected, _run(model, example_inputs, of=model)):
-                return ConfigChange({_name(path): (old[path], values[path]) for path in values})
-            _set(config, old)
+            if same(values):
+                return _without_needless(values, made_up, same), ""
     refused = f"; other sizes are refused: {search.refusal}" if search.refusal else ""
-    return ConfigChange(missing=f"no sizes in it make this model: {search.nearest}{refused}")
+    return {}, f"no sizes in it make this model: {search.nearest}{refused}"
+
+
+def _without_needless(
+    values: Mapping[Keys, int], made_up: Values, same: Callable[[Values], bool]
+) -> dict[Keys, int]:
+    """Leave out what the model may as well go on making up."""
+    needed = dict(values)
+    for keys in made_up:
+        less = {other: value for other, value in needed.items() if other != keys}
+        if same(less):
+            needed = less
+    return needed
+
+
+def shapes_of(model: nn.Module) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of what a model would save."""
+    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
 
 
 def _uneven(before: Shapes, after: Shapes) -> str:
@@ -104,21 +116,87 @@ def _uneven(before: Shapes, after: Shapes) -> str:
     return ""
 
 
-def _is_config(value: Any) -> bool:
+def is_config(value: Any) -> bool:
+    """Whether this is what a library keeps the sizes of a model in."""
     return callable(getattr(value, "to_dict", None)) and hasattr(value, "__dict__")
 
 
-def _integers(config: Any, path: Path = ()) -> Iterator[tuple[Path, int]]:
-    """The integers of a config, of its lists, and of the configs in it."""
+def integers(config: Any, path: Keys = ()) -> Iterator[tuple[Keys, int]]:
+    """Yield the integers of a config, of its lists, and of the configs in it."""
     items = enumerate(config) if isinstance(config, list) else vars(config).items()
     for key, value in items:
         if type(value) is int:
             yield (*path, key), value
-        elif isinstance(value, list) or _is_config(value):
-            yield from _integers(value, (*path, key))
+        elif isinstance(value, list) or is_config(value):
+            yield from integers(value, (*path, key))
 
 
-def _candidates(old: Values, before: Shapes, after: Shapes) -> dict[Path, list[int]]:
+def _made_up(model: nn.Module, before: Shapes) -> dict[Keys, int]:
+    """Sizes that the model works out because its config does not have them, and what they are.
+
+    The value that it makes up changes nothing when it is written down, and another one does.
+    """
+    old = dict(integers(model.config))
+    long = {size for shape in before.values() for size in shape}
+    quotients = sorted(
+        {
+            a // b
+            for a in old.values()
+            for b in old.values()
+            if 1 < b < a and a % b == 0 and any(size % (a // b) == 0 for size in long)
+        }
+    )
+    found: dict[Keys, int] = {}
+    for keys in _asked_in_vain(model):
+        for value in quotients:
+            if _shapes_with(model, {keys: value}) == before:
+                others = (_shapes_with(model, {keys: other}) for other in (2 * value, value + 1))
+                if any(shapes not in (None, before) for shapes in others):
+                    found[keys] = value
+                break
+    return found
+
+
+def _shapes_with(model: nn.Module, values: Values) -> Shapes | None:
+    """The shapes of a model built from a changed config; None for sizes that make no model."""
+    try:
+        return shapes_of(built_like(model, values))
+    except Exception:
+        return None  # they are refused in as many ways as there are libraries
+
+
+def _asked_in_vain(model: nn.Module) -> list[Keys]:
+    """What the config of a model leaves open: what it is asked for in vain, and what is None."""
+    config = _as_read(model.config)
+    asked: dict[Keys, None] = {}
+
+    def listen(holder: Any, path: Keys) -> None:
+        kind = type(holder)
+
+        def missing(self: Any, name: str) -> Any:
+            if not name.startswith("_"):
+                asked[(*path, name)] = None
+            inherited = getattr(kind, "__getattr__", None)
+            if inherited is not None:
+                return inherited(self, name)
+            raise AttributeError(f"{kind.__name__!r} object has no attribute {name!r}")
+
+        holder.__class__ = type(kind.__name__, (kind,), {"__getattr__": missing})
+        for key, value in list(vars(holder).items()):
+            if value is None and not key.startswith("_"):
+                asked[(*path, key)] = None
+            if is_config(value):
+                listen(value, (*path, key))
+
+    try:
+        listen(config, ())
+        _build(model, config)
+    except Exception:
+        return []  # a class that cannot be listened to
+    return list(asked)
+
+
+def _candidates(old: Values, before: Shapes, after: Shapes) -> dict[Keys, list[int]]:
     """What each integer may have become: it shrank as an axis that it divides has shrunk."""
     changes = {
         (was, now)
@@ -126,7 +204,7 @@ def _candidates(old: Values, before: Shapes, after: Shapes) -> dict[Path, list[i
         for was, now in zip(shape, after[name], strict=True)
         if was != now
     }
-    candidates: dict[Path, list[int]] = {}
+    candidates: dict[Keys, list[int]] = {}
     for path, value in old.items():
         found = {
             value * now // was
@@ -146,26 +224,29 @@ class _Search:
         refusal: Why other values make no model at all.
     """
 
-    def __init__(self, model: nn.Module, before: Shapes, after: Shapes) -> None:
+    def __init__(
+        self, model: nn.Module, before: Shapes, after: Shapes, base: Values, builds: int
+    ) -> None:
         self._model = model
+        self._base, self._builds = base, builds
         self._before = before
         self._after = after
-        self._candidates = _candidates(dict(_integers(model.config)), before, after)
+        self._candidates = _candidates(dict(integers(model.config)), before, after)
         self._order = count()
-        self._queue: list[tuple[int, int, int, dict[Path, int]]] = []
-        self._tried: set[frozenset[tuple[Path, int]]] = {frozenset()}
+        self._queue: list[tuple[int, int, int, dict[Keys, int]]] = []
+        self._tried: set[frozenset[tuple[Keys, int]]] = {frozenset()}
         self._least: float = inf
         self.nearest = self.refusal = ""
 
-    def fitting(self) -> Iterator[dict[Path, int]]:
+    def fitting(self) -> Iterator[dict[Keys, int]]:
         """Find values, the likeliest first."""
         wrong = self._push({}, self._before)
-        useless: set[tuple[Path, int]] = set()
+        useless: set[tuple[Keys, int]] = set()
         while self._queue:
             amount, _, _, values = heappop(self._queue)
             if not amount:
-                yield values
-            mended: list[tuple[set[Axis], Path, int]] = []
+                yield {**self._base, **values}
+            mended: list[tuple[set[Axis], Keys, int]] = []
             for path, news in self._candidates.items():
                 for new in news if path not in values else ():
                     if (path, new) in useless:
@@ -178,7 +259,7 @@ class _Search:
                     elif left > wrong:
                         useless.add((path, new))
             # What a single change mends hints at how many go together; the finest pieces first.
-            together: dict[Path, int] = {}
+            together: dict[Keys, int] = {}
             done: set[Axis] = set()
             for axes, path, new in sorted(mended, key=lambda piece: len(piece[0])):
                 if path not in together and not axes & done:
@@ -186,20 +267,20 @@ class _Search:
                     done |= axes
             self._attempt(together)
 
-    def _attempt(self, values: dict[Path, int]) -> set[Axis] | None:
+    def _attempt(self, values: dict[Keys, int]) -> set[Axis] | None:
         """What is still wrong with these values; None if they were tried or make no model."""
-        if (key := frozenset(values.items())) in self._tried or len(self._tried) > _BUILDS:
+        if (key := frozenset(values.items())) in self._tried or len(self._tried) > self._builds:
             return None
         self._tried.add(key)
         try:
-            built = _built_like(self._model, values)
+            built = built_like(self._model, {**self._base, **values})
         except Exception as error:
             # Sizes that do not go together are refused in as many ways as there are libraries.
             self.refusal = " ".join(str(error).split())
             return None
         return self._push(values, shapes_of(built))
 
-    def _push(self, values: dict[Path, int], shapes: Shapes) -> set[Axis]:
+    def _push(self, values: dict[Keys, int], shapes: Shapes) -> set[Axis]:
         wrong = _wrong(shapes, self._after)
         heappush(self._queue, (len(wrong), len(values), next(self._order), values))
         if 0 < len(wrong) < self._least:
@@ -219,13 +300,19 @@ def _wrong(shapes: Shapes, wanted: Shapes) -> set[Axis]:
     }
 
 
-def _built_like(model: nn.Module, values: Values) -> nn.Module:
-    """A model of the same kind, built from a changed config, with no numbers in its parameters."""
+def built_like(model: nn.Module, values: Values) -> nn.Module:
+    """Return a model of the same kind, from a changed config, its parameters without numbers."""
     changed: Any = copy.deepcopy(model.config)
-    _set(changed, values)
-    # As it will be read from a file: some sizes are looked at only then.
-    changed = type(changed).from_dict(changed.to_dict())
+    put_values(changed, values)
+    return _build(model, _as_read(changed))
 
+
+def _as_read(config: Any) -> Any:
+    """A copy of a config, as it will be read from a file: some sizes are looked at only then."""
+    return type(config).from_dict(copy.deepcopy(config).to_dict())
+
+
+def _build(model: nn.Module, config: Any) -> nn.Module:
     def empty(module: nn.Module, name: str, parameter: nn.Parameter) -> nn.Parameter:
         return nn.Parameter(parameter.to("meta"), requires_grad=parameter.requires_grad)
 
@@ -233,28 +320,27 @@ def _built_like(model: nn.Module, values: Values) -> nn.Module:
     handle = register_module_parameter_registration_hook(hook)
     try:
         with torch.random.fork_rng(devices=[]):
-            return type(model)(changed)
+            return type(model)(config)
     finally:
         handle.remove()
 
 
-def _run(module: nn.Module, example_inputs: Any, *, of: nn.Module) -> Any:
+def _run(module: nn.Module, args: Any, kwargs: Mapping[str, Any], *, of: nn.Module) -> Any:
     """What a module returns with the tensors of another; None if it fails."""
     module.eval()
     device = next((parameter.device for parameter in of.parameters()), torch.device("cpu"))
-    for holder in module.modules() if module is not of else ():
+    for holder in module.modules():
         for name, buffer in holder._buffers.items():
             if buffer is not None:
                 holder._buffers[name] = buffer.to(device)
-    args, kwargs = arguments(example_inputs)
     try:
-        return functional_call(module, of.state_dict(keep_vars=True), args, kwargs)
+        return functional_call(module, of.state_dict(keep_vars=True), args, dict(kwargs))
     except Exception:
         return None
 
 
-def _same(expected: Any, found: Any) -> bool:
-    """Whether two runs of the same arithmetic agree.
+def same_outputs(expected: Any, found: Any) -> bool:
+    """Return whether two runs of the same arithmetic agree.
 
     What rounding may do to different arithmetic would hide a wrong number of heads in a model
     that is hardly trained.
@@ -263,17 +349,14 @@ def _same(expected: Any, found: Any) -> bool:
     return difference.relative <= difference.tolerance / 20
 
 
-def _set(config: Any, values: Values) -> None:
-    for path, value in values.items():
+def put_values(config: Any, values: Values) -> None:
+    """Write numbers to their places in a config."""
+    for keys, value in values.items():
         holder: Any = config
-        *outer, last = path
+        *outer, last = keys
         for key in outer:
             holder = holder[key] if isinstance(key, int) else getattr(holder, key)
         if isinstance(last, int):
             holder[last] = value
         else:
             setattr(holder, last, value)
-
-
-def _name(path: Path) -> str:
-    return ".".join(map(str, path))

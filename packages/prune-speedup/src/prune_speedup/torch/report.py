@@ -11,16 +11,14 @@ from torch import nn
 
 from prune_speedup.torch.kept import Kept
 from prune_speedup.torch.measure import Running
-from prune_speedup.torch.model_config import ConfigChange
 from prune_speedup.torch.proof.compare import Difference
+from prune_speedup.torch.saving import ConfigChange
 from prune_speedup.torch.screen import DONE, first_screen
 from prune_speedup.torch.surgery import save_pruned
 
 __all__ = ["Change", "SpeedupReport"]
 
-
-NOTABLE = 0.1
-"""The share of masked channels that stays, above which somebody should know."""
+_NOT_PLAIN = {"model", "masks", "slices", "difference", "changes", "config", "running"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +42,11 @@ class SpeedupReport:
         removed: How many units went.
         asked: How many channels the masks cover as a whole, counted module by module.
         kept: Those that stay, one entry for each cause.
+        shortfall: A sentence on what stays although it was asked for, of which `shrink` warned;
+            empty if that is not notable.
         masks: The masks still in force, `{module: {tensor: mask}}`, in the new shapes.
         attributes: (module, attribute, old, new) of every size that was written down.
-        corrections: (module, function, occurrence) of the calls whose sizes are corrected.
+        corrections: (module, function of torch, expression) of the calls whose sizes are corrected.
         returned: Sizes that could not be repaired and whose units were therefore left alone.
         unknown: Operators without a rule, and a module that used each; what they touch stays.
         uncompared: Types of returned objects, such as a cache, that the proof does not look into.
@@ -63,7 +63,11 @@ class SpeedupReport:
         comparison: Where the masked and the small model differ most, and what is allowed there;
             `None` where they were not compared.
         verified: The inputs on which the two were compared.
+        unfollowed: What the small model does not run on, though the original does, and its error.
+        inside: How many results of operators were compared on the way to the outputs.
         seconds: How long each stage took.
+        slices: The indices that stayed of each tensor that became smaller, `{name: {axis: them}}`.
+        gained: Names of biases that layers have gained, since a constant was folded into them.
     """
 
     model: nn.Module = field(repr=False)
@@ -73,9 +77,10 @@ class SpeedupReport:
     removed: int = 0
     asked: int = 0
     kept: list[Kept] = field(default_factory=list)
+    shortfall: str = ""
     masks: dict[str, dict[str, torch.Tensor]] = field(default_factory=dict, repr=False)
     attributes: list[tuple[str, str, Any, Any]] = field(default_factory=list)
-    corrections: list[tuple[str, str, int]] = field(default_factory=list)
+    corrections: list[tuple[str, str, str]] = field(default_factory=list)
     returned: list[str] = field(default_factory=list)
     unknown: dict[str, str] = field(default_factory=dict)
     uncompared: list[str] = field(default_factory=list)
@@ -90,7 +95,11 @@ class SpeedupReport:
     flops: tuple[int, int] = (0, 0)
     comparison: Difference | None = None
     verified: list[str] = field(default_factory=list)
+    unfollowed: dict[str, str] = field(default_factory=dict)
+    inside: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
+    slices: dict[str, dict[int, torch.Tensor]] = field(default_factory=dict, repr=False)
+    gained: list[str] = field(default_factory=list)
 
     @property
     def difference(self) -> float:
@@ -99,29 +108,6 @@ class SpeedupReport:
         Relative to the largest number of the output; NaN where they were not compared.
         """
         return nan if self.comparison is None else self.comparison.relative
-
-    def shortfall(self) -> str:
-        """A sentence to warn of what stays although it is masked; empty if that is not notable."""
-        stays = sum(each.channels for each in self.kept)
-        if stays > NOTABLE * self.asked:
-            first, *others = self.kept
-            mostly = "mostly those" if others else "those"
-            return (
-                f"{stays:,} of {self.asked:,} masked channels stay in the model, {mostly} of "
-                f"{first.where}: {first.cause}. {first.remedy}."
-            )
-        if self.removed or self.returned or self.asked:
-            return ""
-        if self.masks:
-            return (
-                "Nothing was removed: the masks cover single weights and no channel as a whole. "
-                "That makes a model sparse, not small; an algorithm that prunes output channels, "
-                "such as 'l1', makes it small."
-            )
-        return (
-            "Nothing was removed: there were no masks, and no channel of the parameters is nothing "
-            "but zeros."
-        )
 
     def table(self) -> str:
         """Every tensor that became smaller, and what that is worth, one a line."""
@@ -143,6 +129,7 @@ class SpeedupReport:
             ("unknown", f"{operator} in {module or 'the model'}: what it touches stays")
             for operator, module in self.unknown.items()
         ]
+        rows += [("not followed", why) for why in self.unfollowed.values()]
         rows += [("not compared", f"{kind}, which the model returns") for kind in self.uncompared]
         if self.comparison is not None:
             on = ", ".join(self.verified)
@@ -178,7 +165,11 @@ class SpeedupReport:
         plain = {
             name: getattr(self, name)
             for name in self.__slots__
-            if name not in ("model", "masks", "comparison", "changes", "kept", "config", "running")
+            if name
+            not in (
+                *("model", "masks", "slices", "comparison"),
+                *("changes", "kept", "config", "running"),
+            )
         }
         plain["changes"] = [asdict(change) for change in self.changes]
         plain["kept"] = [asdict(each) for each in self.kept]

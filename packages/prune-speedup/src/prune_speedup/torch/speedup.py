@@ -1,53 +1,70 @@
 """Make a model smaller and prove that it computes the same, or leave it as it was."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import wraps
 from os import PathLike
-from time import perf_counter
-from typing import Any
+from typing import Any, Concatenate, ParamSpec
 
 import numpy as np
 import torch
 from torch import nn
 
-from prune_core.errors import SpeedupError, warn
+from prune_core.errors import ConfigError, SpeedupError, shown, warn
 from prune_core.events import emit
-from prune_core.masking import wrappers_in
+from prune_core.masking import bare, check_model, wrappers_in
 from prune_speedup.engine.plan import Plan, make_plan
-from prune_speedup.engine.propagate import Labelling
+from prune_speedup.engine.propagate import Labelling, Zeros
 from prune_speedup.engine.removable import labels_of_units
-from prune_speedup.engine.standing import standing
+from prune_speedup.engine.standing import Standing, standing
 from prune_speedup.engine.units import Unit
 from prune_speedup.gc_pause import collecting_later
 from prune_speedup.torch.analysis import labelled
 from prune_speedup.torch.constants.zero import check_choice, masked_output, settle
 from prune_speedup.torch.cost import cost_of, flops_of
 from prune_speedup.torch.export_fallback import bake, exported
+from prune_speedup.torch.fitting import CannotFollowError, Fitting, timed
 from prune_speedup.torch.kept import count_masked
 from prune_speedup.torch.masks import Masks, asked_for, flat_masks, nested_masks, zeros_of
 from prune_speedup.torch.measure import measure as measured
 from prune_speedup.torch.measure import size_of, zeros_in
-from prune_speedup.torch.model_config import follow, shapes_of
+from prune_speedup.torch.optimizers import (
+    check_optimizer,
+    expect_optimizers,
+    shrink_optimizer,
+)
 from prune_speedup.torch.proof.compare import compare
 from prune_speedup.torch.proof.masked_reference import Meaning
-from prune_speedup.torch.proof.run import prove
+from prune_speedup.torch.record.case import Case
 from prune_speedup.torch.record.recorder import trace
 from prune_speedup.torch.report import Change, SpeedupReport
-from prune_speedup.torch.resize.layers import update_sizes
-from prune_speedup.torch.resize.search import Mismatch, repair
 from prune_speedup.torch.rules import has_rule
-from prune_speedup.torch.surgery import plain_attributes, record_surgery
-from prune_speedup.torch.tensors import Snapshot, cut_tensors, places
+from prune_speedup.torch.saving import follow, shapes_of
+from prune_speedup.torch.shortfall import shortfall
+from prune_speedup.torch.surgery import plain_attributes, record_surgery, shapes_of_tensors
+from prune_speedup.torch.tensors import Snapshot, places
 
-__all__ = ["ModelSpeedup", "shrink"]
+__all__ = ["ModelSpeedup", "make_small", "shrink"]
 
-_PLANS = 50
+P = ParamSpec("P")
+
 MOVED = 1e-5
 """From here on an output has moved by more than rounding moves it."""
 
 
-class _CannotFollowError(SpeedupError):
-    """The forward does not run on smaller tensors, whatever is repaired."""
+def _without_what_runs_it(
+    shrink: Callable[Concatenate[nn.Module, P], SpeedupReport],
+) -> Callable[Concatenate[nn.Module, P], SpeedupReport]:
+    """Shrink what `DataParallel` or `torch.compile` runs, so that names are those of its layers."""
+
+    @wraps(shrink)
+    def shrink_bare(model: nn.Module, /, *args: P.args, **kwargs: P.kwargs) -> SpeedupReport:
+        with bare(model) as plain:
+            report = shrink(plain, *args, **kwargs)
+        if report.model is plain:
+            report.model = model
+        return report
+
+    return shrink_bare
 
 
 def shrink(
@@ -62,6 +79,7 @@ def shrink(
     tolerance: float | None = None,
     measure: bool = False,
     fallback: bool = False,
+    optimizer: Any = None,
 ) -> SpeedupReport:
     """Take out of a model, in place, what its masks make superfluous.
 
@@ -87,6 +105,8 @@ def shrink(
         fallback: Where the forward cannot follow all that is to go, shrink the graph that
             `torch.export` makes of it instead of leaving what cannot go. Then the model stays as
             it was, and `report.model` is a graph module.
+        optimizer: One that trains the model already, and is to go on with the smaller one: see
+            `prune_core.shrink_optimizer`.
 
     Raises:
         SpeedupError: The small model would compute something else, or the model is still
@@ -96,7 +116,9 @@ def shrink(
     Warns:
         PruneWarning: A notable share of what the masks ask for stays, or nothing was removed.
     """
-    report = _shrink(
+    if optimizer is not None:
+        check_optimizer(model, optimizer)
+    report = make_small(
         model,
         example_inputs,
         masks,
@@ -109,6 +131,13 @@ def shrink(
         fallback=fallback,
     )
     _tell(report)
+    if optimizer is not None and report.form == "graph":
+        warn(
+            "report.model is a graph with parameters of its own, which the optimizer does not "
+            "train; make one for it."
+        )
+    elif optimizer is not None:
+        shrink_optimizer(optimizer, report)
     return report
 
 
@@ -118,7 +147,7 @@ def rehearse(
     """Return the report of a `shrink` whose model is then put back; nothing is compared."""
     untouched = Snapshot(model)
     try:
-        return _shrink(model, example_inputs, masks, constants=constants, verify=False)
+        return make_small(model, example_inputs, masks, constants=constants, verify=False)
     finally:
         untouched.restore()
 
@@ -126,11 +155,14 @@ def rehearse(
 def _tell(report: SpeedupReport) -> None:
     """Tell listeners of a smaller model, and the user of what is not as small as was asked."""
     emit("prune_model_shrunk", model=report.model, report=report)
-    if said := report.shortfall():
-        warn(said)
+    if report.shortfall:
+        warn(report.shortfall)
+    if report.config is not None and report.config.missing and report.comparison is not None:
+        warn(report.config.warning(type(report.model).__name__))
 
 
-def _shrink(
+@_without_what_runs_it
+def make_small(
     model: nn.Module,
     example_inputs: Any,
     masks: Masks | str | PathLike[str] | None = None,
@@ -143,8 +175,9 @@ def _shrink(
     measure: bool = False,
     fallback: bool = False,
 ) -> SpeedupReport:
-    """`shrink`, without telling anybody."""
+    """Do what `shrink` does, and tell nobody: for one step of several, which end in a summary."""
     check_choice(constants)
+    check_model(model, compiled=False)
     if wrapped := wrappers_in(model):
         raise SpeedupError(
             f"{next(iter(wrapped))!r} is still wrapped by a pruner: take the wrappers off first, "
@@ -157,6 +190,11 @@ def _shrink(
                 "can be proved. prune_core.units(model, inputs) works there; to shrink the model, "
                 "load it onto a real device."
             )
+    given: Any = verify_inputs
+    if torch.is_tensor(given):
+        raise ConfigError("verify_inputs is a tensor; it must be a list of inputs: write [x].")
+    if not isinstance(tolerance, int | float | None):
+        raise ConfigError(f"tolerance is {shown(tolerance)}; it must be a number, such as 1e-4.")
     flat = flat_masks(model, masks)
     untouched = Snapshot(model)
     chosen = None if units is None else list(units)
@@ -179,7 +217,7 @@ def _shrink(
         """The model, if it follows in everything; else its graph; else what it can."""
         try:
             return shrunk(model, yielding=False)
-        except _CannotFollowError as error:
+        except CannotFollowError as error:
             untouched.restore()
             cause = str(error)
         try:
@@ -196,6 +234,7 @@ def _shrink(
     except BaseException:
         untouched.restore()
         raise
+    expect_optimizers(report)
     return report
 
 
@@ -218,107 +257,78 @@ def _shrunk(
     With `yielding`, units that a forward cannot do without are left alone.
     """
     seconds: dict[str, float] = {}
-    shapes, given = shapes_of(model), flat
+    shapes, sizes, given = shapes_of(model), shapes_of_tensors(model), flat
     before = sum(parameter.numel() for parameter in model.parameters())
     zeros_before, bytes_before = zeros_in(model, flat), size_of(model)
-    with _timed(seconds, "trace"):
-        graph = trace(model, example_inputs, known=has_rule)
-    with _timed(seconds, "units"):
-        labelling = labelled(graph)
-    with _timed(seconds, "constants"):
-        zeros = {} if units is not None else zeros_of(model, graph, flat)
-        found = standing(labelling, zeros)
+    report = SpeedupReport(model)
+    report.constants, report.seconds = constants, seconds
+
+    def recorded(also: Sequence[Case]) -> tuple[Standing, Zeros]:
+        with timed(seconds, "trace"):
+            graph = trace(model, example_inputs, known=has_rule, also=also)
+        with timed(seconds, "units"):
+            labelling = labelled(graph)
+        with timed(seconds, "plan"):
+            zeros = {} if units is not None else zeros_of(model, graph, flat)
+            return standing(labelling, zeros), zeros
+
+    cases: Sequence[Case] = ()
+    found, zeros = recorded(cases)
+    with timed(seconds, "constants"):
         done = settle(model, example_inputs, found, flat, constants) if units is None else None
     if done is not None:
-        with _timed(seconds, "trace again"):
-            flat = done.masks
-            graph = trace(model, example_inputs, known=has_rule)
-            labelling = labelled(graph)
-            zeros = zeros_of(model, graph, flat)
-            found = standing(labelling, zeros)
-    with _timed(seconds, "plan"):
-        chosen = found.removable if units is None else labels_of_units(labelling, units)
-        wanted = make_plan(labelling, chosen)
-    report = SpeedupReport(model, unknown=dict(labelling.flow.unknown))
-    report.constants = constants
-    report.uncompared = sorted(set(graph.opaque))
+        flat = done.masks
+        found, zeros = recorded(cases)
+    wanted: Plan
+
+    def planned(also: Sequence[Case]) -> Plan:
+        nonlocal cases, found, zeros, wanted
+        if list(also) != list(cases):
+            cases = list(also)
+            found, zeros = recorded(cases)
+        with timed(seconds, "plan"):
+            chosen: Iterable[int] = (
+                found.removable
+                if units is None
+                else labels_of_units(found.labelling, units, skip=bool(also))
+            )
+            wanted = make_plan(found.labelling, chosen)
+        return wanted
+
     original = Snapshot(model)
     attributes = plain_attributes(model)
-    with _timed(seconds, "shrink"):
-        plan = _fit(model, example_inputs, wanted, flat, original, report, yielding=yielding)
-    if verify:
-        with _timed(seconds, "verify"):
-            meant = Meaning(flat, units is not None)
-            report.comparison, report.verified, flops = prove(
-                model, example_inputs, verify_inputs, plan, meant, original, tolerance
-            )
-        with _timed(seconds, "config"):
-            report.config = follow(model, example_inputs, shapes)
+    fitting = Fitting(model, example_inputs, planned, flat, original, report, yielding)
+    if not verify:
+        plan = planned(())
+        with timed(seconds, "shrink"):
+            plan, repairs = fitting.fit(plan)
+    else:
+        meant = Meaning(flat, units is not None)
+        plan, repairs, proof = fitting.proved(verify_inputs, meant, tolerance)
+        report.comparison, report.verified = proof.difference, proof.inputs
+        report.inside, flops = proof.inside, proof.flops
+    with timed(seconds, "config"):
+        report.config = follow(model, example_inputs, shapes, compared=verify)
     if done is not None:
         report.moved = compare(done.as_given, masked_output(model, example_inputs, {})).relative
     if measure:
-        with _timed(seconds, "measure"):
+        with timed(seconds, "measure"):
             report.running = measured(model, example_inputs, original)
     report.parameters = before, sum(parameter.numel() for parameter in model.parameters())
     report.zeros = zeros_before, zeros_in(model)
     report.bytes = bytes_before, size_of(model)
+    labelling = plan.labelling
+    graph = labelling.graph
+    report.unknown, report.uncompared = dict(labelling.flow.unknown), sorted(set(graph.opaque))
     report.flops = flops_of(graph), flops if verify else cost_of(plan).flops
-    report.seconds = seconds
-    record_surgery(model, attributes, shapes)
+    report.gained = [name for name, _ in model.named_parameters() if name not in sizes]
+    record_surgery(model, attributes, sizes, report.config, repairs.attributes)
     if units is None:
         asked = asked_for(graph, zeros, given)
         report.asked, report.kept = count_masked(model, wanted, plan, found, asked)
     _describe(report, labelling, plan, flat)
+    report.shortfall = shortfall(report, masks=bool(given), units=units is not None)
     return report
-
-
-def _fit(
-    model: nn.Module,
-    example_inputs: Any,
-    plan: Plan,
-    masks: Mapping[str, torch.Tensor],
-    original: Snapshot,
-    report: SpeedupReport,
-    *,
-    yielding: bool,
-) -> Plan:
-    """Cut and repair; where a forward cannot be repaired, leave what it needs and try again."""
-    for _ in range(_PLANS):
-        cut_tensors(model, plan, masks)
-        update_sizes(model, plan)
-        repairs = repair(model, example_inputs, plan)
-        if repairs.unresolved is None:
-            report.attributes = repairs.attributes
-            report.corrections = [
-                (site.module, site.function, site.occurrence) for site in repairs.corrections
-            ]
-            return plan
-        original.restore()
-        less = _without(plan, repairs.unresolved)
-        report.returned.append(f"{repairs.unresolved.module}: {repairs.unresolved.message}")
-        if not yielding or not less.removed.any() or (less.removed == plan.removed).all():
-            raise _CannotFollowError(
-                f"The forward of {repairs.unresolved.module or 'the model'} does not follow "
-                f"smaller tensors: {repairs.unresolved.message}"
-                + (f" (at first, in {report.returned[0]})" if report.returned[1:] else "")
-            )
-        plan = less
-    raise _CannotFollowError(f"No plan fits the model: {report.returned[-1]}")
-
-
-def _without(plan: Plan, mismatch: Mismatch) -> Plan:
-    """Leave alone what changes the sizes around the place that could not be repaired."""
-    calls = plan.labelling.graph.calls
-    position = min(mismatch.position, len(calls) - 1)
-    for reach in (0, 1, 3, 10, len(calls)):
-        less = plan
-        for call in calls[max(position - reach, 0) : position + reach + 1]:
-            for value in (*call.inputs(), *(i for i in call.outputs if i is not None)):
-                axes = plan.kept_of_value(value) if value in plan.labelling.flow.values else {}
-                less = less.without(value, axes)
-        if (less.removed != plan.removed).any():
-            return less
-    return plan
 
 
 def _describe(
@@ -330,6 +340,7 @@ def _describe(
         kept = plan.kept(value)
         if kept:
             report.changes.append(Change(names[0], graph.metas[value].shape, plan.shape(value)))
+            report.slices[names[0]] = {axis: torch.from_numpy(k) for axis, k in kept.items()}
         for name in names:
             if name in residual:
                 for axis, indices in kept.items():
@@ -349,13 +360,6 @@ def _describe(
     report.live_norms = sum(
         bool(plan.removed[found].any()) for _, found in labelling.flow.live_norms
     )
-
-
-@contextmanager
-def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
-    start = perf_counter()
-    yield
-    seconds[stage] = perf_counter() - start
 
 
 class ModelSpeedup:
@@ -382,7 +386,7 @@ class ModelSpeedup:
     def speedup_model(self) -> nn.Module:
         """Shrink the model in place and return it."""
         options = {"constants": "remove"} | self.options
-        report = _shrink(self.model, self.dummy_input, self.masks, **options)
+        report = make_small(self.model, self.dummy_input, self.masks, **options)
         self.report = report
         if "constants" not in self.options and report.moved > MOVED:
             warn(

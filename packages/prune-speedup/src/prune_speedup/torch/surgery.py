@@ -9,29 +9,29 @@ one, and nothing in the file is code.
 from __future__ import annotations
 
 import json
-from collections.abc import Container, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from prune_core.__about__ import __version__
-from prune_core.errors import SpeedupError, did_you_mean
+from prune_core.errors import SpeedupError
 from prune_core.files import replacing
-from prune_core.masking import wrappers_in
-from prune_speedup.torch.record.call_sites import Number
-from prune_speedup.torch.resize.corrections import Corrections, corrections_of
-from prune_speedup.torch.tensors import put
+from prune_core.masking import bare, wrappers_in
+from prune_speedup.torch.resize.attributes import Changed
+from prune_speedup.torch.resize.copying import keep_in_copies
+from prune_speedup.torch.resize.corrections import PlainCorrection, to_plain
+from prune_speedup.torch.resize.smaller import corrections_of, kept_attributes
+from prune_speedup.torch.saving import ConfigChange
 
-__all__ = ["Surgery", "load_pruned", "plain_attributes", "record_surgery", "save_pruned"]
+__all__ = ["Surgery", "plain_attributes", "record_surgery", "save_pruned", "shapes_of_tensors"]
 
 FORMAT, FORMAT_VERSION = "prune-model", "1"
 MARK = "_prune_surgery"
 
-Attributes = dict[str, dict[str, Any]]
+Attributes = dict[str, dict[str, int | list[int]]]
 
 
 @dataclass(slots=True)
@@ -40,53 +40,97 @@ class Surgery:
 
     Attributes:
         attributes: `{module: {attribute: value}}`.
-        corrections: `{module: [[function, occurrence, {position: number}], ...]}`.
+        sizes: `{module: [[path, value], ...]}` of integers within a tuple, a list or a dict.
+        kept: `{module: [attribute, ...]}` of attributes that the module's class would not copy.
+        corrections: `{module: [correction, ...]}`, see `corrections.to_plain`.
         biases: Names of biases that the dense model lacks: a constant was folded into them.
+        buffers: Names of smaller buffers that the model's own `state_dict` does not save.
+        config: `{module: [(keys, value), ...]}` of the configs that modules carry.
+        refused: `{module: reason}` of those whose own `save_pretrained` nobody could read.
     """
 
     attributes: Attributes = field(default_factory=dict)
-    corrections: dict[str, list[list[Any]]] = field(default_factory=dict)
+    sizes: dict[str, list[tuple[list[str | int], int]]] = field(default_factory=dict)
+    kept: dict[str, list[str]] = field(default_factory=dict)
+    corrections: dict[str, list[PlainCorrection]] = field(default_factory=dict)
     biases: list[str] = field(default_factory=list)
+    buffers: list[str] = field(default_factory=list)
+    config: dict[str, list[tuple[list[str | int], int]]] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
 
 
 def plain_attributes(model: nn.Module) -> Attributes:
-    """Return the numbers that modules write down, by module and attribute."""
+    """Return the whole numbers that modules write down, by module and attribute."""
     return {
-        name: {key: value for key, value in vars(module).items() if _is_plain(value)}
+        name: {
+            key: list(value) if isinstance(value, tuple | list) else value
+            for key, value in vars(module).items()
+            if _is_plain(value)
+        }
         for name, module in model.named_modules(remove_duplicate=False)
     }
 
 
 def _is_plain(value: Any) -> bool:
     if isinstance(value, tuple | list):
-        return bool(value) and all(isinstance(item, int) for item in value)
-    return isinstance(value, int | float)
+        return bool(value) and all(type(item) is int for item in value)
+    return type(value) is int
 
 
-def record_surgery(model: nn.Module, before: Attributes, tensors: Container[str]) -> None:
+def record_surgery(
+    model: nn.Module,
+    before: Attributes,
+    shapes: Mapping[str, Any],
+    config: ConfigChange | None,
+    changed: Changed,
+) -> None:
     """Note on the model what has changed since `before`, and since any earlier surgery.
 
     Args:
         model: The small model.
         before: The numbers that its modules wrote down.
-        tensors: The names of the tensors that it had.
+        shapes: The shapes that its tensors had.
+        config: What became of the config that it carries.
+        changed: The integers that were found to be sizes.
     """
     surgery: Surgery = vars(model).get(MARK) or Surgery()
-    surgery.biases += [name for name, _ in model.named_parameters() if name not in tensors]
+    surgery.biases += [name for name, _ in model.named_parameters() if name not in shapes]
+    saved = model.state_dict(keep_vars=True)
+    surgery.buffers += [
+        name
+        for name, buffer in model.named_buffers()
+        if name not in saved and buffer.shape != shapes[name] and name not in surgery.buffers
+    ]
     for name, attributes in plain_attributes(model).items():
-        changed = {
+        others = {
             key: value
             for key, value in attributes.items()
-            if before.get(name, {}).get(key) != value and key != "training"
+            if before.get(name, {}).get(key) not in (None, value)
         }
-        if changed:
-            surgery.attributes.setdefault(name, {}).update(changed)
+        if others:
+            surgery.attributes.setdefault(name, {}).update(others)
+    for source, (_, new) in changed.items():
+        if len(source.path) > 1:
+            surgery.sizes.setdefault(source.module, []).append(([*source.path], new))
+    modules = list(model.named_modules())
+    surgery.kept = {name: [*found] for name, each in modules if (found := kept_attributes(each))}
     surgery.corrections = {
-        name: [[function, at, dict(sizes)] for (function, at), sizes in found.sizes.items()]
-        for name, module in model.named_modules()
-        if (found := corrections_of(module)) is not None
+        name: to_plain(made) for name, each in modules if (made := corrections_of(each))
     }
+    if config is not None:
+        for name, settings in config.settings.items():
+            known = {tuple(keys): value for keys, value in surgery.config.get(name, [])}
+            known |= {tuple(keys): value for keys, value in settings}
+            surgery.config[name] = [([*keys], value) for keys, value in known.items()]
+        surgery.refused = dict(config.refused)
     model.__dict__[MARK] = surgery
+    keep_in_copies(model, {"": [MARK]})
+
+
+def shapes_of_tensors(model: nn.Module) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of all parameters and buffers, also of buffers that are not saved."""
+    named = (*model.named_parameters(), *model.named_buffers())
+    return {name: tuple(tensor.shape) for name, tensor in named}
 
 
 def save_pruned(model: nn.Module, path: str | PathLike[str]) -> None:
@@ -101,6 +145,14 @@ def save_pruned(model: nn.Module, path: str | PathLike[str]) -> None:
     """
     from safetensors.torch import save
 
+    with bare(model) as plain:
+        metadata, tensors = _content(plain)
+    with replacing(path) as file:
+        file.write(save(tensors, metadata))
+
+
+def _content(model: nn.Module) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Return the header and the tensors of a file."""
     wrapped = wrappers_in(model)
     if wrapped:
         raise SpeedupError(
@@ -114,6 +166,7 @@ def save_pruned(model: nn.Module, path: str | PathLike[str]) -> None:
         )
     surgery: Surgery = vars(model).get(MARK) or Surgery()
     names, tensors = _untied(model)
+    tensors |= {name: model.get_buffer(name).contiguous() for name in surgery.buffers}
     metadata = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -121,8 +174,7 @@ def save_pruned(model: nn.Module, path: str | PathLike[str]) -> None:
         "surgery": json.dumps(asdict(surgery)),
         "tied": json.dumps(names),
     }
-    with replacing(path) as file:
-        file.write(save(tensors, metadata))
+    return metadata, tensors
 
 
 def _untied(model: nn.Module) -> tuple[dict[str, str], dict[str, Tensor]]:
@@ -137,102 +189,3 @@ def _untied(model: nn.Module) -> tuple[dict[str, str], dict[str, Tensor]]:
         else:
             tied[name] = known
     return tied, tensors
-
-
-def load_pruned(model: nn.Module, path: str | PathLike[str]) -> nn.Module:
-    """Make a freshly built dense model the small one that a file holds.
-
-    Args:
-        model: A dense model of the same class and configuration, changed in place. Its
-            parameters stay the objects that they are.
-        path: Written by `save_pruned`, or by `SpeedupReport.save`.
-
-    Returns:
-        `model`.
-
-    Raises:
-        SpeedupError: The file is missing, damaged, or of another model; the model is untouched.
-    """
-    surgery, tied, tensors = _read(Path(path))
-    own = model.state_dict(keep_vars=True)
-    names = {**dict.fromkeys(tensors), **dict.fromkeys(tied)}
-    for name in names:
-        if name not in own and name not in surgery.biases:
-            raise SpeedupError(
-                f"{path} has {name!r}, and the model has no such tensor.{did_you_mean(name, own)} "
-                "Is it built like the one that was pruned?"
-            )
-    missing = [name for name in own if name not in names]
-    if missing:
-        raise SpeedupError(
-            f"{path} lacks {missing[0]!r}, which the model has. Is it built like the one that was "
-            "pruned?"
-        )
-    for name, tensor in tensors.items():
-        if name in own and _grows(tensor, own[name]):
-            raise SpeedupError(
-                f"{name!r} is {tuple(tensor.shape)} in {path} and {tuple(own[name].shape)} in the "
-                "model; pruning never makes a tensor larger. Is the model dense?"
-            )
-    modules = dict(model.named_modules(remove_duplicate=False))
-    gaining = [name.rpartition(".")[0] for name in surgery.biases]
-    for name in (*surgery.attributes, *surgery.corrections, *gaining):
-        if name not in modules:
-            raise SpeedupError(f"{path} changes {name!r}, and the model has no such module.")
-    for name, layer in zip(surgery.biases, gaining, strict=True):
-        if name not in tensors or f"{layer}.weight".lstrip(".") not in own:
-            raise SpeedupError(f"{path} gives {layer!r} a bias, which that cannot have.")
-    for name, tensor in tensors.items():
-        if name in own:
-            put(own[name], tensor.to(own[name].device), None)
-    for name, layer in zip(surgery.biases, gaining, strict=True):
-        device = modules[layer].get_parameter("weight").device
-        modules[layer].register_parameter("bias", nn.Parameter(tensors[name].to(device)))
-    for name, attributes in surgery.attributes.items():
-        for key, value in attributes.items():
-            old = modules[name].__dict__.get(key)
-            modules[name].__dict__[key] = tuple(value) if isinstance(old, tuple) else value
-    for name, corrections in surgery.corrections.items():
-        Corrections(_sizes(corrections)).register(modules[name])
-    model.__dict__[MARK] = surgery
-    return model
-
-
-def _grows(new: Tensor, old: Tensor) -> bool:
-    return new.ndim != old.ndim or any(n > o for n, o in zip(new.shape, old.shape, strict=True))
-
-
-def _sizes(corrections: list[list[Any]]) -> dict[tuple[str, int], dict[int, Number]]:
-    return {
-        (function, occurrence): {int(at): size for at, size in sizes.items()}
-        for function, occurrence, sizes in corrections
-    }
-
-
-def _read(path: Path) -> tuple[Surgery, Mapping[str, str], Mapping[str, Tensor]]:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("format") != FORMAT:
-                raise SpeedupError(
-                    f"{path} is a safetensors file, but not one that save_pruned wrote: its "
-                    f"header does not say format {FORMAT!r}."
-                )
-            tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except OSError as error:
-        raise SpeedupError(f"{path}: {error.strerror or error}.") from error
-    except SafetensorError as error:
-        raise SpeedupError(f"{path} is damaged or no safetensors file: {error}.") from error
-    if metadata.get("format_version") != FORMAT_VERSION:
-        raise SpeedupError(
-            f"{path} has format version {metadata.get('format_version')}; this prune-core "
-            f"{__version__} reads version {FORMAT_VERSION}. Upgrade prune-core."
-        )
-    surgery = Surgery(**json.loads(metadata["surgery"]))
-    return (
-        surgery,
-        json.loads(metadata["tied"]),
-        {n: t.to(torch.device("cpu")) for n, t in tensors.items()},
-    )

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from prune_core.errors import ConfigError, PruneError
+from prune_core.progress import track
 from prune_tf.pruning.batches import Data, batches_of
 from prune_tf.pruning.observe import observed
 from prune_tf.pruning.pruner import ConfigList, Pruner
@@ -65,8 +66,10 @@ class _ActivationPruner(Pruner):
             counts[name] = counts.get(name, 0) + flat.shape[1]
 
         layers = {target.name: target.layer for target in self.targets}
+        batches = batches_of(self.data, self.batches)
+        title = f"{type(self).__name__}, calibration"
         with observed(layers, look):
-            for x, *_ in batches_of(self.data, self.batches):
+            for x, *_ in track(batches, title, self.batches, "batch"):
                 self.bound_model(x, training=False)
         for name in layers:
             if name not in sums:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
@@ -15,6 +15,7 @@ from prune_core.amount import number_to_prune
 from prune_core.config import Algorithm, Key, load_config, parse
 from prune_core.errors import ConfigError, MaskError, PruneError, did_you_mean, warn
 from prune_core.events import emit
+from prune_core.options import ChecksOptions
 from prune_core.summary import Row, Summary
 from prune_tf.axes import from_torch
 from prune_tf.export import export_model
@@ -40,7 +41,7 @@ CHANNEL_TYPES = (
 WEIGHTED_TYPES = (*CHANNEL_TYPES, "EinsumDense", "Embedding", "LSTMCell", "GRUCell")
 
 
-class Pruner(ABC):
+class Pruner(metaclass=ChecksOptions):
     """Selects layers of a model, scores their weights, and masks those with the smallest scores.
 
     A subclass says what it prunes and computes `scores()`. Masks are in force from construction
@@ -70,7 +71,7 @@ class Pruner(ABC):
         if mode not in self.modes:
             raise ConfigError(
                 f"mode is {mode!r}; the modes of {type(self).__name__} are "
-                f"{', '.join(map(repr, self.modes))}."
+                f"{', '.join(map(repr, self.modes))}.{did_you_mean(mode, self.modes)}"
             )
         if isinstance(config_list, str | PathLike):
             config_list = load_config(config_list)
@@ -91,7 +92,7 @@ class Pruner(ABC):
         set_masks(model, masks)
         self._tell_of_more_than_asked()
 
-    def validate(self) -> None:  # noqa: B027 - most algorithms have nothing to add
+    def validate(self) -> None:
         """Check what only this algorithm knows; nothing of the model has changed yet."""
 
     @abstractmethod

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from prune_core.errors import ConfigError, PruneError
+from prune_core.progress import track
 from prune_tf.axes import to_torch
 from prune_tf.pruning.batches import Data, batches_of
 from prune_tf.pruning.gradients import gradients
@@ -87,8 +88,9 @@ class TaylorFOWeightPruner(Pruner):
         """Sum the squared terms over the batches."""
         variables = {t.name: getattr(t.layer, t.slot.name) for t in self.targets}
         totals = {t.name: np.zeros(t.weight.shape[t.axis]) for t in self.targets}
-        seen = False
-        for batch in batches_of(self.data, self.batches):
+        seen, title = False, f"{type(self).__name__}, calibration"
+        batches = batches_of(self.data, self.batches)
+        for batch in track(batches, title, self.batches, "batch"):
             if len(batch) < 2:
                 raise ConfigError("data yields samples without targets; a loss needs both.")
             seen = True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from math import isfinite, isnan
+from math import isfinite, isnan, prod
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from prune_core.errors import ConfigError, PruneError
 from prune_core.masking import PrunerModuleWrapper, output_axis
+from prune_core.masking.recurrent import is_recurrent, spread, unspread
 from prune_core.pruning.collect import check_channels
 from prune_core.pruning.score import as_list, check_blocks
 
@@ -73,9 +74,21 @@ class SparsityAllocator(ABC):
             return self.dim
         return list(range(wrapper.parameter(wrapper.target).ndim))
 
+    def parts(self, wrapper: PrunerModuleWrapper) -> int:
+        """Return of how many parts a weight consists, each of which is masked as a whole.
+
+        A sparsity s masks `floor(s · parts)` of them, so a budget knows what masks can come to.
+        """
+        shape = wrapper.parameter(wrapper.target).shape
+        sizes = [shape[axis] for axis in self.axes(wrapper)]
+        blocks = [*(self.block_sparse_size or ()), *[1] * len(sizes)]
+        return prod(size // block for size, block in zip(sizes, blocks, strict=False))
+
     def _expand_mask(self, name: str, mask: Tensor) -> dict[str, Tensor]:
         """Spread a mask of scores over the weight, and over the bias where that follows."""
         wrapper = self.pruner._wrappers[name]
+        if is_recurrent(wrapper.module):
+            return spread(wrapper.module, mask)
         weight = wrapper.parameter(wrapper.target)
         axes, scored = self.axes(wrapper), mask.shape
         for place, size in enumerate(self.block_sparse_size or ()):
@@ -92,11 +105,9 @@ class SparsityAllocator(ABC):
         shape = [1] * weight.ndim
         for axis, length in zip(axes, mask.shape, strict=True):
             shape[axis] = length
-        spread = mask.reshape(shape)
+        wide = mask.reshape(shape)
         masks = {
-            wrapper.target: spread.expand(weight.shape).clone()
-            if len(axes) < weight.ndim
-            else spread
+            wrapper.target: wide.expand(weight.shape).clone() if len(axes) < weight.ndim else wide
         }
         bias = self._bias_mask(wrapper, masks[wrapper.target])
         return masks | bias
@@ -118,6 +129,8 @@ class SparsityAllocator(ABC):
     def _compress_mask(self, mask: Tensor, wrapper: PrunerModuleWrapper | None = None) -> Tensor:
         """Undo `_expand_mask`: 1 for each score of which anything is left in the mask."""
         axes = self.axes(wrapper) if wrapper is not None else self.dim
+        if wrapper is not None and is_recurrent(wrapper.module):
+            return unspread(wrapper.module, mask.amax(dim=1))
         if axes is not None:
             gone = [axis for axis in range(mask.ndim) if axis not in axes]
             mask = mask.amax(dim=gone) if gone else mask

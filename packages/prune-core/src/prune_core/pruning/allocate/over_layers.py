@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from prune_core.errors import ConfigError
+from prune_core.masking import PrunerModuleWrapper
+from prune_core.masking.recurrent import is_recurrent
 from prune_core.pruning.allocate.base import Masks, SparsityAllocator, check_scores
 from prune_core.pruning.allocate.per_layer import keep_mask
 from prune_core.pruning.amount import number_to_prune
 from prune_core.selection import smallest
 
-__all__ = ["GlobalSparsityAllocator"]
+if TYPE_CHECKING:
+    from prune_core.pruning.pruner import Pruner
+
+__all__ = ["DEFAULT_CAP", "GlobalSparsityAllocator", "check_ranked_together", "weights_of"]
 
 # A layer that loses everything cuts the network in two; whoever wants that says so.
 DEFAULT_CAP = 0.99
@@ -32,13 +37,7 @@ class GlobalSparsityAllocator(SparsityAllocator):
     def check_settings(self) -> None:
         """Refuse a ratio per layer, and a ratio that a cap on each layer makes impossible."""
         super().check_settings()
-        for name, wrapper in self.pruner.get_modules_wrapper().items():
-            if wrapper.config.get("per_layer"):
-                raise ConfigError(
-                    f"{name!r} has 'sparsity_per_layer', and modules are ranked together here; "
-                    "write 'total_sparsity', or use mode='normal'."
-                )
-            _cap(wrapper.config)
+        check_ranked_together(self.pruner)
 
     def generate_sparsity(self, metrics: Mapping[str, Tensor]) -> Masks:
         """Return the masks, group by group."""
@@ -57,8 +56,7 @@ class GlobalSparsityAllocator(SparsityAllocator):
         config = wrappers[next(iter(scores))].config
         cap = _cap(config)
         weights = {
-            name: wrappers[name].parameter(wrappers[name].target).numel() // score.numel()
-            for name, score in scores.items()
+            name: weights_of(wrappers[name]) // score.numel() for name, score in scores.items()
         }
         budget = number_to_prune(
             config["sparsity"], sum(weights[n] * s.numel() for n, s in scores.items())
@@ -79,6 +77,23 @@ class GlobalSparsityAllocator(SparsityAllocator):
             for name, most in over.items():
                 capped[name] = keep_mask(scores[name], most, alive[name], self.transform)
         return capped
+
+
+def weights_of(wrapper: PrunerModuleWrapper) -> int:
+    """Return how many weights a module has that its scores stand for."""
+    names = wrapper.masked_names if is_recurrent(wrapper.module) else (wrapper.target,)
+    return sum(wrapper.parameter(name).numel() for name in names)
+
+
+def check_ranked_together(pruner: Pruner) -> None:
+    """Refuse rules that say what each module loses, where modules are ranked together."""
+    for name, wrapper in pruner.get_modules_wrapper().items():
+        if wrapper.config.get("per_layer"):
+            raise ConfigError(
+                f"{name!r} has 'sparsity_per_layer', and modules are ranked together here; "
+                "write 'total_sparsity', or use mode='normal'."
+            )
+        _cap(wrapper.config)
 
 
 def _cap(config: Mapping[str, Any]) -> float:

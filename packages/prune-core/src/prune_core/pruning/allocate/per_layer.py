@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from math import prod
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from prune_core.errors import ConfigError
-from prune_core.masking import output_axis
+from prune_core.masking import PrunerModuleWrapper, output_axis
 from prune_core.pruning.allocate.base import Masks, SparsityAllocator, check_scores
 from prune_core.pruning.amount import number_to_prune
 from prune_core.selection import smallest
@@ -98,6 +99,10 @@ class BankSparsityAllocator(SparsityAllocator):
                 "least 1."
             )
         self.balance_gran = list(balance_gran)
+
+    def parts(self, wrapper: PrunerModuleWrapper) -> int:
+        """Return the size of a block: all blocks lose their n-th value together."""
+        return prod(self.balance_gran)
 
     def generate_sparsity(self, metrics: Mapping[str, Tensor]) -> Masks:
         """Return the masks, module by module."""

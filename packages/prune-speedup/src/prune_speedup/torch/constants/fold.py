@@ -21,8 +21,8 @@ from prune_speedup.engine.plan import Flags, make_plan
 from prune_speedup.engine.propagate import Labelling
 from prune_speedup.engine.standing import Standing
 from prune_speedup.engine.values import UNIFORM
+from prune_speedup.torch.proof.cases import other_batch
 from prune_speedup.torch.proof.masked_reference import Masked, Meaning
-from prune_speedup.torch.proof.run import other_batch
 from prune_speedup.torch.tensors import put
 
 __all__ = ["Fold", "fold"]
@@ -161,7 +161,7 @@ def _readers(model: nn.Module, labelling: Labelling, *, padding: bool) -> dict[i
     graph, modules = labelling.graph, dict(model.named_modules())
     own = {names[0] for names in graph.tensors.values() if len(names) == 1}
     readers: dict[int, _Reader] = {}
-    for position, call in enumerate(graph.calls[: graph.trained]):
+    for position, call in enumerate(graph.calls[: graph.first]):
         layer = modules.get(call.module)
         if call.name not in _INPUT or f"{call.module}.weight" not in own:
             continue
@@ -233,7 +233,7 @@ def _read(
     reading = _Reading(
         model, make_plan(labelling, ()), Meaning(masks, removed=False), readers=readers
     )
-    reading.run(example_inputs)
+    reading.run(example_inputs, again=False)
     # A forward that writes to its own weights makes other calls where those are shown masked.
     before, now = ([call.target for call in g.calls] for g in (labelling.graph, reading.graph))
     return reading.seen if before[: len(now)] == now else {}

@@ -1,24 +1,15 @@
 """Compare what two models return."""
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from math import inf
+from math import inf, isfinite
 from typing import Any
 
 import torch
-from torch import nn
 
-from prune_speedup.torch.record.inputs import tensors_in
-from prune_speedup.torch.tensors import put
+from prune_speedup.torch.record.inputs import Found, found_in
 
-__all__ = [
-    "IN_DOUBLE",
-    "Difference",
-    "compare",
-    "single",
-    "tolerance_for",
-    "widen",
-    "widened",
-]
+__all__ = ["IN_DOUBLE", "Difference", "compare", "tolerance_for"]
 
 IN_DOUBLE = 1e-6
 """What is allowed once a model of single precision is run in double: it may still round inside."""
@@ -61,56 +52,56 @@ def tolerance_for(dtype: torch.dtype) -> float:
 
 def compare(expected: Any, found: Any, tolerance: float | None = None) -> Difference:
     """The largest difference between two returned structures of the same shape."""
-    left, right = dict(tensors_in(expected)), dict(tensors_in(found))
+    left = expected if isinstance(expected, Found) else found_in(expected)
+    right = found if isinstance(found, Found) else found_in(found)
     worst = Difference(0.0, "", tolerance or 0.0)
-    if left.keys() != right.keys():
-        return Difference(float("inf"), "the outputs have other names", 0.0)
-    ratio = -1.0
-    for path, before in left.items():
-        after = right[path]
-        allowed = tolerance if tolerance is not None else tolerance_for(before.dtype)
-        apart = _apart(before, after)
-        weighed = apart / allowed if allowed else (float("inf") if apart else 0.0)
-        if not weighed <= ratio:
-            ratio = weighed if weighed == weighed else float("inf")
-            worst = Difference(apart, path or "the output", allowed)
+    for difference in _differences(left, right, tolerance):
+        if not difference.weight <= worst.weight or not worst.where:
+            worst = difference
     return worst
 
 
-def single(model: nn.Module) -> bool:
-    """Whether a model works in single precision, so that double would tell rounding from error."""
-    return {p.dtype for p in model.parameters() if p.is_floating_point()} == {torch.float32}
+def _differences(left: Found, right: Found, tolerance: float | None) -> Iterator[Difference]:
+    for before, after in ((left.tensors, right.tensors), (left.aside, right.aside)):
+        if before.keys() != after.keys():
+            yield Difference(inf, "the outputs have other names", 0.0)
+            continue
+        for path, tensor in before.items():
+            allowed = tolerance if tolerance is not None else tolerance_for(tensor.dtype)
+            yield Difference(_apart(tensor, after[path]), path or "the output", allowed)
+    yield from _plain_differences(left.plain, right.plain, tolerance)
 
 
-def widen(model: nn.Module) -> None:
-    """Give a model its numbers in double precision; a `Snapshot` brings the old ones back."""
-    for tensor in (*model.parameters(), *model.buffers()):
-        if tensor.is_floating_point():
-            put(tensor, tensor.data.double(), None)
-
-
-def widened(inputs: Any) -> Any:
-    """Example inputs in double precision."""
-    if isinstance(inputs, torch.Tensor):
-        return inputs.double() if inputs.is_floating_point() else inputs
-    if isinstance(inputs, dict):
-        return {name: widened(item) for name, item in inputs.items()}
-    if isinstance(inputs, list | tuple):
-        return [widened(item) for item in inputs]
-    return inputs
+def _plain_differences(
+    before: Mapping[str, Any], after: Mapping[str, Any], tolerance: float | None
+) -> Iterator[Difference]:
+    """How far numbers and texts are apart; a float came of the arithmetic of a model."""
+    for path, value in before.items():
+        other = after.get(path)
+        if isinstance(value, float) and isinstance(other, float):
+            allowed = tolerance_for(torch.float32) if tolerance is None else tolerance
+            pair = (
+                torch.tensor(each, dtype=torch.float64, device="cpu") for each in (value, other)
+            )
+            yield Difference(_apart(*pair), path or "the output", allowed)
+        elif value != other:
+            yield Difference(inf, path or "the output", 0.0)
 
 
 def _apart(before: torch.Tensor, after: torch.Tensor) -> float:
     if before.shape != after.shape or before.dtype != after.dtype:
-        return float("inf")
+        return inf
     if not before.numel():
         return 0.0
     if not before.is_floating_point() and not before.is_complex():
-        return 0.0 if torch.equal(before, after) else float("inf")
-    wide = torch.complex128 if before.is_complex() else torch.float64
+        return 0.0 if torch.equal(before, after) else inf
+    wide = torch.promote_types(before.dtype, torch.float32)
     left, right = before.to(wide), after.to(wide)
-    same = left == right  # infinities of a mask are equal and have no difference
+    gap, scale = (left - right).abs().max().item(), left.abs().max().item()
+    if isfinite(gap) and isfinite(scale):
+        return float(gap / max(scale, 1e-12))
+    # Infinities of a mask are equal and have no difference, nor have two numbers that are none.
+    same = (left == right) | (left.isnan() & right.isnan())
     gap = torch.where(same, torch.zeros_like(left), left - right).abs().max().item()
     finite = left[left.isfinite()].abs()
-    scale = finite.max().item() if finite.numel() else 0.0
-    return float(gap / max(scale, 1e-12))
+    return float(gap / max(finite.max().item() if finite.numel() else 0.0, 1e-12))

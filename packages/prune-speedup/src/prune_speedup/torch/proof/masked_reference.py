@@ -5,23 +5,23 @@ that is what a pruned norm means. Everything else is the big model's own arithme
 """
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import nn
 
-from prune_core.errors import SpeedupError
 from prune_speedup.engine.graph import Call, Ref
 from prune_speedup.engine.labels import Array
 from prune_speedup.engine.plan import Plan
+from prune_speedup.torch.proof.matching import Matching
 from prune_speedup.torch.record.data_dependent import Decisions
 from prune_speedup.torch.record.recorder import Recorder
 from prune_speedup.torch.rules import has_rule
 from prune_speedup.torch.tensors import places
 
-__all__ = ["Masked", "Meaning", "masked_outputs"]
+__all__ = ["Masked", "Meaning"]
 
 
 class Meaning(NamedTuple):
@@ -37,39 +37,6 @@ class Meaning(NamedTuple):
     removed: bool
 
 
-def masked_outputs(
-    model: nn.Module,
-    example_inputs: Any,
-    plan: Plan,
-    meant: Meaning,
-    decisions: Decisions | None = None,
-) -> tuple[Any, Decisions]:
-    """Run a model as its masks mean it, with its norms over live indices; nothing is changed.
-
-    Args:
-        model: The model before anything was removed.
-        example_inputs: What it is run on.
-        plan: What was removed.
-        meant: What counts as masked.
-        decisions: What it is to see where it decides something.
-
-    Returns:
-        What it returns, and what it really saw where it decided something.
-
-    Raises:
-        SpeedupError: The forward takes another path than the recorded one, so that the norms
-            cannot be told.
-    """
-    masked = Masked(model, plan, meant, decisions)
-    outputs = masked.run(example_inputs)
-    if masked.strayed():
-        raise SpeedupError(
-            "The forward makes other calls than in the example, so it cannot be told which norms "
-            "run over live channels; give an example that takes the same path."
-        )
-    return outputs, masked.graph.decisions
-
-
 class Masked(Recorder):  # type: ignore[no-untyped-call]
     """A recorder that shows masked tensors to the operators, each made when it is read.
 
@@ -82,11 +49,29 @@ class Masked(Recorder):  # type: ignore[no-untyped-call]
         plan: Plan,
         meant: Meaning,
         decisions: Decisions | None = None,
+        note: Callable[[Call, Any, Call | None], None] | None = None,
+        start: int = 0,
     ) -> None:
-        super().__init__(model, has_rule, decisions=decisions)
+        """Run `model` as it was before anything was removed.
+
+        Args:
+            model: The model.
+            plan: What was removed.
+            meant: What counts as masked.
+            decisions: What the forward is to see where it decides something.
+            note: Told of every call with its result, and of the recorded call that it is.
+            start: The first of the recorded calls that this run should make.
+        """
+        watch = None if note is None else self._tell
+        super().__init__(model, has_rule, watch, decisions=decisions)
+        self._note = note
         self._plan = plan
+        self._matching = Matching(plan, start)
+        self._matched: Call | None = None
+        self._origins: dict[int, int] = {}
+        calls = plan.labelling.graph.calls
         self._live = {
-            position
+            id(calls[position])
             for position, labels in plan.labelling.flow.live_norms
             if plan.removed[labels].any() and not plan.removed[labels].all()
         }
@@ -96,37 +81,51 @@ class Masked(Recorder):  # type: ignore[no-untyped-call]
             self._masks[id(named[name])].append(mask)
         self._gone: dict[int, dict[int, torch.Tensor]] = {}
         graph = plan.labelling.graph
+        self._own = {name: value for value, names in graph.tensors.items() for name in names}
         for value in graph.parameters if meant.removed else ():
             self._gone[id(named[graph.tensors[value][0]])] = {
                 axis: _others(kept, graph.metas[value].shape[axis])
                 for axis, kept in plan.kept(value).items()
             }
 
-    def strayed(self) -> bool:
-        """Whether norms were told by their place among the calls, and the calls were others."""
-        recorded = self._plan.labelling.graph
-        more = [at for at in (recorded.trained, recorded.opened) if at is not None]
-        before = [str(call.target) for call in recorded.calls[: min(more, default=None)]]
-        return bool(self._live) and before != [str(call.target) for call in self.graph.calls]
+    def as_small(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
+        """What a tensor that is kept, or returned in a cache, is in the small model."""
+        origin = self._own.get(name)
+        kept = self._plan.kept(origin) if origin is not None else {}
+        index = self._numbers.get(tensor)
+        if origin is None and index in self._origins:
+            kept = self._plan.kept_of_value(self._origins[index])
+        for axis, indices in kept.items():
+            if axis < tensor.ndim and int(indices.max()) < tensor.shape[axis]:
+                tensor = tensor.index_select(axis, places(indices, tensor.device))
+        return tensor
 
     def execute(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run one operator."""
         args, kwargs = self._masked(args), self._masked(kwargs)
-        position = len(self.graph.calls)
-        if position not in self._live:
-            return func(*args, **kwargs)
-        before = self._plan.labelling.graph.calls[position]
+        before = self._matching.find(len(self.graph.calls), self.module, func)
+        self._matched = before
+        if before is None or id(before) not in self._live:
+            return super().execute(func, args, kwargs)
         cut_args = list(self._cut(before.args, args))
         if before.name in ("native_layer_norm", "_fused_rms_norm"):
             cut_args[1] = list(cut_args[0].shape[-len(cut_args[1]) :])
         if before.name == "native_group_norm":
             cut_args[4] = cut_args[0].shape[1]
-        small = func(*cut_args, **self._cut(before.kwargs, kwargs))
+        small = super().execute(func, tuple(cut_args), self._cut(before.kwargs, kwargs))
         many = isinstance(small, list | tuple)
         results = [
             self._grown(before, at, result) for at, result in enumerate(small if many else [small])
         ]
         return tuple(results) if many else results[0]
+
+    def _tell(self, recorder: Recorder, call: Call, result: Any) -> None:
+        assert self._note is not None
+        recorded = self._matched
+        if recorded is not None:
+            pairs = zip(call.outputs, recorded.outputs, strict=False)
+            self._origins |= {new: old for new, old in pairs if None not in (new, old)}  # type: ignore[misc]
+        self._note(call, result, recorded)
 
     def _masked(self, tree: Any) -> Any:
         if isinstance(tree, torch.Tensor):
@@ -150,7 +149,8 @@ class Masked(Recorder):  # type: ignore[no-untyped-call]
         if isinstance(before, dict):
             return {name: self._cut(item, now[name]) for name, item in before.items()}
         if isinstance(before, list | tuple):
-            return type(now)(self._cut(a, b) for a, b in zip(before, now, strict=True))
+            more = [None] * (len(now) - len(before))
+            return type(now)(self._cut(a, b) for a, b in zip([*before, *more], now, strict=False))
         return now
 
     def _grown(self, before: Call, at: int, result: Any) -> Any:

@@ -1,37 +1,88 @@
-"""Run the small model and the masked one on the same inputs, and hold them to each other."""
+"""Run the small model and the masked one in several ways, and hold them to each other."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
 
-from prune_core.errors import ConfigError, PruneError, SpeedupError
+from prune_core.errors import ConfigError, SpeedupError
 from prune_speedup.engine.plan import Plan
 from prune_speedup.torch.cost import flops_of
-from prune_speedup.torch.proof.compare import IN_DOUBLE, Difference, compare, single, widen, widened
-from prune_speedup.torch.proof.masked_reference import Meaning, masked_outputs
-from prune_speedup.torch.record.data_dependent import agree
-from prune_speedup.torch.record.inputs import tensors_in
+from prune_speedup.torch.proof.cases import cases_of
+from prune_speedup.torch.proof.compare import IN_DOUBLE, Difference, compare
+from prune_speedup.torch.proof.inside import Inside
+from prune_speedup.torch.proof.masked_reference import Masked, Meaning
+from prune_speedup.torch.proof.wide import narrowest, widen, widened
+from prune_speedup.torch.record.case import Case
+from prune_speedup.torch.record.data_dependent import Decisions, agree
+from prune_speedup.torch.record.inputs import Found, found_in
 from prune_speedup.torch.record.recorder import Recorder
+from prune_speedup.torch.resize.origins import Source
+from prune_speedup.torch.resize.search import Repairs
+from prune_speedup.torch.resize.uses import Reads, doubtful, watching
 from prune_speedup.torch.rules import has_rule
 from prune_speedup.torch.tensors import Snapshot
 
-__all__ = ["Proof", "other_batch", "prove"]
+__all__ = ["CaseError", "Proof", "prove"]
+
+_ROUNDS = 4
+"""How many times as far apart as rounding has moved the masked model two models may be that work
+in half precision: each of them rounds, and not in the same places."""
 
 
-class Proof(NamedTuple):
+@dataclass(slots=True)
+class Proof:
     """What was seen.
 
     Attributes:
         difference: The largest between the two models, weighed by what is allowed.
         inputs: What both models were run on, for people.
+        inside: How many results of operators were compared.
         flops: Of the small model, on the example.
+        doubtful: Attributes that were changed, and are read for something else in code that none
+            of the inputs has reached.
     """
 
     difference: Difference
     inputs: list[str]
+    inside: int
     flops: int
+    doubtful: dict[Source, str]
+
+
+class CaseError(SpeedupError):
+    """The small model does not do in a case what the masked one does.
+
+    Attributes:
+        case: The case.
+        runs: Whether the small model runs there at all.
+    """
+
+    def __init__(self, case: Case, message: str, *, runs: bool) -> None:
+        """Note the case."""
+        super().__init__(message)
+        self.case = case
+        self.runs = runs
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What the masked model did in one case.
+
+    Attributes:
+        returned: What it returned; the caches among that as the small model has them.
+        kept: What it keeps afterwards, as the small model has it.
+        inside: What its operators made.
+        decided: What it saw where it decided something.
+    """
+
+    returned: Found
+    kept: Found
+    inside: Inside
+    decided: Decisions = field(default_factory=list)
 
 
 def prove(
@@ -42,11 +93,11 @@ def prove(
     meant: Meaning,
     original: Snapshot,
     tolerance: float | None,
+    *,
+    repairs: Repairs,
+    without: Collection[str] = (),
 ) -> Proof:
     """Compare a small model with what its masks mean.
-
-    Besides the example and what the user gives, both are run on a batch of another size, made of
-    the example's own samples, if the original takes one.
 
     Args:
         model: The small model; it is left as it is.
@@ -56,124 +107,227 @@ def prove(
         meant: What counts as masked.
         original: The model before.
         tolerance: The largest difference allowed; by default what rounding does.
+        repairs: What sizes were changed in attributes and in the source.
+        without: The names of cases to leave out.
 
     Raises:
         SpeedupError: They differ.
         ConfigError: The original does not run on inputs that the user gave.
     """
-    cases = {"the example": example_inputs}
-    cases |= {f"verify_inputs[{at}]": inputs for at, inputs in enumerate(more_inputs)}
-    batch, other = other_batch(example_inputs)
-    if other is not None:
-        cases[batch] = other
-    small = Snapshot(model)
+    graph = plan.labelling.graph
+    more = [call.target for call in graph.calls[graph.opened :]] if graph.opened is not None else []
+    opened = more != [call.target for call in graph.calls[: len(more)]]
+    repaired = bool(repairs.attributes or repairs.corrections)
+    cases = cases_of(model, example_inputs, more_inputs, opened=opened, repaired=repaired)
+    cases = [case for case in cases if case.name not in without]
+    prover = _Prover(model, plan, meant, original, list(repairs.attributes))
+    own = narrowest(model)
+    if own.itemsize >= torch.float64.itemsize:
+        return prover.proof(cases, tolerance, None)
+    half = own.itemsize < torch.float32.itemsize
     try:
-        return _proof(model, cases, batch, plan, meant, original, tolerance)
-    except _ApartError:
-        if tolerance is not None or not single(model):
+        proof = prover.proof(cases, tolerance, torch.float32 if half else None)
+    except CaseError as error:
+        if tolerance is not None or not error.runs:
             raise
-    small.restore()
-    wide = {name: widened(inputs) for name, inputs in cases.items()}
-    return _proof(model, wide, batch, plan, meant, original, IN_DOUBLE, prepare=widen)
+        proof = prover.proof(cases, IN_DOUBLE, torch.float64)
+    if half:
+        prover.check_rounding(cases[0], own, tolerance)
+    return proof
 
 
-class _ApartError(SpeedupError):
-    """The two models returned different numbers."""
+class _Prover:
+    """Runs one model as it was and as it has become."""
 
+    def __init__(
+        self,
+        model: nn.Module,
+        plan: Plan,
+        meant: Meaning,
+        original: Snapshot,
+        attributes: Collection[Source],
+    ) -> None:
+        self._attributes = attributes
+        self._reads: Reads = {}
+        self._model = model
+        self._plan = plan
+        self._meant = meant
+        self._original = original
+        self._small = Snapshot(model)
 
-def _proof(
-    model: nn.Module,
-    cases: Mapping[str, Any],
-    batch: str,
-    plan: Plan,
-    meant: Meaning,
-    original: Snapshot,
-    tolerance: float | None,
-    *,
-    prepare: Callable[[nn.Module], None] = lambda model: None,
-) -> Proof:
-    """`prove`, with each model prepared before it runs; the small one is there again if it held."""
-    small = Snapshot(model)
-    prepare(model)
-    decisions = plan.labelling.graph.decisions
-    recorder = Recorder(model, has_rule, decisions=decisions)
-    found = {"the example": recorder.run(cases["the example"])}
-    found |= {name: _tried(model, cases[name]) for name in cases.keys() - found.keys()}
-    original.restore()
-    prepare(model)
-    worst: Difference | None = None
-    seen: list[str] = []
-    for name, inputs in cases.items():
-        # The recording's decisions are good for the example; other inputs make their own.
-        forced = decisions if name == "the example" else None
+    def proof(
+        self, cases: Iterable[Case], tolerance: float | None, dtype: torch.dtype | None
+    ) -> Proof:
+        """Compare the two in each case, in this type of numbers or in their own."""
+        masked = self._masked(cases, dtype)
+        self._become(self._small, dtype)
+        worst: Difference | None = None
+        flops = inside = 0
+        for case, seen in masked:
+            recorder, returned = self._run_small(case, seen, dtype)
+            if case.name == "the example":
+                flops = flops_of(recorder.graph)
+            difference = _held(case, seen, returned, recorder, tolerance)
+            inside += seen.inside.compared
+            if worst is None or difference.weight > worst.weight:
+                worst = difference
+        self._small.restore()
+        assert worst is not None
+        names = [case.name for case, _ in masked]
+        unsure = doubtful(self._model, self._attributes, self._reads)
+        return Proof(worst, names, inside, flops, unsure)
+
+    def check_rounding(self, case: Case, own: torch.dtype, tolerance: float | None) -> None:
+        """Run both in half precision too, where they may differ by what rounding explains."""
+        (_, wide), *_ = self._masked([case], torch.float32)
+        (_, narrow), *_ = self._masked([case], None)
+        self._become(self._small, None)
+        recorder, returned = self._run_small(case, narrow, None)
+        tensors = widened(narrow.returned.tensors, torch.float32)
+        rounded = compare(wide.returned.tensors, tensors, 1.0)
+        allowed = tolerance
+        if allowed is None:
+            allowed = _ROUNDS * (rounded.relative + torch.finfo(own).eps)
+        _held(case, narrow, returned, recorder, allowed)
+        self._small.restore()
+
+    def _masked(self, cases: Iterable[Case], dtype: torch.dtype | None) -> list[tuple[Case, _Seen]]:
+        """What the masked model does in each case that it accepts."""
+        self._become(self._original, dtype)
+        seen: list[tuple[Case, _Seen]] = []
+        waiting = list(reversed(list(cases)))
+        while waiting:
+            case = waiting.pop()
+            try:
+                seen.append((case, self._run_masked(case, dtype)))
+            except Exception as error:
+                if case.required:
+                    raise ConfigError(
+                        f"The model does not run on {case.name}: {type(error).__name__}: {error}. "
+                        "Give inputs that model(...) accepts, in the form of the example."
+                    ) from error
+                waiting += [case.otherwise] if case.otherwise is not None else []
+        return seen
+
+    def _become(self, snapshot: Snapshot, dtype: torch.dtype | None) -> None:
+        snapshot.restore()
+        if dtype is not None:
+            widen(self._model, dtype)
+
+    def _run_masked(self, case: Case, dtype: torch.dtype | None) -> _Seen:
+        inside = Inside(self._plan)
+        masked = Masked(
+            self._model,
+            self._plan,
+            self._meant,
+            self._decisions(case),
+            inside.note,
+            self._start(case),
+        )
+        found = found_in(self._run(masked, case, dtype))
+        found.aside = {path: masked.as_small("", each) for path, each in found.aside.items()}
+        kept = _kept(masked)
+        kept.tensors = {path: masked.as_small(path, each) for path, each in kept.tensors.items()}
+        return _Seen(found, kept, inside, masked.graph.decisions)
+
+    def _run_small(
+        self, case: Case, seen: _Seen, dtype: torch.dtype | None
+    ) -> tuple[Recorder, Found]:
+        def watch(recorder: Recorder, call: Any, result: Any) -> None:
+            seen.inside.check(call, result)
+
+        recorder = Recorder(self._model, has_rule, watch, decisions=self._decisions(case))
         try:
-            expected, decided = masked_outputs(model, inputs, plan, meant, forced)
+            with watching(self._model, self._attributes, self._reads):
+                return recorder, found_in(self._run(recorder, case, dtype))
         except Exception as error:
-            if name == batch:
-                continue
-            if isinstance(error, PruneError):
-                raise
-            raise ConfigError(
-                f"The model does not run on {name}: {type(error).__name__}: {error}. Give inputs "
-                "that model(...) accepts, in the form of the example."
+            raise CaseError(
+                case,
+                f"The small model does not run on {case.name}, where the masked one does: "
+                f"{type(error).__name__}: {error}; the model is left as it was.",
+                runs=False,
             ) from error
-        seen.append(name)
-        if name == "the example" and not agree(decided, recorder.graph.decisions):
-            raise SpeedupError(
-                "The small model decides otherwise than the masked one, in a choice that its "
-                "forward makes by looking at numbers; the model is left as it was."
-            )
-        difference = _compared(name, expected, found[name], tolerance)
-        if worst is None or difference.weight > worst.weight:
-            worst = difference
-    small.restore()
-    assert worst is not None
-    return Proof(worst, seen, flops_of(recorder.graph))
+
+    def _run(self, recorder: Recorder, case: Case, dtype: torch.dtype | None) -> Any:
+        recorder.wide, recorder.steady = dtype, case.training
+        inputs = case.inputs if dtype is None else widened(case.inputs, dtype)
+        if case.training:
+            return recorder.train(inputs)
+        if case.opened:
+            return recorder.open(inputs)
+        return recorder.run(inputs, again=self._plan.labelling.graph.again is not None)
+
+    def _start(self, case: Case) -> int:
+        """The first call of the recording of a case, where it was recorded."""
+        graph = self._plan.labelling.graph
+        starts = {each.name: start for each, start in graph.also}
+        known = graph.opened if case.opened else graph.trained if case.training else None
+        return starts.get(case.name, known or 0)
+
+    def _decisions(self, case: Case) -> Decisions | None:
+        """The recording's decisions are good for the example; other inputs make their own."""
+        example = case.name == "the example"
+        return self._plan.labelling.graph.decisions if example else None
 
 
-def _tried(model: nn.Module, inputs: Any) -> Any:
-    """What a model returns, or the error that it raises."""
-    try:
-        return Recorder(model, has_rule).run(inputs)
-    except Exception as error:
-        return error
+def _kept(recorder: Recorder) -> Found:
+    """What a model keeps that it has changed, by module and attribute."""
+    kept = Found()
+    for name, value in recorder.changed.items():
+        found = found_in(value)
+        for path, tensor in (*found.tensors.items(), *found.aside.items()):
+            kept.tensors[f"{name}{path}"] = tensor
+        for path, item in found.plain.items():
+            if type(item) is float:  # a whole number may be a size, which is another on purpose
+                kept.plain[f"{name}{path}"] = item
+    return kept
 
 
-def _compared(name: str, expected: Any, found: Any, tolerance: float | None) -> Difference:
-    if isinstance(found, Exception):
+def _held(
+    case: Case, seen: _Seen, returned: Found, recorder: Recorder, tolerance: float | None
+) -> Difference:
+    """Hold what the small model did to what the masked one did."""
+    apart = partial(CaseError, case, runs=True)
+    if case.name == "the example" and not agree(seen.decided, recorder.graph.decisions):
         raise SpeedupError(
-            f"The small model does not run on {name}, where the masked one does: "
-            f"{type(found).__name__}: {found}; the model is left as it was."
-        ) from found
-    difference = compare(expected, found, tolerance)
+            "The small model decides otherwise than the masked one, in a choice that its "
+            "forward makes by looking at numbers; the model is left as it was."
+        )
+    on = "" if case.name == "the example" else f" of {case.name}"
+    difference = compare(seen.returned, returned, tolerance)
     if not difference.ok:
-        on = "" if name == "the example" else f" of {name}"
-        raise _ApartError(
+        raise apart(
             f"The small model differs from the masked one by {difference.relative:.2e} "
             f"(relative) in {difference.where}{on}, where "
             f"{difference.tolerance:.0e} is allowed; the model is left as it was."
         )
+    kept = compare(*_common(seen.kept, _kept(recorder)), tolerance)
+    if not kept.ok:
+        raise apart(
+            f"After {case.name} the small model keeps other numbers than the masked one in "
+            f"{kept.where!r}: they differ by {kept.relative:.2e} (relative), where "
+            f"{kept.tolerance:.0e} is allowed; the model is left as it was."
+        )
+    if not seen.inside.worst <= 1:
+        raise apart(
+            f"Inside, the small model computes other numbers than the masked one: in "
+            f"{seen.inside.where}, on {case.name}. What it returns need not show it. The model is "
+            "left as it was."
+        )
+    if not (seen.inside.compared or seen.returned.tensors or seen.returned.plain):
+        raise SpeedupError(
+            f"On {case.name} the model computes nothing that could be compared: it returns neither "
+            "tensors nor numbers. The model is left as it was."
+        )
     return difference
 
 
-def other_batch(example_inputs: Any) -> tuple[str, Any]:
-    """Inputs of another batch size, taken to be what the first axis of the first tensor is."""
-    sizes = [tensor.shape[0] for _, tensor in tensors_in(example_inputs) if tensor.ndim]
-    if not sizes or not sizes[0]:
-        return "", None
-    size = sizes[0]
-    other = 3 if size == 2 else 2
-    name = f"a batch of {other} where the example has {size}"
-    return name, _resized(example_inputs, size, other)
-
-
-def _resized(tree: Any, size: int, other: int) -> Any:
-    if isinstance(tree, torch.Tensor):
-        if not tree.ndim or tree.shape[0] != size:
-            return tree
-        return tree[torch.arange(other, device=tree.device) % size]
-    if isinstance(tree, Mapping):
-        return {key: _resized(item, size, other) for key, item in tree.items()}
-    if type(tree) in (list, tuple):
-        return type(tree)(_resized(item, size, other) for item in tree)
-    return tree
+def _common(masked: Found, small: Found) -> tuple[Found, Found]:
+    """What both keep. Only a part of a buffer may have changed, and that part may be gone."""
+    left, right = Found(), Found()
+    for path, tensor in masked.tensors.items():
+        if path in small.tensors:
+            left.tensors[path], right.tensors[path] = tensor, small.tensors[path]
+    for path in masked.plain.keys() & small.plain.keys():
+        left.plain[path], right.plain[path] = masked.plain[path], small.plain[path]
+    return left, right

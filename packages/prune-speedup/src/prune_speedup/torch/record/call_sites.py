@@ -13,6 +13,7 @@ from torch.overrides import TorchFunctionMode
 __all__ = [
     "ARITHMETIC",
     "INDEXING",
+    "LEAVING",
     "SIZED",
     "Bound",
     "Frame",
@@ -38,6 +39,11 @@ SIZED = ARITHMETIC | frozenset(
     | {"broadcast_to", "chunk", "tensor_split", "as_strided", "roll", "slice"}
 )
 """Functions of torch that are told sizes, or numbers that may be made of sizes."""
+
+LEAVING = frozenset(
+    {"numpy", "tolist", "data_ptr", "__array__", "__dlpack__", "untyped_storage", "storage"}
+)
+"""Functions of torch that hand a tensor's numbers to something that torch does not see."""
 
 INDEXING = frozenset({"__getitem__", "__setitem__"})
 """Functions of torch that are told several slices at once."""
@@ -84,15 +90,22 @@ class Frame:
 class SiteCounter(TorchFunctionMode):
     """Know at any moment of a forward which call is running, and what it was given."""
 
-    def __init__(self, frames: Sequence[Frame], rewrite: Rewrite | None = None) -> None:
+    def __init__(
+        self,
+        frames: Sequence[Frame],
+        rewrite: Rewrite | None = None,
+        leaves: Callable[[torch.Tensor, str], None] | None = None,
+    ) -> None:
         """Count in these frames, the innermost last.
 
         Args:
             frames: The modules that are running.
             rewrite: Told the site and the numbers of a call before it is made; it returns the
                 numbers that are to be other, by position.
+            leaves: Told of a tensor that leaves torch, and by which function.
         """
         super().__init__()
+        self._leaves = leaves
         self._rewrite = rewrite
         self.site: Site | None = None
         self.given: tuple[Number, ...] = ()
@@ -104,6 +117,8 @@ class SiteCounter(TorchFunctionMode):
     ) -> Any:
         """Count the call, and remember it in case it fails."""
         name = short_name(func)
+        if name in LEAVING and self._leaves is not None and isinstance(args[0], torch.Tensor):
+            self._leaves(args[0], name)
         if name not in SIZED:
             return func(*args, **(kwargs or {}))
         innermost = self._frames[-1]
@@ -116,7 +131,7 @@ class SiteCounter(TorchFunctionMode):
         if name == "tensor_split" and isinstance((*args, *kwargs.values())[1], _NUMBERS):
             self.bounds = (None,) * len(self.given)  # so many pieces, and bounds of none
         if self._rewrite is not None and (changes := self._rewrite(self.site, self.given)):
-            args, kwargs = with_numbers(args, kwargs, changes)
+            args, kwargs = with_numbers(args, kwargs, lambda at, given: changes.get(at, given))
         for frame in self._frames:
             frame.counts[name] += 1
         result = func(*args, **kwargs)
@@ -125,9 +140,9 @@ class SiteCounter(TorchFunctionMode):
 
 
 def with_numbers(
-    args: tuple[Any, ...], kwargs: Mapping[str, Any], changes: Mapping[int, Number]
+    args: tuple[Any, ...], kwargs: Mapping[str, Any], change: Callable[[int, Number], Number]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The arguments with some of their numbers, told by position, replaced."""
+    """The arguments with their numbers changed; each is told by its position and its value."""
     position = -1
 
     def walk(arg: Any) -> Any:
@@ -139,7 +154,7 @@ def with_numbers(
             return items if isinstance(arg, list) else tuple(items)
         if isinstance(arg, _NUMBERS) and not isinstance(arg, bool):
             position += 1
-            return changes.get(position, arg)
+            return change(position, arg)
         return arg
 
     positional = tuple(walk(arg) for arg in args)

@@ -3,49 +3,112 @@
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import nn
 
 from prune_core.random_state import put_random, take_random
 
-__all__ = ["evaluating", "on_processor", "untouched"]
+__all__ = ["Before", "evaluating", "on_processor", "untouched"]
 
 
-@contextmanager
-def untouched(model: nn.Module) -> Iterator[None]:
-    """Put back, on leaving, whatever a forward changed in the model.
+class Before:
+    """What a model was before a forward: modes, attributes, what they hold, and buffers.
 
     The dicts, lists and sets that modules keep get their own content back: a forward that fills a
     cache or hooks its layers on first use will do so on its next first use.
 
-    Buffers are copied because a forward may write into them (batch-norm statistics); parameters
-    are not, because a copy would double the memory for something no forward should do.
+    Buffers, and tensors that are plain attributes, are copied because a forward may write into
+    them. Parameters are not, because a copy would double the memory for something that hardly any
+    forward does; a `Recorder` sees such a write coming, and copies then.
     """
-    attributes = [(module, dict(module.__dict__)) for module in model.modules()]
-    inner = [
-        (held, held.copy())
-        for _, saved in attributes
-        for held in saved.values()
-        if type(held) in (dict, OrderedDict, list, set)
-    ]
-    buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
-    to_come = take_random()
-    try:
-        yield
-    finally:
-        put_random(to_come)
-        for module, saved in attributes:
+
+    def __init__(self, model: nn.Module) -> None:
+        """Remember it."""
+        self._attributes = [(name, each, dict(vars(each))) for name, each in model.named_modules()]
+        self._inner = [
+            (name, key, held, held.copy())
+            for name, _, saved in self._attributes
+            for key, held in saved.items()
+            if type(held) in (dict, OrderedDict, list, set)
+        ]
+        self._tensors = [
+            (f"{name}.{key}".lstrip("."), tensor, tensor.detach().clone())
+            for name, _, saved in self._attributes
+            for key, tensor in (*saved.get("_buffers", {}).items(), *saved.items())
+            if isinstance(tensor, torch.Tensor)
+        ]
+        self._random = take_random()
+
+    def changes(self) -> dict[str, Any]:
+        """What the model keeps now and did not keep before, by module and attribute.
+
+        Tensors that were written into are copied, for they get their old numbers back.
+        """
+        changed: dict[str, Any] = {
+            name: tensor.detach().clone()
+            for name, tensor, content in self._tensors
+            if not tensor.is_meta and not _equal(tensor, content)
+        }
+        for name, module, saved in self._attributes:
+            for key, value in vars(module).items():
+                if key not in _BOOKKEEPING and not _is_same(saved.get(key, _MISSING), value):
+                    changed[f"{name}.{key}".lstrip(".")] = value
+        for name, key, held, content in self._inner:
+            if key in ("_buffers", "_parameters"):
+                for inner, tensor in held.items():
+                    if content.get(inner) is not tensor:
+                        changed[f"{name}.{inner}".lstrip(".")] = tensor
+            elif key not in _BOOKKEEPING and not _is_same(content, held):
+                changed[f"{name}.{key}".lstrip(".")] = held.copy()
+        return changed
+
+    def restore(self) -> None:
+        """Put it back."""
+        put_random(self._random)
+        for _, module, saved in self._attributes:
             module.__dict__.clear()
             module.__dict__.update(saved)
-        for holder, held in inner:
+        for _, _, holder, held in self._inner:
             holder.clear()
             (holder.extend if isinstance(holder, list) else holder.update)(held)
         with torch.no_grad():
             # The version counter does not tell: some norms write their statistics past it.
-            for buffer, content in buffers:
-                if not buffer.is_meta and not torch.equal(buffer, content):
-                    buffer.copy_(content)
+            for _, tensor, content in self._tensors:
+                if not tensor.is_meta and not _equal(tensor, content):
+                    tensor.copy_(content)
+
+
+_BOOKKEEPING = frozenset(vars(nn.Module()))
+_MISSING = object()
+
+
+def _equal(one: torch.Tensor, other: torch.Tensor) -> bool:
+    return one.shape == other.shape and torch.equal(one, other)
+
+
+def _is_same(before: Any, now: Any) -> bool:
+    """Whether an attribute still has its value; of lists and dicts, whether they hold the same."""
+    if before is now:
+        return True
+    if type(before) is not type(now):
+        return False
+    if isinstance(now, dict):
+        return before.keys() == now.keys() and all(_is_same(before[key], now[key]) for key in now)
+    if isinstance(now, list | tuple):
+        return len(before) == len(now) and all(map(_is_same, before, now))
+    return isinstance(now, int | float | str | set | frozenset) and bool(before == now)
+
+
+@contextmanager
+def untouched(model: nn.Module) -> Iterator[Before]:
+    """Put back, on leaving, whatever a forward changed in the model."""
+    before = Before(model)
+    try:
+        yield before
+    finally:
+        before.restore()
 
 
 @contextmanager

@@ -7,7 +7,7 @@ tie or a parametrisation is nothing special.
 
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
@@ -22,8 +22,9 @@ from torch.nn.modules.module import (
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from prune_core.errors import ConfigError
-from prune_speedup.engine.graph import ALIAS_WRITE, Call, Graph, Meta, Ref
+from prune_speedup.engine.graph import ALIAS_WRITE, Call, Graph, Meta, Ref, name_of
 from prune_speedup.torch.record.call_sites import Frame, Rewrite, SiteCounter, short_name
+from prune_speedup.torch.record.case import Case
 from prune_speedup.torch.record.data_dependent import (
     Decisions,
     decide_as,
@@ -31,8 +32,18 @@ from prune_speedup.torch.record.data_dependent import (
     everything,
     seen,
 )
-from prune_speedup.torch.record.inputs import arguments, call, tensors_in
-from prune_speedup.torch.record.isolation import evaluating, untouched
+from prune_speedup.torch.record.inputs import (
+    arguments,
+    call,
+    described,
+    found_in,
+    shown_error,
+    tensors_in,
+)
+from prune_speedup.torch.record.isolation import Before, evaluating, untouched
+from prune_speedup.torch.record.places import place_of_call
+from prune_speedup.torch.record.steady import steadily
+from prune_speedup.torch.record.wide import wide_arguments
 
 __all__ = ["Recorder", "trace"]
 
@@ -40,9 +51,17 @@ _TABLE: dict[Any, Callable[..., Any]] = {}
 _WHOLE = object()
 """What stands for an operator that has no parts."""
 
+_EMPTY = {"empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided"}
+_COPIES = {"detach", "alias", "clone", "_to_copy"}
+"""Operators that make the same numbers once more."""
+
 
 def trace(
-    model: nn.Module, example_inputs: Any, *, known: Callable[[Any], bool] | None = None
+    model: nn.Module,
+    example_inputs: Any,
+    *,
+    known: Callable[[Any], bool] | None = None,
+    also: Sequence[Case] = (),
 ) -> Graph:
     """Run `model(example_inputs)` once, in eval mode and without gradients, and record it.
 
@@ -53,6 +72,7 @@ def trace(
         example_inputs: A tensor, a tuple of positional or a dict of keyword arguments.
         known: Whether an operator has a rule. One that has not is recorded as what it
             decomposes to, where it decomposes at all.
+        also: Further ways of running it that are to be recorded too, if it accepts them.
 
     Raises:
         ConfigError: The model does not run on these inputs.
@@ -61,17 +81,18 @@ def trace(
     try:
         recorder.run(example_inputs)
     except Exception as error:
-        shapes = [tuple(tensor.shape) for _, tensor in tensors_in(arguments(example_inputs))]
         raise ConfigError(
-            f"The model does not run on inputs of these shapes, {shapes}: "
-            f"{type(error).__name__}: {error}. Give example inputs that model(...) accepts: a "
-            "tensor, a tuple of positional or a dict of keyword arguments."
+            f"The model does not run on {described(example_inputs)}: {type(error).__name__}: "
+            f"{shown_error(error)} Give example inputs that model(...) accepts: a tensor, a tuple "
+            "of positional or a dict of keyword arguments."
         ) from error
     parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
     if parameters & set(recorder.graph.unread):
         recorder.run_training(example_inputs)
     if parameters & set(recorder.graph.unread) and recorder.graph.decisions:
         recorder.run_open(example_inputs)
+    for case in also:
+        recorder.run_also(case)
     return recorder.graph
 
 
@@ -109,7 +130,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self,
         model: nn.Module,
         known: Callable[[Any], bool],
-        watch: Callable[["Recorder", Call], None] | None = None,
+        watch: Callable[["Recorder", Call, Any], None] | None = None,
         rewrite: Rewrite | None = None,
         decisions: Decisions | None = None,
     ) -> None:
@@ -118,7 +139,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         Args:
             model: What will run.
             known: See `trace`.
-            watch: Called after every call that is recorded; it may raise to stop the forward.
+            watch: Called after every call that is recorded, with what the call returned; it may
+                raise to stop the forward.
             rewrite: See `SiteCounter`.
             decisions: What the forward is to see where it decides something by numbers.
         """
@@ -127,6 +149,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._decisions = decisions or ()
         self._open = False
         self.reached = ""
+        self.steady = False
+        self.wide: torch.dtype | None = None
+        self._returned: Any = None
         self.graph = Graph()
         self._model = model
         self._known = known
@@ -134,18 +159,41 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._sharing: dict[int, list[weakref[torch.Tensor]]] = {}
         self._modules = {id(module): name for name, module in model.named_modules()}
         self._frames = [Frame("")]
-        self.sites = SiteCounter(self._frames, rewrite)
+        self.sites = SiteCounter(self._frames, rewrite, self._leaves)
         self._opening: set[Any] = set()
         self._tensors = list(_named_tensors(model))
         self._names: dict[int, list[str]] = {}
         for name, tensor in self._tensors:
             self._names.setdefault(id(tensor), []).append(name)
         self._parameters = {id(parameter) for parameter in model.parameters()}
+        self.changed: dict[str, Any] = {}
+        self._overwritten: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+        self._stored: dict[int, list[torch.Tensor]] = {}
+        for parameter in model.parameters():
+            if parameter.layout is torch.strided:
+                storage = parameter.untyped_storage()._cdata
+                self._stored.setdefault(storage, []).append(parameter)
 
-    def run(self, example_inputs: Any) -> Any:
-        """Run the model in eval mode under this recorder and return what it returned."""
-        with untouched(self._model), evaluating(self._model):
-            return self._record(example_inputs)
+    def run(self, example_inputs: Any, *, again: bool | None = None) -> Any:
+        """Run the model in eval mode under this recorder and return what it returned.
+
+        Where the model keeps something else afterwards, it runs once more with that, and what it
+        returned both times is returned. The calls are added to the same graph.
+
+        Args:
+            example_inputs: What it is run on.
+            again: Whether it runs once more; by default, if it keeps something else and can.
+        """
+        with self.untouched() as before, evaluating(self._model):
+            returned = self.record(example_inputs)
+            self.changed = before.changes()
+            self._note_kept()
+            if again is False or (again is None and not self.changed):
+                return returned
+            self.graph.again = self._record_more(example_inputs, strict=bool(again))
+            self.changed = before.changes()
+            self._note_kept()
+            return [returned, self._returned]
 
     def run_training(self, example_inputs: Any, *, strict: bool = False) -> None:
         """Record what only a training model does too, such as its auxiliary heads.
@@ -153,7 +201,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         The calls are added to the same graph. A model that cannot train on its example inputs
         (a batch norm over a single number, say) is known by its eval mode alone.
         """
-        with untouched(self._model):
+        with self.untouched():
             self._model.train()
             self.graph.trained = self._record_more(example_inputs, strict=strict)
 
@@ -164,9 +212,48 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         same graph.
         """
         self._open = True
-        with untouched(self._model), evaluating(self._model):
+        with self.untouched(), evaluating(self._model):
             self.graph.opened = self._record_more(example_inputs, strict=strict)
         self._open = False
+
+    def run_also(self, case: Case, *, strict: bool = False) -> None:
+        """Record what else a model does in another case; the calls are added to the same graph."""
+        with self.untouched(), evaluating(self._model):
+            if case.training:
+                self._model.train()
+            self._open, self.steady = case.opened, case.training
+            start = self._record_more(case.inputs, strict=strict)
+            self._open = self.steady = False
+        if start is not None:
+            self.graph.also.append((case, start))
+
+    def train(self, example_inputs: Any) -> Any:
+        """Run the model in train mode under this recorder and return what it returned."""
+        with self.untouched() as before:
+            self._model.train()
+            returned = self.record(example_inputs)
+            self.changed = before.changes()
+        return returned
+
+    def open(self, example_inputs: Any) -> Any:
+        """Run the model with all found where it looks for something; return what it returned."""
+        self._open = True
+        with self.untouched() as before, evaluating(self._model):
+            returned = self.record(example_inputs)
+            self.changed = before.changes()
+        return returned
+
+    @contextmanager
+    def untouched(self) -> Iterator[Before]:
+        """Put back, on leaving, whatever forwards changed in the model, its parameters included."""
+        with untouched(self._model) as before:
+            try:
+                yield before
+            finally:
+                with torch.no_grad():
+                    for tensor, numbers in self._overwritten.values():
+                        tensor.copy_(numbers)
+                self._overwritten.clear()
 
     def _record_more(self, example_inputs: Any, *, strict: bool) -> int | None:
         """Record another run; if it fails, it was none."""
@@ -174,7 +261,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         before = len(graph.calls), list(graph.inputs), list(graph.outputs), list(graph.opaque)
         decided = len(graph.decisions)
         try:
-            self._record(example_inputs)
+            self._returned = self.record(example_inputs)
         except Exception:
             if strict:
                 raise
@@ -183,7 +270,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return None
         return before[0]
 
-    def _record(self, example_inputs: Any) -> Any:
+    def record(self, example_inputs: Any) -> Any:
+        """Run the model as it is under this recorder, and return what it returned."""
         with torch.no_grad(), self._watching_modules():
             args, kwargs = arguments(example_inputs)
             given = [self.number(tensor) for _, tensor in tensors_in((args, kwargs))]
@@ -244,10 +332,49 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _finish(self, returned: Any) -> None:
         """Note what the model returned and what it never read."""
-        for _, tensor in tensors_in(returned, opaque=self.graph.opaque):
+        found = found_in(returned)
+        self.graph.opaque += found.opaque
+        for tensor in found.tensors.values():
             self.graph.outputs.append(self.number(tensor))
         read = {name for names in self.graph.tensors.values() for name in names}
         self.graph.unread = [name for name, _ in self._tensors if name not in read]
+
+    def _note_kept(self) -> None:
+        """Note the values that the model keeps: in attributes, and in its own tensors."""
+        copies = {
+            call.outputs[0]: call.inputs()[0] for call in self.graph.calls if call.name in _COPIES
+        }
+        read = {
+            index
+            for call in self.graph.calls
+            if call.name not in _COPIES
+            for index in call.inputs()
+        }
+        for tensor in found_in(self.changed).tensors.values():
+            index = self._numbers.get(tensor)
+            if index is None:
+                continue
+            self.graph.written.append(index)
+            seen = {index}
+            while index in copies:
+                index = copies[index]
+                seen.add(index)
+            if seen.isdisjoint(read) and seen.isdisjoint(self.graph.outputs):
+                self.graph.kept += seen
+        for _, tensor in self._tensors:
+            index = self._numbers.get(tensor)
+            if index is not None and index not in self.graph.tensors:
+                self.graph.written.append(index)
+
+    def _leaves(self, tensor: torch.Tensor, function: str) -> None:
+        self.graph.left[self.number(tensor)] = f"{function}() in {self.module or 'the model'}"
+
+    def _keep_numbers(self, written: list[torch.Tensor]) -> None:
+        """Keep what parameters hold that are about to be written."""
+        for tensor in written:
+            for parameter in self._stored.get(tensor.untyped_storage()._cdata, ()):
+                if id(parameter) not in self._overwritten:
+                    self._overwritten[id(parameter)] = parameter, parameter.detach().clone()
 
     def __torch_dispatch__(
         self,
@@ -257,13 +384,19 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         """Record one call, or the calls it is made of."""
-        kwargs = kwargs or {}
+        # A scripted function leaves the other mode on, which our own calls are none of.
+        with torch._C.DisableTorchFunction():
+            return self._recorded(func, args, kwargs or {})
+
+    def _recorded(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if not self._known(func) and (parts := self._decomposed(func, args, kwargs)) is not _WHOLE:
             return parts
         reads = self._with_refs(args), {name: self._with_refs(arg) for name, arg in kwargs.items()}
         run = self._decided if decides(func) else self.execute
-        result = run(func, args, kwargs)
         written = _written(func, args, kwargs)
+        if written:
+            self._keep_numbers(written)
+        result = run(func, args, kwargs)
         outputs = [
             self._bind(item) if isinstance(item, torch.Tensor) else None
             for item in (result if isinstance(result, list | tuple) else (result,))
@@ -274,14 +407,15 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             *reads,
             outputs,
             self.module,
-            _places(func),
+            _positions(func),
+            place_of_call(),
             sites.site,
             sites.given,
             sites.bounds,
         )
         self.graph.calls.append(recorded)
         if self._watch is not None:
-            self._watch(self, recorded)
+            self._watch(self, recorded, result)
         for tensor in written:
             self._note_write(tensor, rebind=not _is_in(tensor, result))
         return result
@@ -299,7 +433,14 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def execute(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run one operator; the place for a recorder that wants it run otherwise."""
-        return func(*args, **kwargs)
+        if self.wide is not None:
+            args, kwargs = wide_arguments(func, args, kwargs, self.wide)
+        if self.steady and torch.Tag.nondeterministic_seeded in func.tags:
+            return steadily(func, args, kwargs)
+        result = func(*args, **kwargs)
+        if name_of(func) in _EMPTY:
+            result.zero_()  # what memory happens to hold is nothing to compare
+        return result
 
     def _decomposed(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The result of an operator by way of simpler ones, which are recorded on the way."""
@@ -344,7 +485,7 @@ def _named_tensors(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
 
 
 @cache
-def _places(target: Any) -> dict[str, tuple[int, Any]]:
+def _positions(target: Any) -> dict[str, tuple[int, Any]]:
     """Where an operator takes each of its arguments, and what it takes if none is given."""
     arguments = target._schema.arguments
     return {each.name: (at, each.default_value) for at, each in enumerate(arguments)}

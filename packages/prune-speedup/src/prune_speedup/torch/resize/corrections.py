@@ -1,95 +1,121 @@
 """Sizes that a forward works out for itself, corrected where it uses them.
 
 Some forwards write `x.reshape(B, N, C)` with a `C` read off another tensor, or a number in the
-source: no attribute holds it. A correction says: in the k-th call of this function during a run
-of this module, these numbers are these. It lives in a pair of hooks on the module, so the model
-stays the same Python model, pickles, and follows any batch size.
+source: no attribute holds it. A correction says: at this place in the source, this number is that
+one. It says nothing of how often the place is reached, so it is right for loops of another length,
+for calls that only training makes, and when a part of the forward runs again in the backward pass.
 """
 
-from collections import Counter
-from collections.abc import Mapping
-from typing import Any
+from typing import NamedTuple
 
-from torch import nn
-from torch.overrides import TorchFunctionMode
+from prune_core.errors import SpeedupError
+from prune_speedup.torch.record.call_sites import Number
+from prune_speedup.torch.record.places import Span
 
-from prune_speedup.torch.record.call_sites import SIZED, Number, Site, short_name, with_numbers
-
-__all__ = ["Corrections", "correct", "corrections_of"]
-
-Sizes = dict[tuple[str, int], dict[int, Number]]
-
-
-class Corrections:
-    """The corrections of one module: `sizes[function, occurrence][position] = number`."""
-
-    def __init__(self, sizes: Sizes) -> None:
-        """Hold corrections; `register` puts them to work."""
-        self.sizes = sizes
-        self._running: list[TorchFunctionMode] = []
-
-    def enter(self, module: nn.Module, args: Any) -> None:
-        """Begin to correct, as the module begins to run."""
-        mode = _Correcting(self.sizes)
-        mode.__enter__()  # type: ignore[no-untyped-call]
-        self._running.append(mode)
-
-    def leave(self, module: nn.Module, args: Any, output: Any) -> None:
-        """Stop correcting, whether or not the module has failed."""
-        if self._running:
-            self._running.pop().__exit__(None, None, None)  # type: ignore[no-untyped-call]
-
-    def register(self, module: nn.Module) -> None:
-        """Correct every run of this module from now on."""
-        module.register_forward_pre_hook(self.enter)
-        module.register_forward_hook(self.leave, always_call=True)
-
-    def unregister(self, module: nn.Module) -> None:
-        """Correct this module no longer."""
-        for hooks in (module._forward_pre_hooks, module._forward_hooks):
-            for key, hook in list(hooks.items()):
-                if getattr(hook, "__self__", None) is self:
-                    del hooks[key]
-                    module._forward_hooks_always_called.pop(key, None)
+__all__ = [
+    "Becomes",
+    "Correction",
+    "Path",
+    "PlainCorrection",
+    "Where",
+    "become",
+    "from_plain",
+    "to_plain",
+]
 
 
-class _Correcting(TorchFunctionMode):
-    def __init__(self, sizes: Sizes) -> None:
-        super().__init__()
-        self._sizes = sizes
-        self._counts: Counter[str] = Counter()
+class Where(NamedTuple):
+    """An expression in a function.
 
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        name, kwargs = short_name(func), kwargs or {}
-        if name in SIZED:
-            correction = self._sizes.get((name, self._counts[name]))
-            self._counts[name] += 1
-            if correction is not None:
-                args, kwargs = with_numbers(args, kwargs, correction)
-        return func(*args, **kwargs)
-
-
-def corrections_of(module: nn.Module) -> Corrections | None:
-    """The corrections that a module already has."""
-    for hook in module._forward_pre_hooks.values():
-        owner = getattr(hook, "__self__", None)
-        if isinstance(owner, Corrections):
-            return owner
-    return None
-
-
-def correct(model: nn.Module, site: Site, numbers: Mapping[int, Number]) -> None:
-    """Correct some numbers, told by their position, of one call of a module.
-
-    Corrections already there are replaced, never changed: whoever keeps the module's hooks to go
-    back to them goes back to the old numbers too.
+    Attributes:
+        namespace: The name of the Python module that the function is written in.
+        function: Its qualified name.
+        span: Where the expression is, in lines from the function's first.
+        text: How it reads, so that another version of the source is noticed.
     """
-    module = model.get_submodule(site.module)
-    found = corrections_of(module)
-    sizes = {} if found is None else {call: dict(old) for call, old in found.sizes.items()}
-    sizes.setdefault((site.function, site.occurrence), {}).update(numbers)
-    if found is not None:
-        found.unregister(module)
-    Corrections(sizes).register(module)
+
+    namespace: str
+    function: str
+    span: Span
+    text: str
+
+
+Path = tuple[Where, ...]
+"""From a method of a module to a call, through the functions between them."""
+
+
+class Becomes(NamedTuple):
+    """What a number is to be.
+
+    Attributes:
+        pairs: What it is without the correction, and what it has to be.
+        scaled: Whether it is also any other number, by the same ratio: one that is made of the
+            batch or of the length, such as `batch * heads`.
+    """
+
+    pairs: tuple[tuple[Number, Number], ...]
+    scaled: bool = False
+
+
+class Correction(NamedTuple):
+    """Numbers of one call that are to be other.
+
+    Attributes:
+        path: How the call is reached from the module.
+        numbers: (position among the numbers that the call is told, what it becomes).
+    """
+
+    path: Path
+    numbers: tuple[tuple[int, Becomes], ...]
+
+    def __str__(self) -> str:
+        """`model.py: x.view(-1, 8)`, for people."""
+        return f"{self.path[-1].text} in {self.path[-1].function}"
+
+
+PlainCorrection = tuple[
+    list[tuple[str, str, tuple[int, int, int, int], str]],
+    list[tuple[int, list[tuple[float, float]], bool]],
+]
+"""A correction as a file holds it: its path, and of each number what it becomes."""
+
+
+def become(becomes: Becomes, number: Number, where: str) -> Number:
+    """The number that is to be there instead of another."""
+    for old, new in becomes.pairs:
+        if number == old:
+            return new
+    if becomes.scaled:
+        old, new = becomes.pairs[0]
+        return number * new // old if isinstance(new, int) else number * (new / old)
+    known = ", ".join(f"{old} → {new}" for old, new in becomes.pairs)
+    raise SpeedupError(
+        f"`{where}` is given the size {number}. When this model was made smaller, only {known} was "
+        "seen there, so nothing is known of this one. Shrink the model with an example, or with "
+        "verify_inputs, that comes this way."
+    )
+
+
+def to_plain(corrections: tuple[Correction, ...]) -> list[PlainCorrection]:
+    """Corrections as lists, texts and numbers."""
+    return [
+        (
+            [(*where[:2], where.span, where.text) for where in correction.path],
+            [
+                (at, [(old, new) for old, new in becomes.pairs], becomes.scaled)
+                for at, becomes in correction.numbers
+            ],
+        )
+        for correction in corrections
+    ]
+
+
+def from_plain(plain: list[PlainCorrection]) -> tuple[Correction, ...]:
+    """Corrections that were plain data."""
+    return tuple(
+        Correction(
+            tuple(Where(*where) for where in path),
+            tuple((at, Becomes(tuple(pairs), scaled)) for at, pairs, scaled in numbers),
+        )
+        for path, numbers in plain
+    )

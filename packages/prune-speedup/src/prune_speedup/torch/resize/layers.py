@@ -9,7 +9,7 @@ from prune_core.registry import get_extension, names
 from prune_speedup.engine.plan import Plan
 from prune_speedup.torch.resize.attention import PrunedMultiheadAttention, can_be_pruned
 
-__all__ = ["update_sizes"]
+__all__ = ["resize", "sizes_written", "update_sizes"]
 
 
 def update_sizes(model: nn.Module, plan: Plan) -> None:
@@ -20,6 +20,11 @@ def update_sizes(model: nn.Module, plan: Plan) -> None:
         for name, old, new in _literals(plan, call):
             if old != new and module is not None and getattr(module, name, None) == old:
                 setattr(module, name, new)
+    resize(model)
+
+
+def resize(model: nn.Module) -> None:
+    """Make the recorded sizes of layers agree with their tensors."""
     for module in model.modules():
         if (resizer := _resizer(type(module))) is not None:
             resizer(module)
@@ -55,6 +60,11 @@ def _literals(plan: Plan, call: Any) -> list[tuple[str, Any, Any]]:
             plan.shape_of(call.args[0]),
         )
         return [("num_features", shape[1], small[1])] if len(shape) > 1 else []
+    if call.name == "mean" and call.site is not None and call.site.function == "rms_norm":
+        shape, axes = plan.labelling.graph.metas[call.args[0].index].shape, call.argument("dim")
+        small = plan.shape_of(call.args[0])
+        old, new = (tuple(sizes[axis] for axis in axes) for sizes in (shape, small))
+        return [("normalized_shape", old, new)]
     if call.name in ("native_layer_norm", "_fused_rms_norm"):
         old = tuple(call.args[1])
         return [("normalized_shape", old, plan.shape_of(call.args[0])[-len(old) :])]
@@ -136,3 +146,30 @@ _RESIZERS: list[tuple[Any, Callable[[Any], None]]] = [
     (nn.modules.rnn.RNNCellBase, _cell),
     (nn.MultiheadAttention, _attention),
 ]
+
+_SIZES: list[tuple[Any, frozenset[str]]] = [
+    (kind, frozenset(names.split()))
+    for kind, names in (
+        (nn.Linear, "in_features out_features"),
+        (nn.Bilinear, "in1_features in2_features out_features"),
+        (nn.modules.conv._ConvNd, "in_channels out_channels groups"),
+        (nn.modules.batchnorm._NormBase, "num_features"),
+        (nn.GroupNorm, "num_groups num_channels"),
+        (nn.LayerNorm, "normalized_shape"),
+        (nn.RMSNorm, "normalized_shape"),
+        (nn.Embedding, "num_embeddings embedding_dim"),
+        (nn.EmbeddingBag, "num_embeddings embedding_dim"),
+        (nn.PReLU, "num_parameters"),
+        (nn.RNNBase, "input_size hidden_size proj_size"),
+        (nn.modules.rnn.RNNCellBase, "input_size hidden_size"),
+        (nn.MultiheadAttention, "embed_dim num_heads kdim vdim"),
+    )
+]
+"""What is written above, by kind of layer: all that changes in one of torch's own."""
+
+
+def sizes_written(kind: type[nn.Module]) -> frozenset[str] | None:
+    """Which attributes of a layer are its sizes; None for a layer that may have any."""
+    if not kind.__module__.startswith(("torch.", "prune_speedup.")):
+        return None
+    return next((sizes for base, sizes in _SIZES if issubclass(kind, base)), None)

@@ -36,9 +36,10 @@ def wanted_numbers(
     if site is None:
         return {}
     changes: dict[int, Number] = {}
+    end = plan.labelling.graph.end_of_run(position)
     for at in plan.calls_at(site):
         call = plan.labelling.graph.calls[at]
-        if at >= position and not isinstance(call.target, str):
+        if position <= at < end and not isinstance(call.target, str):
             changes = _for_call(plan, at, given) | changes
             if changes and site.function not in _SLICING:
                 break
@@ -107,20 +108,35 @@ def _asked_for(plan: Plan, position: int) -> dict[int, int]:
     graph = plan.labelling.graph
     value = graph.calls[position].outputs[0]
     assert value is not None
-    rank = len(graph.metas[value].shape)
+    shape = graph.metas[value].shape
     for call in graph.calls[position + 1 :]:
         if value in call.inputs() and call.outputs[0] is not None:
-            before, after = graph.metas[call.outputs[0]].shape, plan.shape(call.outputs[0])
-            meets = Tag.pointwise in getattr(call.target, "tags", ()) or call.name == "cat"
-            if not meets or len(before) < rank:
-                return {}
-            lead = len(before) - rank
-            return {
-                axis: after[lead + axis]
-                for axis in range(rank)
-                if graph.metas[value].shape[axis] == before[lead + axis] != after[lead + axis]
-            }
+            wanted = _met_by(plan, call, value)
+            return {axis: size for axis, size in wanted.items() if size != shape[axis]}
     return {}
+
+
+_PRODUCTS = {"mm": (0, 1), "bmm": (0, 1), "addmm": (1, 2), "baddbmm": (1, 2)}
+"""Which arguments are the factors of a product of matrices."""
+
+
+def _met_by(plan: Plan, call: Call, value: int) -> dict[int, int]:
+    """{axis: its length} of a value, where what it meets in a call has that length."""
+    graph, made = plan.labelling.graph, call.outputs[0]
+    assert made is not None
+    rank = len(graph.metas[value].shape)
+    if call.name in _PRODUCTS:
+        left, right = (call.args[at] for at in _PRODUCTS[call.name])
+        if left.index == value:
+            return {rank - 1: plan.shape_of(right)[-2]}
+        return {rank - 2: plan.shape_of(left)[-1]} if right.index == value else {}
+    before, after = graph.metas[made].shape, plan.shape(made)
+    meets = Tag.pointwise in getattr(call.target, "tags", ()) or call.name == "cat"
+    if not meets or len(before) < rank:
+        return {}
+    lead = len(before) - rank
+    same = [axis for axis in range(rank) if graph.metas[value].shape[axis] == before[lead + axis]]
+    return {axis: after[lead + axis] for axis in same}
 
 
 def _for_unflatten(plan: Plan, call: Call, given: tuple[Number, ...]) -> dict[int, Number]:
@@ -138,7 +154,7 @@ def _for_unflatten(plan: Plan, call: Call, given: tuple[Number, ...]) -> dict[in
 
 def _for_roll(plan: Plan, call: Call, given: tuple[Number, ...]) -> dict[int, Number]:
     value = call.inputs()[0]
-    kept, shape = plan.kept_of_value(value), plan.labelling.graph.metas[value].shape
+    kept, shape = dict(plan.kept_of_value(value)), plan.labelling.graph.metas[value].shape
     # Without an axis the whole tensor is rolled row by row, as along the last one.
     axes = (call.args[2] if len(call.args) > 2 else []) or [-1]
     changes: dict[int, Number] = {}

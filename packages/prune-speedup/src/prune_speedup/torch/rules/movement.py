@@ -131,8 +131,9 @@ def cat(flow: Flow, call: Call) -> Value:
     """Labels one behind the other; across the other axes the pieces are tied."""
     shape = flow.result_shape(call)
     axis = call.argument("dim") % len(shape)
-    pieces = [flow.label_free(ref, {axis}) for ref in call.args[0]]
-    pieces = [piece for piece in pieces if piece.shape != (0,)]
+    # A piece without any index, such as `x[..., 8:]` of eight, says nothing of the others.
+    filled = [ref for ref in call.args[0] if 0 not in flow.get(ref).shape]
+    pieces = [flow.label_free(ref, {axis}) for ref in filled or call.args[0][:1]]
     return join(flow, pieces, axis, shape)
 
 

@@ -7,14 +7,15 @@ from typing import Any
 
 from torch import Tensor
 
-from prune_core import ConfigError, Pruner
-from prune_core.tools import (
+from prune_core.errors import ConfigError, did_you_mean
+from prune_core.pruning.allocate import (
     BankSparsityAllocator,
-    DependencyAwareAllocator,
     GlobalSparsityAllocator,
     NormalSparsityAllocator,
     SparsityAllocator,
 )
+from prune_core.pruning.pruner import Pruner
+from prune_core.registry import get_engine
 
 __all__ = ["allocator_for", "chosen_mode"]
 
@@ -32,7 +33,7 @@ def chosen_mode(
     if mode not in known:
         raise ConfigError(
             f"mode is {mode!r}; the modes of {type(pruner).__name__} are "
-            f"{', '.join(map(repr, known))}."
+            f"{', '.join(map(repr, known))}.{did_you_mean(mode, known)}"
         )
     return mode
 
@@ -46,6 +47,7 @@ def allocator_for(
     continuous_mask: bool = True,
     balance_gran: Sequence[int] | None = None,
     dummy_input: Any = None,
+    **more: Any,
 ) -> SparsityAllocator:
     """Return the allocator that a mode stands for.
 
@@ -57,9 +59,14 @@ def allocator_for(
         continuous_mask: Whether what is masked stays masked.
         balance_gran: Shape of the blocks of `"balance"`.
         dummy_input: What the model is traced with for `"dependency_aware"`.
+        **more: What else a dependency-aware allocator may be told.
     """
     if mode == "dependency_aware":
-        return DependencyAwareAllocator(pruner, dummy_input, continuous_mask)
+        engine = get_engine("torch", wanted="the mode 'dependency_aware'")
+        allocator: SparsityAllocator = engine.DependencyAwareAllocator(
+            pruner, dummy_input, continuous_mask, **more
+        )
+        return allocator
     if mode == "balance":
         if balance_gran is None:
             raise ConfigError(
@@ -67,7 +74,5 @@ def allocator_for(
                 "as balance_gran=[1, 4]."
             )
         return BankSparsityAllocator(pruner, balance_gran, continuous_mask)
-    allocator = GlobalSparsityAllocator if mode == "global" else NormalSparsityAllocator
-    return allocator(
-        pruner, continuous_mask=continuous_mask, channels=channels, transform=transform
-    )
+    ranking = GlobalSparsityAllocator if mode == "global" else NormalSparsityAllocator
+    return ranking(pruner, continuous_mask=continuous_mask, channels=channels, transform=transform)

@@ -1,4 +1,4 @@
-"""What the pruners of this package share: three parts, one of them chosen by a mode."""
+"""Pruners that look at a model once: three parts, one of them chosen by a mode."""
 
 from __future__ import annotations
 
@@ -8,19 +8,22 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from prune_core import BasicPruner
-from prune_core.tools import DataCollector, MetricsCalculator, SparsityAllocator
-from prune_filter.modes import allocator_for, chosen_mode
+from prune_core.pruning.allocate import SparsityAllocator
+from prune_core.pruning.basic import BasicPruner
+from prune_core.pruning.collect import DataCollector
+from prune_core.pruning.modes import allocator_for, chosen_mode
+from prune_core.pruning.score import MetricsCalculator
 
 __all__ = ["CHANNEL_TYPES", "ChannelPruner", "ConfigList", "OneShotPruner"]
 
 ConfigList = Sequence[Mapping[str, Any]] | str | PathLike[str]
 
-# The modules of whose weight each output channel is one slice.
+# The modules of whose weight each output channel is one slice, and those with hidden units.
 CHANNEL_TYPES = (
     *(f"Conv{n}d" for n in (1, 2, 3)),
     *(f"ConvTranspose{n}d" for n in (1, 2, 3)),
     *("Linear", "Conv1D"),
+    *("LSTM", "GRU", "RNN", "LSTMCell", "GRUCell", "RNNCell"),
 )
 
 
@@ -31,11 +34,12 @@ class OneShotPruner(BasicPruner):
         model: The model, wrapped in place.
         config_list: The rules.
         mode: One of `modes`.
-        dummy_input: What the model is traced with in the mode `"dependency_aware"`.
+        dummy_input: An input of the model: masks are closed over what follows a masked channel,
+            and the mode `"dependency_aware"` needs it.
         dependency_aware: The older spelling of `mode="dependency_aware"`.
     """
 
-    modes: ClassVar[tuple[str, ...]] = ("normal",)
+    granularity: ClassVar[str] = "weights"
 
     def __init__(
         self,
@@ -70,12 +74,39 @@ class OneShotPruner(BasicPruner):
 
 
 class ChannelPruner(OneShotPruner):
-    """Prunes whole output channels."""
+    """Prunes whole output channels; a subclass says how they are scored.
 
+    Args:
+        model: The model, wrapped in place.
+        config_list: The rules.
+        mode: `"normal"` ranks the channels of each module; `"dependency_aware"` those of modules
+            that can only lose the same channels together; `"global"` all of an entry together,
+            and with `dummy_input` so that they can really be removed: what belongs together goes
+            together, and scores are divided by the mean of their group first.
+        dummy_input: An input of the model: masks are closed over what follows a masked channel,
+            and the mode `"dependency_aware"` needs it.
+        dependency_aware: The older spelling of `mode="dependency_aware"`.
+
+    Example:
+        ```python
+        class SpreadPruner(ChannelPruner):
+            def collector(self):
+                return WeightDataCollector(self, channels=True)
+
+            def calculator(self):
+                return SpreadMetricsCalculator()
+        ```
+    """
+
+    granularity: ClassVar[str] = "channels"
+    modes: ClassVar[tuple[str, ...]] = ("normal", "dependency_aware", "global")
     default_types = CHANNEL_TYPES
     supported_types = CHANNEL_TYPES
-    modes: ClassVar[tuple[str, ...]] = ("normal", "dependency_aware")
 
     def allocator(self) -> SparsityAllocator:
         """Return what turns scores, one for each output channel, into masks."""
+        if self.mode == "global" and self.dummy_input is not None:
+            return allocator_for(
+                self, "dependency_aware", channels=True, dummy_input=self.dummy_input, across=True
+            )
         return allocator_for(self, self.mode, channels=True, dummy_input=self.dummy_input)

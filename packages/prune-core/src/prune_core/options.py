@@ -1,0 +1,98 @@
+"""Arguments that a pruner does not take, refused in its own name.
+
+A pruner hands its arguments on from class to class, so Python would complain in the name of some
+base class that the user has never heard of. Here the call is checked before it is made.
+"""
+
+from __future__ import annotations
+
+import re
+from abc import ABCMeta
+from inspect import Parameter, Signature, signature
+from typing import TYPE_CHECKING, Any
+
+from prune_core.config import keys_for
+from prune_core.errors import OptionError, did_you_mean
+
+__all__ = ["ChecksOptions"]
+
+
+class ChecksOptions(ABCMeta):
+    """The metaclass of classes whose arguments are checked by name before `__init__` sees them."""
+
+    @property
+    def __signature__(cls) -> Signature:
+        whole = signature(cls.__init__)  # type: ignore[misc]
+        return whole.replace(parameters=[*whole.parameters.values()][1:])
+
+    if not TYPE_CHECKING:  # where a call would be taken for untyped
+
+        def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+            """Make an instance, of arguments that it takes."""
+            try:
+                cls.__signature__.bind(*args, **kwargs)
+            except TypeError as error:
+                raise OptionError(_complaint(cls, args, kwargs, str(error))) from None
+            try:
+                return super().__call__(*args, **kwargs)
+            except TypeError as error:
+                # A class that hands on what it does not know finds out when it is too late.
+                name = _not_taken(cls, error)
+                if name is None:
+                    raise
+                raise OptionError(_unknown(cls, name)) from None
+
+
+def _complaint(cls: ChecksOptions, args: tuple[Any, ...], kwargs: dict[str, Any], why: str) -> str:
+    parameters = cls.__signature__.parameters
+    named = [
+        name for name, p in parameters.items() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+    ]
+    takes = f"It takes {', '.join(named)}."
+    for name in kwargs:
+        if name not in named:
+            return _unknown(cls, name)
+    by_position = [
+        n for n, p in parameters.items()
+        if p.kind in (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+    ]  # fmt: skip
+    for name in named[len(args) :] if len(args) <= len(by_position) else ():
+        if name not in kwargs and parameters[name].default is Parameter.empty:
+            return f"{cls.__name__} needs {name!r}. {takes}"
+    if len(args) > len(by_position):
+        return (
+            f"{cls.__name__} takes {len(by_position)} arguments by position "
+            f"({', '.join(by_position)}), and got {len(args)}. {takes}"
+        )
+    return f"{cls.__name__}: {why}. {takes}"
+
+
+def _unknown(cls: ChecksOptions, name: str) -> str:
+    taken = _taken(cls)
+    key = name in keys_for(getattr(cls, "config_keys", ()))
+    hint = " It is a key of config_list." if key else did_you_mean(name, taken)
+    return f"{cls.__name__} takes no {name!r}.{hint} It takes {', '.join(taken)}."
+
+
+def _taken(cls: ChecksOptions) -> list[str]:
+    """Return what a class takes, also what it hands on to the classes that it is made of."""
+    taken: dict[str, None] = {}
+    for base in cls.__mro__:
+        if (own := vars(base).get("__init__")) is None:
+            continue
+        parameters = [*signature(own).parameters.values()][1:]
+        taken |= {
+            p.name: None for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+        }
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            break
+    return list(taken)
+
+
+def _not_taken(cls: ChecksOptions, error: TypeError) -> str | None:
+    """Return the argument that a base class did not take, if that is what the error says."""
+    found = re.fullmatch(
+        r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", str(error)
+    )
+    bases = {base.__name__ for base in cls.__mro__}
+    return found[2] if found is not None and found[1] in bases else None

@@ -1,0 +1,171 @@
+"""Make a model follow a plan, and prove that it does.
+
+A size may be changed in an attribute or in the source, and a unit may be left alone where neither
+helps. Each of these is tried in turn, until the small model does what the plan says and the proof
+holds on all that it looks at.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import nn
+
+from prune_core.errors import SpeedupError
+from prune_speedup.engine.plan import Plan
+from prune_speedup.torch.proof.cases import cases_of
+from prune_speedup.torch.proof.masked_reference import Meaning
+from prune_speedup.torch.proof.run import CaseError, Proof, prove
+from prune_speedup.torch.record.case import Case
+from prune_speedup.torch.report import SpeedupReport
+from prune_speedup.torch.resize.layers import update_sizes
+from prune_speedup.torch.resize.origins import Source
+from prune_speedup.torch.resize.search import Mismatch, Repairs, repair
+from prune_speedup.torch.tensors import Snapshot, cut_tensors
+
+__all__ = ["CannotFollowError", "Fitting", "timed"]
+
+_PLANS = 50
+
+
+class CannotFollowError(SpeedupError):
+    """The forward does not run on smaller tensors, whatever is repaired."""
+
+
+@dataclass
+class Fitting:
+    """A plan on its way to a model that follows it, and is proved to.
+
+    Attributes:
+        model: What is made smaller.
+        example_inputs: What it runs on.
+        planned: Makes a plan of a recording of the example, and of the cases that it is given.
+        masks: `{tensor name: bool mask}`.
+        original: The model before.
+        report: Where to note what was done.
+        yielding: Whether units that the forward cannot do without are left alone.
+        staying: Attributes that must not change.
+        also: Cases to be recorded beside the example.
+        unfollowed: Cases that the small model does not follow, and why.
+        others: Other inputs, from which it is learnt which sizes are not always the same.
+    """
+
+    model: nn.Module
+    example_inputs: Any
+    planned: Callable[[Sequence[Case]], Plan]
+    masks: Mapping[str, torch.Tensor]
+    original: Snapshot
+    report: SpeedupReport
+    yielding: bool
+    staying: set[Source] = field(default_factory=set)
+    also: list[Case] = field(default_factory=list)
+    unfollowed: dict[str, str] = field(default_factory=dict)
+    others: dict[str, Any] = field(default_factory=dict)
+
+    def proved(
+        self, verify_inputs: Sequence[Any], meant: Meaning, tolerance: float | None
+    ) -> tuple[Plan, Repairs, Proof]:
+        """Fit until the proof holds."""
+        cases = cases_of(
+            self.model, self.example_inputs, verify_inputs, opened=False, repaired=True
+        )
+        self.others = {each.name: each.inputs for each in cases[1:] if not each.training}
+        plan = self.planned(())
+        while True:
+            with timed(self.report.seconds, "shrink"):
+                fitted, repairs = self.fit(plan)
+            try:
+                with timed(self.report.seconds, "verify"):
+                    proof = prove(
+                        self.model,
+                        self.example_inputs,
+                        verify_inputs,
+                        fitted,
+                        meant,
+                        self.original,
+                        tolerance,
+                        repairs=repairs,
+                        without=self.unfollowed,
+                    )
+            except CaseError as error:
+                self.original.restore()
+                plan = self._remedied(plan, error, repairs)
+                continue
+            unproved = repairs.scaled - {*proof.inputs}
+            if not proof.doubtful and not unproved:
+                self.report.unfollowed = self.unfollowed
+                return fitted, repairs, proof
+            self.others = {n: inputs for n, inputs in self.others.items() if n not in unproved}
+            self.staying.update(proof.doubtful)
+            self.original.restore()
+
+    def _remedied(self, plan: Plan, error: CaseError, repairs: Repairs) -> Plan:
+        """Do something about a case in which the small model fails; raise if nothing is left."""
+        case = error.case
+        if case.name not in {"the example", *(each.name for each in self.also)}:
+            # What happens there is looked at as what happens on the example.
+            self.also.append(case)
+            return self.planned(self.also)
+        if repairs.attributes:
+            # An attribute may mean something else, too, where the example does not come.
+            self.staying.update(repairs.attributes)
+            return plan
+        if error.runs or case.required:
+            raise error
+        self.unfollowed[case.name] = str(error)
+        self.also = [each for each in self.also if each.name != case.name]
+        return self.planned(self.also)
+
+    def fit(self, plan: Plan) -> tuple[Plan, Repairs]:
+        """Cut and repair; where a forward cannot be repaired, leave what it needs, and again."""
+        report = self.report
+        report.returned = []
+        for _ in range(_PLANS):
+            cut_tensors(self.model, plan, self.masks)
+            update_sizes(self.model, plan)
+            repairs = repair(self.model, self.example_inputs, plan, self.others, self.staying)
+            if repairs.unresolved is None:
+                report.attributes = [
+                    (source.module, ".".join(map(str, source.path)), old, new)
+                    for source, (old, new) in repairs.attributes.items()
+                ]
+                report.corrections = repairs.corrections
+                return plan, repairs
+            self.original.restore()
+            less = _without(plan, repairs.unresolved)
+            where, why = repairs.unresolved.module, repairs.unresolved.message
+            report.returned.append(f"{where}: {why}")
+            same = not less.removed.any() or (less.removed == plan.removed).all()
+            if not self.yielding or same:
+                raise CannotFollowError(
+                    f"The forward of {where or 'the model'} does not follow smaller tensors: {why}"
+                    + (f" (at first, in {report.returned[0]})" if report.returned[1:] else "")
+                )
+            plan = less
+        raise CannotFollowError(f"No plan fits the model: {report.returned[-1]}")
+
+
+def _without(plan: Plan, mismatch: Mismatch) -> Plan:
+    """Leave alone what changes the sizes around the place that could not be repaired."""
+    calls = plan.labelling.graph.calls
+    position = min(mismatch.position, len(calls) - 1)
+    for reach in (0, 1, 3, 10, len(calls)):
+        less = plan
+        for call in calls[max(position - reach, 0) : position + reach + 1]:
+            for value in (*call.inputs(), *(i for i in call.outputs if i is not None)):
+                axes = plan.kept_of_value(value) if value in plan.labelling.flow.values else {}
+                less = less.without(value, axes)
+        if (less.removed != plan.removed).any():
+            return less
+    return plan
+
+
+@contextmanager
+def timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    """Add the time that a block takes to that of a stage."""
+    start = perf_counter()
+    yield
+    seconds[stage] = seconds.get(stage, 0.0) + perf_counter() - start

@@ -1,0 +1,197 @@
+"""What a small model and the masked one are run on, beside the example."""
+
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import islice
+from types import CodeType, FunctionType
+from typing import Any
+
+import torch
+from torch import nn
+
+from prune_speedup.torch.record.case import Case
+from prune_speedup.torch.record.inputs import arguments, tensors_in
+
+__all__ = ["cases_of", "other_batch"]
+
+_SHORT = 64
+"""Up to how many steps or pixels along an axis inputs twice as long are tried."""
+
+_FLAGS = 6
+
+
+def cases_of(
+    model: nn.Module, example_inputs: Any, more: Sequence[Any], *, opened: bool, repaired: bool
+) -> list[Case]:
+    """The example first, then what else is worth a look.
+
+    Where nothing had to be repaired that is one look, at everything that may be otherwise at once:
+    the batch, the length, the mode and what the forward is asked for; and, if the model has a
+    forward of its own, one at a longer input. What a model does not accept of that is left out.
+
+    Args:
+        model: What is run.
+        example_inputs: The example.
+        more: Inputs that the user gives.
+        opened: Whether the recording found everything once where the forward looks for something.
+        repaired: Whether sizes were changed in attributes or in the source. If so, all of it is
+            looked at by itself.
+    """
+    example = Case("the example", example_inputs, required=True)
+    cases = [example]
+    cases += [Case(f"verify_inputs[{at}]", one, required=True) for at, one in enumerate(more)]
+    if opened:
+        name = "the example, with all that it looks for found"
+        cases.append(Case(name, example_inputs, opened=True))
+    flags = _flags(model, example_inputs)
+    trains = asks_for_its_mode(model)
+    if not repaired:
+        cases += _at_once(model, example, flags, trains=trains)
+        # The look at everything has a shorter input; some forwards do more on a longer one.
+        return cases + ([*_longer(replace(example, required=False))] if _has_own(model) else [])
+    optional = replace(example, required=False)
+    batch = _in_batch(optional)
+    cases += [batch] if batch is not None else []
+    cases.append(replace(optional, name="the example in training", training=True))
+    cases += _in_length(optional)
+    cases += [_with(model, optional, {name: value}) for name, value in flags.items()]
+    return cases
+
+
+def _at_once(
+    model: nn.Module, example: Case, flags: Mapping[str, bool], *, trains: bool
+) -> list[Case]:
+    """A case in which everything is otherwise, or as much of it as the model accepts."""
+    batch = _in_batch(example) or example
+    short = next(_in_length(batch), None)
+    tries = [
+        replace(case, training=trains, name=f"{case.name}, in training" if trains else case.name)
+        for case in (
+            _with(model, short, flags) if short and flags else None,
+            short,
+            _with(model, batch, flags) if flags else None,
+            batch,
+        )
+        if case is not None and (case is not example or trains)
+    ]
+    tries += [batch] if trains and batch is not example else []
+    found: Case | None = None
+    for case in reversed(tries):
+        found = replace(case, required=False, otherwise=found)
+    return [found] if found is not None else []
+
+
+def _longer(case: Case) -> Iterator[Case]:
+    """An input twice as long, if the example is short."""
+    return islice(_in_length(case, (2.0,)), 1)
+
+
+def _has_own(model: nn.Module) -> bool:
+    """Whether a forward was written by somebody else than torch."""
+    return any(not type(module).__module__.startswith("torch.") for module in model.modules())
+
+
+def asks_for_its_mode(model: nn.Module) -> bool:
+    """Whether any class of the model, other than torch's own, reads whether it is training."""
+    kinds = {base for module in model.modules() for base in type(module).__mro__}
+    return any(
+        _reads(function.__code__, "training")
+        for kind in kinds
+        if not kind.__module__.startswith("torch.") and kind is not object
+        for function in vars(kind).values()
+        if isinstance(function, FunctionType)
+    )
+
+
+def _reads(code: CodeType, name: str) -> bool:
+    return name in code.co_names or any(
+        isinstance(constant, CodeType) and _reads(constant, name) for constant in code.co_consts
+    )
+
+
+def other_batch(example_inputs: Any) -> tuple[str, Any]:
+    """Inputs of another batch size, taken to be what the first axis of the first tensor is."""
+    sizes = [tensor.shape[0] for _, tensor in tensors_in(example_inputs) if tensor.ndim]
+    if not sizes or not sizes[0]:
+        return "", None
+    size = sizes[0]
+    other = 3 if size == 2 else 2
+    name = f"a batch of {other} where the example has {size}"
+    return name, _resized(example_inputs, lambda tensor: (0,), size, other)
+
+
+def _in_batch(case: Case) -> Case | None:
+    name, inputs = other_batch(case.inputs)
+    return None if inputs is None else replace(case, name=_joined(case, name), inputs=inputs)
+
+
+def _in_length(case: Case, factors: Sequence[float] = (0.5, 2.0)) -> Iterator[Case]:
+    """Shorter and longer inputs, along the axes that are likely to be steps or places."""
+    first = next((each for _, each in tensors_in(case.inputs) if each.ndim > 1), None)
+    if first is None:
+        return
+    wanted: dict[int, list[tuple[int, ...]]] = {2: [(1,)], 3: [(1,), (2,)], 4: [(2, 3), (1, 2)]}
+    for axes in wanted.get(first.ndim, [tuple(range(2, first.ndim))]):
+        size = first.shape[axes[-1]]
+        others = [int(size * factor) for factor in factors if factor < 1 or size <= _SHORT]
+        for other in filter(None, others):
+
+            def along(tensor: torch.Tensor, axes: tuple[int, ...] = axes) -> tuple[int, ...]:
+                same = tensor.ndim == first.ndim
+                return axes if same else tuple(range(1, tensor.ndim))
+
+            inputs = _resized(case.inputs, along, size, other)
+            name = f"{other} along axis {axes[-1]} where the example has {size}"
+            yield replace(case, name=_joined(case, name), inputs=inputs)
+
+
+def _joined(case: Case, more: str) -> str:
+    return more if case.name == "the example" else f"{case.name}, {more}"
+
+
+def _flags(model: nn.Module, example_inputs: Any) -> dict[str, bool]:
+    """The arguments that say yes or no, and are not given, each the other way."""
+    args, kwargs = arguments(example_inputs)
+    try:
+        signature = inspect.signature(model.forward)
+        given = signature.bind_partial(*args, **kwargs).arguments
+    except (TypeError, ValueError):
+        return {}
+    flags = {
+        parameter.name: not parameter.default
+        for parameter in signature.parameters.values()
+        if parameter.name not in given
+        and parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+        and (isinstance(parameter.default, bool) or _is_open(parameter))
+    }
+    return dict(list(flags.items())[:_FLAGS])
+
+
+def _is_open(parameter: inspect.Parameter) -> bool:
+    """Whether an argument is a choice that is left to the model."""
+    return parameter.default is None and "bool" in str(parameter.annotation)
+
+
+def _with(model: nn.Module, case: Case, flags: Mapping[str, bool]) -> Case:
+    """The case with some more arguments."""
+    args, kwargs = arguments(case.inputs)
+    names = inspect.signature(model.forward).parameters
+    told = {**dict(zip(names, args, strict=False)), **kwargs, **flags}
+    said = ", ".join(f"{name}={value}" for name, value in flags.items())
+    return replace(case, name=f"{case.name} with {said}", inputs=told)
+
+
+def _resized(tree: Any, along: Any, size: int, other: int) -> Any:
+    """The same inputs with another length along some axes of each tensor that have this one."""
+    if isinstance(tree, torch.Tensor):
+        for axis in along(tree):
+            if axis < tree.ndim and tree.shape[axis] == size:
+                places = torch.arange(other, device=tree.device) % size
+                tree = tree.index_select(axis, places)
+        return tree
+    if isinstance(tree, Mapping):
+        return {key: _resized(item, along, size, other) for key, item in tree.items()}
+    if type(tree) in (list, tuple):
+        return type(tree)(_resized(item, along, size, other) for item in tree)
+    return tree

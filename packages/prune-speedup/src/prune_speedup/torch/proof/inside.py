@@ -1,0 +1,202 @@
+"""Compare two models inside: what their operators make, and not only what they return.
+
+An output may hide a mistake: a maximum, a saturated softmax, a huge constant beside it, a
+rectifier that lets nothing through on the example. So every result of every operator is compared,
+channel by channel and relative to that channel. Of each channel only its products with a few
+random vectors are kept; two channels that differ agree in all of them hardly ever, and a model's
+activations are never in memory twice.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import torch
+
+from prune_speedup.engine.graph import Call
+from prune_speedup.engine.labels import Array
+from prune_speedup.engine.plan import Plan
+from prune_speedup.torch.tensors import places
+
+__all__ = ["Inside"]
+
+_PRODUCTS = 4
+_ALLOWED = {torch.float32: 1e-3, torch.float64: 1e-6}
+"""By how much a channel may differ, relative to itself."""
+
+_ROUNDING = 64
+"""By how many of the smallest steps of the largest channel it may differ in any case."""
+
+
+@dataclass(slots=True)
+class _Print:
+    """What is kept of one result.
+
+    Attributes:
+        shape: That of the small model's result.
+        axis: The channels'.
+        products: One row per channel.
+    """
+
+    shape: tuple[int, ...]
+    axis: int
+    products: torch.Tensor
+
+
+@dataclass(slots=True)
+class _Entry:
+    call: Call
+    prints: list[_Print | None]
+
+
+class Inside:
+    """What the operators of one run have made, held to those of another run.
+
+    Attributes:
+        compared: How many results were compared.
+        worst: The largest difference, in terms of what is allowed.
+        where: The operator that made it.
+        lost: Whether the other run made other calls from some point on.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        """Begin with nothing."""
+        self.compared = 0
+        self.worst = 0.0
+        self.where = ""
+        self.lost = False
+        self._plan = plan
+        self._entries: list[_Entry] = []
+        self._next = 0
+        self._noise: dict[Any, torch.Tensor] = {}
+
+    def note(self, call: Call, result: Any, recorded: Call | None) -> None:
+        """Keep what a call of the masked model has made."""
+        prints: list[_Print | None] = []
+        for at, tensor in enumerate(_results(call, result)):
+            kept: Mapping[int, Array] = {}
+            if recorded is not None and at < len(recorded.outputs):
+                index = recorded.outputs[at]
+                if index is not None:
+                    kept = self._plan.kept_of_value(index)
+            prints.append(None if tensor is None else self._print(tensor, kept))
+        self._entries.append(_Entry(call, prints))
+
+    def check(self, call: Call, result: Any) -> None:
+        """Compare what a call of the small model has made."""
+        entry = None if self.lost else self._find(call)
+        if entry is None:
+            return
+        for before, tensor in zip(entry.prints, _results(call, result), strict=False):
+            # A copy of something may be of any length, and what is unknown cannot be cut.
+            if before is None or tensor is None or before.shape != tuple(tensor.shape):
+                continue
+            self.compared += 1
+            weight = self._weight(before, self._products(tensor, before.axis), tensor.dtype)
+            if not weight <= self.worst:
+                self.worst = weight if weight == weight else float("inf")
+                self.where = f"{call.name} in {call.module or 'the model'}"
+
+    def _find(self, call: Call) -> _Entry | None:
+        """The entry of a call, past copies that only one of the models makes."""
+        at = self._next
+        while at < len(self._entries):
+            entry = self._entries[at]
+            if _alike(entry.call, call):
+                self._next = at + 1
+                return entry
+            if entry.call.name not in _PASSED:
+                break
+            at += 1
+        self.lost = call.name not in _PASSED
+        return None
+
+    def _print(self, tensor: torch.Tensor, kept: Mapping[int, Array]) -> _Print:
+        cut = [axis for axis in kept if axis < tensor.ndim]
+        along = max(cut, key=lambda axis: tensor.shape[axis], default=_usual_axis(tensor.ndim))
+        for axis in cut:
+            if axis != along:
+                tensor = tensor.index_select(axis, places(kept[axis], tensor.device))
+        products = self._products(tensor, along)
+        shape = list(tensor.shape)
+        if along in cut:
+            products = products.index_select(0, places(kept[along], products.device))
+            shape[along] = len(kept[along])
+        return _Print(tuple(shape), along, products)
+
+    def _products(self, tensor: torch.Tensor, axis: int) -> torch.Tensor:
+        """For each index along an axis, its products with random vectors."""
+        shape = tensor.shape or (1,)
+        before, channels, after = prod(shape[:axis]), shape[axis], prod(shape[axis + 1 :])
+        folded = tensor.reshape(before, channels, after)
+        made = self._times_noise(folded)
+        if not bool(made.isfinite().all()):
+            finite = folded.isfinite()
+            clean = torch.where(finite, folded, torch.zeros_like(folded))
+            made = self._times_noise(clean) + self._times_noise((~finite).to(folded.dtype))
+        return made
+
+    def _times_noise(self, folded: torch.Tensor) -> torch.Tensor:
+        before, _, after = folded.shape
+        noise = self._noise_of(before, after, folded)
+        if after == 1:
+            return (folded[:, :, 0].T @ noise[:, 0]).double()
+        return torch.matmul(folded, noise).sum(0).double()
+
+    def _noise_of(self, before: int, after: int, like: torch.Tensor) -> torch.Tensor:
+        key = before, after, like.dtype, like.device
+        if key not in self._noise:
+            generator = torch.Generator("cpu").manual_seed(before * 1_000_003 + after)
+            drawn = torch.randn(before, after, _PRODUCTS, generator=generator, device="cpu")
+            self._noise[key] = drawn.to(like.device, like.dtype)
+        return self._noise[key]
+
+    def _weight(self, before: _Print, now: torch.Tensor, dtype: torch.dtype) -> float:
+        """By how much the worst channel differs, in terms of what it may."""
+        gap = (before.products - now).norm(dim=1)
+        size = before.products.norm(dim=1)
+        if not len(gap):
+            return 0.0
+        least = _ROUNDING * torch.finfo(dtype).eps * size.max()
+        allowed = _ALLOWED[dtype] * size + least
+        return float(torch.where(gap == 0, 0.0, gap / allowed).max())
+
+
+_PASSED = {"clone", "slice", "alias", "prune.alias_write", "alias_write"}
+_VIEWS = {"view", "_unsafe_view"}
+
+
+def _alike(one: Call, other: Call) -> bool:
+    names = {one.name, other.name}
+    return one.target == other.target or names <= _VIEWS or names == {"slice", "alias"}
+
+
+def _usual_axis(ndim: int) -> int:
+    return 1 if ndim > 3 else max(ndim - 1, 0)
+
+
+def _results(call: Call, result: Any) -> list[torch.Tensor | None]:
+    """What there is to compare of a result: no views, which are compared where they come from."""
+    items = list(result) if isinstance(result, list | tuple) else [result]
+    if _makes_views(call.target):
+        return [None] * len(items)
+    if "attention" in call.name:
+        items[1:] = [None] * (len(items) - 1)  # what a backward pass would need
+    return [_comparable(item) if isinstance(item, torch.Tensor) else None for item in items]
+
+
+def _comparable(tensor: torch.Tensor) -> torch.Tensor | None:
+    if tensor.layout is not torch.strided or not tensor.numel():
+        return None
+    if tensor.is_complex():
+        tensor = torch.view_as_real(tensor.resolve_conj())
+    return tensor if tensor.dtype in _ALLOWED else None
+
+
+def _makes_views(target: Any) -> bool:
+    schema = getattr(target, "_schema", None)
+    return schema is not None and any(
+        returned.alias_info is not None and not returned.alias_info.is_write
+        for returned in schema.returns
+    )

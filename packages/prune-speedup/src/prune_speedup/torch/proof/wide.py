@@ -1,0 +1,59 @@
+"""Run a model in wider numbers than its own, so that rounding can be told from error."""
+
+import os
+from typing import Any
+
+import torch
+from torch import nn
+
+from prune_speedup.torch.record.wide import is_narrow
+from prune_speedup.torch.tensors import put
+
+__all__ = ["narrowest", "widen", "widened"]
+
+_SHARE = 0.8
+"""How much of the memory that is free a model may take in wider numbers."""
+
+
+def narrowest(model: nn.Module) -> torch.dtype:
+    """The type of the narrowest floating-point numbers among a model's parameters."""
+    kinds = {p.dtype for p in model.parameters() if p.is_floating_point()}
+    return min(kinds, key=lambda kind: kind.itemsize, default=torch.float32)
+
+
+def widen(model: nn.Module, dtype: torch.dtype) -> None:
+    """Give a model its numbers in a wider type; a `Snapshot` brings the old ones back.
+
+    Where there is not enough memory for that, nothing is done: a recorder then widens each tensor
+    when it is read.
+    """
+    tensors = [
+        tensor for tensor in (*model.parameters(), *model.buffers()) if is_narrow(tensor, dtype)
+    ]
+    needed = sum(tensor.numel() * dtype.itemsize for tensor in tensors)
+    if tensors and needed > _SHARE * _free(tensors[0].device):
+        return
+    for tensor in tensors:
+        put(tensor, tensor.data.to(dtype), None)
+
+
+def _free(device: torch.device) -> float:
+    """The bytes that are free on a device, as far as that can be told."""
+    if device.type == "cuda":
+        return float(torch.cuda.mem_get_info(device)[0])
+    try:
+        return float(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    except (AttributeError, OSError, ValueError):
+        return float("inf")
+
+
+def widened(tree: Any, dtype: torch.dtype) -> Any:
+    """Example inputs in a wider type."""
+    if isinstance(tree, torch.Tensor):
+        return tree.to(dtype) if is_narrow(tree, dtype) else tree
+    if isinstance(tree, dict):
+        return {name: widened(item, dtype) for name, item in tree.items()}
+    if isinstance(tree, list | tuple):
+        items = [widened(item, dtype) for item in tree]
+        return items if isinstance(tree, list) else tuple(items)
+    return tree

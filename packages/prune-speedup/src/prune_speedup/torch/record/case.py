@@ -1,0 +1,27 @@
+"""One way of running a model."""
+
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["Case"]
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One way of running a model.
+
+    Attributes:
+        name: For people.
+        inputs: In the form of the example.
+        training: Whether the model trains.
+        opened: Whether it finds everything where it looks for what is not zero.
+        required: Whether the model has to accept it, because a user said so.
+        otherwise: What to look at instead if it does not.
+    """
+
+    name: str
+    inputs: Any
+    training: bool = False
+    opened: bool = False
+    required: bool = False
+    otherwise: "Case | None" = None

@@ -1,0 +1,250 @@
+"""What the library that a model comes from will save of it.
+
+`save_pretrained` writes the tensors and the config, and `from_pretrained` builds the model from the
+config again. So after a model was made smaller, either its config says so, or what would be written
+is a folder that nobody can read; then `save_pretrained` is refused, and says what to do instead.
+"""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from prune_core.errors import SpeedupError
+from prune_speedup.torch.model_config import (
+    Keys,
+    Shapes,
+    Values,
+    find_values,
+    integers,
+    is_config,
+    put_values,
+    same_outputs,
+    shapes_of,
+)
+from prune_speedup.torch.record.inputs import arguments
+from prune_speedup.torch.record.isolation import evaluating, untouched
+
+__all__ = ["ConfigChange", "follow", "put_config", "refuse_saving", "shapes_of"]
+
+Settings = list[tuple[list[str | int], int]]
+"""Numbers of a config, in a form that JSON has: [keys, value]."""
+
+NOT_COMPARED = "verify=False, and only a comparison shows which sizes in it do"
+
+
+@dataclass(slots=True)
+class ConfigChange:
+    """What became of a model's config, or of those that parts of it carry.
+
+    Attributes:
+        values: `{"num_attention_heads": (old, new)}`; old is None where it was left open.
+        missing: Why no config describes the small model; empty where one does.
+        settings: The same values by the name of the module that carries the config.
+        refused: `{module: reason}` of those whose `save_pretrained` is refused.
+    """
+
+    values: dict[str, tuple[int | None, int]] = field(default_factory=dict)
+    missing: str = ""
+    settings: dict[str, Settings] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+
+    def lines(self) -> list[str]:
+        """What to print."""
+        lines = [
+            f"{name} {new} (it was left open)" if old is None else f"{name} {old} → {new}"
+            for name, (old, new) in self.values.items()
+        ]
+        if self.missing:
+            saved = f"does not describe the small model, save it with save_pruned: {self.missing}"
+            lines.append(saved)
+        return lines
+
+    def warning(self, model: str) -> str:
+        """What to say when no config describes a model, which is called so."""
+        refused = (
+            "save_pretrained() is refused, because from_pretrained() could not read what it would "
+            "write"
+            if self.refused
+            else "a model built from it has the old sizes"
+        )
+        return (
+            f"The smaller {model} is right, but its config cannot describe it: "
+            f"{self.missing.rstrip('.')}. So {refused}. Save the model with report.save(path), and "
+            "load it with prune_core.load_pruned(dense_model, path)."
+        )
+
+
+def follow(
+    model: nn.Module, example_inputs: Any, before: Shapes, *, compared: bool = True
+) -> ConfigChange | None:
+    """Give a small model a config that describes it, or refuse to save it where none does.
+
+    A config may belong to other models too, so it is a copy that is changed.
+
+    Args:
+        model: A small model.
+        example_inputs: What the model is run with.
+        before: The shapes that it had.
+        compared: Whether models may be run to compare them.
+
+    Returns:
+        What was done; None for a model that carries no config, or has kept its shapes.
+    """
+    after = shapes_of(model)
+    if after == before:
+        return None
+    carriers = _carriers(model, before, after)
+    change = ConfigChange()
+    inputs = _inputs_of(model, example_inputs, carriers) if compared and carriers else {}
+    values: dict[Keys, int]
+    for path, carrier in carriers.items():
+        if compared and path not in inputs:
+            values, missing = {}, "the example does not run it"
+        elif compared:
+            values, missing = _described(carrier, path, inputs[path], before, after)
+        else:
+            values, missing = {}, NOT_COMPARED
+        if missing:
+            change.missing = change.missing or _of(path, missing)
+            continue
+        old = dict(integers(carrier.config))
+        change.settings[path] = [([*keys], value) for keys, value in values.items()]
+        names = {keys: ".".join(map(str, (*filter(None, [path]), *keys))) for keys in values}
+        change.values |= {names[keys]: (old.get(keys), value) for keys, value in values.items()}
+        put_config(model, carrier.config, values)
+    changed = {name for name in before.keys() | after if before.get(name) != after.get(name)}
+    described = {n for n in changed if any(_within(n, path) for path in change.settings)}
+    for path, module in model.named_modules():
+        undescribed = sorted(n for n in changed - described if _within(n, path))
+        if callable(getattr(type(module), "save_pretrained", None)) and undescribed:
+            first = undescribed[0]
+            why = change.missing or f"it says nothing of {first!r}, which is {after.get(first)} now"
+            change.refused[path] = why
+    change.missing = change.missing or next(iter(change.refused.values()), "")
+    refuse_saving(model, change.refused)
+    return change if carriers or change.refused else None
+
+
+def _of(path: str, missing: str) -> str:
+    return f"of {path!r}: {missing}" if path else missing
+
+
+def _within(name: str, path: str) -> bool:
+    return not path or name.startswith(f"{path}.")
+
+
+def _carriers(model: nn.Module, before: Shapes, after: Shapes) -> dict[str, nn.Module]:
+    """The outermost modules that carry a config and have changed."""
+    found: dict[str, nn.Module] = {}
+    for path, module in model.named_modules():
+        config = getattr(module, "config", None)
+        if any(_within(path, known) for known in found) or not is_config(config):
+            continue
+        if hasattr(type(config), "from_dict") and _part(before, path) != _part(after, path):
+            found[path] = module
+    return found
+
+
+def _part(shapes: Shapes, path: str) -> dict[str, tuple[int, ...]]:
+    """The shapes of a module, by the names that they have in it."""
+    start = f"{path}." if path else ""
+    return {n.removeprefix(start): s for n, s in shapes.items() if n.startswith(start)}
+
+
+def _described(
+    carrier: nn.Module,
+    path: str,
+    inputs: tuple[tuple[Any, ...], dict[str, Any]],
+    before: Shapes,
+    after: Shapes,
+) -> tuple[dict[Keys, int], str]:
+    """The numbers with which a carrier's config describes it."""
+    args, kwargs = inputs
+    part = _part(before, path), _part(after, path)
+    with untouched(carrier), evaluating(carrier), torch.no_grad():
+        values, missing = find_values(carrier, args, kwargs, *part)
+        if missing:
+            return {}, missing
+        # A forward may read what it does from the config, so the last word has the model itself.
+        expected = carrier(*args, **kwargs)
+        put_config(carrier, carrier.config, values)
+        if not same_outputs(expected, carrier(*args, **kwargs)):
+            return {}, "with a config that describes its tensors the model computes something else"
+    return values, ""
+
+
+def _inputs_of(
+    model: nn.Module, example_inputs: Any, carriers: Mapping[str, nn.Module]
+) -> dict[str, tuple[tuple[Any, ...], dict[str, Any]]]:
+    """What each of these modules is called with when the model runs."""
+    args, kwargs = arguments(example_inputs)
+    if list(carriers) == [""]:
+        return {"": (args, kwargs)}
+    seen: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {}
+
+    def listener(path: str) -> Any:
+        def listen(module: nn.Module, args: Any, kwargs: Any) -> None:
+            seen.setdefault(path, (args, kwargs))
+
+        return listen
+
+    with untouched(model), evaluating(model), torch.no_grad():
+        handles = [
+            module.register_forward_pre_hook(listener(path), with_kwargs=True)
+            for path, module in carriers.items()
+        ]
+        try:
+            model(*args, **kwargs)
+        finally:
+            for handle in handles:
+                handle.remove()
+    return seen
+
+
+def put_config(model: nn.Module, config: Any, values: Values) -> None:
+    """Put a changed copy of a config where modules of a model hold the config itself."""
+    copied: dict[int, Any] = {}
+    changed = copy.deepcopy(config, copied)
+    put_values(changed, values)
+    for module in model.modules():
+        own = vars(module)
+        for name, value in own.items():
+            own[name] = _with_copies(value, copied)
+
+
+def _with_copies(value: Any, copied: Mapping[int, Any]) -> Any:
+    if is_config(value):
+        return copied.get(id(value), value)
+    if type(value) in (list, tuple):
+        news = [_with_copies(item, copied) for item in value]
+        if any(new is not old for new, old in zip(news, value, strict=True)):
+            return type(value)(news)
+    return value
+
+
+class _Refusal:
+    """What stands in the place of a model's `save_pretrained`; it is copied and pickled with it."""
+
+    def __init__(self, model: str, why: str) -> None:
+        self.model, self.why = model, why
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        raise SpeedupError(
+            f"from_pretrained() could not read what save_pretrained() would write: the config does "
+            f"not describe this smaller {self.model} ({self.why}). Write it with "
+            "prune_core.save_pruned(model, path), and read it with "
+            "prune_core.load_pruned(dense_model, path)."
+        )
+
+
+def refuse_saving(model: nn.Module, refused: Mapping[str, str]) -> None:
+    """Let `save_pretrained` of these modules, `{name: reason}`, and of no others be refused."""
+    for path, module in model.named_modules():
+        if isinstance(vars(module).get("save_pretrained"), _Refusal):
+            del vars(module)["save_pretrained"]
+        if path in refused:
+            vars(module)["save_pretrained"] = _Refusal(type(module).__name__, refused[path])
