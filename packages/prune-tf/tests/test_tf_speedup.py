@@ -654,9 +654,9 @@ def test_what_cannot_be_made_smaller_says_why(cnn):
 
 def test_example_inputs_that_do_not_fit(cnn):
     L1NormPruner(cnn, [{"sparsity": 0.5, "op_types": ["Conv2D"]}]).compress()
-    with pytest.raises(SpeedupError, match=r"shape \(1, 3, 8, 8\); it takes \(None, 8, 8, 3\)"):
+    with pytest.raises(ConfigError, match=r"shape \(1, 3, 8, 8\); it takes \(None, 8, 8, 3\)"):
         shrink(cnn, np.ones((1, 3, 8, 8), "float32"))
-    with pytest.raises(SpeedupError, match="looks like masks; write shrink"):
+    with pytest.raises(ConfigError, match="looks like masks; write shrink"):
         shrink(cnn, masks_of(cnn))
 
 
@@ -672,13 +672,12 @@ def test_mistakes_in_arguments(cnn):
 
 
 @pytest.mark.tensorflow
-def test_strings_are_not_made_up():
+def test_words_are_made_up():
     x = layers.Input((1,), dtype="string")
     y = layers.StringLookup(vocabulary=["a", "b"], output_mode="multi_hot")(x)
     model = keras.Model(x, layers.Dense(3, name="out")(layers.Dense(8)(y)))
     L1NormPruner(model, HALF).compress()
-    with pytest.raises(SpeedupError, match="takes strings, .* pass example_inputs"):
-        shrink(model)
+    assert shrink(model).difference <= 1e-5
     assert shrink(model, ops.convert_to_tensor([["a"], ["b"], ["c"]])).difference <= 1e-5
 
 

@@ -142,7 +142,9 @@ def _check_backend(kind: str) -> None:
 
 def gzipped_size(path: str | PathLike[str]) -> int:
     """Return how many bytes a file, or all files of a folder, take after gzip."""
-    path = Path(path)
+    path = as_path(path)
+    if not path.exists():
+        raise ConfigError(f"There is no file or folder {str(path)!r}.")
     files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
     return sum(len(gzip.compress(file.read_bytes(), mtime=0)) for file in files)
 

@@ -39,8 +39,13 @@ def made_up_inputs(model: keras.Model, batch: int = 2) -> Any:
     )
 
 
-def check_inputs(model: keras.Model, inputs: Any) -> None:
-    """Refuse inputs that a model does not run on.
+def check_inputs(model: keras.Model, inputs: Any, argument: str = "example_inputs") -> None:
+    """Run a model on inputs, and refuse those that it does not run on.
+
+    Args:
+        model: The model.
+        inputs: A batch, as the model takes it.
+        argument: Where the user gave it.
 
     Raises:
         ConfigError: Saying what it takes.
@@ -50,14 +55,14 @@ def check_inputs(model: keras.Model, inputs: Any) -> None:
     except Exception as error:  # whatever a model's own Python raises
         if isinstance(inputs, Mapping) and any(isinstance(v, Mapping) for v in inputs.values()):
             raise ConfigError(
-                "example_inputs looks like masks; write shrink(model, masks=...)."
+                f"{argument} looks like masks; write shrink(model, masks=...)."
             ) from error
         given = keras.tree.map_structure(lambda x: tuple(getattr(x, "shape", ())), inputs)
         wanted = ", ".join(str(tuple(t.shape)) for t in getattr(model, "inputs", None) or ())
         raise ConfigError(
-            f"{model.name!r} cannot be run on example_inputs of the shape {given}"
-            + (f"; it takes {wanted}" if wanted else f": {error}")
-            + ". Leave them out to run it on random numbers."
+            f"{model.name!r} cannot be run on {argument} of the shape {given}"
+            + (f"; it takes {wanted}." if wanted else f": {error}.")
+            + (" Leave them out to run it on random numbers." * (argument == "example_inputs"))
         ) from error
 
 

@@ -110,9 +110,10 @@ def check_masks(
     model: keras.Model, masks: Mapping[str, Mapping[str, Any]]
 ) -> list[tuple[Any, Slot, np.ndarray[Any, Any]]]:
     """Return each layer, slot and boolean mask, or raise what `set_masks` would raise."""
+    masks = _mapping("masks", masks)
     layers = {name: named.layer for named in layers_of(model) for name in named.names}
     fitting = []
-    for layer_name, tensors in _mapping("masks", masks).items():
+    for layer_name, tensors in masks.items():
         if layer_name not in layers:
             raise MaskError(
                 f"The masks have {layer_name!r}, and the model has no layer of that name."
@@ -132,8 +133,9 @@ def check_masks(
 
 def _masked(model: keras.Model) -> Iterator[tuple[str, Any, Slot, Masked]]:
     """Yield each masked variable: the layer's name, the layer, the slot and the constraint."""
+    layers = layers_of(model)
     carrier.attach(model)
-    for named in layers_of(model):
+    for named in layers:
         for slot in slots_of(named.layer).values():
             constraint = getattr(named.layer, slot.name).constraint
             if isinstance(constraint, Masked):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from numbers import Integral
 from typing import Any
 
 import keras
@@ -82,6 +83,10 @@ class PruningSchedule(keras.callbacks.Callback):  # type: ignore[misc]
                 f"pruner is a {type(pruner).__module__}.{type(pruner).__name__}; it must be a "
                 "pruner of this package, such as LevelPruner(model, config_list)."
             )
+        steps: dict[str, Any] = {"end_step": end_step, "start_step": start_step}
+        for name, value in steps.items():
+            if not isinstance(value, Integral):
+                raise ConfigError(f"{name} is {value!r}; it must be a whole number of steps.")
         if not 0 <= start_step < end_step:
             raise ConfigError(
                 f"start_step is {start_step} and end_step is {end_step}; pruning must start at "

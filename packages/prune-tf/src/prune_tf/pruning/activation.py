@@ -11,6 +11,7 @@ import numpy as np
 
 from prune_core.errors import ConfigError, PruneError
 from prune_core.progress import track
+from prune_tf.inputs import check_inputs
 from prune_tf.pruning.batches import Data, batches_of
 from prune_tf.pruning.observe import observed
 from prune_tf.pruning.pruner import ConfigList, Pruner
@@ -70,7 +71,7 @@ class _ActivationPruner(Pruner):
         title = f"{type(self).__name__}, calibration"
         with observed(layers, look):
             for x, *_ in track(batches, title, self.batches, "batch"):
-                self.bound_model(x, training=False)
+                check_inputs(self.bound_model, x, "data")
         for name in layers:
             if name not in sums:
                 raise PruneError(

@@ -81,6 +81,8 @@ class Pruner(metaclass=ChecksOptions):
         self.targets = find_targets(model, entries, algorithm)
         self.validate()
         self.coupling = Coupling(model) if mode == "dependency_aware" else None
+        if self.coupling is not None:
+            self.coupling.check(self.targets)
         in_force = masks_of(model)
         masks: Masks = {}
         for target in self.targets:
@@ -232,7 +234,7 @@ class Pruner(metaclass=ChecksOptions):
     def save_masks(self, path: str | PathLike[str]) -> None:
         """Write the masks in force to a safetensors file."""
         config = {target.layer_name: target.config for target in self.targets}
-        save_masks(path, self.bound_model, self.masks, algorithm=type(self).__name__, config=config)
+        save_masks(path, self.masks, self.bound_model, algorithm=type(self).__name__, config=config)
 
     def export_model(
         self, model_path: str | PathLike[str], mask_path: str | PathLike[str] | None = None

@@ -107,7 +107,16 @@ def _infos(named: Named) -> Iterator[ModuleInfo]:
     kind = type(named.layer)
     kinds = tuple(base.__name__ for base in kind.__mro__)
     further = [name for name, _ in _weights(named)]
-    yield ModuleInfo(first, kind.__name__, kinds, tuple(others), has_weight=bool(further))
+    inside = [*named.layer._flatten_layers(include_self=False, recursive=False)]
+    holders = [f"{first}/{each.name}" for each in inside if each.weights]
+    yield ModuleInfo(
+        first,
+        kind.__name__,
+        kinds,
+        tuple(others),
+        has_weight=bool(further),
+        lacks="" if further or not holders else f"keeps its weights in {', '.join(holders)}.",
+    )
     for name in further[1:]:
         yield ModuleInfo(name, kind.__name__, kinds)
 
