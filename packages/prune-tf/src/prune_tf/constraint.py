@@ -78,7 +78,7 @@ class Masked(keras.constraints.Constraint, keras.Operation, _Tracked):  # type: 
         """Return a weight with zeros where it is masked, and otherwise as it is."""
         w = ops.convert_to_tensor(w)
         # where() rather than a product: 0 · inf is not 0.
-        return ops.where(self.mask, w, ops.zeros_like(w))
+        return ops.where(ops.convert_to_tensor(self.mask), w, ops.zeros_like(w))
 
     def bind(self, variable: Any) -> None:
         """Remember the variable that is masked."""

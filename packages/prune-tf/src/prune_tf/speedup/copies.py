@@ -43,10 +43,14 @@ def copy_layer(op: Any, edit: Callable[[dict[str, Any]], None] | None = None) ->
         )
     try:
         config = op.get_config()
-        for key in config:
-            # A config has the bytecode of a lambda, and of a function only the name.
-            if isinstance(getattr(op, key, None), FunctionType):
-                config[key] = getattr(op, key)
+        if _is_of_keras(type(op).from_config):
+            # A config has the bytecode of a lambda, and of a function of one's own only the name.
+            own = {key: getattr(op, key, None) for key in config}
+            config |= {
+                key: each
+                for key, each in own.items()
+                if isinstance(each, FunctionType) and not _is_of_keras(each)
+            }
         if edit is not None:
             edit(config)
         return type(op).from_config(config)
@@ -54,6 +58,10 @@ def copy_layer(op: Any, edit: Callable[[dict[str, Any]], None] | None = None) ->
         raise SpeedupError(
             f"{op.name!r}, a {type(op).__name__}, cannot be copied from its config: {error}"
         ) from error
+
+
+def _is_of_keras(function: Any) -> bool:
+    return str(function.__module__).partition(".")[0] == "keras"
 
 
 def copy_model(
