@@ -76,7 +76,10 @@ def as_seed(seed: Any) -> int:
 
 def _devices() -> list[torch.device]:
     """Return the accelerators in use; asking one that is not would start it, which takes memory."""
-    kind = torch.accelerator.current_accelerator()
+    try:
+        kind = torch.accelerator.current_accelerator()
+    except RuntimeError:  # torch 2.6 raises where later ones return None
+        return []
     if kind is None or not getattr(_module(kind), "is_initialized", lambda: True)():
         return []
     return [torch.device(kind.type, index) for index in range(torch.accelerator.device_count())]

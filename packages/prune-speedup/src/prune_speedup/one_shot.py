@@ -110,6 +110,7 @@ def prune(
                 uniform=uniform,
                 constants=constants,
                 across=mode == "global",
+                tells_of_spared={*_names(targets)} != {"default"},
             )
         masks = _masks(pruner, target, example_inputs, constants)
         if amount or target is not None:

@@ -125,3 +125,19 @@ def test_inputs_that_the_model_itself_refuses():
     with pytest.raises(ConfigError, match=r"does not run on verify_inputs\[0\]: RuntimeError"):
         shrink(model, x, units=half(model, x), verify_inputs=[torch.rand(2, 4)])
     assert unchanged(model, before)
+
+
+@pytest.mark.parametrize("hidden", [float("-inf"), torch.finfo(torch.float32).min, -1e9])
+def test_numbers_that_hide_a_position_are_the_same_in_both(hidden):
+    """Such a number times a random one is beyond what a float32 can hold."""
+
+    class Masking(Branching):
+        def forward(self, x):
+            y = self.first(x)
+            seen = torch.ones(len(x), len(x), dtype=torch.bool).tril()
+            return self.usual(torch.where(seen, y @ y.T, hidden).softmax(-1) @ y)
+
+    model, x = Masking().eval(), torch.rand(2, 3)
+    report = shrink(model, x, units=half(model, x))
+    assert report.inside > 0
+    assert report.parameters[1] < report.parameters[0]

@@ -55,6 +55,9 @@ class DependencyAwareAllocator(SparsityAllocator):
             the same ratio of each. Scores are divided by the mean of their group first; the
             entry's ratio is one of the weights of all channels that may go, and no group loses
             more than `max_sparsity_per_layer` of its units.
+        tells_of_spared: Warn of modules that keep all of their channels because the speedup would
+            leave them. Who did not ask for them by name is told only if they have most of the
+            weights.
     """
 
     def __init__(
@@ -66,8 +69,9 @@ class DependencyAwareAllocator(SparsityAllocator):
         uniform: bool = False,
         constants: str = "exact",
         across: bool = False,
+        tells_of_spared: bool = True,
     ) -> None:
-        self.across = across
+        self.across, self.tells_of_spared = across, tells_of_spared
         super().__init__(pruner, channels=True, continuous_mask=continuous_mask)
         if dummy_input is None:
             raise ConfigError(
@@ -127,7 +131,8 @@ class DependencyAwareAllocator(SparsityAllocator):
                 "which the config_list does not select"
                 + (", or have to be as many, for uniform=True." if self.uniform else ".")
             )
-        if names := list(dict.fromkeys(found.spared)):
+        names = list(dict.fromkeys(found.spared))
+        if names and (self.tells_of_spared or not self._mostly_free(names)):
             warn(
                 f"{', '.join(map(repr, names[:3]))}{' and others' if names[3:] else ''} keep all "
                 "of their channels: a normalisation runs over them, or something that no pruner "
@@ -135,6 +140,14 @@ class DependencyAwareAllocator(SparsityAllocator):
                 "constants='zero' here and there they go as well, and the output moves by as much "
                 "as the report says."
             )
+
+    def _mostly_free(self, spared: list[str]) -> bool:
+        """Whether more weights are in modules that may lose channels than in those spared."""
+        sizes = {
+            name: wrapper.parameter(wrapper.target).numel()
+            for name, wrapper in self.pruner.get_modules_wrapper().items()
+        }
+        return 2 * sum(sizes.get(name, 0) for name in spared) < sum(sizes.values())
 
     def choose(self, metrics: Mapping[str, Tensor]) -> list[int]:
         """Return the numbers of the units to prune, as `Units.unit` takes them."""

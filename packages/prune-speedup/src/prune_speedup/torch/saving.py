@@ -18,6 +18,7 @@ from prune_speedup.torch.model_config import (
     Keys,
     Shapes,
     Values,
+    built_like,
     find_values,
     integers,
     is_config,
@@ -27,6 +28,7 @@ from prune_speedup.torch.model_config import (
 )
 from prune_speedup.torch.record.inputs import arguments
 from prune_speedup.torch.record.isolation import evaluating, untouched
+from prune_speedup.torch.resize.smaller import correct, corrections_of, kept_attributes
 
 __all__ = ["ConfigChange", "follow", "put_config", "refuse_saving", "shapes_of"]
 
@@ -101,11 +103,12 @@ def follow(
     change = ConfigChange()
     inputs = _inputs_of(model, example_inputs, carriers) if compared and carriers else {}
     values: dict[Keys, int]
+    needless = False
     for path, carrier in carriers.items():
         if compared and path not in inputs:
             values, missing = {}, "the example does not run it"
         elif compared:
-            values, missing = _described(carrier, path, inputs[path], before, after)
+            values, missing, needless = _described(carrier, path, inputs[path], before, after)
         else:
             values, missing = {}, NOT_COMPARED
         if missing:
@@ -116,6 +119,8 @@ def follow(
         names = {keys: ".".join(map(str, (*filter(None, [path]), *keys))) for keys in values}
         change.values |= {names[keys]: (old.get(keys), value) for keys, value in values.items()}
         put_config(model, carrier.config, values)
+        if needless:
+            _as_built(carrier, values)
     changed = {name for name in before.keys() | after if before.get(name) != after.get(name)}
     described = {n for n in changed if any(_within(n, path) for path in change.settings)}
     for path, module in model.named_modules():
@@ -161,20 +166,48 @@ def _described(
     inputs: tuple[tuple[Any, ...], dict[str, Any]],
     before: Shapes,
     after: Shapes,
-) -> tuple[dict[Keys, int], str]:
-    """The numbers with which a carrier's config describes it."""
+) -> tuple[dict[Keys, int], str, bool]:
+    """The numbers with which a carrier's config describes it, and whether they do so alone.
+
+    A forward may read what it does from the config. Then corrections of its source, made before
+    the config was changed, are no longer needed, nor do they know the numbers that it reads now.
+    """
     args, kwargs = inputs
     part = _part(before, path), _part(after, path)
     with untouched(carrier), evaluating(carrier), torch.no_grad():
         values, missing = find_values(carrier, args, kwargs, *part)
         if missing:
-            return {}, missing
-        # A forward may read what it does from the config, so the last word has the model itself.
+            return {}, missing, False
         expected = carrier(*args, **kwargs)
         put_config(carrier, carrier.config, values)
-        if not same_outputs(expected, carrier(*args, **kwargs)):
-            return {}, "with a config that describes its tensors the model computes something else"
-    return values, ""
+        kinds = {module: (type(module), dict(vars(module))) for module in carrier.modules()}
+        for alone in (True, False) if any(map(corrections_of, kinds)) else (False,):
+            if alone:
+                _as_built(carrier, values)
+            try:
+                same = same_outputs(expected, carrier(*args, **kwargs))
+            except (RuntimeError, SpeedupError):
+                same = False
+            finally:
+                for module, (kind, attributes) in kinds.items():
+                    module.__class__ = kind
+                    vars(module).update(attributes)
+            if same:
+                return values, "", alone
+    why = "with a config that describes its tensors the model computes something else"
+    return {}, why, False
+
+
+def _as_built(carrier: nn.Module, values: Values) -> None:
+    """Take the corrections out of a carrier, and the sizes that its library would write down."""
+    built = dict(built_like(carrier, values).named_modules())
+    for name, module in carrier.named_modules():
+        if corrections_of(module):
+            correct(module, (), tuple(kept_attributes(module).items()))
+            new = vars(built[name]) if name in built else {}
+            for key, value in vars(module).items():
+                if type(value) is int and type(new.get(key)) is int:
+                    vars(module)[key] = new[key]
 
 
 def _inputs_of(

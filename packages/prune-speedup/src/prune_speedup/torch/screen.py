@@ -37,6 +37,8 @@ def first_screen(report: SpeedupReport) -> str:
             )
         )
     rows += _stayed(report)
+    if report.config is not None and (lines := report.config.lines()):
+        rows.append(("config", ", ".join(lines)))
     if report.changes:
         rows.append(("details", f"{len(report.changes)} smaller tensors: print(report.table())"))
     return "\n".join(line for label, text in rows for line in _lines(label, text))
@@ -78,8 +80,6 @@ def _stayed(report: SpeedupReport) -> list[tuple[str, str]]:
             rows.append(("", f"- and {len(report.kept) - _SHOWN} more causes"))
     if report.form == "graph":
         rows.append(("form", f"a graph, not the model given: {report.cause}"))
-    if report.config is not None and report.config.missing:
-        rows.append(("config", report.config.lines()[0]))
     if report.unknown:
         names = ", ".join(report.unknown)
         rows.append(("unknown", f"operators without a rule keep what they touch: {names}"))

@@ -37,6 +37,7 @@ from prune_speedup.torch.proof.masked_reference import Meaning
 from prune_speedup.torch.record.case import Case
 from prune_speedup.torch.record.recorder import trace
 from prune_speedup.torch.report import Change, SpeedupReport
+from prune_speedup.torch.resize.smaller import corrections_of
 from prune_speedup.torch.rules import has_rule
 from prune_speedup.torch.saving import follow, shapes_of
 from prune_speedup.torch.shortfall import shortfall
@@ -309,6 +310,9 @@ def _shrunk(
         report.inside, flops = proof.inside, proof.flops
     with timed(seconds, "config"):
         report.config = follow(model, example_inputs, shapes, compared=verify)
+    report.corrections = [
+        each for each in report.corrections if corrections_of(model.get_submodule(each[0]))
+    ]
     if done is not None:
         report.moved = compare(done.as_given, masked_output(model, example_inputs, {})).relative
     if measure:

@@ -132,7 +132,8 @@ class Inside:
         folded = tensor.reshape(before, channels, after)
         made = self._times_noise(folded)
         if not bool(made.isfinite().all()):
-            finite = folded.isfinite()
+            # Of what hides a position, such as -inf or the smallest number, it counts where it is.
+            finite = folded.abs() < torch.finfo(folded.dtype).max ** 0.5
             clean = torch.where(finite, folded, torch.zeros_like(folded))
             made = self._times_noise(clean) + self._times_noise((~finite).to(folded.dtype))
         return made
@@ -177,9 +178,12 @@ def _usual_axis(ndim: int) -> int:
 
 
 def _results(call: Call, result: Any) -> list[torch.Tensor | None]:
-    """What there is to compare of a result: no views, which are compared where they come from."""
+    """What there is to compare of a result.
+
+    Views and copies are compared where they come from; which of two copies one is cannot be told.
+    """
     items = list(result) if isinstance(result, list | tuple) else [result]
-    if _makes_views(call.target):
+    if call.name == "clone" or _makes_views(call.target):
         return [None] * len(items)
     if "attention" in call.name:
         items[1:] = [None] * (len(items) - 1)  # what a backward pass would need
