@@ -12,6 +12,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from prune_tf.arrays import array_of
+
 __all__ = ["Masked", "packed", "unpacked"]
 
 if keras.backend.backend() == "tensorflow":
@@ -102,7 +104,7 @@ class Masked(keras.constraints.Constraint, keras.Operation, _Tracked):  # type: 
 
     def numpy(self) -> np.ndarray[Any, Any]:
         """Return the mask as an array of its own."""
-        return np.array(keras.ops.convert_to_numpy(self.mask), bool)
+        return np.array(array_of(self.mask), bool)
 
     def save_own_variables(self, store: Any) -> None:
         """Write the mask into a file of weights, when Keras does so for the layer."""

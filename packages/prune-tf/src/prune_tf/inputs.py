@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from prune_core.errors import ConfigError
+from prune_tf.arrays import array_of
 
 __all__ = ["check_inputs", "made_up_inputs", "run"]
 
@@ -74,7 +75,7 @@ def run(model: keras.Model, inputs: Any) -> list[np.ndarray[Any, Any]]:
 def _array(tensor: Any) -> np.ndarray[Any, Any]:
     if keras.backend.standardize_dtype(tensor.dtype) == "bfloat16":
         tensor = keras.ops.cast(tensor, "float32")  # numpy has none
-    return np.asarray(keras.ops.convert_to_numpy(tensor))
+    return array_of(tensor)
 
 
 def _candidates(model: keras.Model, batch: int) -> Iterator[Any]:

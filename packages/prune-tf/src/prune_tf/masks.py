@@ -12,6 +12,7 @@ import numpy as np
 
 from prune_core.errors import MaskError, did_you_mean
 from prune_tf import carrier
+from prune_tf.arrays import array_of
 from prune_tf.constraint import Masked
 from prune_tf.holding import put_mask, set_constraint
 from prune_tf.layers import Slot, layers_of, slots_of
@@ -93,7 +94,7 @@ def plain(model: keras.Model) -> Iterator[keras.Model]:
     try:
         for _, layer, slot, constraint in found:
             variable = getattr(layer, slot.name)
-            value = keras.ops.convert_to_numpy(variable)
+            value = array_of(variable)
             if value[~constraint.numpy()].any():
                 restore.append(partial(variable.assign, np.array(value)))
                 variable.assign(constraint.masked(variable))

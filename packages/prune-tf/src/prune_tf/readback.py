@@ -17,6 +17,7 @@ import numpy as np
 
 from prune_core.errors import PruneError
 from prune_tf import reading
+from prune_tf.arrays import array_of
 from prune_tf.inputs import run
 
 __all__ = ["check_file"]
@@ -72,7 +73,7 @@ def _read_elsewhere(
     arrays: list[Array] = []
 
     def noted(array: Any) -> int:
-        value = keras.ops.convert_to_numpy(array) if keras.ops.is_tensor(array) else array
+        value = array_of(array) if keras.ops.is_tensor(array) else array
         value = np.asarray(value)
         if value.dtype.kind in "OS":
             value = np.array([x.decode() for x in value.ravel()]).reshape(value.shape)

@@ -12,6 +12,7 @@ from prune_core.curves import cubic
 from prune_core.errors import ConfigError, warn
 from prune_core.progress import note
 from prune_core.registry import get_schedule
+from prune_tf.arrays import array_of
 from prune_tf.masks import apply_masks, renew_compiled_step
 from prune_tf.pruning.pruner import Pruner
 
@@ -163,7 +164,7 @@ class PruningSchedule(keras.callbacks.Callback):  # type: ignore[misc]
     @property
     def iterations(self) -> int:
         """How often the optimizer has updated the weights."""
-        return int(keras.ops.convert_to_numpy(self._counted().iterations))
+        return int(array_of(self._counted().iterations))
 
     def _counted(self) -> Any:
         optimizer = self.optimizer if self.optimizer is not None else self.model.optimizer
@@ -221,7 +222,7 @@ class PruningSchedule(keras.callbacks.Callback):  # type: ignore[misc]
 
 def _raw_steps(optimizer: Any) -> int:
     """How often an optimizer was called, also where it only accumulated gradients."""
-    return int(keras.ops.convert_to_numpy(getattr(optimizer, "_iterations", 1)))
+    return int(array_of(getattr(optimizer, "_iterations", 1)))
 
 
 class AGPSchedule(PruningSchedule):

@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from prune_tf.arrays import array_of
 from prune_tf.constraint import Masked
 from prune_tf.layers import layers_of, slots_of
 from prune_tf.masks import check_masks
@@ -40,7 +41,7 @@ def reader(masks: Values) -> Callable[[Any, str], Array]:
         variable = getattr(layer, name, None)
         if not isinstance(variable, keras.Variable):
             variable = next(v for v in layer.weights if v.name == name)
-        value = np.asarray(keras.ops.convert_to_numpy(variable))
+        value = array_of(variable)
         if value.dtype.kind != "f" or value.itemsize < 4:
             value = value.astype("float32")
         mask = masks.get((id(layer), name))

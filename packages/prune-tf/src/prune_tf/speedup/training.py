@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from prune_core.errors import warn
+from prune_tf.arrays import array_of
 from prune_tf.speedup.copies import Pairs
 
 __all__ = ["compile_alike"]
@@ -74,7 +75,7 @@ def _carry(before: Any, after: Any, origins: dict[int, tuple[Any, Any]], cut: Cu
                 continue  # A bias that the small model alone has.
             of_before = getattr(before, name)[places[id(origin)]]
             of_after = getattr(after, name)[at]
-            value = np.asarray(keras.ops.convert_to_numpy(keras.ops.cast(of_before, "float32")))
+            value = array_of(keras.ops.cast(of_before, "float32"))
             if of_before.shape == origin.shape:
                 value = cut(layer, origin.name, value)
             if value.shape == tuple(of_after.shape):

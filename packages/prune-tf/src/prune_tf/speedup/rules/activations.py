@@ -8,6 +8,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from prune_tf.arrays import array_of
+
 __all__ = ["activated", "is_elementwise"]
 
 Array = np.ndarray[Any, Any]
@@ -118,5 +120,5 @@ def activated(activation: Any, constants: Array) -> Array:
     result = constants.copy()
     if known.any():
         values = keras.ops.convert_to_tensor(constants[known].astype("float32"))
-        result[known] = keras.ops.convert_to_numpy(activation(values))
+        result[known] = array_of(activation(values))
     return result
