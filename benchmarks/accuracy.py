@@ -251,7 +251,7 @@ def gradual(schedule: type) -> Prune:
             for entry in rules(model, trainer.data, budget)
         ]
         pruner = schedule(
-            model, entries, pruning_algorithm="l1", total_iteration=4, finetuner=trainer.train
+            model, entries, pruning_algorithm="l1", total_iteration=4, finetune=trainer.train
         )
         _, masks = pruner.compress(trainer.data.example)
         make_small(model, trainer.data, masks)
@@ -280,7 +280,7 @@ def search(kind: type, **arguments: Any) -> Prune:
         pruner = kind(
             model,
             WHERE,
-            evaluator=trainer.score,
+            evaluate=trainer.score,
             pruning_algorithm="l1",
             target={"flops": budget},
             dummy_input=trainer.data.example,
@@ -297,7 +297,7 @@ def netadapt(model: nn.Module, trainer: Trainer, budget: float) -> int:
     pruner = NetAdaptPruner(
         model,
         WHERE,
-        base_algo="l1",
+        pruning_algorithm="l1",
         target={"flops": budget},
         dummy_input=trainer.data.example,
         sparsity_per_iteration=0.1,
@@ -313,7 +313,7 @@ def autocompress(model: nn.Module, trainer: Trainer, budget: float) -> int:
         WHERE,
         target={"flops": budget},
         dummy_input=trainer.data.example,
-        num_iterations=2,
+        total_iteration=2,
         admm_num_iterations=2,
         admm_training_epochs=1,
         finetune=trainer.train,

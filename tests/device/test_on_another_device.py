@@ -121,7 +121,7 @@ def test_coupled_masks_go_into_a_file_and_out_of_the_model(user, tmp_path):
     user.train(user.model)
     pruner.export_model(tmp_path / "model.pth", tmp_path / "masks.safetensors")
     L1NormPruner(network(user.device), RULES).load_masks(tmp_path / "masks.safetensors")
-    pruner._unwrap_model()
+    pruner.unwrap()
     user.model.eval()
     expected = user.model(user.x)
 

@@ -233,7 +233,7 @@ def test_layers_of_different_widths_need_a_file_of_their_own(tmp_path):
     ]  # fmt: skip
     pruner = prune_core.get_pruner("l1")(model, rules, mode="dependency_aware", dummy_input=inputs)
     _, masks = pruner.compress(example_inputs=inputs)
-    pruner._unwrap_model()
+    pruner.unwrap()
     with pytest.warns(prune_core.PruneWarning, match="save_pretrained\\(\\) is refused"):
         report = prune_core.shrink(model, inputs, masks)
     assert model.get_submodule(first).out_features == 24

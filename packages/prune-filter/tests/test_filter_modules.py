@@ -167,7 +167,7 @@ def test_frozen_weights_stay_frozen(pruner):
     model = nn.Sequential(nn.Linear(4, 4)).requires_grad_(False)
     instance = pruner(model, [{"sparsity": 0.5, "op_types": ["Linear"]}])
     instance.compress()
-    instance._unwrap_model()
+    instance.unwrap()
     assert not model[0].weight.requires_grad
     assert model[0].weight.count_nonzero() == 8
 

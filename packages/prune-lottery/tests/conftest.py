@@ -114,7 +114,7 @@ def trainer(data):
     images, labels = data
 
     def make(optimizer=None, scheduler=None, ema=None, total=6, seen=None):
-        def train(model, this_round=None):
+        def train(model, this_round):
             own = optimizer or torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
             model.train()
             for step in this_round.steps(total) if this_round else range(total):

@@ -119,7 +119,7 @@ def test_a_round_begins_with_the_bits_that_it_promises(
     ema = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.9)) if with_ema else None
     train = trainer(optimizer, scheduler, ema)
     for _ in range(warm):  # whoever comes with a trained optimizer gets that one back
-        train(model)
+        train(model, None)
     whole = Training(model, optimizer=optimizer, lr_scheduler=scheduler, ema=ema)
     begun, taken = whole.take(), []
     lottery = LotteryTicket(

@@ -237,10 +237,35 @@ def test_scores_are_checked(make, returned, message):
 
 def test_train_must_take_a_model(make):
     lottery = make()
-    with pytest.raises(ConfigError, match=r"must take the model, train\(model\)"):
+    with pytest.raises(ConfigError, match="given as train, must take the model"):
         lottery.run(train=lambda: None)
+    with pytest.raises(ConfigError, match="given as train, requires 'c'; it is called with model"):
+        lottery.run(train=lambda a, b, c: None)
     with pytest.raises(ConfigError, match="train is 3; it must be a function"):
         lottery.run(train=3)
+    with pytest.raises(ConfigError, match="given as evaluate, requires 'loader'"):
+        lottery.run(train=lambda model: None, evaluate=lambda model, loader: 0.5)
+
+
+def test_optional_parameters_are_the_users(make):
+    seen = []
+
+    def train(model, epochs=3, *, rate=0.1):
+        seen.append((epochs, rate))
+
+    make(rounds=1).run(train=train)
+    assert seen == [(3, 0.1)] * 2
+
+
+def test_each_finished_round_is_told_of_while_the_model_holds_it(make):
+    lottery, seen = make(rounds=2), []
+
+    def note(number):
+        seen.append((number, lottery.records[-1].index, round(lottery._sparsity(), 2)))
+
+    result = lottery.run(train=lambda model: None, after_round=note)
+    assert [number for number, _, _ in seen] == [0, 1, 2]
+    assert seen == [(r.index, r.index, round(r.sparsity, 2)) for r in result.rounds]
 
 
 def test_settings_are_checked_before_the_model_is_wrapped(make, net):

@@ -161,7 +161,7 @@ def test_the_call_of_the_first_releases():
         seen.append(val_loader)
         return spare_the_first(model)
 
-    with pytest.warns(PruneWarning, match="'channel_round' has no effect"):
+    with pytest.warns(PruneWarning, match="channel_round=8 has no effect"):
         pruner = AMCPruner(
             chain(),
             RULES,
@@ -319,7 +319,7 @@ def test_the_agent_is_named_where_it_is_missing(monkeypatch):
             "rules": [{"sparsity": 0.5, "op_types": ["Linear"]}],
         },
         "target has 'time'; a budget is one of": {"target": {"time": 0.5}},
-        "finetuner is 3": {"finetuner": 3},
+        "finetune is 3": {"finetuner": 3},
         "where every layer keeps the least that it may 0.348 is left; lower lbound (0.5)": {
             "lbound": 0.5,
             "flops_ratio": 0.2,

@@ -186,7 +186,7 @@ def test_a_trainer_that_raises_leaves_a_model_that_can_be_unwrapped():
     pruner = auto(model, finetune=fails)
     with pytest.raises(RuntimeError, match="out of memory"):
         pruner.run()
-    pruner._unwrap_model()
+    pruner.unwrap()
     assert not any(isinstance(module, PrunerModuleWrapper) for module in model.modules())
     assert model(X).shape == (4, 4)
     assert not any(p._backward_hooks for p in model.parameters())
@@ -335,7 +335,7 @@ def test_a_checkpoint_of_another_run_is_refused(said, arguments, tmp_path):
     {
         "searches for what scores best": {"evaluate": None},
         "trains the model: give finetune=": {"finetune": None},
-        "num_iterations is 0": {"num_iterations": 0},
+        "total_iteration is 0": {"num_iterations": 0},
         "speedup is True and dummy_input is missing": {"speedup": True, "dummy_input": None},
         "give dummy_input=": {"target": {"flops": 0.5}, "dummy_input": None},
     }.items(),

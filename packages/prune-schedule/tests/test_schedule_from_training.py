@@ -255,7 +255,7 @@ def test_a_training_that_shows_nothing_is_told():
 
 def test_rounds_without_anything_to_look_at_are_refused():
     pruner = LinearPruner(net(), ROUNDS, Taylor, 3)
-    with pytest.raises(ConfigError, match="nothing runs it here. Give finetuner="):
+    with pytest.raises(ConfigError, match="nothing runs it here. Give finetune="):
         pruner.run()
     pruner = ConstantPruner(net(), ROUNDS, Taylor, 3, finetuner=finetune)
     with pytest.raises(ConfigError, match="Round 0 prunes before anything has been trained"):

@@ -185,7 +185,7 @@ def test_training_that_fails_is_raised_and_the_model_is_whole(tape):
     with pytest.raises(RuntimeError, match="out of memory"):
         pruner.run(finetune=finetune)
     assert wrapped(tape) == ["fc"]
-    pruner._unwrap_model()
+    pruner.unwrap()
     assert not wrapped(tape)
 
 
@@ -240,7 +240,7 @@ def test_ten_lines_of_an_older_script(make_tape):
     model = make_tape()
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-9, momentum=0.9, weight_decay=5e-4)
     pruner = AGPPruner(model, config_list, optimizer, pruning_algorithm="smallest")
-    assert pruner.compress() is model
+    assert pruner.compress()[0] is model
     left = []
     for epoch in range(10):
         pruner.update_epoch(epoch)
@@ -353,7 +353,7 @@ MISTAKES = {
         {},
     ),
     "unknown key 'end_epohc'. Did you mean 'end_epoch'": ([{"sparsity": 0.5, "end_epohc": 2}], {}),
-    "finetuner is 3; it must be a function": (
+    "finetune is 3; it must be a function": (
         [{"sparsity": 0.5}],
         {"total_iteration": 1, "finetuner": 3},
     ),

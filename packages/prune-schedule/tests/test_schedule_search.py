@@ -204,7 +204,7 @@ def test_the_calls_of_later_releases(tmp_path):
     )
     named.compress()
     assert named.sparsities == pruner.sparsities
-    with pytest.warns(PruneWarning, match="'keep_intermediate_result' has no effect"):
+    with pytest.warns(PruneWarning, match="keep_intermediate_result=True has no effect"):
         anneal(keep_intermediate_result=True)
     with pytest.raises(ConfigError, match="speedup is True and dummy_input is missing"):
         anneal(speedup=True)
@@ -512,7 +512,7 @@ def test_two_places_for_one_study(tmp_path):
         "optimize_mode is 'most'": {"optimize_mode": "most"},
         "start_temperature is 10 and stop_temperature is 20": {"start_temperature": 10},
         "cool_down_rate is 1.5": {"cool_down_rate": 1.5},
-        "evaluator is 3": {"evaluator": 3},
+        "evaluate is 3": {"evaluator": 3},
         "seed is None; it must be a whole number": {"seed": None},
         "seed is '7'": {"seed": "7"},
         "needs a score": {},

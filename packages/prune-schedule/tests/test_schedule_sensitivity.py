@@ -203,7 +203,7 @@ def test_it_keeps_what_every_pruner_promises():
         "sparsity_per_iter is 0": {"sparsity_per_iter": 0},
         "acc_drop_threshold is -1": {"acc_drop_threshold": -1},
         "ratios is [1.0]": {"ratios": [1.0]},
-        "finetuner is 'sgd'": {"finetuner": "sgd"},
+        "finetune is 'sgd'": {"finetuner": "sgd"},
     }.items(),
 )
 def test_a_mistake_is_named(said, arguments):

@@ -101,10 +101,10 @@ elif form != "shots":
     seen = net[0].weight  # masked, also where this process has but a part of it
     part = kept["agp 0"].chunk(size)[rank] if form in ("whole", "layer by layer") else kept["agp 0"]
     assert torch.equal(getattr(seen, "_local_tensor", seen) != 0, part)
-    pruner._unwrap_model()  # leaves zeros
+    pruner.unwrap()  # leaves zeros
     seen = net[0].weight
     assert torch.equal(getattr(seen, "_local_tensor", seen) != 0, part)
-    pruner._wrap_model()
+    pruner.wrap()
     train(2)
 if form in ("alone", "ddp", "shots"):
     # One shot after some training. DDP and the schedule above have had a network of their own.

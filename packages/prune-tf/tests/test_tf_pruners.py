@@ -364,3 +364,38 @@ def test_shared_variables_are_refused():
     model = keras.Model(x, Tied(first)(h))
     with pytest.raises(ConfigError, match="are one variable"):
         prune_tf.LevelPruner(model, rule(0.5, "Dense"))
+
+
+@pytest.mark.parametrize(
+    ("name", "types"), [("LevelPruner", ["default"]), ("SlimPruner", ["BatchNormalization"])]
+)
+def test_what_compress_returns_is_trained_as_the_model(name, types, tmp_path):
+    """As the predecessor's examples do: `model = pruner.compress()`, and then compile and fit."""
+    keras.utils.set_random_seed(0)
+    dense = keras.Sequential(
+        [
+            *(keras.Input((6, 6, 1)), keras.layers.Conv2D(4, 3), keras.layers.BatchNormalization()),
+            *(keras.layers.ReLU(), keras.layers.Flatten(), keras.layers.Dense(3)),
+        ]
+    )
+    pruner = getattr(prune_tf, name)(dense, [{"sparsity": 0.5, "op_types": types}])
+    model = pruner.compress()
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    images, labels = np.random.default_rng(0).random((8, 6, 6, 1)), np.arange(8) % 3
+    model.fit(images, labels, epochs=1, verbose=0)
+    np.testing.assert_allclose(model(images), dense(images))
+    bound, masks = model
+    assert bound is dense
+    assert all(
+        (mask == prune_tf.masks_of(dense)[n][t]).all()
+        for n, m in masks.items()
+        for t, mask in m.items()
+    )
+    if name == "SlimPruner":
+        assert prune_tf.shrink(model).model.count_params() < dense.count_params()
+    prune_tf.export_model(model, tmp_path / "model.keras")
+    assert prune_tf.unwrap(model) is pruner.unwrap() is dense
+    assert not prune_tf.masks_of(dense)
+    layer, tensors = next(iter(masks.items()))
+    for tensor, mask in tensors.items():
+        assert not np.asarray(getattr(dense.get_layer(layer), tensor))[~mask].any()

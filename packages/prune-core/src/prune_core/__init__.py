@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from prune_core.__about__ import __version__ as __version__
+    from prune_core.compressed import Compressed as Compressed
     from prune_core.errors import *  # noqa: F403
     from prune_core.hookspecs import hookimpl as hookimpl
     from prune_core.masking import unwrap as unwrap
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from prune_core.registry import get_schedule as get_schedule
     from prune_core.registry import plugins as plugins
     from prune_core.speedup import shrink_optimizer as shrink_optimizer
+    from prune_core.utils.counter import count_flops_params as count_flops_params
     from prune_speedup.torch import ModelSpeedup as ModelSpeedup
     from prune_speedup.torch import SpeedupReport as SpeedupReport
     from prune_speedup.torch import load_pruned as load_pruned
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "__about__": ("__version__",),
+    "compressed": ("Compressed",),
     "errors": (
         "AmbiguousNameError",
         "ConfigError",
@@ -67,6 +70,7 @@ _HOMES = {
         "get_schedule",
         "plugins",
     ),
+    "utils.counter": ("count_flops_params",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

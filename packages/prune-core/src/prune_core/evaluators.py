@@ -1,5 +1,6 @@
-"""Objects that train a model and score it, as NNI 2.9 and 2.10 wanted one.
+"""What objects that train models are, by what they can do: evaluators and optimizers.
 
+An evaluator trains a model and scores it, as NNI 2.9 and 2.10 wanted one.
 `prune_filter.TorchEvaluator` is one; any object will do that can be called with a model to score it
 and has `train(model, max_steps, max_epochs)`.
 """
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["holds_training", "scoring_of", "training_of"]
+__all__ = ["holds_training", "looks_like_optimizer", "scoring_of", "training_of"]
 
 
 def holds_training(evaluator: object) -> bool:
@@ -40,3 +41,13 @@ def scoring_of(evaluator: Any) -> Callable[[Any], Any] | None:
         return None
     scores: Callable[[Any], Any] = evaluator.__call__
     return scores
+
+
+def looks_like_optimizer(value: object) -> bool:
+    """Whether a value is an optimizer, or something that wraps one: neither a model nor a class."""
+    return (
+        not isinstance(value, type)
+        and not hasattr(value, "forward")
+        and callable(getattr(value, "step", None))
+        and callable(getattr(value, "zero_grad", None))
+    )

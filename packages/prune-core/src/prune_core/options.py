@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import re
 from abc import ABCMeta
+from collections.abc import Iterable, Mapping, Sequence
 from inspect import Parameter, Signature, signature
 from typing import TYPE_CHECKING, Any
 
 from prune_core.config import keys_for
 from prune_core.errors import OptionError, did_you_mean
 
-__all__ = ["ChecksOptions"]
+__all__ = ["ChecksOptions", "check_options"]
 
 
 class ChecksOptions(ABCMeta):
@@ -29,10 +30,8 @@ class ChecksOptions(ABCMeta):
 
         def __call__(cls, *args: Any, **kwargs: Any) -> Any:
             """Make an instance, of arguments that it takes."""
-            try:
-                cls.__signature__.bind(*args, **kwargs)
-            except TypeError as error:
-                raise OptionError(_complaint(cls, args, kwargs, str(error))) from None
+            if not hasattr(cls.__init__, "older_calls"):  # such a one translates first, then checks
+                check_options(cls, cls.__signature__, args, kwargs)
             try:
                 return super().__call__(*args, **kwargs)
             except TypeError as error:
@@ -43,15 +42,47 @@ class ChecksOptions(ABCMeta):
                 raise OptionError(_unknown(cls, name)) from None
 
 
-def _complaint(cls: ChecksOptions, args: tuple[Any, ...], kwargs: dict[str, Any], why: str) -> str:
-    parameters = cls.__signature__.parameters
+def check_options(
+    cls: type,
+    taken: Signature,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    older: Iterable[str] = (),
+) -> None:
+    """Refuse arguments that do not fit a signature.
+
+    Args:
+        cls: The class that is called.
+        taken: What it takes.
+        args: The arguments by position.
+        kwargs: The arguments by name.
+        older: Further names that somebody may have meant.
+
+    Raises:
+        OptionError: When they do not fit.
+    """
+    try:
+        taken.bind(*args, **kwargs)
+    except TypeError as error:
+        raise OptionError(_complaint(cls, taken, args, kwargs, str(error), older)) from None
+
+
+def _complaint(
+    cls: type,
+    taken: Signature,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    why: str,
+    older: Iterable[str],
+) -> str:
+    parameters = taken.parameters
     named = [
         name for name, p in parameters.items() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
     ]
     takes = f"It takes {', '.join(named)}."
     for name in kwargs:
         if name not in named:
-            return _unknown(cls, name)
+            return _unknown(cls, name, older)
     by_position = [
         n for n, p in parameters.items()
         if p.kind in (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
@@ -67,14 +98,14 @@ def _complaint(cls: ChecksOptions, args: tuple[Any, ...], kwargs: dict[str, Any]
     return f"{cls.__name__}: {why}. {takes}"
 
 
-def _unknown(cls: ChecksOptions, name: str) -> str:
+def _unknown(cls: type, name: str, older: Iterable[str] = ()) -> str:
     taken = _taken(cls)
     key = name in keys_for(getattr(cls, "config_keys", ()))
-    hint = " It is a key of config_list." if key else did_you_mean(name, taken)
+    hint = " It is a key of config_list." if key else did_you_mean(name, [*taken, *older])
     return f"{cls.__name__} takes no {name!r}.{hint} It takes {', '.join(taken)}."
 
 
-def _taken(cls: ChecksOptions) -> list[str]:
+def _taken(cls: type) -> list[str]:
     """Return what a class takes, also what it hands on to the classes that it is made of."""
     taken: dict[str, None] = {}
     for base in cls.__mro__:

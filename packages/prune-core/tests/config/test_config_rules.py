@@ -125,6 +125,23 @@ def test_a_missing_yaml_file_is_named(tmp_path):
         load_config("con\0fig.yaml")
 
 
+@pytest.mark.parametrize(
+    ("key", "says"),
+    [
+        ("quant_types", "says how to quantise, which a pruner does not do: .* prune-quant has"),
+        ("quant_bits", "prune-quant"),
+        ("sparse_ratio", "It is called 'sparsity' here"),
+        ("op_names_re", "'op_partial_names'"),
+        ("exclude_op_names", r"\{'exclude': True, 'op_names': \[\.\.\.\]\}"),
+        ("global_group_id", "mode='global'"),
+    ],
+)
+def test_keys_of_the_predecessor_are_told_where_they_belong(key, says):
+    with pytest.raises(ConfigError, match=rf"unknown key {key!r}\. .*{says}") as caught:
+        parse([{"op_types": ["Linear"], "sparsity": 0.5, key: ["weight"]}])
+    assert "Did you mean" not in str(caught.value)
+
+
 def test_a_file_of_many_entries_is_read_in_time(tmp_path):
     """Thirty thousand entries for as many modules; a search for each would take minutes."""
     pytest.importorskip("yaml", reason="PyYAML comes with the torch extra")

@@ -94,7 +94,7 @@ def test_where_nothing_is_masked_the_names_are_those_of_a_plain_model():
     state = wrapped(masked=False).state_dict()
     assert state.keys() == Net().state_dict().keys()
     assert state["conv.weight"].data_ptr() != 0
-    assert state._metadata["norm"] == {"version": 2}
+    assert state._metadata["norm"]["version"] == 2
 
 
 def test_a_dense_checkpoint_is_read_into_a_masked_model_that_keeps_its_masks():

@@ -273,6 +273,20 @@ def test_state_dict_round_trip_into_a_freshly_wrapped_model(net, x):
     assert torch.equal(other.eval()(x), net.eval()(x))
 
 
+def test_a_state_from_before_masks_were_made_takes_them_away(net, x):
+    masks = net.conv.masks
+    net.conv.set_masks({n: torch.ones_like(m) for n, m in masks.items()})
+    for wrapper in (net.conv, net.fc):
+        for name in wrapper.masked_names:
+            wrapper._buffers[f"{name}_mask"] = None
+    state, expected = copy.deepcopy(net.state_dict()), net.eval()(x)
+    net.conv.set_masks(masks)
+    assert not torch.equal(net(x), expected)
+    net.load_state_dict(state, strict=True)
+    assert torch.equal(net(x), expected)
+    assert net.conv.masked_count("weight") == 0
+
+
 def test_a_dense_checkpoint_loads_into_a_wrapped_model(net):
     dense = Net().state_dict()
     missing, unexpected = net.load_state_dict(dense, strict=False)

@@ -293,4 +293,4 @@ def test_a_terminal_gets_a_bar_if_rich_is_there_and_lines_otherwise(rich):
     assert process.wait(60) == 0, shown
     assert shown.count(b"said meanwhile") == 4
     assert (b"2/4" in shown) == rich
-    assert b"Search: 4 trials in 0." in shown
+    assert b"Search: 4 trials in " in shown

@@ -70,16 +70,16 @@ def test_a_grouped_transposed_convolution_is_refused():
 
 def test_wrapping_and_unwrapping_twice(model, x):
     pruner = L1(model, CONFIG)
-    pruner._wrap_model()
+    pruner.wrap()
     assert not isinstance(model[0].module, PrunerModuleWrapper)
     pruner.compress()
     masked = model(x)
     dense = model[0].module.weight.clone()
-    pruner._unwrap_model()
-    pruner._unwrap_model()
+    pruner.unwrap()
+    pruner.unwrap()
     assert isinstance(model[0], nn.Conv2d)
     assert torch.equal(model(x), masked)
-    pruner._wrap_model()
+    pruner.wrap()
     assert torch.equal(model[0].module.weight, dense), "dense weights come back"
     assert torch.equal(model(x), masked)
 
@@ -87,10 +87,10 @@ def test_wrapping_and_unwrapping_twice(model, x):
 def test_values_trained_while_unwrapped_are_not_overwritten(model):
     pruner = L1(model, CONFIG)
     pruner.compress()
-    pruner._unwrap_model()
+    pruner.unwrap()
     with torch.no_grad():
         model[0].weight.fill_(7.0)
-    pruner._wrap_model()
+    pruner.wrap()
     assert (model[0].module.weight == 7.0).all()
 
 
@@ -146,11 +146,11 @@ def test_two_pruners_at_once_are_refused(model):
 
 def test_a_pruner_does_not_wrap_what_another_has_wrapped(model, x):
     pruner = L1(model, CONFIG)
-    pruner._unwrap_model()
+    pruner.unwrap()
     L1(model, CONFIG).compress()
     expected = model(x)
     with pytest.raises(PruneError, match=r"wrapped by another pruner \('0' among others\)"):
-        pruner._wrap_model()
+        pruner.wrap()
     assert torch.equal(model(x), expected)
 
 
@@ -305,7 +305,7 @@ def test_names_before_and_while_wrapped(model):
     assert names["0.weight"] == "0.module.weight"
     assert names["1.weight"] == "1.weight"
     assert isinstance(model[0], PrunerModuleWrapper)
-    pruner._unwrap_model()
+    pruner.unwrap()
     with pytest.raises(PruneError, match="not wrapped now"):
         pruner.get_origin2wrapped_parameter_name_map()
 
@@ -354,3 +354,59 @@ def test_listeners_hear_of_masks_and_cannot_stop_a_run(model):
         with pytest.warns(prune_core.PluginWarning, match="listener.*failed in prune_masks_made"):
             pruner.compress()
     assert heard == ["0", "4"]
+
+
+# --- the names of older releases ---------------------------------------------------------------
+
+
+def test_wrapping_and_unwrapping_return_the_model_and_have_three_names(model):
+    pruner = L1(model, CONFIG)
+    pruner.compress()
+    for unwrap, wrap in (
+        (pruner.unwrap, pruner.wrap),
+        (pruner._unwrap_model, pruner._wrap_model),
+        (pruner.unwrap_model, pruner.wrap_model),
+    ):
+        assert unwrap() in (None, model)
+        assert isinstance(model[0], nn.Conv2d)
+        assert wrap() in (None, model)
+        assert isinstance(model[0], PrunerModuleWrapper)
+    assert pruner.unwrap() is pruner.wrap() is model
+
+
+def test_pruned_weights_are_shown_and_masks_returned(model, capsys):
+    pruner = L1(model, CONFIG)
+    pruner.compress()
+    pruner.get_pruned_weights()
+    assert capsys.readouterr().out.splitlines() == [
+        "simulated prune 0 remain/total: 4/8",
+        "simulated prune 4 remain/total: 5/10",
+    ]
+    pruner.get_pruned_weights(dim=1)
+    assert capsys.readouterr().out.splitlines()[0] == "simulated prune 0 remain/total: 3/3"
+    assert torch.equal(pruner.get_masks()["0"]["weight"], pruner.masks["0"]["weight"])
+
+
+@pytest.mark.parametrize("wrapped", [True, False])
+def test_a_state_of_the_plain_model_is_loaded(model, x, wrapped):
+    state = {name: value + 1 for name, value in net().state_dict().items()}
+    pruner = L1(model, CONFIG)
+    pruner.compress()
+    masks = pruner.masks
+    if not wrapped:
+        pruner.unwrap()
+    pruner.load_model_state_dict(state)
+    assert pruner.is_wrapped == wrapped
+    pruner.wrap()
+    assert torch.equal(model[0].module.weight, state["0.weight"])
+    assert torch.equal(model[0].weight, state["0.weight"] * masks["0"]["weight"])
+    assert (model[0](x)[:, ~masks["0"]["bias"]] == 0).all()
+
+
+def test_a_wrapper_shows_the_weight_that_its_forward_uses(model):
+    """The predecessor has it the other way round; the parameter has to stay in its module."""
+    weight = model[0].weight
+    _, masks = L1(model, CONFIG).compress()
+    assert model[0].module.weight is weight
+    assert torch.equal(model[0].weight, weight * masks["0"]["weight"])
+    assert not torch.equal(model[0].weight, weight)

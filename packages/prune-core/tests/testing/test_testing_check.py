@@ -78,22 +78,22 @@ class NotInForce(Channels):
 
 
 class ForgetsToZero(Channels):
-    def _unwrap_model(self):
+    def unwrap(self):
         replace_modules(self.bound_model, {w: w.module for w in self._wrappers.values()})
 
 
 class UnwrapsOnce(Channels):
-    def _unwrap_model(self):
+    def unwrap(self):
         if not self.is_wrapped:
             raise RuntimeError("it is unwrapped already")
-        super()._unwrap_model()
+        return super().unwrap()
 
 
 class WrapsTwice(Channels):
-    def _wrap_model(self):
+    def wrap(self):
         if self.is_wrapped:
             self.bound_model.add_module("again", nn.Identity())
-        super()._wrap_model()
+        return super().wrap()
 
 
 class NewParameters(Channels):

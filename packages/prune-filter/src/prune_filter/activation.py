@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from prune_core import ConfigError
+from prune_core.compat import understands
 from prune_core.pruning.oneshot import ChannelPruner, ConfigList
 from prune_core.tools import (
     ActivationCollector,
@@ -19,6 +20,8 @@ from prune_core.tools import (
 )
 from prune_filter.calibrated import CalibratedPruner
 from prune_filter.calibration import Calibrate, calibration
+from prune_filter.compat import ACTIVATION
+from prune_filter.evaluator import TorchEvaluator
 
 __all__ = [
     "ActivationAPoZRankFilterPruner",
@@ -34,6 +37,7 @@ ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {"relu": torch.relu, "re
 class ActivationPruner(CalibratedPruner, ChannelPruner):
     """Prunes the output channels whose activations have the smallest mean of some statistic."""
 
+    @understands(ACTIVATION)
     def __init__(
         self,
         model: nn.Module,
@@ -48,8 +52,8 @@ class ActivationPruner(CalibratedPruner, ChannelPruner):
         *,
         calibrate: Calibrate | None = None,
         batches: int | None = None,
-        dependency_aware: bool = False,
-        **older: Any,
+        evaluator: TorchEvaluator | None = None,
+        training_steps: int | None = None,
     ) -> None:
         if activation not in ACTIVATIONS:
             raise ConfigError(
@@ -65,16 +69,10 @@ class ActivationPruner(CalibratedPruner, ChannelPruner):
             traced_optimizer=traced_optimizer,
             criterion=criterion,
             training_batches=training_batches,
-            older=older,
+            evaluator=evaluator,
+            training_steps=training_steps,
         )
-        super().__init__(
-            model,
-            config_list,
-            given.for_statistics(),
-            mode,
-            dummy_input,
-            dependency_aware=dependency_aware,
-        )
+        super().__init__(model, config_list, given.for_statistics(), mode, dummy_input)
 
     def statistic(self, outputs: Tensor) -> Tensor:
         """Return what is averaged, for each value that a module puts out."""
@@ -111,9 +109,8 @@ class ActivationAPoZRankPruner(ActivationPruner):
         calibrate: Takes the model and runs it on some batches. The model is put back
             afterwards, so it may be in training mode, and even train.
         batches: How many batches count, or None for all.
-        dependency_aware: The older spelling of that mode.
-        **older: Still older names: `optimizer`, `sparsifying_training_batches`,
-            `statistics_batch_num`.
+        evaluator: Trains the model instead, for so many `training_steps`.
+        training_steps: How many steps the evaluator trains for.
 
     Example:
         >>> import torch
@@ -157,9 +154,8 @@ class ActivationMeanRankPruner(ActivationPruner):
         calibrate: Takes the model and runs it on some batches. The model is put back
             afterwards, so it may be in training mode, and even train.
         batches: How many batches count, or None for all.
-        dependency_aware: The older spelling of that mode.
-        **older: Still older names: `optimizer`, `sparsifying_training_batches`,
-            `statistics_batch_num`.
+        evaluator: Trains the model instead, for so many `training_steps`.
+        training_steps: How many steps the evaluator trains for.
 
     Example:
         >>> import torch
@@ -181,5 +177,19 @@ class ActivationMeanRankPruner(ActivationPruner):
         return self.activation(outputs)
 
 
-ActivationAPoZRankFilterPruner = ActivationAPoZRankPruner
-ActivationMeanRankFilterPruner = ActivationMeanRankPruner
+class ActivationAPoZRankFilterPruner(ActivationAPoZRankPruner):
+    """`ActivationAPoZRankPruner` as the first releases had it: it watches the training to come.
+
+    Without `calibrate` or a trainer, the next batch after `compress()` is what it scores by.
+    """
+
+    watched_batches = 1
+
+
+class ActivationMeanRankFilterPruner(ActivationMeanRankPruner):
+    """`ActivationMeanRankPruner` as the first releases had it: it watches the training to come.
+
+    Without `calibrate` or a trainer, the next batch after `compress()` is what it scores by.
+    """
+
+    watched_batches = 1

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from prune_core import ConfigError
+from prune_core import Compressed, ConfigError
 from prune_core.pruning.oneshot import ConfigList, OneShotPruner
 from prune_core.tools import CalibratedCollector
 from prune_filter.calibration import Calibrate, Calibration
@@ -28,9 +28,13 @@ class CalibratedPruner(OneShotPruner):
         calibration: What runs the model.
         mode: One of `modes`.
         dummy_input: What the model is traced with in the mode `"dependency_aware"`.
-        dependency_aware: The older spelling of `mode="dependency_aware"`.
+
+    Attributes:
+        watched_batches: How many batches of the training to come are watched where nothing runs
+            the model and nobody says; None asks for one of the two.
     """
 
+    watched_batches: ClassVar[int | None] = None
     needs_data: ClassVar[bool] = True
 
     def __init__(
@@ -40,8 +44,6 @@ class CalibratedPruner(OneShotPruner):
         calibration: Calibration,
         mode: str = "normal",
         dummy_input: Any = None,
-        *,
-        dependency_aware: bool = False,
     ) -> None:
         if calibration.run is None and calibration.batches is None:
             raise ConfigError(
@@ -50,7 +52,7 @@ class CalibratedPruner(OneShotPruner):
                 "runs it on some batches."
             )
         self.calibration = calibration
-        super().__init__(model, config_list, mode, dummy_input, dependency_aware=dependency_aware)
+        super().__init__(model, config_list, mode, dummy_input)
 
     @property
     def calibrate(self) -> Calibrate:
@@ -62,7 +64,7 @@ class CalibratedPruner(OneShotPruner):
         """When a collector interrupts the calibration; training that is watched goes on."""
         return None if self.calibration.run is None else self.calibration.batches
 
-    def compress(self, example_inputs: Any = None) -> tuple[nn.Module, Masks]:
+    def compress(self, example_inputs: Any = None) -> Compressed[nn.Module, Masks]:
         """Make masks, put them in force, and return the wrapped model and the masks.
 
         If it is the training to come that is watched, the masks returned are those of now.
@@ -87,7 +89,7 @@ class CalibratedPruner(OneShotPruner):
         # Registered before the collector counts, so that this sees how many are complete.
         watching = model.register_forward_pre_hook(mask_when_enough)
         collector.watch()
-        return model, self.masks
+        return Compressed(model, self.masks)
 
     def _mask(self, data: dict[str, Tensor], example_inputs: Any) -> None:
         assert self.metrics_calculator is not None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -13,18 +13,13 @@ from torch import nn
 from torch.optim import Optimizer
 
 from prune_core import ConfigError
-from prune_core.errors import shown
+from prune_core.callables import check_takes_model, trainer_function
 from prune_core.pruning.from_training import FROM_TRAINING
 from prune_filter.evaluator import TorchEvaluator
 
 __all__ = ["Calibrate", "Calibration", "calibration", "left_as_it_was"]
 
 Calibrate = Callable[[nn.Module], Any]
-
-# What the arguments of today were called in releases of long ago.
-_OLDER_BATCHES = ("sparsifying_training_batches", "statistics_batch_num")
-_OLDER = (*_OLDER_BATCHES, "optimizer", "sparsifying_training_epochs")
-_EVALUATOR = ("evaluator", "training_steps")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,72 +59,68 @@ def calibration(
     criterion: Callable[..., Any] | None = None,
     training_batches: int | None = None,
     training_epochs: int | None = None,
-    older: Mapping[str, Any] | None = None,
+    evaluator: Any = None,
+    training_steps: int | None = None,
 ) -> Calibration:
-    """Understand `calibrate=`, or `trainer, traced_optimizer, criterion` as they were before.
+    """Understand `calibrate=`, a `trainer` with its optimizer and criterion, or an `evaluator`.
 
     Args:
         owner: The pruner, for messages.
         calibrate: Takes the model and runs it on some batches.
         batches: How many batches count.
-        trainer: Takes model, optimizer and criterion, and trains for an epoch.
+        trainer: Trains for an epoch: `trainer(model, optimizer, criterion)`, perhaps with the
+            number of the epoch.
         traced_optimizer: The optimizer for the trainer; any optimizer of the model will do.
         criterion: The loss function for the trainer.
         training_batches: The same as `batches`.
-        training_epochs: How often the trainer is called; once unless given.
-        older: Keyword arguments under still older names.
+        training_epochs: How often the trainer is called, or for how long the evaluator trains.
+        evaluator: A `TorchEvaluator`.
+        training_steps: For how many steps it trains.
 
     Raises:
         ConfigError: When something is missing, or given twice.
     """
-    name, older = type(owner).__name__, dict(older or {})
-    for argument in older:
-        if argument not in (*_OLDER, *_EVALUATOR):
-            raise TypeError(f"{name}() got an unexpected keyword argument {argument!r}")
-    if isinstance(trainer, TorchEvaluator) or "evaluator" in older:
-        # NNI 2.9 put the evaluator where the trainer was, and the steps after it.
-        steps = traced_optimizer if isinstance(traced_optimizer, int) else None
-        return _evaluated(
-            name,
-            _one(name, evaluator=older.get("evaluator"), trainer=trainer, calibrate=calibrate),
-            _one(name, training_steps=older.get("training_steps"), traced_optimizer=steps),
-            training_epochs,
-        )
-    batches = _one(
-        name,
-        batches=batches,
-        training_batches=training_batches,
-        **{key: older.get(key) for key in _OLDER_BATCHES},
-    )
-    epochs = _one(
-        name,
-        training_epochs=training_epochs,
-        sparsifying_training_epochs=older.get("sparsifying_training_epochs"),
-    )
-    optimizer = _one(name, traced_optimizer=traced_optimizer, optimizer=older.get("optimizer"))
-    if calibrate is not None:
-        if trainer is not None:
-            raise ConfigError(f"{name} got both calibrate and trainer; one runs the model, choose.")
-        if not callable(calibrate):
+    name = type(owner).__name__
+    _one(name, evaluator=evaluator, trainer=trainer, calibrate=calibrate)
+    batches = _one(name, batches=batches, training_batches=training_batches)
+    if evaluator is not None:
+        return _evaluated(name, evaluator, training_steps, training_epochs)
+    if trainer is not None:
+        return _trained(name, trainer, traced_optimizer, criterion, batches, training_epochs)
+    check_takes_model("calibrate", calibrate)
+    if calibrate is None and batches is None:
+        batches = getattr(owner, "watched_batches", None)
+    return Calibration(calibrate, batches)
+
+
+def _trained(
+    name: str,
+    trainer: Callable[..., Any],
+    optimizer: Any,
+    criterion: Callable[..., Any] | None,
+    batches: int | None,
+    epochs: int | None,
+) -> Calibration:
+    train = trainer_function(trainer)
+    for taken, argument, value in (
+        ("optimizer", "traced_optimizer", optimizer),
+        ("criterion", "criterion", criterion),
+    ):
+        if taken in train.takes and value is None:
             raise ConfigError(
-                f"calibrate is {shown(calibrate)}; it must be a function that takes the model and "
-                "runs it on some batches."
+                f"{name} got a trainer that takes the {taken}, and no {argument}; give it as "
+                "well. A function of the model alone goes into calibrate=."
             )
-        return Calibration(calibrate, batches)
-    if trainer is None:
-        return Calibration(None, batches)
-    if optimizer is None or criterion is None:
-        missing = "traced_optimizer" if optimizer is None else "criterion"
-        raise ConfigError(
-            f"{name} got a trainer and no {missing}; a trainer is called with model, optimizer "
-            "and criterion. A function of the model alone goes into calibrate=."
-        )
 
     def run(model: nn.Module) -> None:
-        for _ in range(1 if epochs is None else epochs):
-            trainer(model, optimizer, criterion)
+        for epoch in range(1 if epochs is None else epochs):
+            train(model, optimizer, criterion, epoch, _nothing)
 
     return Calibration(run, batches, optimizer if isinstance(optimizer, Optimizer) else None)
+
+
+def _nothing() -> None:
+    """Stand in for the callback of trainers that want one."""
 
 
 def _evaluated(name: str, evaluator: Any, steps: int | None, epochs: int | None) -> Calibration:
@@ -152,6 +143,7 @@ def _evaluated(name: str, evaluator: Any, steps: int | None, epochs: int | None)
 
 
 def _one(owner: str, **values: Any) -> Any:
+    """Return what was given under one of several names, or None."""
     given = {name: value for name, value in values.items() if value is not None}
     if len(given) > 1:
         raise ConfigError(f"{owner} got {' and '.join(given)}, which mean the same; give one.")

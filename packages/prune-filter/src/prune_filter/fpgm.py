@@ -28,7 +28,6 @@ class FPGMPruner(ChannelPruner):
         mode: `"normal"` ranks the channels of each module, `"dependency_aware"` those of modules
             that can only lose the same channels together.
         dummy_input: What the model is traced with in the mode `"dependency_aware"`.
-        dependency_aware: The older spelling of that mode.
 
     Example:
         >>> from torch import nn

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from prune_core import ConfigError, PruneError
-from prune_core.errors import shown
+from prune_core.callables import UserFunction
 from prune_core.progress import track
 from prune_core.pruning.oneshot import ConfigList, OneShotPruner
 from prune_core.tools import DataCollector, MetricsCalculator, StraightMetricsCalculator
@@ -30,11 +30,7 @@ class GradientFlowCollector(DataCollector):
 
     def __init__(self, compressor: Any, losses: Losses) -> None:
         super().__init__(compressor)
-        if not callable(losses):
-            raise ConfigError(
-                f"calibrate is {shown(losses)}; it must be a function that takes the model and "
-                "returns its loss on a batch."
-            )
+        UserFunction(losses, "calibrate")  # which says what is wrong with it
         self.losses = losses
 
     def collect(self) -> dict[str, Tensor]:

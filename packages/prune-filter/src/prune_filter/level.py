@@ -8,6 +8,8 @@ from typing import ClassVar
 import torch
 from torch import nn
 
+from prune_core.compat import understands
+from prune_core.pruning.compat import ONE_SHOT
 from prune_core.pruning.modes import allocator_for
 from prune_core.pruning.oneshot import ConfigList, OneShotPruner
 from prune_core.tools import (
@@ -48,6 +50,7 @@ class LevelPruner(OneShotPruner):
 
     modes: ClassVar[tuple[str, ...]] = ("normal", "global", "balance")
 
+    @understands(ONE_SHOT)
     def __init__(
         self,
         model: nn.Module,

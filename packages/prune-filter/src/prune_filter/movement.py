@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from prune_core import ConfigError
+from prune_core import Compressed, ConfigError
+from prune_core.compat import understands
 from prune_core.curves import cubic
 from prune_core.pruning.modes import allocator_for
 from prune_core.pruning.oneshot import ConfigList
@@ -21,6 +22,8 @@ from prune_core.tools import (
 )
 from prune_filter.calibrated import CalibratedPruner, Masks
 from prune_filter.calibration import Calibrate, Calibration, calibration
+from prune_filter.compat import MOVEMENT
+from prune_filter.evaluator import TorchEvaluator
 
 __all__ = ["MovementCollector", "MovementPruner"]
 
@@ -75,7 +78,8 @@ class MovementPruner(CalibratedPruner):
             entry together.
         calibrate: Takes the model and trains it, with an optimizer that has its parameters.
         batches: How many batches it trains for, or None for all.
-        **older: The names of NNI 2.9, `evaluator` and `training_steps`.
+        evaluator: Trains the model instead, for so many `training_epochs` or `training_steps`.
+        training_steps: How many steps the evaluator trains for.
 
     Example:
         >>> import torch
@@ -97,6 +101,7 @@ class MovementPruner(CalibratedPruner):
     modes: ClassVar[tuple[str, ...]] = ("normal", "global")
     needs_labels: ClassVar[bool] = True
 
+    @understands(MOVEMENT)
     def __init__(
         self,
         model: nn.Module,
@@ -111,7 +116,8 @@ class MovementPruner(CalibratedPruner):
         *,
         calibrate: Calibrate | None = None,
         batches: int | None = None,
-        **older: Any,
+        evaluator: TorchEvaluator | None = None,
+        training_steps: int | None = None,
     ) -> None:
         given = calibration(
             self,
@@ -121,12 +127,13 @@ class MovementPruner(CalibratedPruner):
             traced_optimizer=traced_optimizer,
             criterion=criterion,
             training_epochs=training_epochs,
-            older=older,
+            evaluator=evaluator,
+            training_steps=training_steps,
         )
         self.ramp = _checked_ramp(given, warm_up_step, cool_down_beginning_step)
         super().__init__(model, config_list, given, mode)
 
-    def compress(self, example_inputs: Any = None) -> tuple[nn.Module, Masks]:
+    def compress(self, example_inputs: Any = None) -> Compressed[nn.Module, Masks]:
         """Train, make masks, put them in force, and return the wrapped model and the masks.
 
         Args:

@@ -48,7 +48,6 @@ class L1NormPruner(NormPruner):
         mode: `"normal"` ranks the channels of each module, `"dependency_aware"` those of modules
             that can only lose the same channels together.
         dummy_input: What the model is traced with in the mode `"dependency_aware"`.
-        dependency_aware: The older spelling of that mode.
 
     Example:
         >>> from torch import nn
@@ -76,7 +75,6 @@ class L2NormPruner(NormPruner):
         mode: `"normal"` ranks the channels of each module, `"dependency_aware"` those of modules
             that can only lose the same channels together.
         dummy_input: What the model is traced with in the mode `"dependency_aware"`.
-        dependency_aware: The older spelling of that mode.
 
     Example:
         >>> from torch import nn

@@ -8,6 +8,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from prune_core.compat import understands
+from prune_core.pruning.compat import ONE_SHOT
 from prune_core.pruning.oneshot import ChannelPruner, ConfigList, OneShotPruner
 from prune_core.tools import (
     DataCollector,
@@ -58,7 +60,6 @@ class RandomPruner(ChannelPruner):
         dummy_input: What the model is traced with in the mode `"dependency_aware"`.
         generator: Where the numbers come from; torch's own, which `torch.manual_seed` seeds,
             unless given.
-        dependency_aware: The older spelling of that mode.
 
     Example:
         >>> import torch
@@ -72,6 +73,7 @@ class RandomPruner(ChannelPruner):
         4
     """
 
+    @understands(ONE_SHOT)
     def __init__(
         self,
         model: nn.Module,
@@ -80,10 +82,9 @@ class RandomPruner(ChannelPruner):
         dummy_input: Any = None,
         *,
         generator: torch.Generator | None = None,
-        dependency_aware: bool = False,
     ) -> None:
         self.generator = generator
-        super().__init__(model, config_list, mode, dummy_input, dependency_aware=dependency_aware)
+        super().__init__(model, config_list, mode, dummy_input)
 
     def collector(self) -> DataCollector:
         """Gather the weights, for their shapes."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from prune_core import ConfigError
+from prune_core.compat import understands
 from prune_core.pruning.modes import allocator_for
 from prune_core.pruning.oneshot import ConfigList, OneShotPruner
 from prune_core.tools import (
@@ -20,6 +21,8 @@ from prune_core.tools import (
     WeightDataCollector,
 )
 from prune_filter.calibration import Calibrate, calibration
+from prune_filter.compat import SLIM
+from prune_filter.evaluator import TorchEvaluator
 
 __all__ = ["SlimPruner", "SparseScaleCollector"]
 
@@ -92,8 +95,8 @@ class SlimPruner(OneShotPruner):
         mode: `"global"` ranks the channels of all modules of an entry together, `"normal"` those
             of each module.
         calibrate: Takes the model and trains it, with an optimizer that has its parameters.
-        **older: Other names: `evaluator`, and the still older `optimizer` and
-            `sparsifying_training_epochs`.
+        evaluator: Trains the model instead, for so many `training_epochs` or `training_steps`.
+        training_steps: How many steps the evaluator trains for.
 
     Example:
         >>> from torch import nn
@@ -110,6 +113,7 @@ class SlimPruner(OneShotPruner):
     supported_types = BATCH_NORMS
     modes: ClassVar[tuple[str, ...]] = ("global", "normal")
 
+    @understands(SLIM)
     def __init__(
         self,
         model: nn.Module,
@@ -122,7 +126,8 @@ class SlimPruner(OneShotPruner):
         mode: str = "global",
         *,
         calibrate: Calibrate | None = None,
-        **older: Any,
+        evaluator: TorchEvaluator | None = None,
+        training_steps: int | None = None,
     ) -> None:
         if not (isinstance(scale, SupportsFloat) and 0 <= scale < float("inf")):
             raise ConfigError(f"scale is {scale!r}; the weight of a penalty is at least 0.")
@@ -136,7 +141,8 @@ class SlimPruner(OneShotPruner):
             traced_optimizer=traced_optimizer,
             criterion=None if criterion is None else self._penalised(criterion),
             training_epochs=training_epochs,
-            older=older,
+            evaluator=evaluator,
+            training_steps=training_steps,
         )
         super().__init__(model, config_list, mode)
 

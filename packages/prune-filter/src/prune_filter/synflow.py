@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils import _pytree as pytree
 
-from prune_core import ConfigError, PruneError
+from prune_core import Compressed, ConfigError, PruneError
 from prune_core.progress import track
 from prune_core.pruning.oneshot import ConfigList, OneShotPruner
 from prune_core.tools import DataCollector, MetricsCalculator, StraightMetricsCalculator
@@ -156,7 +156,7 @@ class SynFlowPruner(OneShotPruner):
         """Take the flows for the scores."""
         return StraightMetricsCalculator(copy=False)
 
-    def compress(self, example_inputs: Any = None) -> tuple[nn.Module, Masks]:
+    def compress(self, example_inputs: Any = None) -> Compressed[nn.Module, Masks]:
         """Make masks in rounds, put them in force, and return the wrapped model and the masks.
 
         Args:

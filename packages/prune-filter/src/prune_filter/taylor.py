@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from prune_core.compat import understands
 from prune_core.masking import PrunerModuleWrapper
 from prune_core.pruning.oneshot import ChannelPruner, ConfigList
 from prune_core.tools import (
@@ -18,6 +19,8 @@ from prune_core.tools import (
 )
 from prune_filter.calibrated import CalibratedPruner
 from prune_filter.calibration import Calibrate, calibration
+from prune_filter.compat import STATISTICS
+from prune_filter.evaluator import TorchEvaluator
 
 __all__ = [
     "GroupTaylorPruner",
@@ -78,9 +81,8 @@ class TaylorFOWeightPruner(CalibratedPruner, ChannelPruner):
         calibrate: Takes the model, runs it on some batches and calls `backward()` on each loss.
             The model is put back afterwards, so it may be in training mode, and even train.
         batches: How many batches count, or None for all.
-        dependency_aware: The older spelling of that mode.
-        **older: Still older names: `optimizer`, `sparsifying_training_batches`,
-            `statistics_batch_num`.
+        evaluator: Trains the model instead, for so many `training_steps`.
+        training_steps: How many steps the evaluator trains for.
 
     Example:
         >>> import torch
@@ -100,6 +102,7 @@ class TaylorFOWeightPruner(CalibratedPruner, ChannelPruner):
     jointly: ClassVar[bool] = False
     needs_labels: ClassVar[bool] = True
 
+    @understands(STATISTICS)
     def __init__(
         self,
         model: nn.Module,
@@ -113,8 +116,8 @@ class TaylorFOWeightPruner(CalibratedPruner, ChannelPruner):
         *,
         calibrate: Calibrate | None = None,
         batches: int | None = None,
-        dependency_aware: bool = False,
-        **older: Any,
+        evaluator: TorchEvaluator | None = None,
+        training_steps: int | None = None,
     ) -> None:
         given = calibration(
             self,
@@ -124,16 +127,10 @@ class TaylorFOWeightPruner(CalibratedPruner, ChannelPruner):
             traced_optimizer=traced_optimizer,
             criterion=criterion,
             training_batches=training_batches,
-            older=older,
+            evaluator=evaluator,
+            training_steps=training_steps,
         )
-        super().__init__(
-            model,
-            config_list,
-            given.for_statistics(),
-            mode,
-            dummy_input,
-            dependency_aware=dependency_aware,
-        )
+        super().__init__(model, config_list, given.for_statistics(), mode, dummy_input)
 
     def collector(self) -> DataCollector:
         """Sum the terms of each channel over the backward passes."""
@@ -158,4 +155,10 @@ class GroupTaylorPruner(TaylorFOWeightPruner):
     jointly = True
 
 
-TaylorFOWeightFilterPruner = TaylorFOWeightPruner
+class TaylorFOWeightFilterPruner(TaylorFOWeightPruner):
+    """`TaylorFOWeightPruner` as the first releases had it: it watches the training to come.
+
+    Without `calibrate` or a trainer, the next batch after `compress()` is what it scores by.
+    """
+
+    watched_batches = 1

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from math import isfinite
 from typing import Any
 
 from torch import nn
 
+from prune_core.callables import UserFunction
 from prune_core.errors import ConfigError, PruneError
 from prune_core.scores import number_from
 from prune_lottery.round import Round
@@ -20,39 +20,20 @@ Evaluate = Callable[[nn.Module], float]
 
 
 def trainer_of(train: Train, needs_steps: str | None) -> Callable[[nn.Module, Round], Any]:
-    """Return a function of model and round, whichever of the two `train` takes.
+    """Return a function of model and round, whichever of the two `train` requires.
 
     Args:
         train: `train(model)` or `train(model, this_round)`.
         needs_steps: The setting that cannot do without the latter, or None.
     """
-    if not callable(train):
-        raise ConfigError(f"train is {train!r}; it must be a function that trains a model.")
-    if _takes(train, 2):
-        return train
-    if not _takes(train, 1):
-        raise ConfigError(
-            f"{_name(train)} must take the model, train(model), or the model and the round, "
-            "train(model, this_round)."
-        )
-    if needs_steps is not None:
+    trainer = UserFunction(train, "train", ("model", "this_round"))
+    if needs_steps is not None and "this_round" not in trainer.takes:
         raise ConfigError(
             f"{needs_steps} has to know where in a training it is; write "
-            "`def train(model, this_round):` and go through `for step in this_round.steps(total):`."
+            "`def train(model, this_round):`, without a default, and go through "
+            "`for step in this_round.steps(total):`."
         )
-    return lambda model, this_round: train(model)
-
-
-def _takes(function: Callable[..., Any], count: int) -> bool:
-    try:
-        signature = inspect.signature(function)
-    except (TypeError, ValueError):  # some built-in callables have none
-        return count == 1
-    try:
-        signature.bind(*range(count))
-    except TypeError:
-        return False
-    return True
+    return trainer
 
 
 def score_of(evaluate: Evaluate | None, model: nn.Module) -> float | None:

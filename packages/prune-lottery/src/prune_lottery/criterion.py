@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,18 +17,21 @@ from prune_core.registry import get_pruner
 
 __all__ = ["Algorithm", "Criterion", "find_algorithm"]
 
-Algorithm = str | type[Pruner]
+Algorithm = str | Callable[..., Pruner]
 
 
-def find_algorithm(algorithm: Algorithm) -> type[Pruner]:
-    """Return the class of a pruner, by its name or as it is."""
-    found = get_pruner(algorithm, framework="torch") if isinstance(algorithm, str) else algorithm
-    if not (isinstance(found, type) and issubclass(found, Pruner)):
+def find_algorithm(algorithm: Algorithm) -> Callable[..., Pruner]:
+    """Return what makes a pruner, by its name or as it is: a class, or a function like one."""
+    found: Any = algorithm
+    if isinstance(algorithm, str):
+        found = get_pruner(algorithm, framework="torch")
+    if not callable(found) or (isinstance(found, type) and not issubclass(found, Pruner)):
         raise ConfigError(
             f"pruning_algorithm is {algorithm!r}; it must be the name of a registered pruner, such "
             "as 'level', or a class that derives from prune_core.Pruner."
         )
-    return found
+    made: Callable[..., Pruner] = found
+    return made
 
 
 class Criterion:
@@ -45,14 +48,19 @@ class Criterion:
         self,
         model: nn.Module,
         config_list: Sequence[Mapping[str, Any]],
-        algorithm: type[Pruner],
+        algorithm: Callable[..., Pruner],
         params: Mapping[str, Any],
     ) -> None:
         self.pruner = algorithm(model, config_list, **with_data(algorithm, params))
+        if not isinstance(self.pruner, Pruner):
+            raise ConfigError(
+                f"pruning_algorithm {algorithm!r} makes a {type(self.pruner).__name__}; a lottery "
+                "needs one that derives from prune_core.Pruner."
+            )
         try:
             self._follower = follower(self.pruner)
         except ConfigError:
-            self.pruner._unwrap_model()
+            self.pruner.unwrap()
             raise
         self.final = {n: float(w.config["sparsity"]) for n, w in self.wrappers.items()}
 

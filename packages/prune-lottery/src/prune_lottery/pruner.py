@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
+from os import PathLike
 from typing import Any, ClassVar
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from prune_core.callables import check_takes_model
+from prune_core.compat import understands
+from prune_core.compressed import Compressed
 from prune_core.config import Key
 from prune_core.errors import ConfigError
-from prune_core.evaluators import scoring_of, training_of
+from prune_core.evaluators import holds_training, scoring_of, training_of
+from prune_core.masking import unwrap
 from prune_core.progress import note
 from prune_core.pruning import Pruner
 from prune_core.pruning.allocate import Masks
-from prune_lottery.callables import Evaluate, Train
+from prune_core.pruning.results import ResultFolder, reached_config
+from prune_lottery.callables import Evaluate, Train, trainer_of
+from prune_lottery.compat import LOTTERY
 from prune_lottery.criterion import Algorithm
 from prune_lottery.rounds import ROUNDS_KEY
 from prune_lottery.ticket import ConfigList, LotteryTicket
@@ -36,19 +44,20 @@ class LotteryTicketPruner(Pruner):
         model: The model with its initial weights, wrapped in place.
         config_list: The rules; each entry has the final `sparsity` and `prune_iterations`, the
             number of rounds, which is the same for all.
-        optimizer: The optimizer, reset at the start of each round. The name of a base algorithm
-            here, and a number of rounds as `lr_scheduler`, are the positional arguments of a later
-            form: the same as `pruning_algorithm` and `total_iteration`.
+        optimizer: The optimizer, reset at the start of each round.
         lr_scheduler: The scheduler, if there is one, reset as well.
         reset_weights: Whether weights, optimizer and scheduler are reset; otherwise training
             goes on with what survives.
         pruning_algorithm: What decides which weights go: a registered name, or a class.
         pruning_params: Further arguments of that algorithm.
         total_iteration: The number of rounds, for a config without `prune_iterations`.
-        finetuner: Called with the model to train it. If given, `compress()` runs all rounds.
-        evaluator: Called with the model, returns its score. One that trains as well, such as
-            `prune_filter.TorchEvaluator`, is also the finetuner unless there is another.
-        reset_weight: Another name for `reset_weights`.
+        finetune: Takes the model and trains it. If given, `compress()` runs all rounds.
+        evaluate: Takes the model and returns its score. One that trains as well, such as
+            `prune_filter.TorchEvaluator`, is also `finetune` unless there is another.
+        log_dir: A folder for the result of `compress()`.
+        keep_intermediate_result: Whether it gets the results of all rounds.
+        speedup: Whether `get_best_result()` returns a model that has been made small.
+        dummy_input: An input of the model, for `speedup`.
 
     Example:
         ```python
@@ -65,44 +74,56 @@ class LotteryTicketPruner(Pruner):
     config_keys: ClassVar[tuple[str | Key, ...]] = (ROUNDS_KEY,)
     _lottery: LotteryTicket
 
+    @understands(LOTTERY)
     def __init__(
         self,
         model: nn.Module,
         config_list: ConfigList,
-        optimizer: Optimizer | Algorithm | None = None,
-        lr_scheduler: Stateful | int | None = None,
+        optimizer: Optimizer | None = None,
+        lr_scheduler: Stateful | None = None,
         reset_weights: bool = True,
         *,
         pruning_algorithm: Algorithm = "level",
         pruning_params: Mapping[str, Any] | None = None,
         total_iteration: int | None = None,
-        finetuner: Train | None = None,
-        evaluator: Evaluate | None = None,
-        reset_weight: bool | None = None,
+        finetune: Train | None = None,
+        evaluate: Evaluate | None = None,
+        log_dir: str | PathLike[str] | None = None,
+        keep_intermediate_result: bool = False,
+        speedup: bool = False,
+        dummy_input: Any = None,
     ) -> None:
-        if isinstance(optimizer, str | type):
-            pruning_algorithm, optimizer = optimizer, None
-        if isinstance(lr_scheduler, int):
-            total_iteration, lr_scheduler = lr_scheduler, None
         self.optimizer, self.lr_scheduler = optimizer, lr_scheduler
-        self.reset_weights = reset_weights if reset_weight is None else reset_weight
+        self.reset_weights = reset_weights
         self.pruning_algorithm, self.pruning_params = pruning_algorithm, pruning_params
         self.total_iteration = total_iteration
-        self.finetuner: Train | None = finetuner or training_of(evaluator)
-        self.evaluator: Evaluate | None = scoring_of(evaluator)
+        check_takes_model("evaluate", evaluate)
+        self.finetuner: Train | None = finetune or training_of(evaluate)
+        self.evaluator: Evaluate | None = scoring_of(evaluate)
+        if self.finetuner is not None:
+            trainer_of(self.finetuner, None)
+        if dummy_input is None and holds_training(evaluate):
+            dummy_input = getattr(evaluate, "dummy_input", None)
+        self.speedup, self.dummy_input = speedup, dummy_input
+        if speedup and dummy_input is None:
+            raise ConfigError(
+                "speedup is True and dummy_input is missing: give an input of the model, with "
+                "which it is traced."
+            )
         if self.reset_weights and optimizer is None and self.finetuner is None:
             raise ConfigError(
                 "optimizer is missing; its state has to be reset with the weights. Pass the "
-                "optimizer that trains the model, or reset_weights=False, or finetuner= where "
+                "optimizer that trains the model, or reset_weights=False, or finetune= where "
                 "each round makes its own optimizer."
             )
+        self._folder = ResultFolder(log_dir, keep_intermediate_result)
         super().__init__(model, config_list)
 
     def reset(self, model: nn.Module, config_list: ConfigList) -> None:
         """Start anew with another model, in the state that it has now, or with another config."""
         if self.is_wrapped:
             self._lottery.criterion.stop()
-            self._unwrap_model()
+            self.unwrap()
         self._lottery = LotteryTicket(
             model,
             config_list,
@@ -110,8 +131,8 @@ class LotteryTicketPruner(Pruner):
             rewind="init" if self.reset_weights else "none",
             pruning_algorithm=self.pruning_algorithm,
             pruning_params=self.pruning_params,
-            optimizer=self.optimizer if isinstance(self.optimizer, Optimizer) else None,
-            lr_scheduler=None if isinstance(self.lr_scheduler, int) else self.lr_scheduler,
+            optimizer=self.optimizer,
+            lr_scheduler=self.lr_scheduler,
             rewind_random=False,
         )
         self.bound_model = model
@@ -149,7 +170,7 @@ class LotteryTicketPruner(Pruner):
 
     # --- all rounds in one call ----------------------------------------------------------------
 
-    def compress(self, example_inputs: Any = None) -> Any:
+    def compress(self, example_inputs: Any = None) -> Compressed[nn.Module, Masks]:
         """Get ready, or do everything.
 
         Args:
@@ -157,27 +178,48 @@ class LotteryTicketPruner(Pruner):
                 after a masked channel, such as the bias of a normalisation.
 
         Returns:
-            The wrapped model where the rounds are a loop of the user's; the wrapped model and the
-            masks after all rounds where there is a `finetuner`.
+            The wrapped model and the masks: those after all rounds where there is `finetune`, and
+            those to begin with where the rounds are a loop of the user's.
         """
         if self.finetuner is None:
-            return self.bound_model
-        result = self._lottery.run(train=self.finetuner, evaluate=self.evaluator)
+            return Compressed(self.bound_model, self.masks)
+        result = self._lottery.run(
+            train=self.finetuner,
+            evaluate=self.evaluator,
+            after_round=lambda number: self._folder.add_round(number, self, self.reached_config),
+        )
         self.curr_prune_iteration = result.rounds[-1].index
         if example_inputs is not None:
             self.close_masks(example_inputs)
-        return self.bound_model, self.masks
+        self._folder.add_result(self, self.reached_config)
+        return Compressed(self.bound_model, self.masks)
 
-    def get_best_result(self) -> tuple[int, nn.Module, Masks, float | None, Any]:
-        """Return round, model, masks, score and config of the last round of `compress()`."""
+    @property
+    def reached_config(self) -> list[dict[str, Any]]:
+        """What is in force, as a `config_list` with an entry for each layer."""
+        return reached_config(self._wrappers)
+
+    def get_best_result(
+        self,
+    ) -> tuple[int, nn.Module, Masks, float | None, list[dict[str, Any]]]:
+        """Return round, model, masks, score and config of the last round of `compress()`.
+
+        The model is a copy without wrappers: zeros where masked, or made small, with the masks
+        that are left, if `speedup` was asked for.
+        """
         if not self._lottery.records:
             raise ConfigError(
-                "There is no result yet; call compress() first, with finetuner= given to the "
-                "pruner."
+                "There is no result yet; call compress() first, with finetune= given to the pruner."
             )
         last = self._lottery.records[-1]
         self._lottery.restore(last.index)
-        return last.index, self.bound_model, self.masks, last.score, self.config_list
+        masks = self.close_masks(self.dummy_input) if self.speedup else self.masks
+        model = unwrap(copy.deepcopy(self.bound_model))
+        if self.speedup:
+            from prune_core.speedup import shrink  # tracing is imported when it is used
+
+            masks = shrink(model, self.dummy_input, masks).masks
+        return last.index, model, masks, last.score, self.reached_config
 
     # --- what is kept ----------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from prune_core.callables import check_takes_model
 from prune_core.config import load_config
 from prune_core.errors import ConfigError, PruneWarning
 from prune_core.events import emit
@@ -106,7 +107,7 @@ class LotteryTicket(metaclass=ChecksOptions):
         if isinstance(config_list, str | PathLike):
             config_list = load_config(config_list)
         self.config_list = config_list
-        rules, self.rounds = take_rounds(config_list, rounds, algorithm.config_keys)
+        rules, self.rounds = take_rounds(config_list, rounds, getattr(algorithm, "config_keys", ()))
         self.training = Training(
             model,
             optimizer=optimizer,
@@ -128,7 +129,13 @@ class LotteryTicket(metaclass=ChecksOptions):
 
     # --- the loop -------------------------------------------------------------------------
 
-    def run(self, *, train: Train, evaluate: Evaluate | None = None) -> LotteryResult:
+    def run(
+        self,
+        *,
+        train: Train,
+        evaluate: Evaluate | None = None,
+        after_round: Callable[[int], object] | None = None,
+    ) -> LotteryResult:
         """Go through all rounds that are not finished yet.
 
         Ctrl-C ends the run with the best round so far in the model. When anything else is raised,
@@ -136,14 +143,17 @@ class LotteryTicket(metaclass=ChecksOptions):
 
         Args:
             train: `train(model)` or `train(model, this_round)`; the latter knows from
-                `for step in this_round.steps(total)` where to begin. What it returns is kept as the
-                round's `log`, so it must be plain data.
+                `for step in this_round.steps(total)` where to begin. Optional parameters keep their
+                defaults. What it returns is kept as the round's `log`, so it must be plain data.
             evaluate: `evaluate(model)`, returns a number; the larger, the better.
+            after_round: Called with the number of each round that has been finished, while the
+                model holds it.
 
         Returns:
             The finished rounds. The model holds the last one, trained, under its masks.
         """
         trainer = trainer_of(train, self._needs_steps())
+        check_takes_model("evaluate", evaluate)
         self._wrap()
         self._resume()
         interrupted, rounds = False, self.rounds + 1
@@ -159,6 +169,8 @@ class LotteryTicket(metaclass=ChecksOptions):
                     self.starts.at(self.rewind)  # says so now if the training was too short for it
                     score = score_of(evaluate, self.model)
                     self._finish(self.record(index, score, log, this_round.stopped))
+                    if after_round is not None:
+                        after_round(index)
                     task.advance(_said(self.records[-1]))
         except KeyboardInterrupt:
             if not self.records:
@@ -285,13 +297,13 @@ class LotteryTicket(metaclass=ChecksOptions):
             self._averaged[name].set_masks(masks[name])
 
     def _wrap(self) -> None:
-        self.criterion.pruner._wrap_model()
+        self.criterion.pruner.wrap()
         self._averaged = wrap_average(self.training.ema, self.criterion.wrappers)
         self.put_masks({name: wrapper.masks for name, wrapper in self.wrappers.items()})
 
     def unwrap(self) -> nn.Module:
         """Take the wrappers out of model and average, zeros where masks were; return the model."""
-        self.criterion.pruner._unwrap_model()
+        self.criterion.pruner.unwrap()
         if isinstance(self.training.ema, nn.Module):
             unwrap(self.training.ema, self._averaged.values())
         return self.model

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from prune_schedule.one_cycle import *  # noqa: F403
     from prune_schedule.plots import *  # noqa: F403
     from prune_schedule.result import *  # noqa: F403
+    from prune_schedule.scheduler import *  # noqa: F403
     from prune_schedule.sensitivity import *  # noqa: F403
     from prune_schedule.trials import *  # noqa: F403
 
@@ -37,6 +38,14 @@ _HOMES = {
     "one_cycle": ("OneCyclePruner",),
     "plots": ("plot_history", "plot_sensitivity", "plot_sparsities"),
     "result": ("Result",),
+    "scheduler": (
+        "AGPTaskGenerator",
+        "LinearTaskGenerator",
+        "LotteryTicketTaskGenerator",
+        "PruningScheduler",
+        "SimulatedAnnealingTaskGenerator",
+        "TaskGenerator",
+    ),
     "sensitivity": ("SensitivityPruner",),
     "trials": ("Trials",),
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,12 +12,14 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from prune_core import ConfigError, PruneError
+from prune_core import Compressed, ConfigError, PruneError
+from prune_core.callables import trainer_function
+from prune_core.compat import understands
 from prune_core.config import OPTIONAL_KEYS, load_config, parse
 from prune_core.evaluators import holds_training
 from prune_core.progress import Task
-from prune_schedule.evaluation import Finetune, check_callable
-from prune_schedule.forms import first_given
+from prune_schedule.compat import ADMM
+from prune_schedule.evaluation import Finetune
 from prune_schedule.rounds import tidied
 from prune_schedule.snapshot import MasksInForce, Plain, Snapshots, Stateful
 from prune_schedule.through import Masks, ThroughPruner, one_shot_class
@@ -44,19 +45,15 @@ class ADMMPruner(ThroughPruner):
         model: The model, wrapped in place. Training changes its weights.
         config_list: The rules; `rho` is the weight ρ of the penalty, 0.0001 unless given.
         trainer: Takes the model and trains it for an epoch; or, as in older releases, model,
-            optimizer and criterion, in the order of their names, and then perhaps the epoch. Or an
-            evaluator, followed by iterations, training_epochs and granularity.
+            optimizer, criterion and perhaps the number of the epoch. Arguments under these names
+            may come in any order.
         traced_optimizer: The optimizer for such a trainer; Adam unless given.
         criterion: The loss function for such a trainer; cross entropy unless given.
         iterations: How often Z and U are renewed.
         training_epochs: How often the trainer is called in between.
         granularity: `"fine-grained"` for `level`, `"coarse-grained"` for `l1`.
         pruning_algorithm: A registered pruner, or a class, instead of a granularity.
-        base_algo: The older name of that.
-        num_iterations: The older name of `iterations`.
-        epochs: The older name of `training_epochs`.
-        row: The older name of ρ, for entries without `rho`. With one of these three older names,
-            `"l1"` prunes unless another algorithm is given.
+        row: ρ for entries without `rho`.
         finetune: Takes the model and trains it; the plain form of `trainer`.
         evaluator: Trains the model instead, such as a `prune_filter.TorchEvaluator`; it is called
             once in each iteration, to train for `training_epochs`.
@@ -65,6 +62,7 @@ class ADMMPruner(ThroughPruner):
         stateful: What else a checkpoint keeps, by name.
     """
 
+    @understands(ADMM)
     def __init__(
         self,
         model: nn.Module,
@@ -72,41 +70,32 @@ class ADMMPruner(ThroughPruner):
         trainer: Callable[..., Any] | None = None,
         traced_optimizer: Optimizer | None = None,
         criterion: Callable[..., Any] | None = None,
-        iterations: int | None = None,
-        training_epochs: int | None = None,
+        iterations: int = 30,
+        training_epochs: int = 5,
         granularity: str = "fine-grained",
         *,
         pruning_algorithm: str | Callable[..., Any] | None = None,
-        base_algo: str | None = None,
-        num_iterations: int | None = None,
-        epochs: int | None = None,
-        row: float | None = None,
+        row: float = DEFAULT_RHO,
         finetune: Finetune | None = None,
         evaluator: Any = None,
         pruning_params: Mapping[str, Any] | None = None,
         checkpoint: str | PathLike[str] | None = None,
         stateful: Mapping[str, Stateful] | None = None,
     ) -> None:
-        if holds_training(trainer):
-            # ADMMPruner(model, config_list, evaluator, 10, 5, 'coarse-grained')
-            given: Any = (traced_optimizer, criterion, iterations)
-            if isinstance(given[2], str):
-                granularity, iterations = given[2], None
-            iterations = first_given(given[0], iterations)
-            training_epochs = first_given(given[1], training_epochs)
-            trainer, evaluator, traced_optimizer, criterion = None, trainer, None, None
         if granularity not in GRANULARITIES:
             raise ConfigError(
                 f"granularity is {granularity!r}; it must be one of {', '.join(GRANULARITIES)}."
             )
-        check_callable("trainer", trainer, "the model and trains it")
-        check_callable("finetune", finetune, "the model and trains it")
         if evaluator is not None and not holds_training(evaluator):
             raise ConfigError(
                 f"evaluator is {evaluator!r}, which has no train(); ADMMPruner takes an evaluator "
                 "to train with. A function that trains goes into finetune=."
             )
-        if sum(given is not None for given in (trainer, finetune, evaluator)) != 1:
+        trainers = {"trainer": trainer, "finetune": finetune}
+        if evaluator is not None:
+            trainers["evaluator"] = self._train_with_evaluator
+        given = [(name, function) for name, function in trainers.items() if function is not None]
+        if len(given) != 1:
             raise ConfigError(
                 "ADMMPruner trains the model: give finetune=, a function that takes the model and "
                 "trains it for an epoch, or trainer= or evaluator=, its older forms, and not two "
@@ -115,23 +104,17 @@ class ADMMPruner(ThroughPruner):
         if traced_optimizer is not None and not isinstance(traced_optimizer, Optimizer):
             raise ConfigError(
                 f"traced_optimizer is {traced_optimizer!r}; it must be an optimizer. Give numbers "
-                "by their names: num_iterations=, epochs=, row=."
+                "by their names: iterations=, training_epochs=, row=."
             )
-        self.evaluator = evaluator
-        self.trainer: Callable[..., Any] = finetune or trainer or evaluator.train
-        self._takes_model_alone = trainer is None or _takes_model_alone(trainer)
+        name, function = given[0]
+        self.evaluator, self.trainer = evaluator, trainer_function(function, name)
         self.optimizer, self.criterion = traced_optimizer, criterion
-        self.iterations = _at_least_1("iterations", first_given(iterations, num_iterations), 30)
-        self.training_epochs = _at_least_1(
-            "training_epochs", first_given(training_epochs, epochs), 5
-        )
-        self.rho = DEFAULT_RHO if row is None else row
+        self.iterations = _at_least_1("iterations", iterations)
+        self.training_epochs = _at_least_1("training_epochs", training_epochs)
+        self.rho = row
         if not self.rho > 0:
             raise ConfigError(f"row is {row!r}; it must be a number above 0.")
-        # The release that had these names pruned whole filters unless it was told otherwise.
-        older = any(given is not None for given in (num_iterations, epochs, row))
-        default = "l1" if older else GRANULARITIES[granularity]
-        self.pruning_algorithm = pruning_algorithm or base_algo or default
+        self.pruning_algorithm = pruning_algorithm or GRANULARITIES[granularity]
         self.pruning_params = dict(pruning_params or {})
         self.checkpoint, self.stateful = checkpoint, dict(stateful or {})
         self.reset(model, config_list)
@@ -156,7 +139,7 @@ class ADMMPruner(ThroughPruner):
         # What is masked while it trains: nothing, but for a schedule that has pruned before.
         self._base: Masks = {}
 
-    def compress(self, example_inputs: Any = None) -> tuple[nn.Module, Masks]:
+    def compress(self, example_inputs: Any = None) -> Compressed[nn.Module, Masks]:
         """Train, prune, and return the wrapped model and the masks.
 
         Ctrl-C ends the training; the model is then pruned as it is, after at least one iteration.
@@ -187,7 +170,7 @@ class ADMMPruner(ThroughPruner):
         self._pruned = True
         if example_inputs is not None:
             self.close_masks(example_inputs)
-        return self.bound_model, self.masks
+        return Compressed(self.bound_model, self.masks)
 
     def _iterate(self, task: Task) -> None:
         number = len(self.trials)
@@ -195,7 +178,13 @@ class ADMMPruner(ThroughPruner):
         for epoch in range(times):
             task.say(f"training {epoch + 1} of {times}")
             with tidied(self.bound_model), self._penalty():
-                self._call_trainer(number * self.training_epochs + epoch)
+                self.trainer(
+                    self.bound_model,
+                    self.optimizer,
+                    self.criterion or nn.functional.cross_entropy,
+                    number * self.training_epochs + epoch,
+                    _nothing,
+                )
         with torch.no_grad():
             self._renew()
             gaps = {
@@ -203,6 +192,9 @@ class ADMMPruner(ThroughPruner):
                 for name, weight in self._weights.items()
             }
         self.trials.append({"trial": number, "gap": max(gaps.values()), "gaps": gaps})
+
+    def _train_with_evaluator(self, model: nn.Module) -> None:
+        self.evaluator.train(model, None, self.training_epochs)
 
     @property
     def _weights(self) -> dict[str, nn.Parameter]:
@@ -258,26 +250,6 @@ class ADMMPruner(ThroughPruner):
                 wrapper._buffers[f"{name}_mask"] = None
         self.one_shot.load_masks(self._base)
 
-    def _call_trainer(self, epoch: int) -> None:
-        if self.evaluator is not None:
-            self.evaluator.train(self.bound_model, None, self.training_epochs)
-            return
-        if self._takes_model_alone:
-            self.trainer(self.bound_model)
-            return
-        both: dict[str, Any] = {
-            "optimizer": self.optimizer,
-            "criterion": self.criterion or nn.functional.cross_entropy,
-        }
-        names = _parameters(self.trainer)
-        more: dict[str, Any] = {"epoch": epoch, "callback": lambda *_: None}
-        known = {name: value for name, value in more.items() if name in names}
-        if both.keys() <= names.keys():
-            # Trainers of the first releases have the criterion before the optimizer.
-            self.trainer(self.bound_model, **both, **known)
-        else:
-            self.trainer(self.bound_model, *both.values(), **known)
-
     def get_best_result(
         self,
     ) -> tuple[int, nn.Module, Masks, float | None, list[dict[str, Any]]]:
@@ -307,7 +279,7 @@ class ADMMPruner(ThroughPruner):
         self.trials = Trials(json.loads(state_dict["trials"]))
 
     def _make_snapshots(self) -> Snapshots:
-        if self.optimizer is None and not self._takes_model_alone:
+        if self.optimizer is None and "optimizer" in self.trainer.takes:
             parameters = self.bound_model.parameters()
             self.optimizer = torch.optim.Adam(parameters, lr=1e-3, weight_decay=5e-5)
         parts: dict[str, Stateful] = {"model": Plain(self), "masks": MasksInForce(self)}
@@ -324,27 +296,11 @@ class ADMMPruner(ThroughPruner):
         return Snapshots(self.checkpoint, run, {**parts, **self.stateful})
 
 
-def _at_least_1(name: str, value: Any, default: int) -> int:
-    if value is None:
-        return default
+def _nothing() -> None:
+    """Stand in for the callback of trainers that want one: gradients have the penalty already."""
+
+
+def _at_least_1(name: str, value: Any) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ConfigError(f"{name} is {value!r}; it must be a whole number of at least 1.")
     return value
-
-
-def _takes_model_alone(trainer: Callable[..., Any]) -> bool:
-    """Whether a trainer needs nothing but the model; what else it may take has defaults."""
-    parameters = _parameters(trainer)
-    needed = [p for p in parameters.values() if p.default is p.empty and p.kind not in _BY_NAME]
-    return len(needed) <= 1 and not {"optimizer", "criterion"} <= parameters.keys()
-
-
-_BY_NAME = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD)
-
-
-def _parameters(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
-    """Return the parameters of a function, none where they cannot be known."""
-    try:
-        return inspect.signature(function).parameters
-    except (TypeError, ValueError):
-        return {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import asdict
 from functools import partial
@@ -12,37 +11,26 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor, nn
 
-from prune_core import ConfigError, MissingDependencyError, PruneWarning
+from prune_core import ConfigError, MissingDependencyError
+from prune_core.compat import understands
 from prune_core.errors import did_you_mean
 from prune_core.random_state import seeded
 from prune_schedule.amc_reward import Outcome, Reward, as_reward
-from prune_schedule.evaluation import Evaluate, Finetune, check_callable
-from prune_schedule.forms import by_position, first_given
+from prune_schedule.compat import AMC
+from prune_schedule.evaluation import Finetune
 from prune_schedule.model_budget import ModelBudget
 from prune_schedule.plans import Plan
+from prune_schedule.search import ConfigList
 from prune_schedule.snapshot import Stateful
 from prune_schedule.through import AMOUNTS
 from prune_schedule.tuned import TunedSearchPruner
+from prune_schedule.user_functions import functions_of
 
 if TYPE_CHECKING:
     from prune_schedule.amc_agent import Agent
 
 __all__ = ["AMCPruner"]
 
-# AMCPruner(model, config_list, evaluator, val_loader, …)
-MODEL_FIRST = ("model", "config_list", "evaluator", "val_loader")
-# AMCPruner(400, model, config_list, dummy_input, evaluator, …)
-EPISODES_FIRST = (
-    *("total_episode", "model", "config_list", "dummy_input", "evaluator", "pruning_algorithm"),
-    *("log_dir", "keep_intermediate_result", "finetuner", "ddpg_params", "pruning_params"),
-    *("target",),
-)
-# What older releases took and what has nothing left to say here.
-WITHOUT_EFFECT = (
-    *("suffix", "model_type", "dataset", "n_calibration_batches", "n_points_per_layer"),
-    *("channel_round", "window_length", "max_episode_length", "output_dir", "debug", "epsilon"),
-    "keep_intermediate_result",
-)
 AGENT_SEED, EPISODE_SEED, LEARNING_SEED = 600_000, 700_000, 800_000
 
 
@@ -59,16 +47,14 @@ class AMCPruner(TunedSearchPruner):
     https://arxiv.org/abs/1802.03494
 
     Args:
-        *forms: `model, config_list, evaluator, val_loader`; or, as in later releases,
-            `total_episode, model, config_list, dummy_input, evaluator, pruning_algorithm` and so
-            on. The rules need not say how much.
         model: The model, wrapped in place.
-        config_list: The rules.
-        evaluator: Takes the model and returns its score; with a `val_loader`, takes that first.
+        config_list: The rules, which need not say how much.
+        evaluate: Takes the model and returns its score; with a `val_loader`, takes that first. One
+            that trains as well, such as `prune_filter.TorchEvaluator`, is also `finetune` unless
+            there is another.
         val_loader: What the evaluator gets as well; its first batch is run through the model where
             there is no `dummy_input`.
         flops_ratio: What may be left of the FLOPs; 0.5 unless the rules or a target say more.
-        target_density: Another name of `flops_ratio`.
         target: What may be left, such as `{"parameters": 0.5}`; or `"flops"` or `"params"`, of
             which the rules' `total_sparsity` is to go.
         lbound: The least ratio that a layer keeps.
@@ -77,19 +63,15 @@ class AMCPruner(TunedSearchPruner):
             `Outcome`.
         perfect: The score of a model without a fault, to tell the error from the score: 1 for an
             accuracy up to 1, 100 for one in per cent.
-        train_episode: How many episodes; 800 unless given.
-        total_episode: Another name of that.
+        train_episode: How many episodes.
         ddpg_params: How the agent learns and explores, by the names of `AgentParams`; each of them
             is also taken as an argument.
         dummy_input: An input of the model.
         optimize_mode: `"maximize"` or `"minimize"`.
-        pruning_algorithm: A registered pruner, or a class; `"l1"` unless given.
-        base_algo: Another name of that.
-        finetuner: Takes the model and trains it, before each evaluation. The weights go back
+        pruning_algorithm: A registered pruner, or a class.
+        finetune: Takes the model and trains it, before each evaluation. The weights go back
             after each episode, and the result has those of the best.
         stateful: What goes back with the weights, by name.
-        evaluate: The plain name of `evaluator`.
-        finetune: The plain name of `finetuner`.
         seed: Of the agent and of all else that is drawn.
         **more: What `AgentParams` has; `checkpoint`, `pruning_params`, `calibrate`, `log_dir`,
             `storage`, `study_name`, `trial_timeout` and `experiment_data_dir`, as for every search.
@@ -100,43 +82,33 @@ class AMCPruner(TunedSearchPruner):
 
     first_tuned: ClassVar[int] = 0
 
+    @understands(AMC)
     def __init__(
         self,
-        *forms: Any,
-        model: nn.Module | None = None,
-        config_list: Any = None,
-        evaluator: Callable[..., Any] | None = None,
+        model: nn.Module,
+        config_list: ConfigList,
+        evaluate: Callable[..., Any] | None = None,
         val_loader: Any = None,
+        *,
         flops_ratio: float | None = None,
-        target_density: float | None = None,
         target: Mapping[str, float] | str | None = None,
         lbound: float = 0.2,
         rbound: float = 1.0,
         reward: str | Reward = "acc_reward",
         perfect: float = 1.0,
-        train_episode: int | None = None,
-        total_episode: int | None = None,
+        train_episode: int = 800,
         ddpg_params: Mapping[str, Any] | None = None,
         dummy_input: Any = None,
         optimize_mode: str = "maximize",
-        pruning_algorithm: str | Callable[..., Any] | None = None,
-        base_algo: str | None = None,
-        finetuner: Finetune | None = None,
-        stateful: Mapping[str, Stateful] | None = None,
-        evaluate: Evaluate | None = None,
+        pruning_algorithm: str | Callable[..., Any] = "l1",
         finetune: Finetune | None = None,
+        stateful: Mapping[str, Stateful] | None = None,
         pruning_params: Mapping[str, Any] | None = None,
         log_dir: str | PathLike[str] | None = None,
-        seed: int | None = None,
+        seed: int = 0,
         **more: Any,
     ) -> None:
-        given = {name: value for name, value in locals().items() if name not in _NOT_ARGUMENTS}
-        names = EPISODES_FIRST if forms and isinstance(forms[0], int) else MODEL_FIRST
-        given |= by_position(type(self).__name__, names, forms, given, before=())
         _need_agent()
-        for name in [name for name in more if name in WITHOUT_EFFECT]:
-            del more[name]
-            warnings.warn(f"AMCPruner: {name!r} has no effect here.", PruneWarning, stacklevel=2)
         self.lbound, self.rbound = lbound, rbound
         if not 0 < lbound < rbound <= 1:
             raise ConfigError(
@@ -146,42 +118,37 @@ class AMCPruner(TunedSearchPruner):
         self.perfect = perfect
         self.reward_name = reward if isinstance(reward, str) else _name_of(reward)
         self.reward = as_reward(reward)
-        episodes = first_given(given["train_episode"], given["total_episode"])
-        self.episodes = 800 if episodes is None else episodes
+        self.episodes = train_episode
         if not isinstance(self.episodes, int) or self.episodes < 1:
             raise ConfigError(
                 f"train_episode is {self.episodes!r}; it must be a whole number of at least 1."
             )
-        self.ddpg_params = _agent_params(dict(given["ddpg_params"] or {}), more)
-        self.finetune = finetune or given["finetuner"]
-        check_callable("finetuner", self.finetune, "the model and trains it")
+        self.ddpg_params = _agent_params(dict(ddpg_params or {}), more)
+        functions = functions_of(finetune, evaluate, alone=val_loader is None)
+        self.finetune, evaluate = functions.finetune, functions.evaluate
+        dummy_input = functions.or_example(dummy_input)
         self.stateful = dict(stateful or {})
-        config_list, goal = _goal(
-            given["config_list"], given["target"], flops_ratio, target_density
-        )
-        score = evaluate or given["evaluator"]
-        check_callable("evaluator", score, "the model and returns its score")
-        loader, example = given["val_loader"], given["dummy_input"]
-        if loader is not None and score is not None:
-            score = partial(score, loader)
-        if example is None and loader is not None:
-            example = _first_input(loader)
-        if example is None:
+        config_list, goal = _goal(config_list, target, flops_ratio)
+        if val_loader is not None:
+            if callable(evaluate):
+                evaluate = partial(evaluate, val_loader)
+            dummy_input = _first_input(val_loader) if dummy_input is None else dummy_input
+        if dummy_input is None:
             raise ConfigError(
                 "AMCPruner follows an input through the model to see what each layer costs; give "
                 "it one: dummy_input=torch.rand(1, 3, 224, 224)."
             )
         super().__init__(
-            given["model"],
+            model,
             config_list,
-            score,
+            evaluate,
             optimize_mode,
-            pruning_algorithm=given["pruning_algorithm"] or base_algo or "l1",
-            pruning_params=given["pruning_params"],
-            log_dir=given["log_dir"],
+            pruning_algorithm=pruning_algorithm,
+            pruning_params=pruning_params,
+            log_dir=log_dir,
             target=goal,
-            dummy_input=example,
-            seed=seed or 0,
+            dummy_input=dummy_input,
+            seed=seed,
             **more,
         )
 
@@ -247,9 +214,6 @@ class AMCPruner(TunedSearchPruner):
         )
 
 
-_NOT_ARGUMENTS = ("self", "forms", "more", "__class__")
-
-
 def _need_agent() -> None:
     if find_spec("stable_baselines3") is None or find_spec("gymnasium") is None:
         raise MissingDependencyError(
@@ -281,14 +245,9 @@ def _goal(
     config_list: Any,
     target: Mapping[str, float] | str | None,
     flops_ratio: float | None,
-    target_density: float | None,
 ) -> tuple[Any, dict[str, float]]:
     """Return rules that do not say how much, and the target, whoever said what it is."""
-    said = [
-        (name, value)
-        for name, value in (("flops_ratio", flops_ratio), ("target_density", target_density))
-        if value is not None
-    ]
+    said = [] if flops_ratio is None else [("flops_ratio", flops_ratio)]
     if isinstance(target, Mapping):
         said.append(("target", 0.0))
     amounts = [

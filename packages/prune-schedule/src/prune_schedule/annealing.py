@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import warnings
 from collections.abc import Callable, Mapping
 from math import ceil, exp, log
 from os import PathLike
@@ -11,9 +10,10 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from prune_core import ConfigError, PruneWarning
-from prune_schedule.evaluation import Evaluate, Finetune, check_callable
-from prune_schedule.forms import by_position, first_given
+from prune_core import ConfigError
+from prune_core.compat import understands
+from prune_schedule.compat import ANNEALING
+from prune_schedule.evaluation import Evaluate, Finetune
 from prune_schedule.plans import Plans, Sparsities
 from prune_schedule.search import ConfigList
 from prune_schedule.snapshot import Stateful
@@ -21,18 +21,6 @@ from prune_schedule.tuned import TunedSearchPruner
 from prune_schedule.user_functions import functions_of
 
 __all__ = ["SimulatedAnnealingPruner"]
-
-# SimulatedAnnealingPruner(model, config_list, evaluator, 'maximize', 'l1', 100, …)
-MODE_FIRST = (
-    *("evaluator", "optimize_mode", "base_algo", "start_temperature", "stop_temperature"),
-    *("cool_down_rate", "perturbation_magnitude", "experiment_data_dir"),
-)
-# SimulatedAnnealingPruner(model, config_list, evaluator, 100, 20, …)
-TEMPERATURES_FIRST = (
-    *("evaluator", "start_temperature", "stop_temperature", "cool_down_rate"),
-    *("perturbation_magnitude", "pruning_algorithm", "pruning_params", "log_dir"),
-    *("keep_intermediate_result", "finetuner", "speedup", "dummy_input"),
-)
 
 
 class SimulatedAnnealingPruner(TunedSearchPruner):
@@ -48,23 +36,19 @@ class SimulatedAnnealingPruner(TunedSearchPruner):
     Compression Rates, https://arxiv.org/abs/1907.03141
 
     Args:
-        model: The model, wrapped in place. Nothing but a `finetuner` changes its weights.
+        model: The model, wrapped in place. Nothing but `finetune` changes its weights.
         config_list: The rules. The sparsity of an entry is that of all its layers together, and
             no layer loses more than `max_sparsity_per_layer`, 0.99 unless given.
-        *forms: What follows in the positional calls of older releases: evaluator, optimize_mode,
-            base_algo and so on; or evaluator, start_temperature, stop_temperature and so on.
-        evaluator: Takes the model and returns its score. One that trains as well, such as
-            `prune_filter.TorchEvaluator`, is also the finetuner unless there is another.
+        evaluate: Takes the model and returns its score. One that trains as well, such as
+            `prune_filter.TorchEvaluator`, is also `finetune` unless there is another.
         optimize_mode: `"maximize"` or `"minimize"`.
-        base_algo: The older name of `pruning_algorithm`.
-        start_temperature: Where the temperature begins; 100 unless given.
-        stop_temperature: Below it, the search is over; 20 unless given.
-        cool_down_rate: By what the temperature is multiplied with each trial; 0.9 unless given.
-        perturbation_magnitude: The largest change of a layer's sparsity, at first; 0.35 unless
-            given.
+        start_temperature: Where the temperature begins.
+        stop_temperature: Below it, the search is over.
+        cool_down_rate: By what the temperature is multiplied with each trial.
+        perturbation_magnitude: The largest change of a layer's sparsity, at first.
         tries: How many changes are tried at each temperature; several workers share them.
         experiment_data_dir: A folder in which the search is kept, so that it can go on.
-        pruning_algorithm: A registered pruner, or a class; `"level"` unless given.
+        pruning_algorithm: A registered pruner, or a class.
         pruning_params: Further arguments of the pruning algorithm.
         calibrate: The same argument of the pruning algorithm, for those that look at data.
         log_dir: A folder for the result, if it is to be another.
@@ -72,36 +56,34 @@ class SimulatedAnnealingPruner(TunedSearchPruner):
         study_name: Its name there.
         trial_timeout: How many seconds an evaluation may take.
         seed: Of the random numbers of the search.
-        finetuner: Takes the model and trains it, before each evaluation. The weights go back
-            after each trial, and the result has those of the best.
-        finetune: The plain name of `finetuner`.
-        stateful: What goes back with the weights, by name: the optimizer of the finetuner, if it
-            is made outside of it.
+        finetune: Takes the model and trains it, before each evaluation. The weights go back after
+            each trial, and the result has those of the best.
+        stateful: What goes back with the weights, by name: the optimizer of `finetune`, if it is
+            made outside of it.
         speedup: Whether `compress()`, `run()` and `get_best_result()` return a small copy, from
             which what is masked has been removed. The model itself stays wrapped.
         dummy_input: An input of the model, for `speedup` or a target. With it, layers that can
             only lose channels together get the same sparsity.
-        keep_intermediate_result: Has no effect: `trials` says what was tried.
-        **more: `evaluate`, `target` and `checkpoint`, as for every search.
+        **more: `target` and `checkpoint`, as for every search.
     """
 
     first_tuned: ClassVar[int] = 0
 
+    @understands(ANNEALING)
     def __init__(
         self,
         model: nn.Module,
         config_list: ConfigList,
-        *forms: Any,
-        evaluator: Evaluate | None = None,
-        optimize_mode: str | None = None,
-        base_algo: str | None = None,
-        start_temperature: float | None = None,
-        stop_temperature: float | None = None,
-        cool_down_rate: float | None = None,
-        perturbation_magnitude: float | None = None,
+        evaluate: Evaluate | None = None,
+        optimize_mode: str = "maximize",
+        *,
+        start_temperature: float = 100.0,
+        stop_temperature: float = 20.0,
+        cool_down_rate: float = 0.9,
+        perturbation_magnitude: float = 0.35,
         experiment_data_dir: str | PathLike[str] | None = None,
         tries: int = 1,
-        pruning_algorithm: str | Callable[..., Any] | None = None,
+        pruning_algorithm: str | Callable[..., Any] = "level",
         pruning_params: Mapping[str, Any] | None = None,
         calibrate: Callable[[nn.Module], Any] | None = None,
         log_dir: str | PathLike[str] | None = None,
@@ -109,39 +91,18 @@ class SimulatedAnnealingPruner(TunedSearchPruner):
         study_name: str | None = None,
         trial_timeout: float | None = None,
         seed: int = 0,
-        finetuner: Finetune | None = None,
         finetune: Finetune | None = None,
         stateful: Mapping[str, Stateful] | None = None,
-        speedup: bool | None = None,
+        speedup: bool = False,
         dummy_input: Any = None,
-        keep_intermediate_result: bool | None = None,
         **more: Any,
     ) -> None:
-        given = {name: value for name, value in locals().items() if name not in _NOT_ARGUMENTS}
-        by_temperature = len(forms) > 1 and isinstance(forms[1], int | float)
-        names = TEMPERATURES_FIRST if by_temperature else MODE_FIRST
-        given |= by_position(type(self).__name__, names, forms, given)
-        start_temperature = first_given(given["start_temperature"], 100.0)
-        stop_temperature = first_given(given["stop_temperature"], 20.0)
-        cool_down_rate = first_given(given["cool_down_rate"], 0.9)
-        perturbation_magnitude = first_given(given["perturbation_magnitude"], 0.35)
-        if given["keep_intermediate_result"]:
-            warnings.warn(
-                "SimulatedAnnealingPruner: 'keep_intermediate_result' has no effect here; trials "
-                "has all that was tried.",
-                PruneWarning,
-                stacklevel=2,
-            )
-        check_callable("finetune", finetune, "the model and trains it")
-        functions = functions_of(
-            finetune or given["finetuner"], more.pop("evaluate", None) or given["evaluator"]
-        )
+        functions = functions_of(finetune, evaluate)
         self.finetune = functions.finetune
-        given["evaluator"] = functions.evaluate
-        given["dummy_input"] = first_given(given["dummy_input"], functions.example_inputs)
+        dummy_input = functions.or_example(dummy_input)
         self.stateful = dict(stateful or {})
-        self.speedup = bool(given["speedup"])
-        if self.speedup and given["dummy_input"] is None:
+        self.speedup = speedup
+        if speedup and dummy_input is None:
             raise ConfigError(
                 "speedup is True and dummy_input is missing: give an input of the model, with "
                 "which it is traced."
@@ -166,14 +127,14 @@ class SimulatedAnnealingPruner(TunedSearchPruner):
         super().__init__(
             model,
             config_list,
-            given["evaluator"],
-            given["optimize_mode"] or "maximize",
-            pruning_algorithm=given["pruning_algorithm"] or given["base_algo"] or "level",
-            pruning_params=given["pruning_params"],
+            functions.evaluate,
+            optimize_mode,
+            pruning_algorithm=pruning_algorithm,
+            pruning_params=pruning_params,
             calibrate=calibrate,
-            experiment_data_dir=given["experiment_data_dir"],
-            log_dir=given["log_dir"],
-            dummy_input=given["dummy_input"],
+            experiment_data_dir=experiment_data_dir,
+            log_dir=log_dir,
+            dummy_input=dummy_input,
             storage=storage,
             study_name=study_name,
             trial_timeout=trial_timeout,
@@ -270,6 +231,3 @@ class SimulatedAnnealingPruner(TunedSearchPruner):
 
     def _within_budget(self, shares: Sparsities) -> Sparsities:
         return self.budget.fitted(shares, self.floors)
-
-
-_NOT_ARGUMENTS = ("self", "model", "config_list", "forms", "more", "__class__")

@@ -13,17 +13,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from prune_core import ConfigError, PruneError, load_pruned, save_pruned, unwrap
+from prune_core import Compressed, ConfigError, PruneError, load_pruned, save_pruned, unwrap
+from prune_core.callables import check_takes_model
+from prune_core.compat import understands
 from prune_core.config import load_config, parse
 from prune_core.evaluators import holds_training
 from prune_core.files import make_folder
 from prune_core.masking import PrunerModuleWrapper
 from prune_core.progress import Task
 from prune_core.random_state import as_seed, seeded
-from prune_schedule.admm import GRANULARITIES, ADMMPruner
+from prune_schedule.admm import DEFAULT_RHO, GRANULARITIES, ADMMPruner
 from prune_schedule.annealing import SimulatedAnnealingPruner
-from prune_schedule.evaluation import Evaluate, Finetune, check_callable, score_of
-from prune_schedule.forms import by_position, first_given
+from prune_schedule.compat import AUTOCOMPRESS
+from prune_schedule.evaluation import Evaluate, Finetune, score_of
 from prune_schedule.goals import coupled, without_amounts
 from prune_schedule.keeping import ResultFolder
 from prune_schedule.optimizer_steps import optimizers_in
@@ -41,17 +43,6 @@ from prune_speedup.torch.tensors import Snapshot
 __all__ = ["AutoCompressPruner"]
 
 ConfigList = Sequence[Mapping[str, Any]] | str | PathLike[str]
-# AutoCompressPruner(model, config_list, trainer, evaluator, dummy_input, 3, …)
-WITH_TRAINER = (
-    *("trainer", "evaluator", "dummy_input", "num_iterations", "optimize_mode", "base_algo"),
-    *("start_temperature", "stop_temperature", "cool_down_rate", "perturbation_magnitude"),
-    *("admm_num_iterations", "admm_training_epochs", "row", "experiment_data_dir"),
-)
-# AutoCompressPruner(model, config_list, 3, admm_params, sa_params, …)
-WITH_PARAMS = (
-    *("total_iteration", "admm_params", "sa_params", "log_dir", "keep_intermediate_result"),
-    *("finetuner", "speedup", "dummy_input", "evaluator"),
-)
 SEARCH = ("start_temperature", "stop_temperature", "cool_down_rate", "perturbation_magnitude")
 
 
@@ -69,17 +60,15 @@ class AutoCompressPruner(ThroughPruner):
         model: The model, wrapped in place. Training changes its weights.
         config_list: The rules. The sparsity of an entry is that of all its layers together, and
             no layer loses more than `max_sparsity_per_layer`, 0.99 unless given, in a round.
-        *forms: What follows in the positional calls of older releases: trainer, evaluator,
-            dummy_input and so on; or total_iteration, admm_params, sa_params and so on.
         trainer: Takes the model and trains it for an epoch, or takes model, optimizer, criterion
             and epoch.
-        evaluator: Takes the model and returns its score. One that trains as well, such as
+        evaluate: Takes the model and returns its score. One that trains as well, such as
             `prune_filter.TorchEvaluator`, also is the finetuner and the trainer, unless there are
             others; it does not train in the trials of a search.
         dummy_input: An input of the model, with which it is made small.
-        num_iterations: How many rounds; 3 unless given.
+        criterion: The loss function for such a trainer; cross entropy unless given.
+        total_iteration: How many rounds.
         optimize_mode: `"maximize"` or `"minimize"`.
-        base_algo: The older name of `pruning_algorithm`.
         start_temperature: Where the temperature of annealing begins; 100 unless given.
         stop_temperature: Below it, a search is over; 20 unless given.
         cool_down_rate: By what the temperature is multiplied with each trial; 0.9 unless given.
@@ -87,9 +76,8 @@ class AutoCompressPruner(ThroughPruner):
             given.
         admm_num_iterations: How often ADMM renews its sparse copy; 30 unless given.
         admm_training_epochs: How often the trainer is called in between; 5 unless given.
-        row: The weight ρ of ADMM's penalty; 0.0001 unless given.
+        row: The weight ρ of ADMM's penalty.
         experiment_data_dir: A folder in which searches and training are kept, to go on from.
-        total_iteration: Another name of `num_iterations`.
         admm_params: Arguments of `ADMMPruner`: trainer, traced_optimizer, criterion or evaluator;
             iterations, training_epochs, and granularity, by which `"level"` or `"l1"` prunes.
         sa_params: Arguments of `SimulatedAnnealingPruner`, its evaluator among them.
@@ -98,8 +86,9 @@ class AutoCompressPruner(ThroughPruner):
         finetuner: Takes the model and trains it at the end of each round, when it is small.
         speedup: Whether the model is made small; so if there is a `dummy_input`.
         finetune: Takes the model and trains it for an epoch; the plain form of `trainer`.
-        evaluate: The plain name of `evaluator`.
-        pruning_algorithm: A registered pruner, or a class; `"l1"` unless given.
+        pruning_algorithm: A registered pruner, or a class. Unless given, what the granularity of
+            `admm_params` or the algorithm of `sa_params` say; else `"level"` with `admm_params`,
+            and `"l1"` without.
         pruning_params: Further arguments of the pruning algorithm.
         target: What may be left instead of the sparsities of the rules, such as `{"flops": 0.5}`.
         checkpoint: A file from which the same call goes on after its last complete round.
@@ -111,105 +100,111 @@ class AutoCompressPruner(ThroughPruner):
 
     _base: Masks
 
+    @understands(AUTOCOMPRESS)
     def __init__(
         self,
         model: nn.Module,
         config_list: ConfigList,
-        *forms: Any,
+        *,
         trainer: Callable[..., Any] | None = None,
-        evaluator: Evaluate | None = None,
+        evaluate: Evaluate | None = None,
         dummy_input: Any = None,
-        num_iterations: int | None = None,
-        optimize_mode: str | None = None,
-        base_algo: str | None = None,
+        criterion: Callable[..., Any] | None = None,
+        total_iteration: int = 3,
+        optimize_mode: str = "maximize",
         start_temperature: float | None = None,
         stop_temperature: float | None = None,
         cool_down_rate: float | None = None,
         perturbation_magnitude: float | None = None,
         admm_num_iterations: int | None = None,
         admm_training_epochs: int | None = None,
-        row: float | None = None,
+        row: float = DEFAULT_RHO,
         experiment_data_dir: str | PathLike[str] | None = None,
-        total_iteration: int | None = None,
         admm_params: Mapping[str, Any] | None = None,
         sa_params: Mapping[str, Any] | None = None,
         log_dir: str | PathLike[str] | None = None,
-        keep_intermediate_result: bool | None = None,
+        keep_intermediate_result: bool = False,
         finetuner: Finetune | None = None,
         speedup: bool | None = None,
         finetune: Finetune | None = None,
-        evaluate: Evaluate | None = None,
         pruning_algorithm: str | Callable[..., Any] | None = None,
         pruning_params: Mapping[str, Any] | None = None,
         target: Mapping[str, float] | None = None,
         checkpoint: str | PathLike[str] | None = None,
         seed: int = 0,
     ) -> None:
-        given = {name: value for name, value in locals().items() if name not in _NOT_ARGUMENTS}
-        names = WITH_PARAMS if forms and isinstance(forms[0], int) else WITH_TRAINER
-        given |= by_position(type(self).__name__, names, forms, given)
-        self.rounds = _rounds(first_given(given["num_iterations"], given["total_iteration"]))
+        self.rounds = _rounds(total_iteration)
         self.target, self.seed = target, as_seed(seed)
-        admm, search = dict(given["admm_params"] or {}), dict(given["sa_params"] or {})
-        functions = functions_of(
-            given["finetuner"], evaluate or given["evaluator"] or search.pop("evaluator", None)
-        )
+        admm, search = dict(admm_params or {}), dict(sa_params or {})
+        evaluate = evaluate or search.get("evaluator")
+        search.pop("evaluator", None)
+        check_takes_model("finetuner", finetuner, "the model and trains it")
+        functions = functions_of(finetuner, evaluate)
         self.finetuner, self.evaluator = functions.finetune, functions.evaluate
-        self.dummy_input = first_given(given["dummy_input"], functions.example_inputs)
-        self.speedup = self.dummy_input is not None and given["speedup"] is not False
-        if given["speedup"] and self.dummy_input is None:
+        self.dummy_input = dummy_input = functions.or_example(dummy_input)
+        self.speedup = dummy_input is not None and speedup is not False
+        if speedup and dummy_input is None:
             raise ConfigError(
                 "speedup is True and dummy_input is missing: give an input of the model, with "
                 "which it is traced."
             )
-        search.pop("evaluator", None)
         if self.evaluator is None:
             raise ConfigError(
                 "AutoCompressPruner searches for what scores best: give evaluate= (or evaluator=), "
                 "a function that takes the model and returns a number."
             )
-        self.pruning_algorithm = (
-            pruning_algorithm
-            or given["base_algo"]
-            or admm.pop("base_algo", None)
-            or _by_granularity(admm.pop("granularity", None), search.pop("pruning_algorithm", None))
+        granularity = admm.pop("granularity", None)
+        if granularity not in (None, *GRANULARITIES):
+            raise ConfigError(
+                f"admm_params['granularity'] is {granularity!r}; it must be one of "
+                f"{', '.join(GRANULARITIES)}."
+            )
+        said = (
+            pruning_algorithm,
+            *(admm.pop(name, None) for name in ("pruning_algorithm", "base_algo")),
+            GRANULARITIES.get(granularity or ""),
+            search.pop("pruning_algorithm", None),
         )
+        default = "l1" if admm_params is None else "level"
+        self.pruning_algorithm = next(filter(None, said), default)
         params = {**search.pop("pruning_params", {}), **(pruning_params or {})}
         algorithm = one_shot_class(self.pruning_algorithm)
-        if self.dummy_input is not None:
-            params = coupled(algorithm, params, self.dummy_input)
+        if dummy_input is not None:
+            params = coupled(algorithm, params, dummy_input)
         self.pruning_params = params
-        self.rho = 1e-4 if given["row"] is None else given["row"]
+        self.rho = row
+        temperatures = {
+            "start_temperature": start_temperature,
+            "stop_temperature": stop_temperature,
+            "cool_down_rate": cool_down_rate,
+            "perturbation_magnitude": perturbation_magnitude,
+        }
         self._search: dict[str, Any] = {
-            "optimize_mode": given["optimize_mode"] or "maximize",
-            **{name: given[name] for name in SEARCH if given[name] is not None},
+            "optimize_mode": optimize_mode,
+            **{name: value for name, value in temperatures.items() if value is not None},
             **search,
         }
-        self._admm: dict[str, Any] = {
-            "trainer": None if finetune is not None else given["trainer"],
+        training = {
+            "trainer": None if finetune is not None else trainer,
             "finetune": finetune,
-            "iterations": given["admm_num_iterations"],
-            "training_epochs": given["admm_training_epochs"],
+            "criterion": criterion,
+            "iterations": admm_num_iterations,
+            "training_epochs": admm_training_epochs,
             **admm,
         }
-        trained = evaluate or given["evaluator"]
-        if not any(self._admm.get(name) for name in ("trainer", "finetune", "evaluator")):
-            self._admm["evaluator"] = trained if holds_training(trained) else None
-        if not any(self._admm.get(name) for name in ("trainer", "finetune", "evaluator")):
+        self._admm = {name: value for name, value in training.items() if value is not None}
+        trains = {"trainer", "finetune", "evaluator"}
+        if holds_training(evaluate) and not trains & self._admm.keys():
+            self._admm["evaluator"] = evaluate
+        if not trains & self._admm.keys():
             raise ConfigError(
                 "AutoCompressPruner trains the model: give finetune=, a function that takes the "
                 "model and trains it for an epoch, or trainer= or an evaluator that trains, its "
                 "older forms."
             )
-        check_callable("trainer", self._admm.get("trainer"), "the model and trains it")
-        check_callable("finetune", finetune, "the model and trains it")
-        self._folder = (
-            None if given["experiment_data_dir"] is None else Path(given["experiment_data_dir"])
-        )
+        self._folder = None if experiment_data_dir is None else Path(experiment_data_dir)
         self.checkpoint = checkpoint or (self._folder and self._folder / "rounds.pt")
-        self._results = ResultFolder(
-            given["log_dir"] or self._folder, bool(given["keep_intermediate_result"])
-        )
+        self._results = ResultFolder(log_dir or self._folder, keep_intermediate_result)
         self.reset(model, config_list)
 
     def reset(self, model: nn.Module, config_list: ConfigList) -> None:
@@ -234,7 +229,7 @@ class AutoCompressPruner(ThroughPruner):
 
     # --- running --------------------------------------------------------------------------
 
-    def compress(self, example_inputs: Any = None) -> tuple[nn.Module, Masks]:
+    def compress(self, example_inputs: Any = None) -> Compressed[nn.Module, Masks]:
         """Go through all rounds, and return the wrapped model and the masks that are left.
 
         Args:
@@ -244,7 +239,7 @@ class AutoCompressPruner(ThroughPruner):
         self.run()
         if example_inputs is not None:
             self.close_masks(example_inputs)
-        return self.bound_model, self.masks
+        return Compressed(self.bound_model, self.masks)
 
     def run(self) -> Result:
         """Go through all rounds that are left: search, train, make small, evaluate.
@@ -379,7 +374,7 @@ class AutoCompressPruner(ThroughPruner):
     def _make_small(self) -> None:
         """Remove what is masked; what cannot be removed stays masked."""
         masks = self.close_masks(self.dummy_input)
-        self._unwrap_model()
+        self.unwrap()
         self._large = Snapshot(self.bound_model)
         report = make_small(self.bound_model, self.dummy_input, masks)
         trainer = self._admm.get("evaluator")
@@ -408,7 +403,7 @@ class AutoCompressPruner(ThroughPruner):
         for wrapper in wrappers:
             for name in wrapper.masked_names:
                 wrapper._buffers[f"{name}_mask"] = None
-        self._unwrap_model()
+        self.unwrap()
         unwrap(self.bound_model)  # also of a pruner that was interrupted while it was made
 
     def _part(self, number: int) -> Path | None:
@@ -538,35 +533,14 @@ class AutoCompressPruner(ThroughPruner):
         return Snapshots(path, run, {"autocompress": self})
 
 
-_NOT_ARGUMENTS = ("self", "model", "config_list", "forms", "__class__")
-
-
 def _said(trial: Mapping[str, Any]) -> str:
     score = "none" if trial["score"] is None else f"{trial['score']:.4g}"
     return f"sparsity {trial['sparsity']:.1%}, score {score}"
 
 
-def _by_granularity(granularity: str | None, searched: Any) -> Any:
-    """Return the algorithm for ADMM and for the search, which may have been told different ones.
-
-    What ADMM prunes is the result, so its granularity counts where the two contradict each other.
-    """
-    if granularity is None:
-        return searched or "l1"
-    if granularity not in GRANULARITIES:
-        raise ConfigError(
-            f"admm_params['granularity'] is {granularity!r}; it must be one of "
-            f"{', '.join(GRANULARITIES)}."
-        )
-    single = granularity == "fine-grained"
-    if searched is not None and (searched == GRANULARITIES["fine-grained"]) == single:
-        return searched
-    return GRANULARITIES[granularity]
-
-
 def _rounds(number: Any) -> int:
-    if number is None:
-        return 3
     if not isinstance(number, int) or isinstance(number, bool) or number < 1:
-        raise ConfigError(f"num_iterations is {number!r}; it must be a whole number of at least 1.")
+        raise ConfigError(
+            f"total_iteration is {number!r}; it must be a whole number of at least 1."
+        )
     return number

@@ -10,21 +10,15 @@ from typing import Any
 
 from torch import nn
 
-from prune_core import ConfigError, PruneWarning
+from prune_core import PruneWarning
 from prune_core.scores import number_from
 from prune_schedule.rounds import intact
 from prune_schedule.timeout import call_within
 
-__all__ = ["Evaluate", "Finetune", "Score", "check_callable", "score_of"]
+__all__ = ["Evaluate", "Finetune", "Score", "score_of"]
 
 Evaluate = Callable[[nn.Module], Any]
 Finetune = Callable[[nn.Module], Any]
-
-
-def check_callable(name: str, function: object, what: str) -> None:
-    """Refuse what cannot be called, before anything has been done."""
-    if function is not None and not callable(function):
-        raise ConfigError(f"{name} is {function!r}; it must be a function that takes {what}.")
 
 
 @dataclass(frozen=True, slots=True)

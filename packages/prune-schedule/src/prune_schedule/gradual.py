@@ -11,20 +11,21 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
-from prune_core import ConfigError, PruneError
+from prune_core import Compressed, ConfigError, PruneError
+from prune_core.compat import understands
 from prune_core.config import load_config, parse
 from prune_core.progress import note
 from prune_core.pruning.from_training import with_data
+from prune_schedule.compat import GRADUAL
 from prune_schedule.curve import Curve, as_curve, name_of
 from prune_schedule.evaluation import Evaluate, Finetune
-from prune_schedule.forms import first_given, named
 from prune_schedule.growth import Unit
 from prune_schedule.in_rounds import InRounds
 from prune_schedule.keeping import ResultFolder
 from prune_schedule.optimizer_steps import on_each_step, telling_optimizer
 from prune_schedule.rules import SCHEDULE_KEYS, growths, without_schedule
 from prune_schedule.snapshot import Plain, Snapshots, Stateful
-from prune_schedule.through import one_shot_class, set_sparsity
+from prune_schedule.through import Masks, one_shot_class, set_sparsity
 from prune_schedule.training_data import TrainingData
 from prune_schedule.trials import Trials
 from prune_schedule.user_functions import functions_of
@@ -48,8 +49,6 @@ class GradualPruner(InRounds):
         config_list: The rules. `sparsity` or `final_sparsity` is reached at the end,
             `initial_sparsity` is where the curve begins; for training, `start_epoch`,
             `end_epoch` and `frequency`, or `start_step` and `end_step`, say when.
-        *forms: What follows in the positional calls of older releases: an optimizer and a
-            pruning algorithm, or a pruning algorithm, the number of iterations and so on.
         pruning_algorithm: A registered pruner, or a class.
         total_iteration: After how many rounds the final sparsity is reached.
         curve: A registered schedule, or a function of `(progress, initial, final)`.
@@ -58,13 +57,13 @@ class GradualPruner(InRounds):
             gradient scaler skips. Its state is part of a checkpoint.
         log_dir: A folder for the result, and for those of all rounds if asked.
         keep_intermediate_result: Whether it gets the results of all rounds.
-        finetuner: Takes the model and trains it, once in each round.
+        finetune: Takes the model and trains it, once in each round.
         speedup: Whether the rounds end with a small model: `compress()`, `run()` and
             `get_best_result()` then return a copy from which what is masked has been removed. The
             model itself stays as it is, wrapped, so that a run can go on.
         dummy_input: An input of the model, for `speedup`.
-        evaluator: Takes the model and returns its score. One that trains as well, such as
-            `prune_filter.TorchEvaluator`, is also the finetuner unless there is another.
+        evaluate: Takes the model and returns its score. One that trains as well, such as
+            `prune_filter.TorchEvaluator`, is also `finetune` unless there is another.
         pruning_params: Further arguments of the pruning algorithm.
         calibrate: The same argument of the pruning algorithm, for those that look at data.
             Without it they look at the training: at what has been trained, or fine-tuned, since
@@ -72,8 +71,6 @@ class GradualPruner(InRounds):
         checkpoint: A file from which the same call goes on where it was.
         stateful: What else a checkpoint keeps, by name: learning-rate schedulers, samplers, all
             that has `state_dict()` and `load_state_dict()`.
-        finetune: The plain name of `finetuner`.
-        evaluate: The plain name of `evaluator`.
 
     Example:
         >>> from torch import nn
@@ -94,64 +91,49 @@ class GradualPruner(InRounds):
 
     default_curve: ClassVar[str] = "cubic"
 
+    @understands(GRADUAL)
     def __init__(
         self,
         model: nn.Module,
         config_list: ConfigList,
-        *forms: Any,
-        pruning_algorithm: str | Callable[..., Any] | None = None,
+        pruning_algorithm: str | Callable[..., Any] = "level",
         total_iteration: int | None = None,
+        *,
         curve: str | Curve | None = None,
         optimizer: Optimizer | None = None,
         log_dir: str | PathLike[str] | None = None,
-        keep_intermediate_result: bool | None = None,
-        finetuner: Finetune | None = None,
-        speedup: bool | None = None,
+        keep_intermediate_result: bool = False,
+        finetune: Finetune | None = None,
+        speedup: bool = False,
         dummy_input: Any = None,
-        evaluator: Evaluate | None = None,
+        evaluate: Evaluate | None = None,
         pruning_params: Mapping[str, Any] | None = None,
         calibrate: Callable[[nn.Module], Any] | None = None,
         checkpoint: str | PathLike[str] | None = None,
         stateful: Mapping[str, Stateful] | None = None,
-        finetune: Finetune | None = None,
-        evaluate: Evaluate | None = None,
     ) -> None:
-        given = {
-            "pruning_algorithm": pruning_algorithm,
-            "total_iteration": total_iteration,
-            "optimizer": optimizer,
-            "log_dir": log_dir,
-            "keep_intermediate_result": keep_intermediate_result,
-            "finetuner": finetuner,
-            "speedup": speedup,
-            "dummy_input": dummy_input,
-            "evaluator": evaluator,
-            "pruning_params": pruning_params,
-        }
-        given |= named(type(self).__name__, forms, given)
-        self.pruning_algorithm = given["pruning_algorithm"] or "level"
-        self.total_iteration: int | None = _rounds(given["total_iteration"])
+        self.pruning_algorithm = pruning_algorithm
+        self.total_iteration: int | None = _rounds(total_iteration)
         self.curve = curve or self.default_curve
-        self.optimizer: Optimizer | None = given["optimizer"]
-        if self.optimizer is not None:
-            telling_optimizer(self.optimizer)
-        functions = functions_of(finetune or given["finetuner"], evaluate or given["evaluator"])
+        self.optimizer = optimizer
+        if optimizer is not None:
+            telling_optimizer(optimizer)
+        functions = functions_of(finetune, evaluate)
         self.finetuner, self.evaluator = functions.finetune, functions.evaluate
-        self.speedup = bool(given["speedup"])
-        self.dummy_input = first_given(given["dummy_input"], functions.example_inputs)
-        if self.speedup and self.dummy_input is None:
+        self.speedup, self.dummy_input = speedup, functions.or_example(dummy_input)
+        if speedup and self.dummy_input is None:
             raise ConfigError(
                 "speedup is True and dummy_input is missing: give an input of the model, with "
                 "which it is traced."
             )
-        self.pruning_params = dict(given["pruning_params"] or {})
+        self.pruning_params = dict(pruning_params or {})
         if calibrate is not None:
             self.pruning_params["calibrate"] = calibrate
         self.checkpoint, self.stateful = checkpoint, dict(stateful or {})
         for name in ("model", "schedule", "optimizer", "training"):
             if name in self.stateful:
                 raise ConfigError(f"stateful has {name!r}, which is kept anyway; leave it out.")
-        self._folder = ResultFolder(given["log_dir"], bool(given["keep_intermediate_result"]))
+        self._folder = ResultFolder(log_dir, keep_intermediate_result)
         self._curve = as_curve(self.curve)
         self._hook: RemovableHandle | None = None
         self.reset(model, config_list)
@@ -173,7 +155,7 @@ class GradualPruner(InRounds):
         try:
             self._training = TrainingData(self.one_shot)
         except ConfigError:
-            self._unwrap_model()
+            self.unwrap()
             raise
         self.config_list = config_list
         self._now: dict[Unit, int] = {"epoch": 0, "step": 0, "round": 0}
@@ -293,7 +275,7 @@ class GradualPruner(InRounds):
 
     # --- the two ways to run --------------------------------------------------------------
 
-    def compress(self, example_inputs: Any = None) -> Any:
+    def compress(self, example_inputs: Any = None) -> Compressed[nn.Module, Masks]:
         """Start, or do everything.
 
         Args:
@@ -301,15 +283,15 @@ class GradualPruner(InRounds):
                 after a masked channel, such as the bias of a normalisation.
 
         Returns:
-            The wrapped model where training drives the schedule; the wrapped model and the masks
-            after all rounds otherwise, or with `speedup` a small copy and the masks that it still
-            needs.
+            The wrapped model and the masks: those after all rounds, or those to begin with where
+            training drives the schedule. After rounds with `speedup`, a small copy and the masks
+            that it still needs.
         """
         if self.total_iteration is not None:
             result = self.run()
             if example_inputs is None or self.speedup:
-                return result.model, result.masks
-            return result.model, self.close_masks(example_inputs)
+                return Compressed(result.model, result.masks)
+            return Compressed(result.model, self.close_masks(example_inputs))
         if not self._started:
             self._started = True
             if self.checkpoint is not None:
@@ -319,7 +301,7 @@ class GradualPruner(InRounds):
             self._prune()
             if self.optimizer is not None:
                 self._hook = on_each_step(self.optimizer, self.step)
-        return self.bound_model
+        return Compressed(self.bound_model, self.masks)
 
     # --- state ----------------------------------------------------------------------------
 

@@ -55,8 +55,8 @@ class InRounds(ThroughPruner):
         score and a warning.
 
         Args:
-            finetune: Takes the model and trains it; `finetuner` unless given.
-            evaluate: Takes the model and returns its score; `evaluator` unless given.
+            finetune: Takes the model and trains it; `finetune` of the pruner unless given.
+            evaluate: Takes the model and returns its score; `evaluate` of the pruner unless given.
         """
         if self.total_iteration is None:
             raise PruneError(
@@ -98,7 +98,7 @@ class InRounds(ThroughPruner):
         if finetune is None:
             raise ConfigError(
                 f"{name} scores by what happens when the model runs, and nothing runs it here. "
-                "Give finetuner=, whose training it looks at, or calibrate=, a function that takes "
+                "Give finetune=, whose training it looks at, or calibrate=, a function that takes "
                 "the model and runs it on some batches."
             )
 

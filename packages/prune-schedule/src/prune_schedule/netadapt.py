@@ -9,7 +9,10 @@ from typing import Any
 from torch import nn
 
 from prune_core import ConfigError
-from prune_schedule.evaluation import Evaluate, Finetune, check_callable
+from prune_core.callables import check_takes_model
+from prune_core.compat import understands
+from prune_schedule.compat import SEARCH
+from prune_schedule.evaluation import Evaluate, Finetune
 from prune_schedule.plans import DeadEndError, Plan, Plans, Sparsities
 from prune_schedule.search import ConfigList
 from prune_schedule.snapshot import Stateful
@@ -35,36 +38,31 @@ class NetAdaptPruner(TunedSearchPruner):
         model: The model, wrapped in place. Fine-tuning changes its weights.
         config_list: The rules. The sparsity of an entry is that of all its layers together, and
             no layer loses more than `max_sparsity_per_layer`, 0.99 unless given.
-        short_term_fine_tuner: Takes the model and trains it for a moment.
-        evaluator: Takes the model and returns its score.
+        finetune: Takes the model and trains it for a moment.
+        evaluate: Takes the model and returns its score.
         optimize_mode: `"maximize"` or `"minimize"`.
-        base_algo: The older name of `pruning_algorithm`.
+        pruning_algorithm: A registered pruner, or a class.
         sparsity_per_iteration: What each round takes away, as a ratio of the dense cost. Where no
             layer can lose so much, it is halved.
         experiment_data_dir: A folder in which the search is kept, so that it can go on.
-        finetune: The plain name of `short_term_fine_tuner`.
-        evaluate: The plain name of `evaluator`.
-        pruning_algorithm: A registered pruner, or a class; `"l1"` unless given.
         stateful: What goes back with the weights after each candidate, by name: the optimizer of
-            the fine-tuner, if it is made outside of it.
+            `finetune`, if it is made outside of it.
         **more: `target`, `dummy_input`, `checkpoint`, `pruning_params`, `calibrate`, `log_dir`,
             `storage`, `study_name`, `trial_timeout` and `seed`, as for every search.
     """
 
+    @understands(SEARCH)
     def __init__(
         self,
         model: nn.Module,
         config_list: ConfigList,
-        short_term_fine_tuner: Finetune | None = None,
-        evaluator: Evaluate | None = None,
+        finetune: Finetune | None = None,
+        evaluate: Evaluate | None = None,
         optimize_mode: str = "maximize",
-        base_algo: str | None = None,
+        pruning_algorithm: str | Callable[..., Any] = "l1",
         sparsity_per_iteration: float = 0.05,
         experiment_data_dir: str | PathLike[str] | None = None,
         *,
-        finetune: Finetune | None = None,
-        evaluate: Evaluate | None = None,
-        pruning_algorithm: str | Callable[..., Any] | None = None,
         stateful: Mapping[str, Stateful] | None = None,
         **more: Any,
     ) -> None:
@@ -72,17 +70,16 @@ class NetAdaptPruner(TunedSearchPruner):
             raise ConfigError(
                 f"sparsity_per_iteration is {sparsity_per_iteration!r}; it must be between 0 and 1."
             )
-        check_callable("short_term_fine_tuner", short_term_fine_tuner, "the model and trains it")
-        check_callable("finetune", finetune, "the model and trains it")
-        self.finetune = finetune or short_term_fine_tuner
+        check_takes_model("finetune", finetune, "the model and trains it")
+        self.finetune = finetune
         self.stateful = dict(stateful or {})
         self.sparsity_per_iteration = sparsity_per_iteration
         super().__init__(
             model,
             config_list,
-            evaluate or evaluator,
+            evaluate,
             optimize_mode,
-            pruning_algorithm=pruning_algorithm or base_algo or "l1",
+            pruning_algorithm=pruning_algorithm,
             experiment_data_dir=experiment_data_dir,
             **more,
         )

@@ -10,25 +10,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from torch import nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from prune_core import ConfigError
+from prune_core.evaluators import looks_like_optimizer
 
-__all__ = ["looks_like_optimizer", "on_each_step", "optimizers_in", "telling_optimizer"]
+__all__ = ["on_each_step", "optimizers_in", "telling_optimizer"]
 
 # A wrapper in a wrapper in a wrapper.
 DEPTH = 3
-
-
-def looks_like_optimizer(value: object) -> bool:
-    """Whether a value is an optimizer, or something that wraps one."""
-    return isinstance(value, Optimizer) or (
-        not isinstance(value, nn.Module | type)
-        and callable(getattr(value, "step", None))
-        and callable(getattr(value, "zero_grad", None))
-    )
 
 
 def telling_optimizer(given: Any) -> Optimizer:

@@ -14,12 +14,15 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from prune_core import ConfigError, PruneError, Pruner, PruneWarning
+from prune_core import Compressed, ConfigError, PruneError, Pruner, PruneWarning
+from prune_core.callables import check_takes_model
+from prune_core.compat import understands
 from prune_core.config import load_config, parse
 from prune_core.progress import Task
 from prune_core.random_state import as_seed, seeded
 from prune_schedule.budget import Budget, WeightBudget
-from prune_schedule.evaluation import Evaluate, check_callable
+from prune_schedule.compat import SEARCH
+from prune_schedule.evaluation import Evaluate
 from prune_schedule.goals import coupled, without_amounts
 from prune_schedule.history import History, Memory, open_history
 from prune_schedule.keeping import ResultFolder
@@ -51,7 +54,7 @@ class SearchPruner(Trying):
     Args:
         model: The model, wrapped in place.
         config_list: The rules. The sparsity of an entry is that of all its layers together.
-        evaluator: Takes the model and returns its score.
+        evaluate: Takes the model and returns its score.
         optimize_mode: `"maximize"` or `"minimize"`.
         pruning_algorithm: A registered pruner, or a class.
         pruning_params: Further arguments of the pruning algorithm.
@@ -67,18 +70,18 @@ class SearchPruner(Trying):
         dummy_input: An input of the model, for a target. With it, layers that can only lose
             channels together get the same sparsity.
         checkpoint: A file to keep the search in instead, without Optuna.
-        evaluate: The plain name of `evaluator`.
     """
 
     optimize_modes: ClassVar[tuple[str, ...]] = ("maximize", "minimize")
     # A layer that loses everything cuts the network in two; whoever wants that says so.
     default_cap: ClassVar[float] = 0.99
 
+    @understands(SEARCH)
     def __init__(
         self,
         model: nn.Module,
         config_list: ConfigList,
-        evaluator: Evaluate | None = None,
+        evaluate: Evaluate | None = None,
         optimize_mode: str = "maximize",
         *,
         pruning_algorithm: str | Callable[..., Any] = "level",
@@ -93,16 +96,15 @@ class SearchPruner(Trying):
         target: Mapping[str, float] | None = None,
         dummy_input: Any = None,
         checkpoint: str | PathLike[str] | None = None,
-        evaluate: Evaluate | None = None,
     ) -> None:
-        evaluator = evaluate or evaluator
         if optimize_mode not in self.optimize_modes:
             raise ConfigError(
                 f"optimize_mode is {optimize_mode!r}; it must be 'maximize' or 'minimize'."
             )
-        check_callable("evaluator", evaluator, "the model and returns its score")
+        # Until it runs, what else the function takes may still be given.
+        check_takes_model("evaluate", evaluate, "the model and returns its score", alone=False)
         check_time_limit(trial_timeout)
-        self.evaluator, self.optimize_mode = evaluator, optimize_mode
+        self.evaluator, self.optimize_mode = evaluate, optimize_mode
         self.pruning_algorithm = pruning_algorithm
         self.pruning_params = dict(pruning_params or {})
         if calibrate is not None:
@@ -221,7 +223,7 @@ class SearchPruner(Trying):
 
     # --- running --------------------------------------------------------------------------
 
-    def compress(self, example_inputs: Any = None) -> tuple[nn.Module, Masks]:
+    def compress(self, example_inputs: Any = None) -> Compressed[nn.Module, Masks]:
         """Search, put the best in force, and return the wrapped model and the masks.
 
         With `speedup`, these are a small copy and the masks that it still needs.
@@ -232,10 +234,10 @@ class SearchPruner(Trying):
         """
         result = self.run()
         if self.speedup:
-            return result.model, result.masks
+            return Compressed(result.model, result.masks)
         if example_inputs is not None:
             self.close_masks(example_inputs)
-        return self.bound_model, self.masks
+        return Compressed(self.bound_model, self.masks)
 
     def run(self, evaluate: Evaluate | None = None) -> Result:
         """Search, and put the best in force.
@@ -244,14 +246,15 @@ class SearchPruner(Trying):
         fails: its trial says why, and the search goes on. Ctrl-C ends it with the best so far.
 
         Args:
-            evaluate: Takes the model and returns its score; `evaluator` unless given.
+            evaluate: Takes the model and returns its score; that of the search unless given.
         """
         evaluate = evaluate or self.evaluator
         if evaluate is None:
             raise ConfigError(
-                "A search needs a score: give run(evaluate=…) or evaluator=, a function that takes "
+                "A search needs a score: give evaluate=, a function that takes "
                 "the model and returns a number."
             )
+        check_takes_model("evaluate", evaluate, "the model and returns its score")
         complete = True
         self.trials, self._busy = Trials(), False
         if self.target is not None:

@@ -11,9 +11,12 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from prune_core import ConfigError, PruneWarning
+from prune_core import Compressed, ConfigError, PruneWarning
+from prune_core.callables import check_takes_model
+from prune_core.compat import understands
 from prune_core.random_state import seeded
-from prune_schedule.evaluation import Evaluate, Finetune, check_callable
+from prune_schedule.compat import SEARCH
+from prune_schedule.evaluation import Evaluate, Finetune
 from prune_schedule.plans import Plan, Plans, Sparsities, side_by_side
 from prune_schedule.rounds import tidied
 from prune_schedule.search import ConfigList, SearchPruner
@@ -32,56 +35,51 @@ class SensitivityPruner(SearchPruner):
     In each round, every layer is pruned alone, by more and more, until the score has dropped by
     `acc_drop_threshold` below that of the round's beginning; the largest sparsity before that is
     what the layer tolerates. All layers are then pruned in proportion to it, by
-    `sparsity_per_iter` of all weights, fine-tuned if there is a `finetuner`, and the next round
+    `sparsity_per_iter` of all weights, fine-tuned with `finetune`, and the next round
     begins there.
 
     Han et al., Learning both Weights and Connections for Efficient Neural Networks,
     https://arxiv.org/abs/1506.02626
 
     Args:
-        model: The model, wrapped in place. Nothing but the finetuner changes its weights.
+        model: The model, wrapped in place. Nothing but `finetune` changes its weights.
         config_list: The rules. The sparsity of an entry is that of all its layers together, and
             no layer loses more than `max_sparsity_per_layer`, 0.95 unless given.
-        evaluator: Takes the model and returns its score.
-        finetuner: Takes the model and trains it, after each round.
-        base_algo: The older name of `pruning_algorithm`.
+        evaluate: Takes the model and returns its score.
+        finetune: Takes the model and trains it, after each round.
+        pruning_algorithm: A registered pruner, or a class.
         sparsity_proportion_calc: Takes `{layer: sparsity that it tolerates}` and returns the
             shares in which layers are pruned; those themselves unless given.
         sparsity_per_iter: The ratio of all weights that each round prunes.
         acc_drop_threshold: By how much the score may drop.
-        checkpoint_dir: The older name of `log_dir`.
+        log_dir: A folder for the result, if it is to be another.
         ratios: The sparsities that are tried.
         optimize_mode: `"maximize"` or `"minimize"`.
         experiment_data_dir: A folder in which the search is kept, so that it can go on.
-        log_dir: A folder for the result, if it is to be another.
-        finetune: The plain name of `finetuner`.
-        pruning_algorithm: A registered pruner, or a class; `"l1"` unless given.
-        stateful: What else goes on where it was when a search does, by name: the optimizer of the
-            finetuner, for one.
-        **more: `evaluate`, `pruning_params`, `calibrate`, `storage`, `study_name`,
+        stateful: What else goes on where it was when a search does, by name: the optimizer of
+            `finetune`, for one.
+        **more: `pruning_params`, `calibrate`, `storage`, `study_name`,
             `trial_timeout`, `seed`, `target`, `dummy_input` and `checkpoint`, as for every search.
     """
 
     default_cap: ClassVar[float] = 0.95
 
+    @understands(SEARCH)
     def __init__(
         self,
         model: nn.Module,
         config_list: ConfigList,
-        evaluator: Evaluate | None = None,
-        finetuner: Finetune | None = None,
-        base_algo: str | None = None,
+        evaluate: Evaluate | None = None,
+        finetune: Finetune | None = None,
+        pruning_algorithm: str | Callable[..., Any] = "l1",
         sparsity_proportion_calc: Callable[[Sparsities], Mapping[str, float]] | None = None,
         sparsity_per_iter: float = 0.1,
         acc_drop_threshold: float = 0.05,
-        checkpoint_dir: str | PathLike[str] | None = None,
+        log_dir: str | PathLike[str] | None = None,
         *,
         ratios: Sequence[float] = RATIOS,
         optimize_mode: str = "maximize",
         experiment_data_dir: str | PathLike[str] | None = None,
-        log_dir: str | PathLike[str] | None = None,
-        finetune: Finetune | None = None,
-        pruning_algorithm: str | Callable[..., Any] | None = None,
         stateful: Mapping[str, Stateful] | None = None,
         **more: Any,
     ) -> None:
@@ -95,9 +93,8 @@ class SensitivityPruner(SearchPruner):
             )
         if not ratios or any(not 0 < ratio < 1 for ratio in ratios):
             raise ConfigError(f"ratios is {ratios!r}; it must be numbers between 0 and 1.")
-        check_callable("finetuner", finetuner, "the model and trains it")
-        check_callable("finetune", finetune, "the model and trains it")
-        self.finetuner, self.stateful = finetune or finetuner, dict(stateful or {})
+        check_takes_model("finetune", finetune, "the model and trains it", alone=False)
+        self.finetuner, self.stateful = finetune, dict(stateful or {})
         self.sparsity_proportion_calc = sparsity_proportion_calc
         self.sparsity_per_iter = sparsity_per_iter
         self.acc_drop_threshold = acc_drop_threshold
@@ -105,11 +102,11 @@ class SensitivityPruner(SearchPruner):
         super().__init__(
             model,
             config_list,
-            evaluator,
+            evaluate,
             optimize_mode,
-            pruning_algorithm=pruning_algorithm or base_algo or "l1",
+            pruning_algorithm=pruning_algorithm,
             experiment_data_dir=experiment_data_dir,
-            log_dir=log_dir or checkpoint_dir,
+            log_dir=log_dir,
             **more,
         )
 
@@ -181,6 +178,7 @@ class SensitivityPruner(SearchPruner):
 
     def prepare(self) -> None:
         """Bring back the weights that an earlier start of the same search has trained."""
+        check_takes_model("finetune", self.finetuner, "the model and trains it")
         self._heard = 0
         if self.finetuner is None:
             return
@@ -231,15 +229,15 @@ class SensitivityPruner(SearchPruner):
         finetune_args: Sequence[Any] | None = None,
         finetune_kwargs: Mapping[str, Any] | None = None,
         resume_sensitivity: str | PathLike[str] | None = None,
-    ) -> tuple[nn.Module, Masks]:
+    ) -> Compressed[nn.Module, Masks]:
         """Search, put the result in force, and return the wrapped model and the masks.
 
         Args:
             example_inputs: An input of the model. With it, the masks also cover what comes after
                 a masked channel, such as the bias of a normalisation.
-            eval_args: What the evaluator is called with instead of the model.
+            eval_args: What `evaluate` is called with instead of the model.
             eval_kwargs: And by name.
-            finetune_args: What the finetuner is called with instead of the model.
+            finetune_args: What `finetune` is called with instead of the model.
             finetune_kwargs: And by name.
             resume_sensitivity: Has no effect: a search with an `experiment_data_dir` goes on by
                 itself.

@@ -10,9 +10,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from prune_core import ConfigError, Pruner, get_pruner, unwrap
-from prune_schedule.closing import closed_over
+from prune_core.pruning.results import reached_config
 from prune_schedule.trials import Trials
-from prune_speedup.pruning.dependency_aware import DependencyAwareAllocator
 
 __all__ = ["AMOUNTS", "Masks", "ThroughPruner", "one_shot_class", "set_sparsity"]
 
@@ -64,7 +63,7 @@ class ThroughPruner(Pruner):
     ) -> None:
         # The old one lets go of its model first: a model is wrapped by one pruner at a time.
         if "one_shot" in self.__dict__:
-            self.one_shot._unwrap_model()
+            self.one_shot.unwrap()
         made = one_shot_class(algorithm)(*fixed, **arguments)
         if not isinstance(made, Pruner):
             raise ConfigError(
@@ -73,20 +72,19 @@ class ThroughPruner(Pruner):
             )
         self.one_shot = made
 
-    def _wrap_model(self) -> None:
-        self.one_shot._wrap_model()
+    def wrap(self) -> nn.Module:
+        """Put the wrappers in, and return the model."""
+        return self.one_shot.wrap()
 
-    def _unwrap_model(self) -> None:
-        self.one_shot._unwrap_model()
+    def unwrap(self) -> nn.Module:
+        """Take the wrappers out, zeros where masks were, and return the model."""
+        return self.one_shot.unwrap()
 
     def _close(self, example_inputs: Any) -> None:
         """Mask what follows masked channels, so that the model computes what removal will leave."""
         allocator = getattr(self.one_shot, "sparsity_allocator", None)
-        if isinstance(allocator, DependencyAwareAllocator):
-            masks = self.one_shot.masks
-            self.one_shot.load_masks(closed_over(allocator.coupling, masks))
-        else:
-            self.close_masks(example_inputs)
+        # What has been recorded already need not be recorded in every round.
+        self.close_masks(example_inputs, getattr(allocator, "coupling", None))
 
     @property
     def sparsities(self) -> dict[str, float]:
@@ -100,11 +98,7 @@ class ThroughPruner(Pruner):
     @property
     def reached_config(self) -> list[dict[str, Any]]:
         """What is in force, as a `config_list` with an entry for each layer."""
-        types = {n: w.config["op_types"] for n, w in self.get_modules_wrapper().items()}
-        return [
-            {"op_names": [name], "op_types": types[name], "total_sparsity": sparsity}
-            for name, sparsity in self.sparsities.items()
-        ]
+        return reached_config(self.get_modules_wrapper(), self.sparsities)
 
     @abstractmethod
     def get_best_result(

@@ -46,7 +46,7 @@ class TunedSearchPruner(SearchPruner):
         """Search, and put the best in force, with the weights that it was tuned to.
 
         Args:
-            evaluate: Takes the model and returns its score; `evaluator` unless given.
+            evaluate: Takes the model and returns its score; that of the search unless given.
             finetune: Takes the model and trains it a little, before each evaluation.
         """
         self.finetune = finetune or self.finetune

@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from prune_core.callables import check_takes_model
 from prune_core.evaluators import holds_training, scoring_of, training_of
-from prune_schedule.evaluation import Evaluate, Finetune, check_callable
+from prune_schedule.evaluation import Evaluate, Finetune
 
 __all__ = ["Functions", "functions_of"]
 
@@ -29,17 +30,26 @@ class Functions:
     evaluate: Evaluate | None
     example_inputs: Any = None
 
+    def or_example(self, example_inputs: Any) -> Any:
+        """Return an input that was given by itself, or else the one that came with them."""
+        return self.example_inputs if example_inputs is None else example_inputs
 
-def functions_of(finetune: Any, evaluator: Any) -> Functions:
+
+def functions_of(finetune: Any, evaluate: Any, *, alone: bool = True) -> Functions:
     """Return a training and a score; an evaluator that trains does so unless something else does.
 
+    Args:
+        finetune: Takes the model and trains it; None was not given.
+        evaluate: Takes the model and returns its score, or also trains; None was not given.
+        alone: Whether `evaluate` will be called with the model and nothing else.
+
     Raises:
-        ConfigError: When one of them cannot be called.
+        ConfigError: When one of them cannot be called, or requires more than the model.
     """
-    check_callable("finetuner", finetune, "the model and trains it")
-    check_callable("evaluator", evaluator, "the model and returns its score")
+    check_takes_model("finetune", finetune, "the model and trains it")
+    check_takes_model("evaluate", evaluate, "the model and returns its score", alone=alone)
     return Functions(
-        finetune or training_of(evaluator),
-        scoring_of(evaluator),
-        getattr(evaluator, "dummy_input", None) if holds_training(evaluator) else None,
+        finetune or training_of(evaluate),
+        scoring_of(evaluate),
+        getattr(evaluate, "dummy_input", None) if holds_training(evaluate) else None,
     )

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from prune_core.compressed import Compressed, model_of
 from prune_core.config.names import find_names
 from prune_core.errors import ConfigError, did_you_mean, nearest, shown, warn
 from prune_core.masking import bare, check_model, modules_of
@@ -73,6 +74,7 @@ def prune(
         model, masks = prune_core.prune(model, "l1", target={"flops": 0.5}, example_inputs=x)
         ```
     """
+    model = model_of(model)
     check_model(model, compiled=False)
     if not isinstance(algorithm, str):
         raise ConfigError(
@@ -116,9 +118,9 @@ def prune(
         if amount or target is not None:
             _check_that_something_is_masked(pruner, masks)
     except BaseException:
-        pruner._unwrap_model()
+        pruner.unwrap()
         raise
-    return pruner.bound_model, masks
+    return Compressed(pruner.bound_model, masks)
 
 
 def _masks(

@@ -125,7 +125,7 @@ def test_looking_at_the_units_changes_nothing(x):
     model = Residual().train()
     before = {k: v.clone() for k, v in model.state_dict().items()}
     pruner = L1(model, [{"op_types": ["Conv2d"], "sparsity": 0.5}], x)
-    pruner._unwrap_model()
+    pruner.unwrap()
     assert model.training
     assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
 
@@ -173,10 +173,10 @@ def test_closed_masks_survive_unwrapping_and_files(x, tmp_path):
     pruner.compress(x)
     closed = model(x)
     pruner.export_model(tmp_path / "model.pth", tmp_path / "masks")
-    pruner._unwrap_model()
+    pruner.unwrap()
     assert isinstance(model.norm1, nn.BatchNorm2d)
     assert torch.equal(model(x), closed)
-    pruner._wrap_model()
+    pruner.wrap()
     assert torch.equal(model(x), closed)
     fresh = Residual().eval()
     fresh.load_state_dict(torch.load(tmp_path / "model.pth", weights_only=True), strict=True)

@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from prune_core import Compressed
 from prune_core.errors import MaskError, PruneWarning, SpeedupError
 from prune_core.masking import PrunerModuleWrapper
 from prune_core.speedup import ModelSpeedup, shrink
@@ -192,3 +193,40 @@ def test_masks_that_do_not_fit_are_refused(model, masks, message):
 def test_units_that_are_none_of_the_model_are_refused(model, unit, message):
     with pytest.raises(SpeedupError, match=message):
         shrink(model, INPUT, units=[unit])
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs"),
+    [
+        (lambda masks: (INPUT, masks), {}),
+        (lambda masks: (INPUT, masks, torch.device("cpu")), {}),
+        (lambda masks: (INPUT, masks, None, 0, 8), {}),
+        (lambda masks: (), {"dummy_input": INPUT, "map_location": "cpu", "confidence": 32}),
+        (lambda masks: (INPUT,), {"batch_dim": 0, "batch_size": 4}),
+    ],
+)
+@pytest.mark.parametrize("file", [False, True])
+def test_calls_of_older_releases(model, args, kwargs, file, tmp_path):
+    masks = l1_masks(model, LAYERS)
+    if file:
+        torch.save(masks, tmp_path / "masks.pth")
+        masks = str(tmp_path / "masks.pth")
+    given = args(masks)
+    if len(given) < 2:
+        kwargs = {**kwargs, "masks_file": masks}
+    speedup = ModelSpeedup(model, *given, **kwargs)
+    assert speedup.speedup_model() is model
+    assert model.conv1.out_channels == 3
+
+
+def test_replacers_of_older_releases_are_told_of_resizers(model):
+    with pytest.warns(PruneWarning, match="customized_replacers=.*prune_register_resizers"):
+        ModelSpeedup(model, INPUT, l1_masks(model, LAYERS), customized_replacers=[object()])
+
+
+@pytest.mark.parametrize("small", [shrink, lambda *given: ModelSpeedup(*given).speedup_model()])
+def test_what_compress_returns_is_taken_for_the_model(model, small):
+    pair = Compressed(model, l1_masks(model, LAYERS))
+    small(pair, INPUT, pair[1])
+    assert model.conv1.out_channels == 3
+    assert pair(INPUT).shape == (3, 10)

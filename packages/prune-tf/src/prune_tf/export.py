@@ -14,6 +14,7 @@ from typing import Any
 
 import keras
 
+from prune_core.compressed import model_of
 from prune_core.errors import ConfigError, MissingDependencyError, PruneError, warn
 from prune_core.maskfile import as_path
 from prune_tf.inputs import check_inputs, made_up_inputs
@@ -52,6 +53,7 @@ def export_model(
         MissingDependencyError: When ONNX is asked for and tf2onnx is not installed.
         PruneError: When the writer cannot write the model, or the file does not compute the same.
     """
+    model = model_of(model)
     if not isinstance(model, keras.Model):
         raise ConfigError(
             f"model is a {type(model).__module__}.{type(model).__name__}; it must be a Keras 3 "

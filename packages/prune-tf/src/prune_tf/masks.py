@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from prune_core.compressed import model_of
 from prune_core.errors import MaskError, did_you_mean
 from prune_tf import carrier
 from prune_tf.arrays import array_of
@@ -73,6 +74,7 @@ def apply_masks(model: keras.Model) -> None:
 
 def unwrap(model: keras.Model) -> keras.Model:
     """Take all masks off, leaving the zeros in the weights; the model is plain Keras again."""
+    model = model_of(model)
     found = [*_masked(model)]
     for _, layer, slot, constraint in found:
         constraint.bind(getattr(layer, slot.name))

@@ -81,7 +81,8 @@ def prune(
         if name in options:
             raise ConfigError(f"{name} is not needed: Keras models are read without inputs.")
     was_masked = bool(masks_of(model))
-    masks: Masks = pruner_class(model, rules, **options).compress()[1]
+    compressed: tuple[keras.Model, Masks] = pruner_class(model, rules, **options).compress()
+    masks = compressed[1]
     if all(mask.all() for tensors in masks.values() for mask in tensors.values()):
         if not was_masked:
             unwrap(model)
@@ -89,7 +90,7 @@ def prune(
             f"Nothing can be pruned: sparsity={sparsity} is less than one channel, or one weight, "
             "of any layer."
         )
-    return model, masks
+    return compressed
 
 
 def _listed(argument: str, value: str | Sequence[str]) -> list[str]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from prune_core.errors import ConfigError
 
-__all__ = ["COMMON_KEYS", "OPTIONAL_KEYS", "Key", "keys_for"]
+__all__ = ["COMMON_KEYS", "ELSEWHERE", "OPTIONAL_KEYS", "Key", "keys_for"]
 
 Rule = Callable[[Any], str | None]
 
@@ -118,6 +118,25 @@ OPTIONAL_KEYS: Mapping[str, Key] = _table(
     Key("prune_iterations", _whole(1), "Rounds of pruning."),
     Key("rho", _positive, "Weight of the penalty term of ADMM."),
 )
+
+
+_QUANTISES = (
+    "It says how to quantise, which a pruner does not do: give it to a quantizer, as the plugin "
+    "prune-quant has them."
+)
+_BY_OPTION = "What it says is an argument of the pruner here, such as mode='global'."
+_EXCLUDES = "Exclude in an entry of its own, after this one: {'exclude': True, 'op_names': [...]}."
+
+ELSEWHERE: Mapping[str, str] = {
+    **dict.fromkeys(("quant_types", "quant_bits", "quant_dtype", "quant_scheme"), _QUANTISES),
+    **dict.fromkeys(("quant_start_step", "quant_granularity"), _QUANTISES),
+    **dict.fromkeys(("exclude_op_names", "exclude_op_names_re", "exclude_op_types"), _EXCLUDES),
+    **dict.fromkeys(("global_group_id", "dependency_group_id", "granularity"), _BY_OPTION),
+    "op_names_re": "Name modules by a part of their names, 'op_partial_names'.",
+    "sparse_ratio": "It is called 'sparsity' here.",
+    "max_sparse_ratio": "It is called 'max_sparsity_per_layer' here.",
+}
+"""Keys that the predecessor knew, and what to write instead, for messages."""
 
 
 def keys_for(extra: Iterable[str | Key]) -> dict[str, Key]:

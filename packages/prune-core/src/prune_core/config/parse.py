@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from prune_core.config.keys import Key, keys_for
+from prune_core.config.keys import ELSEWHERE, Key, keys_for
 from prune_core.errors import ConfigError, did_you_mean, shown
 
 __all__ = ["Entry", "parse"]
@@ -72,7 +72,7 @@ def _entry(index: int, entry: object, keys: Mapping[str, Key]) -> Entry:
         raise ConfigError(f"{where} is {shown(entry)}; each entry must be a dict.")
     for name, value in entry.items():
         if name not in keys:
-            meant = did_you_mean(name, keys) if isinstance(name, str) else ""
+            meant = _meant(name, keys) if isinstance(name, str) else ""
             raise ConfigError(
                 f"{where} has the unknown key {shown(name)}.{meant} Known keys: {', '.join(keys)}."
             )
@@ -95,6 +95,10 @@ def _entry(index: int, entry: object, keys: Mapping[str, Key]) -> Entry:
         exclude=exclude,
         settings=settings,
     )
+
+
+def _meant(name: str, keys: Mapping[str, Key]) -> str:
+    return f" {ELSEWHERE[name]}" if name in ELSEWHERE else did_you_mean(name, keys)
 
 
 def _check_amounts(

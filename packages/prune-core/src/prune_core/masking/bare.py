@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from prune_core.compressed import model_of
 from prune_core.errors import PruneError
 
 __all__ = ["bare", "check_model", "put_child"]
@@ -74,6 +75,7 @@ def bare(model: nn.Module) -> Iterator[nn.Module]:
     Raises:
         PruneError: This is no model of torch.
     """
+    model = model_of(model)
     check_model(model)
     root, _ = _opened(model)
     aside: list[tuple[nn.Module, str, list[nn.Module]]] = []

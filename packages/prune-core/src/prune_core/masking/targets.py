@@ -80,7 +80,7 @@ def find_targets(model: nn.Module, entries: Sequence[Entry], algorithm: Algorith
     if wrapped:
         raise ConfigError(
             f"The model is wrapped already ({wrapped[0]!r} among others). Unwrap it first: "
-            "`pruner._unwrap_model()`, or `prune_core.unwrap(model)` when the pruner is gone."
+            "`pruner.unwrap()`, or `prune_core.unwrap(model)` when the pruner is gone."
         )
     _check_not_sharded(model)
     modules = modules_of(model)

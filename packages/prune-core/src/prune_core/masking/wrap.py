@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 
 from torch import nn
 
+from prune_core.compressed import model_of
 from prune_core.masking.bare import check_model, put_child
 from prune_core.masking.wrapper import PrunerModuleWrapper
 
@@ -36,6 +37,7 @@ def unwrap(model: nn.Module, wrappers: Iterable[PrunerModuleWrapper] | None = No
         model: The model, changed in place. It may be a copy of the one that was wrapped.
         wrappers: The ones to take out; all that are found unless given.
     """
+    model = model_of(model)
     check_model(model)
     if wrappers is None:
         wrappers = wrappers_in(model).values()

@@ -23,6 +23,8 @@ __all__ = ["PrunerModuleWrapper"]
 
 SUFFIX = "_mask"
 DENSE = "_orig"
+WRAPPED = "wrapped"
+"""Said in the metadata of a state dict, beside the version of a module."""
 
 
 class PrunerModuleWrapper(nn.Module):
@@ -296,6 +298,9 @@ class PrunerModuleWrapper(nn.Module):
         versions = getattr(state, "_metadata", {})
         for key in [key for key in versions if f"{key}.".startswith(inner)]:
             versions[prefix[:-1] + key.removeprefix(inner[:-1])] = versions[key]
+        if prefix[:-1] in versions:
+            # Where nothing is masked, this alone tells it from the state of a plain model.
+            versions[prefix[:-1]] = {**versions[prefix[:-1]], WRAPPED: True}
         for name, mask in masks.items():
             if mask is not None:
                 seen = self.masked(name)
@@ -338,6 +343,8 @@ class PrunerModuleWrapper(nn.Module):
                 state_dict[plain] = state_dict.pop(dense)
             elif f"{plain}{SUFFIX}" in ours and plain in state_dict:
                 missing_keys.append(dense)  # what is masked would be forgotten
+            elif plain in state_dict and WRAPPED in local_metadata:
+                self._buffers[name + SUFFIX] = None  # nothing was masked when it was saved
             if plain in state_dict and not is_sharded(state_dict[plain]):
                 state_dict[plain] = sharded_like(state_dict[plain], parameter)
         slots = {self.target + SUFFIX, self.target.removesuffix("weight") + "bias" + SUFFIX}

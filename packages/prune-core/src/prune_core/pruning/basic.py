@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from prune_core.compressed import Compressed
 from prune_core.errors import PruneError
 from prune_core.events import emit
 from prune_core.pruning.allocate import Masks, SparsityAllocator
@@ -46,15 +47,17 @@ class BasicPruner(Pruner):
         try:
             self.reset_tools()
         except BaseException:
-            self._unwrap_model()
+            self.unwrap()
             raise
 
     def reset_tools(self) -> None:
         """Set the three parts, or call `reset()` on those that are there already."""
         raise NotImplementedError
 
-    def compress(self, example_inputs: Any = None) -> tuple[nn.Module, Masks]:
+    def compress(self, example_inputs: Any = None) -> Compressed[nn.Module, Masks]:
         """Make masks, put them in force, and return the wrapped model and the masks.
+
+        What is returned unpacks to the two, and can be used as the model.
 
         Args:
             example_inputs: An input of the model; the `dummy_input` unless given. With either,
@@ -64,7 +67,7 @@ class BasicPruner(Pruner):
         metrics = self.score()
         assert self.sparsity_allocator is not None
         masks = self.sparsity_allocator.generate_sparsity(metrics)
-        return self.bound_model, self.put_in_force(masks, example_inputs)
+        return Compressed(self.bound_model, self.put_in_force(masks, example_inputs))
 
     def score(self) -> dict[str, Tensor]:
         """Collect data and return the scores, `{module name: tensor}`; no mask changes."""
@@ -93,7 +96,7 @@ class BasicPruner(Pruner):
         """
         self.load_masks(masks)
         if not self.is_wrapped:
-            self._wrap_model()
+            self.wrap()
         coupling = None
         if example_inputs is None and self.granularity != "weights":
             example_inputs = self.dummy_input

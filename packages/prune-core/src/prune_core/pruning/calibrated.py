@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from prune_core.errors import ConfigError, PruneError, shown
+from prune_core.callables import UserFunction
+from prune_core.errors import ConfigError, PruneError
 from prune_core.masking import PrunerModuleWrapper
 from prune_core.masking.watcher import Watcher
 from prune_core.progress import Task
@@ -52,11 +53,7 @@ class CalibratedCollector(DataCollector):
         self, compressor: Pruner, calibrate: Calibrate, batches: int | None = None
     ) -> None:
         super().__init__(compressor)
-        if not callable(calibrate):
-            raise ConfigError(
-                f"calibrate is {shown(calibrate)}; it must be a function that takes the model and "
-                "runs it on some batches."
-            )
+        UserFunction(calibrate, "calibrate")  # which says what is wrong with it
         if batches is not None and (not isinstance(batches, int) or batches < 1):
             raise ConfigError(f"batches is {batches!r}; it must be a whole number of at least 1.")
         self.calibrate, self.batches = calibrate, batches

@@ -20,16 +20,12 @@ from prune_core.registry import get_engine
 __all__ = ["allocator_for", "chosen_mode"]
 
 
-def chosen_mode(
-    pruner: Pruner, mode: str, known: Sequence[str], dependency_aware: bool = False
-) -> str:
-    """Return the mode that was asked for, in the newer or the older spelling.
+def chosen_mode(pruner: Pruner, mode: str, known: Sequence[str]) -> str:
+    """Return the mode that was asked for.
 
     Raises:
         ConfigError: When the pruner has no such mode.
     """
-    if dependency_aware:
-        mode = "dependency_aware"
     if mode not in known:
         raise ConfigError(
             f"mode is {mode!r}; the modes of {type(pruner).__name__} are "

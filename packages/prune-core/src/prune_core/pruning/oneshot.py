@@ -8,9 +8,11 @@ from typing import Any, ClassVar
 
 from torch import nn
 
+from prune_core.compat import understands
 from prune_core.pruning.allocate import SparsityAllocator
 from prune_core.pruning.basic import BasicPruner
 from prune_core.pruning.collect import DataCollector
+from prune_core.pruning.compat import ONE_SHOT
 from prune_core.pruning.modes import allocator_for, chosen_mode
 from prune_core.pruning.score import MetricsCalculator
 
@@ -36,21 +38,19 @@ class OneShotPruner(BasicPruner):
         mode: One of `modes`.
         dummy_input: An input of the model: masks are closed over what follows a masked channel,
             and the mode `"dependency_aware"` needs it.
-        dependency_aware: The older spelling of `mode="dependency_aware"`.
     """
 
     granularity: ClassVar[str] = "weights"
 
+    @understands(ONE_SHOT)
     def __init__(
         self,
         model: nn.Module,
         config_list: ConfigList,
         mode: str = "normal",
         dummy_input: Any = None,
-        *,
-        dependency_aware: bool = False,
     ) -> None:
-        self.mode = chosen_mode(self, mode, self.modes, dependency_aware)
+        self.mode = chosen_mode(self, mode, self.modes)
         self.dummy_input = dummy_input
         super().__init__(model, config_list)
 
@@ -85,7 +85,6 @@ class ChannelPruner(OneShotPruner):
             together, and scores are divided by the mean of their group first.
         dummy_input: An input of the model: masks are closed over what follows a masked channel,
             and the mode `"dependency_aware"` needs it.
-        dependency_aware: The older spelling of `mode="dependency_aware"`.
 
     Example:
         ```python

@@ -11,6 +11,8 @@ from typing import Any, ClassVar, TypeGuard
 import torch
 from torch import Tensor, nn
 
+from prune_core.compat import understands
+from prune_core.compressed import Compressed, model_of
 from prune_core.config import Algorithm, Key, load_config, parse
 from prune_core.config.names import by_known_names
 from prune_core.errors import ConfigError, MaskError, PruneError, did_you_mean
@@ -27,6 +29,7 @@ from prune_core.masking import (
 from prune_core.masking.files import load_masks, save_masks
 from prune_core.options import ChecksOptions
 from prune_core.pruning.allocate import Masks
+from prune_core.pruning.compat import ANY_PRUNER
 from prune_core.pruning.export import export_model
 from prune_core.pruning.summary import Summary, summarise
 from prune_core.registry import get_engine
@@ -50,7 +53,8 @@ class Pruner(metaclass=ChecksOptions):
     budgets, searches, `prune show` and `check_pruner` read them here and nowhere else.
 
     Args:
-        model: The model, wrapped in place. Its parameters stay the objects that they are.
+        model: The model, wrapped in place. Its parameters stay the objects that they are. Where it
+            and the rules are None, both come later, with `reset()`.
         config_list: The rules, or the path of a YAML file that holds them.
 
     Attributes:
@@ -74,17 +78,20 @@ class Pruner(metaclass=ChecksOptions):
     supported_types: ClassVar[tuple[str, ...]] = ()
     config_keys: ClassVar[tuple[str | Key, ...]] = ()
 
-    def __init__(self, model: nn.Module, config_list: ConfigList) -> None:
+    @understands(ANY_PRUNER)
+    def __init__(self, model: nn.Module | None, config_list: ConfigList | None) -> None:
         self._wrappers: dict[str, PrunerModuleWrapper] = {}
         # Modules that are not pruned, but masked where others are: see close_masks().
         self._closing: dict[str, PrunerModuleWrapper] = {}
         self.bound_model: nn.Module = nn.Module()
-        self.reset(model, config_list)
+        if model is not None or config_list is not None:
+            self.reset(model, config_list)  # type: ignore[arg-type]  # it says what is missing
 
     # --- life cycle -----------------------------------------------------------------------
 
     def reset(self, model: nn.Module, config_list: ConfigList) -> None:
         """Start anew with another model or another config; an old model is unwrapped first."""
+        model = model_of(model)
         check_model(model, compiled=False)
         if isinstance(config_list, str | PathLike):
             config_list = load_config(config_list)
@@ -94,7 +101,7 @@ class Pruner(metaclass=ChecksOptions):
             self.validate_config(model, config_list)
             with bare(model) as inside:
                 targets = find_targets(inside, entries, self._algorithm())
-        self._unwrap_model()
+        self.unwrap()
         self.bound_model = model
         self.config_list = config_list
         self._closing = {}
@@ -102,7 +109,7 @@ class Pruner(metaclass=ChecksOptions):
             target.name: PrunerModuleWrapper(target.module, target.name, target.config)
             for target in targets
         }
-        self._wrap_model()
+        self.wrap()
 
     def _algorithm(self) -> Algorithm:
         return Algorithm(
@@ -132,13 +139,13 @@ class Pruner(metaclass=ChecksOptions):
         own = {id(wrapper) for wrapper in self._all_wrappers()}
         return any(id(module) in own for module in self.bound_model.modules())
 
-    def _wrap_model(self) -> None:
-        """Put the wrappers in; nothing happens when they are in already.
+    def wrap(self) -> nn.Module:
+        """Put the wrappers in, and return the model; nothing happens when they are in already.
 
         Values that unwrapping set to zero come back, except where training has changed them.
         """
         if self.is_wrapped:
-            return
+            return self.bound_model
         if others := list(wrappers_in(self.bound_model)):
             raise PruneError(
                 f"The model is wrapped by another pruner ({others[0]!r} among others). Unwrap it "
@@ -148,16 +155,24 @@ class Pruner(metaclass=ChecksOptions):
             wrapper.training = wrapper.module.training
             wrapper.restore_dense()
         replace_modules(self.bound_model, {w.module: w for w in self._all_wrappers()})
+        return self.bound_model
 
-    def _unwrap_model(self) -> None:
-        """Take the wrappers out, leaving zeros where masks were; nothing happens if out already."""
+    def unwrap(self) -> nn.Module:
+        """Take the wrappers out, zeros where masks were, and return the model.
+
+        Nothing happens when they are out already.
+        """
         if self.is_wrapped:
             unwrap(self.bound_model, self._all_wrappers())
+        return self.bound_model
 
     # --- masks ----------------------------------------------------------------------------
 
-    def compress(self, example_inputs: Any = None) -> tuple[nn.Module, Masks]:
-        """Make masks, put them in force, and return the wrapped model and the masks."""
+    def compress(self, example_inputs: Any = None) -> Compressed[nn.Module, Masks]:
+        """Make masks, put them in force, and return the wrapped model and the masks.
+
+        What is returned, a `Compressed`, unpacks to the two and can be used as the model.
+        """
         raise NotImplementedError
 
     def get_modules_wrapper(self) -> OrderedDict[str, PrunerModuleWrapper]:
@@ -182,7 +197,7 @@ class Pruner(metaclass=ChecksOptions):
     def get_origin2wrapped_parameter_name_map(self) -> dict[str, str]:
         """Return `{parameter name before wrapping: name while wrapped}`."""
         if not self.is_wrapped:
-            raise PruneError("The model is not wrapped now; call pruner._wrap_model() first.")
+            raise PruneError("The model is not wrapped now; call pruner.wrap() first.")
         now = {id(p): name for name, p in self.bound_model.named_parameters()}
         with self.plain() as model:
             return {name: now[id(p)] for name, p in model.named_parameters()}
@@ -317,6 +332,37 @@ class Pruner(metaclass=ChecksOptions):
         export_model(self.bound_model, model_path, onnx_path, input_shape, device)
         if mask_path is not None:
             self.save_masks(mask_path)
+
+    # --- the same under the names of older releases ----------------------------------------
+
+    def _wrap_model(self) -> None:
+        """`wrap()`."""
+        self.wrap()
+
+    def _unwrap_model(self) -> None:
+        """`unwrap()`."""
+        self.unwrap()
+
+    def wrap_model(self) -> None:
+        """`wrap()`."""
+        self.wrap()
+
+    def unwrap_model(self) -> None:
+        """`unwrap()`."""
+        self.unwrap()
+
+    def get_masks(self) -> Masks:
+        """Return `masks`."""
+        return self.masks
+
+    def get_pruned_weights(self, dim: int = 0) -> None:
+        """`show_pruned_weights()`."""
+        self.show_pruned_weights(dim)
+
+    def load_model_state_dict(self, model_state: Mapping[str, Any]) -> None:
+        """Load a state dict of the model without wrappers; masks stay in force."""
+        with self.plain() as model:
+            model.load_state_dict(model_state)
 
     # --- called from training loops; algorithms that need it override ----------------------
 

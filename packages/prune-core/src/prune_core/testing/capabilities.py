@@ -73,7 +73,7 @@ def _modes_are_there(subject: Subject, modes: tuple[str, ...]) -> None:
     model, pruner = subject.prepare(mode="dependency_aware", dummy_input=inputs)
     _, masks = pruner.compress()
     masked: Tensor = subject.output(model)
-    pruner._unwrap_model()
+    pruner.unwrap()
 
     before = sum(parameter.numel() for parameter in model.parameters())
     get_engine("torch", wanted="checking the mode 'dependency_aware'").shrink(model, inputs, masks)

@@ -133,7 +133,7 @@ def unwrapped_model_computes_the_same(subject: Subject) -> None:
     """Unwrapping leaves the masked values in the parameters, and the wrappers out."""
     model, pruner, masks = subject.compress()
     masked = subject.output(model)
-    pruner._unwrap_model()
+    pruner.unwrap()
     left = [name for name, m in model.named_modules() if isinstance(m, PrunerModuleWrapper)]
     expect(not left, f"after unwrapping, {', '.join(left)} is still wrapped.")
     _assert_close("the unwrapped model", subject.output(model), "under masks", masked)
@@ -151,12 +151,12 @@ def wrapping_and_unwrapping_twice_is_harmless(subject: Subject) -> None:
     wrapped = _names(model)
     pruner.compress()
     masked = subject.output(model)
-    pruner._unwrap_model()
-    pruner._unwrap_model()
+    pruner.unwrap()
+    pruner.unwrap()
     bare = _names(subject.make_model())
     expect(_names(model) == bare, "unwrapping twice leaves other modules than before wrapping.")
-    pruner._wrap_model()
-    pruner._wrap_model()
+    pruner.wrap()
+    pruner.wrap()
     expect(_names(model) == wrapped, "wrapping twice leaves other modules than wrapping once.")
     _assert_close("the model wrapped again", subject.output(model), "before", masked)
 
@@ -180,7 +180,7 @@ def parameters_stay_the_same_objects(subject: Subject) -> None:
     compare("wrapping")
     pruner.compress()
     compare("compress()")
-    pruner._unwrap_model()
+    pruner.unwrap()
     compare("unwrapping")
 
 
@@ -196,7 +196,7 @@ def masked_values_stay_zero_in_training(subject: Subject) -> None:
         optimizer.step()
     changed = [not torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True)]
     expect(any(changed), "two training steps change no parameter of the masked model.")
-    pruner._unwrap_model()
+    pruner.unwrap()
     for name, tensors in masks.items():
         for tensor, mask in tensors.items():
             removed = model.get_parameter(f"{name}.{tensor}")[~mask.bool()]

@@ -9,9 +9,12 @@ import numpy as np
 import torch
 from torch import nn
 
+from prune_core.compat import understands
+from prune_core.compressed import model_of
 from prune_core.errors import ConfigError, SpeedupError, shown, warn
 from prune_core.events import emit
 from prune_core.masking import bare, check_model, wrappers_in
+from prune_speedup.compat import SPEEDUP
 from prune_speedup.engine.plan import Plan, make_plan
 from prune_speedup.engine.propagate import Labelling, Zeros
 from prune_speedup.engine.removable import labels_of_units
@@ -59,6 +62,7 @@ def _without_what_runs_it(
 
     @wraps(shrink)
     def shrink_bare(model: nn.Module, /, *args: P.args, **kwargs: P.kwargs) -> SpeedupReport:
+        model = model_of(model)
         with bare(model) as plain:
             report = shrink(plain, *args, **kwargs)
         if report.model is plain:
@@ -118,7 +122,7 @@ def shrink(
         PruneWarning: A notable share of what the masks ask for stays, or nothing was removed.
     """
     if optimizer is not None:
-        check_optimizer(model, optimizer)
+        check_optimizer(model_of(model), optimizer)
     report = make_small(
         model,
         example_inputs,
@@ -371,8 +375,15 @@ class ModelSpeedup:
 
     Where `shrink` leaves masked channels of which a normalisation has made constants, this takes
     them out (`constants="remove"`), and warns of how far the output moved.
+
+    Args:
+        model: The model.
+        dummy_input: What `shrink` calls `example_inputs`.
+        masks_or_file: The masks, or a file of them.
+        **options: Further arguments of `shrink`.
     """
 
+    @understands(SPEEDUP)
     def __init__(
         self,
         model: nn.Module,
@@ -381,7 +392,7 @@ class ModelSpeedup:
         **options: Any,
     ) -> None:
         """Keep the arguments of `shrink`."""
-        self.model = model
+        self.model: nn.Module = model_of(model)
         self.dummy_input = dummy_input
         self.masks = masks_or_file
         self.options = options

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 
 from prune_core.amount import number_to_prune
+from prune_core.compressed import Compressed, model_of
 from prune_core.config import Algorithm, Key, load_config, parse
 from prune_core.errors import ConfigError, MaskError, PruneError, did_you_mean, warn
 from prune_core.events import emit
@@ -20,7 +21,7 @@ from prune_core.summary import Row, Summary
 from prune_tf.axes import from_torch
 from prune_tf.export import export_model
 from prune_tf.files import load_masks, save_masks
-from prune_tf.masks import Masks, masks_of, set_masks
+from prune_tf.masks import Masks, masks_of, set_masks, unwrap
 from prune_tf.pruning.allocate import across_layers, layer_by_layer
 from prune_tf.pruning.coupled import Coupling
 from prune_tf.pruning.rows import rows_of
@@ -63,6 +64,7 @@ class Pruner(metaclass=ChecksOptions):
     per_channel: ClassVar[bool] = True
 
     def __init__(self, model: keras.Model, config_list: ConfigList, mode: str = "normal") -> None:
+        model = model_of(model)
         if not isinstance(model, keras.Model):
             raise PruneError(
                 f"model is a {type(model).__module__}.{type(model).__name__}; "
@@ -104,9 +106,16 @@ class Pruner(metaclass=ChecksOptions):
         The shape is that of the weight, or one score for each output channel if `per_channel`.
         """
 
-    def compress(self) -> tuple[keras.Model, Masks]:
-        """Make masks, put them in force, and return the model and the masks."""
-        return self.bound_model, self.compress_to(lambda final: final)
+    def compress(self) -> Compressed[keras.Model, Masks]:
+        """Make masks, put them in force, and return the model and the masks.
+
+        What is returned unpacks to the two, and can be used as the model.
+        """
+        return Compressed(self.bound_model, self.compress_to(lambda final: final))
+
+    def unwrap(self) -> keras.Model:
+        """Take all masks off the model, leaving the zeros in its weights, and return it."""
+        return unwrap(self.bound_model)
 
     def compress_to(self, share: Callable[[float], float]) -> Masks:
         """Make masks for a sparsity on the way to the final one, as schedules do.

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import keras
 import numpy as np
 
+from prune_core.callables import check_takes_model
 from prune_core.errors import ConfigError
 from prune_tf.pruning.pruner import ConfigList, Pruner
 
@@ -58,11 +59,7 @@ class SlimPruner(Pruner):
     ) -> None:
         if not 0.0 <= scale < float("inf"):
             raise ConfigError(f"scale is {scale!r}; it must be a number of at least 0.")
-        if calibrate is not None and not callable(calibrate):
-            raise ConfigError(
-                f"calibrate is {calibrate!r}; it must be a function that takes the model and "
-                "trains it."
-            )
+        check_takes_model("calibrate", calibrate, "the model and trains it")
         self.calibrate, self.scale = calibrate, scale
         super().__init__(model, config_list, mode)
 

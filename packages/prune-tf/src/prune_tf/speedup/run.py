@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from prune_core.compressed import model_of
 from prune_core.errors import ConfigError, SpeedupError, did_you_mean
 from prune_tf.constraint import Masked
 from prune_tf.files import load_masks
@@ -88,6 +89,7 @@ def shrink(
         )
     if tolerance is not None and not (isinstance(tolerance, int | float) and tolerance >= 0):
         raise ConfigError(f"tolerance is {tolerance!r}; it must be a number of at least 0.")
+    model = model_of(model)
     symbolic_model(model)
     if isinstance(masks, str | PathLike):
         masks = load_masks(masks, model)
