@@ -140,7 +140,7 @@ def test_one_line_takes_names_types_and_options(residual):
         ({"algorithm": "taylorfo"}, "TaylorFOWeightPruner needs 'data'. It takes model"),
         ({"example_inputs": 1}, "Keras models are read without inputs"),
         ({"mod": "global"}, "L1NormPruner takes no 'mod'. Did you mean 'mode'"),
-        ({"mode": "glob"}, "Did you mean 'global'"),
+        ({"mode": "dependency"}, "Did you mean 'dependency_aware'"),
         ({"exclude": "head"}, "exclude has 'head', and the model has no layer .* There are start"),
         ({"exclude": "iner"}, "exclude has 'iner', .* Did you mean 'inner'"),
     ],

@@ -9,6 +9,7 @@ import pytest
 
 from prune_core import ConfigError, MissingDependencyError, PruneError, PruneWarning
 from prune_tf import L1NormPruner, LevelPruner, export_model, gzipped_size, masks_of, shrink
+from prune_tf.inputs import made_up_inputs
 
 READ = """
 import sys
@@ -125,7 +126,7 @@ def test_a_model_replaces_a_model_but_no_file(cnn, tmp_path):
     assert (tmp_path / "file").read_text() == "mine"
 
 
-def test_what_keras_cannot_copy_is_written_all_the_same(tmp_path):
+def test_a_function_that_it_was_compiled_with_is_left_out_with_a_warning(tmp_path):
     def mean_square(y, predicted):
         return keras.ops.mean(keras.ops.square(predicted), axis=-1)
 
@@ -137,6 +138,7 @@ def test_what_keras_cannot_copy_is_written_all_the_same(tmp_path):
     with pytest.warns(PruneWarning, match="not compiled"):
         export_model(model, tmp_path / "model.keras")
     assert set(masks_of(model)) == {"fc"}
+    assert model.compiled
     loaded = keras.models.load_model(tmp_path / "model.keras", safe_mode=False)
     assert masks_of(loaded) == {}
     samples = np.ones((2, 4), "float32")
@@ -195,3 +197,124 @@ def test_an_onnx_file_that_nobody_could_read_is_not_written(tmp_path):
     with pytest.raises(PruneError, match="cannot write .* as ONNX: No Op registered for Erfc"):
         export_model(model, tmp_path / "model.onnx")
     assert list(tmp_path.iterdir()) == []
+
+
+class Backbone(keras.Model):
+    """Its attributes are set before its graph is known, and in another order than that."""
+
+    def __init__(self, **how):
+        first, second = keras.layers.Dense(6, name="b"), keras.layers.Dense(6, name="a")
+        self.later, self.sooner = second, first
+        x = keras.layers.Input((6,))
+        super().__init__(x, second(keras.ops.tanh(first(x))), **how)
+
+    def get_config(self):
+        return {"name": self.name}
+
+
+def adapted():
+    norm = keras.layers.Normalization()
+    norm.adapt(np.random.default_rng(0).normal(3.0, 50.0, size=(64, 6)).astype("float32"))
+    return keras.Sequential([keras.layers.Input((6,)), norm, keras.layers.Dense(4, name="fc")])
+
+
+def words(layer):
+    layer.adapt(["some words", "some other words"])
+    x = keras.layers.Input((1,), dtype="string")
+    y = keras.layers.Dense(4, name="fc")(keras.ops.cast(layer(x), "float32"))
+    return keras.Model(x, y)
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        adapted,
+        Backbone,
+        pytest.param(
+            lambda: words(keras.layers.StringLookup(output_mode="multi_hot")),
+            marks=pytest.mark.tensorflow,
+            id="StringLookup",
+        ),
+        pytest.param(
+            lambda: words(keras.layers.TextVectorization(output_mode="multi_hot")),
+            marks=pytest.mark.tensorflow,
+            id="TextVectorization",
+        ),
+    ],
+)
+def test_state_that_no_config_tells_of_is_written_too(build, tmp_path):
+    model = build()
+    model.layers[-1].kernel.assign(model.layers[-1].kernel * 3)
+    LevelPruner(model, [{"sparsity": 0.5, "op_types": ["Dense"]}]).compress()
+    export_model(model, tmp_path / "model.keras")
+    with keras.saving.custom_object_scope({"Backbone": Backbone}):
+        loaded = keras.models.load_model(tmp_path / "model.keras")
+    x = made_up_inputs(model, batch=3)
+    np.testing.assert_array_equal(*(m.predict(x, verbose=0) for m in (model, loaded)))
+
+
+@pytest.mark.tensorflow
+@pytest.mark.parametrize("ending", ["", ".tflite"])
+@pytest.mark.parametrize("build", [adapted, Backbone])
+def test_all_formats_have_it(build, ending, tmp_path):
+    model = build()
+    LevelPruner(model, [{"sparsity": 0.5, "op_types": ["Dense"]}]).compress()
+    before = [np.array(w) for w in model.get_weights()]
+    assert export_model(model, tmp_path / f"model{ending}").exists()
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+@keras.saving.register_keras_serializable()
+def relu_of_mine(x):
+    return keras.ops.maximum(x, -1.0)
+
+
+def test_a_function_that_is_written_as_keras_own_is_found_out(tmp_path):
+    def relu(x):
+        return keras.ops.maximum(x, -1.0)
+
+    def model(activation):
+        return keras.Sequential(
+            [keras.layers.Input((6,)), keras.layers.Dense(8, activation=activation)]
+        )
+
+    with pytest.raises(PruneError, match=r"computes something else.*by a name of Keras' is"):
+        export_model(model(relu), tmp_path / "model.keras")
+    assert list(tmp_path.iterdir()) == []
+    export_model(model(relu_of_mine), tmp_path / "model.keras")
+    export_model(model(relu), tmp_path / "model.keras", verify=False)
+
+
+def test_what_is_masked_is_zero_in_the_file_whatever_the_weights_are_by_now(tmp_path):
+    model = keras.Sequential([keras.layers.Input((6,)), keras.layers.Dense(8, name="fc")])
+    LevelPruner(model, [{"sparsity": 0.5, "op_types": ["Dense"]}]).compress()
+    ones = np.ones((6, 8), "float32")
+    model.layers[0].kernel.assign(ones)
+    export_model(model, tmp_path / "model.keras")
+    np.testing.assert_array_equal(model.get_weights()[0], ones)
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(loaded.get_weights()[0], masks_of(model)["fc"]["kernel"])
+
+
+@pytest.mark.tensorflow
+def test_inputs_by_name_and_outputs_by_name(tmp_path):
+    inputs = {name: keras.layers.Input((size,), name=name) for name, size in (("b", 3), ("a", 4))}
+    joined = keras.layers.Concatenate()([inputs["b"], inputs["a"]])
+    outputs = {name: keras.layers.Dense(n, name=name)(joined) for name, n in (("z", 2), ("y", 3))}
+    model = keras.Model(inputs, outputs)
+    for ending in (".keras", "", ".tflite"):
+        export_model(model, tmp_path / f"model{ending}")
+
+
+def test_a_model_that_cannot_be_run_says_what_to_do(tmp_path):
+    class Picky(keras.Model):
+        def call(self, x, training=None):
+            raise ValueError("only on Sundays")
+
+    model = Picky()
+    model.built = True
+    with pytest.raises(ConfigError, match="says nothing of its inputs.*example_inputs="):
+        export_model(model, tmp_path / "model.keras")
+    with pytest.raises(ConfigError, match=r"run on example_inputs of the shape \(1, 3\)"):
+        export_model(adapted(), tmp_path / "model.keras", example_inputs=np.ones((1, 3)))

@@ -129,7 +129,9 @@ def test_a_bias_that_is_not_here_is_passed_over(tmp_path):
 
 def test_masks_are_checked_before_they_are_written(cnn, tmp_path):
     with pytest.raises(MaskError):
-        save_masks(tmp_path / "m", cnn, {"conv": {"kernel": np.ones(3)}})
+        save_masks(tmp_path / "m", {"conv": {"kernel": np.ones(3)}}, cnn)
+    with pytest.raises(MaskError, match=r"takes \(path, masks, model\), in that order"):
+        save_masks(tmp_path / "m", cnn, {})
     assert not (tmp_path / "m").exists()
 
 

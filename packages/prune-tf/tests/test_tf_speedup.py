@@ -520,7 +520,9 @@ def test_a_layer_of_which_a_copy_has_two_is_refused():
     hidden = layers.Dense(6, name="hidden")(layers.Concatenate()(both))
     model = keras.Model([x, y], layers.Dense(3, name="out")(hidden))
     L1NormPruner(model, [{"sparsity": 0.5, "op_names": ["hidden"]}]).compress()
-    with pytest.raises(SpeedupError, match="'each/twin' and 'twin'.* in a copy they would be two"):
+    with pytest.raises(
+        SpeedupError, match="'twin' is used both inside .* in a copy it would be two"
+    ):
         shrink(model)
 
 
@@ -568,11 +570,12 @@ def test_a_wrong_rule_is_found_out_and_nothing_is_returned(monkeypatch):
         return [dataclasses.replace(flow, constants=0 * flow.constants)]
 
     rules = RULES | {"BatchNormalization": forgets_the_offset}
-    monkeypatch.setattr("prune_tf.speedup.propagate.RULES", rules)
+    monkeypatch.setattr("prune_tf.speedup.rules.registry.RULES", rules)
     with pytest.raises(SpeedupError, match="outputs differ .* 'functional.*' is untouched"):
         shrink(model)
     monkeypatch.setattr(
-        "prune_tf.speedup.propagate.RULES", RULES | {"BatchNormalization": RULES["Identity"]}
+        "prune_tf.speedup.rules.registry.RULES",
+        RULES | {"BatchNormalization": RULES["Identity"]},
     )
     with pytest.raises(SpeedupError, match="do not fit together"):
         shrink(model)
@@ -654,9 +657,9 @@ def test_what_cannot_be_made_smaller_says_why(cnn):
 
 def test_example_inputs_that_do_not_fit(cnn):
     L1NormPruner(cnn, [{"sparsity": 0.5, "op_types": ["Conv2D"]}]).compress()
-    with pytest.raises(SpeedupError, match=r"shape \(1, 3, 8, 8\); it takes \(None, 8, 8, 3\)"):
+    with pytest.raises(ConfigError, match=r"shape \(1, 3, 8, 8\); it takes \(None, 8, 8, 3\)"):
         shrink(cnn, np.ones((1, 3, 8, 8), "float32"))
-    with pytest.raises(SpeedupError, match="looks like masks; write shrink"):
+    with pytest.raises(ConfigError, match="looks like masks; write shrink"):
         shrink(cnn, masks_of(cnn))
 
 
@@ -672,13 +675,12 @@ def test_mistakes_in_arguments(cnn):
 
 
 @pytest.mark.tensorflow
-def test_strings_are_not_made_up():
+def test_words_are_made_up():
     x = layers.Input((1,), dtype="string")
     y = layers.StringLookup(vocabulary=["a", "b"], output_mode="multi_hot")(x)
     model = keras.Model(x, layers.Dense(3, name="out")(layers.Dense(8)(y)))
     L1NormPruner(model, HALF).compress()
-    with pytest.raises(SpeedupError, match="takes strings, .* pass example_inputs"):
-        shrink(model)
+    assert shrink(model).difference <= 1e-5
     assert shrink(model, ops.convert_to_tensor([["a"], ["b"], ["c"]])).difference <= 1e-5
 
 

@@ -3,9 +3,10 @@
 Names are imported when they are first used, so that listing what is installed loads no framework.
 """
 
-import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from prune_tf.registration import register_with_keras
 
 if TYPE_CHECKING:
     from prune_tf.__about__ import __version__ as __version__
@@ -77,7 +78,4 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *_HOME_OF})
 
 
-if "keras" in sys.modules:
-    # Loading a model that holds masks needs the class to be known, and who has imported Keras
-    # already pays nothing for it.
-    import_module("prune_tf.constraint")
+register_with_keras()

@@ -10,16 +10,16 @@ import tempfile
 from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import keras
 
 from prune_core.compressed import model_of
-from prune_core.errors import ConfigError, MissingDependencyError, PruneError, SpeedupError
+from prune_core.errors import ConfigError, MissingDependencyError, PruneError, warn
 from prune_core.maskfile import as_path
-from prune_tf.masks import unwrap
-from prune_tf.speedup.copies import compile_alike, copy_model
-from prune_tf.speedup.graph import is_graph
-from prune_tf.speedup.verify import random_inputs
+from prune_tf.inputs import check_inputs, made_up_inputs
+from prune_tf.masks import plain
+from prune_tf.readback import check_file
 
 __all__ = ["export_model", "gzipped_size"]
 
@@ -28,23 +28,30 @@ def export_model(
     model: keras.Model,
     path: str | PathLike[str],
     format: str | None = None,  # noqa: A002
+    *,
+    example_inputs: Any = None,
+    verify: bool = True,
 ) -> Path:
     """Write a model with zeros where it is masked, and without the masks themselves.
 
-    The file appears whole or not at all, and the model stays as it is. A model that cannot be
-    copied, such as a subclassed one, is written as it is, with its masks in a `.keras` file.
+    The masks are taken off for the moment, Keras' own writer writes what is left, and they are put
+    on again: nothing is copied. The file is then read back by a fresh process that knows nothing of
+    prune, and has to compute what the model does; it appears whole or not at all.
 
     Args:
         model: A built model.
         path: The file or folder.
         format: `"keras"`, `"saved_model"`, `"litert"` or `"onnx"`; by the path's ending unless
             given: `.keras`, `.tflite`, `.onnx`, and a SavedModel for a path without an ending.
+        example_inputs: What the file and the model are compared on; random numbers, or words,
+            unless given.
+        verify: Read the file back and compare.
 
     Raises:
         ConfigError: When the format is unknown or cannot be told from the path, the backend of
             Keras cannot write it, or what is at the path already is no such model.
         MissingDependencyError: When ONNX is asked for and tf2onnx is not installed.
-        PruneError: When tf2onnx has no operator for something in the model.
+        PruneError: When the writer cannot write the model, or the file does not compute the same.
     """
     model = model_of(model)
     if not isinstance(model, keras.Model):
@@ -62,17 +69,51 @@ def export_model(
         )
     _check_backend(kind)
     _check_replaceable(path, kind)
-    plain = _plain(model)
-    if kind == "keras" and plain is not model:
-        compile_alike(plain, model)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+    with (
+        tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder,
+        plain(model),
+    ):
         written = Path(folder) / f"model{_ending(kind)}"
-        WRITERS[kind](plain, written)
+        if verify and example_inputs is None:
+            example_inputs = made_up_inputs(model)
+        elif verify:
+            check_inputs(model, example_inputs)
+        _write(model, written, kind)
+        if verify:
+            not_compiled = check_file(model, written, kind, example_inputs)
+            if not_compiled:
+                _write_uncompiled(model, written, not_compiled)
         if path.is_dir():
             shutil.rmtree(path)
         written.replace(path)
     return path
+
+
+def _write(model: keras.Model, path: Path, kind: str) -> None:
+    try:
+        WRITERS[kind](model, path)
+    except PruneError:
+        raise
+    except Exception as error:
+        said = str(error).strip().splitlines() or [type(error).__name__]
+        raise PruneError(
+            f"{model.name!r} cannot be written as {kind}: {said[0]} Choose another format, or "
+            "replace the layer that needs it."
+        ) from error
+
+
+def _write_uncompiled(model: keras.Model, path: Path, why: str) -> None:
+    """Write a `.keras` file anew without what the model was compiled with, and warn of that."""
+    model.compiled = False
+    try:
+        model.save(path)
+    finally:
+        model.compiled = True
+    warn(
+        f"The file of {model.name!r} is not compiled; call compile() on what is loaded before it "
+        f"is trained on. Something that the model was compiled with cannot be read back: {why}"
+    )
 
 
 def _check_replaceable(path: Path, kind: str) -> None:
@@ -103,21 +144,11 @@ def _check_backend(kind: str) -> None:
 
 def gzipped_size(path: str | PathLike[str]) -> int:
     """Return how many bytes a file, or all files of a folder, take after gzip."""
-    path = Path(path)
+    path = as_path(path)
+    if not path.exists():
+        raise ConfigError(f"There is no file or folder {str(path)!r}.")
     files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
     return sum(len(gzip.compress(file.read_bytes(), mtime=0)) for file in files)
-
-
-def _plain(model: keras.Model) -> keras.Model:
-    """Return a copy without masks; a model that cannot be copied is written as it is."""
-    if not is_graph(model):
-        return model
-    try:
-        copy = copy_model(model)
-    except SpeedupError:
-        return model
-    copy.set_weights(model.get_weights())
-    return unwrap(copy)
 
 
 def _keras(model: keras.Model, path: Path) -> None:
@@ -131,9 +162,12 @@ def _saved_model(model: keras.Model, path: Path) -> None:
 def _litert(model: keras.Model, path: Path) -> None:
     import tensorflow as tf
 
-    converter = tf.lite.TFLiteConverter.from_keras_model(model)
-    with contextlib.redirect_stdout(io.StringIO()):  # It announces temporary files.
-        path.write_bytes(converter.convert())
+    with tempfile.TemporaryDirectory() as folder:
+        # By way of a SavedModel, because Keras' exporter takes inputs of any structure.
+        _saved_model(model, Path(folder))
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder)
+        with contextlib.redirect_stdout(io.StringIO()):  # It announces temporary files.
+            path.write_bytes(converter.convert())
 
 
 def _onnx(model: keras.Model, path: Path) -> None:
@@ -144,7 +178,7 @@ def _onnx(model: keras.Model, path: Path) -> None:
         raise MissingDependencyError(
             "ONNX needs tf2onnx: `pip install 'prune-tf[onnx]'`."
         ) from None
-    model(random_inputs(model, batch=1))  # Keras exports only what has been called.
+    made_up_inputs(model, batch=1)  # Keras exports only what has been called.
     model.export(path, format="onnx", verbose=False)
     try:
         # What tf2onnx has no operator for, it writes as TensorFlow calls it, and only logs that.

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from prune_core.errors import MaskFileError, did_you_mean
+from prune_core.errors import MaskError, MaskFileError, did_you_mean
 from prune_core.maskfile import MaskFile, read_mask_file, write_mask_file
 from prune_tf.axes import from_torch, to_torch, torch_shape
 from prune_tf.layers import Named, layers_of, slots_of
@@ -20,8 +20,8 @@ __all__ = ["load_masks", "save_masks"]
 
 def save_masks(
     path: str | PathLike[str],
-    model: keras.Model,
     masks: Mapping[str, Mapping[str, Any]],
+    model: keras.Model,
     *,
     algorithm: str = "",
     config: Mapping[str, Any] | None = None,
@@ -33,11 +33,16 @@ def save_masks(
 
     Args:
         path: The file.
-        model: The model that the masks fit.
         masks: `{layer name: {variable name: mask}}`.
+        model: The model that the masks fit; its layers say how axes lie.
         algorithm: What made them, for the header.
         config: The settings that led to them, for the header.
+
+    Raises:
+        MaskError: When a mask does not fit the model; nothing is written then.
     """
+    if isinstance(masks, keras.Model):
+        raise MaskError("masks is a model: save_masks takes (path, masks, model), in that order.")
     check_masks(model, masks)
     layers = {name: named for named in layers_of(model) for name in named.names}
     arrays: dict[str, dict[str, np.ndarray[Any, Any]]] = {}

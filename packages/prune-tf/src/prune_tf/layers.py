@@ -9,9 +9,9 @@ from typing import Any
 
 import keras
 
-from prune_core.errors import ConfigError
+from prune_core.errors import ConfigError, shown
 
-__all__ = ["Named", "Slot", "layers_of", "slots_of", "weight_slot"]
+__all__ = ["Named", "Slot", "layers_of", "slots_of", "weight_slots"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +36,13 @@ SLOTS = (
     Slot("pointwise_kernel", ("pointwise_constraint",), "weight"),
     Slot("embeddings", ("embeddings_constraint",), "weight"),
     Slot("gamma", ("gamma_constraint",), "weight"),
+    Slot("recurrent_kernel", ("recurrent_constraint",), "recurrent_weight"),
     Slot("depthwise_kernel", ("depthwise_constraint",), "depthwise_weight", is_weight=False),
-    Slot("recurrent_kernel", ("recurrent_constraint",), "recurrent_weight", is_weight=False),
     Slot("bias", ("bias_constraint",), "bias", is_weight=False),
     Slot("beta", ("beta_constraint",), "bias", is_weight=False),
 )
+COMPUTED = ("lora_", "quantized_")
+"""How the variables begin from which a layer computes its kernel."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,26 +59,52 @@ class Named:
 
 
 def slots_of(layer: Any) -> dict[str, Slot]:
-    """Return the maskable variables that a layer has, by name."""
-    return {
+    """Return the maskable variables that a layer has, by name.
+
+    Those are the ones that Keras' layers have, and whatever a layer of the user's own holds in an
+    attribute: `self.mixing = self.add_weight(...)` is a weight if it has several axes.
+    """
+    # SpectralNormalization has the kernel of the layer inside in an attribute too.
+    inside = {id(variable) for each in _layers_inside(layer) for variable in each.weights}
+    found = {
         slot.name: slot
         for slot in SLOTS
         # A layer with LoRA computes its kernel; only a variable can be masked.
-        if isinstance(getattr(layer, slot.name, None), keras.Variable)
+        if isinstance(variable := getattr(layer, slot.name, None), keras.Variable)
+        and id(variable) not in inside
     }
+    known = inside | {id(getattr(layer, name)) for name in found}
+    own = {id(variable) for variable in getattr(layer, "_trainable_variables", ())}
+    for name, value in vars(layer).items():
+        if id(value) not in own - known or name.lstrip("_").startswith(COMPUTED):
+            continue
+        if not keras.backend.is_float_dtype(value.dtype):
+            continue
+        known.add(id(value))
+        public = name.lstrip("_")
+        name = public if getattr(layer, public, None) is value else name
+        several = sum(size > 1 for size in value.shape) > 1
+        found[name] = Slot(name, (f"{public}_constraint",), public, is_weight=several)
+    return found
 
 
-def weight_slot(layer: Any) -> Slot | None:
-    """Return the variable that algorithms score, or None."""
-    return next((slot for slot in slots_of(layer).values() if slot.is_weight), None)
+def _layers_inside(layer: Any) -> Iterator[Any]:
+    yield from layer._flatten_layers(include_self=False, recursive=False)
+
+
+def weight_slots(layer: Any) -> list[Slot]:
+    """Return the variables that algorithms score, the layer's main one first."""
+    return [slot for slot in slots_of(layer).values() if slot.is_weight]
 
 
 def layers_of(model: keras.Model) -> list[Named]:
     """Return every layer inside a model, in the model's order, also those inside other layers.
 
     Raises:
-        ConfigError: When two layers go by the same name.
+        ConfigError: When it is no model, or two layers go by the same name.
     """
+    if not isinstance(model, keras.layers.Layer):
+        raise ConfigError(f"model is {shown(model)}; it must be a Keras 3 model (keras.Model).")
     paths: dict[int, list[str]] = defaultdict(list)
     layers: dict[int, Any] = {}
     for path, layer in _walk(model, ""):

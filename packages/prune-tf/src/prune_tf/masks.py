@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import keras
@@ -10,10 +12,22 @@ import numpy as np
 
 from prune_core.compressed import model_of
 from prune_core.errors import MaskError, did_you_mean
+from prune_tf import carrier
+from prune_tf.arrays import array_of
 from prune_tf.constraint import Masked
+from prune_tf.holding import put_mask, set_constraint
 from prune_tf.layers import Slot, layers_of, slots_of
 
-__all__ = ["Masks", "apply_masks", "check_masks", "masks_of", "set_masks", "unwrap"]
+__all__ = [
+    "Masks",
+    "apply_masks",
+    "check_masks",
+    "masks_of",
+    "plain",
+    "renew_compiled_step",
+    "set_masks",
+    "unwrap",
+]
 
 Masks = dict[str, dict[str, np.ndarray[Any, Any]]]
 
@@ -21,18 +35,16 @@ Masks = dict[str, dict[str, np.ndarray[Any, Any]]]
 def masks_of(model: keras.Model) -> Masks:
     """Return the masks in force, `{layer name: {variable name: boolean array}}`."""
     masks: Masks = {}
-    for named in layers_of(model):
-        for name in slots_of(named.layer):
-            constraint = getattr(named.layer, name).constraint
-            if isinstance(constraint, Masked):
-                masks.setdefault(named.name, {})[name] = constraint.numpy()
+    for name, _, slot, constraint in _masked(model):
+        masks.setdefault(name, {})[slot.name] = constraint.numpy()
     return masks
 
 
 def set_masks(model: keras.Model, masks: Mapping[str, Mapping[str, Any]]) -> None:
     """Put masks in force and set what they mask to zero; other masks stay as they are.
 
-    From here on every optimizer update keeps the zeros, whoever calls it.
+    From here on every optimizer update keeps the zeros, whoever calls it. The masks are part of
+    the model's state: `save`, `save_weights` and `tf.train.Checkpoint` write them too.
 
     Args:
         model: A built model, changed in place.
@@ -42,18 +54,10 @@ def set_masks(model: keras.Model, masks: Mapping[str, Mapping[str, Any]]) -> Non
         MaskError: When a mask does not fit; nothing is changed then.
     """
     fitting = check_masks(model, masks)
-    added = False
-    for layer, slot, mask in fitting:
-        variable = getattr(layer, slot.name)
-        constraint = variable.constraint
-        if isinstance(constraint, Masked):
-            constraint.mask.assign(mask)
-        else:
-            _set_constraint(layer, slot, Masked(mask.shape, mask, inner=constraint))
-            added = True
-        _zero(variable)
-    if added:
-        _forget_compiled_steps(model)
+    done = {put_mask(layer, slot, mask) for layer, slot, mask in fitting}
+    if "added" in done:
+        carrier.carry(model)
+    renew_compiled_step(model, added="added" in done, changed="changed" in done)
 
 
 def apply_masks(model: keras.Model) -> None:
@@ -63,34 +67,56 @@ def apply_masks(model: keras.Model) -> None:
     weights that were loaded or averaged: call it after each write. Loops that use a Keras
     optimizer need nothing.
     """
-    for named in layers_of(model):
-        for name in slots_of(named.layer):
-            variable = getattr(named.layer, name)
-            if isinstance(variable.constraint, Masked):
-                _zero(variable)
+    for _, layer, slot, constraint in _masked(model):
+        constraint.bind(getattr(layer, slot.name))
+        constraint.hold()
 
 
 def unwrap(model: keras.Model) -> keras.Model:
     """Take all masks off, leaving the zeros in the weights; the model is plain Keras again."""
-    model, removed = model_of(model), False
-    for named in layers_of(model):
-        for name, slot in slots_of(named.layer).items():
-            constraint = getattr(named.layer, name).constraint
-            if isinstance(constraint, Masked):
-                _set_constraint(named.layer, slot, constraint.inner)
-                removed = True
-    if removed:
-        _forget_compiled_steps(model)
+    model = model_of(model)
+    found = [*_masked(model)]
+    for _, layer, slot, constraint in found:
+        constraint.bind(getattr(layer, slot.name))
+        constraint.hold()
+        set_constraint(layer, slot, constraint.inner)
+    carrier.drop(model)
+    renew_compiled_step(model, added=bool(found))
     return model
+
+
+@contextmanager
+def plain(model: keras.Model) -> Iterator[keras.Model]:
+    """Take the masks off for a while; what they mask is zero meanwhile, and afterwards as before.
+
+    Nothing is copied, so whatever Keras can write of the model it can write of the plain one.
+    """
+    found = [*_masked(model)]
+    restore: list[Callable[[], Any]] = []
+    try:
+        for _, layer, slot, constraint in found:
+            variable = getattr(layer, slot.name)
+            value = array_of(variable)
+            if value[~constraint.numpy()].any():
+                restore.append(partial(variable.assign, np.array(value)))
+                variable.assign(constraint.masked(variable))
+            restore.append(partial(set_constraint, layer, slot, constraint))
+            set_constraint(layer, slot, constraint.inner)
+        with carrier.dropped(model):
+            yield model
+    finally:
+        for step in reversed(restore):
+            step()
 
 
 def check_masks(
     model: keras.Model, masks: Mapping[str, Mapping[str, Any]]
 ) -> list[tuple[Any, Slot, np.ndarray[Any, Any]]]:
     """Return each layer, slot and boolean mask, or raise what `set_masks` would raise."""
+    masks = _mapping("masks", masks)
     layers = {name: named.layer for named in layers_of(model) for name in named.names}
     fitting = []
-    for layer_name, tensors in _mapping("masks", masks).items():
+    for layer_name, tensors in masks.items():
         if layer_name not in layers:
             raise MaskError(
                 f"The masks have {layer_name!r}, and the model has no layer of that name."
@@ -106,6 +132,17 @@ def check_masks(
                 )
             fitting.append((layer, slots[name], _checked(layer_name, layer, name, mask)))
     return fitting
+
+
+def _masked(model: keras.Model) -> Iterator[tuple[str, Any, Slot, Masked]]:
+    """Yield each masked variable: the layer's name, the layer, the slot and the constraint."""
+    layers = layers_of(model)
+    carrier.attach(model)
+    for named in layers:
+        for slot in slots_of(named.layer).values():
+            constraint = getattr(named.layer, slot.name).constraint
+            if isinstance(constraint, Masked):
+                yield named.name, named.layer, slot, constraint
 
 
 def _mapping(argument: str, value: Any) -> Mapping[str, Any]:
@@ -135,20 +172,17 @@ def _checked(layer_name: str, layer: Any, name: str, mask: Any) -> np.ndarray[An
     return np.asarray(mask, bool)
 
 
-def _set_constraint(layer: Any, slot: Slot, constraint: Any) -> None:
-    getattr(layer, slot.name).constraint = constraint
-    for attribute in slot.constraint:
-        # What get_config() reads, so that copies and files of the model have it too.
-        if hasattr(layer, attribute):
-            setattr(layer, attribute, constraint)
-            break
+def renew_compiled_step(model: Any, *, added: bool = False, changed: bool = False) -> None:
+    """Have the step of `fit` compiled anew where the old one was traced with other masks.
 
+    A `fit` that is running goes on with the new one.
 
-def _zero(variable: Any) -> None:
-    variable.assign(variable.constraint(variable))
-
-
-def _forget_compiled_steps(model: keras.Model) -> None:
-    """Have the next `fit` compile its step anew: the old one was traced without the masks."""
-    if getattr(model, "train_function", None) is not None:
-        model.train_function = None
+    Args:
+        model: The model that is trained.
+        added: Whether masks were put on or taken off.
+        changed: Whether masks in force have changed; a step of TensorFlow and torch reads those,
+            and JAX compiles them in.
+    """
+    stale = added or (changed and keras.backend.backend() == "jax")
+    if stale and getattr(model, "train_function", None) is not None:
+        model.make_train_function(force=True)

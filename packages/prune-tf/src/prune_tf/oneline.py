@@ -10,7 +10,7 @@ import keras
 from prune_core.errors import ConfigError, did_you_mean, nearest, shown
 from prune_core.registry import get_pruner
 from prune_tf.layers import layers_of, slots_of
-from prune_tf.masks import Masks
+from prune_tf.masks import Masks, masks_of, unwrap
 from prune_tf.speedup.graph import is_graph
 
 __all__ = ["prune"]
@@ -80,7 +80,16 @@ def prune(
     for name in ("example_inputs", "dummy_input"):
         if name in options:
             raise ConfigError(f"{name} is not needed: Keras models are read without inputs.")
+    was_masked = bool(masks_of(model))
     compressed: tuple[keras.Model, Masks] = pruner_class(model, rules, **options).compress()
+    masks = compressed[1]
+    if all(mask.all() for tensors in masks.values() for mask in tensors.values()):
+        if not was_masked:
+            unwrap(model)
+        raise ConfigError(
+            f"Nothing can be pruned: sparsity={sparsity} is less than one channel, or one weight, "
+            "of any layer."
+        )
     return compressed
 
 

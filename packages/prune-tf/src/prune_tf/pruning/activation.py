@@ -11,6 +11,8 @@ import numpy as np
 
 from prune_core.errors import ConfigError, PruneError
 from prune_core.progress import track
+from prune_tf.arrays import array_of
+from prune_tf.inputs import check_inputs
 from prune_tf.pruning.batches import Data, batches_of
 from prune_tf.pruning.observe import observed
 from prune_tf.pruning.pruner import ConfigList, Pruner
@@ -58,7 +60,7 @@ class _ActivationPruner(Pruner):
         counts: dict[str, int] = {}
 
         def look(name: str, layer: Any, output: Any) -> None:
-            value = self.statistic(keras.ops.convert_to_numpy(keras.ops.cast(output, "float32")))
+            value = self.statistic(array_of(keras.ops.cast(output, "float32")))
             # A convolution may put channels first; everything else has them last.
             first = getattr(layer, "data_format", None) == "channels_first"
             flat = rows_of(value, 1 if first else value.ndim - 1)
@@ -70,7 +72,7 @@ class _ActivationPruner(Pruner):
         title = f"{type(self).__name__}, calibration"
         with observed(layers, look):
             for x, *_ in track(batches, title, self.batches, "batch"):
-                self.bound_model(x, training=False)
+                check_inputs(self.bound_model, x, "data")
         for name in layers:
             if name not in sums:
                 raise PruneError(

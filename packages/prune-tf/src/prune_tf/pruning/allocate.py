@@ -16,7 +16,7 @@ from prune_core.amount import number_to_prune
 from prune_core.errors import ConfigError, PruneError
 from prune_tf.pruning.targets import Target
 
-__all__ = ["across_layers", "check_scores", "keep", "layer_by_layer"]
+__all__ = ["across_layers", "check_scores", "keep", "layer_by_layer", "smallest"]
 
 Array = np.ndarray[Any, Any]
 Ratio = Callable[[Target], float]
@@ -38,9 +38,25 @@ def check_scores(name: str, scores: Array) -> None:
 def keep(scores: Array, count: int, alive: Array) -> Array:
     """Return a mask without the `count` smallest scores; what is not alive goes first."""
     ranked = np.where(alive, scores, -np.inf).ravel()
-    mask = np.ones(scores.size, bool)
-    mask[np.argsort(ranked, kind="stable")[:count]] = False
-    return mask.reshape(scores.shape) & alive
+    return ~smallest(ranked, count).reshape(scores.shape) & alive
+
+
+def smallest(values: Array, count: int) -> Array:
+    """Return which `count` values are the smallest; of equal ones the first.
+
+    A partition finds the largest value that goes, in linear time, where a sort would put all of
+    the others in order too.
+
+    >>> smallest(np.array([2.0, 1.0, 3.0, 1.0, 1.0]), 2)
+    array([False,  True, False,  True, False])
+    """
+    if count <= 0:
+        return np.zeros(values.size, bool)
+    last = np.partition(values, min(count, values.size) - 1)[min(count, values.size) - 1]
+    found = values < last
+    equal = np.flatnonzero(values == last)
+    found[equal[: count - np.count_nonzero(found)]] = True
+    return np.asarray(found)
 
 
 def layer_by_layer(
@@ -125,11 +141,13 @@ def _ranked(
     values = np.concatenate(
         [np.where(alive[n], scores[n], -np.inf).ravel().astype(np.float64) for n in names]
     )
-    costs = np.concatenate([np.full(scores[n].size, weights[n]) for n in names])
-    order = np.argsort(values, kind="stable")
     # What was masked before stays masked, whether or not that fits.
-    going = (np.cumsum(costs[order]) <= budget) | np.isneginf(values[order])
-    mask = np.ones(values.size, bool)
-    mask[order[going]] = False
+    mask = ~np.isneginf(values)
+    if len({weights[n] for n in names}) == 1:
+        mask &= ~smallest(values, budget // weights[names[0]])
+    else:
+        costs = np.concatenate([np.full(scores[n].size, weights[n]) for n in names])
+        order = np.argsort(values, kind="stable")
+        mask[order[np.cumsum(costs[order]) <= budget]] = False
     parts = np.split(mask, np.cumsum([scores[n].size for n in names])[:-1])
     return {n: part.reshape(scores[n].shape) for n, part in zip(names, parts, strict=True)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -11,8 +10,8 @@ import keras
 import numpy as np
 
 from prune_core.amount import number_to_prune
-from prune_core.errors import PruneWarning
-from prune_tf.layers import layers_of
+from prune_core.errors import ConfigError, warn
+from prune_tf.layers import Named, layers_of
 from prune_tf.pruning.allocate import check_scores, keep
 from prune_tf.pruning.targets import Target
 from prune_tf.speedup.graph import symbolic_model
@@ -41,12 +40,18 @@ class Coupling:
         analysis = analyse(model, {})
         fixed = analysis.labels.fixed()
         self.classes: dict[str, Array] = {}
+        self.reasons: dict[str, str] = {}
         for named in layers_of(model):
             labels = analysis.outputs(named.layer)
-            if labels is not None:
-                roots = analysis.labels.roots(labels)
-                # What has to stay, such as an output of the model, is in no unit.
-                self.classes[named.name] = np.where(np.isin(roots, [*fixed]), -1, roots)
+            if labels is None:
+                self.reasons[named.name] = _why_unread(named, analysis.unknown)
+                continue
+            roots = analysis.labels.roots(labels)
+            # What has to stay, such as an output of the model, is in no unit.
+            self.classes[named.name] = np.where(np.isin(roots, [*fixed]), -1, roots)
+            why = next((fixed[int(root)] for root in roots if int(root) in fixed), "")
+            if why:
+                self.reasons[named.name] = why
         through: dict[int, list[str]] = defaultdict(list)
         for name, classes in self.classes.items():
             for unit in np.unique(classes[classes >= 0]):
@@ -55,6 +60,28 @@ class Coupling:
         for unit, names in sorted(through.items()):
             groups[tuple(names)].append(unit)
         self.groups = {names: np.array(units) for names, units in groups.items()}
+
+    def check(self, targets: Sequence[Target]) -> None:
+        """Say which layers stay as they are, and why.
+
+        Raises:
+            ConfigError: When that is all of them.
+        """
+        dense = {
+            target.name: self.reasons.get(target.name, "its channels are followed nowhere")
+            for target in targets
+            if not (self.classes.get(target.name, np.array([-1])) >= 0).any()
+        }
+        told = [f"{name!r} stays dense: {why}" for name, why in dense.items()]
+        if targets and len(dense) == len(targets):
+            raise ConfigError(
+                f"Nothing can be pruned where channels go together: {_some(told)}. "
+                "mode='normal' masks each layer for itself, which makes nothing smaller."
+            )
+        # That outputs stay goes without saying.
+        told = [text for text in told if not text.endswith("returns them")]
+        if told:
+            warn(f"{len(told)} of {len(targets)} selected layers keep all channels. {_some(told)}.")
 
     def allocate(
         self,
@@ -78,11 +105,9 @@ class Coupling:
                 continue
             if len(inside) < len(names):
                 other = next(name for name in names if name not in chosen)
-                warnings.warn(
+                warn(
                     f"{inside[0]!r} is left dense: its channels belong together with those of "
-                    f"{other!r}, which the config_list does not select.",
-                    PruneWarning,
-                    stacklevel=4,
+                    f"{other!r}, which the config_list does not select."
                 )
                 continue
             total, left = np.zeros(len(units)), np.ones(len(units), bool)
@@ -97,3 +122,17 @@ class Coupling:
             name: ~np.isin(self.classes.get(name, np.full(len(scores[name]), -1)), gone)
             for name in chosen
         }
+
+
+def _why_unread(named: Named, unknown: Mapping[str, str]) -> str:
+    """Why nothing is known of a layer's channels: the outermost layer that holds it has no rule."""
+    for name in named.name.split("/"):
+        if name in unknown:
+            inside = "it" if name == named.name.rpartition("/")[2] else f"{name!r}, which holds it,"
+            return f"{inside} is a {unknown[name]}, for which there is no rule"
+    return "nothing calls it on the way from the inputs to the outputs"
+
+
+def _some(told: Sequence[str]) -> str:
+    more = f"; and {len(told) - 3} more" if told[3:] else ""
+    return "; ".join(told[:3]) + more

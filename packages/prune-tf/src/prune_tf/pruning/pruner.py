@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from typing import Any, ClassVar
@@ -10,9 +11,10 @@ from typing import Any, ClassVar
 import keras
 import numpy as np
 
+from prune_core.amount import number_to_prune
 from prune_core.compressed import Compressed, model_of
 from prune_core.config import Algorithm, Key, load_config, parse
-from prune_core.errors import ConfigError, MaskError, PruneError, did_you_mean
+from prune_core.errors import ConfigError, MaskError, PruneError, did_you_mean, warn
 from prune_core.events import emit
 from prune_core.options import ChecksOptions
 from prune_core.summary import Row, Summary
@@ -81,19 +83,18 @@ class Pruner(metaclass=ChecksOptions):
         self.targets = find_targets(model, entries, algorithm)
         self.validate()
         self.coupling = Coupling(model) if mode == "dependency_aware" else None
+        if self.coupling is not None:
+            self.coupling.check(self.targets)
         in_force = masks_of(model)
-        set_masks(
-            model,
-            {
-                target.name: {
-                    name: in_force.get(target.name, {}).get(
-                        name, np.ones(getattr(target.layer, name).shape, bool)
-                    )
-                    for name in (target.slot.name, *([target.bias] if target.bias else []))
-                }
-                for target in self.targets
-            },
-        )
+        masks: Masks = {}
+        for target in self.targets:
+            known = in_force.get(target.layer_name, {})
+            for name in (target.slot.name, *([target.bias] if target.bias else [])):
+                shape = tuple(getattr(target.layer, name).shape)
+                mask = known.get(name, np.ones(shape, bool))
+                masks.setdefault(target.layer_name, {})[name] = mask
+        set_masks(model, masks)
+        self._tell_of_more_than_asked()
 
     def validate(self) -> None:
         """Check what only this algorithm knows; nothing of the model has changed yet."""
@@ -126,10 +127,43 @@ class Pruner(metaclass=ChecksOptions):
         alive = {t.name: self.alive(t) for t in self.targets}
         self._check_shapes(scores, alive)
         kept = self.allocate(scores, alive, lambda t: share(float(t.config["sparsity"])))
-        masks = {t.name: self._spread(t, kept[t.name]) for t in self.targets}
+        masks: Masks = {}
+        for target in self.targets:
+            known = masks.setdefault(target.layer_name, {})
+            for name, mask in self._spread(target, kept[target.name]).items():
+                # A bias belongs to all weights of its layer: it stays while any of them has it.
+                known[name] = known[name] | mask if name in known else mask
         set_masks(self.bound_model, masks)
         emit("prune_masks_made", pruner=self, masks=masks)
         return masks
+
+    def amounts(self, share: Callable[[float], float]) -> tuple[int, ...]:
+        """Return how many scores of each layer would go; as long as they stay, masks do too."""
+        return tuple(
+            number_to_prune(share(float(t.config["sparsity"])), self.alive(t).size)
+            for t in self.targets
+        )
+
+    def _tell_of_more_than_asked(self) -> None:
+        """Warn where more is masked already, because pruning never takes anything back."""
+        groups: dict[Any, list[Target]] = defaultdict(list)
+        for target in self.targets:
+            groups[target.config["entry"] if self.mode == "global" else target.name].append(target)
+        over = []
+        for group in groups.values():
+            alive = [self.alive(target) for target in group]
+            asked = float(group[0].config["sparsity"])
+            gone, size = sum(int((~each).sum()) for each in alive), sum(a.size for a in alive)
+            if gone > number_to_prune(asked, size):
+                over.append((group[0].name, gone / size, asked))
+        if over:
+            name, masked, asked = over[0]
+            more = f" (and {len(over) - 1} more)" if over[1:] else ""
+            warn(
+                f"{masked:.1%} of {name!r}{more} is masked already, and {asked:.1%} is asked for: "
+                "masks never shrink, so that what is masked stays. To begin anew, call "
+                "prune_tf.unwrap(model) first; what was set to zero then has to be trained again."
+            )
 
     def _check_shapes(self, scores: Mapping[str, Array], alive: Mapping[str, Array]) -> None:
         for name, expected in alive.items():
@@ -178,7 +212,7 @@ class Pruner(metaclass=ChecksOptions):
     @property
     def masks(self) -> Masks:
         """The masks in force on the selected layers."""
-        names = {target.name for target in self.targets}
+        names = {target.layer_name for target in self.targets}
         return {n: masks for n, masks in masks_of(self.bound_model).items() if n in names}
 
     def load_masks(
@@ -197,7 +231,7 @@ class Pruner(metaclass=ChecksOptions):
         """
         if isinstance(masks, str | PathLike):
             masks = load_masks(masks, self.bound_model, names)
-        known = {target.name for target in self.targets}
+        known = {target.layer_name for target in self.targets}
         for name in masks:
             if name not in known:
                 raise MaskError(
@@ -208,8 +242,8 @@ class Pruner(metaclass=ChecksOptions):
 
     def save_masks(self, path: str | PathLike[str]) -> None:
         """Write the masks in force to a safetensors file."""
-        config = {target.name: target.config for target in self.targets}
-        save_masks(path, self.bound_model, self.masks, algorithm=type(self).__name__, config=config)
+        config = {target.layer_name: target.config for target in self.targets}
+        save_masks(path, self.masks, self.bound_model, algorithm=type(self).__name__, config=config)
 
     def export_model(
         self, model_path: str | PathLike[str], mask_path: str | PathLike[str] | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from prune_core.config import Algorithm, Entry, ModuleInfo, match
 from prune_core.errors import ConfigError
 from prune_tf.axes import output_axis, to_torch
 from prune_tf.constraint import Masked
-from prune_tf.layers import Named, Slot, layers_of, slots_of, weight_slot
+from prune_tf.layers import Named, Slot, layers_of, slots_of, weight_slots
 
 __all__ = ["Target", "find_targets"]
 
@@ -23,16 +23,19 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One layer that will be masked, and the settings for it.
+    """One weight that will be masked, and the settings for it.
 
     Attributes:
-        name: Name of the layer.
+        name: What the user calls it: the layer's name, and for a further weight of the layer, such
+            as the recurrent kernel of a cell, `"<layer>/<variable>"`.
+        layer_name: Name of the layer.
         layer: The layer.
         slot: The variable that is scored.
         config: The settings that the `config_list` gives it.
     """
 
     name: str
+    layer_name: str
     layer: Any
     slot: Slot
     config: dict[str, Any]
@@ -82,26 +85,40 @@ def find_targets(
             f"The model {model.name!r} has no weights yet. Build it first: give it an Input, or "
             "call it on a batch."
         )
-    settings = match(entries, [_info(named) for named in layers], algorithm)
-    by_name = {named.name: named.layer for named in layers}
-    targets = []
-    for name, config in settings.items():
-        slot = weight_slot(by_name[name])
-        assert slot is not None, "match() selects only what has a weight"
-        targets.append(Target(name, by_name[name], slot, config))
+    weights = {name: (named, slot) for named in layers for name, slot in _weights(named)}
+    infos = [info for named in layers for info in _infos(named)]
+    targets = [
+        Target(name, weights[name][0].name, weights[name][0].layer, weights[name][1], config)
+        for name, config in match(entries, infos, algorithm).items()
+    ]
     _check_tied(layers, targets)
     return targets
 
 
-def _info(named: Named) -> ModuleInfo:
+def _weights(named: Named) -> Iterator[tuple[str, Slot]]:
+    """Yield the weights of a layer by the names under which a config selects them."""
+    for at, slot in enumerate(weight_slots(named.layer)):
+        yield f"{named.name}/{slot.name}" if at else named.name, slot
+
+
+def _infos(named: Named) -> Iterator[ModuleInfo]:
+    """Yield what a config can select: the layer, and each further weight of it."""
     first, *others = named.names
-    return ModuleInfo(
-        name=first,
-        type_name=type(named.layer).__name__,
-        types=tuple(base.__name__ for base in type(named.layer).__mro__),
-        aliases=tuple(others),
-        has_weight=weight_slot(named.layer) is not None,
+    kind = type(named.layer)
+    kinds = tuple(base.__name__ for base in kind.__mro__)
+    further = [name for name, _ in _weights(named)]
+    inside = [*named.layer._flatten_layers(include_self=False, recursive=False)]
+    holders = [f"{first}/{each.name}" for each in inside if each.weights]
+    yield ModuleInfo(
+        first,
+        kind.__name__,
+        kinds,
+        tuple(others),
+        has_weight=bool(further),
+        lacks="" if further or not holders else f"keeps its weights in {', '.join(holders)}.",
     )
+    for name in further[1:]:
+        yield ModuleInfo(name, kind.__name__, kinds)
 
 
 def _check_tied(layers: Iterable[Named], targets: Sequence[Target]) -> None:

@@ -95,11 +95,13 @@ class Analysis:
             self.flows[id(tensor)] = self.opaque(tensor)
         return self.flows[id(tensor)]
 
-    def opaque(self, tensor: Any) -> Flow:
+    def opaque(
+        self, tensor: Any, why: str = "its channels are tied to an input of the model"
+    ) -> Flow:
         """Return channels that stay, with values that nobody knows."""
         size = tensor.shape[-1] if tensor.shape else None
         labels = self.labels.new(size or 1)
-        self.labels.fix(labels)
+        self.labels.fix(labels, why)
         return Flow(labels, np.full(len(labels), np.nan))
 
     def own(self, layer: Any, count: int) -> Array:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from tempfile import TemporaryDirectory
+from types import FunctionType
 from typing import Any
 
 import keras
 
-from prune_core.errors import PruneWarning, SpeedupError
+from prune_core.errors import SpeedupError
 from prune_tf.speedup.graph import is_graph
 
-__all__ = ["Copies", "compile_alike", "copy_layer", "copy_model"]
+__all__ = ["Copies", "Pairs", "carry_state", "copy_layer", "copy_model", "pairs_of"]
 
 # `{id of an operation: (the operation, its copy)}`
 Copies = dict[int, tuple[Any, Any]]
+# Each layer with its copy, also those inside of other layers.
+Pairs = list[tuple[Any, Any]]
 
 
 def copy_layer(op: Any, edit: Callable[[dict[str, Any]], None] | None = None) -> Any:
@@ -40,6 +43,14 @@ def copy_layer(op: Any, edit: Callable[[dict[str, Any]], None] | None = None) ->
         )
     try:
         config = op.get_config()
+        if _is_of_keras(type(op).from_config):
+            # A config has the bytecode of a lambda, and of a function of one's own only the name.
+            own = {key: getattr(op, key, None) for key in config}
+            config |= {
+                key: each
+                for key, each in own.items()
+                if isinstance(each, FunctionType) and not _is_of_keras(each)
+            }
         if edit is not None:
             edit(config)
         return type(op).from_config(config)
@@ -47,6 +58,10 @@ def copy_layer(op: Any, edit: Callable[[dict[str, Any]], None] | None = None) ->
         raise SpeedupError(
             f"{op.name!r}, a {type(op).__name__}, cannot be copied from its config: {error}"
         ) from error
+
+
+def _is_of_keras(function: Any) -> bool:
+    return str(function.__module__).partition(".")[0] == "keras"
 
 
 def copy_model(
@@ -75,19 +90,49 @@ def copy_model(
         return keras.models.clone_model(model, clone_function=copy)
 
 
-def compile_alike(copy: keras.Model, model: keras.Model) -> None:
-    """Compile a copy as the model is, with an optimizer of its own, or warn that it is not."""
-    if not model.compiled:
-        return
-    try:
-        copy.compile_from_config(model.get_compile_config())
-    except (TypeError, ValueError) as error:
-        warnings.warn(
-            f"The copy of {model.name!r} is not compiled; call compile() on it before you train "
-            f"it on. Something that the model was compiled with cannot be copied: {error}",
-            PruneWarning,
-            stacklevel=3,
-        )
+def pairs_of(copies: Copies) -> Pairs:
+    """Return each layer with its copy, whatever order the layers of a model are tracked in.
+
+    Raises:
+        SpeedupError: When a copy is not made as what it is a copy of, or has two layers for one.
+    """
+    found: dict[int, tuple[Any, Any]] = {}
+    for old, new in copies.values():
+        if not isinstance(old, keras.layers.Layer):
+            continue
+        inside = ([each] if is_graph(each) else _with_all_inside(each) for each in (old, new))
+        before, after = inside
+        if [type(each) for each in before] != [type(each) for each in after]:
+            raise SpeedupError(
+                f"{old.name!r}, a {type(old).__name__}, cannot be copied: what its config makes "
+                "has other layers inside than it has."
+            )
+        for pair in zip(before, after, strict=True):
+            if found.setdefault(id(pair[0]), pair)[1] is not pair[1]:
+                raise SpeedupError(
+                    f"{pair[0].name!r} is used both inside another layer and elsewhere, and in a "
+                    "copy it would be two layers. Use it in one way only."
+                )
+    return [*found.values()]
+
+
+def _with_all_inside(layer: Any) -> list[Any]:
+    return [*layer._flatten_layers()]
+
+
+def carry_state(old: Any, new: Any) -> None:
+    """Give a copy of a layer all state of its own: weights, statistics, vocabularies.
+
+    Those are the steps in which Keras writes and reads a layer, so that a layer that has more to
+    do then, as an adapted `Normalization` has, does it.
+    """
+    store: dict[str, Any] = {}
+    old.save_own_variables(store)
+    new.load_own_variables(store)
+    if hasattr(old, "save_assets"):
+        with TemporaryDirectory() as folder:
+            old.save_assets(folder)
+            new.load_assets(folder)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ class Labels:
 
     def __init__(self) -> None:
         self._parent: list[int] = []
-        self._fixed: set[int] = set()
+        self._fixed: dict[int, str] = {}
 
     def new(self, count: int) -> Array:
         """Return labels that nothing shares yet."""
@@ -42,13 +42,17 @@ class Labels:
         for a, b in zip(first, second, strict=True):
             self._parent[self.find(int(a))] = self.find(int(b))
 
-    def fix(self, labels: Array) -> None:
-        """Say that channels must stay."""
-        self._fixed.update(int(label) for label in labels)
+    def fix(self, labels: Array, why: str) -> None:
+        """Say that channels must stay, and why; what is said first counts."""
+        for label in labels:
+            self._fixed.setdefault(int(label), why)
 
-    def fixed(self) -> set[int]:
-        """Return the labels that stay."""
-        return {self.find(label) for label in self._fixed}
+    def fixed(self) -> dict[int, str]:
+        """Return the labels that stay, each with the reason."""
+        reasons: dict[int, str] = {}
+        for label, why in self._fixed.items():
+            reasons.setdefault(self.find(label), why)
+        return reasons
 
     def __len__(self) -> int:
         return len(self._parent)

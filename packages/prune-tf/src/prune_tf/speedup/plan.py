@@ -52,13 +52,17 @@ class Plan:
         return np.flatnonzero([root not in self.removed for root in roots])
 
 
-def make_plan(analysis: Analysis) -> Plan:
+def make_plan(analysis: Analysis, fold: bool = True) -> Plan:
     """Choose every channel whose removal changes nothing.
 
     That is: wherever it is added up, it is multiplied by zeros, or it is a constant. A constant
     moves into the bias where it adds the same everywhere. Where it does not (the borders of a
     padded convolution), channels that reach the same places as constants are merged into one of
     them, whose weights become the sum of all, each scaled by its constant.
+
+    Args:
+        analysis: What is known of the model.
+        fold: Whether constants may move; if not, only what is zero goes.
     """
     fixed = analysis.labels.fixed()
     known = {analysis.labels.find(label) for label in range(len(analysis.labels))}
@@ -67,11 +71,16 @@ def make_plan(analysis: Analysis) -> Plan:
     for number, use in enumerate(analysis.uses):
         roots = analysis.labels.roots(use.labels)
         for place, (root, constant) in enumerate(zip(roots, use.constants, strict=True)):
-            if use.matters[place] and constant != 0 and (np.isnan(constant) or use.bias is None):
+            immovable = np.isnan(constant) or use.bias is None or not fold
+            if use.matters[place] and constant != 0 and immovable:
                 obstacles[int(root)][number, place] = float(constant)
-    removed = known - fixed - set(obstacles)
+    removed = known - set(fixed) - set(obstacles)
     plan = Plan(analysis, removed)
-    _merge(plan, {label: at for label, at in obstacles.items() if label not in fixed})
+    in_the_way = {label: at for label, at in obstacles.items() if label not in fixed}
+    if fold:
+        _merge(plan, in_the_way)
+    else:
+        plan.held = sum(not np.isnan([*at.values()]).any() for at in in_the_way.values())
     _keep_one_of_each(plan)
     _fold(plan)
     return plan

@@ -12,7 +12,7 @@ from prune_tf.layers import slots_of
 from prune_tf.speedup.analysis import Analysis
 from prune_tf.speedup.graph import Call, calls_of, is_graph
 from prune_tf.speedup.reference import Values, reader
-from prune_tf.speedup.rules import RULES
+from prune_tf.speedup.rules import rule_for
 
 __all__ = ["analyse"]
 
@@ -49,39 +49,47 @@ def _follow(analysis: Analysis, model: keras.Model, followed: set[int]) -> None:
             if id(call.op) not in followed:
                 followed.add(id(call.op))
                 _follow(analysis, call.op, followed)
-        elif _is_plain(call):
+        elif _is_plain(call.op):
             flows = _by_rule(analysis, call)
         if flows is None:
             flows = _unknown(analysis, call)
         analysis.flows.update(zip(map(id, call.outputs), flows, strict=True))
+    returned = f"{model.name!r} returns them"
     for output in model.outputs:
-        analysis.labels.fix(analysis.flow(output).labels)
+        analysis.labels.fix(analysis.flow(output).labels, returned)
 
 
 def _by_rule(analysis: Analysis, call: Call) -> Any:
-    rule = RULES.get(call.kind)
+    rule = rule_for(call.op)
     return None if rule is None else rule(analysis, call)
 
 
 def _unknown(analysis: Analysis, call: Call) -> Any:
     """Leave alone what goes in and what comes out."""
-    if not is_graph(call.op):
+    if is_graph(call.op):
+        why = f"{call.op.name!r}, a model inside of this one, takes or returns them"
+    else:
         analysis.unknown[call.op.name] = call.kind
+        why = f"{call.op.name!r} ({call.kind}) {_lack(call)}"
     for flow in analysis.inputs(call):
-        analysis.labels.fix(flow.labels)
+        analysis.labels.fix(flow.labels, why)
     # What a rule may have said before it gave up must not let anything go either.
     for labels in analysis.axes.get(id(call.op), {}).values():
-        analysis.labels.fix(labels)
-    return [analysis.opaque(output) for output in call.outputs]
+        analysis.labels.fix(labels, why)
+    return [analysis.opaque(output, why) for output in call.outputs]
 
 
-def _is_plain(call: Call) -> bool:
-    """Whether a rule can speak for a call.
+def _lack(call: Call) -> str:
+    """Why no rule speaks for a call."""
+    if rule_for(call.op) is None:
+        return "has no rule"
+    if not _is_plain(call.op):
+        return "is quantized or has LoRA"
+    return "is called in a way that its rule does not know"
 
-    A user's class of the name of one of Keras' may do anything, and a layer that is quantized or
-    has LoRA computes with more than its kernel and bias.
-    """
-    if type(call.op).__module__.partition(".")[0] != "keras":
-        return False
-    more = ("lora_enabled", "quantization_mode")
-    return not any(getattr(call.op, attribute, None) for attribute in more)
+
+def _is_plain(op: Any) -> bool:
+    """Whether a layer computes with nothing more than its kernel and bias."""
+    return not any(
+        getattr(op, attribute, None) for attribute in ("lora_enabled", "quantization_mode")
+    )

@@ -7,10 +7,16 @@ from typing import Any
 import keras
 import numpy as np
 
-from prune_core.errors import SpeedupError
 from prune_tf.constraint import Masked
-from prune_tf.layers import layers_of, slots_of
-from prune_tf.speedup.copies import Copies, copy_layer, copy_model
+from prune_tf.layers import slots_of
+from prune_tf.speedup.copies import (
+    Copies,
+    Pairs,
+    carry_state,
+    copy_layer,
+    copy_model,
+    pairs_of,
+)
 from prune_tf.speedup.graph import is_graph
 from prune_tf.speedup.plan import Plan
 
@@ -19,26 +25,14 @@ __all__ = ["cut", "rebuild"]
 Array = np.ndarray[Any, Any]
 
 
-def rebuild(model: keras.Model, plan: Plan) -> keras.Model:
-    """Return a copy of a model with smaller layers; the model itself is not touched."""
+def rebuild(model: keras.Model, plan: Plan) -> tuple[keras.Model, Pairs]:
+    """Return a copy of a model with smaller layers, and each layer with its copy."""
     copies: Copies = {}
     small = copy_model(model, lambda op: _smaller(op, plan), copies)
-    _check_sharing(model, small)
-    for old, new in copies.values():
-        if isinstance(old, keras.layers.Layer):
-            _fill(old, new, plan)
-    return small
-
-
-def _check_sharing(model: keras.Model, small: keras.Model) -> None:
-    """Refuse a model of which a copy has two layers where it has one."""
-    layers = layers_of(model)
-    if len(layers) != len(layers_of(small)):
-        shared = [" and ".join(map(repr, each.names)) for each in layers if len(each.names) > 1]
-        raise SpeedupError(
-            f"{model.name!r} has layers that are used both inside another layer and elsewhere "
-            f"({'; '.join(shared)}), and in a copy they would be two. Use each in one way only."
-        )
+    pairs = pairs_of(copies)
+    for old, new in pairs:
+        _fill(old, new, plan)
+    return small, pairs
 
 
 def _smaller(op: Any, plan: Plan) -> Any:
@@ -73,7 +67,7 @@ def _fill(old: Any, new: Any, plan: Plan) -> None:
         return
     analysis = plan.analysis
     if not analysis.axes.get(id(old)) and id(old) not in plan.biases:
-        new.set_weights(old.get_weights())
+        carry_state(old, new)
         return
     values = {variable.name: analysis.weights(old, variable.name) for variable in old.weights}
     bias = plan.biases.get(id(old))

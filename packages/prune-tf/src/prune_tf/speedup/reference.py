@@ -1,19 +1,21 @@
-"""The model that the small one must equal: the big one, with its masks applied."""
+"""The model that the small one must equal: the big one, with its masks applied for a while."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import keras
 import numpy as np
 
+from prune_tf.arrays import array_of
 from prune_tf.constraint import Masked
 from prune_tf.layers import layers_of, slots_of
 from prune_tf.masks import check_masks
-from prune_tf.speedup.copies import copy_model
 
-__all__ = ["Values", "masked_weights", "reader", "reference_model"]
+__all__ = ["Values", "masked", "masked_weights", "reader"]
 
 Array = np.ndarray[Any, Any]
 Values = dict[tuple[int, str], Array]
@@ -36,8 +38,10 @@ def reader(masks: Values) -> Callable[[Any, str], Array]:
     """Return a function that reads a layer's variable with its mask applied."""
 
     def read(layer: Any, name: str) -> Array:
-        variable = next(v for v in layer.weights if v.name == name)
-        value = np.asarray(variable.numpy())
+        variable = getattr(layer, name, None)
+        if not isinstance(variable, keras.Variable):
+            variable = next(v for v in layer.weights if v.name == name)
+        value = array_of(variable)
         if value.dtype.kind != "f" or value.itemsize < 4:
             value = value.astype("float32")
         mask = masks.get((id(layer), name))
@@ -46,14 +50,25 @@ def reader(masks: Values) -> Callable[[Any, str], Array]:
     return read
 
 
-def reference_model(model: keras.Model, masks: Values) -> keras.Model:
-    """Return a copy of a model with masks applied to its weights."""
-    copy = copy_model(model)
-    copy.set_weights(model.get_weights())
-    read = reader(masks)
-    for old, new in zip(layers_of(model), layers_of(copy), strict=True):
-        by_name = {variable.name: variable for variable in new.layer.weights}
-        for layer, name in masks:
-            if layer == id(old.layer):
-                by_name[name].assign(read(old.layer, name))
-    return copy
+@contextmanager
+def masked(model: keras.Model, masks: Values) -> Iterator[None]:
+    """Have a model compute with masks applied, and afterwards as before.
+
+    Nothing is copied, so that what is compared and read is the model itself, with all state that
+    its layers may have.
+    """
+    restore: list[Callable[[], Any]] = []
+    try:
+        for named in layers_of(model):
+            for name in slots_of(named.layer):
+                mask = masks.get((id(named.layer), name))
+                variable = getattr(named.layer, name)
+                if mask is None or mask.all():
+                    continue
+                value = keras.ops.convert_to_tensor(variable)
+                restore.append(partial(variable.assign, keras.ops.copy(value)))
+                variable.assign(keras.ops.where(mask, value, keras.ops.zeros_like(value)))
+        yield
+    finally:
+        for step in reversed(restore):
+            step()

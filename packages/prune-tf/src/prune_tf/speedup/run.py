@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from os import PathLike
 from typing import Any
 
@@ -13,20 +14,22 @@ from prune_core.compressed import model_of
 from prune_core.errors import ConfigError, SpeedupError, did_you_mean
 from prune_tf.constraint import Masked
 from prune_tf.files import load_masks
+from prune_tf.inputs import check_inputs, made_up_inputs, run
 from prune_tf.layers import layers_of, slots_of
 from prune_tf.masks import set_masks
-from prune_tf.speedup.copies import compile_alike
+from prune_tf.speedup.copies import Pairs
 from prune_tf.speedup.graph import symbolic_model
 from prune_tf.speedup.plan import Plan, make_plan
 from prune_tf.speedup.propagate import analyse
 from prune_tf.speedup.rebuild import cut, rebuild
-from prune_tf.speedup.reference import Values, masked_weights, reader, reference_model
+from prune_tf.speedup.reference import Values, masked, masked_weights, reader
 from prune_tf.speedup.report import Change, SpeedupReport
-from prune_tf.speedup.verify import difference, random_inputs
+from prune_tf.speedup.training import compile_alike
+from prune_tf.speedup.verify import difference, tolerance_of
 
 __all__ = ["shrink"]
 
-CHOICES = ("keep", "zero")
+CHOICES = ("exact", "keep", "zero")
 
 
 def shrink(
@@ -34,9 +37,9 @@ def shrink(
     example_inputs: Any = None,
     masks: Mapping[str, Mapping[str, Any]] | str | PathLike[str] | None = None,
     *,
-    constants: str = "keep",
+    constants: str = "exact",
     verify: bool = True,
-    tolerance: float = 1e-5,
+    tolerance: float | None = None,
 ) -> SpeedupReport:
     """Return a model without the channels that its masks make superfluous.
 
@@ -45,16 +48,18 @@ def shrink(
 
     Args:
         model: A built functional or Sequential model.
-        example_inputs: What both models are compared on; random numbers of the right shape
-            unless given.
+        example_inputs: What both models are compared on; random numbers, or words, of the right
+            shape unless given.
         masks: Masks beside those in force, as a mapping or a mask file.
         constants: What to do where a masked channel still carries a constant, such as the offset
-            of the batch norm after a masked convolution. `"keep"`: the small model computes what
+            of the batch norm after a masked convolution. `"exact"`: the small model computes what
             the masked one does; the constant moves into later layers, and where it cannot, the
-            channel stays. `"zero"` masks the offset as well, so that more can go, and the report
+            channel stays. `"keep"` moves none, so that only channels that are zero go. `"zero"`
+            masks the offset as well, so that more can go, and the report
             says by how much the output moved.
         verify: Compare both models.
-        tolerance: The largest difference allowed, relative to the largest output.
+        tolerance: The largest difference allowed, relative to the largest output; by default what
+            rounding does in the type that the model computes in.
 
     Raises:
         SpeedupError: When nothing can be made smaller, or the outputs would differ.
@@ -77,11 +82,12 @@ def shrink(
     """
     if constants not in CHOICES:
         raise ConfigError(
-            f"constants is {constants!r}; it must be 'keep', which removes only what changes "
-            "nothing, or 'zero', which also masks what makes a constant of a masked channel."
-            f"{did_you_mean(constants, CHOICES)}"
+            f"constants is {constants!r}; it must be 'exact', which moves a constant into the next "
+            "bias where that changes nothing, 'keep', which moves none, or 'zero', which also "
+            "masks what makes a constant of a masked channel. What 'fold' and 'remove' do is there "
+            f"for torch models only.{did_you_mean(constants, CHOICES)}"
         )
-    if not tolerance >= 0:
+    if tolerance is not None and not (isinstance(tolerance, int | float) and tolerance >= 0):
         raise ConfigError(f"tolerance is {tolerance!r}; it must be a number of at least 0.")
     model = model_of(model)
     symbolic_model(model)
@@ -94,34 +100,32 @@ def shrink(
         )
     if masks is None:
         _check_zeros(model)
+    if verify and example_inputs is None:
+        example_inputs = made_up_inputs(model)
+    elif verify:
+        check_inputs(model, example_inputs)
     asked = dict(applied)
     # Which adds to the masks that are applied.
-    plan = make_plan(analyse(model, applied, silence=constants == "zero"))
-    try:
-        small = rebuild(model, plan)
-    except (TypeError, ValueError) as error:
-        raise SpeedupError(
-            f"The smaller layers of {model.name!r} do not fit together: {error}"
-        ) from error
-    changes = _changes(model, small)
-    if not changes:
-        raise SpeedupError(_why_nothing(model, plan))
+    plan = make_plan(analyse(model, applied, silence=constants == "zero"), fold=constants != "keep")
+    with masked(model, applied):
+        try:
+            small, pairs = rebuild(model, plan)
+        except (TypeError, ValueError) as error:
+            raise SpeedupError(
+                f"The smaller layers of {model.name!r} do not fit together: {error}"
+            ) from error
+        changes = _changes(model, pairs)
+        if not changes:
+            raise SpeedupError(_why_nothing(model, plan))
+        expected = run(model, example_inputs) if verify else []
     worst, moved = None, 0.0
     if verify:
-        inputs = random_inputs(model) if example_inputs is None else example_inputs
-        masked = model if masks is None else reference_model(model, asked)
-        reference = masked if constants == "keep" else reference_model(model, applied)
-        if reference is not masked:
-            moved = difference(masked, reference, inputs)
-        worst = difference(reference, small, inputs)
-        if worst > tolerance:
-            raise SpeedupError(
-                f"The small model's outputs differ from the masked model's by {worst:.1e} of the "
-                f"largest output, and tolerance is {tolerance:.1e}. {model.name!r} is untouched. "
-                "For a deep model in float32 a larger tolerance may be all that is missing."
-            )
-    _keep_masks(model, small, plan, applied)
-    compile_alike(small, model)
+        if constants == "zero":
+            with masked(model, asked):
+                moved = difference(run(model, example_inputs), expected)
+        worst = _proved(model, small, example_inputs, expected, tolerance)
+    _keep_masks(small, pairs, plan, applied)
+    compile_alike(small, model, pairs, partial(cut, plan))
     return SpeedupReport(
         small,
         (model.count_params(), small.count_params()),
@@ -131,6 +135,31 @@ def shrink(
         plan.analysis.unknown,
         moved,
     )
+
+
+def _proved(
+    model: keras.Model,
+    small: keras.Model,
+    inputs: Any,
+    expected: list[np.ndarray[Any, Any]],
+    tolerance: float | None,
+) -> float:
+    """Return by how much the small model's outputs differ, or raise where that is too much."""
+    allowed = tolerance_of(model) if tolerance is None else tolerance
+    try:
+        found = run(small, inputs)
+    except Exception as error:  # whatever a layer's own Python raises
+        raise SpeedupError(
+            f"The small model of {model.name!r} does not run: {str(error).strip()}"
+        ) from error
+    worst = difference(expected, found)
+    if worst > allowed:
+        raise SpeedupError(
+            f"The small model's outputs differ from the masked model's by {worst:.1e} of the "
+            f"largest output, and tolerance is {allowed:.1e}. {model.name!r} is untouched. "
+            "For a deep model a larger tolerance may be all that is missing."
+        )
+    return worst
 
 
 def _check_zeros(model: keras.Model) -> None:
@@ -149,25 +178,28 @@ def _check_zeros(model: keras.Model) -> None:
                 )
 
 
-def _changes(model: keras.Model, small: keras.Model) -> tuple[Change, ...]:
+def _changes(model: keras.Model, pairs: Pairs) -> tuple[Change, ...]:
+    copies = {id(old): new for old, new in pairs}
     return tuple(
-        Change(f"{old.name}/{before.name}", tuple(before.shape), tuple(after.shape))
-        for old, new in zip(layers_of(model), layers_of(small), strict=True)
-        for before in old.layer._trainable_variables + old.layer._non_trainable_variables
-        for after in new.layer.weights
+        Change(f"{named.name}/{before.name}", tuple(before.shape), tuple(after.shape))
+        for named in layers_of(model)
+        if id(named.layer) in copies
+        for before in named.layer._trainable_variables + named.layer._non_trainable_variables
+        for after in copies[id(named.layer)].weights
         if before.name == after.name and tuple(before.shape) != tuple(after.shape)
     )
 
 
-def _keep_masks(model: keras.Model, small: keras.Model, plan: Plan, masks: Values) -> None:
+def _keep_masks(small: keras.Model, pairs: Pairs, plan: Plan, masks: Values) -> None:
     """Keep in force what is left of the masks."""
+    names = {id(named.layer): named.name for named in layers_of(small)}
     left: dict[str, dict[str, np.ndarray[Any, Any]]] = {}
-    for old, new in zip(layers_of(model), layers_of(small), strict=True):
+    for old, new in pairs:
         for (layer, name), mask in masks.items():
-            if layer == id(old.layer):
-                rest = cut(plan, old.layer, name, mask)
+            if layer == id(old):
+                rest = cut(plan, old, name, mask)
                 if not rest.all():
-                    left.setdefault(new.name, {})[name] = rest
+                    left.setdefault(names[id(new)], {})[name] = rest
     set_masks(small, left)
 
 
@@ -175,8 +207,9 @@ def _why_nothing(model: keras.Model, plan: Plan) -> str:
     reasons = []
     if plan.held:
         reasons.append(
-            f"{plan.held} masked channels leave a constant that reaches the borders of a padded "
-            "convolution (constants='zero' lets them go)"
+            f"{plan.held} masked channels leave a constant, which stays where it is with "
+            "constants='keep', and otherwise at the borders of a padded convolution "
+            "(constants='zero' lets them go)"
         )
     if plan.analysis.unknown:
         name, kind = next(iter(plan.analysis.unknown.items()))

@@ -21,6 +21,6 @@ from prune_tf.speedup.rules import (
 from prune_tf.speedup.rules import (
     pooling as pooling,
 )
-from prune_tf.speedup.rules.registry import RULES, Rule, rule
+from prune_tf.speedup.rules.registry import RULES, Rule, rule, rule_for
 
-__all__ = ["RULES", "Rule", "rule"]
+__all__ = ["RULES", "Rule", "rule", "rule_for"]

@@ -141,7 +141,11 @@ def bringing_out(
         analysis.lies(layer, "bias", 0, labels)
         sums = sums + analysis.weights(layer, "bias")
     if not is_elementwise(layer.activation):
-        analysis.labels.fix(labels)
+        analysis.labels.fix(
+            labels,
+            f"the activation of {layer.name!r} may mix channels, as softmax does, or is not "
+            "written with keras.ops",
+        )
         return [Flow(labels, np.full(len(labels), np.nan))]
     return [Flow(labels, activated(layer.activation, sums))]
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import reduce
 from typing import Any
 
+import keras
 import numpy as np
 
 from prune_tf.speedup.analysis import Analysis, Flow
@@ -92,7 +93,7 @@ def _together(
     for flow in flows:
         if len(flow.labels) == 1:
             # One channel that is spread over many belongs to none of them.
-            analysis.labels.fix(flow.labels)
+            analysis.labels.fix(flow.labels, f"{call.op.name!r} spreads it over many channels")
     constants: Array = reduce(combine, [flow.constants for flow in flows])
     return [Flow(wide[0].labels, constants, wide[0].axis)]
 
@@ -100,7 +101,7 @@ def _together(
 @rule("Concatenate")
 def concatenate(analysis: Analysis, call: Call) -> list[Flow] | None:
     """Channels side by side, or the same channels at more places."""
-    flows, rank = analysis.inputs(call), len(call.inputs[0].shape)
+    flows, rank = _operands(analysis, call), len(call.inputs[0].shape)
     if any(flow.axis != -1 for flow in flows):
         return None
     if call.op.axis in (-1, rank - 1):
@@ -113,6 +114,16 @@ def concatenate(analysis: Analysis, call: Call) -> list[Flow] | None:
     for flow in flows[1:]:
         analysis.labels.tie(flows[0].labels, flow.labels)
     return [Flow(flows[0].labels, _agreeing(flows))]
+
+
+def _operands(analysis: Analysis, call: Call) -> list[Flow]:
+    """What is known of all that is put side by side; arrays are not among a call's inputs."""
+    tensors = {id(tensor) for tensor in call.inputs}
+    return [
+        analysis.flow(each) if id(each) in tensors else analysis.opaque(each)
+        for each in keras.tree.flatten(call.arguments)
+        if hasattr(each, "shape")
+    ]
 
 
 def _agreeing(flows: Sequence[Flow]) -> Array:

@@ -50,7 +50,7 @@ def permute(analysis: Analysis, call: Call) -> list[Flow] | None:
 def _recorded(analysis: Analysis, call: Call, flow: Flow) -> list[Flow]:
     if call.kind == "Reshape":
         if analysis.is_shared(call.op):
-            analysis.labels.fix(flow.labels)
+            analysis.labels.fix(flow.labels, f"{call.op.name!r} is called in several places")
         analysis.reshaped[id(call.op)] = (flow.axis, flow.labels)
     return [flow]
 

@@ -1,0 +1,131 @@
+"""Inputs to run a model on, made up from what the model says that it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+
+from prune_core.errors import ConfigError
+from prune_tf.arrays import array_of
+
+__all__ = ["check_inputs", "made_up_inputs", "run"]
+
+SIZES = (64, 32, 16, 8, 4, 2, 1)
+"""For an axis of any size: images survive five halvings, and tables of positions may be short."""
+
+WORDS = ("a", "b", "some words", "some other words", "1", "2")
+
+
+def made_up_inputs(model: keras.Model, batch: int = 2) -> Any:
+    """Return random inputs that a model runs on, in the form that it takes them in.
+
+    Raises:
+        ConfigError: When nothing that can be made up fits.
+    """
+    errors = []
+    for inputs in _candidates(model, batch):
+        try:
+            run(model, inputs)
+        except Exception as error:  # whatever a model's own Python raises
+            errors.append(error)
+        else:
+            return inputs
+    first = str(errors[0]).strip().splitlines()[0] if errors else "it says nothing of its inputs"
+    raise ConfigError(
+        f"{model.name!r} does not run on inputs that were made up ({first}). Give some of your "
+        "own: example_inputs=..., as model(...) takes them."
+    )
+
+
+def check_inputs(model: keras.Model, inputs: Any, argument: str = "example_inputs") -> None:
+    """Run a model on inputs, and refuse those that it does not run on.
+
+    Args:
+        model: The model.
+        inputs: A batch, as the model takes it.
+        argument: Where the user gave it.
+
+    Raises:
+        ConfigError: Saying what it takes.
+    """
+    try:
+        run(model, inputs)
+    except Exception as error:  # whatever a model's own Python raises
+        if isinstance(inputs, Mapping) and any(isinstance(v, Mapping) for v in inputs.values()):
+            raise ConfigError(
+                f"{argument} looks like masks; write shrink(model, masks=...)."
+            ) from error
+        given = keras.tree.map_structure(lambda x: tuple(getattr(x, "shape", ())), inputs)
+        wanted = ", ".join(str(tuple(t.shape)) for t in getattr(model, "inputs", None) or ())
+        raise ConfigError(
+            f"{model.name!r} cannot be run on {argument} of the shape {given}"
+            + (f"; it takes {wanted}." if wanted else f": {error}.")
+            + (" Leave them out to run it on random numbers." * (argument == "example_inputs"))
+        ) from error
+
+
+def run(model: keras.Model, inputs: Any) -> list[np.ndarray[Any, Any]]:
+    """Return what a model puts out at inference, as a flat list of arrays."""
+    return [_array(tensor) for tensor in keras.tree.flatten(model(inputs, training=False))]
+
+
+def _array(tensor: Any) -> np.ndarray[Any, Any]:
+    if keras.backend.standardize_dtype(tensor.dtype) == "bfloat16":
+        tensor = keras.ops.cast(tensor, "float32")  # numpy has none
+    return array_of(tensor)
+
+
+def _candidates(model: keras.Model, batch: int) -> Iterator[Any]:
+    known = _symbolic(model)
+    if known is not None:
+        sizes = SIZES if any(None in t.shape[1:] for t in keras.tree.flatten(known)) else SIZES[:1]
+        for size in sizes:
+            rng = np.random.default_rng(0)
+            yield keras.tree.map_structure(lambda t: _random(t, batch, size, rng), known)  # noqa: B023
+        return
+    shapes = getattr(model, "_build_shapes_dict", None)
+    if not shapes:
+        return
+    for dtype in ("float32", "int32"):
+        for size in SIZES:
+            rng = np.random.default_rng(0)
+
+            def made(shape: Any) -> Any:
+                spec = keras.KerasTensor((None, *shape[1:]), dtype)  # noqa: B023
+                return _random(spec, batch, size, rng)  # noqa: B023
+
+            wanted = [_mapped(shape, made) for shape in shapes.values()]
+            yield wanted[0] if len(wanted) == 1 else wanted
+
+
+def _mapped(shape: Any, make: Any) -> Any:
+    """Make something of every shape in a structure, of which shapes are the leaves."""
+    if isinstance(shape, Mapping):
+        return {key: _mapped(value, make) for key, value in shape.items()}
+    if isinstance(shape, list | tuple) and any(
+        isinstance(x, list | tuple | Mapping) for x in shape
+    ):
+        return [_mapped(value, make) for value in shape]
+    return make(tuple(shape))
+
+
+def _symbolic(model: keras.Model) -> Any:
+    """What a model says that it takes, as it takes it; None if it says nothing."""
+    inputs = getattr(model, "inputs", None)
+    if not inputs:
+        return None
+    return inputs[0] if isinstance(model, keras.Sequential) else model.input
+
+
+def _random(tensor: Any, batch: int, size: int, rng: np.random.Generator) -> Any:
+    shape = [tensor.shape[0] or batch, *(axis or size for axis in tensor.shape[1:])]
+    dtype = keras.backend.standardize_dtype(tensor.dtype)
+    if dtype == "string":
+        return keras.ops.convert_to_tensor(rng.choice(WORDS, shape).tolist())
+    if "int" in dtype or dtype == "bool":
+        return rng.integers(0, 2, shape).astype(dtype)
+    values = rng.normal(size=shape)
+    return keras.ops.cast(values, dtype) if dtype == "bfloat16" else values.astype(dtype)
