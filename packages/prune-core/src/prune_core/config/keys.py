@@ -121,8 +121,8 @@ OPTIONAL_KEYS: Mapping[str, Key] = _table(
 
 
 _QUANTISES = (
-    "It says how to quantise, which a pruner does not do: give it to a quantizer, as the plugin "
-    "prune-quant has them."
+    "It says how to quantise, which a pruner does not do: leave it out, and quantise the small "
+    "model afterwards, with torchao for example."
 )
 _BY_OPTION = "What it says is an argument of the pruner here, such as mode='global'."
 _EXCLUDES = "Exclude in an entry of its own, after this one: {'exclude': True, 'op_names': [...]}."
