@@ -1,0 +1,43 @@
+"""What every trained model of this benchmark brings along."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, ClassVar, Protocol
+
+from torch import Tensor, nn
+
+__all__ = ["Task"]
+
+
+class Task(Protocol):
+    """A trained model, the data to judge it by, and the loss to tune it with.
+
+    Attributes:
+        name: For the table.
+        metric: What `quality` measures.
+        larger_is_better: Whether more of it is good.
+        exclude: Modules that stay as they are, such as the layer that makes the answer.
+        seconds_of_tuning: How long a pruned model is trained again.
+    """
+
+    name: ClassVar[str]
+    metric: ClassVar[str]
+    larger_is_better: ClassVar[bool]
+    exclude: ClassVar[tuple[str, ...]]
+    seconds_of_tuning: ClassVar[float]
+
+    def model(self) -> nn.Module:
+        """Return the trained model, in eval mode."""
+
+    def example(self) -> Any:
+        """Return inputs as the model takes them."""
+
+    def batches(self, seed: int) -> Iterator[Any]:
+        """Yield endless batches to calibrate or train with; never those that `quality` uses."""
+
+    def loss(self, model: nn.Module, batch: Any) -> Tensor:
+        """Return the loss of a batch."""
+
+    def quality(self, model: nn.Module) -> float:
+        """Return how good a model is on data that nothing else sees."""
