@@ -121,14 +121,17 @@ def test_an_evaluator_that_trains_is_the_finetuner():
             return 0.5
 
     evaluator = Evaluator()
-    pruner = LotteryTicketPruner(net(), RULES, total_iteration=2, evaluator=evaluator)
+    pruner = LotteryTicketPruner(
+        net(), RULES, total_iteration=2, evaluator=evaluator, pruning_algorithm="tiny_level"
+    )
     pruner.compress()
     assert evaluator.trained == 3
     assert pruner.get_best_result()[3] == 0.5
 
 
 def test_what_is_under_way_is_told(caplog):
-    LotteryTicket(net(), RULES, rounds=2).run(train=train, evaluate=lambda model: 0.5)
+    ticket = LotteryTicket(net(), RULES, rounds=2, pruning_algorithm="tiny_level")
+    ticket.run(train=train, evaluate=lambda model: 0.5)
     assert caplog.messages[0] == "LotteryTicket: 3 rounds, to a sparsity of 75.0% in 2 layers"
     assert caplog.messages[-1].startswith("LotteryTicket: 3 rounds in ")
     assert caplog.messages[-1].endswith(", sparsity 75.0%, score 0.5")

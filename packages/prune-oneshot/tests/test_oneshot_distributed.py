@@ -3,7 +3,7 @@
 import pytest
 import torch
 from torch import nn
-from torch.multiprocessing import spawn
+from torch.multiprocessing import start_processes
 
 from prune_oneshot import ALPSPruner, ChannelOBSPruner, FLAPPruner, SparseGPTPruner, WandaPruner
 
@@ -57,7 +57,8 @@ def process(rank, name, address):
 @pytest.mark.parametrize("name", HOW)
 def test_two_processes_find_what_one_finds(name, tmp_path):
     address = tmp_path / "meeting"
-    spawn(process, (name, str(address)), 2)
+    # Forked: a process of its own could not import this file, which is in no package.
+    start_processes(process, (name, str(address)), 2, start_method="fork")
     found, alone = torch.load(f"{address}.result"), result(name, BATCHES)
     assert found.keys() == alone.keys()
     for key, value in alone.items():

@@ -85,9 +85,16 @@ def test_an_evaluator_brings_the_input_for_speedup():
 def test_admm_trains_with_an_evaluator(form):
     evaluator = Evaluator(scores=False)
     if form == "name":
-        pruner = ADMMPruner(net(), RULES, evaluator=evaluator, iterations=2, training_epochs=3)
+        pruner = ADMMPruner(
+            net(),
+            RULES,
+            evaluator=evaluator,
+            iterations=2,
+            training_epochs=3,
+            pruning_algorithm="smallest",
+        )
     else:
-        pruner = ADMMPruner(net(), RULES, evaluator, 2, 3)
+        pruner = ADMMPruner(net(), RULES, evaluator, 2, 3, pruning_algorithm="smallest")
     pruner.compress()
     assert evaluator.trained == [(None, 3)] * 2
 
