@@ -90,7 +90,14 @@ def test_masks_that_are_given_are_compared_with_the_model_itself(how):
         variable = getattr(model.get_layer("hidden"), name)
         variable.assign(np.where(mask, ops.convert_to_numpy(variable), 0))
     x = np.random.default_rng(1).normal(100, 50, (4, 6)).astype("float32")
-    np.testing.assert_allclose(report.model(x), model(x), rtol=1e-4, atol=1e-5)
+    small, masked = map(ops.convert_to_numpy, (report.model(x), model(x)))
+    np.testing.assert_allclose(small, masked, rtol=1e-4, atol=1e-5)
+
+
+NOT_WITH_TORCH = pytest.mark.skipif(
+    keras.backend.backend() == "torch",
+    reason="Keras with torch takes no attributes before super().__init__()",
+)
 
 
 class TrackedBackwards(keras.Model):
@@ -104,6 +111,7 @@ class TrackedBackwards(keras.Model):
         super().__init__(x, self.head(self.second(self.first(x))))
 
 
+@NOT_WITH_TORCH
 def test_layers_that_are_tracked_in_another_order_keep_their_weights_and_masks():
     model = TrackedBackwards()
     _, masks = L1NormPruner(model, [{"sparsity": 0.25, "op_names": ["first"]}]).compress()
@@ -124,6 +132,7 @@ def test_layers_that_are_tracked_in_another_order_keep_their_weights_and_masks()
     )
 
 
+@NOT_WITH_TORCH
 def test_masks_of_single_weights_stay_with_their_layer():
     model = TrackedBackwards()
     L1NormPruner(model, [{"sparsity": 0.25, "op_names": ["first"]}]).compress()
