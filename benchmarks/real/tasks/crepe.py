@@ -85,9 +85,7 @@ class Crepe:
     """The network of a capacity: `full` has 22 million parameters, `tiny` half a million."""
 
     metric: ClassVar[str] = "share of tones within 50 cents"
-    larger_is_better: ClassVar[bool] = True
     exclude: ClassVar[tuple[str, ...]] = ("classifier",)
-    seconds_of_tuning: ClassVar[float] = 120.0
     capacity: ClassVar[str]
 
     def __init__(self) -> None:

@@ -95,9 +95,7 @@ class Reactions:
 
     name: ClassVar[str] = "rxnmapper ALBERT"
     metric: ClassVar[str] = "share of masked tokens that are guessed"
-    larger_is_better: ClassVar[bool] = True
     exclude: ClassVar[tuple[str, ...]] = ("predictions.decoder",)
-    seconds_of_tuning: ClassVar[float] = 60.0
 
     def __init__(self) -> None:
         words = (folder() / "vocab.txt").read_text().splitlines()

@@ -16,16 +16,12 @@ class Task(Protocol):
     Attributes:
         name: For the table.
         metric: What `quality` measures.
-        larger_is_better: Whether more of it is good.
         exclude: Modules that stay as they are, such as the layer that makes the answer.
-        seconds_of_tuning: How long a pruned model is trained again.
     """
 
     name: ClassVar[str]
     metric: ClassVar[str]
-    larger_is_better: ClassVar[bool]
     exclude: ClassVar[tuple[str, ...]]
-    seconds_of_tuning: ClassVar[float]
 
     def model(self) -> nn.Module:
         """Return the trained model, in eval mode."""

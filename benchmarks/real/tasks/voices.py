@@ -130,9 +130,7 @@ class Voices:
 
     name: ClassVar[str] = "Resemblyzer LSTM"
     metric: ClassVar[str] = "equal error rate"
-    larger_is_better: ClassVar[bool] = False
     exclude: ClassVar[tuple[str, ...]] = ("linear",)
-    seconds_of_tuning: ClassVar[float] = 60.0
 
     def __init__(self) -> None:
         every = [(la, v, p) for la in LANGUAGES for v in VARIANTS for p in PITCHES]

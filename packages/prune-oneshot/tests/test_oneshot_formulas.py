@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from prune_core.pruning.amount import number_to_prune
+from prune_core.amount import number_to_prune
 from prune_oneshot import (
     ActivationNormPruner,
     ALPSPruner,

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prune_core import ConfigError, UnknownNameError
+from prune_core.amount import number_to_prune
 from prune_core.curves import cubic, linear
-from prune_core.pruning.amount import number_to_prune
 from prune_schedule.curve import as_curve, value
 from prune_schedule.growth import Growth
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from prune_core import BasicPruner, ConfigError, PruneError
-from prune_core.pruning.amount import number_to_prune
+from prune_core.amount import number_to_prune
 from prune_core.tools import (
     BankSparsityAllocator,
     GlobalSparsityAllocator,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prune_core.pruning.amount import number_to_prune
+from prune_core.amount import number_to_prune
 
 
 @pytest.mark.parametrize(

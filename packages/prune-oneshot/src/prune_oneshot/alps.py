@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from prune_core import ConfigError
-from prune_core.pruning.amount import number_to_prune
+from prune_core.amount import number_to_prune
 from prune_core.pruning.basic import Options
 from prune_core.pruning.pruner import ConfigList
 from prune_core.pruning.reconstruct.solve import refitted

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from prune_core.calibration.restore import evaluating
 from prune_core.errors import ConfigError, PruneError
 from prune_core.progress import note
 from prune_core.registry import get_pruner, names
@@ -41,6 +42,13 @@ def chosen(algorithm: str | None, options: Mapping[str, Any]) -> tuple[str, dict
     wanted = options.get("mode")
     able = [n for n in there if wanted in (None, *get_pruner(n, framework="torch").modes)]
     best = next(iter([*able, *there]), WITHOUT_DATA)
+    if best == WITHOUT_DATA:
+        note(
+            "prune",
+            "channels are ranked by their weights alone (l1); only what is left is fitted to the "
+            "data. `pip install prune-oneshot` brings channel_obs, which ranks them by the data.",
+            always=True,
+        )
     return best, {"reconstruct": "least_squares", **options}
 
 
@@ -57,15 +65,9 @@ def running(data: Iterable[Any], calibrate: Any = None) -> Any:
     batches = list(data) if iter(data) is data else data
 
     def run(model: nn.Module) -> None:
-        was_training = [module for module in model.modules() if module.training]
-        model.eval()
-        try:
-            with torch.no_grad():
-                for number, inputs in enumerate(batches):
-                    _run_one(model, inputs, number)
-        finally:
-            for module in was_training:
-                module.training = True
+        with evaluating(model), torch.no_grad():
+            for number, inputs in enumerate(batches):
+                _run_one(model, inputs, number)
 
     return run
 

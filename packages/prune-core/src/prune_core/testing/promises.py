@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from prune_core.amount import number_to_prune
 from prune_core.errors import ConfigError
 from prune_core.masking import PrunerModuleWrapper, output_axis
-from prune_core.pruning.amount import number_to_prune
 
 __all__ = ["Subject"]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -12,8 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from prune_core.calibration.restore import evaluating
 from prune_core.compressed import model_of
 from prune_core.errors import ConfigError, PruneWarning
+from prune_core.kernels import plain_kernels
 from prune_core.masking import PrunerModuleWrapper
 
 __all__ = ["Counted", "count_flops_params"]
@@ -165,42 +166,13 @@ def _count(
     handles = [layer.module.register_forward_pre_hook(enter) for layer in layers]
     handles += [layer.module.register_forward_hook(leaves(layer)) for layer in layers]
     try:
-        with _evaluating(model), _countable(model), torch.no_grad(), counter:
+        with evaluating(model), plain_kernels(model), torch.no_grad(), counter:
             model(*args, **kwargs)
     finally:
         for handle in handles:
             handle.remove()
     total: int = counter.get_total_flops()
     return total
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    training = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in training:
-            module.training = mode
-
-
-@contextmanager
-def _countable(model: nn.Module) -> Iterator[None]:
-    """Keep torch from fused kernels of attention and recurrence, which its counter cannot see."""
-    recurrent = any(isinstance(module, nn.RNNBase) for module in model.modules())
-    fastpath = torch.backends.mha.get_fastpath_enabled()
-    onednn, cudnn = torch._C._get_mkldnn_enabled(), torch._C._get_cudnn_enabled()
-    try:
-        torch.backends.mha.set_fastpath_enabled(False)
-        if recurrent:
-            torch._C._set_mkldnn_enabled(False)
-            torch._C._set_cudnn_enabled(False)
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fastpath)
-        torch._C._set_mkldnn_enabled(onednn)
-        torch._C._set_cudnn_enabled(cudnn)
 
 
 def _arguments(model: nn.Module, x: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from prune_core.amount import number_to_prune
 from prune_core.errors import ConfigError, warn
 from prune_core.pruning.allocate.base import Masks, SparsityAllocator, check_scores
 from prune_core.pruning.allocate.over_layers import (
@@ -18,7 +19,6 @@ from prune_core.pruning.allocate.over_layers import (
     weights_of,
 )
 from prune_core.pruning.allocate.per_layer import keep_mask
-from prune_core.pruning.amount import number_to_prune
 from prune_speedup.pruning.across import Ranked, in_order, worst
 from prune_speedup.pruning.coupling import Coupling, Producer
 from prune_speedup.pruning.families import Choice, Family, choice

@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import fx, nn
 
+from prune_core.calibration.restore import evaluating
 from prune_core.errors import SpeedupError
 from prune_speedup.torch.proof.cases import other_batch
 from prune_speedup.torch.record.inputs import arguments, tensors_in
-from prune_speedup.torch.record.isolation import evaluating
 from prune_speedup.torch.resize.corrections import Becomes, become
 from prune_speedup.torch.resize.rewriting import syntax_of
 from prune_speedup.torch.resize.smaller import correct, corrections_of

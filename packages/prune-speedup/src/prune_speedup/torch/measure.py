@@ -12,8 +12,9 @@ from torch import nn
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from prune_core.calibration.restore import evaluating
 from prune_speedup.torch.record.inputs import call
-from prune_speedup.torch.record.isolation import evaluating, untouched
+from prune_speedup.torch.record.isolation import untouched
 from prune_speedup.torch.tensors import Snapshot
 
 __all__ = ["Running", "measure", "size_of", "timed_call", "zeros_in"]

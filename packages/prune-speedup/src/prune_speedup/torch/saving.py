@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from prune_core.calibration.restore import evaluating
 from prune_core.errors import SpeedupError
 from prune_speedup.torch.model_config import (
     Keys,
@@ -27,7 +28,7 @@ from prune_speedup.torch.model_config import (
     shapes_of,
 )
 from prune_speedup.torch.record.inputs import arguments
-from prune_speedup.torch.record.isolation import evaluating, untouched
+from prune_speedup.torch.record.isolation import untouched
 from prune_speedup.torch.resize.smaller import correct, corrections_of, kept_attributes
 
 __all__ = ["ConfigChange", "follow", "put_config", "refuse_saving", "shapes_of"]

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from prune_core.amount import number_to_prune
 from prune_core.errors import ConfigError
 from prune_core.masking import PrunerModuleWrapper
 from prune_core.masking.recurrent import is_recurrent
 from prune_core.pruning.allocate.base import Masks, SparsityAllocator, check_scores
 from prune_core.pruning.allocate.per_layer import NormalSparsityAllocator, keep_mask
-from prune_core.pruning.amount import number_to_prune
 from prune_core.selection import smallest
 
 if TYPE_CHECKING:

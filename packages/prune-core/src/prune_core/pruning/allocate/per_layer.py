@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from prune_core.amount import number_to_prune
 from prune_core.errors import ConfigError
 from prune_core.masking import PrunerModuleWrapper, output_axis
 from prune_core.pruning.allocate.base import Masks, SparsityAllocator, check_scores
-from prune_core.pruning.amount import number_to_prune
 from prune_core.selection import smallest
 
 if TYPE_CHECKING:

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from prune_core.amount import number_to_prune
 from prune_core.calibration.layers import is_layer, matrix_of, weight_of
 from prune_core.errors import ConfigError
 from prune_core.pruning.allocate.base import Masks, SparsityAllocator, check_scores
 from prune_core.pruning.allocate.per_layer import keep_in_rows
-from prune_core.pruning.amount import number_to_prune
 
 __all__ = ["RowSparsityAllocator"]
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from prune_core.calibration.restore import evaluating
 from prune_core.errors import ConfigError, did_you_mean
 from prune_speedup.engine.plan import Flags
 from prune_speedup.engine.standing import Standing, standing
@@ -22,7 +23,7 @@ from prune_speedup.torch.analysis import labelled
 from prune_speedup.torch.constants.fold import fold
 from prune_speedup.torch.masks import asked_for, nested_masks, of_tied, zeros_of
 from prune_speedup.torch.record.inputs import arguments
-from prune_speedup.torch.record.isolation import evaluating, untouched
+from prune_speedup.torch.record.isolation import untouched
 from prune_speedup.torch.record.recorder import trace
 from prune_speedup.torch.rules import has_rule
 

@@ -8,10 +8,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from prune_core.calibration.restore import evaluating
 from prune_core.random_state import put_random, take_random
 
-__all__ = ["Before", "evaluating", "on_processor", "untouched"]
+__all__ = ["Before", "on_processor", "untouched"]
 
 
 class Before:

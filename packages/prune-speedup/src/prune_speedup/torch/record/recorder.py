@@ -21,7 +21,9 @@ from torch.nn.modules.module import (
 )
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from prune_core.calibration.restore import evaluating
 from prune_core.errors import ConfigError
+from prune_core.kernels import plain_kernels
 from prune_speedup.engine.graph import ALIAS_WRITE, Call, Graph, Meta, Ref, name_of
 from prune_speedup.torch.record.call_sites import Frame, Rewrite, SiteCounter, short_name
 from prune_speedup.torch.record.case import Case
@@ -40,7 +42,7 @@ from prune_speedup.torch.record.inputs import (
     shown_error,
     tensors_in,
 )
-from prune_speedup.torch.record.isolation import Before, evaluating, untouched
+from prune_speedup.torch.record.isolation import Before, untouched
 from prune_speedup.torch.record.places import place_of_call
 from prune_speedup.torch.record.steady import steadily
 from prune_speedup.torch.record.wide import wide_arguments
@@ -276,7 +278,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             args, kwargs = arguments(example_inputs)
             given = [self.number(tensor) for _, tensor in tensors_in((args, kwargs))]
             self.graph.inputs += given
-            with _eagerly(), _unfused(self._model), self.sites, self:
+            with _eagerly(), plain_kernels(self._model), self.sites, self:
                 returned = call(self._model, example_inputs)
             self._finish(returned)
         return returned
@@ -529,24 +531,6 @@ def _eagerly() -> Iterator[None]:
         # It warns that hooks on all modules fire twice for a compiled one, which does no harm here.
         warnings.filterwarnings("ignore", "Using `torch.compile.module.`", UserWarning)
         yield
-
-
-@contextmanager
-def _unfused(model: nn.Module) -> Iterator[None]:
-    """Ask for the plain operators where torch would take one fused call for a whole layer."""
-    recurrent = any(isinstance(module, nn.RNNBase) for module in model.modules())
-    fastpath = torch.backends.mha.get_fastpath_enabled()
-    onednn, cudnn = torch._C._get_mkldnn_enabled(), torch._C._get_cudnn_enabled()
-    try:
-        torch.backends.mha.set_fastpath_enabled(False)
-        if recurrent:
-            torch._C._set_mkldnn_enabled(False)
-            torch._C._set_cudnn_enabled(False)
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fastpath)
-        torch._C._set_mkldnn_enabled(onednn)
-        torch._C._set_cudnn_enabled(cudnn)
 
 
 def _decompositions() -> dict[Any, Callable[..., Any]]:
