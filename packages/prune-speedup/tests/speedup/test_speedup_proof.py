@@ -141,3 +141,65 @@ def test_numbers_that_hide_a_position_are_the_same_in_both(hidden):
     report = shrink(model, x, units=half(model, x))
     assert report.inside > 0
     assert report.parameters[1] < report.parameters[0]
+
+
+class Chaotic(Branching):
+    """Doubles every difference sixty times over, where the example does not come."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.usual = nn.Linear(3, 999), nn.Linear(999, 64)
+
+    def forward(self, x):
+        y = self.usual(self.first(x))
+        if len(x) != 2:
+            y = y.sigmoid()
+            for _ in range(60):
+                y = 4 * y * (1 - y)
+        return y
+
+
+class Averaging(Branching):
+    """Takes the mean of what can be cut, and as chaotically, where the example does not come."""
+
+    def forward(self, x):
+        y = self.first(x)
+        if len(x) != 2:
+            z = y.sigmoid().mean(1, keepdim=True)
+            for _ in range(60):
+                z = 4 * z * (1 - z)
+            return self.usual(y) + z
+        return self.usual(y)
+
+
+def test_a_case_that_rounding_alone_turns_over_is_no_judge():
+    model, x = Chaotic().eval(), torch.rand(2, 3)
+    report = shrink(model, x, units=half(model, x))
+    assert report.verified == ["the example"]
+    model = Chaotic().eval()
+    removed = half(model, x)
+    with pytest.raises(SpeedupError, match="differs from the masked one"):
+        shrink(model, x, units=removed, verify_inputs=[torch.rand(5, 3)])
+
+
+def test_what_a_chaotic_case_hides_is_looked_for_in_its_graph():
+    model, x = Averaging().eval(), torch.rand(2, 3)
+    report = shrink(model, x, units=half(model, x))
+    assert model.first.out_features == 8, "the mean is over all eight"
+    assert "a batch of 3 where the example has 2" in report.verified
+
+
+def test_a_difference_that_rounding_does_not_explain_is_found_in_a_made_up_case(monkeypatch):
+    def wrong(model, plan):
+        update_sizes(model, plan)
+        model.usual.weight.data[0, 0] += 1e-3
+
+    class Elsewhere(Branching):
+        def forward(self, x):
+            return self.usual(self.first(x)) if len(x) != 2 else self.first(x).sum(1)
+
+    update_sizes = run.update_sizes
+    monkeypatch.setattr(run, "update_sizes", wrong)
+    model, x = Elsewhere().eval(), torch.rand(2, 3)
+    with pytest.raises(SpeedupError):
+        shrink(model, x, units=half(model, x))

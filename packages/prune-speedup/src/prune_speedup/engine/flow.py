@@ -266,13 +266,17 @@ class Flow:
         return {axis for axis in range(roots.ndim) if _varies(roots, axis)}
 
     def _pending(self, operands: Sequence[Value]) -> tuple[Pending, ...]:
-        """Means that have not yet met again what they were taken over."""
-        return tuple(
-            each
+        """Means that have not yet met again what they were taken over.
+
+        Each once: in `z * (1 - z)` both operands come from the same mean, and a chain of these
+        would double the list at every step.
+        """
+        waiting = {
+            (id(each.labels), each.inverse): each
             for operand in operands
             for each in operand.pending
-            if not self.is_home(each, operands)
-        )
+        }
+        return tuple(each for each in waiting.values() if not self.is_home(each, operands))
 
     def is_home(self, pending: Pending, operands: Sequence[Value]) -> bool:
         """Whether what a mean was taken over is among these."""

@@ -89,6 +89,7 @@ class Fitting:
                         tolerance,
                         repairs=repairs,
                         without=self.unfollowed,
+                        planned={case.name for case in self.also},
                     )
             except CaseError as error:
                 self.original.restore()

@@ -68,6 +68,13 @@ class CaseError(SpeedupError):
         self.runs = runs
 
 
+_NUDGE = 4
+"""How many units of rounding parameters are moved by, to see what rounding can do."""
+
+_EXPLAINED = 100
+"""How much larger than that a difference may be, and still count as rounding."""
+
+
 @dataclass(slots=True)
 class _Seen:
     """What the masked model did in one case.
@@ -96,6 +103,7 @@ def prove(
     *,
     repairs: Repairs,
     without: Collection[str] = (),
+    planned: Collection[str] = (),
 ) -> Proof:
     """Compare a small model with what its masks mean.
 
@@ -109,6 +117,7 @@ def prove(
         tolerance: The largest difference allowed; by default what rounding does.
         repairs: What sizes were changed in attributes and in the source.
         without: The names of cases to leave out.
+        planned: The names of cases that the plan was made for, beside the example.
 
     Raises:
         SpeedupError: They differ.
@@ -123,14 +132,14 @@ def prove(
     prover = _Prover(model, plan, meant, original, list(repairs.attributes))
     own = narrowest(model)
     if own.itemsize >= torch.float64.itemsize:
-        return prover.proof(cases, tolerance, None)
+        return prover.proof(cases, tolerance, None, () if tolerance is not None else planned)
     half = own.itemsize < torch.float32.itemsize
     try:
         proof = prover.proof(cases, tolerance, torch.float32 if half else None)
     except CaseError as error:
         if tolerance is not None or not error.runs:
             raise
-        proof = prover.proof(cases, IN_DOUBLE, torch.float64)
+        proof = prover.proof(cases, IN_DOUBLE, torch.float64, planned)
     if half:
         prover.check_rounding(cases[0], own, tolerance)
     return proof
@@ -156,24 +165,45 @@ class _Prover:
         self._small = Snapshot(model)
 
     def proof(
-        self, cases: Iterable[Case], tolerance: float | None, dtype: torch.dtype | None
+        self,
+        cases: Iterable[Case],
+        tolerance: float | None,
+        dtype: torch.dtype | None,
+        planned: Collection[str] = (),
     ) -> Proof:
-        """Compare the two in each case, in this type of numbers or in their own."""
-        masked = self._masked(cases, dtype)
+        """Compare the two in each case, in this type of numbers or in their own.
+
+        A case that was made up is left out where the plan was made for it, too, and rounding alone
+        moves the masked model by as much: it says nothing of the small one.
+        """
+        waiting = self._masked(cases, dtype)
         self._become(self._small, dtype)
         worst: Difference | None = None
+        names: list[str] = []
         flops = inside = 0
-        for case, seen in masked:
+        while waiting:
+            case, seen = waiting.pop(0)
             recorder, returned = self._run_small(case, seen, dtype)
             if case.name == "the example":
                 flops = flops_of(recorder.graph)
-            difference = _held(case, seen, returned, recorder, tolerance)
+            try:
+                difference = _held(case, seen, returned, recorder, tolerance)
+            except CaseError:
+                apart = compare(seen.returned, returned, tolerance)
+                if case.required or case.name not in planned:
+                    raise
+                if not self._is_shaky(case, seen, apart, dtype):
+                    raise
+                if case.otherwise is not None:
+                    waiting = self._masked([case.otherwise], dtype) + waiting
+                self._become(self._small, dtype)
+                continue
+            names.append(case.name)
             inside += seen.inside.compared
             if worst is None or difference.weight > worst.weight:
                 worst = difference
         self._small.restore()
         assert worst is not None
-        names = [case.name for case, _ in masked]
         unsure = doubtful(self._model, self._attributes, self._reads)
         return Proof(worst, names, inside, flops, unsure)
 
@@ -190,6 +220,24 @@ class _Prover:
             allowed = _ROUNDS * (rounded.relative + torch.finfo(own).eps)
         _held(case, narrow, returned, recorder, allowed)
         self._small.restore()
+
+    def _is_shaky(
+        self, case: Case, seen: _Seen, apart: Difference, dtype: torch.dtype | None
+    ) -> bool:
+        """Whether the masked model moves as far when its parameters do by what rounding does.
+
+        Batch norms over a handful of values do that: each divides by a deviation that may be next
+        to nothing, and dozens of them make of 1e-16 what can be seen.
+        """
+        self._become(self._original, dtype)
+        generator = torch.Generator().manual_seed(0)
+        with torch.no_grad():
+            for parameter in self._model.parameters():
+                if parameter.is_floating_point():
+                    noise = torch.randn(parameter.shape, generator=generator).to(parameter)
+                    parameter.mul_(1 + _NUDGE * torch.finfo(parameter.dtype).eps * noise)
+        moved = compare(seen.returned, self._run_masked(case, dtype).returned, 0.0)
+        return not moved.relative < apart.relative / _EXPLAINED
 
     def _masked(self, cases: Iterable[Case], dtype: torch.dtype | None) -> list[tuple[Case, _Seen]]:
         """What the masked model does in each case that it accepts."""
