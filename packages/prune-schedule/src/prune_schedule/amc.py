@@ -125,9 +125,7 @@ class AMCPruner(TunedSearchPruner):
             )
         self.ddpg_params = _agent_params(dict(ddpg_params or {}), more)
         functions = functions_of(finetune, evaluate, alone=val_loader is None)
-        self.finetune, evaluate = functions.finetune, functions.evaluate
-        dummy_input = functions.or_example(dummy_input)
-        self.stateful = dict(stateful or {})
+        evaluate, dummy_input = functions.evaluate, functions.or_example(dummy_input)
         config_list, goal = _goal(config_list, target, flops_ratio)
         if val_loader is not None:
             if callable(evaluate):
@@ -143,6 +141,8 @@ class AMCPruner(TunedSearchPruner):
             config_list,
             evaluate,
             optimize_mode,
+            finetune=functions.finetune,
+            stateful=stateful,
             pruning_algorithm=pruning_algorithm,
             pruning_params=pruning_params,
             log_dir=log_dir,

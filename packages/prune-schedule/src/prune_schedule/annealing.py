@@ -97,12 +97,8 @@ class SimulatedAnnealingPruner(TunedSearchPruner):
         dummy_input: Any = None,
         **more: Any,
     ) -> None:
-        functions = functions_of(finetune, evaluate)
-        self.finetune = functions.finetune
-        dummy_input = functions.or_example(dummy_input)
-        self.stateful = dict(stateful or {})
         self.speedup = speedup
-        if speedup and dummy_input is None:
+        if speedup and functions_of(finetune, evaluate).or_example(dummy_input) is None:
             raise ConfigError(
                 "speedup is True and dummy_input is missing: give an input of the model, with "
                 "which it is traced."
@@ -127,8 +123,10 @@ class SimulatedAnnealingPruner(TunedSearchPruner):
         super().__init__(
             model,
             config_list,
-            functions.evaluate,
+            evaluate,
             optimize_mode,
+            finetune=finetune,
+            stateful=stateful,
             pruning_algorithm=pruning_algorithm,
             pruning_params=pruning_params,
             calibrate=calibrate,

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from os import PathLike
 from typing import Any
 
 from torch import nn
 
 from prune_core import ConfigError
-from prune_core.callables import check_takes_model
 from prune_core.compat import understands
 from prune_schedule.compat import SEARCH
 from prune_schedule.evaluation import Evaluate, Finetune
 from prune_schedule.plans import DeadEndError, Plan, Plans, Sparsities
 from prune_schedule.search import ConfigList
-from prune_schedule.snapshot import Stateful
 from prune_schedule.tuned import TunedSearchPruner
 
 __all__ = ["NetAdaptPruner"]
@@ -39,16 +37,17 @@ class NetAdaptPruner(TunedSearchPruner):
         config_list: The rules. The sparsity of an entry is that of all its layers together, and
             no layer loses more than `max_sparsity_per_layer`, 0.99 unless given.
         finetune: Takes the model and trains it for a moment.
-        evaluate: Takes the model and returns its score.
+        evaluate: Takes the model and returns its score. One that trains as well, such as
+            `prune_filter.TorchEvaluator`, is also `finetune` unless there is another.
         optimize_mode: `"maximize"` or `"minimize"`.
         pruning_algorithm: A registered pruner, or a class.
         sparsity_per_iteration: What each round takes away, as a ratio of the dense cost. Where no
             layer can lose so much, it is halved.
         experiment_data_dir: A folder in which the search is kept, so that it can go on.
-        stateful: What goes back with the weights after each candidate, by name: the optimizer of
-            `finetune`, if it is made outside of it.
-        **more: `target`, `dummy_input`, `checkpoint`, `pruning_params`, `calibrate`, `log_dir`,
-            `storage`, `study_name`, `trial_timeout` and `seed`, as for every search.
+        **more: `stateful`, what goes back with the weights after each candidate, by name: the
+            optimizer of `finetune`, if it is made outside of it. And `target`, `dummy_input`,
+            `checkpoint`, `pruning_params`, `calibrate`, `log_dir`, `storage`, `study_name`,
+            `trial_timeout` and `seed`, as for every search.
     """
 
     @understands(SEARCH)
@@ -62,23 +61,19 @@ class NetAdaptPruner(TunedSearchPruner):
         pruning_algorithm: str | Callable[..., Any] = "l1",
         sparsity_per_iteration: float = 0.05,
         experiment_data_dir: str | PathLike[str] | None = None,
-        *,
-        stateful: Mapping[str, Stateful] | None = None,
         **more: Any,
     ) -> None:
         if not 0 < sparsity_per_iteration < 1:
             raise ConfigError(
                 f"sparsity_per_iteration is {sparsity_per_iteration!r}; it must be between 0 and 1."
             )
-        check_takes_model("finetune", finetune, "the model and trains it")
-        self.finetune = finetune
-        self.stateful = dict(stateful or {})
         self.sparsity_per_iteration = sparsity_per_iteration
         super().__init__(
             model,
             config_list,
             evaluate,
             optimize_mode,
+            finetune=finetune,
             pruning_algorithm=pruning_algorithm,
             experiment_data_dir=experiment_data_dir,
             **more,

@@ -18,6 +18,7 @@ from prune_core import Compressed, ConfigError, PruneError, Pruner, PruneWarning
 from prune_core.callables import check_takes_model
 from prune_core.compat import understands
 from prune_core.config import load_config, parse
+from prune_core.evaluators import scoring_of
 from prune_core.progress import Task
 from prune_core.random_state import as_seed, seeded
 from prune_schedule.budget import Budget, WeightBudget
@@ -104,7 +105,7 @@ class SearchPruner(Trying):
         # Until it runs, what else the function takes may still be given.
         check_takes_model("evaluate", evaluate, "the model and returns its score", alone=False)
         check_time_limit(trial_timeout)
-        self.evaluator, self.optimize_mode = evaluate, optimize_mode
+        self.evaluator, self.optimize_mode = scoring_of(evaluate), optimize_mode
         self.pruning_algorithm = pruning_algorithm
         self.pruning_params = dict(pruning_params or {})
         if calibrate is not None:
@@ -248,7 +249,7 @@ class SearchPruner(Trying):
         Args:
             evaluate: Takes the model and returns its score; that of the search unless given.
         """
-        evaluate = evaluate or self.evaluator
+        evaluate = scoring_of(evaluate) or self.evaluator
         if evaluate is None:
             raise ConfigError(
                 "A search needs a score: give evaluate=, a function that takes "

@@ -18,11 +18,13 @@ from prune_core.random_state import seeded
 from prune_schedule.compat import SEARCH
 from prune_schedule.evaluation import Evaluate, Finetune
 from prune_schedule.plans import Plan, Plans, Sparsities, side_by_side
+from prune_schedule.result import Result
 from prune_schedule.rounds import tidied
 from prune_schedule.search import ConfigList, SearchPruner
 from prune_schedule.snapshot import MasksInForce, Plain, Snapshots, Stateful, weights_ahead
 from prune_schedule.through import Masks
 from prune_schedule.trials import Trials
+from prune_schedule.user_functions import functions_of
 
 __all__ = ["SensitivityPruner"]
 
@@ -45,7 +47,8 @@ class SensitivityPruner(SearchPruner):
         model: The model, wrapped in place. Nothing but `finetune` changes its weights.
         config_list: The rules. The sparsity of an entry is that of all its layers together, and
             no layer loses more than `max_sparsity_per_layer`, 0.95 unless given.
-        evaluate: Takes the model and returns its score.
+        evaluate: Takes the model and returns its score. One that trains as well, such as
+            `prune_filter.TorchEvaluator`, is also `finetune` unless there is another.
         finetune: Takes the model and trains it, after each round.
         pruning_algorithm: A registered pruner, or a class.
         sparsity_proportion_calc: Takes `{layer: sparsity that it tolerates}` and returns the
@@ -58,8 +61,10 @@ class SensitivityPruner(SearchPruner):
         experiment_data_dir: A folder in which the search is kept, so that it can go on.
         stateful: What else goes on where it was when a search does, by name: the optimizer of
             `finetune`, for one.
-        **more: `pruning_params`, `calibrate`, `storage`, `study_name`,
-            `trial_timeout`, `seed`, `target`, `dummy_input` and `checkpoint`, as for every search.
+        dummy_input: An input of the model, for a target. With it, layers that can only lose
+            channels together get the same sparsity.
+        **more: `pruning_params`, `calibrate`, `storage`, `study_name`, `trial_timeout`, `seed`,
+            `target` and `checkpoint`, as for every search.
     """
 
     default_cap: ClassVar[float] = 0.95
@@ -81,6 +86,7 @@ class SensitivityPruner(SearchPruner):
         optimize_mode: str = "maximize",
         experiment_data_dir: str | PathLike[str] | None = None,
         stateful: Mapping[str, Stateful] | None = None,
+        dummy_input: Any = None,
         **more: Any,
     ) -> None:
         if not 0 < sparsity_per_iter <= 1:
@@ -93,8 +99,8 @@ class SensitivityPruner(SearchPruner):
             )
         if not ratios or any(not 0 < ratio < 1 for ratio in ratios):
             raise ConfigError(f"ratios is {ratios!r}; it must be numbers between 0 and 1.")
-        check_takes_model("finetune", finetune, "the model and trains it", alone=False)
-        self.finetuner, self.stateful = finetune, dict(stateful or {})
+        functions = functions_of(finetune, evaluate, alone=False)
+        self.finetuner, self.stateful = functions.finetune, dict(stateful or {})
         self.sparsity_proportion_calc = sparsity_proportion_calc
         self.sparsity_per_iter = sparsity_per_iter
         self.acc_drop_threshold = acc_drop_threshold
@@ -102,11 +108,12 @@ class SensitivityPruner(SearchPruner):
         super().__init__(
             model,
             config_list,
-            evaluate,
+            functions.evaluate,
             optimize_mode,
             pruning_algorithm=pruning_algorithm,
             experiment_data_dir=experiment_data_dir,
             log_dir=log_dir,
+            dummy_input=functions.or_example(dummy_input),
             **more,
         )
 
@@ -175,6 +182,17 @@ class SensitivityPruner(SearchPruner):
         return self.budget.fitted(shares, current, number * self.sparsity_per_iter)
 
     # --- training between the rounds ---------------------------------------------------------
+
+    def run(self, evaluate: Evaluate | None = None, finetune: Finetune | None = None) -> Result:
+        """Search, and put the result in force.
+
+        Args:
+            evaluate: Takes the model and returns its score; that of the search unless given.
+            finetune: Takes the model and trains it, after each round.
+        """
+        functions = functions_of(finetune or self.finetuner, evaluate or self.evaluator)
+        self.finetuner = functions.finetune
+        return super().run(functions.evaluate)
 
     def prepare(self) -> None:
         """Bring back the weights that an earlier start of the same search has trained."""

@@ -8,7 +8,9 @@ from typing import Any, ClassVar
 
 from torch import nn
 
+from prune_core.compat import understands
 from prune_core.random_state import seeded
+from prune_schedule.compat import SEARCH
 from prune_schedule.evaluation import Evaluate, Finetune
 from prune_schedule.plans import Plan, Sparsities
 from prune_schedule.processes import from_first
@@ -17,6 +19,7 @@ from prune_schedule.rounds import tidied
 from prune_schedule.search import ConfigList, SearchPruner
 from prune_schedule.snapshot import Snapshots, Stateful, weights_ahead
 from prune_schedule.through import Masks
+from prune_schedule.user_functions import functions_of
 
 __all__ = ["TunedSearchPruner"]
 
@@ -27,15 +30,44 @@ class TunedSearchPruner(SearchPruner):
     What fine-tuning made of the best trial is what the next round begins with, once the search
     calls `adopt()`.
 
-    Attributes:
-        finetune: Takes the model and trains it.
+    Args:
+        model: The model, wrapped in place. Nothing but `finetune` changes its weights.
+        config_list: The rules. The sparsity of an entry is that of all its layers together.
+        evaluate: Takes the model and returns its score. One that trains as well, such as
+            `prune_filter.TorchEvaluator`, is also `finetune` unless there is another.
+        optimize_mode: `"maximize"` or `"minimize"`.
+        finetune: Takes the model and trains it a little, before each evaluation.
         stateful: What goes back with the weights, by name: the optimizer of `finetune`, for one.
+        dummy_input: An input of the model, as for every search.
+        **more: Further arguments of every search.
     """
 
     # Trials before this one are of the model as it was given.
     first_tuned: ClassVar[int] = 1
-    finetune: Finetune | None
-    stateful: Mapping[str, Stateful]
+
+    @understands(SEARCH)
+    def __init__(
+        self,
+        model: nn.Module,
+        config_list: ConfigList,
+        evaluate: Evaluate | None = None,
+        optimize_mode: str = "maximize",
+        *,
+        finetune: Finetune | None = None,
+        stateful: Mapping[str, Stateful] | None = None,
+        dummy_input: Any = None,
+        **more: Any,
+    ) -> None:
+        functions = functions_of(finetune, evaluate)
+        self.finetune, self.stateful = functions.finetune, dict(stateful or {})
+        super().__init__(
+            model,
+            config_list,
+            functions.evaluate,
+            optimize_mode,
+            dummy_input=functions.or_example(dummy_input),
+            **more,
+        )
 
     def reset(self, model: nn.Module, config_list: ConfigList) -> None:
         """Start anew with another model or another config; an old model is unwrapped first."""
@@ -49,8 +81,9 @@ class TunedSearchPruner(SearchPruner):
             evaluate: Takes the model and returns its score; that of the search unless given.
             finetune: Takes the model and trains it a little, before each evaluation.
         """
-        self.finetune = finetune or self.finetune
-        return super().run(evaluate)
+        functions = functions_of(finetune or self.finetune, evaluate or self.evaluator)
+        self.finetune = functions.finetune
+        return super().run(functions.evaluate)
 
     def prepare(self) -> None:
         """Take the weights to begin with: those of an earlier start, or those of now."""

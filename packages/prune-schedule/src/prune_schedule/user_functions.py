@@ -39,17 +39,16 @@ def functions_of(finetune: Any, evaluate: Any, *, alone: bool = True) -> Functio
     """Return a training and a score; an evaluator that trains does so unless something else does.
 
     Args:
-        finetune: Takes the model and trains it; None was not given.
+        finetune: Takes the model and trains it, or is such an evaluator; None was not given.
         evaluate: Takes the model and returns its score, or also trains; None was not given.
-        alone: Whether `evaluate` will be called with the model and nothing else.
+        alone: Whether they will be called with the model and nothing else.
 
     Raises:
         ConfigError: When one of them cannot be called, or requires more than the model.
     """
-    check_takes_model("finetune", finetune, "the model and trains it")
+    check_takes_model("finetune", finetune, "the model and trains it", alone=alone)
     check_takes_model("evaluate", evaluate, "the model and returns its score", alone=alone)
-    return Functions(
-        finetune or training_of(evaluate),
-        scoring_of(evaluate),
-        getattr(evaluate, "dummy_input", None) if holds_training(evaluate) else None,
-    )
+    both = next(filter(holds_training, (finetune, evaluate)), None)
+    scores = scoring_of(evaluate) or scoring_of(both)
+    train = training_of(finetune) or finetune or training_of(evaluate)
+    return Functions(train, scores, getattr(both, "dummy_input", None))
