@@ -8,7 +8,7 @@ from torch import nn
 
 from prune_core import ConfigError, PruneError, shrink, unwrap
 from prune_schedule import NetAdaptPruner, SensitivityPruner, SimulatedAnnealingPruner
-from prune_schedule.model_budget import ModelBudget
+from prune_schedule.budget.model import ModelBudget
 
 RULES = [{"op_types": ["Linear"]}]
 CAPS = {"0": 0.99, "2": 0.99, "4": 0.99}

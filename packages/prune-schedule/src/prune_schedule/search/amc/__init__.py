@@ -1,0 +1,1 @@
+"""AMC: an agent learns how much each layer can lose."""

@@ -1,0 +1,546 @@
+"""AutoCompress: search, train towards it, make small, and again."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from prune_core import Compressed, ConfigError, PruneError, load_pruned, save_pruned, unwrap
+from prune_core.callables import check_takes_model
+from prune_core.compat import understands
+from prune_core.config import load_config, parse
+from prune_core.evaluators import holds_training
+from prune_core.files import make_folder
+from prune_core.masking import PrunerModuleWrapper
+from prune_core.progress import Task
+from prune_core.random_state import as_seed, seeded
+from prune_schedule.budget.removed_weights import RemovedWeights
+from prune_schedule.compat.positional import AUTOCOMPRESS
+from prune_schedule.run.delegating import AMOUNTS, DelegatingPruner, Masks, one_shot_class
+from prune_schedule.run.evaluation import Evaluate, Finetune, score_of
+from prune_schedule.run.isolation import tidied
+from prune_schedule.run.result import Result
+from prune_schedule.run.user_functions import functions_of
+from prune_schedule.search.annealing import SimulatedAnnealingPruner
+from prune_schedule.search.needs import coupled, without_amounts
+from prune_schedule.store.result_folder import ResultFolder
+from prune_schedule.store.snapshot import Snapshots
+from prune_schedule.store.trials import Trials
+from prune_schedule.timed.admm import DEFAULT_RHO, GRANULARITIES, ADMMPruner
+from prune_schedule.timed.optimizer_steps import optimizers_in
+from prune_speedup.pruning.dependency_aware import DependencyAwareAllocator
+from prune_speedup.torch.speedup import make_small
+from prune_speedup.torch.tensors import Snapshot
+
+__all__ = ["AutoCompressPruner"]
+
+ConfigList = Sequence[Mapping[str, Any]] | str | PathLike[str]
+SEARCH = ("start_temperature", "stop_temperature", "cool_down_rate", "perturbation_magnitude")
+
+
+class AutoCompressPruner(DelegatingPruner):
+    """Prunes in rounds: annealing finds how much each layer can lose, and ADMM trains it to do so.
+
+    In round t of n the ratio `1 − (1 − s)^(t/n)` is pruned in all, so that each round takes the
+    same part of what is left. With `dummy_input` the model is really made small after each round,
+    and the next round works on the small model; without it, masks are kept.
+
+    Liu et al., AutoCompress: An Automatic DNN Structured Pruning Framework for Ultra-High
+    Compression Rates, https://arxiv.org/abs/1907.03141
+
+    Args:
+        model: The model, wrapped in place. Training changes its weights.
+        config_list: The rules. The sparsity of an entry is that of all its layers together, and
+            no layer loses more than `max_sparsity_per_layer`, 0.99 unless given, in a round.
+        trainer: Takes the model and trains it for an epoch, or takes model, optimizer, criterion
+            and epoch.
+        evaluate: Takes the model and returns its score. One that trains as well, such as
+            `prune_filter.TorchEvaluator`, also is the finetuner and the trainer, unless there are
+            others; it does not train in the trials of a search.
+        dummy_input: An input of the model, with which it is made small.
+        criterion: The loss function for such a trainer; cross entropy unless given.
+        total_iteration: How many rounds.
+        optimize_mode: `"maximize"` or `"minimize"`.
+        start_temperature: Where the temperature of annealing begins; 100 unless given.
+        stop_temperature: Below it, a search is over; 20 unless given.
+        cool_down_rate: By what the temperature is multiplied with each trial; 0.9 unless given.
+        perturbation_magnitude: The largest change of a layer's sparsity, at first; 0.35 unless
+            given.
+        admm_num_iterations: How often ADMM renews its sparse copy; 30 unless given.
+        admm_training_epochs: How often the trainer is called in between; 5 unless given.
+        row: The weight ρ of ADMM's penalty.
+        experiment_data_dir: A folder in which searches and training are kept, to go on from.
+        admm_params: Arguments of `ADMMPruner`: trainer, traced_optimizer, criterion or evaluator;
+            iterations, training_epochs, and granularity, by which `"level"` or `"l1"` prunes.
+        sa_params: Arguments of `SimulatedAnnealingPruner`, its evaluator among them.
+        log_dir: A folder for the result.
+        keep_intermediate_result: Whether it gets the results of all rounds.
+        finetuner: Takes the model and trains it at the end of each round, when it is small.
+        speedup: Whether the model is made small; so if there is a `dummy_input`.
+        finetune: Takes the model and trains it for an epoch; the plain form of `trainer`.
+        pruning_algorithm: A registered pruner, or a class. Unless given, what the granularity of
+            `admm_params` or the algorithm of `sa_params` say; else `"level"` with `admm_params`,
+            and `"l1"` without.
+        pruning_params: Further arguments of the pruning algorithm.
+        target: What may be left instead of the sparsities of the rules, such as `{"flops": 0.5}`.
+        checkpoint: A file from which the same call goes on after its last complete round.
+        seed: Of the random numbers of searches and training.
+
+    Attributes:
+        searches: For each round, what its search has tried.
+    """
+
+    _base: Masks
+
+    @understands(AUTOCOMPRESS)
+    def __init__(
+        self,
+        model: nn.Module,
+        config_list: ConfigList,
+        *,
+        trainer: Callable[..., Any] | None = None,
+        evaluate: Evaluate | None = None,
+        dummy_input: Any = None,
+        criterion: Callable[..., Any] | None = None,
+        total_iteration: int = 3,
+        optimize_mode: str = "maximize",
+        start_temperature: float | None = None,
+        stop_temperature: float | None = None,
+        cool_down_rate: float | None = None,
+        perturbation_magnitude: float | None = None,
+        admm_num_iterations: int | None = None,
+        admm_training_epochs: int | None = None,
+        row: float = DEFAULT_RHO,
+        experiment_data_dir: str | PathLike[str] | None = None,
+        admm_params: Mapping[str, Any] | None = None,
+        sa_params: Mapping[str, Any] | None = None,
+        log_dir: str | PathLike[str] | None = None,
+        keep_intermediate_result: bool = False,
+        finetuner: Finetune | None = None,
+        speedup: bool | None = None,
+        finetune: Finetune | None = None,
+        pruning_algorithm: str | Callable[..., Any] | None = None,
+        pruning_params: Mapping[str, Any] | None = None,
+        target: Mapping[str, float] | None = None,
+        checkpoint: str | PathLike[str] | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.rounds = _rounds(total_iteration)
+        self.target, self.seed = target, as_seed(seed)
+        admm, search = dict(admm_params or {}), dict(sa_params or {})
+        evaluate = evaluate or search.get("evaluator")
+        search.pop("evaluator", None)
+        check_takes_model("finetuner", finetuner, "the model and trains it")
+        functions = functions_of(finetuner, evaluate)
+        self.finetuner, self.evaluator = functions.finetune, functions.evaluate
+        self.dummy_input = dummy_input = functions.or_example(dummy_input)
+        self.speedup = dummy_input is not None and speedup is not False
+        if speedup and dummy_input is None:
+            raise ConfigError(
+                "speedup is True and dummy_input is missing: give an input of the model, with "
+                "which it is traced."
+            )
+        if self.evaluator is None:
+            raise ConfigError(
+                "AutoCompressPruner searches for what scores best: give evaluate= (or evaluator=), "
+                "a function that takes the model and returns a number."
+            )
+        granularity = admm.pop("granularity", None)
+        if granularity not in (None, *GRANULARITIES):
+            raise ConfigError(
+                f"admm_params['granularity'] is {granularity!r}; it must be one of "
+                f"{', '.join(GRANULARITIES)}."
+            )
+        said = (
+            pruning_algorithm,
+            *(admm.pop(name, None) for name in ("pruning_algorithm", "base_algo")),
+            GRANULARITIES.get(granularity or ""),
+            search.pop("pruning_algorithm", None),
+        )
+        default = "l1" if admm_params is None else "level"
+        self.pruning_algorithm = next(filter(None, said), default)
+        params = {**search.pop("pruning_params", {}), **(pruning_params or {})}
+        algorithm = one_shot_class(self.pruning_algorithm)
+        if dummy_input is not None:
+            params = coupled(algorithm, params, dummy_input)
+        self.pruning_params = params
+        self.rho = row
+        temperatures = {
+            "start_temperature": start_temperature,
+            "stop_temperature": stop_temperature,
+            "cool_down_rate": cool_down_rate,
+            "perturbation_magnitude": perturbation_magnitude,
+        }
+        self._search: dict[str, Any] = {
+            "optimize_mode": optimize_mode,
+            **{name: value for name, value in temperatures.items() if value is not None},
+            **search,
+        }
+        training = {
+            "trainer": None if finetune is not None else trainer,
+            "finetune": finetune,
+            "criterion": criterion,
+            "iterations": admm_num_iterations,
+            "training_epochs": admm_training_epochs,
+            **admm,
+        }
+        self._admm = {name: value for name, value in training.items() if value is not None}
+        trains = {"trainer", "finetune", "evaluator"}
+        if holds_training(evaluate) and not trains & self._admm.keys():
+            self._admm["evaluator"] = evaluate
+        if not trains & self._admm.keys():
+            raise ConfigError(
+                "AutoCompressPruner trains the model: give finetune=, a function that takes the "
+                "model and trains it for an epoch, or trainer= or an evaluator that trains, its "
+                "older forms."
+            )
+        self._folder = None if experiment_data_dir is None else Path(experiment_data_dir)
+        self.checkpoint = checkpoint or (self._folder and self._folder / "rounds.pt")
+        self._results = ResultFolder(log_dir or self._folder, keep_intermediate_result)
+        self.reset(model, config_list)
+
+    def reset(self, model: nn.Module, config_list: ConfigList) -> None:
+        """Start anew with another model or another config; an old model is unwrapped first."""
+        if isinstance(config_list, str | PathLike):
+            config_list = load_config(config_list)
+        algorithm = one_shot_class(self.pruning_algorithm)
+        rules: Sequence[Mapping[str, Any]] = config_list
+        if self.target is not None:
+            rules = without_amounts(config_list, self.target, self.dummy_input)
+        parse(rules, getattr(algorithm, "config_keys", ()))
+        self._make_one_shot(algorithm, self.pruning_params, model, list(rules))
+        self.config_list, self._rules = config_list, rules
+        wrappers = self.get_modules_wrapper()
+        self._entries = {name: wrapper.config["entry"] for name, wrapper in wrappers.items()}
+        self._sizes = {n: w.module.get_parameter(w.target).numel() for n, w in wrappers.items()}
+        self._left = dict.fromkeys(self.target or (), 1.0)
+        self._done, self._base = 0, {}
+        self._large: Snapshot | None = None
+        self.trials = Trials()
+        self.searches: list[Trials] = []
+
+    # --- running --------------------------------------------------------------------------
+
+    def compress(self, example_inputs: Any = None) -> Compressed[nn.Module, Masks]:
+        """Go through all rounds, and return the wrapped model and the masks that are left.
+
+        Args:
+            example_inputs: An input of the model. With it, the masks also cover what comes after
+                a masked channel, such as the bias of a normalisation.
+        """
+        self.run()
+        if example_inputs is not None:
+            self.close_masks(example_inputs)
+        return Compressed(self.bound_model, self.masks)
+
+    def run(self) -> Result:
+        """Go through all rounds that are left: search, train, make small, evaluate.
+
+        Ctrl-C goes back to the end of the last complete round and returns that. What the trainer
+        raises is raised, with the model as it was at the end of that round.
+        """
+        snapshots, begun = self._make_snapshots(self.checkpoint), self._make_snapshots(None)
+        if self._done == 0 and not snapshots.restore():
+            begun.save()
+        complete = True
+        try:
+            with Task(
+                type(self).__name__, self.rounds, "round", self._plan(), announce=True
+            ) as task:
+                for trial in self.trials:
+                    task.advance(_said(trial), replayed=True)
+                while self._done < self.rounds:
+                    began = perf_counter()
+                    with seeded(self._seed_of(self._done)):
+                        trial = self._round(self._done + 1)
+                    self._done += 1
+                    self.trials.append({**trial, "seconds": round(perf_counter() - began, 3)})
+                    snapshots.save()
+                    self._large = None
+                    self._results.add(self._done, self)
+                    task.advance(_said(trial))
+        except BaseException as error:
+            self._make_large()
+            if not snapshots.restore():
+                begun.restore()
+            if not self._done or not isinstance(error, KeyboardInterrupt):
+                raise
+            complete = False
+        self._results.finish(self)
+        score = self.trials[-1]["score"]
+        return Result(self.bound_model, self.masks, score, self.sparsities, self.trials, complete)
+
+    def _plan(self) -> str:
+        """Say what the rounds lead to."""
+        if self.target is not None:
+            return "to leave " + " and ".join(f"{r:.1%} of the {k}" for k, r in self.target.items())
+        amounts = {entry[key] for entry in self._rules for key in AMOUNTS if entry.get(key)}
+        return f"to prune {' and '.join(f'{a:.1%}' for a in sorted(amounts))} of the weights"
+
+    def _seed_of(self, number: int) -> int:
+        return self.seed * 1_000_003 + number
+
+    def _round(self, number: int) -> dict[str, Any]:
+        sparsities = self._allocate(number)
+        self._train(number, sparsities)
+        if self.speedup:
+            self._make_small()
+        if self.finetuner is not None:
+            with tidied(self.bound_model):
+                self.finetuner(self.bound_model)
+        assert self.evaluator is not None
+        with tidied(self.bound_model):
+            score = score_of(self.evaluator, self.bound_model)
+        score.warn()
+        reached = self.sparsities
+        sparsity = sum(reached[n] * self._sizes[n] for n in reached) / sum(self._sizes.values())
+        more = {"left": dict(self._left)} if self.target is not None else {}
+        return {
+            "trial": number - 1,
+            "sparsity": sparsity,
+            **more,
+            "score": score.value,
+            "problem": score.problem,
+            "sparsities": reached,
+        }
+
+    def _allocate(self, number: int) -> dict[str, float]:
+        """Search for how much each layer is to lose by the end of the round."""
+        rules, target = self._rules_of(number), self._target_of(number)
+        if not target and not any(entry.get("sparsity") for entry in rules):
+            self.searches.append(Trials())
+            return dict.fromkeys(self._sizes, 0.0)  # what is left is little enough already
+        self._let_go()
+        search = SimulatedAnnealingPruner(
+            self.bound_model,
+            rules,
+            self.evaluator,
+            pruning_algorithm=self.pruning_algorithm,
+            pruning_params=self.pruning_params,
+            target=target,
+            dummy_input=self.dummy_input,
+            experiment_data_dir=self._part(number),
+            seed=self._seed_of(number),
+            **self._search,
+        )
+        self.one_shot, search._base = search.one_shot, self._base
+        allocator = getattr(search.one_shot, "sparsity_allocator", None)
+        if self.speedup and target is None and isinstance(allocator, DependencyAwareAllocator):
+            # What is masked goes, and with it the inputs of other layers: that counts as well.
+            search._budget = RemovedWeights(
+                search.one_shot, search.budgets, self.dummy_input, search.caps
+            )
+        if not search.run().complete:
+            raise KeyboardInterrupt  # which the search has taken for itself
+        assert search.best is not None
+        self.searches.append(search.trials)
+        if target is not None:
+            left = search.budget.left(search.best)
+            before = self._left if self.speedup else dict.fromkeys(left, 1.0)
+            self._left = self._left | {kind: before[kind] * left[kind] for kind in left}
+        return search.best
+
+    def _train(self, number: int, sparsities: Mapping[str, float]) -> None:
+        """Train weights towards these sparsities, and prune them."""
+        self._let_go()
+        rules = [
+            {"op_names": [name], "sparsity": sparsity, "rho": self.rho}
+            for name, sparsity in sparsities.items()
+        ]
+        folder = self._part(number)
+        admm = ADMMPruner(
+            self.bound_model,
+            rules,
+            pruning_algorithm=self.pruning_algorithm,
+            pruning_params=self.pruning_params,
+            checkpoint=None if folder is None else folder / "admm.pt",
+            **self._admm,
+        )
+        self.one_shot, admm._base = admm.one_shot, self._base
+        self.one_shot.load_masks(self._base)
+        admm.compress()
+        if len(admm.trials) < admm.iterations:
+            raise KeyboardInterrupt
+        self._base = {name: dict(tensors) for name, tensors in self.one_shot.masks.items()}
+
+    def _make_small(self) -> None:
+        """Remove what is masked; what cannot be removed stays masked."""
+        masks = self.close_masks(self.dummy_input)
+        self.unwrap()
+        self._large = Snapshot(self.bound_model)
+        report = make_small(self.bound_model, self.dummy_input, masks)
+        trainer = self._admm.get("evaluator")
+        known = self._admm.get("traced_optimizer"), getattr(trainer, "optimizers", None)
+        for optimizer in optimizers_in(known):
+            optimizer.state.clear()  # its averages have the shapes that were
+        self._wrap_again(report.masks)
+
+    def _make_large(self) -> None:
+        """Put back what was removed in a round that did not come to its end."""
+        self._let_go()
+        if self._large is not None:
+            self._large.restore()
+            self._large = None
+
+    def _wrap_again(self, masks: Masks) -> None:
+        """Wrap a model whose layers have other sizes than when it was wrapped before."""
+        algorithm = one_shot_class(self.pruning_algorithm)
+        self._make_one_shot(algorithm, self.pruning_params, self.bound_model, list(self._rules))
+        self._base = masks
+        self.one_shot.load_masks(masks)
+
+    def _let_go(self) -> None:
+        """Take the wrappers off without a trace of their masks."""
+        wrappers = [m for m in self.bound_model.modules() if isinstance(m, PrunerModuleWrapper)]
+        for wrapper in wrappers:
+            for name in wrapper.masked_names:
+                wrapper._buffers[f"{name}_mask"] = None
+        self.unwrap()
+        unwrap(self.bound_model)  # also of a pruner that was interrupted while it was made
+
+    def _part(self, number: int) -> Path | None:
+        if self._folder is None:
+            return None
+        part = self._folder / f"round-{number}"
+        make_folder(part)
+        return part
+
+    # --- how much by when -----------------------------------------------------------------
+
+    def _rules_of(self, number: int) -> list[Mapping[str, Any]]:
+        """Return the rules of a round, which prunes what is left then."""
+        if self.target is not None:
+            return list(self.config_list)
+        rules: list[Mapping[str, Any]] = []
+        for place, entry in enumerate(self._rules):
+            amount = next((key for key in AMOUNTS if key in entry), None)
+            if amount is None:
+                rules.append(entry)
+                continue
+            rest = {key: value for key, value in entry.items() if key != amount}
+            rules.append({**rest, "sparsity": self._by_round(number, place, float(entry[amount]))})
+        return rules
+
+    def _by_round(self, number: int, entry: int, final: float) -> float:
+        wanted: float = 1.0 - (1.0 - final) ** (number / self.rounds)
+        if not self.speedup:
+            return wanted
+        names = [name for name, index in self._entries.items() if index == entry]
+        now = sum(self._weights_of(name).numel() for name in names)
+        gone = 1.0 - now / max(1, sum(self._sizes[name] for name in names))
+        return max(0.0, (wanted - gone) / (1.0 - gone))
+
+    def _target_of(self, number: int) -> dict[str, float] | None:
+        """Return the target of a round, of what is left then; without what has been met."""
+        if self.target is None:
+            return None
+        wanted = {kind: ratio ** (number / self.rounds) for kind, ratio in self.target.items()}
+        if self.speedup:
+            wanted = {kind: ratio / self._left[kind] for kind, ratio in wanted.items()}
+        return {kind: ratio for kind, ratio in wanted.items() if ratio < 1.0}
+
+    def _weights_of(self, name: str) -> Tensor:
+        wrapper = self.get_modules_wrapper()[name]
+        return wrapper.module.get_parameter(wrapper.target)
+
+    # --- results --------------------------------------------------------------------------
+
+    @property
+    def sparsities(self) -> dict[str, float]:
+        """How much of its weights each layer has lost, masked or removed."""
+        return {
+            name: 1.0
+            - (self._weights_of(name).numel() - wrapper.masked_count(wrapper.target))
+            / self._sizes[name]
+            for name, wrapper in self.get_modules_wrapper().items()
+        }
+
+    def get_best_result(
+        self,
+    ) -> tuple[int, nn.Module, Masks, float | None, list[dict[str, Any]]]:
+        """Return number, model, masks, score and config of the last complete round.
+
+        The model is a copy without wrappers, made small if there is a `dummy_input`; the masks are
+        those still in force.
+        """
+        if not self._done:
+            raise PruneError("There is no result yet: call compress() or run() first.")
+        model, masks = self._finished()
+        if self.speedup:
+            masks = {n: t for n, t in masks.items() if not all(bool(m.all()) for m in t.values())}
+        return self._done - 1, model, masks, self.trials[-1]["score"], self.reached_config
+
+    # --- state ----------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the model as it was after the last complete round, small or masked."""
+        with tempfile.TemporaryDirectory() as folder, self.plain() as model:
+            file = Path(folder) / "model.safetensors"
+            save_pruned(model, file)
+            content = torch.frombuffer(bytearray(file.read_bytes()), dtype=torch.uint8)
+        return {
+            "done": self._done,
+            "model": content,
+            "masks": self._base,
+            "left": dict(self._left),
+            "trials": json.dumps(self.trials),
+            "searches": json.dumps(self.searches),
+        }
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Go on from a state; the model is a dense one, or one that is as small."""
+        missing = {"done", "model", "masks", "left", "trials", "searches"} - set(state_dict)
+        if missing:
+            raise ConfigError(
+                f"The state has no {min(missing)!r}; it is not what state_dict() of an "
+                "AutoCompressPruner returned."
+            )
+        self._let_go()
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "model.safetensors"
+            file.write_bytes(state_dict["model"].numpy().tobytes())
+            load_pruned(self.bound_model, file)
+        self._wrap_again(state_dict["masks"])
+        self._done, self._left = state_dict["done"], dict(state_dict["left"])
+        self.trials = Trials(json.loads(state_dict["trials"]))
+        self.searches = [Trials(trials) for trials in json.loads(state_dict["searches"])]
+
+    def _make_snapshots(self, path: str | PathLike[str] | None) -> Snapshots:
+        algorithm = self.pruning_algorithm
+        run = {
+            "schedule": type(self).__name__,
+            "pruning_algorithm": algorithm if isinstance(algorithm, str) else algorithm.__name__,
+            "rounds": self.rounds,
+            "speedup": self.speedup,
+            "seed": self.seed,
+            "target": self.target,
+            "weights": sum(self._sizes.values()),
+            "search": {name: self._search.get(name) for name in ("optimize_mode", *SEARCH)},
+            "admm": {
+                "rho": self.rho,
+                **{name: self._admm.get(name) for name in ("iterations", "training_epochs")},
+            },
+            "config_list": json.loads(json.dumps(list(self.config_list), default=str)),
+        }
+        return Snapshots(path, run, {"autocompress": self})
+
+
+def _said(trial: Mapping[str, Any]) -> str:
+    score = "none" if trial["score"] is None else f"{trial['score']:.4g}"
+    return f"sparsity {trial['sparsity']:.1%}, score {score}"
+
+
+def _rounds(number: Any) -> int:
+    if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+        raise ConfigError(
+            f"total_iteration is {number!r}; it must be a whole number of at least 1."
+        )
+    return number

@@ -1,0 +1,360 @@
+"""Sparsity that grows: while the user trains, or round by round."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from os import PathLike
+from typing import Any, ClassVar, Self
+
+from torch import nn
+from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
+
+from prune_core import Compressed, ConfigError, PruneError
+from prune_core.compat import understands
+from prune_core.config import load_config, parse
+from prune_core.progress import note
+from prune_core.pruning.from_training import with_data
+from prune_schedule.compat.positional import GRADUAL
+from prune_schedule.run.delegating import Masks, one_shot_class, set_sparsity
+from prune_schedule.run.evaluation import Evaluate, Finetune
+from prune_schedule.run.user_functions import functions_of
+from prune_schedule.store.result_folder import ResultFolder
+from prune_schedule.store.snapshot import Plain, Snapshots, Stateful
+from prune_schedule.store.trials import Trials
+from prune_schedule.timed.curve import Curve, as_curve, name_of
+from prune_schedule.timed.optimizer_steps import on_each_step, telling_optimizer
+from prune_schedule.timed.rounds import RoundsPruner
+from prune_schedule.timed.rules import SCHEDULE_KEYS, timetables, without_schedule
+from prune_schedule.timed.timetable import Unit
+from prune_schedule.timed.training_data import TrainingData
+
+__all__ = ["GradualPruner"]
+
+ConfigList = Sequence[Mapping[str, Any]] | str | PathLike[str]
+
+
+class GradualPruner(RoundsPruner):
+    """Prunes more and more along a curve, with any registered one-shot algorithm.
+
+    With `end_epoch` or `end_step` in the `config_list`, **training drives it**: `compress()`
+    returns the wrapped model, and masks grow with `update_epoch(epoch)` or with each step of
+    `optimizer`. With `total_iteration`, **it goes through rounds by itself**: `run()` prunes,
+    fine-tunes and evaluates, from round 0 at the initial sparsity to round `total_iteration` at
+    the final one.
+
+    Args:
+        model: The model, wrapped in place.
+        config_list: The rules. `sparsity` or `final_sparsity` is reached at the end,
+            `initial_sparsity` is where the curve begins; for training, `start_epoch`,
+            `end_epoch` and `frequency`, or `start_step` and `end_step`, say when.
+        pruning_algorithm: A registered pruner, or a class.
+        total_iteration: After how many rounds the final sparsity is reached.
+        curve: A registered schedule, or a function of `(progress, initial, final)`.
+        optimizer: Whose steps are counted, also inside of what Accelerate or Lightning make of
+            it: only steps that change weights, not those that accumulate gradients or that a
+            gradient scaler skips. Its state is part of a checkpoint.
+        log_dir: A folder for the result, and for those of all rounds if asked.
+        keep_intermediate_result: Whether it gets the results of all rounds.
+        finetune: Takes the model and trains it, once in each round.
+        speedup: Whether the rounds end with a small model: `compress()`, `run()` and
+            `get_best_result()` then return a copy from which what is masked has been removed. The
+            model itself stays as it is, wrapped, so that a run can go on.
+        dummy_input: An input of the model, for `speedup`.
+        evaluate: Takes the model and returns its score. One that trains as well, such as
+            `prune_filter.TorchEvaluator`, is also `finetune` unless there is another.
+        pruning_params: Further arguments of the pruning algorithm.
+        calibrate: The same argument of the pruning algorithm, for those that look at data.
+            Without it they look at the training: at what has been trained, or fine-tuned, since
+            masks were made.
+        checkpoint: A file from which the same call goes on where it was.
+        stateful: What else a checkpoint keeps, by name: learning-rate schedulers, samplers, all
+            that has `state_dict()` and `load_state_dict()`.
+
+    Example:
+        >>> from torch import nn
+        >>> from prune_core.tools import NormalSparsityAllocator, StraightMetricsCalculator
+        >>> from prune_core.tools import WeightDataCollector
+        >>> from prune_core import BasicPruner
+        >>> class Smallest(BasicPruner):
+        ...     def reset_tools(self):
+        ...         self.data_collector = WeightDataCollector(self)
+        ...         self.metrics_calculator = StraightMetricsCalculator()
+        ...         self.sparsity_allocator = NormalSparsityAllocator(self, transform=abs)
+        >>> model = nn.Sequential(nn.Linear(10, 10))
+        >>> rules = [{"sparsity": 0.8, "op_types": ["Linear"]}]
+        >>> pruner = GradualPruner(model, rules, Smallest, total_iteration=4, curve="linear")
+        >>> [round(trial["sparsities"]["0"], 2) for trial in pruner.run().trials]
+        [0.0, 0.2, 0.4, 0.6, 0.8]
+    """
+
+    default_curve: ClassVar[str] = "cubic"
+
+    @understands(GRADUAL)
+    def __init__(
+        self,
+        model: nn.Module,
+        config_list: ConfigList,
+        pruning_algorithm: str | Callable[..., Any] = "level",
+        total_iteration: int | None = None,
+        *,
+        curve: str | Curve | None = None,
+        optimizer: Optimizer | None = None,
+        log_dir: str | PathLike[str] | None = None,
+        keep_intermediate_result: bool = False,
+        finetune: Finetune | None = None,
+        speedup: bool = False,
+        dummy_input: Any = None,
+        evaluate: Evaluate | None = None,
+        pruning_params: Mapping[str, Any] | None = None,
+        calibrate: Callable[[nn.Module], Any] | None = None,
+        checkpoint: str | PathLike[str] | None = None,
+        stateful: Mapping[str, Stateful] | None = None,
+    ) -> None:
+        self.pruning_algorithm = pruning_algorithm
+        self.total_iteration: int | None = _rounds(total_iteration)
+        self.curve = curve or self.default_curve
+        self.optimizer = optimizer
+        if optimizer is not None:
+            telling_optimizer(optimizer)
+        functions = functions_of(finetune, evaluate)
+        self.finetuner, self.evaluator = functions.finetune, functions.evaluate
+        self.speedup, self.dummy_input = speedup, functions.or_example(dummy_input)
+        if speedup and self.dummy_input is None:
+            raise ConfigError(
+                "speedup is True and dummy_input is missing: give an input of the model, with "
+                "which it is traced."
+            )
+        self.pruning_params = dict(pruning_params or {})
+        if calibrate is not None:
+            self.pruning_params["calibrate"] = calibrate
+        self.checkpoint, self.stateful = checkpoint, dict(stateful or {})
+        for name in ("model", "schedule", "optimizer", "training"):
+            if name in self.stateful:
+                raise ConfigError(f"stateful has {name!r}, which is kept anyway; leave it out.")
+        self._folder = ResultFolder(log_dir, keep_intermediate_result)
+        self._curve = as_curve(self.curve)
+        self._hook: RemovableHandle | None = None
+        self.reset(model, config_list)
+
+    def reset(self, model: nn.Module, config_list: ConfigList) -> None:
+        """Start anew with another model or another config; an old model is unwrapped first."""
+        if isinstance(config_list, str | PathLike):
+            config_list = load_config(config_list)
+        algorithm = one_shot_class(self.pruning_algorithm)
+        entries = parse(config_list, (*getattr(algorithm, "config_keys", ()), *SCHEDULE_KEYS))
+        self.timetables = timetables(entries, self.total_iteration)
+        if self._hook is not None:
+            self._hook.remove()
+            self._hook = None
+        if hasattr(self, "_training"):
+            self._training.stop()
+        params = with_data(algorithm, self.pruning_params)
+        self._make_one_shot(algorithm, params, model, without_schedule(config_list))
+        try:
+            self._training = TrainingData(self.one_shot)
+        except ConfigError:
+            self.unwrap()
+            raise
+        self.config_list = config_list
+        self._now: dict[Unit, int] = {"epoch": 0, "step": 0, "round": 0}
+        self._in_force: dict[int, float] = {}
+        self._done, self._started, self._resumed, self._trained = 0, False, False, False
+        self.trials = Trials()
+        self._snapshots = self._make_snapshots()
+
+    # --- the clock ------------------------------------------------------------------------
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that `update_epoch()` spoke of last; a loop goes on from it."""
+        return self._now["epoch"]
+
+    @property
+    def steps(self) -> int:
+        """How many optimizer steps have been made."""
+        return self._now["step"]
+
+    def update_epoch(self, epoch: int) -> None:
+        """Hear that an epoch begins; masks grow if it is one of those at which they do."""
+        self._only_while_training("update_epoch()")
+        if self._resumed and epoch == self.epoch:
+            # What the user's program has drawn since it started again does not count.
+            self._snapshots.restore_random_numbers()
+            self._resumed = False
+            return
+        self._now["epoch"] = max(epoch, self.epoch)
+        super().update_epoch(epoch)
+        self._prune()
+        self._trained = True  # when this is called again, or when weights have changed
+        self._keep()
+
+    def step(self) -> None:
+        """Hear that an optimizer step was made; called for each step of `optimizer`."""
+        self._only_while_training("step()")
+        self._now["step"] += 1
+        self._trained = True
+        super().step()
+        if self._prune():
+            self._keep()
+
+    def _prune(self) -> bool:
+        """Put the sparsities of now in force, and return whether they are others than before."""
+        wanted = {
+            index: growth.sparsity(self._now[growth.unit], self._curve)
+            for index, growth in self.timetables.items()
+        }
+        if wanted == self._in_force:
+            return False
+        # A sparsity of 0 needs no data, no scores and no masks.
+        if any(wanted.values()):
+            if missing := self._training.missing():
+                self._wait_for_data(missing)
+                return False
+            self._tell(wanted)
+            self.one_shot.compress()
+            if self.speedup:
+                # Training then sees the model that will be left, and not one with more in it.
+                self._close(self.dummy_input)
+        self._in_force = wanted
+        if self.total_iteration is None and any(wanted.values()):
+            self._say()
+        if self._at_the_end:
+            self._training.stop()
+        return True
+
+    @property
+    def _at_the_end(self) -> bool:
+        """Whether training has come to the final sparsity of every entry."""
+        return all(self._now[growth.unit] >= growth.last for growth in self.timetables.values())
+
+    def _say(self) -> None:
+        """Say what is masked now."""
+        units = {growth.unit for growth in self.timetables.values()}
+        when = " and ".join(f"{unit} {self._now[unit]}" for unit in sorted(units))
+        sparsity = max(self._in_force.values(), default=0.0)
+        final = ", the final one; masks stay as they are now" if self._at_the_end else ""
+        note(type(self).__name__, f"{when}, sparsity {sparsity:.1%}{final}", always=bool(final))
+
+    def _wait_for_data(self, missing: list[str]) -> None:
+        """Leave the masks for now; the next step, or epoch, finds what training has shown."""
+        if self.total_iteration is not None:
+            name = type(self.one_shot).__name__
+            if not self._done:
+                raise ConfigError(
+                    f"Round 0 prunes before anything has been trained, and {name} scores by what "
+                    "happens when the model runs. Begin with 'initial_sparsity' 0, or give "
+                    "calibrate=, a function that takes the model and runs it on some batches."
+                )
+            raise PruneError(
+                f"{name} scores by what happens in training, and the fine-tuning of round "
+                f"{self._done - 1} has shown nothing of {missing[0]!r}. It has to run the model "
+                "that it is given, in training mode and with backward(); or give calibrate=."
+            )
+        if self._trained:
+            self._training.warn(missing)
+
+    def prune_for_round(self, number: int) -> float:
+        """Prune as far as a round asks, and return the sparsity that is in force."""
+        self._now["round"] = number
+        self._prune()
+        return max(self._in_force.values(), default=0.0)
+
+    def _tell(self, wanted: Mapping[int, float]) -> None:
+        for wrapper in self.get_modules_wrapper().values():
+            if wrapper.config["entry"] in wanted:
+                set_sparsity(wrapper.config, wanted[wrapper.config["entry"]])
+
+    def _only_while_training(self, call: str) -> None:
+        if self.total_iteration is not None:
+            raise PruneError(
+                f"{call} is for a schedule that training drives; this one has total_iteration="
+                f"{self.total_iteration} and goes through its rounds in run() or compress()."
+            )
+
+    # --- the two ways to run --------------------------------------------------------------
+
+    def compress(self, example_inputs: Any = None) -> Compressed[nn.Module, Masks]:
+        """Start, or do everything.
+
+        Args:
+            example_inputs: An input of the model. With it, the final masks also cover what comes
+                after a masked channel, such as the bias of a normalisation.
+
+        Returns:
+            The wrapped model and the masks: those after all rounds, or those to begin with where
+            training drives the schedule. After rounds with `speedup`, a small copy and the masks
+            that it still needs.
+        """
+        if self.total_iteration is not None:
+            result = self.run()
+            if example_inputs is None or self.speedup:
+                return Compressed(result.model, result.masks)
+            return Compressed(result.model, self.close_masks(example_inputs))
+        if not self._started:
+            self._started = True
+            if self.checkpoint is not None:
+                self._resumed = self._snapshots.restore()
+            if not (self._at_the_end and self._in_force):
+                self._training.follow()
+            self._prune()
+            if self.optimizer is not None:
+                self._hook = on_each_step(self.optimizer, self.step)
+        return Compressed(self.bound_model, self.masks)
+
+    # --- state ----------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the masks and the place on the curve, as tensors and plain data."""
+        return {
+            "now": dict(self._now),
+            "done": self._done,
+            "in_force": dict(self._in_force),
+            "trials": json.dumps(self.trials),
+            "masks": self.masks if any(self._in_force.values()) else {},
+            "seen": self._training.own(),
+        }
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> Self:
+        """Go on from a state; it must be one of a schedule over the same layers."""
+        missing = {"now", "done", "in_force", "trials", "masks"} - set(state_dict)
+        if missing:
+            raise ConfigError(
+                f"The state has no {min(missing)!r}; it is not what state_dict() of a schedule "
+                "returned."
+            )
+        self.one_shot.load_masks(state_dict["masks"])
+        self._now = dict(state_dict["now"])
+        self._done = state_dict["done"]
+        self._in_force = dict(state_dict["in_force"])
+        self._tell(self._in_force)
+        self.trials = Trials(json.loads(state_dict["trials"]))
+        self._training.put(state_dict.get("seen", {}))
+        return self
+
+    def _keep(self) -> None:
+        if self.checkpoint is not None:
+            self._snapshots.save()
+
+    def _make_snapshots(self) -> Snapshots:
+        parts: dict[str, Stateful] = {"model": Plain(self), "schedule": self}
+        if self.optimizer is not None:
+            parts["optimizer"] = self.optimizer
+        if self._training.needed:
+            parts["training"] = self._training
+        algorithm = self.pruning_algorithm
+        run = {
+            "schedule": type(self).__name__,
+            "pruning_algorithm": algorithm if isinstance(algorithm, str) else algorithm.__name__,
+            "curve": name_of(self.curve),
+            "total_iteration": self.total_iteration,
+            "config_list": json.loads(json.dumps(list(self.config_list), default=str)),
+        }
+        return Snapshots(self.checkpoint, run, {**parts, **self.stateful})
+
+
+def _rounds(total: Any) -> int | None:
+    if total is not None and (not isinstance(total, int) or isinstance(total, bool) or total < 1):
+        raise ConfigError(f"total_iteration is {total!r}; it must be a whole number of at least 1.")
+    return total
