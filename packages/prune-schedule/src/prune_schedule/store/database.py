@@ -18,10 +18,10 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 from prune_core import ConfigError, MissingDependencyError, PruneError
 from prune_schedule.store.trial_locks import (
     SERVERS,
-    Claims,
-    Nobody,
-    claims_in_file,
-    claims_on_server,
+    NoLocks,
+    TrialLocks,
+    locks_in_folder,
+    locks_on_server,
 )
 
 __all__ = ["Database"]
@@ -41,17 +41,17 @@ class Database:
         self.storage = _opened(storage) if isinstance(storage, str) else storage
         self._line = _Line(self.storage.engine) if isinstance(self.storage, RDBStorage) else None
 
-    def claims(self) -> Claims:
+    def locks(self) -> TrialLocks:
         """Return what keeps workers from doing the same trial."""
         if self._line is None:
-            return Nobody()
+            return NoLocks()
         engine = self._line.engine
         if engine.dialect.name in SERVERS:
-            return claims_on_server(self._line.ask, engine.dialect.name, self.study)
+            return locks_on_server(self._line.ask, engine.dialect.name, self.study)
         file = engine.url.database
         if engine.dialect.name == "sqlite" and file and file != ":memory:":
-            return claims_in_file(f"{file}.claims")
-        return Nobody()
+            return locks_in_folder(f"{file}.locks", self.study)
+        return NoLocks()
 
     @property
     def count(self) -> Callable[[], int] | None:

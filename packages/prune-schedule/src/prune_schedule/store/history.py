@@ -13,14 +13,16 @@ from contextlib import contextmanager
 from datetime import timedelta
 from os import PathLike
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from prune_core import ConfigError, MissingDependencyError
-from prune_schedule.store.trial_locks import Claims, claims_in_file
+
+if TYPE_CHECKING:
+    from prune_schedule.store.trial_locks import TrialLocks
 
 __all__ = ["History", "Memory", "Study", "need_optuna", "open_history"]
 
-FILE, CLAIMS = "study.journal", "study.claims"
+FILE, LOCKS = "study.journal", "locks"
 
 
 class History(Protocol):
@@ -79,7 +81,7 @@ class Study:
         storage: A storage object.
         name: The name of the study.
         maximize: Whether a higher score is better.
-        claims: What keeps workers from doing the same trial.
+        locks: What keeps workers from doing the same trial.
         count: Returns how many trials there are; for where that is cheaper than reading them.
         let_go: Closes the storage.
     """
@@ -89,7 +91,7 @@ class Study:
         storage: Any,
         name: str,
         maximize: bool,
-        claims: Claims,
+        locks: TrialLocks,
         count: Callable[[], int] | None = None,
         let_go: Callable[[], None] | None = None,
     ) -> None:
@@ -101,7 +103,7 @@ class Study:
                 direction="maximize" if maximize else "minimize",
                 load_if_exists=True,
             )
-        self.claims, self._count, self._let_go = claims, count, let_go
+        self.locks, self._count, self._let_go = locks, count, let_go
         self._read = self._counted = 0
         self._known: dict[int, dict[str, Any]] = {}
 
@@ -141,17 +143,17 @@ class Study:
 
     def claim(self, numbers: Iterable[int]) -> int | None:
         """Choose one of some trials that nobody works on, and learn of those that were made."""
-        claimed = next((number for number in numbers if self.claims.take(number)), None)
+        claimed = next((number for number in numbers if self.locks.take(number)), None)
         # Read after the claim: what has not been written by now is not under way elsewhere.
         self._refresh()
         if claimed is not None and claimed in self._known:
-            self.claims.release(claimed)
+            self.locks.release(claimed)
             return None
         return claimed
 
     def release(self, number: int) -> None:
         """End a claim without a trial."""
-        self.claims.release(number)
+        self.locks.release(number)
 
     def add(self, trial: dict[str, Any]) -> dict[str, Any]:
         """Keep one more trial, complete from the beginning: a process that dies leaves no half."""
@@ -162,7 +164,7 @@ class Study:
             self._write(trial)
             self._known[number] = trial
             self._counted += 1
-        self.claims.release(number)
+        self.locks.release(number)
         return self._known[number]
 
     def _write(self, trial: Mapping[str, Any]) -> None:
@@ -184,7 +186,7 @@ class Study:
 
     def close(self) -> None:
         """Let go of everything."""
-        self.claims.close()
+        self.locks.close()
         if self._let_go is not None:
             self._let_go()
 
@@ -204,16 +206,17 @@ def open_history(
         from prune_schedule.store.database import Database
 
         place = Database(storage, name)
-        claims = place.claims()
-        study = Study(place.storage, name, maximize, claims, place.count, place.close)
+        locks = place.locks()
+        study = Study(place.storage, name, maximize, locks, place.count, place.close)
         return _begun(study, run)
     if folder is not None:
         need_optuna()
         from prune_schedule.store.journal import open_journal
+        from prune_schedule.store.trial_locks import locks_in_folder
 
         journal = open_journal(Path(folder) / FILE)
-        claims = claims_in_file(Path(folder) / CLAIMS)
-        return _begun(Study(journal, name, maximize, claims), run)
+        locks = locks_in_folder(Path(folder) / LOCKS, name)
+        return _begun(Study(journal, name, maximize, locks), run)
     return Memory()
 
 

@@ -6,11 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-try:
-    import fcntl
-except ImportError:  # not on Windows, where Optuna's own lock has to do
-    fcntl = None  # type: ignore[assignment]
-
+from filelock import FileLock
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
@@ -23,11 +19,10 @@ __all__ = ["open_journal"]
 def open_journal(path: Path) -> JournalStorage:
     """Return a storage that appends to a file, and that a killed process leaves usable."""
     make_folder(path.parent)
-    lock: Any = _Lock(path.with_suffix(".lock")) if fcntl is not None else None
-    if lock is not None:
-        lock.acquire()
-        _cut_unfinished_line(path)
-        lock.release()
+    lock: Any = _Lock(path.with_suffix(".lock"))
+    lock.acquire()
+    _cut_unfinished_line(path)
+    lock.release()
     try:
         _check_last_line(path)
         return JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
@@ -45,17 +40,16 @@ class _Lock:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self._lock = FileLock(path)
 
     def acquire(self) -> bool:
         """Wait until no other process has the lock."""
-        self._file = self.path.open("w")
-        fcntl.flock(self._file, fcntl.LOCK_EX)
+        self._lock.acquire(poll_interval=0.005)
         return True
 
     def release(self) -> None:
         """Let others have it."""
-        self._file.close()
+        self._lock.release()
 
 
 def _cut_unfinished_line(path: Path) -> None:

@@ -1,8 +1,9 @@
 """Who works on which trial, so that several workers of one study never do the same twice.
 
-A claim is a lock that goes with its owner: when a worker is killed, its claims are free at once,
-and another worker makes the trial again. So nothing has to be written down for a trial under way,
-and there is no time after which a worker counts as dead.
+A worker holds a lock for the trial that it makes. Locks belong to processes: when a worker is
+killed, the operating system or the database server frees its locks, and another worker makes the
+trial again. So nothing has to be written down for a trial under way, and there is no time after
+which a worker counts as dead.
 """
 
 from __future__ import annotations
@@ -13,62 +14,82 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Protocol
 
-try:
-    import fcntl
-except ImportError:  # not on Windows, where one worker at a time may use a study
-    fcntl = None  # type: ignore[assignment]
+from filelock import FileLock, Timeout
 
-__all__ = ["SERVERS", "Claims", "Nobody", "claims_in_file", "claims_on_server"]
+from prune_core import PruneError
+from prune_core.files import make_folder
+
+__all__ = ["SERVERS", "NoLocks", "TrialLocks", "locks_in_folder", "locks_on_server"]
 
 
-class Claims(Protocol):
+class TrialLocks(Protocol):
     """Locks by the numbers of trials."""
 
     def take(self, number: int) -> bool:
-        """Claim a trial, and return whether that was possible."""
+        """Lock a trial, and return whether that was possible."""
 
     def release(self, number: int) -> None:
-        """Let others have it."""
+        """Unlock a trial."""
 
     def close(self) -> None:
-        """Let others have everything."""
+        """Unlock all trials."""
 
 
-class Nobody:
-    """The claims of a study that nobody else works on."""
+class NoLocks:
+    """For a study that only one worker uses."""
 
     def take(self, number: int) -> bool:
-        """Claim a trial."""
+        """Say yes."""
         return True
 
     def release(self, number: int) -> None:
-        """Let others have it."""
+        """Do nothing."""
 
     def close(self) -> None:
-        """Let others have everything."""
+        """Do nothing."""
 
 
-class _FileClaims:
-    """The lock on byte n of a file is the claim of trial n; the file stays empty."""
+class _FolderLocks:
+    """One lock file for each trial; the files stay empty, and stay.
 
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("ab")
+    Args:
+        folder: Where they are.
+        study: The name of the study; a folder may have the locks of several.
+    """
+
+    def __init__(self, folder: Path, study: str) -> None:
+        make_folder(folder)
+        self._folder, self._study = folder, _digest(study).hex()
+        self._held: dict[int, FileLock] = {}
 
     def take(self, number: int) -> bool:
-        try:
-            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, number)
-        except (BlockingIOError, PermissionError):
+        # Held by this process, which then asks from another thread or through another search.
+        if number in self._held:
             return False
+        lock = FileLock(self._folder / f"{self._study}-{number}.lock", thread_local=False)
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            return False
+        except NotImplementedError as error:
+            raise PruneError(
+                f"{self._folder} is on a file system without locks, so several workers cannot "
+                "share a search there. Keep it on a local disk, or in a database: storage=."
+            ) from error
+        self._held[number] = lock
         return True
 
     def release(self, number: int) -> None:
-        fcntl.lockf(self._file, fcntl.LOCK_UN, 1, number)
+        # Removing the file would let two workers lock two files of one name.
+        if (lock := self._held.pop(number, None)) is not None:
+            lock.release()
 
     def close(self) -> None:
-        self._file.close()
+        for number in list(self._held):
+            self.release(number)
 
 
-class _ServerClaims:
+class _ServerLocks:
     """Locks that a database server keeps for as long as a connection lasts.
 
     Args:
@@ -88,13 +109,17 @@ class _ServerClaims:
         self._ask(self._release, **self._name(number))
 
     def close(self) -> None:
-        pass  # the connection takes them along
+        pass  # they end with the connection
 
     def _name(self, number: int) -> dict[str, Any]:
-        digest = hashlib.blake2b(f"{self._study}/{number}".encode(), digest_size=8)
+        digest = _digest(f"{self._study}/{number}")
         if ":name" in self._take:
-            return {"name": f"prune/{digest.hexdigest()}"}
-        return {"key": int.from_bytes(digest.digest(), signed=True)}
+            return {"name": f"prune/{digest.hex()}"}
+        return {"key": int.from_bytes(digest, signed=True)}
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.blake2b(text.encode(), digest_size=8).digest()
 
 
 _MYSQL = ("SELECT GET_LOCK(:name, 0)", "SELECT RELEASE_LOCK(:name)")
@@ -105,11 +130,11 @@ SERVERS = {
 }
 
 
-def claims_in_file(path: str | PathLike[str]) -> Claims:
-    """Return claims for all processes that see a file, on any machine."""
-    return Nobody() if fcntl is None else _FileClaims(Path(path))
+def locks_in_folder(folder: str | PathLike[str], study: str) -> TrialLocks:
+    """Return locks for all processes that see a folder, on any machine."""
+    return _FolderLocks(Path(folder), study)
 
 
-def claims_on_server(ask: Callable[..., Any], dialect: str, study: str) -> Claims:
-    """Return claims for all processes that use a database server."""
-    return _ServerClaims(ask, dialect, study)
+def locks_on_server(ask: Callable[..., Any], dialect: str, study: str) -> TrialLocks:
+    """Return locks for all processes that use a database server."""
+    return _ServerLocks(ask, dialect, study)
