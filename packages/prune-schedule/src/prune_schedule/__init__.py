@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     from prune_schedule.search.amc.pruner import *  # noqa: F403
     from prune_schedule.search.annealing import *  # noqa: F403
     from prune_schedule.search.autocompress import *  # noqa: F403
+    from prune_schedule.search.base import *  # noqa: F403
+    from prune_schedule.search.finetuned import *  # noqa: F403
     from prune_schedule.search.netadapt import *  # noqa: F403
+    from prune_schedule.search.plans import *  # noqa: F403
     from prune_schedule.search.sensitivity import *  # noqa: F403
     from prune_schedule.store.trials import *  # noqa: F403
     from prune_schedule.timed.admm import *  # noqa: F403
@@ -29,6 +32,9 @@ _HOMES = {
     "timed.admm": ("ADMMPruner",),
     "timed.agp": ("AGPPruner",),
     "search.amc.pruner": ("AMCPruner",),
+    "search.base": ("SearchPruner",),
+    "search.finetuned": ("FinetunedSearchPruner",),
+    "search.plans": ("DeadEndError", "Plans", "Sparsities", "side_by_side"),
     "search.annealing": ("SimulatedAnnealingPruner",),
     "search.autocompress": ("AutoCompressPruner",),
     "timed.constant": ("ConstantPruner",),

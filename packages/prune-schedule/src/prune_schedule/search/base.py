@@ -281,6 +281,11 @@ class SearchPruner(TrialRunner):
                 # Also when the search ends with an error: the next run() goes on from here.
                 made = {trial["trial"]: trial for trial in (*self._known, *self.trials)}
                 self._known = list(made.values())
+        if self.best is None and any(trial["score"] is not None for trial in self.trials):
+            raise PruneError(
+                f"{type(self).__name__}.plans() ended without a result: it has to call "
+                "keep(plan, score) with the best plan so far."
+            )
         if self.best is None:
             problems = {trial["problem"] for trial in self.trials}
             raise PruneError(

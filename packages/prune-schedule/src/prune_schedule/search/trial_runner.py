@@ -8,7 +8,8 @@ from operator import itemgetter
 from time import perf_counter, sleep
 from typing import Any
 
-from prune_core import PruneError
+from prune_core import ConfigError, PruneError
+from prune_core.errors import shown
 from prune_core.progress import Task
 from prune_core.random_state import seeded
 from prune_schedule.budget.model import ModelBudget
@@ -112,9 +113,34 @@ class TrialRunner(DelegatingPruner):
                 if latest is not None:
                     self._advance(task, latest)
             batch = asked if isinstance(asked, list) else [asked]
+            for plan in batch:
+                self._check_plan(plan)
             scores, latest = self._scores(batch, evaluate, history, task)
             answer = scores if isinstance(asked, list) else scores[0]
         task.said = f"best score {_shown(self.best_score)}"
+
+    def _check_plan(self, plan: Plan) -> None:
+        """Refuse what a search must not ask for.
+
+        Raises:
+            ConfigError: When a plan is not one sparsity for each layer.
+        """
+        who = f"{type(self).__name__}.plans() yielded"
+        if not isinstance(plan, Mapping):
+            raise ConfigError(
+                f"{who} {shown(plan)}; it must yield {{layer: sparsity}}, or a list of such plans."
+            )
+        for name in [
+            name for name in (*self.sizes, *plan) if (name in plan) != (name in self.sizes)
+        ]:
+            what = "a plan for" if name in plan else "a plan without"
+            there = ", ".join(map(repr, self.sizes))
+            raise ConfigError(f"{who} {what} {name!r}; a plan is for the layers {there}.")
+        for name, sparsity in plan.items():
+            if not (isinstance(sparsity, int | float) and 0 <= sparsity <= 1):
+                raise ConfigError(
+                    f"{who} {sparsity!r} for {name!r}; a sparsity is a number from 0 to 1."
+                )
 
     def _scores(
         self, plans: Sequence[Plan], evaluate: Evaluate, history: History, task: Task
