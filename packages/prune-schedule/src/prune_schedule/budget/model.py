@@ -17,7 +17,8 @@ from prune_schedule.budget.latency_cache import LatencyCache
 from prune_schedule.budget.weights import Sparsities
 from prune_schedule.run.delegating import Masks
 from prune_schedule.run.processes import from_first
-from prune_speedup.budget.target import check_target, relative_latency
+from prune_speedup.budget.costs import Costs, workload_of_plan
+from prune_speedup.budget.target import BUDGETS, check_target, relative_latency
 from prune_speedup.budget.unremovable import makers_of, staying
 from prune_speedup.engine.plan import Plan, make_plan
 from prune_speedup.engine.standing import standing
@@ -66,6 +67,8 @@ class ModelBudget:
         self._makers = _makers(self.coupling, self._layers)
         self.groups = _connected(self._makers.values(), self._layers)
         self.dense = cost_of(make_plan(self._labelling, ()))
+        kinds = target.keys() - set(BUDGETS)
+        self._costs = Costs(kinds, workload_of_plan(make_plan(self._labelling, ())))
         self._name = self._named()
 
     # --- what is left ---------------------------------------------------------------------
@@ -102,6 +105,7 @@ class ModelBudget:
         return {
             "parameters": cost.parameters / self.dense.parameters,
             "flops": cost.flops / max(1, self.dense.flops),
+            **(self._costs.left(workload_of_plan(plan)) if self._costs else {}),
         }
 
     def _lost(self, sparsities: Mapping[str, float]) -> list[int]:

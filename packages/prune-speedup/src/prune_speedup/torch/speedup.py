@@ -147,12 +147,26 @@ def shrink(
 
 
 def rehearse(
-    model: nn.Module, example_inputs: Any, masks: Masks, constants: str = "exact"
+    model: nn.Module,
+    example_inputs: Any,
+    masks: Masks,
+    constants: str = "exact",
+    look: Callable[[nn.Module], None] = lambda small: None,
 ) -> SpeedupReport:
-    """Return the report of a `shrink` whose model is then put back; nothing is compared."""
+    """Return the report of a `shrink` whose model is then put back; nothing is compared.
+
+    Args:
+        model: The model.
+        example_inputs: What it is run with.
+        masks: What is to go.
+        constants: As for `shrink`.
+        look: Called with the small model before it is put back.
+    """
     untouched = Snapshot(model)
     try:
-        return make_small(model, example_inputs, masks, constants=constants, verify=False)
+        report = make_small(model, example_inputs, masks, constants=constants, verify=False)
+        look(model)
+        return report
     finally:
         untouched.restore()
 
