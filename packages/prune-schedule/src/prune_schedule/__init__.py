@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from prune_schedule.run.result import *  # noqa: F403
     from prune_schedule.search.amc.pruner import *  # noqa: F403
     from prune_schedule.search.annealing import *  # noqa: F403
-    from prune_schedule.search.autocompress import *  # noqa: F403
+    from prune_schedule.search.autocompress.pruner import *  # noqa: F403
     from prune_schedule.search.base import *  # noqa: F403
     from prune_schedule.search.finetuned import *  # noqa: F403
     from prune_schedule.search.netadapt import *  # noqa: F403
@@ -36,7 +36,7 @@ _HOMES = {
     "search.finetuned": ("FinetunedSearchPruner",),
     "search.plans": ("DeadEndError", "Plans", "Sparsities", "side_by_side"),
     "search.annealing": ("SimulatedAnnealingPruner",),
-    "search.autocompress": ("AutoCompressPruner",),
+    "search.autocompress.pruner": ("AutoCompressPruner",),
     "timed.constant": ("ConstantPruner",),
     "timed.gradual": ("GradualPruner",),
     "timed.linear": ("LinearPruner",),

@@ -29,7 +29,7 @@ def prune_register_pruners() -> dict[str, Reference]:
             "1802.03494",
         ),
         "autocompress": _at(
-            "search.autocompress:AutoCompressPruner",
+            "search.autocompress.pruner:AutoCompressPruner",
             "In rounds: annealing finds the distribution, ADMM trains towards it, speedup removes.",
             "1907.03141",
         ),

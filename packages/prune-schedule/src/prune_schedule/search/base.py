@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from os import PathLike
-from pathlib import Path
 from typing import Any, ClassVar
 
-import torch
 from torch import nn
 
-from prune_core import Compressed, ConfigError, PruneError, Pruner, PruneWarning
+from prune_core import Compressed, ConfigError, PruneError, PruneWarning
 from prune_core.callables import check_takes_model
 from prune_core.compat import understands
 from prune_core.config import load_config, parse
@@ -29,15 +25,12 @@ from prune_schedule.compat.positional import SEARCH
 from prune_schedule.run.delegating import AMOUNTS, Masks, one_shot_class
 from prune_schedule.run.evaluation import Evaluate
 from prune_schedule.run.isolation import tidied
-from prune_schedule.run.processes import is_first
 from prune_schedule.run.result import Result
 from prune_schedule.run.timeout import check_time_limit
+from prune_schedule.search.kept import KeptSearch
 from prune_schedule.search.needs import coupled, without_amounts
 from prune_schedule.search.plans import DeadEndError, Sparsities
-from prune_schedule.search.trial_runner import TrialRunner
-from prune_schedule.store.history import History, Memory, open_history
 from prune_schedule.store.result_folder import ResultFolder
-from prune_schedule.store.state_file import StateFile, check_same_run
 from prune_schedule.store.trials import Trials
 
 __all__ = ["ConfigList", "SearchPruner"]
@@ -45,7 +38,7 @@ __all__ = ["ConfigList", "SearchPruner"]
 ConfigList = Sequence[Mapping[str, Any]] | str | PathLike[str]
 
 
-class SearchPruner(TrialRunner):
+class SearchPruner(KeptSearch):
     """Tries sparsities, scores each with the user's `evaluate`, and puts the best in force.
 
     A subclass yields what is to be tried from `plans()`, and is sent the score of each. What it
@@ -307,31 +300,6 @@ class SearchPruner(TrialRunner):
             model, masks = self._finished(self.dummy_input)
         return Result(model, masks, self.best_score, self.sparsities, self.trials, complete)
 
-    def _open_history(self) -> History:
-        """Open the study; of several processes, the first keeps it and tells the others."""
-        if not is_first():
-            return Memory()
-        if self.checkpoint is not None and (self.experiment_data_dir or self.storage) is not None:
-            raise ConfigError("checkpoint and a study both keep the search; keep one of the two.")
-        if self.experiment_data_dir is None and self.storage is None:
-            return StateFile(self.checkpoint, self._identity(), self._known)
-        return open_history(
-            self.experiment_data_dir,
-            self.storage,
-            self.study_name,
-            self.optimize_mode == "maximize",
-            self._identity(),
-        )
-
-    def _weights_file(self) -> Path | None:
-        """Return where a search that trains keeps weights: only where its trials are kept too."""
-        if self.checkpoint is not None:
-            return Path(f"{self.checkpoint}.weights")
-        folder = self.experiment_data_dir
-        if folder is None and self.storage is not None:
-            folder = self.log_dir
-        return None if folder is None else Path(folder) / "weights.pt"
-
     def _plan(self) -> str:
         """Say what the search is for."""
         layers = f"{len(self.sizes)} layer{'s' if len(self.sizes) > 1 else ''}"
@@ -340,25 +308,6 @@ class SearchPruner(TrialRunner):
             return f"to leave {' and '.join(kinds)}, from {layers}"
         amounts = sorted({f"{total:.1%}" for _, total in self.budgets})
         return f"to prune {' and '.join(amounts)} of the weights of {layers}"
-
-    def _identity(self) -> dict[str, Any]:
-        # Of the weights that the search began with, also when it has trained them since.
-        if self._run is not None:
-            return self._run
-        algorithm = self.pruning_algorithm
-        identity = {
-            "search": type(self).__name__,
-            "pruning_algorithm": algorithm if isinstance(algorithm, str) else algorithm.__name__,
-            "config_list": list(self.config_list),
-            "optimize_mode": self.optimize_mode,
-            "seed": self.seed,
-            "weights": _digest(self.one_shot),
-            **({} if self.target is None else {"target": dict(self.target)}),
-            **self.settings,
-        }
-        self._run = json.loads(json.dumps(identity, default=str))
-        assert self._run is not None
-        return self._run
 
     def get_best_result(
         self,
@@ -373,30 +322,3 @@ class SearchPruner(TrialRunner):
         numbers = [t["trial"] for t in self.trials if t["sparsities"] == self.best]
         model, masks = self._finished(self.dummy_input if self.speedup else None)
         return numbers[0] if numbers else -1, model, masks, self.best_score, self.reached_config
-
-    # --- state ----------------------------------------------------------------------------
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return what has been tried, as plain data; all else follows from it."""
-        run = self._identity()
-        return {"run": json.dumps(run), "trials": json.dumps(self.trials or self._known)}
-
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Go on from a state with the next `run()`; it must be one of the same search."""
-        missing = {"run", "trials"} - set(state_dict)
-        if missing:
-            raise ConfigError(
-                f"The state has no {min(missing)!r}; it is not what state_dict() of a search "
-                "returned."
-            )
-        check_same_run("The state", json.loads(state_dict["run"]), self._identity())
-        self._known = json.loads(state_dict["trials"])
-
-
-def _digest(pruner: Pruner) -> str:
-    """Return a few letters that are others for other weights."""
-    digest = hashlib.blake2b(digest_size=8)
-    for wrapper in pruner.get_modules_wrapper().values():
-        weight = wrapper.module.get_parameter(wrapper.target).detach()
-        digest.update(weight.cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()

@@ -11,33 +11,24 @@ from time import perf_counter
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from prune_core import Compressed, ConfigError, PruneError, load_pruned, save_pruned, unwrap
-from prune_core.callables import check_takes_model
+from prune_core import Compressed, ConfigError, PruneError, load_pruned, save_pruned
 from prune_core.compat import understands
 from prune_core.config import load_config, parse
-from prune_core.evaluators import holds_training
-from prune_core.files import make_folder
-from prune_core.masking import PrunerModuleWrapper
 from prune_core.progress import Task
 from prune_core.random_state import as_seed, seeded
-from prune_schedule.budget.removed_weights import RemovedWeights
 from prune_schedule.compat.positional import AUTOCOMPRESS
-from prune_schedule.run.delegating import AMOUNTS, DelegatingPruner, Masks, one_shot_class
-from prune_schedule.run.evaluation import Evaluate, Finetune, score_of
-from prune_schedule.run.isolation import tidied
+from prune_schedule.run.delegating import AMOUNTS, Masks, one_shot_class
+from prune_schedule.run.evaluation import Evaluate, Finetune
 from prune_schedule.run.result import Result
-from prune_schedule.run.user_functions import functions_of
-from prune_schedule.search.annealing import SimulatedAnnealingPruner
+from prune_schedule.search.autocompress.rounds import AutoCompressRounds
+from prune_schedule.search.autocompress.settings import settings_from
 from prune_schedule.search.needs import coupled, without_amounts
 from prune_schedule.store.result_folder import ResultFolder
 from prune_schedule.store.snapshot import Snapshots
 from prune_schedule.store.trials import Trials
-from prune_schedule.timed.admm import DEFAULT_RHO, GRANULARITIES, ADMMPruner
-from prune_schedule.timed.optimizer_steps import optimizers_in
-from prune_speedup.pruning.dependency_aware import DependencyAwareAllocator
-from prune_speedup.torch.speedup import make_small
+from prune_schedule.timed.admm import DEFAULT_RHO
 from prune_speedup.torch.tensors import Snapshot
 
 __all__ = ["AutoCompressPruner"]
@@ -46,7 +37,7 @@ ConfigList = Sequence[Mapping[str, Any]] | str | PathLike[str]
 SEARCH = ("start_temperature", "stop_temperature", "cool_down_rate", "perturbation_magnitude")
 
 
-class AutoCompressPruner(DelegatingPruner):
+class AutoCompressPruner(AutoCompressRounds):
     """Prunes in rounds: annealing finds how much each layer can lose, and ADMM trains it to do so.
 
     In round t of n the ratio `1 − (1 − s)^(t/n)` is pruned in all, so that each round takes the
@@ -98,8 +89,6 @@ class AutoCompressPruner(DelegatingPruner):
         searches: For each round, what its search has tried.
     """
 
-    _base: Masks
-
     @understands(AUTOCOMPRESS)
     def __init__(
         self,
@@ -134,74 +123,43 @@ class AutoCompressPruner(DelegatingPruner):
         seed: int = 0,
     ) -> None:
         self.rounds = _rounds(total_iteration)
-        self.target, self.seed = target, as_seed(seed)
-        admm, search = dict(admm_params or {}), dict(sa_params or {})
-        evaluate = evaluate or search.get("evaluator")
-        search.pop("evaluator", None)
-        check_takes_model("finetuner", finetuner, "the model and trains it")
-        functions = functions_of(finetuner, evaluate)
-        self.finetuner, self.evaluator = functions.finetune, functions.evaluate
-        self.dummy_input = dummy_input = functions.or_example(dummy_input)
+        self.target, self.seed, self.rho = target, as_seed(seed), row
+        settings = settings_from(
+            evaluate=evaluate,
+            finetuner=finetuner,
+            dummy_input=dummy_input,
+            admm_params=admm_params,
+            sa_params=sa_params,
+            pruning_algorithm=pruning_algorithm,
+            pruning_params=pruning_params,
+            search={
+                "optimize_mode": optimize_mode,
+                "start_temperature": start_temperature,
+                "stop_temperature": stop_temperature,
+                "cool_down_rate": cool_down_rate,
+                "perturbation_magnitude": perturbation_magnitude,
+            },
+            training={
+                "trainer": None if finetune is not None else trainer,
+                "finetune": finetune,
+                "criterion": criterion,
+                "iterations": admm_num_iterations,
+                "training_epochs": admm_training_epochs,
+            },
+        )
+        self.finetuner, self.evaluator = settings.finetune, settings.evaluate
+        self._search, self._admm = settings.search, settings.training
+        self.dummy_input = dummy_input = settings.dummy_input
         self.speedup = dummy_input is not None and speedup is not False
         if speedup and dummy_input is None:
             raise ConfigError(
                 "speedup is True and dummy_input is missing: give an input of the model, with "
                 "which it is traced."
             )
-        if self.evaluator is None:
-            raise ConfigError(
-                "AutoCompressPruner searches for what scores best: give evaluate= (or evaluator=), "
-                "a function that takes the model and returns a number."
-            )
-        granularity = admm.pop("granularity", None)
-        if granularity not in (None, *GRANULARITIES):
-            raise ConfigError(
-                f"admm_params['granularity'] is {granularity!r}; it must be one of "
-                f"{', '.join(GRANULARITIES)}."
-            )
-        said = (
-            pruning_algorithm,
-            *(admm.pop(name, None) for name in ("pruning_algorithm", "base_algo")),
-            GRANULARITIES.get(granularity or ""),
-            search.pop("pruning_algorithm", None),
-        )
-        default = "l1" if admm_params is None else "level"
-        self.pruning_algorithm = next(filter(None, said), default)
-        params = {**search.pop("pruning_params", {}), **(pruning_params or {})}
-        algorithm = one_shot_class(self.pruning_algorithm)
+        self.pruning_algorithm, params = settings.pruning_algorithm, settings.pruning_params
         if dummy_input is not None:
-            params = coupled(algorithm, params, dummy_input)
+            params = coupled(one_shot_class(self.pruning_algorithm), params, dummy_input)
         self.pruning_params = params
-        self.rho = row
-        temperatures = {
-            "start_temperature": start_temperature,
-            "stop_temperature": stop_temperature,
-            "cool_down_rate": cool_down_rate,
-            "perturbation_magnitude": perturbation_magnitude,
-        }
-        self._search: dict[str, Any] = {
-            "optimize_mode": optimize_mode,
-            **{name: value for name, value in temperatures.items() if value is not None},
-            **search,
-        }
-        training = {
-            "trainer": None if finetune is not None else trainer,
-            "finetune": finetune,
-            "criterion": criterion,
-            "iterations": admm_num_iterations,
-            "training_epochs": admm_training_epochs,
-            **admm,
-        }
-        self._admm = {name: value for name, value in training.items() if value is not None}
-        trains = {"trainer", "finetune", "evaluator"}
-        if holds_training(evaluate) and not trains & self._admm.keys():
-            self._admm["evaluator"] = evaluate
-        if not trains & self._admm.keys():
-            raise ConfigError(
-                "AutoCompressPruner trains the model: give finetune=, a function that takes the "
-                "model and trains it for an epoch, or trainer= or an evaluator that trains, its "
-                "older forms."
-            )
         self._folder = None if experiment_data_dir is None else Path(experiment_data_dir)
         self.checkpoint = checkpoint or (self._folder and self._folder / "rounds.pt")
         self._results = ResultFolder(log_dir or self._folder, keep_intermediate_result)
@@ -284,172 +242,6 @@ class AutoCompressPruner(DelegatingPruner):
             return "to leave " + " and ".join(f"{r:.1%} of the {k}" for k, r in self.target.items())
         amounts = {entry[key] for entry in self._rules for key in AMOUNTS if entry.get(key)}
         return f"to prune {' and '.join(f'{a:.1%}' for a in sorted(amounts))} of the weights"
-
-    def _seed_of(self, number: int) -> int:
-        return self.seed * 1_000_003 + number
-
-    def _round(self, number: int) -> dict[str, Any]:
-        sparsities = self._allocate(number)
-        self._train(number, sparsities)
-        if self.speedup:
-            self._make_small()
-        if self.finetuner is not None:
-            with tidied(self.bound_model):
-                self.finetuner(self.bound_model)
-        assert self.evaluator is not None
-        with tidied(self.bound_model):
-            score = score_of(self.evaluator, self.bound_model)
-        score.warn()
-        reached = self.sparsities
-        sparsity = sum(reached[n] * self._sizes[n] for n in reached) / sum(self._sizes.values())
-        more = {"left": dict(self._left)} if self.target is not None else {}
-        return {
-            "trial": number - 1,
-            "sparsity": sparsity,
-            **more,
-            "score": score.value,
-            "problem": score.problem,
-            "sparsities": reached,
-        }
-
-    def _allocate(self, number: int) -> dict[str, float]:
-        """Search for how much each layer is to lose by the end of the round."""
-        rules, target = self._rules_of(number), self._target_of(number)
-        if not target and not any(entry.get("sparsity") for entry in rules):
-            self.searches.append(Trials())
-            return dict.fromkeys(self._sizes, 0.0)  # what is left is little enough already
-        self._let_go()
-        search = SimulatedAnnealingPruner(
-            self.bound_model,
-            rules,
-            self.evaluator,
-            pruning_algorithm=self.pruning_algorithm,
-            pruning_params=self.pruning_params,
-            target=target,
-            dummy_input=self.dummy_input,
-            experiment_data_dir=self._part(number),
-            seed=self._seed_of(number),
-            **self._search,
-        )
-        self.one_shot, search._base = search.one_shot, self._base
-        allocator = getattr(search.one_shot, "sparsity_allocator", None)
-        if self.speedup and target is None and isinstance(allocator, DependencyAwareAllocator):
-            # What is masked goes, and with it the inputs of other layers: that counts as well.
-            search._budget = RemovedWeights(
-                search.one_shot, search.budgets, self.dummy_input, search.caps
-            )
-        if not search.run().complete:
-            raise KeyboardInterrupt  # which the search has taken for itself
-        assert search.best is not None
-        self.searches.append(search.trials)
-        if target is not None:
-            left = search.budget.left(search.best)
-            before = self._left if self.speedup else dict.fromkeys(left, 1.0)
-            self._left = self._left | {kind: before[kind] * left[kind] for kind in left}
-        return search.best
-
-    def _train(self, number: int, sparsities: Mapping[str, float]) -> None:
-        """Train weights towards these sparsities, and prune them."""
-        self._let_go()
-        rules = [
-            {"op_names": [name], "sparsity": sparsity, "rho": self.rho}
-            for name, sparsity in sparsities.items()
-        ]
-        folder = self._part(number)
-        admm = ADMMPruner(
-            self.bound_model,
-            rules,
-            pruning_algorithm=self.pruning_algorithm,
-            pruning_params=self.pruning_params,
-            checkpoint=None if folder is None else folder / "admm.pt",
-            **self._admm,
-        )
-        self.one_shot, admm._base = admm.one_shot, self._base
-        self.one_shot.load_masks(self._base)
-        admm.compress()
-        if len(admm.trials) < admm.iterations:
-            raise KeyboardInterrupt
-        self._base = {name: dict(tensors) for name, tensors in self.one_shot.masks.items()}
-
-    def _make_small(self) -> None:
-        """Remove what is masked; what cannot be removed stays masked."""
-        masks = self.close_masks(self.dummy_input)
-        self.unwrap()
-        self._large = Snapshot(self.bound_model)
-        report = make_small(self.bound_model, self.dummy_input, masks)
-        trainer = self._admm.get("evaluator")
-        known = self._admm.get("traced_optimizer"), getattr(trainer, "optimizers", None)
-        for optimizer in optimizers_in(known):
-            optimizer.state.clear()  # its averages have the shapes that were
-        self._wrap_again(report.masks)
-
-    def _make_large(self) -> None:
-        """Put back what was removed in a round that did not come to its end."""
-        self._let_go()
-        if self._large is not None:
-            self._large.restore()
-            self._large = None
-
-    def _wrap_again(self, masks: Masks) -> None:
-        """Wrap a model whose layers have other sizes than when it was wrapped before."""
-        algorithm = one_shot_class(self.pruning_algorithm)
-        self._make_one_shot(algorithm, self.pruning_params, self.bound_model, list(self._rules))
-        self._base = masks
-        self.one_shot.load_masks(masks)
-
-    def _let_go(self) -> None:
-        """Take the wrappers off without a trace of their masks."""
-        wrappers = [m for m in self.bound_model.modules() if isinstance(m, PrunerModuleWrapper)]
-        for wrapper in wrappers:
-            for name in wrapper.masked_names:
-                wrapper._buffers[f"{name}_mask"] = None
-        self.unwrap()
-        unwrap(self.bound_model)  # also of a pruner that was interrupted while it was made
-
-    def _part(self, number: int) -> Path | None:
-        if self._folder is None:
-            return None
-        part = self._folder / f"round-{number}"
-        make_folder(part)
-        return part
-
-    # --- how much by when -----------------------------------------------------------------
-
-    def _rules_of(self, number: int) -> list[Mapping[str, Any]]:
-        """Return the rules of a round, which prunes what is left then."""
-        if self.target is not None:
-            return list(self.config_list)
-        rules: list[Mapping[str, Any]] = []
-        for place, entry in enumerate(self._rules):
-            amount = next((key for key in AMOUNTS if key in entry), None)
-            if amount is None:
-                rules.append(entry)
-                continue
-            rest = {key: value for key, value in entry.items() if key != amount}
-            rules.append({**rest, "sparsity": self._by_round(number, place, float(entry[amount]))})
-        return rules
-
-    def _by_round(self, number: int, entry: int, final: float) -> float:
-        wanted: float = 1.0 - (1.0 - final) ** (number / self.rounds)
-        if not self.speedup:
-            return wanted
-        names = [name for name, index in self._entries.items() if index == entry]
-        now = sum(self._weights_of(name).numel() for name in names)
-        gone = 1.0 - now / max(1, sum(self._sizes[name] for name in names))
-        return max(0.0, (wanted - gone) / (1.0 - gone))
-
-    def _target_of(self, number: int) -> dict[str, float] | None:
-        """Return the target of a round, of what is left then; without what has been met."""
-        if self.target is None:
-            return None
-        wanted = {kind: ratio ** (number / self.rounds) for kind, ratio in self.target.items()}
-        if self.speedup:
-            wanted = {kind: ratio / self._left[kind] for kind, ratio in wanted.items()}
-        return {kind: ratio for kind, ratio in wanted.items() if ratio < 1.0}
-
-    def _weights_of(self, name: str) -> Tensor:
-        wrapper = self.get_modules_wrapper()[name]
-        return wrapper.module.get_parameter(wrapper.target)
 
     # --- results --------------------------------------------------------------------------
 

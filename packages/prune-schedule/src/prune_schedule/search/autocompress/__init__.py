@@ -1,0 +1,1 @@
+"""AutoCompress: search, train towards it, make small, and again."""
