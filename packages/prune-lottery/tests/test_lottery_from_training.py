@@ -110,7 +110,8 @@ def test_a_training_that_shows_nothing_is_told():
         lottery.run(train=lambda model: None)
 
 
-def test_an_evaluator_that_trains_is_the_finetuner():
+@pytest.mark.parametrize("form", ["evaluator", "finetune"])
+def test_an_evaluator_that_trains_is_the_finetuner(form):
     class Evaluator:
         trained = 0
 
@@ -122,7 +123,7 @@ def test_an_evaluator_that_trains_is_the_finetuner():
 
     evaluator = Evaluator()
     pruner = LotteryTicketPruner(
-        net(), RULES, total_iteration=2, evaluator=evaluator, pruning_algorithm="tiny_level"
+        net(), RULES, total_iteration=2, pruning_algorithm="tiny_level", **{form: evaluator}
     )
     pruner.compress()
     assert evaluator.trained == 3

@@ -66,7 +66,7 @@ def run_control(
                     if kind == RANDOM_MASK:
                         masks = shuffled(masks, lottery.wrappers, seed)
                     lottery.put_masks(masks)
-                    lottery.starts.go(rewind, lottery.wrappers, seed)
+                    lottery.rewind_points.go(rewind, lottery.wrappers, seed)
                     log = trainer(lottery.model, lottery.round_at(index, rewind.step))
                     done[index] = lottery.record(index, score_of(evaluate, lottery.model), log)
                     lottery.controls[kind] = [done[i] for i in sorted(done)]

@@ -98,12 +98,13 @@ class LotteryTicketPruner(Pruner):
         self.pruning_algorithm, self.pruning_params = pruning_algorithm, pruning_params
         self.total_iteration = total_iteration
         check_takes_model("evaluate", evaluate)
-        self.finetuner: Train | None = finetune or training_of(evaluate)
-        self.evaluator: Evaluate | None = scoring_of(evaluate)
+        both = next(filter(holds_training, (finetune, evaluate)), None)
+        self.finetuner: Train | None = training_of(finetune) or finetune or training_of(evaluate)
+        self.evaluator: Evaluate | None = scoring_of(evaluate) or scoring_of(both)
         if self.finetuner is not None:
             trainer_of(self.finetuner, None)
-        if dummy_input is None and holds_training(evaluate):
-            dummy_input = getattr(evaluate, "dummy_input", None)
+        if dummy_input is None:
+            dummy_input = getattr(both, "dummy_input", None)
         self.speedup, self.dummy_input = speedup, dummy_input
         if speedup and dummy_input is None:
             raise ConfigError(

@@ -15,10 +15,10 @@ from prune_lottery.redraw import constant, reinitialise, reshuffled, with_signs
 from prune_lottery.rewind import Rewind
 from prune_lottery.training import PARTS, State, Training
 
-__all__ = ["Starts"]
+__all__ = ["RewindPoints"]
 
 
-class Starts:
+class RewindPoints:
     """Remembers how training began, and returns to it.
 
     Args:
