@@ -1,4 +1,4 @@
-"""Schedules and searches for torch, over any registered one-shot algorithm.
+"""Pruning schedules and searches for torch, with any registered one-shot algorithm.
 
 Names are imported when they are first used, so that `import prune_schedule` loads no torch.
 """

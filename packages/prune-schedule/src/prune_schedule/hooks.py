@@ -15,43 +15,51 @@ def _at(target: str, summary: str, paper: str = "") -> Reference:
 
 @hookimpl
 def prune_register_pruners() -> dict[str, Reference]:
-    """Register the schedules."""
+    """Register schedules and searches."""
     return {
         "admm": _at(
-            "timed.admm:ADMMPruner", "Trains weights to where pruning does not hurt.", "1804.03294"
+            "timed.admm:ADMMPruner",
+            "Trains weights towards sparse ones, then prunes.",
+            "1804.03294",
         ),
         "agp": _at(
-            "timed.agp:AGPPruner", "Grows fast at first and slowly at the end.", "1710.01878"
+            "timed.agp:AGPPruner",
+            "Automated gradual pruning: fast at first, slow at the end.",
+            "1710.01878",
         ),
         "amc": _at(
             "search.amc.pruner:AMCPruner",
-            "An agent learns how much each layer can lose; needs the extra prune-schedule[amc].",
+            "Reinforcement learning of the sparsity of each layer; needs prune-schedule[amc].",
             "1802.03494",
         ),
         "autocompress": _at(
             "search.autocompress.pruner:AutoCompressPruner",
-            "In rounds: annealing finds the distribution, ADMM trains towards it, speedup removes.",
+            "Rounds of simulated annealing, ADMM training and speedup.",
             "1907.03141",
         ),
-        "constant": _at("timed.constant:ConstantPruner", "Everything at once, then training."),
-        "gradual": _at("timed.gradual:GradualPruner", "Grows along any curve."),
-        "linear": _at("timed.linear:LinearPruner", "Grows by the same amount each time."),
+        "constant": _at(
+            "timed.constant:ConstantPruner", "The final sparsity at once, then training."
+        ),
+        "gradual": _at("timed.gradual:GradualPruner", "Gradual pruning along any curve."),
+        "linear": _at("timed.linear:LinearPruner", "Gradual pruning in equal steps."),
         "netadapt": _at(
             "search.netadapt:NetAdaptPruner",
-            "Round by round, the layer whose loss hurts least, fine-tuned in between.",
+            "Step by step the layer whose loss costs least, with fine-tuning.",
             "1804.03230",
         ),
         "one_cycle": _at(
-            "timed.one_cycle:OneCyclePruner", "Grows in one smooth S-shaped sweep.", "2107.02086"
+            "timed.one_cycle:OneCyclePruner",
+            "Gradual pruning along one S-shaped curve.",
+            "2107.02086",
         ),
         "sensitivity": _at(
             "search.sensitivity:SensitivityPruner",
-            "Layers lose what they tolerate, by how much the score drops.",
+            "Layers in proportion to how much they tolerate before the score drops.",
             "1506.02626",
         ),
         "simulated_annealing": _at(
             "search.annealing:SimulatedAnnealingPruner",
-            "The distribution over layers that scores best, searched by annealing.",
+            "Simulated annealing of the sparsity of each layer.",
             "1907.03141",
         ),
     }
