@@ -106,7 +106,7 @@ def test_a_loop_of_the_users_own():
 
 def test_a_training_that_shows_nothing_is_told():
     lottery = LotteryTicket(net(), RULES, rounds=2, pruning_algorithm=Saliency)
-    with pytest.raises(PruneError, match="round before has shown nothing of '0'"):
+    with pytest.raises(PruneError, match="round before has provided none for '0'"):
         lottery.run(train=lambda model: None)
 
 

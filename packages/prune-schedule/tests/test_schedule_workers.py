@@ -195,8 +195,8 @@ def test_a_database_that_is_none(tmp_path):
     from prune_schedule.store.history import open_history
 
     for url, said in {
-        "study.db": "storage is 'study.db', which is no URL of a database",
-        "oracel://here/db": "storage is 'oracel://here/db', which is no URL of a database",
+        "study.db": "storage is 'study.db', which is not the URL of a database",
+        "oracel://here/db": "storage is 'oracel://here/db', which is not the URL of a database",
         f"sqlite:///{tmp_path}/nowhere/study.db": "unable to open database file",
     }.items():
         with pytest.raises(PruneError) as caught:

@@ -1,4 +1,4 @@
-"""The rounds of a lottery: what each came to, and the model as each of them left it."""
+"""The finished rounds of a lottery, and how they are put back into the model."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["FinishedRounds"]
 
 
 class FinishedRounds(metaclass=ChecksOptions):
-    """Puts the ticket of a round, or what it was trained to, into the model.
+    """Puts a finished round into the model: its ticket, or its trained weights.
 
     Attributes:
         records: What each finished round came to.
@@ -63,7 +63,7 @@ class FinishedRounds(metaclass=ChecksOptions):
         self.rewind_points.go(self.rewind, self.wrappers, self.seed + index)
 
     def restore(self, index: int) -> None:
-        """Put a finished round into the model, trained. The last and the best one are kept."""
+        """Put the trained weights of a round into the model. The last and the best are kept."""
         self._check_finished(index)
         if index not in self._trained:
             raise ConfigError(
@@ -75,13 +75,13 @@ class FinishedRounds(metaclass=ChecksOptions):
         self.training.put(self._trained[index])
 
     def restart(self) -> None:
-        """Put everything back to what it was when the lottery was made, without masks."""
+        """Restore everything to the state in which the lottery was created, without masks."""
         self.history.forget(0)
         self.put_masks(self.history.masks(0))
         self.training.put(self.rewind_points.initial)
 
     def put_back(self) -> None:
-        """Undo a round that did not come to its end."""
+        """Undo an unfinished round."""
         self.history.forget(len(self.records))
         if self.records:
             self.restore(self.records[-1].index)
@@ -89,7 +89,7 @@ class FinishedRounds(metaclass=ChecksOptions):
             self.restart()
 
     def put_masks(self, masks: Masks) -> None:
-        """Put masks in force, and nothing else."""
+        """Apply masks, and change nothing else."""
         self.criterion.pruner.load_masks(masks)
         for name in self._averaged.keys() & masks.keys():
             self._averaged[name].set_masks(masks[name])

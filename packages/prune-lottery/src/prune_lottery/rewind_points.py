@@ -1,4 +1,4 @@
-"""The states in which a round can begin, and how the model is brought into them."""
+"""Rewind points: the states in which a round can begin."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["RewindPoints"]
 
 
 class RewindPoints:
-    """Remembers how training began, and returns to it.
+    """Keeps the states to rewind to, and rewinds.
 
     Args:
         training: What changes.
@@ -41,7 +41,7 @@ class RewindPoints:
         self.early: State | None = None
 
     def at(self, rewind: Rewind) -> State:
-        """Return the state that a rewind goes back to."""
+        """Return the state to rewind to."""
         if not rewind.step:
             return self.initial
         if self.early is None:
@@ -53,7 +53,7 @@ class RewindPoints:
         return self.early
 
     def go(self, rewind: Rewind, wrappers: Mapping[str, PrunerModuleWrapper], seed: int) -> None:
-        """Bring everything into the state in which a round begins, under the masks in force."""
+        """Rewind everything to the beginning of a round, under the current masks."""
         if rewind.kind == "none":
             self.training.model.zero_grad(set_to_none=True)
         elif rewind.keeps_weights:

@@ -1,4 +1,4 @@
-"""Find a lottery ticket: train, prune, rewind, and train what is left again."""
+"""Find a lottery ticket: train, prune, rewind, and train again."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ ConfigList = Sequence[Mapping[str, Any]] | str | PathLike[str]
 
 
 class LotteryTicket(FinishedRounds):
-    """Trains a network, prunes it, rewinds what is left to where it began, and trains it again.
+    """Finds a lottery ticket: trains a network, prunes it, rewinds the rest, and trains again.
 
     Round `t` of `n` prunes until the sparsity is `1 - (1 - P)^(t / n)`, each round the same share
     of what survives. Round 0 trains the dense network.
@@ -134,7 +134,7 @@ class LotteryTicket(FinishedRounds):
         evaluate: Evaluate | None = None,
         after_round: Callable[[int], object] | None = None,
     ) -> LotteryResult:
-        """Go through all rounds that are not finished yet.
+        """Run all rounds that are not finished yet.
 
         Ctrl-C ends the run with the best round so far in the model. When anything else is raised,
         the model goes back to the last finished round, and `run()` can be called again.
@@ -183,7 +183,7 @@ class LotteryTicket(FinishedRounds):
         return LotteryResult(tuple(self.records), interrupted, self.tolerance)
 
     def _plan(self) -> str:
-        """Say what the rounds lead to."""
+        """Describe the goal of the rounds."""
         final = max(self.criterion.final.values(), default=0.0)
         return f"to a sparsity of {final:.1%} in {len(self.wrappers)} layers"
 
@@ -216,11 +216,11 @@ class LotteryTicket(FinishedRounds):
     def round_at(
         self, index: int, start: int, at_step: Callable[[int], bool] = lambda step: False
     ) -> Round:
-        """Return what a training is told, for the masks in force."""
+        """Return the round for the current masks."""
         return Round(index, self._sparsity(), start, at_step)
 
     def _at_step(self, index: int, step: int, watch: MaskWatch | None) -> bool:
-        """Hear that `step` steps of a training are complete; return whether that is enough."""
+        """Called when `step` steps of a training are complete; return whether to stop."""
         if index == 0 and step == self.rewind.step and step and self.rewind_points.early is None:
             self.rewind_points.early = self.training.take()
         if watch is None or step == 0:
@@ -238,7 +238,7 @@ class LotteryTicket(FinishedRounds):
         self.save()
 
     def shrink(self, example_inputs: Any) -> SpeedupReport:
-        """Take out what the masks make superfluous, and prove that nothing else changed.
+        """Remove the masked channels, and verify that the output stays the same.
 
         The model is unwrapped and gets smaller layers, so this is the last step: rounds cannot be
         restored afterwards. Single weights leave no layer smaller; whole channels do.
@@ -274,7 +274,7 @@ class LotteryTicket(FinishedRounds):
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go back to what `state_dict()` returned, the model included.
+        """Restore what `state_dict()` returned, including the model.
 
         Raises:
             CheckpointError: When it was made with other settings.

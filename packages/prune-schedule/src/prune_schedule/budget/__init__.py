@@ -1,1 +1,1 @@
-"""What may be left of a model, and which sparsities keep to it."""
+"""Budgets: what may be left of a model, and which sparsities meet it."""

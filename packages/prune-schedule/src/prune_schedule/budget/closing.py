@@ -1,4 +1,4 @@
-"""Masks over what follows a masked channel, along a graph that has been recorded already."""
+"""Propagate masks to what follows a masked channel, along a graph that has been recorded."""
 
 from __future__ import annotations
 

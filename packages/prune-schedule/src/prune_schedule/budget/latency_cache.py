@@ -1,4 +1,4 @@
-"""Latencies that were measured, kept so that a search that starts again need not ask anew.
+"""A cache of measured latencies, kept for a search that is resumed.
 
 A time is never measured twice the same, and the plans of a search depend on it. A search that goes
 on comes to the same end only if it is told the same times.

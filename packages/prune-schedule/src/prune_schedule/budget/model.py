@@ -1,4 +1,4 @@
-"""Sparsities of layers that leave so many parameters, so much work or so much time."""
+"""Budgets of parameters, FLOPs, latency or registered costs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ PROBES, PROBES_MEASURED = 40, 6
 
 
 class ModelBudget:
-    """What may be left of the parameters, the FLOPs or the latency of a model.
+    """What may be left of a model: parameters, FLOPs, latency, or a cost that a plugin registers.
 
     What is left depends on how many channels each layer loses and not on which, so nothing has to
     be scored to know it: the graph of the forward says every shape after the removal. A latency
@@ -122,7 +122,7 @@ class ModelBudget:
         return [unit for units, n in zip(self._makers, lost, strict=True) for unit in units[:n]]
 
     def _named(self) -> str:
-        """Return a few letters that are others for a model, or an input, of another speed."""
+        """Return a short digest of all that the speed of the model depends on."""
         with self._pruner.plain() as model:
             made = [f"{name} {type(module).__name__}" for name, module in model.named_modules()]
             made += [f"{name} {tuple(p.shape)}" for name, p in model.named_parameters()]
@@ -140,7 +140,7 @@ class ModelBudget:
             return relative_latency(small, model, self._inputs)
 
     def check(self, masks: Masks, sparsities: Mapping[str, float]) -> None:
-        """Refuse masks of which less can be removed than their sparsities promise."""
+        """Refuse masks of which less can be removed than the plan counts on."""
         lost = self._lost(sparsities)
         promised = self.counted(self._plan(lost))
         for kind, found in self._removable(masks).items():

@@ -1,4 +1,4 @@
-"""What an algorithm masks as a whole: single weights, channels, channels of several layers.
+"""The smallest pieces that an algorithm masks: weights, channels, coupled channels.
 
 A layer of eight filters can lose three or four of them, and not 45 %. Who keeps to a budget has to
 know that.

@@ -1,4 +1,4 @@
-"""Sparsities of layers that together keep to a budget of weights."""
+"""Budgets of weights."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ class WeightBudget:
         return self._simplest(plan)
 
     def _simplest(self, plan: Sparsities) -> Sparsities:
-        """Say the same masks in the simplest ratios: with a few digits, or as parts of all."""
+        """Return the simplest ratios that make the same masks."""
         for group in self.groups:
             pieces = [piece for piece in self._pieces if set(piece.weights) <= set(group)]
             now = [piece.masked(plan) for piece in pieces]

@@ -1,4 +1,4 @@
-"""How older releases called the pruners of this package, as tables; see `prune_core.compat`.
+"""The call forms of NNI for the pruners of this package, as tables; see `prune_core.compat`.
 
 The orders are those of NNI 2.5 to 2.8, of 2.9 (an evaluator that trains, and no input), of 2.1
 (trainer and criterion) and of 1.9.

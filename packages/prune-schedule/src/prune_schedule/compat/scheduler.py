@@ -1,4 +1,4 @@
-"""Schedules in the predecessor's three parts: a pruner, a task generator and a scheduler.
+"""NNI's `PruningScheduler`: a pruner, a task generator and a scheduler.
 
 New code needs one of them, such as `AGPPruner`; these names let older scripts go on.
 """
@@ -88,9 +88,9 @@ class SimulatedAnnealingTaskGenerator(TaskGenerator):
         origin_model: The model, wrapped in place.
         origin_config_list: The rules.
         origin_masks: Masks to begin with, which no search takes here.
-        start_temperature: Where the temperature begins.
-        stop_temperature: Below it, the search is over.
-        cool_down_rate: By what the temperature is multiplied with each trial.
+        start_temperature: The first temperature.
+        stop_temperature: The temperature at which the search ends.
+        cool_down_rate: The factor of the temperature with each trial.
         perturbation_magnitude: The largest change of a layer's sparsity, at first.
         log_dir: A folder for the result.
         keep_intermediate_result: Has no effect: `trials` has all that was tried.

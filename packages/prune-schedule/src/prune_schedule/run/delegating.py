@@ -1,4 +1,4 @@
-"""A pruner that leaves the masks to a one-shot pruner of any name."""
+"""The base class of pruners that delegate the masks to a one-shot pruner."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def set_sparsity(settings: dict[str, Any], sparsity: float) -> None:
 
 
 class DelegatingPruner(Pruner):
-    """Has the wrappers, the masks and the model of the one-shot pruner that works for it.
+    """Delegates wrappers, masks and model to a one-shot pruner.
 
     A subclass sets `one_shot` in `reset()`. There is one set of wrappers and one flag that says
     whether the model is wrapped, those of `one_shot`, so the two pruners cannot disagree.
@@ -104,7 +104,7 @@ class DelegatingPruner(Pruner):
     def get_best_result(
         self,
     ) -> tuple[int, nn.Module, Masks, float | None, list[dict[str, Any]]]:
-        """Return number, model, masks, score and config of the result, as older releases did."""
+        """Return number, model, masks, score and config of the result, as NNI does."""
 
     def _finished(self, example_inputs: Any = None) -> tuple[nn.Module, Masks]:
         """Return a copy without wrappers, made small if an input is given, and masks left."""
@@ -120,9 +120,9 @@ class DelegatingPruner(Pruner):
         self.one_shot.clear_model_references()
 
     def update_epoch(self, epoch: int) -> None:
-        """Hear that an epoch begins."""
+        """Tell the one-shot pruner that an epoch begins."""
         self.one_shot.update_epoch(epoch)
 
     def step(self) -> None:
-        """Hear that an optimizer step was made."""
+        """Tell the one-shot pruner of an optimizer step."""
         self.one_shot.step()

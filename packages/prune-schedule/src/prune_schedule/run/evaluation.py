@@ -1,4 +1,4 @@
-"""A user's `evaluate`, which may fail without taking the run with it."""
+"""Call a user's `evaluate`, whose failures do not end the run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Finetune = Callable[[nn.Module], Any]
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """What an evaluation came to.
+    """The result of an evaluation.
 
     Attributes:
         value: The score, or None where there is none.
@@ -36,7 +36,7 @@ class Score:
     error: Exception | None = None
 
     def warn(self) -> None:
-        """Say why there is no score, if there is none."""
+        """Warn if there is no score, and say why."""
         if self.problem is not None:
             text = f"evaluate failed: {self.problem}. The run goes on."
             warnings.warn(text, PruneWarning, stacklevel=4)

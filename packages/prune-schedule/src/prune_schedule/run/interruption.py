@@ -1,4 +1,4 @@
-"""Ctrl-C at a moment where it does no harm."""
+"""Delay Ctrl-C while it would do harm."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["undisturbed"]
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Let a block come to its end before Ctrl-C is heard.
+    """Delay Ctrl-C until a block has ended.
 
     Signals reach the main thread alone, so in any other there is nothing to do.
     """

@@ -1,4 +1,4 @@
-"""What stays the same from one round of a schedule to the next."""
+"""Restore what user functions change in a model: modes, gradients, lent parameters."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["intact", "tidied"]
 
 @contextmanager
 def tidied(model: nn.Module) -> Iterator[None]:
-    """Let a user's code use a model, and then put back train and eval, and drop its gradients.
+    """Let a user's code use a model, then restore train or eval mode and drop gradients.
 
     A run that starts from a checkpoint finds a model in the mode that it was made in and without
     gradients, so a run that was never stopped has to find the same in each round.
@@ -31,7 +31,7 @@ def tidied(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def intact(model: nn.Module) -> Iterator[None]:
-    """Let code run that may be interrupted anywhere, also while a wrapper lends masked weights.
+    """Run code that may be interrupted anywhere, also in the forward of a wrapper.
 
     A forward puts masked weights in the place of parameters and then puts those back. An
     interruption in between, at the wrong moment, leaves the masked ones.

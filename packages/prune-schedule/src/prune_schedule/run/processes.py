@@ -1,4 +1,4 @@
-"""What the processes of a distributed run have to agree on."""
+"""Agreement between the processes of a distributed run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a schedule or a search ends with."""
+"""The result of a schedule or a search."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Result"]
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The end of a run, also of one that was stopped.
+    """The result of a run, complete or stopped.
 
     Attributes:
         model: The wrapped model.

@@ -16,7 +16,7 @@ Result = TypeVar("Result")
 
 
 def check_time_limit(seconds: float | None) -> None:
-    """Refuse a limit that cannot be kept here.
+    """Refuse a limit that cannot be enforced here.
 
     A function can be interrupted by a signal, and signals reach the main thread alone.
     """

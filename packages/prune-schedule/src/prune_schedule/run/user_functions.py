@@ -1,4 +1,4 @@
-"""What trains and what scores a model, from functions or from an object that does both.
+"""The functions that train and score a model, or an evaluator that does both.
 
 Whoever gives such an object gives it once: schedules find the training in it, and do not leave the
 model untuned.
@@ -18,7 +18,7 @@ __all__ = ["Functions", "functions_of"]
 
 @dataclass(frozen=True, slots=True)
 class Functions:
-    """What a user gave to train and to score a model.
+    """The user's functions to train and to score a model.
 
     Attributes:
         finetune: Takes the model and trains it, or None.
@@ -36,7 +36,7 @@ class Functions:
 
 
 def functions_of(finetune: Any, evaluate: Any, *, alone: bool = True) -> Functions:
-    """Return a training and a score; an evaluator that trains does so unless something else does.
+    """Return the functions to train and to score; an evaluator that trains is both.
 
     Args:
         finetune: Takes the model and trains it, or is such an evaluator; None was not given.

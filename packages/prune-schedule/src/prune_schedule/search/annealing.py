@@ -1,4 +1,4 @@
-"""Simulated annealing over the sparsities of layers."""
+"""Simulated annealing of the sparsity of each layer."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["SimulatedAnnealingPruner"]
 
 
 class SimulatedAnnealingPruner(FinetunedSearchPruner):
-    """Looks for the distribution of sparsity over layers that scores best, at random but cooling.
+    """Searches for the sparsity of each layer that scores best, by simulated annealing.
 
     It begins with the uniform distribution, tries a random one in which larger layers lose more,
     and goes on from the better by ever smaller random changes. A change for the worse by ΔE is
@@ -42,24 +42,24 @@ class SimulatedAnnealingPruner(FinetunedSearchPruner):
         evaluate: Takes the model and returns its score. One that trains as well, such as
             `prune_filter.TorchEvaluator`, is also `finetune` unless there is another.
         optimize_mode: `"maximize"` or `"minimize"`.
-        start_temperature: Where the temperature begins.
-        stop_temperature: Below it, the search is over.
-        cool_down_rate: By what the temperature is multiplied with each trial.
+        start_temperature: The first temperature.
+        stop_temperature: The temperature at which the search ends.
+        cool_down_rate: The factor of the temperature with each trial.
         perturbation_magnitude: The largest change of a layer's sparsity, at first.
-        tries: How many changes are tried at each temperature; several workers share them.
-        experiment_data_dir: A folder in which the search is kept, so that it can go on.
+        tries: The number of changes tried at each temperature; several workers share them.
+        experiment_data_dir: A folder for the study, from which the search can be resumed.
         pruning_algorithm: A registered pruner, or a class.
         pruning_params: Further arguments of the pruning algorithm.
-        calibrate: The same argument of the pruning algorithm, for those that look at data.
-        log_dir: A folder for the result, if it is to be another.
-        storage: The URL of a database to keep it in instead.
-        study_name: Its name there.
-        trial_timeout: How many seconds an evaluation may take.
-        seed: Of the random numbers of the search.
+        calibrate: Runs the model on some batches, for data-driven criteria.
+        log_dir: Another folder for the result.
+        storage: The URL of a database for the study instead.
+        study_name: The name of the study.
+        trial_timeout: The seconds that an evaluation may take.
+        seed: Seed of the random numbers of the search.
         finetune: Takes the model and trains it, before each evaluation. The weights go back after
             each trial, and the result has those of the best.
-        stateful: What goes back with the weights, by name: the optimizer of `finetune`, if it is
-            made outside of it.
+        stateful: What is restored with the weights, by name: the optimizer of `finetune`, if it is
+            created outside of it.
         speedup: Whether `compress()`, `run()` and `get_best_result()` return a small copy, from
             which what is masked has been removed. The model itself stays wrapped.
         dummy_input: An input of the model, for `speedup` or a target. With it, layers that can
@@ -106,7 +106,8 @@ class SimulatedAnnealingPruner(FinetunedSearchPruner):
         if not 0 < stop_temperature < start_temperature:
             raise ConfigError(
                 f"start_temperature is {start_temperature:g} and stop_temperature is "
-                f"{stop_temperature:g}; the temperature falls from the one to the other, above 0."
+                f"{stop_temperature:g}; the temperature falls from the first to the second, and "
+                "both are above 0."
             )
         for name, ratio in (
             ("cool_down_rate", cool_down_rate),
@@ -141,12 +142,12 @@ class SimulatedAnnealingPruner(FinetunedSearchPruner):
         )
 
     def reset(self, model: nn.Module, config_list: ConfigList) -> None:
-        """Start anew with another model or another config; an old model is unwrapped first."""
+        """Start over with another model or config; the old model is unwrapped first."""
         super().reset(model, config_list)
         self._floors: Sparsities | None = None
 
     def prepare(self) -> None:
-        """Get ready; the plans begin with what had been pruned before the search, not by it."""
+        """Prepare; the plans start from what had been pruned before the search."""
         self._floors = self.floors
         super().prepare()
 
@@ -168,7 +169,7 @@ class SimulatedAnnealingPruner(FinetunedSearchPruner):
 
     @property
     def length(self) -> int:
-        """How many trials there will be: two to begin with, and `tries` for each cooling."""
+        """The number of trials: two at first, and `tries` for each temperature."""
         return 2 + self.tries * self._coolings
 
     @property
@@ -177,7 +178,7 @@ class SimulatedAnnealingPruner(FinetunedSearchPruner):
         return ceil(round(ratio, 9))
 
     def plans(self) -> Plans:
-        """Yield distributions, each near the one that was accepted last."""
+        """Yield distributions, each close to the last accepted one."""
         chance = random.Random(self.seed)
         changes: list[float] = []
         current, current_score = self.uniform(), None

@@ -1,4 +1,4 @@
-"""A search for the sparsity of each layer: what all searches share."""
+"""The base class of searches for the sparsity of each layer."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ ConfigList = Sequence[Mapping[str, Any]] | str | PathLike[str]
 
 
 class SearchPruner(KeptSearch):
-    """Tries sparsities, scores each with the user's `evaluate`, and puts the best in force.
+    """Searches for the sparsity of each layer that scores best in the user's `evaluate`.
 
-    A subclass yields what is to be tried from `plans()`, and is sent the score of each. What it
-    yields may depend on the seed and on the scores so far, and on nothing else: a search that
-    starts again replays its history.
+    A subclass yields the plans to try from `plans()`, and is sent the score of each. The plans may
+    depend on the seed and on the scores so far, and on nothing else: a resumed search replays its
+    history.
 
     Args:
         model: The model, wrapped in place.
@@ -52,22 +52,22 @@ class SearchPruner(KeptSearch):
         optimize_mode: `"maximize"` or `"minimize"`.
         pruning_algorithm: A registered pruner, or a class.
         pruning_params: Further arguments of the pruning algorithm.
-        calibrate: The same argument of the pruning algorithm, for those that look at data.
-        experiment_data_dir: A folder in which the search is kept, so that it can go on.
-        log_dir: A folder for the result, if it is to be another.
-        storage: The URL of a database to keep it in instead.
-        study_name: Its name there.
-        trial_timeout: How many seconds an evaluation may take.
-        seed: Of the random numbers of the search.
+        calibrate: Runs the model on some batches, for data-driven criteria.
+        experiment_data_dir: A folder for the study, from which the search can be resumed.
+        log_dir: Another folder for the result.
+        storage: The URL of a database for the study instead.
+        study_name: The name of the study.
+        trial_timeout: The seconds that an evaluation may take.
+        seed: Seed of the random numbers of the search.
         target: What may be left of the model instead of the sparsities of the rules, such as
-            `{"flops": 0.5}`: of `parameters`, `flops` or measured `latency`.
+            `{"flops": 0.5}`: of `parameters`, `flops`, measured `latency` or a registered cost.
         dummy_input: An input of the model, for a target. With it, layers that can only lose
             channels together get the same sparsity.
-        checkpoint: A file to keep the search in instead, without Optuna.
+        checkpoint: A JSON file for the trials instead, without Optuna.
     """
 
     optimize_modes: ClassVar[tuple[str, ...]] = ("maximize", "minimize")
-    # A layer that loses everything cuts the network in two; whoever wants that says so.
+    # A layer that loses everything cuts the network in two, so it takes an explicit cap of 1.
     default_cap: ClassVar[float] = 0.99
 
     @understands(SEARCH)
@@ -111,7 +111,7 @@ class SearchPruner(KeptSearch):
         self.reset(model, config_list)
 
     def reset(self, model: nn.Module, config_list: ConfigList) -> None:
-        """Start anew with another model or another config; an old model is unwrapped first."""
+        """Start over with another model or config; the old model is unwrapped first."""
         if isinstance(config_list, str | PathLike):
             config_list = load_config(config_list)
         algorithm, params = one_shot_class(self.pruning_algorithm), self.pruning_params
@@ -149,7 +149,7 @@ class SearchPruner(KeptSearch):
 
     @property
     def budgets(self) -> list[tuple[list[str], float]]:
-        """For each entry of the config its layers, and the ratio they lose together."""
+        """The layers of each entry of the config, and the ratio they lose together."""
         return [
             (names, self._asked(entry)) for entry, names in self.generate_module_groups().items()
         ]
@@ -172,7 +172,7 @@ class SearchPruner(KeptSearch):
 
     @property
     def floors(self) -> dict[str, float]:
-        """The least that each layer loses: what has been pruned for good."""
+        """The least that each layer loses: what has been pruned permanently."""
         return dict.fromkeys(self.sizes, 0.0) | {
             name: int((~self._base[name][wrapper.target]).sum()) / self.sizes[name]
             for name, wrapper in self.get_modules_wrapper().items()
@@ -212,7 +212,7 @@ class SearchPruner(KeptSearch):
                 self._clear()
 
     def uniform(self) -> Sparsities:
-        """The same sparsity in all layers of an entry, or in all that a target is about."""
+        """The same sparsity in all layers of an entry, or in all layers with a target."""
         return self.budget.fitted(dict.fromkeys(self.sizes, 1.0), self.floors)
 
     # --- running --------------------------------------------------------------------------
@@ -301,7 +301,7 @@ class SearchPruner(KeptSearch):
         return Result(model, masks, self.best_score, self.sparsities, self.trials, complete)
 
     def _plan(self) -> str:
-        """Say what the search is for."""
+        """Describe the goal of the search."""
         layers = f"{len(self.sizes)} layer{'s' if len(self.sizes) > 1 else ''}"
         if self.target is not None:
             kinds = (f"{ratio:.1%} of the {kind}" for kind, ratio in self.target.items())

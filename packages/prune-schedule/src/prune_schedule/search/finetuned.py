@@ -1,4 +1,4 @@
-"""A search that trains the model a little before it asks how good it is."""
+"""Searches that fine-tune the model before each evaluation."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class FinetunedSearchPruner(SearchPruner):
             `prune_filter.TorchEvaluator`, is also `finetune` unless there is another.
         optimize_mode: `"maximize"` or `"minimize"`.
         finetune: Takes the model and trains it a little, before each evaluation.
-        stateful: What goes back with the weights, by name: the optimizer of `finetune`, for one.
+        stateful: What is restored with the weights, by name, such as the optimizer of `finetune`.
         dummy_input: An input of the model, as for every search.
         **more: Further arguments of every search.
     """
@@ -70,12 +70,12 @@ class FinetunedSearchPruner(SearchPruner):
         )
 
     def reset(self, model: nn.Module, config_list: ConfigList) -> None:
-        """Start anew with another model or another config; an old model is unwrapped first."""
+        """Start over with another model or config; the old model is unwrapped first."""
         super().reset(model, config_list)
         self._held = _Held()
 
     def run(self, evaluate: Evaluate | None = None, finetune: Finetune | None = None) -> Result:
-        """Search, and put the best in force, with the weights that it was tuned to.
+        """Search, and put the best in force, with its fine-tuned weights.
 
         Args:
             evaluate: Takes the model and returns its score; that of the search unless given.
@@ -86,7 +86,7 @@ class FinetunedSearchPruner(SearchPruner):
         return super().run(functions.evaluate)
 
     def prepare(self) -> None:
-        """Take the weights to begin with: those of an earlier start, or those of now."""
+        """Load the weights to start from: those of an earlier run, or the current ones."""
         self._snapshots: Snapshots | None = None
         self._adopted = 0
         if self.finetune is None:
@@ -115,7 +115,7 @@ class FinetunedSearchPruner(SearchPruner):
         return trial
 
     def _tune(self, number: int) -> None:
-        """Train for a trial."""
+        """Fine-tune for a trial."""
         if self.finetune is None or number < self.first_tuned:
             return
         # What training draws does not depend on what making the masks has drawn.
@@ -123,7 +123,7 @@ class FinetunedSearchPruner(SearchPruner):
             self.finetune(self.bound_model)
 
     def adopt(self, number: int, trial: int, plan: Plan, score: float) -> None:
-        """Let all further trials begin with what a trial ended with, and keep it as the result.
+        """Let all further trials start from the weights of a trial, and keep it as the result.
 
         Args:
             number: The number of the round that this ends, from 1.
@@ -151,7 +151,7 @@ class FinetunedSearchPruner(SearchPruner):
         self._save()
 
     def _put_best(self, best: Sparsities) -> None:
-        """Put the result in force, with what its trial was tuned to unless that was adopted."""
+        """Put the result in force, with the fine-tuned weights of its trial."""
         super()._put_best(best)
         trial = self._best_trial
         if self.finetune is None or trial is None:
@@ -188,7 +188,7 @@ class FinetunedSearchPruner(SearchPruner):
 
 
 class _Held:
-    """The weights that trials begin with, and those of the best trial since."""
+    """The weights that trials start from, and those of the best trial since."""
 
     def __init__(self) -> None:
         self.start: dict[str, Any] = {}

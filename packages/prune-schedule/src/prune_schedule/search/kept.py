@@ -29,7 +29,7 @@ class KeptSearch(TrialRunner):
     Attributes:
         experiment_data_dir: A folder for an Optuna study, or None.
         storage: The URL of a database for it instead, or None.
-        study_name: Its name there.
+        study_name: The name of the study.
         checkpoint: A file to keep the trials in instead, without Optuna, or None.
         log_dir: A folder for the result, or None.
     """

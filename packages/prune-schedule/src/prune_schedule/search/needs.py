@@ -1,4 +1,4 @@
-"""What rules and one-shot algorithm have to be, so that a search makes a model smaller."""
+"""What a search requires of the rules and of the one-shot algorithm."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["coupled", "without_amounts"]
 def coupled(
     algorithm: Callable[..., Any], params: Mapping[str, Any], example_inputs: Any
 ) -> dict[str, Any]:
-    """Return the arguments with which an algorithm prunes alike what belongs together."""
+    """Return the arguments with which an algorithm respects dependencies between layers."""
     if "dependency_aware" not in getattr(algorithm, "modes", ()) or "mode" in params:
         return dict(params)
     return {"mode": "dependency_aware", "dummy_input": example_inputs, **params}

@@ -1,4 +1,4 @@
-"""NetAdapt: in each round the layer that can best do without."""
+"""NetAdapt: prune the least important layer, step by step."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ HALVINGS = 10
 
 
 class NetAdaptPruner(FinetunedSearchPruner):
-    """Takes from the model, round by round, where it hurts least.
+    """Prunes step by step the layer whose loss costs least.
 
-    In each round every layer is a candidate: it alone is pruned just so much more that the model
-    costs `sparsity_per_iteration` of its dense cost less, fine-tuned for a moment, and evaluated.
-    The best candidate stays, with its weights, and the next round begins there, until the budget
-    is met. Layers that can only lose channels together are one candidate.
+    In each round every layer is a candidate: it alone is pruned just far enough to reduce the cost
+    of the model by `sparsity_per_iteration` of the dense cost, fine-tuned for a short time, and
+    evaluated. The best candidate is kept, with its weights, and the next round starts from it, until
+    the budget is met. Layers that can only lose channels together are one candidate.
 
     Yang et al., NetAdapt: Platform-Aware Neural Network Adaptation for Mobile Applications,
     https://arxiv.org/abs/1804.03230
@@ -36,16 +36,16 @@ class NetAdaptPruner(FinetunedSearchPruner):
         model: The model, wrapped in place. Fine-tuning changes its weights.
         config_list: The rules. The sparsity of an entry is that of all its layers together, and
             no layer loses more than `max_sparsity_per_layer`, 0.99 unless given.
-        finetune: Takes the model and trains it for a moment.
+        finetune: Takes the model and trains it for a short time.
         evaluate: Takes the model and returns its score. One that trains as well, such as
             `prune_filter.TorchEvaluator`, is also `finetune` unless there is another.
         optimize_mode: `"maximize"` or `"minimize"`.
         pruning_algorithm: A registered pruner, or a class.
-        sparsity_per_iteration: What each round takes away, as a ratio of the dense cost. Where no
-            layer can lose so much, it is halved.
-        experiment_data_dir: A folder in which the search is kept, so that it can go on.
-        **more: `stateful`, what goes back with the weights after each candidate, by name: the
-            optimizer of `finetune`, if it is made outside of it. And `target`, `dummy_input`,
+        sparsity_per_iteration: The saving of each round, as a ratio of the dense cost. If no layer
+            can bring it, it is halved.
+        experiment_data_dir: A folder for the study, from which the search can be resumed.
+        **more: `stateful`, what is restored with the weights after each candidate, by name: the
+            optimizer of `finetune`, if it is created outside of it. And `target`, `dummy_input`,
             `checkpoint`, `pruning_params`, `calibrate`, `log_dir`, `storage`, `study_name`,
             `trial_timeout` and `seed`, as for every search.
     """
@@ -85,7 +85,7 @@ class NetAdaptPruner(FinetunedSearchPruner):
         return {"sparsity_per_iteration": self.sparsity_per_iteration}
 
     def plans(self) -> Plans:
-        """Yield the model as it is, and then the candidates of one round after the other."""
+        """Yield the dense model, then the candidates of each round."""
         current: Sparsities = dict.fromkeys(self.sizes, 0.0)
         yield current
         number, step, made = 0, self.sparsity_per_iteration, 1
@@ -115,7 +115,7 @@ class NetAdaptPruner(FinetunedSearchPruner):
         return kind if left[kind] > target[kind] + 1e-9 else None
 
     def _candidates(self, current: Sparsities, kind: str, step: float) -> list[Plan]:
-        """Prune each group alone so much more that the round's reduction is made."""
+        """Prune each group alone just far enough to bring the saving of the round."""
         budget = self.budget
         wanted = max(budget.target[kind], budget.left(current)[kind] - step)
         plans = [budget.reduced(current, group, kind, wanted) for group in budget.groups]

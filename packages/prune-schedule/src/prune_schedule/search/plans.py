@@ -1,4 +1,4 @@
-"""What a search asks for: sparsities to try, one after the other or several at once."""
+"""The plans of a search: sparsities to try, one after the other or several at once."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ Plans = Generator[Plan | list[Plan], Any, None]
 
 
 class DeadEndError(PruneError):
-    """A search has nowhere to go from where it is."""
+    """A search cannot go on: no layer can lose more, or no trial has a score."""
 
 
 def side_by_side(
     searches: Mapping[str, Generator[Plan, float | None, _T]],
 ) -> Generator[list[Plan], list[float | None], dict[str, _T]]:
-    """Let several searches that do not depend on each other ask together, and return their results.
+    """Run several independent generators of plans side by side, and return their results.
 
-    Each goes on with its own scores; those that have ended ask no more.
+    Each is sent its own scores; those that have ended yield no more plans.
     """
     results: dict[str, _T] = {}
     answers: dict[str, float | None] = dict.fromkeys(searches)

@@ -1,4 +1,4 @@
-"""Layers by how much the score suffers when they are pruned."""
+"""Sensitivity analysis: how much of each layer can go before the score drops."""
 
 from __future__ import annotations
 
@@ -32,13 +32,12 @@ RATIOS = tuple(tenth / 10 for tenth in range(1, 10))
 
 
 class SensitivityPruner(SearchPruner):
-    """Prunes each layer in proportion to how much of it can go before the score drops.
+    """Prunes each layer in proportion to how much it tolerates before the score drops.
 
     In each round, every layer is pruned alone, by more and more, until the score has dropped by
-    `acc_drop_threshold` below that of the round's beginning; the largest sparsity before that is
-    what the layer tolerates. All layers are then pruned in proportion to it, by
-    `sparsity_per_iter` of all weights, fine-tuned with `finetune`, and the next round
-    begins there.
+    `acc_drop_threshold` below that at the beginning of the round; the largest sparsity before that
+    is what the layer tolerates. All layers are then pruned in proportion to it, by
+    `sparsity_per_iter` of all weights, and fine-tuned with `finetune`. The next round starts there.
 
     Han et al., Learning both Weights and Connections for Efficient Neural Networks,
     https://arxiv.org/abs/1506.02626
@@ -54,13 +53,13 @@ class SensitivityPruner(SearchPruner):
         sparsity_proportion_calc: Takes `{layer: sparsity that it tolerates}` and returns the
             shares in which layers are pruned; those themselves unless given.
         sparsity_per_iter: The ratio of all weights that each round prunes.
-        acc_drop_threshold: By how much the score may drop.
-        log_dir: A folder for the result, if it is to be another.
+        acc_drop_threshold: How much the score may drop.
+        log_dir: Another folder for the result.
         ratios: The sparsities that are tried.
         optimize_mode: `"maximize"` or `"minimize"`.
-        experiment_data_dir: A folder in which the search is kept, so that it can go on.
-        stateful: What else goes on where it was when a search does, by name: the optimizer of
-            `finetune`, for one.
+        experiment_data_dir: A folder for the study, from which the search can be resumed.
+        stateful: What else is restored when a search is resumed, by name, such as the optimizer
+            of `finetune`.
         dummy_input: An input of the model, for a target. With it, layers that can only lose
             channels together get the same sparsity.
         **more: `pruning_params`, `calibrate`, `storage`, `study_name`, `trial_timeout`, `seed`,
@@ -118,7 +117,7 @@ class SensitivityPruner(SearchPruner):
         )
 
     def reset(self, model: nn.Module, config_list: ConfigList) -> None:
-        """Start anew with another model or another config; an old model is unwrapped first."""
+        """Start over with another model or config; the old model is unwrapped first."""
         super().reset(model, config_list)
         self._trained = _Counter()
         self._snapshots: Snapshots | None = None
@@ -133,7 +132,7 @@ class SensitivityPruner(SearchPruner):
         }
 
     def plans(self) -> Plans:
-        """Yield single layers pruned by more and more, and after each round all of them."""
+        """Yield plans that prune one layer more and more, and one for all after each round."""
         self._curves: list[dict[str, Any]] = []
         current: Sparsities = dict.fromkeys(self.sizes, 0.0)
         score = yield current
@@ -159,7 +158,7 @@ class SensitivityPruner(SearchPruner):
     def _analyse(
         self, number: int, group: list[str], current: Sparsities, base: float | None
     ) -> Generator[Plan, float | None, float]:
-        """Prune a layer, and those that go with it, more and more, and return what it tolerates."""
+        """Prune a layer, and those coupled with it, more and more; return what it tolerates."""
         layer = group[0]
         tolerated = current[layer]
         for ratio in self.ratios:
@@ -195,7 +194,7 @@ class SensitivityPruner(SearchPruner):
         return super().run(functions.evaluate)
 
     def prepare(self) -> None:
-        """Bring back the weights that an earlier start of the same search has trained."""
+        """Restore the weights that an earlier run of the same search has trained."""
         check_takes_model("finetune", self.finetuner, "the model and trains it")
         self._heard = 0
         if self.finetuner is None:
@@ -209,7 +208,7 @@ class SensitivityPruner(SearchPruner):
             self._snapshots.save()
 
     def _back(self) -> bool:
-        """Go back to where the last training ended, and return whether that was possible."""
+        """Restore the state after the last training, and return whether there was one."""
         assert self._snapshots is not None
         found = self._snapshots.restore()
         self._base = self.one_shot.masks if self._trained.count else {}
@@ -278,7 +277,7 @@ class SensitivityPruner(SearchPruner):
 
 
 class _Counter:
-    """How many rounds have been trained, in the form in which a snapshot keeps it."""
+    """The number of rounds that have been trained, as a part of a snapshot."""
 
     count = 0
 
@@ -294,7 +293,7 @@ def _called_with(
     args: Sequence[Any] | None,
     kwargs: Mapping[str, Any] | None,
 ) -> Callable[..., Any] | None:
-    """Return a function of the model that calls another with what an older release was given."""
+    """Return a function of the model that calls another with the arguments NNI took."""
     if function is None or (args is None and kwargs is None):
         return function
     given = functools.partial(function, *(args or ()), **(kwargs or {}))

@@ -1,4 +1,4 @@
-"""How the plans of a search are tried, by one worker or by several."""
+"""Runs the trials of a search, with one worker or several."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ __all__ = ["TrialRunner"]
 
 
 class TrialRunner(DelegatingPruner):
-    """Puts plans in force, scores each, and tells the search that asks for them.
+    """Makes the masks of each plan, scores them, and sends the score to the search.
 
     Attributes:
         optimize_mode: `"maximize"` or `"minimize"`.
-        trial_timeout: How many seconds an evaluation may take.
+        trial_timeout: The seconds that an evaluation may take.
         seed: Of the random numbers of all trials.
         best: What the search would end with, once there is something.
         best_score: Its score.
@@ -53,34 +53,33 @@ class TrialRunner(DelegatingPruner):
 
     @abstractmethod
     def plans(self) -> Plans:
-        """Yield the sparsities to try; get the score, higher for better, None where it failed.
+        """Yield the sparsities to try; receive the score, higher is better, None if it failed.
 
-        A list of plans that do not depend on each other gets a list of scores; several workers
-        share them.
+        A list of independent plans gets a list of scores; several workers share them.
 
-        A search calls `keep()` with what it would end with if it ended now.
+        A search calls `keep()` with the best plan so far.
         """
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What the plans depend on, as plain data; another search must not go on from them."""
+        """What the plans depend on, as plain data; a search with other settings is refused."""
         return {}
 
     def prepare(self) -> None:
-        """Get ready for `plans()`; called each time that the search starts or goes on."""
+        """Prepare for `plans()`; called each time that the search starts or resumes."""
 
     @property
     def length(self) -> int | None:
-        """How many trials there will be, where that is known."""
+        """The number of trials, or None if it is not known."""
         return None
 
     def keep(self, sparsities: Sparsities, score: float | None, trial: int | None = None) -> None:
-        """Remember the result as it is by now.
+        """Remember the best plan so far.
 
         Args:
-            sparsities: What the search would end with.
+            sparsities: The plan.
             score: Its score, as it was sent.
-            trial: The number of the trial, where what that was tuned to belongs to the result.
+            trial: The number of its trial, if the fine-tuned weights belong to the result.
         """
         self.best, self._best_trial = dict(sparsities), trial
         self.best_score = None if score is None else self._sign * score
@@ -120,7 +119,7 @@ class TrialRunner(DelegatingPruner):
         task.said = f"best score {_shown(self.best_score)}"
 
     def _check_plan(self, plan: Plan) -> None:
-        """Refuse what a search must not ask for.
+        """Refuse a plan that cannot be tried.
 
         Raises:
             ConfigError: When a plan is not one sparsity for each layer.
@@ -272,7 +271,7 @@ def _shown(score: float | None) -> str:
 def _check_same(trial: Mapping[str, Any], plan: Plan) -> None:
     if trial["sparsities"] != plan:
         raise PruneError(
-            f"Trial {trial['trial']} of the study was of other sparsities than this search tries "
-            "now: the seed or prune-schedule has changed. Give another experiment_data_dir or "
+            f"Trial {trial['trial']} of the study has other sparsities than this search tries now: "
+            "the seed or prune-schedule has changed. Give another experiment_data_dir or "
             "study_name, or delete the study."
         )

@@ -28,7 +28,7 @@ __all__ = ["Database"]
 
 
 class Database:
-    """Where a study is, and what makes it quick and safe there.
+    """A study in a database, with its locks.
 
     Args:
         storage: A URL, or a storage object of Optuna.
@@ -42,7 +42,7 @@ class Database:
         self._line = _Line(self.storage.engine) if isinstance(self.storage, RDBStorage) else None
 
     def locks(self) -> TrialLocks:
-        """Return what keeps workers from doing the same trial."""
+        """Return the locks that keep workers from making the same trial."""
         if self._line is None:
             return NoLocks()
         engine = self._line.engine
@@ -55,7 +55,7 @@ class Database:
 
     @property
     def count(self) -> Callable[[], int] | None:
-        """What counts the trials, where that is cheaper than reading them."""
+        """A function that counts the trials, if that is cheaper than reading them."""
         line = self._line
         return None if line is None else lambda: int(line.ask(_COUNT, study=self.study))
 
@@ -75,7 +75,7 @@ _COUNT = (
 
 
 class _Line:
-    """One connection for many questions; a lock on a server belongs to a connection."""
+    """One connection for all queries; a lock of a server belongs to a connection."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
@@ -90,7 +90,7 @@ class _Line:
         return connection
 
     def ask(self, question: str, **values: Any) -> Any:
-        """Return the one answer to a question."""
+        """Return the one value that a query gives."""
         try:
             return self._connection.execute(text(question), values).scalar()
         except DBAPIError:
@@ -148,7 +148,7 @@ def _opened(url: str) -> RDBStorage:
         parsed.get_dialect()
     except ArgumentError as error:
         raise ConfigError(
-            f"storage is {url!r}, which is no URL of a database ({error}); write it like "
+            f"storage is {url!r}, which is not the URL of a database ({error}); write it like "
             "'sqlite:///search.db' or 'postgresql+psycopg://user@host/database'."
         ) from None
     shown = parsed.render_as_string(hide_password=True)

@@ -1,4 +1,4 @@
-"""The trials of a search, kept where a search that starts again finds them.
+"""The history of a search: its trials, kept for a search that is resumed.
 
 A search is a function of its seed and of the scores so far. So its history is all the state it
 has: it is replayed, and what has been evaluated already, by this process or by another worker, is
@@ -26,22 +26,22 @@ FILE, LOCKS = "study.journal", "locks"
 
 
 class History(Protocol):
-    """What a search has tried."""
+    """The trials of a search."""
 
     def known(self, numbers: Iterable[int]) -> dict[int, dict[str, Any]]:
-        """Return those of some trials that have been made."""
+        """Return which of these trials have been made."""
 
     def claim(self, numbers: Iterable[int]) -> int | None:
-        """Choose one of some trials that nobody works on, for this process alone."""
+        """Lock one of these trials that no worker has, and return its number."""
 
     def add(self, trial: dict[str, Any]) -> dict[str, Any]:
-        """Keep a trial that was claimed, end the claim, and return the trial that counts."""
+        """Add a trial, unlock it, and return the trial that counts."""
 
     def release(self, number: int) -> None:
-        """End a claim without a trial."""
+        """Unlock a trial that was not made."""
 
     def close(self) -> None:
-        """Let go of everything."""
+        """Release all locks and close the storage."""
 
 
 class Memory:
@@ -55,7 +55,7 @@ class Memory:
         self._trials = {trial["trial"]: dict(trial) for trial in trials}
 
     def known(self, numbers: Iterable[int]) -> dict[int, dict[str, Any]]:
-        """Return those of some trials that have been made."""
+        """Return which of these trials have been made."""
         return {number: self._trials[number] for number in numbers if number in self._trials}
 
     def claim(self, numbers: Iterable[int]) -> int | None:
@@ -63,7 +63,7 @@ class Memory:
         return next(iter(numbers), None)
 
     def add(self, trial: dict[str, Any]) -> dict[str, Any]:
-        """Keep one more trial, and return it."""
+        """Add a trial, and return it."""
         self._trials[trial["trial"]] = trial
         return trial
 
@@ -75,7 +75,7 @@ class Memory:
 
 
 class Study:
-    """Trials in an Optuna study, which Optuna's dashboard and its plots show as any other.
+    """Trials in an Optuna study.
 
     Args:
         storage: A storage object.
@@ -108,7 +108,7 @@ class Study:
         self._known: dict[int, dict[str, Any]] = {}
 
     def begin(self, run: Mapping[str, Any]) -> None:
-        """Start the study or go on with it.
+        """Start the study or resume it.
 
         Args:
             run: What the search does, as plain data; a study of another search is refused.
@@ -138,11 +138,11 @@ class Study:
         self._read = self._counted = len(trials)
 
     def known(self, numbers: Iterable[int]) -> dict[int, dict[str, Any]]:
-        """Return those of some trials that have been made, as far as this process knows."""
+        """Return which of these trials have been made, as far as this process knows."""
         return {number: self._known[number] for number in numbers if number in self._known}
 
     def claim(self, numbers: Iterable[int]) -> int | None:
-        """Choose one of some trials that nobody works on, and learn of those that were made."""
+        """Lock one of these trials that no worker has, and read those that have been made."""
         claimed = next((number for number in numbers if self.locks.take(number)), None)
         # Read after the claim: what has not been written by now is not under way elsewhere.
         self._refresh()
@@ -152,11 +152,11 @@ class Study:
         return claimed
 
     def release(self, number: int) -> None:
-        """End a claim without a trial."""
+        """Unlock a trial that was not made."""
         self.locks.release(number)
 
     def add(self, trial: dict[str, Any]) -> dict[str, Any]:
-        """Keep one more trial, complete from the beginning: a process that dies leaves no half."""
+        """Add a trial, complete at once: a process that dies leaves no partial trial."""
         number = trial["trial"]
         self._refresh()
         # Another worker has made it only if this one was cut off and taken for dead.
@@ -185,7 +185,7 @@ class Study:
         self.study.add_trial(written)
 
     def close(self) -> None:
-        """Let go of everything."""
+        """Release all locks and close the storage."""
         self.locks.close()
         if self._let_go is not None:
             self._let_go()

@@ -17,7 +17,7 @@ __all__ = ["open_journal"]
 
 
 def open_journal(path: Path) -> JournalStorage:
-    """Return a storage that appends to a file, and that a killed process leaves usable."""
+    """Return a storage that appends to a file and survives a killed process."""
     make_folder(path.parent)
     lock: Any = _Lock(path.with_suffix(".lock"))
     lock.acquire()
@@ -48,7 +48,7 @@ class _Lock:
         return True
 
     def release(self) -> None:
-        """Let others have it."""
+        """Unlock."""
         self._lock.release()
 
 
@@ -60,6 +60,6 @@ def _cut_unfinished_line(path: Path) -> None:
 
 
 def _check_last_line(path: Path) -> None:
-    """Refuse a last line that is none, which Optuna takes for one that is still being written."""
+    """Refuse a damaged last line, which Optuna would take for one being written."""
     if path.exists() and (lines := path.read_bytes().splitlines()):
         json.loads(lines[-1])

@@ -1,4 +1,4 @@
-"""A folder with the results of a run, and with what was tried on the way."""
+"""A folder with the results and the trials of a run."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class ResultFolder(results.ResultFolder):
     """
 
     def add(self, number: int, pruner: DelegatingPruner) -> None:
-        """Write what a round ended with."""
+        """Write the result of a round."""
         self.add_round(number, pruner, pruner.reached_config)
 
     def finish(self, pruner: DelegatingPruner) -> None:
-        """Write the result, and what was tried on the way."""
+        """Write the result and the trials."""
         folder = self.add_result(pruner, pruner.reached_config)
         if folder is not None:
             pruner.trials.save(folder / "trials.json")

@@ -1,4 +1,4 @@
-"""Everything that decides how a run goes on: model, masks, optimizer, random numbers."""
+"""Snapshots of a run: model, masks, optimizer, random numbers."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Stateful(Protocol):
 
 
 class Plain:
-    """A pruner's model under the names that it has without wrappers.
+    """The state of a pruner's model, under the names without wrappers.
 
     Which wrappers are in it may differ between then and now; masks are kept by the pruner.
     """
@@ -99,7 +99,7 @@ class Snapshots:
         self._random: list[dict[str, Any]] = []
 
     def save(self) -> None:
-        """Keep the state of now. Every process of a distributed run has to take part.
+        """Save the current state. Every process of a distributed run must call this.
 
         Raises:
             PruneError: When this process has but a part of the model.
@@ -125,7 +125,7 @@ class Snapshots:
                 torch.save(states, file)
 
     def restore(self) -> bool:
-        """Go back to the state that was kept, and return whether there was one.
+        """Restore the saved state, and return whether there was one.
 
         Raises:
             PruneError: When the file cannot be read.
@@ -150,7 +150,7 @@ class Snapshots:
         return True
 
     def restore_random_numbers(self) -> None:
-        """Draw once more what was drawn after the snapshot.
+        """Reset the random numbers to those of the snapshot.
 
         A process that was not there then, because there were fewer, goes on as the first one.
         """
@@ -169,7 +169,7 @@ class Snapshots:
                 states = torch.load(file, map_location="cpu", weights_only=True)
             except Exception as error:
                 raise PruneError(
-                    f"checkpoint {path} is damaged or no checkpoint "
+                    f"checkpoint {path} is damaged or not a checkpoint "
                     f"({' '.join(f'{type(error).__name__}: {error}'.split())[:200]}). Give "
                     "another path, or delete the file to start anew."
                 ) from error

@@ -1,4 +1,4 @@
-"""The trials of a search in memory, from a state or in a file of its own, without Optuna."""
+"""The trials of a search in memory or in a JSON file, without Optuna."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FORMAT = "prune-search-1"
 
 
 class StateFile(Memory):
-    """Trials in memory and, if there is a path, in a file that is always a whole one.
+    """Trials in memory and, if there is a path, in a file that is always complete.
 
     Args:
         path: The file, or None.
@@ -38,7 +38,7 @@ class StateFile(Memory):
         super().__init__(known)
 
     def add(self, trial: dict[str, Any]) -> dict[str, Any]:
-        """Keep one more trial, and return it."""
+        """Add a trial, and return it."""
         super().add(trial)
         if self.path is not None:
             states = {"format": FORMAT, "run": self.run, "trials": list(self._trials.values())}
@@ -49,7 +49,7 @@ class StateFile(Memory):
 
 
 def check_same_run(what: str, kept: Mapping[str, Any], run: Mapping[str, Any]) -> None:
-    """Refuse to go on from another search."""
+    """Refuse the trials of another search."""
     for key, value in run.items():
         if kept.get(key) != value:
             raise ConfigError(

@@ -1,4 +1,4 @@
-"""What was tried, and what came of it, as data."""
+"""The trials of a run, as data."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Trials"]
 
 
 class Trials(list[dict[str, Any]]):
-    """A list of dicts, one for each thing tried: `pandas.DataFrame(trials)` is a table of it.
+    """A list of dicts, one for each trial: `pandas.DataFrame(trials)` makes a table of it.
 
     Example:
         >>> trials = Trials([{"trial": 0, "score": 0.9, "sparsities": {"fc": 0.5}}])

@@ -1,4 +1,4 @@
-"""Training that moves weights to where pruning does not hurt."""
+"""ADMM: training towards sparse weights."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class ADMMPruner(DelegatingPruner):
             optimizer, criterion and perhaps the number of the epoch. Arguments under these names
             may come in any order.
         traced_optimizer: The optimizer for such a trainer; Adam unless given.
-        criterion: The loss function for such a trainer; cross entropy unless given.
+        criterion: The loss function for the trainer; cross entropy by default.
         iterations: How often Z and U are renewed.
         training_epochs: How often the trainer is called in between.
         granularity: `"fine-grained"` for `level`, `"coarse-grained"` for `l1`.
@@ -98,8 +98,8 @@ class ADMMPruner(DelegatingPruner):
         if len(given) != 1:
             raise ConfigError(
                 "ADMMPruner trains the model: give finetune=, a function that takes the model and "
-                "trains it for an epoch, or trainer= or evaluator=, its older forms, and not two "
-                "of them."
+                "trains it for an epoch, or trainer= or evaluator= as in NNI; exactly one of "
+                "them."
             )
         if traced_optimizer is not None and not isinstance(traced_optimizer, Optimizer):
             raise ConfigError(
@@ -120,7 +120,7 @@ class ADMMPruner(DelegatingPruner):
         self.reset(model, config_list)
 
     def reset(self, model: nn.Module, config_list: ConfigList) -> None:
-        """Start anew with another model or another config; an old model is unwrapped first."""
+        """Start over with another model or config; the old model is unwrapped first."""
         if isinstance(config_list, str | PathLike):
             config_list = load_config(config_list)
         algorithm = one_shot_class(self.pruning_algorithm)
@@ -262,11 +262,11 @@ class ADMMPruner(DelegatingPruner):
     # --- state ----------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """Return Z and U and how many iterations have been made."""
+        """Return Z, U and the iterations made."""
         return {"z": dict(self._z), "u": dict(self._u), "trials": json.dumps(self.trials)}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Go on from a state; it must be one of the same layers."""
+        """Resume from a state; it must be that of the same layers."""
         weights = self._weights
         for name in ("z", "u"):
             if set(state_dict.get(name, ())) != set(weights):

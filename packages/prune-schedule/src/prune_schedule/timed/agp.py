@@ -1,4 +1,4 @@
-"""Fast at first, slow at the end."""
+"""Automated gradual pruning (AGP): fast at first, slow at the end."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["AGPPruner"]
 
 
 class AGPPruner(GradualPruner):
-    """Prunes fast while much is redundant, and slowly at the end.
+    """Automated gradual pruning: fast while much is redundant, slowly at the end.
 
     `s(t) = s_f + (s_i − s_f) · (1 − t/n)³`, from the initial sparsity s_i to the final s_f. All
     arguments are those of `GradualPruner`.

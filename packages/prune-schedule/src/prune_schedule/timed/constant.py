@@ -1,4 +1,4 @@
-"""Everything at once, and then training under constant masks."""
+"""The final sparsity at once, then training under constant masks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["ConstantPruner"]
 
 
 class ConstantPruner(GradualPruner):
-    """Prunes everything at the first point, and lets training go on under the same masks.
+    """Prunes to the final sparsity at once; training continues under the same masks.
 
     `s(t) = s_f`. What other schedules are to be compared with. All arguments are those of
     `GradualPruner`.

@@ -1,4 +1,4 @@
-"""The curve that a schedule follows: a registered one by its name, or any function."""
+"""The curve of a schedule: a registered one by its name, or any function."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def as_curve(curve: str | Curve) -> Curve:
 
 
 def name_of(curve: str | Curve) -> str:
-    """Return what messages and checkpoints call a curve."""
+    """Return the name of a curve in messages and checkpoints."""
     return curve if isinstance(curve, str) else getattr(curve, "__qualname__", repr(curve))
 
 

@@ -1,4 +1,4 @@
-"""Sparsity that grows: while the user trains, or round by round."""
+"""Gradual pruning: during the user's training, or in rounds."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ ConfigList = Sequence[Mapping[str, Any]] | str | PathLike[str]
 
 
 class GradualPruner(TimedMasks):
-    """Prunes more and more along a curve, with any registered one-shot algorithm.
+    """Gradual pruning along a curve, with any registered one-shot algorithm.
 
-    With `end_epoch` or `end_step` in the `config_list`, **training drives it**: `compress()`
-    returns the wrapped model, and masks grow with `update_epoch(epoch)` or with each step of
-    `optimizer`. With `total_iteration`, **it goes through rounds by itself**: `run()` prunes,
+    With `end_epoch` or `end_step` in the `config_list`, **it follows your own training**:
+    `compress()` returns the wrapped model, and masks change with `update_epoch(epoch)` or with each
+    step of `optimizer`. With `total_iteration`, **it runs rounds by itself**: `run()` prunes,
     fine-tunes and evaluates, from round 0 at the initial sparsity to round `total_iteration` at
     the final one.
 
@@ -51,25 +51,25 @@ class GradualPruner(TimedMasks):
         pruning_algorithm: A registered pruner, or a class.
         total_iteration: After how many rounds the final sparsity is reached.
         curve: A registered schedule, or a function of `(progress, initial, final)`.
-        optimizer: Whose steps are counted, also inside of what Accelerate or Lightning make of
-            it: only steps that change weights, not those that accumulate gradients or that a
-            gradient scaler skips. Its state is part of a checkpoint.
-        log_dir: A folder for the result, and for those of all rounds if asked.
-        keep_intermediate_result: Whether it gets the results of all rounds.
+        optimizer: The optimizer whose steps are counted, also when Accelerate or Lightning have
+            wrapped it: only steps that change weights, not those that accumulate gradients or that
+            a gradient scaler skips. Its state is part of a checkpoint.
+        log_dir: A folder for the result.
+        keep_intermediate_result: Whether to write the results of all rounds there.
         finetune: Takes the model and trains it, once in each round.
-        speedup: Whether the rounds end with a small model: `compress()`, `run()` and
-            `get_best_result()` then return a copy from which what is masked has been removed. The
-            model itself stays as it is, wrapped, so that a run can go on.
+        speedup: Whether `compress()`, `run()` and `get_best_result()` return a small copy, from
+            which the masked channels have been removed. The model itself stays wrapped, so that a
+            run can be resumed.
         dummy_input: An input of the model, for `speedup`.
         evaluate: Takes the model and returns its score. One that trains as well, such as
             `prune_filter.TorchEvaluator`, is also `finetune` unless there is another.
         pruning_params: Further arguments of the pruning algorithm.
-        calibrate: The same argument of the pruning algorithm, for those that look at data.
-            Without it they look at the training: at what has been trained, or fine-tuned, since
-            masks were made.
-        checkpoint: A file from which the same call goes on where it was.
-        stateful: What else a checkpoint keeps, by name: learning-rate schedulers, samplers, all
-            that has `state_dict()` and `load_state_dict()`.
+        calibrate: Runs the model on some batches, for data-driven criteria.
+            Without it, data are collected from your training, or from `finetune`, since masks
+            were last made.
+        checkpoint: A file from which the same call resumes.
+        stateful: What else a checkpoint keeps, by name: learning-rate schedulers, samplers, anything
+            with `state_dict()` and `load_state_dict()`.
 
     Example:
         >>> from torch import nn
@@ -138,7 +138,7 @@ class GradualPruner(TimedMasks):
         self.reset(model, config_list)
 
     def reset(self, model: nn.Module, config_list: ConfigList) -> None:
-        """Start anew with another model or another config; an old model is unwrapped first."""
+        """Start over with another model or config; the old model is unwrapped first."""
         if isinstance(config_list, str | PathLike):
             config_list = load_config(config_list)
         algorithm = one_shot_class(self.pruning_algorithm)
@@ -196,7 +196,7 @@ class GradualPruner(TimedMasks):
     # --- state ----------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the masks and the place on the curve, as tensors and plain data."""
+        """Return the masks and the position on the curve, as tensors and plain data."""
         return {
             "now": dict(self._now),
             "done": self._done,
@@ -207,7 +207,7 @@ class GradualPruner(TimedMasks):
         }
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> Self:
-        """Go on from a state; it must be one of a schedule over the same layers."""
+        """Resume from a state; it must be that of a schedule over the same layers."""
         missing = {"now", "done", "in_force", "trials", "masks"} - set(state_dict)
         if missing:
             raise ConfigError(

@@ -1,4 +1,4 @@
-"""The same number of weights in each round."""
+"""A linear schedule: the same number of weights in each step."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["LinearPruner"]
 
 
 class LinearPruner(GradualPruner):
-    """Prunes the same number of weights in each round.
+    """Prunes the same number of weights in each step.
 
     `s(t) = s_i + (s_f − s_i) · t/n`, from the initial sparsity s_i to the final s_f. All arguments
     are those of `GradualPruner`.

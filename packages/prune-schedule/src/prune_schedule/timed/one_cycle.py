@@ -1,4 +1,4 @@
-"""One smooth sweep."""
+"""A one-cycle schedule."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["OneCyclePruner"]
 
 
 class OneCyclePruner(GradualPruner):
-    """Prunes in one smooth S-shaped sweep: slowly, fast, slowly.
+    """Prunes along one S-shaped curve: slowly, fast, slowly.
 
     A logistic curve from the initial sparsity to the final one. All arguments are those of
     `GradualPruner`.

@@ -1,4 +1,4 @@
-"""The steps that really change weights, whatever a library has put around the optimizer.
+"""Count the optimizer steps that change weights, also inside wrappers of training libraries.
 
 Accelerate, Lightning and others hand out an object of their own that looks like an optimizer. Its
 `step()` may do nothing, while gradients are accumulated; the one inside is stepped when weights

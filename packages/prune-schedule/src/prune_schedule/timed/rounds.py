@@ -1,4 +1,4 @@
-"""Rounds that a schedule goes through by itself: prune, fine-tune, evaluate."""
+"""Iterative pruning: rounds of prune, fine-tune, evaluate."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ class RoundsPruner(DelegatingPruner):
 
     @abstractmethod
     def prune_for_round(self, number: int) -> float:
-        """Prune as far as a round asks, and return the sparsity that is in force."""
+        """Prune to the sparsity of a round, and return it."""
 
     def run(self, finetune: Finetune | None = None, evaluate: Evaluate | None = None) -> Result:
-        """Go through all rounds that are left: prune, fine-tune, evaluate.
+        """Run all remaining rounds: prune, fine-tune, evaluate.
 
         Ctrl-C goes back to the end of the last complete round and returns that. What `finetune`
         raises is raised, with the model wrapped as it is then; an `evaluate` that fails costs a
@@ -91,15 +91,15 @@ class RoundsPruner(DelegatingPruner):
         return f"to a sparsity of {final:.1%} in {len(self.get_modules_wrapper())} layers"
 
     def _check_data(self, finetune: Finetune | None) -> None:
-        """Refuse rounds in which the criterion would have nothing to look at."""
+        """Refuse rounds in which the criterion would get no data."""
         if not self._training.needed or self._done:
             return
         name = type(self.one_shot).__name__
         if finetune is None:
             raise ConfigError(
-                f"{name} scores by what happens when the model runs, and nothing runs it here. "
-                "Give finetune=, whose training it looks at, or calibrate=, a function that takes "
-                "the model and runs it on some batches."
+                f"{name} needs activations or gradients, and nothing runs the model here. Give "
+                "finetune=, from whose training they are collected, or calibrate=, a function that "
+                "takes the model and runs it on some batches."
             )
 
     def _round(

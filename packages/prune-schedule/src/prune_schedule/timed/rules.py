@@ -1,4 +1,4 @@
-"""A `config_list` with schedule keys, taken apart for the schedule and for the one-shot pruner."""
+"""Split a `config_list` with schedule keys into timetables and rules for the one-shot pruner."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _UNITS: tuple[Unit, ...] = ("epoch", "step")
 
 
 def timetables(entries: Sequence[Entry], rounds: int | None) -> dict[int, Timetable]:
-    """Return how each entry grows, by its index; entries that exclude have no growth.
+    """Return the timetable of each entry, by its index; entries that exclude have none.
 
     Args:
         entries: Checked entries.
@@ -52,7 +52,7 @@ def _growth(entry: Entry, rounds: int | None) -> Timetable:
     if f"end_{unit}" not in settings:
         raise ConfigError(
             f"{entry.where} has 'start_{unit}' but no 'end_{unit}'; the final sparsity is reached "
-            "before that one."
+            "before it."
         )
     start, end = settings.get(f"start_{unit}", 0), settings[f"end_{unit}"]
     return Timetable(initial, final, start, end, settings.get("frequency", 1), unit)
@@ -63,8 +63,8 @@ def _in_rounds(entry: Entry, initial: float, final: float, rounds: int) -> Timet
     if clock:
         raise ConfigError(
             f"{entry.where} has {clock[0]!r}, and total_iteration is {rounds}. Leave out "
-            "total_iteration to prune while you train, or the key to let the pruner go through "
-            "its rounds by itself."
+            "total_iteration to prune during your training, or the key to let the pruner run its "
+            "rounds by itself."
         )
     return Timetable(initial, final, 0, rounds + 1)
 
@@ -76,8 +76,8 @@ def _unit(entry: Entry) -> Unit:
     if not units:
         raise ConfigError(
             f"{entry.where} does not say when its sparsity is reached. Add 'end_epoch' or "
-            "'end_step' to prune while you train, or give the pruner total_iteration to let it go "
-            "through its rounds by itself."
+            "'end_step' to prune during your training, or give the pruner total_iteration to let "
+            "it run its rounds by itself."
         )
     return units[0]
 

@@ -1,4 +1,4 @@
-"""Masks that grow by a timetable, as epochs, optimizer steps or rounds go by."""
+"""Masks that follow a timetable of epochs, optimizer steps or rounds."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["TimedMasks"]
 
 
 class TimedMasks(RoundsPruner):
-    """Puts the sparsity of now in force; a subclass keeps and restores the state."""
+    """Applies the current sparsity; a subclass saves and restores the state."""
 
     _curve: Curve
     # Where time has got to, and the sparsity that each entry of the config has by now.
@@ -32,7 +32,7 @@ class TimedMasks(RoundsPruner):
 
     @property
     def epoch(self) -> int:
-        """The epoch that `update_epoch()` spoke of last; a loop goes on from it."""
+        """The epoch of the last `update_epoch()`; a resumed loop starts here."""
         return self._now["epoch"]
 
     @property
@@ -41,7 +41,7 @@ class TimedMasks(RoundsPruner):
         return self._now["step"]
 
     def update_epoch(self, epoch: int) -> None:
-        """Hear that an epoch begins; masks grow if it is one of those at which they do."""
+        """Tell the schedule that an epoch begins; masks change if they are due."""
         self._only_while_training("update_epoch()")
         if self._resumed and epoch == self.epoch:
             # What the user's program has drawn since it started again does not count.
@@ -55,7 +55,7 @@ class TimedMasks(RoundsPruner):
         self._keep()
 
     def step(self) -> None:
-        """Hear that an optimizer step was made; called for each step of `optimizer`."""
+        """Tell the schedule of an optimizer step; called for each step of `optimizer`."""
         self._only_while_training("step()")
         self._now["step"] += 1
         self._trained = True
@@ -64,7 +64,7 @@ class TimedMasks(RoundsPruner):
             self._keep()
 
     def _prune(self) -> bool:
-        """Put the sparsities of now in force, and return whether they are others than before."""
+        """Apply the current sparsities, and return whether they have changed."""
         wanted = {
             index: growth.sparsity(self._now[growth.unit], self._curve)
             for index, growth in self.timetables.items()
@@ -90,11 +90,11 @@ class TimedMasks(RoundsPruner):
 
     @property
     def _at_the_end(self) -> bool:
-        """Whether training has come to the final sparsity of every entry."""
+        """Whether every entry has reached its final sparsity."""
         return all(self._now[growth.unit] >= growth.last for growth in self.timetables.values())
 
     def _say(self) -> None:
-        """Say what is masked now."""
+        """Report the current sparsity."""
         units = {growth.unit for growth in self.timetables.values()}
         when = " and ".join(f"{unit} {self._now[unit]}" for unit in sorted(units))
         sparsity = max(self._in_force.values(), default=0.0)
@@ -102,25 +102,25 @@ class TimedMasks(RoundsPruner):
         note(type(self).__name__, f"{when}, sparsity {sparsity:.1%}{final}", always=bool(final))
 
     def _wait_for_data(self, missing: list[str]) -> None:
-        """Leave the masks for now; the next step, or epoch, finds what training has shown."""
+        """Keep the masks for now; the next step or epoch tries again."""
         if self.total_iteration is not None:
             name = type(self.one_shot).__name__
             if not self._done:
                 raise ConfigError(
-                    f"Round 0 prunes before anything has been trained, and {name} scores by what "
-                    "happens when the model runs. Begin with 'initial_sparsity' 0, or give "
-                    "calibrate=, a function that takes the model and runs it on some batches."
+                    f"Round 0 prunes before anything has been trained, and {name} needs data from "
+                    "the training. Begin with 'initial_sparsity' 0, or give calibrate=, a function "
+                    "that takes the model and runs it on some batches."
                 )
             raise PruneError(
-                f"{name} scores by what happens in training, and the fine-tuning of round "
-                f"{self._done - 1} has shown nothing of {missing[0]!r}. It has to run the model "
+                f"{name} needs data from the training, and the fine-tuning of round "
+                f"{self._done - 1} has provided none for {missing[0]!r}. It has to run the model "
                 "that it is given, in training mode and with backward(); or give calibrate=."
             )
         if self._trained:
             self._training.warn(missing)
 
     def prune_for_round(self, number: int) -> float:
-        """Prune as far as a round asks, and return the sparsity that is in force."""
+        """Prune to the sparsity of a round, and return it."""
         self._now["round"] = number
         self._prune()
         return max(self._in_force.values(), default=0.0)
@@ -133,6 +133,6 @@ class TimedMasks(RoundsPruner):
     def _only_while_training(self, call: str) -> None:
         if self.total_iteration is not None:
             raise PruneError(
-                f"{call} is for a schedule that training drives; this one has total_iteration="
-                f"{self.total_iteration} and goes through its rounds in run() or compress()."
+                f"{call} is for schedules that follow your own training; this one has "
+                f"total_iteration={self.total_iteration} and runs rounds in run() or compress()."
             )

@@ -1,4 +1,4 @@
-"""When sparsity grows, and how far it is at any time: arithmetic without a framework."""
+"""When sparsity changes, and what it is at any time: arithmetic without a framework."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""AMC: an agent learns how much each layer can lose."""
+"""AMC: reinforcement learning for the sparsity of each layer."""

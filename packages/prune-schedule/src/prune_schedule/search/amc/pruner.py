@@ -1,4 +1,4 @@
-"""AMC: an agent that learns how much each layer can lose."""
+"""AMC: reinforcement learning for the sparsity of each layer."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ AGENT_SEED, EPISODE_SEED, LEARNING_SEED = 600_000, 700_000, 800_000
 
 
 class AMCPruner(FinetunedSearchPruner):
-    """Has an agent go through the layers, episode by episode, and say what each may keep.
+    """Lets a reinforcement-learning agent choose how much of each layer to keep.
 
-    At each layer the agent sees ten numbers: which layer it is, its kind and size, how much has
-    been reduced, how much is left to decide, and its last action. The ratio that it answers is
-    lowered as far as the budget asks. When all layers are done the model is evaluated, and the
-    reward goes to every step of the episode, less the mean of the rewards so far. The agent is
-    DDPG, of stable-baselines3.
+    In an episode, the agent goes through the layers. Its state is ten numbers: which layer it is,
+    its kind and size, how much has been reduced, how much is left to decide, and the last action.
+    The ratio that it chooses is lowered if the budget could not be met otherwise. At the end the
+    model is evaluated, and every step gets the reward, less the mean of the previous rewards. The
+    agent is DDPG, of stable-baselines3.
 
     He et al., AMC: AutoML for Model Compression and Acceleration on Mobile Devices,
     https://arxiv.org/abs/1802.03494

@@ -57,7 +57,7 @@ def _fault(outcome: Outcome) -> float:
     if outcome.error < 0:
         raise ConfigError(
             f"A score of {abs(outcome.score):g} is better than perfect={abs(outcome.perfect):g}, "
-            "the score of a model without a fault, and this reward is for what is missing: give "
+            "the score of a perfect model, so the error would be negative: give "
             "perfect=100 for an accuracy in per cent, perfect=0 for a loss."
         )
     return outcome.error

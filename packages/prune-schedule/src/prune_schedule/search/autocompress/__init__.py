@@ -1,1 +1,1 @@
-"""AutoCompress: search, train towards it, make small, and again."""
+"""AutoCompress: rounds of annealing, ADMM and speedup."""

@@ -1,4 +1,4 @@
-"""AutoCompress: search, train towards it, make small, and again."""
+"""AutoCompress: rounds of annealing, ADMM and speedup."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ SEARCH = ("start_temperature", "stop_temperature", "cool_down_rate", "perturbati
 
 
 class AutoCompressPruner(AutoCompressRounds):
-    """Prunes in rounds: annealing finds how much each layer can lose, and ADMM trains it to do so.
+    """Rounds of annealing, which finds how much each layer can lose, ADMM training and speedup.
 
-    In round t of n the ratio `1 − (1 − s)^(t/n)` is pruned in all, so that each round takes the
-    same part of what is left. With `dummy_input` the model is really made small after each round,
-    and the next round works on the small model; without it, masks are kept.
+    After round t of n, `1 − (1 − s)^(t/n)` of the weights are pruned, so that each round removes the
+    same part of what is left. With `dummy_input` the masked channels are removed after each round,
+    and the next round works on the smaller model; without it, they stay masked.
 
     Liu et al., AutoCompress: An Automatic DNN Structured Pruning Framework for Ultra-High
     Compression Rates, https://arxiv.org/abs/1907.03141
@@ -54,36 +54,37 @@ class AutoCompressPruner(AutoCompressRounds):
         trainer: Takes the model and trains it for an epoch, or takes model, optimizer, criterion
             and epoch.
         evaluate: Takes the model and returns its score. One that trains as well, such as
-            `prune_filter.TorchEvaluator`, also is the finetuner and the trainer, unless there are
+            `prune_filter.TorchEvaluator`, is also the finetuner and the trainer unless there are
             others; it does not train in the trials of a search.
-        dummy_input: An input of the model, with which it is made small.
-        criterion: The loss function for such a trainer; cross entropy unless given.
-        total_iteration: How many rounds.
+        dummy_input: An input of the model, for speedup.
+        criterion: The loss function for the trainer; cross entropy by default.
+        total_iteration: The number of rounds.
         optimize_mode: `"maximize"` or `"minimize"`.
-        start_temperature: Where the temperature of annealing begins; 100 unless given.
-        stop_temperature: Below it, a search is over; 20 unless given.
-        cool_down_rate: By what the temperature is multiplied with each trial; 0.9 unless given.
-        perturbation_magnitude: The largest change of a layer's sparsity, at first; 0.35 unless
-            given.
-        admm_num_iterations: How often ADMM renews its sparse copy; 30 unless given.
-        admm_training_epochs: How often the trainer is called in between; 5 unless given.
+        start_temperature: The first temperature of annealing; 100 by default.
+        stop_temperature: The temperature at which a search ends; 20 by default.
+        cool_down_rate: The factor of the temperature with each trial; 0.9 by default.
+        perturbation_magnitude: The largest change of a layer's sparsity at first; 0.35 by
+            default.
+        admm_num_iterations: The iterations of ADMM; 30 by default.
+        admm_training_epochs: The epochs of training in each of them; 5 by default.
         row: The weight ρ of ADMM's penalty.
-        experiment_data_dir: A folder in which searches and training are kept, to go on from.
+        experiment_data_dir: A folder for searches and training, from which they resume.
         admm_params: Arguments of `ADMMPruner`: trainer, traced_optimizer, criterion or evaluator;
             iterations, training_epochs, and granularity, by which `"level"` or `"l1"` prunes.
         sa_params: Arguments of `SimulatedAnnealingPruner`, its evaluator among them.
         log_dir: A folder for the result.
         keep_intermediate_result: Whether it gets the results of all rounds.
-        finetuner: Takes the model and trains it at the end of each round, when it is small.
-        speedup: Whether the model is made small; so if there is a `dummy_input`.
+        finetuner: Takes the model and trains it at the end of each round, after speedup.
+        speedup: Whether to remove masked channels after each round; by default if there is a
+            `dummy_input`.
         finetune: Takes the model and trains it for an epoch; the plain form of `trainer`.
         pruning_algorithm: A registered pruner, or a class. Unless given, what the granularity of
             `admm_params` or the algorithm of `sa_params` say; else `"level"` with `admm_params`,
             and `"l1"` without.
         pruning_params: Further arguments of the pruning algorithm.
         target: What may be left instead of the sparsities of the rules, such as `{"flops": 0.5}`.
-        checkpoint: A file from which the same call goes on after its last complete round.
-        seed: Of the random numbers of searches and training.
+        checkpoint: A file from which the same call resumes after the last complete round.
+        seed: Seed of the random numbers of searches and training.
 
     Attributes:
         searches: For each round, what its search has tried.
@@ -166,7 +167,7 @@ class AutoCompressPruner(AutoCompressRounds):
         self.reset(model, config_list)
 
     def reset(self, model: nn.Module, config_list: ConfigList) -> None:
-        """Start anew with another model or another config; an old model is unwrapped first."""
+        """Start over with another model or config; the old model is unwrapped first."""
         if isinstance(config_list, str | PathLike):
             config_list = load_config(config_list)
         algorithm = one_shot_class(self.pruning_algorithm)
@@ -188,7 +189,7 @@ class AutoCompressPruner(AutoCompressRounds):
     # --- running --------------------------------------------------------------------------
 
     def compress(self, example_inputs: Any = None) -> Compressed[nn.Module, Masks]:
-        """Go through all rounds, and return the wrapped model and the masks that are left.
+        """Run all rounds, and return the wrapped model and the remaining masks.
 
         Args:
             example_inputs: An input of the model. With it, the masks also cover what comes after
@@ -200,7 +201,7 @@ class AutoCompressPruner(AutoCompressRounds):
         return Compressed(self.bound_model, self.masks)
 
     def run(self) -> Result:
-        """Go through all rounds that are left: search, train, make small, evaluate.
+        """Run all remaining rounds: search, train, make small, evaluate.
 
         Ctrl-C goes back to the end of the last complete round and returns that. What the trainer
         raises is raised, with the model as it was at the end of that round.
@@ -237,7 +238,7 @@ class AutoCompressPruner(AutoCompressRounds):
         return Result(self.bound_model, self.masks, score, self.sparsities, self.trials, complete)
 
     def _plan(self) -> str:
-        """Say what the rounds lead to."""
+        """Describe the goal of the rounds."""
         if self.target is not None:
             return "to leave " + " and ".join(f"{r:.1%} of the {k}" for k, r in self.target.items())
         amounts = {entry[key] for entry in self._rules for key in AMOUNTS if entry.get(key)}
@@ -247,7 +248,7 @@ class AutoCompressPruner(AutoCompressRounds):
 
     @property
     def sparsities(self) -> dict[str, float]:
-        """How much of its weights each layer has lost, masked or removed."""
+        """The ratio of its weights that each layer has lost, masked or removed."""
         return {
             name: 1.0
             - (self._weights_of(name).numel() - wrapper.masked_count(wrapper.target))
@@ -273,7 +274,7 @@ class AutoCompressPruner(AutoCompressRounds):
     # --- state ----------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the model as it was after the last complete round, small or masked."""
+        """Return the model after the last complete round, small or masked."""
         with tempfile.TemporaryDirectory() as folder, self.plain() as model:
             file = Path(folder) / "model.safetensors"
             save_pruned(model, file)
@@ -288,7 +289,7 @@ class AutoCompressPruner(AutoCompressRounds):
         }
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Go on from a state; the model is a dense one, or one that is as small."""
+        """Resume from a state, with a dense model or one of the same size."""
         missing = {"done", "model", "masks", "left", "trials", "searches"} - set(state_dict)
         if missing:
             raise ConfigError(

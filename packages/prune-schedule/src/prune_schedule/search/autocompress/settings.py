@@ -121,7 +121,7 @@ def _training(given: Mapping[str, Any], evaluate: Evaluate | None) -> dict[str, 
     if not trains & training.keys():
         raise ConfigError(
             "AutoCompressPruner trains the model: give finetune=, a function that takes the model "
-            "and trains it for an epoch, or trainer= or an evaluator that trains, its older forms."
+            "and trains it for an epoch, or trainer= or an evaluator that trains, as in NNI."
         )
     return training
 
