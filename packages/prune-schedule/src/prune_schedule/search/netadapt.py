@@ -26,8 +26,8 @@ class NetAdaptPruner(FinetunedSearchPruner):
 
     In each round every layer is a candidate: it alone is pruned just far enough to reduce the cost
     of the model by `sparsity_per_iteration` of the dense cost, fine-tuned for a short time, and
-    evaluated. The best candidate is kept, with its weights, and the next round starts from it, until
-    the budget is met. Layers that can only lose channels together are one candidate.
+    evaluated. The best candidate is kept, with its weights, and the next round starts from it,
+    until the budget is met. Layers that can only lose channels together are one candidate.
 
     Yang et al., NetAdapt: Platform-Aware Neural Network Adaptation for Mobile Applications,
     https://arxiv.org/abs/1804.03230

@@ -68,8 +68,8 @@ class GradualPruner(TimedMasks):
             Without it, data are collected from your training, or from `finetune`, since masks
             were last made.
         checkpoint: A file from which the same call resumes.
-        stateful: What else a checkpoint keeps, by name: learning-rate schedulers, samplers, anything
-            with `state_dict()` and `load_state_dict()`.
+        stateful: What else a checkpoint keeps, by name: learning-rate schedulers, samplers,
+            anything with `state_dict()` and `load_state_dict()`.
 
     Example:
         >>> from torch import nn

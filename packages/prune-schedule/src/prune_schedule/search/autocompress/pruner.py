@@ -40,8 +40,8 @@ SEARCH = ("start_temperature", "stop_temperature", "cool_down_rate", "perturbati
 class AutoCompressPruner(AutoCompressRounds):
     """Rounds of annealing, which finds how much each layer can lose, ADMM training and speedup.
 
-    After round t of n, `1 − (1 − s)^(t/n)` of the weights are pruned, so that each round removes the
-    same part of what is left. With `dummy_input` the masked channels are removed after each round,
+    After round t of n, `1 − (1 − s)^(t/n)` of the weights are pruned: each round removes the same
+    part of what is left. With `dummy_input` the masked channels are removed after each round,
     and the next round works on the smaller model; without it, they stay masked.
 
     Liu et al., AutoCompress: An Automatic DNN Structured Pruning Framework for Ultra-High
