@@ -94,6 +94,15 @@ def measured(model, cost):
     return cost(workload_of(trace(model, X, known=has_rule)))
 
 
+def test_a_cost_goes_by_its_qualified_name_too(model):
+    dense = measured(model, traffic)
+    target = {"acme:traffic": 0.6}
+    _, masks = prune_core.prune(model, "channels", target=target, example_inputs=X)
+    prune_core.unwrap(model)
+    shrink(model, X, masks)
+    assert measured(model, traffic) / dense <= 0.6
+
+
 @pytest.mark.parametrize("target", [{"traffic": 0.6}, {"traffic": 0.7, "parameters": 0.3}])
 def test_a_cost_is_a_budget(model, target):
     dense = measured(model, traffic)

@@ -16,7 +16,15 @@ from prune_core.registry import get_entry, names
 from prune_speedup.engine.graph import Call, Graph, Ref, replace_refs, text_of
 from prune_speedup.engine.plan import Plan
 
-__all__ = ["Costs", "Operation", "Shape", "Workload", "workload_of", "workload_of_plan"]
+__all__ = [
+    "Costs",
+    "Operation",
+    "Shape",
+    "Workload",
+    "is_registered",
+    "workload_of",
+    "workload_of_plan",
+]
 
 Shape = tuple[int, ...]
 
@@ -94,6 +102,11 @@ def _operation(call: Call, shape_of: Callable[[int], Shape]) -> Operation:
     )
 
 
+def is_registered(kind: str) -> bool:
+    """Whether a plugin registers a cost of this name, bare or as `distribution:name`."""
+    return kind.rpartition(":")[2] in names("cost")
+
+
 class Costs:
     """Registered costs of a model, in relation to what the dense model costs.
 
@@ -106,8 +119,8 @@ class Costs:
     """
 
     def __init__(self, kinds: Iterable[str], dense: Workload) -> None:
-        known = names("cost")
-        self._functions = {kind: get_entry("cost", kind).load() for kind in kinds if kind in known}
+        known = [kind for kind in kinds if is_registered(kind)]
+        self._functions = {kind: get_entry("cost", kind).load() for kind in known}
         self._dense = self._costs(dense)
         for kind, cost in self._dense.items():
             if not cost:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from prune_core.errors import ConfigError, SpeedupError, did_you_mean
 from prune_core.pruning.basic import BasicPruner
 from prune_core.registry import names
-from prune_speedup.budget.costs import Costs, Workload, workload_of, workload_of_plan
+from prune_speedup.budget.costs import Costs, Workload, is_registered, workload_of, workload_of_plan
 from prune_speedup.engine.plan import make_plan
 from prune_speedup.pruning.dependency_aware import DependencyAwareAllocator
 from prune_speedup.torch.cost import cost_of
@@ -47,7 +47,7 @@ def check_target(target: Ratios) -> None:
             f"of {', '.join(budgets())}."
         )
     for name, ratio in target.items():
-        if name not in (known := budgets()):
+        if name not in (known := budgets()) and not (isinstance(name, str) and is_registered(name)):
             raise ConfigError(
                 f"target has {name!r}; a budget is one of {', '.join(known)}."
                 f"{did_you_mean(name, known)}"
