@@ -1,23 +1,25 @@
 """Locks by the numbers of trials: one worker at a time, and free when that worker dies."""
 
+import os
 import signal
 import subprocess
 import sys
 
+import filelock
 import pytest
 
 from prune_core import PruneError
-
-pytest.importorskip("filelock", reason="only a search that is kept on disk has locks")
-
 from prune_schedule.store.trial_locks import locks_in_folder
 
 HOLDER = """
-import sys, time
+import os, sys, time
 from prune_schedule.store.trial_locks import locks_in_folder
 locks = locks_in_folder(sys.argv[1], "study")
 assert locks.take(1) and locks.take(2)
 locks.release(2)
+if "forks" in sys.argv and not os.fork():
+    time.sleep(60)
+    os._exit(0)
 print("holding", flush=True)
 time.sleep(60)
 """
@@ -44,6 +46,22 @@ def test_a_trial_is_locked_until_its_worker_dies(holder, tmp_path):
     assert holder.wait() == -signal.SIGKILL
     assert locks.take(1)
     locks.close()
+
+
+@pytest.mark.skipif(int(filelock.__version__.split(".")[0]) < 4, reason="children share the lock")
+def test_a_lock_is_free_though_the_worker_has_forked(tmp_path):
+    command = [sys.executable, "-c", HOLDER, str(tmp_path), "forks"]
+    worker = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        assert worker.stdout.readline() == "holding\n"
+        worker.kill()
+        worker.wait()
+        locks = locks_in_folder(tmp_path, "study")
+        assert locks.take(1)
+        locks.close()
+    finally:
+        os.killpg(worker.pid, signal.SIGKILL)
+        worker.stdout.close()
 
 
 def test_studies_in_one_folder_do_not_lock_each_other(holder, tmp_path):

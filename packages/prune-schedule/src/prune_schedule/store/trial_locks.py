@@ -4,6 +4,9 @@ A worker holds a lock for the trial that it makes. Locks belong to processes: wh
 killed, the operating system or the database server frees its locks, and another worker makes the
 trial again. So nothing has to be written down for a trial under way, and there is no time after
 which a worker counts as dead.
+
+Processes that the worker has forked, to load data for instance, share its lock files before
+filelock 4: with an older one, a lock is free when those have ended too.
 """
 
 from __future__ import annotations
