@@ -153,7 +153,9 @@ def rehearse(
     constants: str = "exact",
     look: Callable[[nn.Module], None] = lambda small: None,
 ) -> SpeedupReport:
-    """Return the report of a `shrink` whose model is then put back; nothing is compared.
+    """Return the report of a `shrink` whose model is then put back.
+
+    The small model is compared with the masked one, for that may show that something has to stay.
 
     Args:
         model: The model.
@@ -164,7 +166,7 @@ def rehearse(
     """
     untouched = Snapshot(model)
     try:
-        report = make_small(model, example_inputs, masks, constants=constants, verify=False)
+        report = make_small(model, example_inputs, masks, constants=constants)
         look(model)
         return report
     finally:
