@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 from torch import Tensor, nn
 
+from prune_speedup.engine.labels import among
 from prune_speedup.engine.standing import standing
 from prune_speedup.pruning.coupling import Coupling
 from prune_speedup.torch.masks import flat_masks, zeros_of
@@ -32,7 +33,7 @@ def staying(coupling: Coupling, model: nn.Module, masks: Masks, units: Iterable[
     zeros = zeros_of(model, labelling.graph, flat_masks(model, masks))
     wanted = np.array(list(units), dtype=np.int64)
     gone = labelling.labels.find(standing(labelling, zeros).removable)
-    stays: list[int] = wanted[~np.isin(labelling.labels.find(wanted), gone)].tolist()
+    stays: list[int] = wanted[~among(labelling.labels.find(wanted), gone)].tolist()
     return stays
 
 
@@ -40,4 +41,4 @@ def makers_of(coupling: Coupling, units: Iterable[int]) -> list[str]:
     """Return the names of the modules that make the channels of some units."""
     numbers = list(units)
     makers = coupling.producers.values()
-    return [maker.name for maker in makers if np.isin(maker.classes, numbers).any()]
+    return [maker.name for maker in makers if among(maker.classes, numbers).any()]

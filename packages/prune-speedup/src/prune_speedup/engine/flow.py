@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from prune_speedup.engine.graph import Call, Meta, Ref
-from prune_speedup.engine.labels import FIXED, Array, Labels
+from prune_speedup.engine.labels import FIXED, Array, Labels, among
 from prune_speedup.engine.values import (
     CONSTANT,
     UNIFORM,
@@ -139,7 +139,7 @@ class Flow:
         roots = np.unique(self.labels.find(np.concatenate(known))) if known else np.array([], int)
         for group in value.groups:
             labels = group.compact().ravel()
-            own = labels[~np.isin(self.labels.find(labels), roots)]
+            own = labels[~among(self.labels.find(labels), roots)]
             if own.size:
                 self.fix(own, "the model returns it when it is asked")
         self.settle(value, "the model returns it when it is asked")
@@ -296,7 +296,7 @@ class Flow:
         """Whether what a mean was taken over is among these."""
         find = self.labels.find
         return any(
-            np.isin(find(group.compact()), find(pending.labels)).any()
+            among(find(group.compact()), find(pending.labels)).any()
             for operand in operands
             for group in operand.groups
         )

@@ -3,12 +3,18 @@
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["FIXED", "Array", "Labels"]
+__all__ = ["FIXED", "Array", "Labels", "among"]
 
 Array = npt.NDArray[np.int64]
 
 FIXED = 0
 """The label of whatever can never be removed."""
+
+
+def among(labels: npt.ArrayLike, wanted: npt.ArrayLike) -> npt.NDArray[np.bool_]:
+    """Which labels are among some others: by a table, for neither has to be sorted then."""
+    left, right = (np.asarray(each, dtype=np.int64) for each in (labels, wanted))
+    return np.isin(left, right, kind="table")
 
 
 class Labels:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from prune_speedup.engine.graph import Ref
-from prune_speedup.engine.labels import Array
+from prune_speedup.engine.labels import Array, among
 from prune_speedup.engine.propagate import Labelling
 
 __all__ = ["Flags", "Plan", "make_plan"]
@@ -110,7 +110,7 @@ class Plan:
         for group in self.labelling.flow.values[value].groups:
             if wanted & set(group.axes):
                 roots = self.labelling.labels.find(group.compact().ravel())
-                removed[np.isin(self._roots(), roots)] = False
+                removed[among(self._roots(), roots)] = False
         return Plan(self.labelling, removed)
 
     def _roots(self) -> Array:

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from prune_core.masking import output_axis, weight_name
 from prune_core.masking.axes import masked_names
 from prune_core.masking.recurrent import gates, is_recurrent, spread, unspread
+from prune_speedup.engine.labels import FIXED, Array, among
 
 if TYPE_CHECKING:
-    from prune_speedup.engine.labels import Array
     from prune_speedup.engine.standing import Standing
     from prune_speedup.engine.units import UnitGroup, Units
 
@@ -71,6 +71,8 @@ class Coupling:
             for name, axis in self.units.axes
             if (producer := self._producer(name, axis)) is not None
         }
+        every = [int(producer.classes.max(initial=FIXED)) for producer in self.producers.values()]
+        self._labels = 1 + max(every, default=FIXED)
 
     def _producer(self, tensor: str, axis: int) -> Producer | None:
         path, _, leaf = tensor.rpartition(".")
@@ -91,7 +93,7 @@ class Coupling:
             self.producers[name]
             for name in dict.fromkeys(names)
             if name in self.producers
-            and bool(np.isin(self.producers[name].classes, group.labels).any())
+            and bool(among(self.producers[name].classes, group.labels).any())
         ]
 
     def why_fixed(self, name: str) -> str:
@@ -102,7 +104,7 @@ class Coupling:
     def masks_of(self, producer: Producer, units: Array) -> dict[str, Tensor]:
         """Return masks of a module's weight and bias that cover its channels of some units."""
         module = self.modules[producer.name]
-        keep = torch.from_numpy(~np.isin(producer.classes, units))
+        keep = torch.from_numpy(~among(producer.classes, units))
         weight = module.get_parameter(producer.tensor)
         if is_recurrent(module):
             return spread(module, keep.to(weight.device))
@@ -161,7 +163,7 @@ class Coupling:
             module = self.modules.get(path)
             if module is None or leaf not in masked_names(module):
                 continue
-            parameter, lost = module.get_parameter(leaf), np.isin(classes, units)
+            parameter, lost = module.get_parameter(leaf), among(classes, units)
             if lost.any() and covers(parameter, axis):
                 mask = masks.setdefault(path, {}).get(leaf)
                 if mask is None:
@@ -184,7 +186,7 @@ class Coupling:
         every: dict[str, Tensor] = {}
         parameters = {self.units.aliases.get(n, n) for n, _ in self._model.named_parameters()}
         for (tensor, axis), classes in self.units.axes.items():
-            lost = torch.from_numpy(np.flatnonzero(np.isin(classes, units)))
+            lost = torch.from_numpy(np.flatnonzero(among(classes, units)))
             if len(lost) and tensor in parameters:
                 mask = every.get(tensor)
                 if mask is None:
@@ -195,17 +197,17 @@ class Coupling:
 
     def _gone(self, masks: Mapping[str, Mapping[str, Tensor]]) -> Array:
         """Return the units of which every producer is masked."""
-        alive: set[int] = set()
-        made: set[int] = set()
+        made, alive = (np.zeros(self._labels, dtype=np.bool_) for _ in range(2))
         for producer in self.producers.values():
-            made.update(producer.classes.tolist())
+            made[producer.classes] = True
             mask = masks.get(producer.name, {}).get(producer.tensor)
             if mask is None:
-                alive.update(producer.classes.tolist())
+                alive[producer.classes] = True
                 continue
             module = self.modules[producer.name]
             others = [a for a in range(mask.ndim) if a != output_axis(module)]
             left = (mask != 0).amax(dim=others)
             left = unspread(module, left) if is_recurrent(module) else left
-            alive.update(producer.classes[left.cpu().numpy()].tolist())
-        return np.array(sorted(made - alive - {0}), dtype=np.int64)
+            alive[producer.classes[left.cpu().numpy()]] = True
+        alive[FIXED] = True
+        return np.flatnonzero(made & ~alive)

@@ -19,13 +19,13 @@ from prune_core.pruning.allocate.over_layers import (
     weights_of,
 )
 from prune_core.pruning.allocate.per_layer import keep_mask
+from prune_speedup.engine.labels import Array, among
 from prune_speedup.pruning.across import Ranked, in_order, worst
 from prune_speedup.pruning.coupling import Coupling, Producer
 from prune_speedup.pruning.families import Choice, Family, choice
 
 if TYPE_CHECKING:
     from prune_core.pruning.pruner import Pruner
-    from prune_speedup.engine.labels import Array
     from prune_speedup.engine.units import UnitGroup
 
 __all__ = ["DependencyAwareAllocator"]
@@ -103,7 +103,7 @@ class DependencyAwareAllocator(SparsityAllocator):
             producer = self.coupling.producers.get(name)
             keep = torch.ones(metrics[name].shape, dtype=torch.bool, device="cpu")
             if producer is not None:
-                keep = torch.from_numpy(~np.isin(producer.classes, pruned))
+                keep = torch.from_numpy(~among(producer.classes, pruned))
             device = wrapper.parameter(wrapper.target).device
             masks[name] = self._expand_mask(name, keep.to(device))
         return masks
@@ -186,7 +186,7 @@ class DependencyAwareAllocator(SparsityAllocator):
         scores = torch.zeros(len(labels), dtype=torch.float64, device="cpu")
         alive = torch.ones(len(labels), dtype=torch.bool, device="cpu")
         for producer in producers:
-            inside = np.isin(producer.classes, labels)
+            inside = among(producer.classes, labels)
             place = torch.from_numpy(np.searchsorted(labels, producer.classes[inside]))
             channels = torch.from_numpy(np.flatnonzero(inside))
             scores.index_add_(0, place, metrics[producer.name].cpu().double()[channels])
@@ -230,7 +230,7 @@ class DependencyAwareAllocator(SparsityAllocator):
         total = 0
         for group, producers in zip(family.groups, family.producers, strict=True):
             for producer in producers:
-                channels = int(np.isin(producer.classes, np.array(group.labels)).sum())
+                channels = int(among(producer.classes, np.array(group.labels)).sum())
                 weights = weights_of(wrappers[producer.name])
                 total += channels * weights // len(producer.classes)
         return total // len(family)

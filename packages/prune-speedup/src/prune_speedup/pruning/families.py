@@ -11,10 +11,10 @@ import numpy as np
 import torch
 
 from prune_speedup.engine.families import alike
+from prune_speedup.engine.labels import Array, among
 from prune_speedup.pruning.coupling import Coupling, Producer
 
 if TYPE_CHECKING:
-    from prune_speedup.engine.labels import Array
     from prune_speedup.engine.units import UnitGroup
 
 __all__ = ["Choice", "Family", "choice"]
@@ -54,7 +54,7 @@ class Family:
 
 
 def _widths(producers: Iterable[Producer], labels: Array) -> list[int]:
-    return [int(np.isin(each.classes, labels).sum()) // len(labels) for each in producers]
+    return [int(among(each.classes, labels).sum()) // len(labels) for each in producers]
 
 
 class Choice(NamedTuple):
@@ -125,7 +125,7 @@ def _spare(coupling: Coupling, found: Choice) -> None:
     removable = coupling.closing(_masks(coupling, found.families, np.concatenate(tried))).removable
     stays = np.setdiff1d(np.concatenate(tried), removable)
     for family in list(found.families):
-        if any(np.isin(group.labels, stays).any() for group in family.groups):
+        if any(among(group.labels, stays).any() for group in family.groups):
             found.families.remove(family)
             found.spared.extend(family.names)
 

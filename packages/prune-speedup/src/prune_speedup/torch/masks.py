@@ -80,8 +80,8 @@ def _checked(name: str, mask: Any, tensor: torch.Tensor) -> torch.Tensor:
             f"The mask of {name!r} has shape {tuple(mask.shape)}, "
             f"but the tensor has shape {tuple(tensor.shape)}."
         )
-    keep = mask != 0
-    if not torch.equal(keep.to(mask.dtype), mask):
+    keep = mask if mask.dtype == torch.bool else mask != 0
+    if keep is not mask and not torch.equal(keep.to(mask.dtype), mask):
         raise MaskError(f"The mask of {name!r} must be made of 0 and 1.")
     return keep.detach().cpu()
 
