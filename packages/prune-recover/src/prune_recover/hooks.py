@@ -10,12 +10,14 @@ from prune_core import Reference, hookimpl
 
 
 @hookimpl
-def prune_register_pruners() -> Mapping[str, Reference]:
-    """Name the algorithms of this plugin."""
+def prune_register_parts() -> Mapping[str, Mapping[str, Reference]]:
+    """Name what makes a pruned model compute more as before."""
     return {
-        "spread": Reference(
-            "prune_recover.spread:SpreadPruner",
-            summary="Prunes the output channels whose weights differ least from each other.",
-            prunes="output channels",
-        )
+        "reconstructor": {
+            "distill": Reference(
+                "prune_recover.reconstructor:Distillation",
+                summary="All weights that stay, trained to give the outputs of the dense model.",
+                paper="https://arxiv.org/abs/1503.02531",
+            )
+        }
     }
