@@ -23,7 +23,7 @@ BINS, CENTS_PER_BIN, LOWEST_CENTS = 360, 20.0, 1997.3794084376191
 LOWEST, HIGHEST = 60.0, 1000.0  # Hz; between them lie voices and most instruments
 HARMONICS = 8
 BATCH = 64
-TESTED = 2048
+TESTED = 1024
 
 
 @cache

@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-BATCH, LENGTH, TESTED = 32, 96, 384
+BATCH, LENGTH, TESTED = 16, 96, 256
 MASKED = 0.15
 TOKEN = re.compile(
     r"\[[^\]]+]|Br?|Cl?|N|O|S|P|F|I|b|c|n|o|s|p|\(|\)|\.|=|#|-|\+|\\|\/|:|~|@|\?|>>?|\*|\$|%\d\d|\d"

@@ -15,6 +15,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
 from prune_core.calibration.restore import evaluating, in_its_mode
@@ -35,6 +36,8 @@ __all__ = ["recover"]
 
 JUDGED = 4
 """On how many batches the loss is measured before and after."""
+MOMENTUM = 0.1
+"""With which batch norms average at least: one of 0.001 would hardly notice a short training."""
 WARM_UP = 0.05
 """During which share of the training the learning rate grows."""
 
@@ -61,7 +64,8 @@ def recover(
 ) -> Recovery:
     """Train a pruned model for a while, by what its teacher says and by labels.
 
-    The learning rate grows for a moment and then falls to nothing. Numbers depend on the seed
+    The learning rate grows for a moment and then falls to nothing. Running statistics of batch norms
+    follow with a momentum of at least 0.1. Numbers depend on the seed
     alone, unless `seconds` ends the training; the rest of the program draws the random numbers
     that it would have drawn.
 
@@ -108,6 +112,7 @@ def recover(
         first, rounds = _opened(data)
         training = _Training(model, distiller, loss)
         stack.enter_context(in_its_mode(model))
+        stack.enter_context(_batch_norms_that_follow(model))
         stack.enter_context(_as_it_was_on_error(model, optimizer))
         zeros = Zeros([])
         if keep is not False:
@@ -353,6 +358,22 @@ def _quality(model: nn.Module, judge: UserFunction | None, seed: int) -> float |
         return float(found)
     except (TypeError, ValueError):
         raise ConfigError(f"evaluate returned {shown(found)}; it must return a number.") from None
+
+
+@contextmanager
+def _batch_norms_that_follow(model: nn.Module) -> Iterator[None]:
+    momenta = [
+        (norm, norm.momentum)
+        for norm in model.modules()
+        if isinstance(norm, _BatchNorm) and norm.momentum is not None
+    ]
+    for norm, momentum in momenta:
+        norm.momentum = max(momentum, MOMENTUM)
+    try:
+        yield
+    finally:
+        for norm, momentum in momenta:
+            norm.momentum = momentum
 
 
 def _check_finite(model: nn.Module) -> None:
