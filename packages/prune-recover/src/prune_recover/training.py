@@ -64,10 +64,9 @@ def recover(
 ) -> Recovery:
     """Train a pruned model for a while, by what its teacher says and by labels.
 
-    The learning rate grows for a moment and then falls to nothing. Running statistics of batch norms
-    follow with a momentum of at least 0.1. Numbers depend on the seed
-    alone, unless `seconds` ends the training; the rest of the program draws the random numbers
-    that it would have drawn.
+    The learning rate grows for a moment and then falls to nothing. Running statistics of batch
+    norms follow with a momentum of at least 0.1. Numbers depend on the seed alone, unless `seconds`
+    ends the training; the rest of the program draws the random numbers that it would have drawn.
 
     Args:
         model: The pruned model, small, masked or with zeros in its weights; trained in place.
