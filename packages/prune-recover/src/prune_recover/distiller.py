@@ -156,8 +156,10 @@ class Distiller:
                 terms["logits"] = self._logits_error(outputs, answer, padding)
             if self.hidden.pairs and self.weights["hidden"]:
                 terms["hidden"] = self.hidden.error(ours, theirs, padding)
-        if self.weights["labels"] and (found := self._labels_error(outputs, labels)) is not None:
-            terms["labels"] = found
+        if self.weights["labels"]:
+            found = self._labels_error(outputs, labels, asked="labels" in call[1])
+            if found is not None:
+                terms["labels"] = found
         if not terms:
             raise ConfigError(
                 "There is nothing to learn from: no labels, and no teacher, or their weights are "
@@ -224,14 +226,16 @@ class Distiller:
             return self.axis
         return 1 if logits.ndim > 3 else -1
 
-    def _labels_error(self, outputs: Any, labels: Any) -> Tensor | None:
+    def _labels_error(self, outputs: Any, labels: Any, *, asked: bool) -> Tensor | None:
         if labels is not None:
             if self.label_loss is not None:
                 return self.label_loss(outputs, labels)
             ours = logits_of(outputs, self.logits, "student")
             return label_error(self.student, ours, labels, self._classes(ours))
         own = outputs.get("loss") if isinstance(outputs, Mapping) else None
-        return own if isinstance(own, Tensor) else None
+        if asked and isinstance(outputs, tuple):  # as a model of transformers returns it
+            own = outputs[0]
+        return own if isinstance(own, Tensor) and own.numel() == 1 else None
 
     # --- the end -------------------------------------------------------------------------------
 

@@ -33,7 +33,8 @@ class Distillation(ModelReconstructor):
         calibrate: Takes the model and runs it on some batches; that of the pruner unless given.
         batches: After how many batches to stop, or None.
         epochs: How often to go through them.
-        **options: Further arguments of `recover`, such as `learning_rate` and `hidden`.
+        **options: Further arguments of `recover`, such as `learning_rate` and `hidden`. Outputs are
+            compared as numbers, `compare="mse"`, unless it says otherwise.
     """
 
     def __init__(
@@ -44,7 +45,7 @@ class Distillation(ModelReconstructor):
         **options: Any,
     ) -> None:
         super().__init__(calibrate, batches)
-        self.epochs, self.options = epochs, options
+        self.epochs, self.options = epochs, {"compare": "mse", **options}
 
     def apply(self, model: nn.Module, calibrate: Calibrate, rewrites: Rewrites) -> None:
         """Train the model on what `calibrate` runs it on."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from copy import deepcopy
 from inspect import signature
-from itertools import chain, count, islice
+from itertools import chain
 from statistics import fmean
 from time import monotonic
 from typing import Any, cast
@@ -30,12 +30,11 @@ from prune_core.random_state import as_seed, seeded
 from prune_recover.batches import call_of, device_of, moved
 from prune_recover.distiller import Distiller
 from prune_recover.report import Recovery
+from prune_recover.rounds import Limits, check_limits, opened
 from prune_recover.zeros import Masks, Zeros, keep_zeros
 
 __all__ = ["recover"]
 
-JUDGED = 4
-"""On how many batches the loss is measured before and after."""
 MOMENTUM = 0.1
 """With which batch norms average at least: one of 0.001 would hardly notice a short training."""
 WARM_UP = 0.05
@@ -101,14 +100,14 @@ def recover(
     """
     model = model_of(model)
     check_model(model, compiled=False)
-    _check_limits(steps, epochs, seconds)
+    check_limits(steps, epochs, seconds)
     if not callable(loss) and loss is not None:
         raise ConfigError(f"loss is {shown(loss)}; it must be a function of a model and a batch.")
     judge = None if evaluate is None else UserFunction(evaluate, "evaluate")
     with ExitStack() as stack:
         stack.enter_context(seeded(as_seed(seed)))
         distiller = stack.enter_context(_distiller(model, teacher, loss, distillation))
-        first, rounds = _opened(data)
+        first, rounds, size = opened(data)
         training = _Training(model, distiller, loss)
         stack.enter_context(in_its_mode(model))
         stack.enter_context(_batch_norms_that_follow(model))
@@ -122,7 +121,7 @@ def recover(
         before, terms_before = training.judged(first)
         quality_before = _quality(model, judge, seed)
         began = monotonic()
-        limits = _Limits(steps, epochs, seconds)
+        limits = Limits(steps, epochs, seconds, size)
         losses = training.run(rounds, made, limits, clip, own=made is optimizer)
         took = monotonic() - began
         _check_finite(model)
@@ -132,27 +131,6 @@ def recover(
         model, len(losses), took, before, after, terms_before, terms_after,
         quality_before, quality_after, zeros.count, losses,
     )  # fmt: skip
-
-
-class _Limits:
-    """When to stop, and how far things are."""
-
-    def __init__(self, steps: int | None, epochs: int | None, seconds: float | None) -> None:
-        none = steps is None and epochs is None and seconds is None
-        self.steps, self.seconds = steps, seconds
-        self.epochs = 1 if none else epochs
-        self._began = monotonic()
-
-    def gone(self, steps: int, epochs: float) -> float:
-        """Return which share of the training is over, 1 at its end."""
-        shares = [0.0]
-        if self.steps is not None:
-            shares.append(steps / self.steps)
-        if self.epochs is not None:
-            shares.append(epochs / self.epochs)
-        if self.seconds is not None:
-            shares.append((monotonic() - self._began) / self.seconds)
-        return max(shares)
 
 
 class _Training:
@@ -189,7 +167,7 @@ class _Training:
         self,
         rounds: Iterator[Iterator[tuple[float, Any]]],
         optimizer: Optimizer,
-        limits: _Limits,
+        limits: Limits,
         clip: float | None,
         *,
         own: bool,
@@ -199,7 +177,7 @@ class _Training:
         trained = [each for group in optimizer.param_groups for each in group["params"]]
         losses: list[float] = []
         self.model.train()
-        with Task("recover", limits.steps, "step", announce=True) as task:
+        with Task("recover", limits.total, "step", announce=True) as task:
             for batch_at, batch in chain.from_iterable(rounds):
                 gone = limits.gone(len(losses), batch_at)
                 if gone >= 1:
@@ -245,53 +223,6 @@ class _Training:
             nn.utils.clip_grad_norm_(trained, clip)
         optimizer.step()
         return value
-
-
-def _opened(data: Any) -> tuple[list[Any], Iterator[Iterator[tuple[float, Any]]]]:
-    """Return the first batches, and rounds through all, with how many rounds are over at each."""
-    try:
-        begun = iter(data)
-    except TypeError:
-        raise ConfigError(
-            f"data is a {type(data).__name__}; it must hold batches, as a list does."
-        ) from None
-    if isinstance(data, Tensor | Mapping | str):
-        raise ConfigError(
-            f"data is a {type(data).__name__}, one batch; put it into a list: data=[batch]."
-        )
-    first = list(islice(begun, JUDGED))
-    if not first:
-        raise ConfigError("data is empty: there is nothing to train with.")
-    size = len(data) if hasattr(data, "__len__") else None
-
-    def rounds() -> Iterator[Iterator[tuple[float, Any]]]:
-        if begun is data:  # an iterator, which cannot be gone through again
-            yield ((0.0, batch) for batch in chain(first, begun))
-            return
-        for number in count():
-            yield (
-                (number + (at / size if size else 0), batch) for at, batch in enumerate(_some(data))
-            )
-
-    return first, rounds()
-
-
-def _some(data: Iterable[Any]) -> Iterator[Any]:
-    empty = True
-    for batch in data:
-        empty = False
-        yield batch
-    if empty:
-        raise ConfigError("data is empty when it is gone through again. Give a list.")
-
-
-def _check_limits(steps: int | None, epochs: int | None, seconds: float | None) -> None:
-    for name, value in (("steps", steps), ("epochs", epochs), ("seconds", seconds)):
-        kinds = (int, float) if name == "seconds" else (int,)
-        if value is not None and (isinstance(value, bool) or not isinstance(value, kinds)):
-            raise ConfigError(f"{name} is {shown(value)}; it must be a number.")
-        if value is not None and not value > 0:
-            raise ConfigError(f"{name} is {shown(value)}; it must be more than 0.")
 
 
 def _distiller(
