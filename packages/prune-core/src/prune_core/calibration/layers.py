@@ -45,6 +45,8 @@ INPUT_TYPES = ("Linear", "Conv1D", "Conv1d", "Conv2d", "Conv3d", "Embedding", "M
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 # How many numbers an unfolded piece of an input may have: 64 MiB in float32.
 _PIECE = 1 << 24
+# How many numbers are added up in float32 before they meet others: the error is of rounding one.
+_FEW = 64
 
 
 def is_layer(module: nn.Module) -> bool:
@@ -177,6 +179,13 @@ def pieces_of(patches: Tensor) -> tuple[Tensor, ...]:
     return torch.split(patches, samples)
 
 
+def _summed(rows: Tensor, dtype: torch.dtype) -> Tensor:
+    """Sum over rows: a few in their own type, which is fast, and those sums in a wide one."""
+    few = len(rows) // _FEW * _FEW
+    sums = rows[:few].unflatten(0, (-1, _FEW)).sum(1).sum(0, dtype=dtype)
+    return sums + rows[few:].sum(0, dtype=dtype)
+
+
 def sums_of(
     module: nn.Module, inputs: Tensor, dtype: torch.dtype, mask: Tensor | None = None
 ) -> tuple[int, Tensor, Tensor]:
@@ -194,8 +203,8 @@ def sums_of(
     if not isinstance(module, _CONVOLUTIONS):
         rows = wide(inputs.reshape(-1, inputs.shape[-1]))
         rows = rows if mask is None else rows[mask]
-        squares = torch.linalg.vector_norm(rows, dim=0, dtype=dtype).square()
-        return len(rows), rows.sum(0, dtype=dtype).unsqueeze(0), squares.unsqueeze(0)
+        total, power = _summed(rows, dtype), _summed(rows.square(), dtype)
+        return len(rows), total.unsqueeze(0), power.unsqueeze(0)
     patches = patches_of(module, inputs)
     dims = len(module.kernel_size)
     over = [0, *range(2, 2 + dims)]
