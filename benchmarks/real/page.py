@@ -41,6 +41,12 @@ those of the last sample only. The last convolution of CREPE stays whole for it:
 `view(-1, 256)`, a number that it cannot change.
 """
 
+WORSE = (
+    "So they **do harm** here. Each of them does what it should: what the layer computes on the "
+    "inputs that the whole model gives it is nearer to what it was. But an ALBERT runs one layer "
+    "twelve times, so inputs are soon others than those, and errors in one direction add up."
+)
+
 
 def main() -> None:
     """Print the page."""
@@ -129,7 +135,7 @@ def bars(methods: dict[str, list[Result]]) -> str:
             left = sign * (dense - mean(two))
             said.append(
                 f"* Least squares after `{alone}` leave {left / lost:.0%} of what pruning has cost "
-                f"({lost:.3f})."
+                f"({lost:.3f})." + (f" {WORSE}" if left > lost else "")
             )
     return "\n".join(said) + "\n" if said else ""
 
