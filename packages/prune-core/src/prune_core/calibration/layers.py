@@ -182,7 +182,7 @@ def pieces_of(patches: Tensor) -> tuple[Tensor, ...]:
 def _summed(rows: Tensor, dtype: torch.dtype) -> Tensor:
     """Sum over rows: a few in their own type, which is fast, and those sums in a wide one."""
     few = len(rows) // _FEW * _FEW
-    sums = rows[:few].unflatten(0, (-1, _FEW)).sum(1).sum(0, dtype=dtype)
+    sums = rows[:few].reshape(-1, _FEW, rows.shape[-1]).sum(1).sum(0, dtype=dtype)
     return sums + rows[few:].sum(0, dtype=dtype)
 
 

@@ -94,4 +94,4 @@ def _add_moved(products: Tensor, module: Convolution, patches: Tensor, axis: int
     shape = (channels, *others)
     sizes = (channels, *module.kernel_size)
     seen = products.view(groups, *sizes, *sizes).movedim((2 + axis, 3 + dims + axis), (1, 2))
-    seen += found.transpose(2, 3).unflatten(4, shape).unflatten(3, shape)
+    seen += found.view(groups, kernel, *shape, kernel, *shape).movedim(2 + len(shape), 2)
