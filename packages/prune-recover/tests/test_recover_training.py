@@ -98,6 +98,21 @@ def test_a_loss_of_one_s_own_stands_for_that_of_the_labels(teacher):
         torch.testing.assert_close(one, two)
 
 
+def test_hidden_states_of_other_widths_are_learned_with_batches_of_any_form(teacher):
+    small = net(width=6, seed=3)
+
+    def loss(model, batch):
+        return nn.functional.cross_entropy(model(batch["x"]), batch["y"])
+
+    batches = [{"x": x, "y": y} for x, y in PAIRS]
+    hidden = {"hidden": ["0"], "project": True}
+    report = recover(small, batches, teacher=teacher, loss=loss, epochs=20, **hidden)
+    assert report.terms_after.keys() == {"logits", "hidden", "labels"}
+    assert report.terms_after["hidden"] < report.terms_before["hidden"]
+    with pytest.raises(ConfigError, match="'0' is 6 wide in the student, and '0' is 16 wide"):
+        recover(net(width=6), batches, teacher=teacher, loss=loss, hidden=["0"])
+
+
 def test_the_seed_decides_and_nobody_else_s_numbers_change(teacher):
     loader = DataLoader(TensorDataset(X, Y), 16, shuffle=True)
     states = []

@@ -178,17 +178,26 @@ class Distiller:
         """What the student returned when it was called last; forgotten by `loss`."""
         return self._ours.answer
 
-    def prepare(self, batch: Any) -> Self:
+    def prepare(self, batch: Any, run: Callable[[nn.Module, Any], Any] | None = None) -> Self:
         """Make the matrices between hidden states of different widths, from one batch.
 
         It runs both models once and leaves them as they are. Give what `parameters()` has
         afterwards to the optimizer, beside the student's.
+
+        Args:
+            batch: A batch, in any form that `recover` takes.
+            run: Runs a model on a batch of another form.
         """
-        args, kwargs, _ = call_of(self.student, moved(batch, device_of(self.student)))
+        batch = moved(batch, device_of(self.student))
         with torch.no_grad(), only_run(self.student):
-            self.student(*args, **kwargs)
+            if run is None:
+                args, kwargs, _ = call_of(self.student, batch)
+                self.student(*args, **kwargs)
+            else:
+                run(self.student, batch)
         call, ours = self._ours.take()
-        assert call is not None
+        if call is None:
+            raise ConfigError("The student was not called with the batch.")
         self.hidden.fit(ours, self._ask(call)[1])
         return self
 

@@ -116,7 +116,7 @@ def recover(
         if keep is not False:
             zeros = stack.enter_context(keep_zeros(model, None if keep is True else keep))
         if distiller.hidden.pairs:
-            distiller.prepare(first[0])
+            distiller.prepare(first[0], loss)
         made = _optimizer([*model.parameters(), *distiller.parameters()], optimizer, learning_rate)
         before, terms_before = training.judged(first)
         quality_before = _quality(model, judge, seed)
@@ -236,6 +236,7 @@ def _distiller(
                 f"arguments it takes those of Distiller: {', '.join(known)}."
             )
     if teacher is not None:
+        teacher = model_of(teacher)
         check_model(teacher)
     if loss is not None:
         if "label_loss" in options:
