@@ -33,8 +33,8 @@ python benchmarks/real/page.py results.jsonl > docs/real-models.md
 Numbers are means over {seeds} of calibration and training data, with the distance between the best
 and the worst in brackets where there are several. Methods look at 8 batches. "Small equals masked"
 is the largest difference between the outputs of the small model and of the masked one, which
-`shrink` compares. FLOPs and parameters are what is left. Quality is measured on 1024 tones or 256 reactions
-(about 1900 masked tokens), and one set is one draw: differences below 0.01 may be chance.
+`shrink` compares. FLOPs and parameters are what is left. Quality is measured on 1024 tones
+or 1939 masked tokens, and one set is one draw: differences below 0.01 may be chance.
 
 Torch-Pruning 1.6.1 prunes groups ranked globally, in 40 steps, and sees 2 batches before each for
 Taylor, and 16 samples for Hessian; their gradients are added up here, since its own function keeps
