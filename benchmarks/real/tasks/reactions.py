@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-BATCH, LENGTH, TESTED = 32, 96, 512
+BATCH, LENGTH, TESTED = 16, 96, 256
 MASKED = 0.15
 TOKEN = re.compile(
     r"\[[^\]]+]|Br?|Cl?|N|O|S|P|F|I|b|c|n|o|s|p|\(|\)|\.|=|#|-|\+|\\|\/|:|~|@|\?|>>?|\*|\$|%\d\d|\d"
@@ -95,7 +95,13 @@ class Reactions:
 
     name: ClassVar[str] = "rxnmapper ALBERT"
     metric: ClassVar[str] = "share of masked tokens that are guessed"
+    higher_is_better: ClassVar[bool] = True
     exclude: ClassVar[tuple[str, ...]] = ("predictions.decoder",)
+    fixed_for_others: ClassVar[tuple[str, ...]] = ()
+    feed_forward: ClassVar[tuple[str, ...]] = (
+        "albert.encoder.albert_layer_groups.0.albert_layers.0.ffn",
+    )
+    compare: ClassVar[str] = "kl"
 
     def __init__(self) -> None:
         words = (folder() / "vocab.txt").read_text().splitlines()
@@ -156,4 +162,6 @@ class Reactions:
                 if numbers.random() < MASKED:
                     labels[row, at] = ids[row, at]
                     ids[row, at] = self._number["[MASK]"]
+        longest = int((ids != 0).sum(1).max())
+        ids, labels = ids[:, :longest], labels[:, :longest]
         return {"input_ids": ids, "attention_mask": (ids != 0).long(), "labels": labels}

@@ -16,12 +16,20 @@ class Task(Protocol):
     Attributes:
         name: For the table.
         metric: What `quality` measures.
+        higher_is_better: Whether a high quality is a good one.
         exclude: Modules that stay as they are, such as the layer that makes the answer.
+        fixed_for_others: More of them for tools that cannot follow what the forward does there.
+        feed_forward: The layers that make the hidden units of feed-forward networks, if any.
+        compare: How far the answers of two models are apart, as `Distiller` takes it.
     """
 
     name: ClassVar[str]
     metric: ClassVar[str]
+    higher_is_better: ClassVar[bool]
     exclude: ClassVar[tuple[str, ...]]
+    fixed_for_others: ClassVar[tuple[str, ...]]
+    feed_forward: ClassVar[tuple[str, ...]]
+    compare: Any
 
     def model(self) -> nn.Module:
         """Return the trained model, in eval mode."""

@@ -130,7 +130,11 @@ class Voices:
 
     name: ClassVar[str] = "Resemblyzer LSTM"
     metric: ClassVar[str] = "equal error rate"
+    higher_is_better: ClassVar[bool] = False
     exclude: ClassVar[tuple[str, ...]] = ("linear",)
+    fixed_for_others: ClassVar[tuple[str, ...]] = ()
+    feed_forward: ClassVar[tuple[str, ...]] = ()
+    compare: ClassVar[str] = "mse"
 
     def __init__(self) -> None:
         every = [(la, v, p) for la in LANGUAGES for v in VARIANTS for p in PITCHES]

@@ -31,6 +31,8 @@ __all__ = [
     "has_bias",
     "is_layer",
     "matrix_of",
+    "patches_of",
+    "pieces_of",
     "row_mask",
     "rows_of",
     "sums_of",
@@ -43,6 +45,8 @@ INPUT_TYPES = ("Linear", "Conv1D", "Conv1d", "Conv2d", "Conv3d", "Embedding", "M
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 # How many numbers an unfolded piece of an input may have: 64 MiB in float32.
 _PIECE = 1 << 24
+# How many numbers are added up in float32 before they meet others: the error is of rounding one.
+_FEW = 64
 
 
 def is_layer(module: nn.Module) -> bool:
@@ -136,10 +140,8 @@ def rows_of(module: nn.Module, inputs: Tensor, mask: Tensor | None = None) -> It
             rows = rows[mask]
         yield from (piece.unsqueeze(0) for piece in torch.split(rows, _rows_in_a_piece(rows)))
         return
-    patches = _patches(module, inputs)
     dims = len(module.kernel_size)
-    samples = max(1, _PIECE * len(patches) // max(1, patches.numel()))
-    for piece in torch.split(patches, samples):
+    for piece in pieces_of(patches_of(module, inputs)):
         # (samples, channels, places …, kernel …) becomes (groups, samples · places, features).
         split = piece.reshape(len(piece), module.groups, -1, *piece.shape[2:])
         places = range(3, 3 + dims)
@@ -161,7 +163,7 @@ def _padded(module: nn.Conv1d | nn.Conv2d | nn.Conv3d, inputs: Tensor) -> Tensor
     return F.pad(inputs, padding, mode=mode) if any(padding) else inputs
 
 
-def _patches(module: nn.Conv1d | nn.Conv2d | nn.Conv3d, inputs: Tensor) -> Tensor:
+def patches_of(module: nn.Conv1d | nn.Conv2d | nn.Conv3d, inputs: Tensor) -> Tensor:
     """Return a view `(samples, channels, places …, kernel …)`, without copies of numbers."""
     patches = _padded(module, inputs)
     for axis, (kernel, stride, dilation) in enumerate(
@@ -169,6 +171,19 @@ def _patches(module: nn.Conv1d | nn.Conv2d | nn.Conv3d, inputs: Tensor) -> Tenso
     ):
         patches = patches.unfold(axis, dilation * (kernel - 1) + 1, stride)[..., ::dilation]
     return patches
+
+
+def pieces_of(patches: Tensor) -> tuple[Tensor, ...]:
+    """Cut patches into pieces of bounded size, of whole samples."""
+    samples = max(1, _PIECE * len(patches) // max(1, patches.numel()))
+    return torch.split(patches, samples)
+
+
+def _summed(rows: Tensor, dtype: torch.dtype) -> Tensor:
+    """Sum over rows: a few in their own type, which is fast, and those sums in a wide one."""
+    few = len(rows) // _FEW * _FEW
+    sums = rows[:few].reshape(-1, _FEW, rows.shape[-1]).sum(1).sum(0, dtype=dtype)
+    return sums + rows[few:].sum(0, dtype=dtype)
 
 
 def sums_of(
@@ -188,9 +203,9 @@ def sums_of(
     if not isinstance(module, _CONVOLUTIONS):
         rows = wide(inputs.reshape(-1, inputs.shape[-1]))
         rows = rows if mask is None else rows[mask]
-        squares = torch.linalg.vector_norm(rows, dim=0, dtype=dtype).square()
-        return len(rows), rows.sum(0, dtype=dtype).unsqueeze(0), squares.unsqueeze(0)
-    patches = _patches(module, inputs)
+        total, power = _summed(rows, dtype), _summed(rows.square(), dtype)
+        return len(rows), total.unsqueeze(0), power.unsqueeze(0)
+    patches = patches_of(module, inputs)
     dims = len(module.kernel_size)
     over = [0, *range(2, 2 + dims)]
     sums, squared = [], []

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from prune_core.errors import PruneError
 
-__all__ = ["evaluating", "left_as_it_was", "only_run"]
+__all__ = ["evaluating", "in_its_mode", "left_as_it_was", "only_run"]
 
 
 @contextmanager
@@ -25,7 +25,7 @@ def left_as_it_was(model: nn.Module, optimizer: Optimizer | None = None) -> Iter
     parameters = [(tensor, tensor.detach().clone()) for tensor in model.parameters()]
     state = None if optimizer is None else deepcopy(optimizer.state_dict())
     try:
-        with _without_gradients(model), _with_its_buffers(model), _in_its_mode(model):
+        with _without_gradients(model), _with_its_buffers(model), in_its_mode(model):
             yield
     finally:
         with torch.no_grad():
@@ -38,7 +38,7 @@ def left_as_it_was(model: nn.Module, optimizer: Optimizer | None = None) -> Iter
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Put a model in eval mode for a while."""
-    with _in_its_mode(model):
+    with in_its_mode(model):
         for module in model.modules():
             module.training = False  # some models refuse to be told with eval()
         yield
@@ -85,7 +85,8 @@ def _with_its_buffers(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _in_its_mode(model: nn.Module) -> Iterator[None]:
+def in_its_mode(model: nn.Module) -> Iterator[None]:
+    """Put back afterwards whether each module is in train or in eval mode."""
     training = [(module, module.training) for module in model.modules()]
     try:
         yield

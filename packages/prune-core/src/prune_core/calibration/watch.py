@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from prune_core.calibration.layers import first_input, is_layer, row_mask, rows_of, sums_of
+from prune_core.calibration.layers import first_input, is_layer, row_mask, sums_of
 from prune_core.calibration.precision import counting_type
 from prune_core.calibration.processes import is_distributed, over_processes
+from prune_core.calibration.products import add_products
 from prune_core.calibration.statistics import Statistics
 from prune_core.errors import ConfigError, PruneError
 from prune_core.masking import weight_name
@@ -155,12 +156,9 @@ class InputWatch:
                     f"{name!r} is an embedding: each of its rows has a single feature, so there is "
                     "nothing that could make up for another. Exclude it."
                 )
-            for piece in rows_of(module, inputs.detach(), mask):
-                product = (piece.transpose(1, 2) @ piece).to(dtype)
-                products = product if products is None else products.add_(product)
-            if products is None:
-                size = sums.shape[-1]
-                products = sums.new_zeros(len(sums), size, size)
+            size = sums.shape[-1]
+            products = sums.new_zeros(len(sums), size, size)
+            add_products(products, module, inputs.detach(), mask)
         return Statistics(rows, sums, squares, products)
 
     @property
