@@ -20,13 +20,21 @@ from prune_core.__about__ import __version__
 from prune_core.errors import SpeedupError
 from prune_core.files import replacing
 from prune_core.masking import bare, wrappers_in
+from prune_speedup.torch.blocks.steps import Step, rename
 from prune_speedup.torch.resize.attributes import Changed
 from prune_speedup.torch.resize.copying import keep_in_copies
 from prune_speedup.torch.resize.corrections import PlainCorrection, to_plain
 from prune_speedup.torch.resize.smaller import corrections_of, kept_attributes
 from prune_speedup.torch.saving import ConfigChange
 
-__all__ = ["Surgery", "plain_attributes", "record_surgery", "save_pruned", "shapes_of_tensors"]
+__all__ = [
+    "Surgery",
+    "plain_attributes",
+    "record_step",
+    "record_surgery",
+    "save_pruned",
+    "shapes_of_tensors",
+]
 
 FORMAT, FORMAT_VERSION = "prune-model", "1"
 MARK = "_prune_surgery"
@@ -47,6 +55,7 @@ class Surgery:
         buffers: Names of smaller buffers that the model's own `state_dict` does not save.
         config: `{module: [(keys, value), ...]}` of the configs that modules carry.
         refused: `{module: reason}` of those whose own `save_pretrained` nobody could read.
+        blocks: What was taken out as a whole, step by step, before all of the above is done.
     """
 
     attributes: Attributes = field(default_factory=dict)
@@ -57,6 +66,7 @@ class Surgery:
     buffers: list[str] = field(default_factory=list)
     config: dict[str, list[tuple[list[str | int], int]]] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
+    blocks: list[Step] = field(default_factory=list)
 
 
 def plain_attributes(model: nn.Module) -> Attributes:
@@ -125,6 +135,30 @@ def record_surgery(
         surgery.refused = dict(config.refused)
     model.__dict__[MARK] = surgery
     keep_in_copies(model, {"": [MARK]})
+
+
+def record_step(model: nn.Module, step: Step) -> None:
+    """Note on a model that blocks were taken out of it, and call by its new name what stays."""
+    surgery: Surgery = vars(model).get(MARK) or Surgery()
+
+    def now(name: str) -> str | None:
+        return rename(name, step.shortened, step.instead)
+
+    def renamed(table: dict[str, Any]) -> dict[str, Any]:
+        return {new: value for name, value in table.items() if (new := now(name)) is not None}
+
+    model.__dict__[MARK] = Surgery(
+        *(renamed(each) for each in (surgery.attributes, surgery.sizes)),
+        *(renamed(each) for each in (surgery.kept, surgery.corrections)),
+        *([new for name in each if (new := now(name)) is not None] for each in _names(surgery)),
+        *(renamed(each) for each in (surgery.config, surgery.refused)),
+        [*surgery.blocks, step],
+    )
+    keep_in_copies(model, {"": [MARK]})
+
+
+def _names(surgery: Surgery) -> tuple[list[str], list[str]]:
+    return surgery.biases, surgery.buffers
 
 
 def shapes_of_tensors(model: nn.Module) -> dict[str, tuple[int, ...]]:
