@@ -1,1 +1,1 @@
-"""Pruning of the output channels whose weights differ least; by name: `prune-blocks:spread`."""
+"""Pruning of whole structures: layers and residual branches, and the experts of a mixture."""

@@ -20,7 +20,7 @@ from prune_core.__about__ import __version__
 from prune_core.errors import SpeedupError
 from prune_core.files import replacing
 from prune_core.masking import bare, wrappers_in
-from prune_speedup.torch.blocks.steps import Step, rename
+from prune_speedup.torch.depth.steps import Step, rename
 from prune_speedup.torch.resize.attributes import Changed
 from prune_speedup.torch.resize.copying import keep_in_copies
 from prune_speedup.torch.resize.corrections import PlainCorrection, to_plain

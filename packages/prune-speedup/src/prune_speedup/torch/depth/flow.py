@@ -13,8 +13,10 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from heapq import heappop, heappush
+from typing import Any
 
 from prune_speedup.engine.graph import Graph, Ref
+from prune_speedup.torch.record.places import key_of
 
 __all__ = ["Addition", "Branch", "Flow"]
 
@@ -26,12 +28,14 @@ class Addition:
     Attributes:
         module: The innermost module that was running.
         operator: The operator's name.
-        occurrence: Which of the calls of that operator in that module it is.
+        place: Where in the model's source the addition stands.
+        occurrence: Which of the additions that stand there it is.
         side: Which of its two arguments the branch is.
     """
 
     module: str
     operator: str
+    place: tuple[Any, ...]
     occurrence: int
     side: int
 
@@ -134,13 +138,15 @@ class Flow:
 
     def branches(self) -> Iterator[Branch]:
         """Yield the residual branches of the first run, in its order."""
-        counts: Counter[tuple[str, str]] = Counter()
+        counts: Counter[tuple[Any, ...]] = Counter()
         for position, call in enumerate(self._calls):
-            key = call.module, call.name
+            if call.name not in ("add", "add_"):
+                continue
+            key = call.module, call.name, key_of(call.place)
             occurrence = counts[key]
             counts[key] += 1
             sides = call.args[:2]
-            if call.name not in ("add", "add_") or not all(isinstance(s, Ref) for s in sides):
+            if not all(isinstance(side, Ref) for side in sides):
                 continue
             values = [side.index for side in sides]
             shapes = {self._metas[value].shape for value in values}

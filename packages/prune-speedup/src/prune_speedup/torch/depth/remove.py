@@ -15,15 +15,15 @@ from prune_core.compressed import model_of
 from prune_core.errors import ConfigError, SpeedupError, shown, warn
 from prune_core.masking import bare, check_model, wrappers_in
 from prune_speedup.gc_pause import collecting_later
-from prune_speedup.torch.blocks.calls import Seen
-from prune_speedup.torch.blocks.depth_config import carriers, fitting, lists_of
-from prune_speedup.torch.blocks.find import Block, Reading, inside, read_blocks
-from prune_speedup.torch.blocks.proof import Meant, Prover, apart_with_cache
-from prune_speedup.torch.blocks.report import RemovalReport
-from prune_speedup.torch.blocks.steps import Instead, Step, as_text, rename
+from prune_speedup.torch.depth.calls import Seen
+from prune_speedup.torch.depth.depth_config import carriers, configs_in, fitting
+from prune_speedup.torch.depth.find import Block, Blocks, inside, read_blocks
+from prune_speedup.torch.depth.proof import Meant, Prover, alike, apart_with_cache
+from prune_speedup.torch.depth.report import RemovalReport
+from prune_speedup.torch.depth.steps import Step, instead_of, rename
 from prune_speedup.torch.measure import size_of
 from prune_speedup.torch.model_config import built_like, is_config, run_built, same_outputs
-from prune_speedup.torch.record.inputs import call
+from prune_speedup.torch.record.inputs import call, found_in
 from prune_speedup.torch.record.isolation import untouched
 from prune_speedup.torch.saving import refuse_saving
 from prune_speedup.torch.surgery import record_step
@@ -85,9 +85,9 @@ def remove_blocks(
     start = perf_counter()
     with bare(model) as plain:
         untouched_model = Snapshot(plain)
-        reading = read_blocks(plain, example_inputs)
-        chosen = _chosen(plain, reading, names)
-        removal = _Removal(plain, example_inputs, reading, untouched_model, tolerance)
+        found = read_blocks(plain, example_inputs)
+        chosen = _chosen(plain, found, names)
+        removal = _Removal(plain, example_inputs, found, untouched_model, tolerance)
         try:
             report = removal.removed(chosen, verify_inputs, verify=verify)
         except BaseException:
@@ -105,7 +105,7 @@ def remove_blocks(
 
 
 def _chosen(
-    model: nn.Module, reading: Reading, names: str | Block | Iterable[str | Block]
+    model: nn.Module, found: Blocks, names: str | Block | Iterable[str | Block]
 ) -> list[Block]:
     """Return what is to go, without what goes with something else anyway."""
     if isinstance(names, str | Block):
@@ -118,7 +118,6 @@ def _chosen(
             f"names is {shown(wanted)}; it must name at least one block. "
             "prune_core.blocks(model, example_inputs) lists them."
         )
-    found = reading.blocks
     if not len(found):
         raise ConfigError(
             f"This {type(model).__name__} has no residual branches and no blocks that could be "
@@ -167,14 +166,14 @@ class _Removal:
         self,
         model: nn.Module,
         example_inputs: Any,
-        reading: Reading,
+        found: Blocks,
         original: Snapshot,
         tolerance: float | None,
     ) -> None:
         self._model, self._inputs, self._original = model, example_inputs, original
-        self._seen: dict[str, Seen] = reading.seen
-        self._reading = reading
-        self._prover = Prover(model, original, reading.seen, tolerance)
+        self._seen: dict[str, Seen] = found.seen
+        self._found = found
+        self._prover = Prover(model, original, found.seen, tolerance)
         self._cached = _with_cache(model, example_inputs) is not None
         self._outputs: Any = None
         self._step = Step()
@@ -191,11 +190,14 @@ class _Removal:
         before = sum(each.numel() for each in model.parameters()), size_of(model)
         cases = self._prover.cases(self._inputs, more)
         rows: dict[str, list[Block]] = {}
+        alone: list[Block] = []
         for each in chosen:
             parent = each.name.rpartition(".")[0]
-            is_row = isinstance(model.get_submodule(parent), nn.ModuleList | nn.Sequential)
-            rows.setdefault(parent if each.kind == "block" and is_row else "", []).append(each)
-        alone = rows.pop("", [])
+            row = model.get_submodule(parent) if each.kind == "block" else None
+            if isinstance(row, nn.ModuleList | nn.Sequential):
+                rows.setdefault(parent, []).append(each)
+            else:
+                alone.append(each)
         # Stand-ins come first: modules still have the names that were looked up.
         for each in alone:
             self._attempt([each], self._instead(each))
@@ -205,12 +207,12 @@ class _Removal:
         if verify:
             verdict = self._prover.prove(cases, self._meant)
             report.comparison, report.verified = verdict.difference, verdict.inputs
-            report.flops = self._reading.blocks.flops, verdict.flops
+            report.flops = self._found.flops, verdict.flops
             if self._cached:
                 report.cache = _with_cache(model, self._inputs)
         else:
             gone = sum(each.flops for each in chosen)
-            report.flops = self._reading.blocks.flops, self._reading.blocks.flops - gone
+            report.flops = self._found.flops, self._found.flops - gone
         step = self._step
         self._describe(report, step)
         report.parameters = before[0], sum(each.numel() for each in model.parameters())
@@ -228,7 +230,7 @@ class _Removal:
     def _describe(self, report: RemovalReport, step: Step) -> None:
         report.shortened = dict(step.shortened)
         report.stand_ins = {name: instead.kind for name, instead in step.instead.items()}
-        for each in self._reading.blocks:
+        for each in self._found:
             now = rename(each.name, step.shortened, step.instead)
             if each.kind == "block" and now not in (None, each.name):
                 report.renamed[each.name] = str(now)
@@ -247,9 +249,7 @@ class _Removal:
         carries = any(is_config(getattr(m, "config", None)) for m in self._model.modules())
         if carries and step.instead:
             name = next(iter(step.instead))
-            self._missing = self._missing or (
-                f"it has no way of saying that {name!r} is not there"
-            )
+            self._missing = self._missing or (f"it has no way of saying that {name!r} is not there")
         report.missing = self._missing if carries else ""
 
     def _attempt(self, found: Sequence[Block], ways: Iterator[Step]) -> None:
@@ -298,27 +298,20 @@ class _Removal:
         if with_cache is None or not with_cache <= _CACHE:
             raise SpeedupError(
                 "Without these blocks, what the model computes with its cache differs from what it "
-                f"computes without: by {with_cache} (relative); it is left as it was."
+                f"computes without: by {with_cache} (relative). It tells by the cache of a certain "
+                "layer how far it has come. Take out other layers, or a whole block instead of its "
+                "attention. The model is left as it was."
             )
 
     def _instead(self, block: Block) -> Iterator[Step]:
         """Ways of putting stand-ins in the place of a block or a branch."""
-        made = {name: self._stand_in(block, name) for name in block.modules}
+        made = {name: instead_of(block.kind, self._seen[name]) for name in block.modules}
         step = replace(self._step, instead={**self._step.instead, **made})
         yield step
         # An attention that is gone leaves a place in the cache empty; let the others move up.
         rows = [name for name in _rows_around(self._model, block.modules[0])]
         for row in rows:
             yield replace(step, counted=sorted({*step.counted, row}))
-
-    def _stand_in(self, block: Block, name: str) -> Instead:
-        seen = self._seen[name]
-        if block.kind == "block":
-            return Instead("skip", seen.position, seen.name, as_text(seen.form))
-        assert seen.given is not None
-        assert seen.returned is not None
-        axes = _axes(seen.given[0], seen.returned[0])
-        return Instead("zero", seen.position, seen.name, as_text(seen.form), axes)
 
     def _shorter(self, parent: str, found: Sequence[Block]) -> Iterator[Step]:
         """Ways of making a list of modules shorter, and stand-ins where there is none."""
@@ -337,39 +330,49 @@ class _Removal:
                 step = replace(step, config=dict(step.config))
                 self._missing = ""
             yield step
-        instead = {each.name: self._stand_in(each, each.name) for each in found}
+        instead = {each.name: instead_of(each.kind, self._seen[each.name]) for each in found}
         yield replace(self._step, instead={**self._step.instead, **instead})
 
     def _with_config(
         self, step: Step, parent: str, before: int, kept: Sequence[int]
     ) -> Iterator[Step]:
         """Ways in which a config may follow: that of the whole model, or of a part of it."""
-        for name in carriers(self._model, parent):
-            try:
-                self._go(step)
-            except SpeedupError:
-                return
-            carrier = self._model.get_submodule(name)
-            for settings in fitting(carrier, before, kept):
-                config = {**step.config}
-                config[name] = [*config.get(name, []), *(([*k], v) for k, v in settings)]
-                yield replace(step, config=config)
+        try:
+            self._go(step)
+        except SpeedupError:
+            return
+        holders = carriers(self._model, parent)
+        outermost, *others = holders
+        for settings in fitting(holders[outermost], before, kept):
+            self._go(step)
+            config = {outermost: settings}
+            own = {id(each) for each in configs_in(holders[outermost].config)}
+            for name in others:
+                # A part of a model may carry a config of its own, such as that of a decoder.
+                if id(holders[name].config) not in own:
+                    config[name] = next(fitting(holders[name], before, kept), [])
+            added = {name: [([*k], v) for k, v in found] for name, found in config.items() if found}
+            known = step.config
+            yield replace(
+                step, config={**known, **{n: [*known.get(n, []), *f] for n, f in added.items()}}
+            )
 
     def _is_described(self, step: Step) -> bool:
-        """Whether a model built from the config that is changed last returns the same."""
+        """Whether a model built from its config, which has changed, returns the same."""
         self._missing = ""
         if step.config == self._step.config:
             row = next((r for r in step.shortened if r not in self._step.shortened), "")
             if row and carriers(self._model, row):
                 self._missing = f"no number in it makes a model with fewer entries in {row!r}"
             return True
-        carrier = self._model.get_submodule(next(reversed(step.config)))
-        if carrier is not self._model:
+        model = self._model
+        if not is_config(getattr(model, "config", None)):
             return True
-        built = built_like(carrier, {})
-        with untouched(carrier), evaluating(carrier), torch.no_grad():
-            expected = call(carrier, self._inputs)
-            return same_outputs(expected, run_built(built, self._inputs, of=carrier))
+        built = built_like(model, {})
+        with untouched(model), evaluating(model), torch.no_grad():
+            expected = found_in(call(model, self._inputs))
+            found = found_in(run_built(built, self._inputs, of=model))
+        return same_outputs(*alike(expected, found))
 
 
 _CACHE = 1e-3
@@ -390,22 +393,6 @@ def _rows_around(model: nn.Module, name: str) -> Iterator[str]:
         name = name.rpartition(".")[0]
         if isinstance(model.get_submodule(name), nn.ModuleList | nn.Sequential):
             yield name
-
-
-def _axes(given: Sequence[int], returned: Sequence[int]) -> list[int]:
-    """How the lengths of what is returned follow from those of what is given; see `Zero`."""
-    axes = []
-    for at, length in enumerate(returned):
-        own = given[at] if at < len(given) else 0
-        parts = round(own / length) if length else 0
-        if own == length:
-            axes.append(0)
-        # Places shrink by a whole factor; channels, the second axis of an image, are what they are.
-        elif at > 1 and len(given) == len(returned) > 3 and parts > 1 and -(own // -parts) == length:
-            axes.append(-parts)
-        else:
-            axes.append(length)
-    return axes
 
 
 def _value_at(config: Any, keys: Sequence[str | int]) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import OrderedDict, defaultdict
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,10 +11,11 @@ from typing import Any
 from torch import nn
 
 from prune_core.errors import SpeedupError
-from prune_speedup.torch.blocks.standins import Form, Skip, StandIn, Zero
+from prune_speedup.torch.depth.calls import Seen
+from prune_speedup.torch.depth.standins import Skip, StandIn, Zero
 from prune_speedup.torch.saving import put_config
 
-__all__ = ["Instead", "Step", "rename"]
+__all__ = ["Instead", "Step", "instead_of", "rename"]
 
 Settings = list[tuple[list[str | int], int | list[str | int | float | bool | None]]]
 _DEPTH = 8
@@ -110,9 +111,33 @@ def _is_form(form: Any, depth: int = 0) -> bool:
     return form == ["hidden"] or (kind == "plain" and plain)
 
 
-def as_text(form: Form) -> str:
-    """Return a form as JSON."""
-    return json.dumps(form)
+def instead_of(kind: str, seen: Seen) -> Instead:
+    """Return the stand-in for a module of a block, or of a branch, that was used so."""
+    form = json.dumps(seen.form)
+    if kind == "block":
+        return Instead("skip", seen.position, seen.name, form)
+    assert seen.given is not None
+    assert seen.returned is not None
+    axes = _axes(seen.given[0], seen.returned[0])
+    return Instead("zero", seen.position, seen.name, form, axes)
+
+
+def _axes(given: Sequence[int], returned: Sequence[int]) -> list[int]:
+    """How the lengths of what is returned follow from those of what is given; see `Zero`."""
+    axes = []
+    for at, length in enumerate(returned):
+        own = given[at] if at < len(given) else 0
+        parts = round(own / length) if length else 0
+        if own == length:
+            axes.append(0)
+        # Places shrink by a whole factor; channels, the second axis of an image, are what they are.
+        elif (
+            at > 1 and len(given) == len(returned) > 3 and parts > 1 and -(own // -parts) == length
+        ):
+            axes.append(-parts)
+        else:
+            axes.append(length)
+    return axes
 
 
 def _entries(modules: Mapping[str, nn.Module], name: str) -> list[nn.Module]:

@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from prune_speedup.torch.blocks.calls import Seen
-from prune_speedup.torch.blocks.flow import Addition
-from prune_speedup.torch.blocks.standins import Skip
 from prune_speedup.engine.graph import name_of
+from prune_speedup.torch.depth.calls import Seen
+from prune_speedup.torch.depth.flow import Addition
+from prune_speedup.torch.depth.standins import Skip
+from prune_speedup.torch.record.places import key_of, place_of_call
 from prune_speedup.torch.record.recorder import Recorder
 from prune_speedup.torch.rules import has_rule
 
@@ -26,9 +27,9 @@ class Reference(Recorder):  # type: ignore[no-untyped-call]
     def __init__(self, model: nn.Module, additions: Collection[Addition]) -> None:
         """Know which sides of which additions are to be zero."""
         super().__init__(model, has_rule)
-        self._sides = {(a.module, a.operator, a.occurrence): a.side for a in additions}
+        self._sides = {(a.module, a.operator, a.place, a.occurrence): a.side for a in additions}
         self._operators = {(a.module, a.operator) for a in additions}
-        self._counts: Counter[tuple[str, str]] = Counter()
+        self._counts: Counter[tuple[Any, ...]] = Counter()
         self.zeroed = 0
 
     def record(self, example_inputs: Any) -> Any:
@@ -38,8 +39,8 @@ class Reference(Recorder):  # type: ignore[no-untyped-call]
 
     def execute(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run one operator."""
-        key = self.module, name_of(func)
-        if key in self._operators:
+        if (self.module, name_of(func)) in self._operators:
+            key = self.module, name_of(func), key_of(place_of_call())
             side = self._sides.get((*key, self._counts[key]))
             self._counts[key] += 1
             if side is not None and isinstance(args[side], torch.Tensor):

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from prune_speedup.torch.blocks.find import Block
+from prune_speedup.torch.depth.find import Block
 from prune_speedup.torch.proof.compare import Difference
 from prune_speedup.torch.surgery import save_pruned
 
@@ -67,13 +67,15 @@ class RemovalReport:
     def to_json(self) -> str:
         """Everything but the model, as JSON."""
         plain = {n: getattr(self, n) for n in self.__slots__ if n not in ("model", "comparison")}
-        plain["removed"] = [asdict(each) for each in self.removed]
+        plain["removed"] = [_plain(each) for each in self.removed]
         plain["comparison"] = None if self.comparison is None else asdict(self.comparison)
         return json.dumps(plain, indent=2)
 
     def table(self) -> str:
         """What was taken out, and what that is worth, one a line."""
-        rows = [(each.kind, f"{each.name}: {each.parameters:,} parameters") for each in self.removed]
+        rows = [
+            (each.kind, f"{each.name}: {each.parameters:,} parameters") for each in self.removed
+        ]
         rows += [
             (label, f"{before:,} → {after:,} ({after / max(1, before):.1%})")
             for label, (before, after) in (
@@ -96,6 +98,10 @@ class RemovalReport:
 
     def __str__(self) -> str:
         return self.table()
+
+
+def _plain(block: Block) -> dict[str, Any]:
+    return {n: getattr(block, n) for n in ("name", "kind", "parameters", "flops", "modules")}
 
 
 def _brief(value: Any) -> str:

@@ -19,7 +19,7 @@ from torch import nn
 
 from prune_speedup.torch.model_config import Keys, built_like, is_config, shapes_of
 
-__all__ = ["carriers", "fitting", "lists_of"]
+__all__ = ["carriers", "configs_in", "fitting"]
 
 _BUILDS = 120
 _TOGETHER = 3
@@ -38,14 +38,25 @@ def carriers(model: nn.Module, row: str) -> dict[str, nn.Module]:
     return found
 
 
-def lists_of(config: Any, path: Keys = ()) -> Iterator[Setting]:
+def configs_in(config: Any) -> Iterator[Any]:
+    """Yield a config and the configs in it."""
+    yield config
+    for value in vars(config).values():
+        if is_config(value):
+            yield from configs_in(value)
+
+
+def _lists_of(config: Any, path: Keys = ()) -> Iterator[Setting]:
     """Yield the lists of a config whose entries are plain values, and of the configs in it."""
     for key, value in vars(config).items():
         if is_config(value):
-            yield from lists_of(value, (*path, key))
-        elif type(value) is list and value:
-            if all(isinstance(each, str | int | float | bool | None) for each in value):
-                yield (*path, key), value
+            yield from _lists_of(value, (*path, key))
+        elif type(value) is list and value and all(map(_is_plain, value)):
+            yield (*path, key), value
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, str | int | float | bool | None)
 
 
 def _numbers_of(config: Any, path: Keys = ()) -> Iterator[tuple[Keys, int]]:
@@ -67,7 +78,7 @@ def fitting(carrier: nn.Module, before: int, kept: Sequence[int]) -> Iterator[li
     """
     wanted = shapes_of(carrier)
     gone = [at for at in range(before) if at not in kept]
-    lists = [*lists_of(carrier.config)]
+    lists = [*_lists_of(carrier.config)]
     each_layer: list[Setting] = [
         (keys, [value[at] for at in kept]) for keys, value in lists if len(value) == before
     ]
@@ -102,5 +113,5 @@ def fitting(carrier: nn.Module, before: int, kept: Sequence[int]) -> Iterator[li
             try:
                 if shapes_of(built_like(carrier, dict(settings))) == wanted:
                     yield settings
-            except Exception:  # noqa: S112 - what makes no model is refused in many ways
-                continue
+            except Exception:
+                continue  # what makes no model is refused in as many ways as there are libraries

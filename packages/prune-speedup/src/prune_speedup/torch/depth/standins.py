@@ -117,7 +117,9 @@ class Zero(StandIn):
             x.shape[at] if axis == 0 else axis if axis > 0 else -(x.shape[at] // axis)
             for at, axis in enumerate(self.prune_axes)
         ]
-        return x.new_zeros(shape, dtype=None if x.is_floating_point() else torch.get_default_dtype())
+        return x.new_zeros(
+            shape, dtype=None if x.is_floating_point() else torch.get_default_dtype()
+        )
 
     def extra_repr(self) -> str:
         """Say what it does."""

@@ -18,9 +18,9 @@ from prune_core.errors import ConfigError, nearest, shown
 from prune_core.masking import bare, check_model
 from prune_speedup.engine.graph import Graph
 from prune_speedup.gc_pause import collecting_later
-from prune_speedup.torch.blocks.calls import Seen, watch_modules
-from prune_speedup.torch.blocks.flow import Addition, Branch, Flow
 from prune_speedup.torch.cost import flops_of_calls
+from prune_speedup.torch.depth.calls import Seen, watch_modules
+from prune_speedup.torch.depth.flow import Addition, Branch, Flow
 from prune_speedup.torch.record.recorder import trace
 from prune_speedup.torch.rules import has_rule
 
@@ -60,9 +60,11 @@ class Blocks(Sequence[Block]):
     `print(blocks)` shows them as a table; `blocks["layers.3"]` is the one of a name.
     """
 
-    def __init__(self, found: Sequence[Block], parameters: int, flops: int) -> None:
-        """Keep them, and what the whole model has."""
-        self._found = list(found)
+    def __init__(
+        self, found: Sequence[Block], parameters: int, flops: int, seen: dict[str, Seen]
+    ) -> None:
+        """Keep them, what the whole model has, and how each of its modules was used."""
+        self._found, self.seen = list(found), seen
         self.parameters, self.flops = parameters, flops
 
     @overload
@@ -145,33 +147,18 @@ def blocks(model: nn.Module, example_inputs: Any) -> Blocks:
     model = model_of(model)
     check_model(model, compiled=False)
     with bare(model) as plain:
-        return read_blocks(plain, example_inputs).blocks
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """What was found out about a model.
-
-    Attributes:
-        blocks: Its blocks and branches.
-        seen: How each of its modules was used.
-        graph: The recorded forward.
-    """
-
-    blocks: Blocks
-    seen: dict[str, Seen]
-    graph: Graph
+        return read_blocks(plain, example_inputs)
 
 
 @collecting_later()
-def read_blocks(model: nn.Module, example_inputs: Any) -> Reading:
+def read_blocks(model: nn.Module, example_inputs: Any) -> Blocks:
     """Find the blocks and branches of a model."""
     graph = trace(model, example_inputs, known=has_rule)
     seen = watch_modules(model, example_inputs)
     finder = _Finder(model, graph, seen)
     parameters = sum(each.numel() for each in model.parameters())
-    found = Blocks(finder.found(), parameters, flops_of_calls(graph, range(graph.first)))
-    return Reading(found, seen, graph)
+    found = Blocks(finder.found(), parameters, flops_of_calls(graph, range(graph.first)), seen)
+    return found
 
 
 def inside(name: str, outer: str) -> bool:
@@ -252,7 +239,9 @@ class _Finder:
         if seen.runs > 1:
             return f"it runs {seen.runs} times"
         if not seen.form or seen.returned is None:
-            return f"it returns a {_returned(seen)}, and not a tensor or a tuple that begins with one"
+            return (
+                f"it returns a {_returned(seen)}, and not a tensor or a tuple that begins with one"
+            )
         if seen.given is None:
             return "it is given no tensor"
         if not seen.keeps_shape:

@@ -14,11 +14,11 @@ from torch import nn
 
 from prune_core.calibration.restore import evaluating
 from prune_core.errors import ConfigError, SpeedupError
-from prune_speedup.torch.blocks.calls import Seen
-from prune_speedup.torch.blocks.flow import Addition
-from prune_speedup.torch.blocks.reference import Reference, skipping
-from prune_speedup.torch.blocks.steps import rename
 from prune_speedup.torch.cost import flops_of
+from prune_speedup.torch.depth.calls import Seen
+from prune_speedup.torch.depth.flow import Addition
+from prune_speedup.torch.depth.reference import Reference, skipping
+from prune_speedup.torch.depth.steps import rename
 from prune_speedup.torch.proof.cases import cases_of
 from prune_speedup.torch.proof.compare import IN_DOUBLE, Difference, compare
 from prune_speedup.torch.proof.wide import narrowest, widen, widened
@@ -29,7 +29,7 @@ from prune_speedup.torch.record.recorder import Recorder
 from prune_speedup.torch.rules import has_rule
 from prune_speedup.torch.tensors import Snapshot
 
-__all__ = ["Meant", "Prover", "Verdict", "apart_with_cache"]
+__all__ = ["Meant", "Prover", "Verdict", "alike", "apart_with_cache"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +166,7 @@ class Prover:
     def _held(
         self, case: Case, expected: _Run, found: _Run, meant: Meant, tolerance: float | None
     ) -> Difference:
-        left, right = _alike(expected.returned, found.returned)
+        left, right = alike(expected.returned, found.returned)
         if not left.tensors and not left.plain:
             raise SpeedupError(
                 f"On {case.name} the model returns nothing that could be compared; it is left as "
@@ -201,7 +201,7 @@ def _run(recorder: Recorder, case: Case, dtype: torch.dtype | None) -> Any:
     return recorder.train(inputs) if case.training else recorder.run(inputs, again=False)
 
 
-def _alike(expected: Found, found: Found) -> tuple[Found, Found]:
+def alike(expected: Found, found: Found) -> tuple[Found, Found]:
     """Leave out caches, and lists with an entry for each layer, of which there are fewer now."""
     left, right = Found(), Found()
     for one, other, kind in (
@@ -299,7 +299,9 @@ def _steps(named: Mapping[str, Any]) -> str:
     tokens = [
         name
         for name, value in named.items()
-        if isinstance(value, torch.Tensor) and value.ndim == 2 and not value.is_floating_point()
+        if isinstance(value, torch.Tensor)
+        and value.ndim == 2
+        and not value.is_floating_point()
         and not name.endswith("mask")
     ]
     return next((n for n in tokens if n.startswith("decoder_")), next(iter(tokens), ""))

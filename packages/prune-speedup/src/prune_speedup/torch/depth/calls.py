@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from prune_core.calibration.restore import evaluating
 from prune_core.kernels import plain_kernels
-from prune_speedup.torch.blocks.standins import Form
+from prune_speedup.torch.depth.standins import Form
 from prune_speedup.torch.record.inputs import call, found_in
 from prune_speedup.torch.record.isolation import untouched
 
