@@ -46,7 +46,7 @@ def prune(
         model: The model, wrapped in place.
         algorithm: The name of a registered pruner. Unless given, the best for what is known:
             `channel_obs` with data, `l1` without.
-        sparsity: The ratio that each selected module loses; with `mode="global"`, that all of them
+        sparsity: The ratio that each selected module loses, or which share of blocks goes; with `mode="global"`, that all of them
             lose together.
         target: What may be left instead, such as `{"flops": 0.5}`, of `parameters`, `flops` or
             measured `latency`; the least sparsity that meets it is found.
@@ -98,7 +98,8 @@ def prune(
     algorithm, options = chosen(algorithm, options)
     check_choice(constants)
     pruner_class: Any = get_pruner(algorithm, framework="torch")
-    _check_how_much(sparsity, target)
+    if "count" not in options:
+        _check_how_much(sparsity, target)
     if getattr(pruner_class, "removes", ""):
         removed: tuple[nn.Module, Any] = pruner_class.prune(
             model,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import isfinite
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 from torch import nn
 
@@ -104,8 +104,7 @@ class BlockPruner(metaclass=ChecksOptions):
             raise ConfigError(f"round_to is {round_to!r}; blocks have no channels to round.")
         if targets == ("default",):
             targets = "default"
-        pruner: Self = cls(model, example_inputs, targets=targets, **options)
-        return pruner.compress()
+        return cls(model, example_inputs, targets=targets, **options).compress()
 
     @abstractmethod
     def choose(self) -> list[Block]:

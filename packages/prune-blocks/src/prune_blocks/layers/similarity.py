@@ -111,7 +111,7 @@ class Cosines:
 def directions(states: Tensor, axis: int) -> Tensor:
     """Return hidden states of length one, their channels along the last axis."""
     wide = states.detach().movedim(axis, -1).double()
-    return wide / wide.norm(dim=-1, keepdim=True).clamp_min(1e-12)
+    return nn.functional.normalize(wide, dim=-1)
 
 
 def channel_axis(module: nn.Module, states: Tensor) -> int:

@@ -148,17 +148,17 @@ def record_step(model: nn.Module, step: Step) -> None:
         return {new: value for name, value in table.items() if (new := now(name)) is not None}
 
     model.__dict__[MARK] = Surgery(
-        *(renamed(each) for each in (surgery.attributes, surgery.sizes)),
-        *(renamed(each) for each in (surgery.kept, surgery.corrections)),
-        *([new for name in each if (new := now(name)) is not None] for each in _names(surgery)),
-        *(renamed(each) for each in (surgery.config, surgery.refused)),
-        [*surgery.blocks, step],
+        attributes=renamed(surgery.attributes),
+        sizes=renamed(surgery.sizes),
+        kept=renamed(surgery.kept),
+        corrections=renamed(surgery.corrections),
+        biases=[new for name in surgery.biases if (new := now(name)) is not None],
+        buffers=[new for name in surgery.buffers if (new := now(name)) is not None],
+        config=renamed(surgery.config),
+        refused=renamed(surgery.refused),
+        blocks=[*surgery.blocks, step],
     )
     keep_in_copies(model, {"": [MARK]})
-
-
-def _names(surgery: Surgery) -> tuple[list[str], list[str]]:
-    return surgery.biases, surgery.buffers
 
 
 def shapes_of_tensors(model: nn.Module) -> dict[str, tuple[int, ...]]:

@@ -14,7 +14,7 @@ from typing import Any, overload
 from torch import nn
 
 from prune_core.compressed import model_of
-from prune_core.errors import ConfigError, nearest, shown
+from prune_core.errors import ConfigError, nearest
 from prune_core.masking import bare, check_model
 from prune_speedup.engine.graph import Graph
 from prune_speedup.gc_pause import collecting_later
@@ -157,8 +157,7 @@ def read_blocks(model: nn.Module, example_inputs: Any) -> Blocks:
     seen = watch_modules(model, example_inputs)
     finder = _Finder(model, graph, seen)
     parameters = sum(each.numel() for each in model.parameters())
-    found = Blocks(finder.found(), parameters, flops_of_calls(graph, range(graph.first)), seen)
-    return found
+    return Blocks(finder.found(), parameters, flops_of_calls(graph, range(graph.first)), seen)
 
 
 def inside(name: str, outer: str) -> bool:
@@ -239,9 +238,7 @@ class _Finder:
         if seen.runs > 1:
             return f"it runs {seen.runs} times"
         if not seen.form or seen.returned is None:
-            return (
-                f"it returns a {_returned(seen)}, and not a tensor or a tuple that begins with one"
-            )
+            return "it returns neither a tensor nor a tuple that begins with one"
         if seen.given is None:
             return "it is given no tensor"
         if not seen.keeps_shape:
@@ -327,7 +324,3 @@ def _common(first: str, last: str) -> str:
 
 def _shape(shape: Sequence[int]) -> str:
     return "×".join(map(str, shape)) or "a number"
-
-
-def _returned(seen: Seen) -> str:
-    return shown(seen.form) if seen.form else "structure"

@@ -105,9 +105,9 @@ class Flow:
         while waiting:
             _, value = heappop(waiting)
             maker = self._maker.get(value)
-            if sides[value] == 3 and (maker is not None or value in self._given):
-                if self._metas[value].real:
-                    return value
+            computed = maker is not None or value in self._given
+            if sides[value] == 3 and computed and self._metas[value].real:
+                return value
             for before in () if maker is None else set(self._calls[maker].inputs()):
                 if before not in sides:
                     heappush(waiting, (-self._maker.get(before, -1), before))

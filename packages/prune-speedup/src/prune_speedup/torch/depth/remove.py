@@ -44,8 +44,8 @@ def remove_blocks(
     """Take blocks and residual branches out of a model, in place.
 
     A block that stands in a `ModuleList` or `Sequential` leaves it, and what counts layers follows:
-    positions that layers know of themselves, such as `layer_idx`, and the model's config. Elsewhere,
-    and for a branch, a module without parameters takes the place. The result is compared with the
+    positions that layers know of themselves, such as `layer_idx`, and the model's config.
+    Elsewhere, and for a branch, a module without parameters takes the place. The result is compared with the
     whole model whose blocks return their input and whose branches add zeros, on the example, on
     another batch, on other lengths and in training; and a sequence continued from a cache with the
     sequence as a whole.
@@ -73,7 +73,8 @@ def remove_blocks(
     """
     model = model_of(model)
     check_model(model, compiled=False)
-    if torch.is_tensor(verify_inputs):
+    given: Any = verify_inputs
+    if torch.is_tensor(given):
         raise ConfigError("verify_inputs is a tensor; it must be a list of inputs: write [x].")
     if not isinstance(tolerance, int | float | None):
         raise ConfigError(f"tolerance is {shown(tolerance)}; it must be a number, such as 1e-4.")
@@ -309,8 +310,7 @@ class _Removal:
         step = replace(self._step, instead={**self._step.instead, **made})
         yield step
         # An attention that is gone leaves a place in the cache empty; let the others move up.
-        rows = [name for name in _rows_around(self._model, block.modules[0])]
-        for row in rows:
+        for row in list(_rows_around(self._model, block.modules[0])):
             yield replace(step, counted=sorted({*step.counted, row}))
 
     def _shorter(self, parent: str, found: Sequence[Block]) -> Iterator[Step]:
