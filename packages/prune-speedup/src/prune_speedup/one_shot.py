@@ -46,8 +46,8 @@ def prune(
         model: The model, wrapped in place.
         algorithm: The name of a registered pruner. Unless given, the best for what is known:
             `channel_obs` with data, `l1` without.
-        sparsity: The ratio that each selected module loses, or which share of blocks goes; with `mode="global"`, that all of them
-            lose together.
+        sparsity: The ratio that each selected module loses; with `mode="global"`, that all of them
+            lose together; of an algorithm that takes out blocks, the share of them that goes.
         target: What may be left instead, such as `{"flops": 0.5}`, of `parameters`, `flops` or
             measured `latency`; the least sparsity that meets it is found.
         example_inputs: An input of the model: a tensor, a tuple or a dict. With it, channels that

@@ -42,12 +42,17 @@ class AngularDistancePruner(BlockPruner):
         with bare(self.model) as model, Cosines(model, self.found, rows, last=True) as cosines:
             self.run_calibration(model)
             self.scores = {b.name: cosines.angle(b, b) for row in rows for b in row}
-            for length in range(1, self.most + 1):
-                runs = [run for run in _runs(rows, length) if self.amount.met_by(run)]
+            for length in range(1, len(self.candidates) + 1):
+                runs = [
+                    run
+                    for run in _runs(rows, length)
+                    if self.amount.met_by(run) and self.leaves_one(run)
+                ]
                 if runs:
                     return min(runs, key=lambda run: cosines.angle(run[0], run[-1]))
-        longest_runs = max(rows, key=len)[: self.most]
-        raise self.amount.refuse(longest_runs, len(self.candidates))
+        longest_row = max(rows, key=len)
+        most = longest_row if self.leaves_one(longest_row) else longest_row[1:]
+        raise self.amount.refuse(most, len(self.candidates))
 
     def _rows(self) -> list[list[Block]]:
         """The candidates that stand next to each other in one list of modules."""

@@ -90,8 +90,8 @@ class LeaveOneOutPruner(BlockPruner):
         lowest = self.lowest  # which refuses scores that are no numbers
         gone = lowest()[:1]
         while not self.amount.met_by(gone):
-            others = [b for b in self.candidates if b not in gone]
-            if len(gone) == self.most:
+            others = [b for b in self.candidates if b not in gone and self.leaves_one([*gone, b])]
+            if not others:
                 raise self.amount.refuse(gone, len(self.candidates))
             losses: dict[str, float] = {}
             for block in others:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import isfinite
 from typing import Any, ClassVar
@@ -136,20 +137,24 @@ class BlockPruner(metaclass=ChecksOptions):
                     "on the calibration data."
                 )
         order = sorted(self.candidates, key=lambda each: self.scores[each.name])
-        most = order[: self.most]
         gone: list[Block] = []
-        while not self.amount.met_by(gone):
-            if len(gone) == len(most):
-                raise self.amount.refuse(most, len(order))
-            gone.append(most[len(gone)])
+        for block in order:
+            if self.amount.met_by(gone):
+                return gone
+            if self.leaves_one([*gone, block]):
+                gone.append(block)
+        if not self.amount.met_by(gone):
+            raise self.amount.refuse(gone, len(order))
         return gone
 
-    @property
-    def most(self) -> int:
-        """How many may go: a model keeps one of its blocks."""
-        whole = all(each.kind == "block" for each in self.candidates)
-        all_blocks = sum(each.kind == "block" for each in self.found)
-        return len(self.candidates) - (whole and len(self.candidates) == all_blocks)
+    def leaves_one(self, gone: Sequence[Block]) -> bool:
+        """Whether something is left of the blocks, and of each list of them, without some."""
+        names = {each.name for each in gone if each.kind == "block"}
+        if names and all(each.name in names for each in self.found if each.kind == "block"):
+            return False
+        parents = Counter(name.rpartition(".")[0] for name in names)
+        rows = ((self.model.get_submodule(parent), many) for parent, many in parents.items())
+        return not any(isinstance(row, nn.ModuleList) and len(row) == many for row, many in rows)
 
     def _checked(self, calibrate: Callable[..., Any] | None) -> UserFunction | None:
         if calibrate is None:

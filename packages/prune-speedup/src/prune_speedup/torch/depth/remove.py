@@ -45,10 +45,10 @@ def remove_blocks(
 
     A block that stands in a `ModuleList` or `Sequential` leaves it, and what counts layers follows:
     positions that layers know of themselves, such as `layer_idx`, and the model's config.
-    Elsewhere, and for a branch, a module without parameters takes the place. The result is compared with the
-    whole model whose blocks return their input and whose branches add zeros, on the example, on
-    another batch, on other lengths and in training; and a sequence continued from a cache with the
-    sequence as a whole.
+    Elsewhere, and for a branch, a module without parameters takes the place. The result is compared
+    with the whole model whose blocks return their input and whose branches add zeros: on the
+    example, another batch, other lengths and in training. A sequence continued from a cache is
+    compared with the sequence as a whole.
 
     Args:
         model: Any module; it stays the same Python object with fewer modules.
