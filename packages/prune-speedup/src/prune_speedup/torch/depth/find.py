@@ -26,7 +26,7 @@ from prune_speedup.torch.rules import has_rule
 
 __all__ = ["Block", "Blocks", "blocks", "inside", "read_blocks"]
 
-_MOST = 0.6
+_MOST = 0.75
 """From what share of a branch's parameters on one module gives the branch its name."""
 
 
@@ -290,8 +290,11 @@ class _Finder:
         largest = max(modules, key=lambda name: sizes[name])
         if len(modules) == 1 or sizes[largest] > _MOST * sum(sizes.values()):
             return largest
-        wide = [name for name in modules if sizes[name] * 10 >= sizes[largest]]
-        first, last = wide[0], wide[-1]
+        # Norms at the ends are not what a branch is known by.
+        wide = [n for n in modules if any(p.ndim > 1 for p in self._modules[n].parameters())]
+        first, last = (wide or modules)[0], (wide or modules)[-1]
+        if first == last:
+            return first
         parent = _common(first, last)
         return f"{first}..{last.removeprefix(f'{parent}.') if parent else last}"
 

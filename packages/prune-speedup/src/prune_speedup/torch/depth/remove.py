@@ -125,7 +125,9 @@ def _chosen(
             "taken out: no module adds to its input what it computes. Prune channels instead, with "
             "prune_core.prune(model, sparsity=0.5, example_inputs=x)."
         )
-    chosen = [found[name] for name in dict.fromkeys(wanted)]
+    for name in wanted:
+        found[name]  # which says what is wrong with a name
+    chosen = [each for each in found if each.name in wanted]
     for each in chosen:
         if each.reason:
             raise ConfigError(
@@ -272,7 +274,7 @@ class _Removal:
                 if not self._is_described(step):
                     continue
             except SpeedupError as error:
-                failure = failure or error
+                failure = error  # of the last way, which asks least of the model
                 continue
             self._step, self._meant = step, meant
             return
