@@ -82,17 +82,17 @@ def fitting(carrier: nn.Module, before: int, kept: Sequence[int]) -> Iterator[li
     each_layer: list[Setting] = [
         (keys, [value[at] for at in kept]) for keys, value in lists if len(value) == before
     ]
-    numbers = [
-        (keys, value, value - sum(at < value for at in gone))
-        for keys, value in _numbers_of(carrier.config)
-        if 0 < value <= before
-    ]
-    numbers.sort(key=lambda each: each[1] != before)
     places: list[Setting] = [
         (keys, [at - sum(other < at for other in gone) for at in value if at in kept])
         for keys, value in lists
         if all(type(at) is int and 0 <= at < before for at in value) and len(value) < before
     ]
+    numbers = [
+        (keys, value, value - sum(at < value for at in gone))
+        for keys, value in _numbers_of(carrier.config)
+        if 0 < value <= before and keys[:-1] not in dict(places)
+    ]
+    numbers.sort(key=lambda each: each[1] != before)
     single: list[Setting] = [
         *((keys, new) for keys, value, new in numbers if new != value),
         *((keys, new) for keys, new in places if new != dict(lists)[keys]),
