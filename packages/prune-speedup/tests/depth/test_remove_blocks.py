@@ -2,15 +2,17 @@
 
 import copy
 import pickle
+from collections import OrderedDict
 
 import pytest
 import torch
-from residual_models import DiT, Indexed, ResNet, Transformer
+from residual_models import DiT, Indexed, Layer, ResNet, Transformer
 from torch import nn
 
 import prune_core
 from prune_core import ConfigError, PruneError, SpeedupError
 from prune_speedup.torch import left_out
+from prune_speedup.torch.depth.steps import Step
 
 TOKENS = torch.arange(18).reshape(2, 9) % 20
 IMAGES = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -191,3 +193,40 @@ def test_a_file_of_another_model_is_refused_and_the_model_untouched(tmp_path):
     with pytest.raises(SpeedupError, match="blocks|keeps"):
         prune_core.load_pruned(model, path)
     assert len(model.layers) == 3
+
+
+def test_channels_first_in_a_row_whose_entries_have_names(tmp_path):
+    def build():
+        torch.manual_seed(0)
+        row = OrderedDict((f"layer_{index}", Layer(12)) for index in range(3))
+        return nn.Sequential(nn.Linear(4, 12), nn.Sequential(row)).eval()
+
+    inputs = torch.randn(2, 5, 4)
+    model = build()
+    targets = ["1.layer_1.mlp.0", "1.layer_2.mlp.0"]
+    _, masks = prune_core.prune(model, "l1", sparsity=0.5, example_inputs=inputs, targets=targets)
+    prune_core.unwrap(model)
+    prune_core.shrink(model, inputs, masks)
+    report = prune_core.remove_blocks(model, inputs, "1.layer_1")
+    assert [*model[1]._modules] == ["layer_0", "layer_2"]
+    report.save(tmp_path / "small.safetensors")
+    loaded = prune_core.load_pruned(build(), tmp_path / "small.safetensors")
+    assert torch.equal(run(loaded, inputs), run(model, inputs))
+
+
+def test_a_file_cannot_set_what_it_likes_in_a_config():
+    class Config:
+        def __init__(self):
+            self.layers, self.types = 4, ["a", "b", "a", "b"]
+
+        def to_dict(self):
+            return vars(self)
+
+    model = Transformer(4)
+    model.config = Config()
+    for keys, value in ([["layers"], 9], [["types"], ["c"]], [["other"], 1], [["__dict__"], 1]):
+        step = Step({"layers": [0, 1]}, config={"": [(keys, value)]})
+        with pytest.raises(SpeedupError, match="in a config"):
+            step.apply(copy.deepcopy(model))
+    Step({"layers": [0, 1]}, config={"": [(["types"], ["a", "b"])]}).apply(model)
+    assert model.config.types == ["a", "b"]

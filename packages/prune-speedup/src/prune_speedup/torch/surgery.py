@@ -20,7 +20,7 @@ from prune_core.__about__ import __version__
 from prune_core.errors import SpeedupError
 from prune_core.files import replacing
 from prune_core.masking import bare, wrappers_in
-from prune_speedup.torch.depth.steps import Step, rename
+from prune_speedup.torch.depth.steps import Step
 from prune_speedup.torch.resize.attributes import Changed
 from prune_speedup.torch.resize.copying import keep_in_copies
 from prune_speedup.torch.resize.corrections import PlainCorrection, to_plain
@@ -141,8 +141,7 @@ def record_step(model: nn.Module, step: Step) -> None:
     """Note on a model that blocks were taken out of it, and call by its new name what stays."""
     surgery: Surgery = vars(model).get(MARK) or Surgery()
 
-    def now(name: str) -> str | None:
-        return rename(name, step.shortened, step.instead)
+    now = step.now
 
     def renamed(table: dict[str, Any]) -> dict[str, Any]:
         return {new: value for name, value in table.items() if (new := now(name)) is not None}

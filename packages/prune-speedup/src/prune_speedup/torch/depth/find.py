@@ -253,7 +253,8 @@ class _Finder:
         whole = {
             module
             for module in {m for at in branch.calls for m in _upwards(self._graph.calls[at].module)}
-            if module and self._calls[module] <= needless
+            # A list of modules holds some that run, and does not run itself.
+            if module in self._seen and module and self._calls[module] <= needless
         }
         outermost = [m for m in whole if whole.isdisjoint({*_upwards(m)} - {m})]
         return sorted(

@@ -18,7 +18,7 @@ from prune_speedup.torch.cost import flops_of
 from prune_speedup.torch.depth.calls import Seen
 from prune_speedup.torch.depth.flow import Addition
 from prune_speedup.torch.depth.reference import Reference, skipping
-from prune_speedup.torch.depth.steps import rename
+from prune_speedup.torch.depth.steps import Step
 from prune_speedup.torch.proof.cases import cases_of
 from prune_speedup.torch.proof.compare import IN_DOUBLE, Difference, compare
 from prune_speedup.torch.proof.wide import narrowest, widen, widened
@@ -39,14 +39,12 @@ class Meant:
     Attributes:
         skipped: Modules whose output is to be their input.
         additions: Where branches are to add nothing.
-        shortened: The lists that have become shorter, to know tensors by their new names.
-        gone: Modules that stand-ins replace.
+        step: What was done, to know tensors by their new names.
     """
 
     skipped: Collection[str] = ()
     additions: Collection[Addition] = ()
-    shortened: Mapping[str, Sequence[int]] = field(default_factory=dict)
-    gone: Collection[str] = ()
+    step: Step = field(default_factory=Step)
 
 
 @dataclass(slots=True)
@@ -148,7 +146,7 @@ class Prover:
         kept = {
             new: value
             for name, value in recorder.changed.items()
-            if (new := rename(name, meant.shortened, meant.gone)) is not None
+            if (new := meant.step.now(name)) is not None
         }
         return _Run(found_in(returned), found_in(kept))
 

@@ -20,7 +20,7 @@ from prune_speedup.torch.depth.depth_config import carriers, configs_in, fitting
 from prune_speedup.torch.depth.find import Block, Blocks, inside, read_blocks
 from prune_speedup.torch.depth.proof import Meant, Prover, alike, apart_with_cache
 from prune_speedup.torch.depth.report import RemovalReport
-from prune_speedup.torch.depth.steps import Step, instead_of, rename
+from prune_speedup.torch.depth.steps import Step, instead_of
 from prune_speedup.torch.measure import size_of
 from prune_speedup.torch.model_config import built_like, is_config, run_built, same_outputs
 from prune_speedup.torch.record.inputs import call, found_in
@@ -234,7 +234,7 @@ class _Removal:
         report.shortened = dict(step.shortened)
         report.stand_ins = {name: instead.kind for name, instead in step.instead.items()}
         for each in self._found:
-            now = rename(each.name, step.shortened, step.instead)
+            now = step.now(each.name)
             if each.kind == "block" and now not in (None, each.name):
                 report.renamed[each.name] = str(now)
         self._original.restore()
@@ -264,8 +264,7 @@ class _Removal:
             meant = Meant(
                 [*self._meant.skipped, *blocks],
                 [*self._meant.additions, *additions],
-                step.shortened,
-                [*step.instead],
+                step,
             )
             try:
                 self._go(step)
@@ -322,7 +321,11 @@ class _Removal:
         keys = [*row._modules]
         gone = {keys.index(each.name.rpartition(".")[2]) for each in found}
         kept = [at for at in range(len(keys)) if at not in gone]
-        shorter = replace(self._step, shortened={**self._step.shortened, parent: kept})
+        shorter = replace(
+            self._step,
+            shortened={**self._step.shortened, parent: kept},
+            taken=[*self._step.taken, *(each.name for each in found)],
+        )
         counted = replace(shorter, counted=sorted({*shorter.counted, parent}))
         holders = carriers(self._model, parent)
         if holders:

@@ -15,7 +15,7 @@ from prune_speedup.torch.depth.calls import Seen
 from prune_speedup.torch.depth.standins import Skip, StandIn, Zero
 from prune_speedup.torch.saving import put_config
 
-__all__ = ["Instead", "Step", "instead_of", "rename"]
+__all__ = ["Instead", "Step", "instead_of"]
 
 Settings = list[tuple[list[str | int], int | list[str | int | float | bool | None]]]
 _DEPTH = 8
@@ -55,15 +55,21 @@ class Step:
 
     Attributes:
         shortened: The entries that stay of each `ModuleList` and `Sequential` that gets shorter.
+        taken: The names of those that do not.
         instead: The stand-ins, by the name of the module that each replaces.
         counted: Lists whose entries know their own position, and are told the new one.
         config: `{module: [(keys, value), ...]}` of the configs that modules carry.
     """
 
     shortened: dict[str, list[int]] = field(default_factory=dict)
+    taken: list[str] = field(default_factory=list)
     instead: dict[str, Instead] = field(default_factory=dict)
     counted: list[str] = field(default_factory=list)
     config: dict[str, Settings] = field(default_factory=dict)
+
+    def now(self, name: str) -> str | None:
+        """Return what a module or a tensor is called afterwards; None if it is gone."""
+        return _renamed(name, self.shortened, (*self.instead, *self.taken))
 
     def apply(self, model: nn.Module) -> None:
         """Do it to a model that still has everything.
@@ -95,6 +101,8 @@ class Step:
             config = getattr(modules.get(name), "config", None)
             if config is None:
                 raise SpeedupError(f"it changes the config of {name!r}, which has none.")
+            for keys, value in settings:
+                _check_setting(config, keys, value)
             values: Any = {tuple(keys): value for keys, value in settings}
             put_config(model, config, values)
 
@@ -182,14 +190,31 @@ def _count_anew(
             setattr(module, key, at + more)
 
 
-def rename(name: str, shortened: Mapping[str, Sequence[int]], gone: Collection[str]) -> str | None:
-    """Return what a module or a tensor is called afterwards; None if it is gone.
+def _check_setting(config: Any, keys: Sequence[str | int], value: Any) -> None:
+    """Refuse what fewer layers can make of no config: a step may come from a file."""
+    old = config
+    for key in keys:
+        if isinstance(key, int) and isinstance(old, list) and 0 <= key < len(old):
+            old = old[key]
+        else:
+            old = vars(old).get(key) if hasattr(old, "__dict__") else None
+    if type(value) is int:
+        fits = type(old) is int and 0 <= value <= old
+    elif isinstance(old, list) and isinstance(value, list) and len(value) <= len(old):
+        most = max((each for each in old if type(each) is int), default=-1)
+        fits = all(each in old or (type(each) is int and 0 <= each <= most) for each in value)
+    else:
+        fits = False
+    if not fits or any(str(key).startswith("_") for key in keys):
+        raise SpeedupError(
+            f"it sets {'.'.join(map(str, keys))!r} in a config to {value}, and fewer layers make "
+            f"that of no {type(old).__name__}."
+        )
 
-    Args:
-        name: The name before.
-        shortened: See `Step`.
-        gone: Modules that a stand-in replaces; what is in them is gone.
-    """
+
+def _renamed(
+    name: str, shortened: Mapping[str, Sequence[int]], gone: Collection[str]
+) -> str | None:
     if any(name == each or name.startswith(f"{each}.") for each in gone):
         return None
     for row, kept in shortened.items():
@@ -201,5 +226,5 @@ def rename(name: str, shortened: Mapping[str, Sequence[int]], gone: Collection[s
                     return None
                 renamed = f"{start}{list(kept).index(int(entry))}{dot}{rest}"
                 others = {other: k for other, k in shortened.items() if other != row}
-                return rename(renamed, others, ()) if len(others) else renamed
+                return _renamed(renamed, others, ()) if others else renamed
     return name
