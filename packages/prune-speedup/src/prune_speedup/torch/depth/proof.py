@@ -239,8 +239,8 @@ def _common(expected: Found, found: Found) -> tuple[Found, Found]:
 def apart_with_cache(model: nn.Module, example_inputs: Any) -> Difference | None:
     """Compare what a model returns for a sequence with what it returns when it goes on in it.
 
-    The second half of the steps is run once with everything before it, and once with the cache that
-    the first half has left.
+    The last step is run once with everything before it, and once with the cache that those before
+    it have left, as `generate()` does.
 
     Returns:
         How far they are apart; None for a model that keeps no cache, or is not asked for one in a
@@ -258,7 +258,7 @@ def apart_with_cache(model: nn.Module, example_inputs: Any) -> Difference | None
         length = named[steps].shape[1]
         if length < 2:
             return None
-        half = length // 2
+        half = length - 1
         alike = [
             name
             for name, value in named.items()
