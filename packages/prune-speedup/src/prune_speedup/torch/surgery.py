@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from os import PathLike
 from typing import Any
 
@@ -140,23 +140,16 @@ def record_surgery(
 def record_step(model: nn.Module, step: Step) -> None:
     """Note on a model that blocks were taken out of it, and call by its new name what stays."""
     surgery: Surgery = vars(model).get(MARK) or Surgery()
-
-    now = step.now
-
-    def renamed(table: dict[str, Any]) -> dict[str, Any]:
-        return {new: value for name, value in table.items() if (new := now(name)) is not None}
-
-    model.__dict__[MARK] = Surgery(
-        attributes=renamed(surgery.attributes),
-        sizes=renamed(surgery.sizes),
-        kept=renamed(surgery.kept),
-        corrections=renamed(surgery.corrections),
-        biases=[new for name in surgery.biases if (new := now(name)) is not None],
-        buffers=[new for name in surgery.buffers if (new := now(name)) is not None],
-        config=renamed(surgery.config),
-        refused=renamed(surgery.refused),
-        blocks=[*surgery.blocks, step],
-    )
+    changed: dict[str, Any] = {"blocks": [*surgery.blocks, step]}
+    for each in fields(surgery):
+        known = getattr(surgery, each.name)
+        if isinstance(known, dict):
+            changed[each.name] = {
+                new: value for name, value in known.items() if (new := step.now(name)) is not None
+            }
+        elif each.name != "blocks":
+            changed[each.name] = [new for name in known if (new := step.now(name)) is not None]
+    model.__dict__[MARK] = Surgery(**changed)
     keep_in_copies(model, {"": [MARK]})
 
 
