@@ -1,4 +1,4 @@
-"""The Python on the page about transformers runs, and prints what it says."""
+"""The Python on the pages about models of transformers runs, and prints what they say."""
 
 import re
 import subprocess
@@ -9,12 +9,13 @@ import pytest
 
 pytest.importorskip("transformers", reason="needs transformers")
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "guides" / "transformers.md"
+GUIDES = Path(__file__).resolve().parents[2] / "docs" / "guides"
 FENCED = re.compile(r"^```py\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 
-def test_the_page_runs_from_top_to_bottom(tmp_path):
-    code = "\n".join(FENCED.findall(PAGE.read_text("utf-8")))
+@pytest.mark.parametrize("page", ["transformers", "drop-layers"])
+def test_a_page_runs_from_top_to_bottom(page, tmp_path):
+    code = "\n".join(FENCED.findall((GUIDES / f"{page}.md").read_text("utf-8")))
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
     )

@@ -35,8 +35,10 @@ if TYPE_CHECKING:
     from prune_core.utils.counter import count_flops_params as count_flops_params
     from prune_speedup.torch import ModelSpeedup as ModelSpeedup
     from prune_speedup.torch import SpeedupReport as SpeedupReport
+    from prune_speedup.torch import blocks as blocks
     from prune_speedup.torch import load_pruned as load_pruned
     from prune_speedup.torch import prune as prune
+    from prune_speedup.torch import remove_blocks as remove_blocks
     from prune_speedup.torch import save_pruned as save_pruned
     from prune_speedup.torch import shrink as shrink
     from prune_speedup.torch import units as units
@@ -83,8 +85,10 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 _OF_THE_ENGINE = (
     "ModelSpeedup",
     "SpeedupReport",
+    "blocks",
     "load_pruned",
     "prune",
+    "remove_blocks",
     "save_pruned",
     "shrink",
     "shrink_optimizer",

@@ -18,6 +18,12 @@ if TYPE_CHECKING:
         DependencyAwareAllocator as DependencyAwareAllocator,
     )
     from prune_speedup.torch.analysis import units as units
+    from prune_speedup.torch.depth.find import Block as Block
+    from prune_speedup.torch.depth.find import Blocks as Blocks
+    from prune_speedup.torch.depth.find import blocks as blocks
+    from prune_speedup.torch.depth.left_out import left_out as left_out
+    from prune_speedup.torch.depth.remove import remove_blocks as remove_blocks
+    from prune_speedup.torch.depth.report import RemovalReport as RemovalReport
     from prune_speedup.torch.optimizers import shrink_optimizer as shrink_optimizer
     from prune_speedup.torch.pruned_file import load_pruned as load_pruned
     from prune_speedup.torch.record.recorder import Recorder as Recorder
@@ -35,6 +41,10 @@ _HOMES = {
     "pruning.coupling": ("Coupling",),
     "pruning.dependency_aware": ("DependencyAwareAllocator",),
     "torch.analysis": ("units",),
+    "torch.depth.find": ("Block", "Blocks", "blocks"),
+    "torch.depth.left_out": ("left_out",),
+    "torch.depth.remove": ("remove_blocks",),
+    "torch.depth.report": ("RemovalReport",),
     "torch.optimizers": ("shrink_optimizer",),
     "torch.pruned_file": ("load_pruned",),
     "torch.record.recorder": ("Recorder", "trace"),

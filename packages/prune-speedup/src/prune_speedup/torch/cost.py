@@ -6,7 +6,7 @@ formulas that torch counts with want nothing but shapes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -17,7 +17,7 @@ from torch.utils.flop_counter import flop_registry
 from prune_speedup.engine.graph import Call, Graph, Ref, replace_refs
 from prune_speedup.engine.plan import Plan
 
-__all__ = ["Cost", "cost_of", "flops_of"]
+__all__ = ["Cost", "cost_of", "flops_of", "flops_of_calls"]
 
 aten = torch.ops.aten
 
@@ -47,7 +47,12 @@ def cost_of(plan: Plan) -> Cost:
 
 def flops_of(graph: Graph) -> int:
     """Count what a recorded forward did."""
-    calls = graph.calls[: graph.first]
+    return flops_of_calls(graph, range(graph.first))
+
+
+def flops_of_calls(graph: Graph, positions: Iterable[int]) -> int:
+    """Count what some calls of a recorded forward did."""
+    calls = (graph.calls[position] for position in positions)
     return sum(_flops(call, lambda value: graph.metas[value].shape, graph) for call in calls)
 
 

@@ -26,6 +26,7 @@ from torch.func import functional_call
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from prune_speedup.torch.proof.compare import compare
+from prune_speedup.torch.record.inputs import arguments
 
 __all__ = [
     "Keys",
@@ -36,6 +37,7 @@ __all__ = [
     "integers",
     "is_config",
     "put_values",
+    "run_built",
     "same_outputs",
     "shapes_of",
 ]
@@ -347,6 +349,12 @@ def _run(module: nn.Module, args: Any, kwargs: Mapping[str, Any], *, of: nn.Modu
         return functional_call(module, of.state_dict(keep_vars=True), args, dict(kwargs))
     except Exception:
         return None
+
+
+def run_built(module: nn.Module, example_inputs: Any, *, of: nn.Module) -> Any:
+    """Return what a built module returns with the tensors of another one; None if it fails."""
+    args, kwargs = arguments(example_inputs)
+    return _run(module, args, kwargs, of=of)
 
 
 def same_outputs(expected: Any, found: Any) -> bool:

@@ -59,6 +59,7 @@ def load_pruned(model: nn.Module, path: str | PathLike[str]) -> nn.Module:
         untouched = Snapshot(plain)
         try:
             surgery, tied, tensors = _read(path)
+            _take_out(plain, surgery)
             small = _Small(plain, surgery, tied, tensors)
             small.check()
             small.apply()
@@ -111,6 +112,15 @@ def _read(
     except ValueError as error:
         raise _RefusedError(f"its header is damaged: {error}.") from None
     return surgery, tied, {name: tensor.cpu() for name, tensor in tensors.items()}
+
+
+def _take_out(model: nn.Module, surgery: Surgery) -> None:
+    """Take out the blocks that the model in the file lacks."""
+    for step in surgery.blocks:
+        try:
+            step.apply(model)
+        except (SpeedupError, LookupError, AttributeError, TypeError, ValueError) as error:
+            raise _RefusedError(f"it takes blocks out of another model: {error}") from None
 
 
 class _Small:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from os import PathLike
 from typing import Any
 
@@ -20,13 +20,21 @@ from prune_core.__about__ import __version__
 from prune_core.errors import SpeedupError
 from prune_core.files import replacing
 from prune_core.masking import bare, wrappers_in
+from prune_speedup.torch.depth.steps import Step
 from prune_speedup.torch.resize.attributes import Changed
 from prune_speedup.torch.resize.copying import keep_in_copies
 from prune_speedup.torch.resize.corrections import PlainCorrection, to_plain
 from prune_speedup.torch.resize.smaller import corrections_of, kept_attributes
 from prune_speedup.torch.saving import ConfigChange
 
-__all__ = ["Surgery", "plain_attributes", "record_surgery", "save_pruned", "shapes_of_tensors"]
+__all__ = [
+    "Surgery",
+    "plain_attributes",
+    "record_step",
+    "record_surgery",
+    "save_pruned",
+    "shapes_of_tensors",
+]
 
 FORMAT, FORMAT_VERSION = "prune-model", "1"
 MARK = "_prune_surgery"
@@ -47,6 +55,7 @@ class Surgery:
         buffers: Names of smaller buffers that the model's own `state_dict` does not save.
         config: `{module: [(keys, value), ...]}` of the configs that modules carry.
         refused: `{module: reason}` of those whose own `save_pretrained` nobody could read.
+        blocks: What was taken out as a whole, step by step, before all of the above is done.
     """
 
     attributes: Attributes = field(default_factory=dict)
@@ -57,6 +66,7 @@ class Surgery:
     buffers: list[str] = field(default_factory=list)
     config: dict[str, list[tuple[list[str | int], int]]] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
+    blocks: list[Step] = field(default_factory=list)
 
 
 def plain_attributes(model: nn.Module) -> Attributes:
@@ -124,6 +134,22 @@ def record_surgery(
             surgery.config[name] = [([*keys], value) for keys, value in known.items()]
         surgery.refused = dict(config.refused)
     model.__dict__[MARK] = surgery
+    keep_in_copies(model, {"": [MARK]})
+
+
+def record_step(model: nn.Module, step: Step) -> None:
+    """Note on a model that blocks were taken out of it, and call by its new name what stays."""
+    surgery: Surgery = vars(model).get(MARK) or Surgery()
+    changed: dict[str, Any] = {"blocks": [*surgery.blocks, step]}
+    for each in fields(surgery):
+        known = getattr(surgery, each.name)
+        if isinstance(known, dict):
+            changed[each.name] = {
+                new: value for name, value in known.items() if (new := step.now(name)) is not None
+            }
+        elif each.name != "blocks":
+            changed[each.name] = [new for name in known if (new := step.now(name)) is not None]
+    model.__dict__[MARK] = Surgery(**changed)
     keep_in_copies(model, {"": [MARK]})
 
 

@@ -73,6 +73,7 @@ class Found:
     Attributes:
         tensors: Every tensor, by a readable path.
         aside: Tensors of a cache, which is there to be given back to the model.
+        caches: The paths of these caches.
         plain: Numbers and texts.
         opaque: Types of objects that hold nothing that could be found.
     """
@@ -81,6 +82,7 @@ class Found:
         """Begin with nothing."""
         self.tensors: dict[str, torch.Tensor] = {}
         self.aside: dict[str, torch.Tensor] = {}
+        self.caches: list[str] = []
         self.plain: dict[str, Any] = {}
         self.opaque: list[str] = []
 
@@ -108,6 +110,8 @@ def _look(
         pass
     else:
         if type(tree).__name__.endswith("Cache"):
+            if into is not found.aside:
+                found.caches.append(path)
             into = found.aside
         inner = list(_items(tree))
         for name, item in inner:

@@ -1,0 +1,1 @@
+"""Pruners that take whole layers out of a model, or residual branches of them."""
