@@ -34,6 +34,7 @@ __all__ = [
     "integers",
     "is_config",
     "put_values",
+    "run_as",
     "same_outputs",
     "shapes_of",
 ]
@@ -70,7 +71,7 @@ def find_values(
         built = built_like(model, values)
         if shapes_of(built) != after:
             return False
-        return same_outputs(expected, _run(built, args, kwargs, of=model))
+        return same_outputs(expected, run_as(built, args, kwargs, of=model))
 
     # Most configs have all sizes, and the few that changed are soon found. Which sizes the model
     # makes up takes a while to find out, so it is asked for only then.
@@ -325,7 +326,7 @@ def _build(model: nn.Module, config: Any) -> nn.Module:
         handle.remove()
 
 
-def _run(module: nn.Module, args: Any, kwargs: Mapping[str, Any], *, of: nn.Module) -> Any:
+def run_as(module: nn.Module, args: Any, kwargs: Mapping[str, Any], *, of: nn.Module) -> Any:
     """What a module returns with the tensors of another; None if it fails."""
     module.eval()
     device = next((parameter.device for parameter in of.parameters()), torch.device("cpu"))

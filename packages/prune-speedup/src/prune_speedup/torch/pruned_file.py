@@ -28,7 +28,7 @@ from prune_speedup.torch.resize.layers import resize, sizes_written
 from prune_speedup.torch.resize.origins import Source, read, write
 from prune_speedup.torch.resize.smaller import correct
 from prune_speedup.torch.saving import put_config, refuse_saving
-from prune_speedup.torch.surgery import FORMAT, FORMAT_VERSION, MARK, Surgery
+from prune_speedup.torch.surgery import FORMAT, FORMAT_VERSION, MARK, Surgery, keep_children
 from prune_speedup.torch.tensors import Snapshot, put
 
 __all__ = ["load_pruned"]
@@ -59,6 +59,7 @@ def load_pruned(model: nn.Module, path: str | PathLike[str]) -> nn.Module:
         untouched = Snapshot(plain)
         try:
             surgery, tied, tensors = _read(path)
+            _keep_children(plain, surgery.children)
             small = _Small(plain, surgery, tied, tensors)
             small.check()
             small.apply()
@@ -111,6 +112,21 @@ def _read(
     except ValueError as error:
         raise _RefusedError(f"its header is damaged: {error}.") from None
     return surgery, tied, {name: tensor.cpu() for name, tensor in tensors.items()}
+
+
+def _keep_children(model: nn.Module, children: Mapping[str, list[int]]) -> None:
+    """Take the modules out of lists that the small model has no longer."""
+    modules = dict(model.named_modules(remove_duplicate=False))
+    for name, stay in children.items():
+        held = modules.get(name)
+        if not isinstance(held, nn.ModuleList | nn.ModuleDict):
+            raise _RefusedError(f"it takes modules out of {name!r}, which is no list of modules.")
+        if not stay or stay != sorted({*stay} & {*range(len(held))}):
+            raise _RefusedError(
+                f"it keeps the modules {stay} of {name!r}, which has {len(held)}. Is the model "
+                "dense?"
+            )
+        keep_children(held, stay)
 
 
 class _Small:

@@ -9,7 +9,7 @@ one, and nothing in the file is code.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from os import PathLike
 from typing import Any
@@ -26,7 +26,7 @@ from prune_speedup.torch.resize.corrections import PlainCorrection, to_plain
 from prune_speedup.torch.resize.smaller import corrections_of, kept_attributes
 from prune_speedup.torch.saving import ConfigChange
 
-__all__ = ["Surgery", "plain_attributes", "record_surgery", "save_pruned", "shapes_of_tensors"]
+__all__ = ["Surgery", "keep_children", "plain_attributes", "record_surgery", "save_pruned", "shapes_of_tensors"]
 
 FORMAT, FORMAT_VERSION = "prune-model", "1"
 MARK = "_prune_surgery"
@@ -47,6 +47,8 @@ class Surgery:
         buffers: Names of smaller buffers that the model's own `state_dict` does not save.
         config: `{module: [(keys, value), ...]}` of the configs that modules carry.
         refused: `{module: reason}` of those whose own `save_pretrained` nobody could read.
+        children: `{module: [number, ...]}` of lists of modules, and which of these stayed. They
+            go by the names of the first ones then.
     """
 
     attributes: Attributes = field(default_factory=dict)
@@ -57,6 +59,18 @@ class Surgery:
     buffers: list[str] = field(default_factory=list)
     config: dict[str, list[tuple[list[str | int], int]]] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
+    children: dict[str, list[int]] = field(default_factory=dict)
+
+
+def keep_children(module: nn.Module, stay: Sequence[int]) -> None:
+    """Leave of a list or dict of modules only some, under the names of the first ones.
+
+    A forward that asks for `experts["expert_0"]` or for `experts[0]` finds one there.
+    """
+    names = list(module._modules)
+    children = [module._modules[names[at]] for at in stay]
+    module._modules.clear()
+    module._modules.update(zip(names, children, strict=False))
 
 
 def plain_attributes(model: nn.Module) -> Attributes:
@@ -83,6 +97,7 @@ def record_surgery(
     shapes: Mapping[str, Any],
     config: ConfigChange | None,
     changed: Changed,
+    children: Mapping[str, Sequence[int]] | None = None,
 ) -> None:
     """Note on the model what has changed since `before`, and since any earlier surgery.
 
@@ -92,8 +107,12 @@ def record_surgery(
         shapes: The shapes that its tensors had.
         config: What became of the config that it carries.
         changed: The integers that were found to be sizes.
+        children: Which modules of a list stayed, where some have gone.
     """
     surgery: Surgery = vars(model).get(MARK) or Surgery()
+    for name, stay in (children or {}).items():
+        earlier = surgery.children.get(name)
+        surgery.children[name] = [at if earlier is None else earlier[at] for at in stay]
     surgery.biases += [name for name, _ in model.named_parameters() if name not in shapes]
     saved = model.state_dict(keep_vars=True)
     surgery.buffers += [

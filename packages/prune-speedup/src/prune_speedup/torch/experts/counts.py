@@ -1,0 +1,189 @@
+"""How many experts there are, wherever a model has written that down.
+
+A model of a library is built from a config. Which number of it counts the experts is seen by
+building the model with another one, and so is which attributes follow. Of other models, integers
+that are as many as the experts are tried, those first that are called after experts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import combinations
+from typing import Any
+
+import torch
+from torch import nn
+
+from prune_core.calibration.restore import evaluating
+from prune_speedup.torch.experts.mixture import Mixture
+from prune_speedup.torch.model_config import (
+    Keys,
+    Values,
+    built_like,
+    integers,
+    is_config,
+    run_as,
+    same_outputs,
+    shapes_of,
+)
+from prune_speedup.torch.record.inputs import arguments
+from prune_speedup.torch.resize.layers import sizes_written
+from prune_speedup.torch.saving import ConfigChange, put_config, refuse_saving
+from prune_speedup.torch.surgery import plain_attributes
+
+__all__ = ["Attribute", "attributes_by_config", "by_config", "by_name", "describe", "put_counts"]
+
+Attribute = tuple[str, str]
+"""A module, and an attribute of it."""
+
+_MOST_KEYS, _MOST_NAMES = 5, 4
+
+
+def by_config(model: nn.Module, left: Mapping[str, tuple[Mixture, list[int]]]) -> dict[str, Values]:
+    """Which numbers of the config of a model make each of its mixtures smaller, as far as known."""
+    config = getattr(model, "config", None)
+    if not is_config(config) or not hasattr(type(config), "from_dict"):
+        return {}
+    found: dict[str, Values] = {}
+    known: dict[tuple[int, int], Values] = {}
+    for name, (mixture, stay) in left.items():
+        sizes = mixture.experts, len(stay)
+        if sizes not in known:
+            known[sizes] = next(_fitting(model, mixture, len(stay)), {})
+        if known[sizes]:
+            found[name] = known[sizes]
+    return found
+
+
+def _fitting(model: nn.Module, mixture: Mixture, left: int) -> Iterator[dict[Keys, int]]:
+    keys = [keys for keys, value in integers(model.config) if value == mixture.experts]
+    for count in range(1, min(len(keys), _MOST_KEYS) + 1):
+        for chosen in combinations(keys, count):
+            values = dict.fromkeys(chosen, left)
+            try:
+                shapes = shapes_of(built_like(model, values))
+            except Exception:  # sizes that do not go together are refused in many ways
+                continue
+            if _has(shapes, mixture, left):
+                yield values
+
+
+def _has(shapes: Mapping[str, tuple[int, ...]], mixture: Mixture, left: int) -> bool:
+    """Whether a model of these shapes has a mixture with so many experts."""
+    places = [(name, axis) for name, axis in mixture.places if name in shapes]
+    if any(shapes[name][axis] != left for name, axis in places):
+        return False
+    held = [
+        {name.removeprefix(f"{each}.").split(".")[0] for name in shapes if name.startswith(f"{each}.")}
+        for each in mixture.lists
+    ]
+    return bool(places) and all(len(names) == left for names in held)
+
+
+def attributes_by_config(model: nn.Module, values: Values) -> dict[Attribute, int]:
+    """The attributes that are others in a model built with other numbers, and what they are."""
+    before, after = (plain_attributes(built_like(model, each)) for each in ({}, values))
+    return {
+        (module, name): new
+        for module, attributes in before.items()
+        for name, old in attributes.items()
+        if isinstance(new := after.get(module, {}).get(name), int) and new != old
+    }
+
+
+def by_name(
+    model: nn.Module, left: Mapping[str, tuple[Mixture, list[int]]]
+) -> Iterator[dict[Attribute, int]]:
+    """Attributes that may count experts, and what they would be; the likeliest choices first."""
+    found: dict[tuple[type, str], dict[Attribute, int]] = {}
+    for mixture, stay in left.values():
+        sizes = {mixture.experts: len(stay)}
+        if mixture.groups is not None:
+            count = mixture.groups.count
+            sizes.setdefault(mixture.experts // count, len(stay) // count)
+        for module, name, old in _integers_in(model, mixture):
+            if old in sizes:
+                key = type(model.get_submodule(module)), name
+                found.setdefault(key, {})[module, name] = sizes[old]
+    named = [key for key in found if "expert" in key[1].lower()]
+    tried: list[list[tuple[type, str]]] = [named, list(found)]
+    few = list(found)[:_MOST_NAMES]
+    for count in range(len(few), -1, -1):
+        tried += [list(chosen) for chosen in combinations(few, count)]
+    seen: list[set[tuple[type, str]]] = []
+    for keys in tried:
+        if set(keys) not in seen:
+            seen.append(set(keys))
+            yield {attribute: value for key in keys for attribute, value in found[key].items()}
+
+
+def _integers_in(model: nn.Module, mixture: Mixture) -> Iterator[tuple[str, str, int]]:
+    scope = model.get_submodule(mixture.name)
+    for path, module in scope.named_modules(prefix=mixture.name):
+        within = any(path.startswith(f"{each}.") for each in mixture.lists)
+        if within or sizes_written(type(module)) is not None:
+            continue
+        for name, value in vars(module).items():
+            if type(value) is int:
+                yield path, name, value
+
+
+def describe(
+    model: nn.Module,
+    example_inputs: Any,
+    values: Values,
+    before: Values,
+    *,
+    why: str,
+) -> ConfigChange | None:
+    """Say what became of the config of a model, and refuse to save it where it does not fit.
+
+    Args:
+        model: The small model, whose config has been changed already.
+        example_inputs: What it runs on.
+        values: What was changed in its config.
+        before: The numbers of the config as it was.
+        why: Why no numbers of the config make this model, or nothing.
+    """
+    config = getattr(model, "config", None)
+    if not is_config(config) or not hasattr(type(config), "from_dict"):
+        return None
+    change = ConfigChange()
+    missing = why or _differs(model, example_inputs)
+    if values and not missing:
+        change.settings[""] = [([*keys], value) for keys, value in values.items()]
+        change.values = {
+            ".".join(map(str, keys)): (before.get(keys), value) for keys, value in values.items()
+        }
+    if missing:
+        change.missing = missing
+        change.refused = {
+            path: missing
+            for path, module in model.named_modules()
+            if callable(getattr(type(module), "save_pretrained", None))
+        }
+    refuse_saving(model, change.refused)
+    return change
+
+
+def _differs(model: nn.Module, example_inputs: Any) -> str:
+    """How a model that is built from the config differs from this one."""
+    built = built_like(model, {})
+    own, other = shapes_of(model), shapes_of(built)
+    if own != other:
+        name = min(n for n in own.keys() | other if own.get(n) != other.get(n))
+        return f"{name!r} would be {other.get(name)}, and is {own.get(name)}"
+    args, kwargs = arguments(example_inputs)
+    with evaluating(model), torch.no_grad():
+        expected = model(*args, **kwargs)
+        found = run_as(built, args, kwargs, of=model)
+    return "" if same_outputs(expected, found) else "a model built from it computes something else"
+
+
+def put_counts(model: nn.Module, attributes: Mapping[Attribute, int]) -> None:
+    """Write down how many experts there are."""
+    modules = dict(model.named_modules())
+    for (module, name), value in attributes.items():
+        if module in modules and type(vars(modules[module]).get(name)) is int:
+            vars(modules[module])[name] = value
+
