@@ -33,8 +33,10 @@ if TYPE_CHECKING:
     from prune_core.utils.counter import count_flops_params as count_flops_params
     from prune_speedup.torch import ModelSpeedup as ModelSpeedup
     from prune_speedup.torch import SpeedupReport as SpeedupReport
+    from prune_speedup.torch import experts as experts
     from prune_speedup.torch import load_pruned as load_pruned
     from prune_speedup.torch import prune as prune
+    from prune_speedup.torch import remove_experts as remove_experts
     from prune_speedup.torch import save_pruned as save_pruned
     from prune_speedup.torch import shrink as shrink
     from prune_speedup.torch import units as units
@@ -79,8 +81,10 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 _OF_THE_ENGINE = (
     "ModelSpeedup",
     "SpeedupReport",
+    "experts",
     "load_pruned",
     "prune",
+    "remove_experts",
     "save_pruned",
     "shrink",
     "shrink_optimizer",

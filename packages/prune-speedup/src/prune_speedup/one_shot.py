@@ -70,7 +70,8 @@ def prune(
             each.
 
     Returns:
-        The wrapped model and its masks.
+        The wrapped model and its masks. An algorithm that removes whole structures, such as the
+        experts of a mixture, has no masks: then it is the smaller model and a report.
 
     Raises:
         ConfigError: Something cannot be done, or nothing could be pruned; the model is left as it
@@ -95,9 +96,22 @@ def prune(
     if algorithm is None and example_inputs is None and options.get("calibrate") is not None:
         example_inputs = example_of(model, options["calibrate"])
     algorithm, options = chosen(algorithm, options)
-    _check_amount(sparsity, target, example_inputs, round_to, uniform=uniform)
     check_choice(constants)
-    pruner_class = get_pruner(algorithm, framework="torch")
+    pruner_class: Any = get_pruner(algorithm, framework="torch")
+    _check_how_much(sparsity, target)
+    if getattr(pruner_class, "removes", ""):
+        removed: tuple[nn.Module, Any] = pruner_class.prune(
+            model,
+            sparsity=sparsity,
+            target=target,
+            example_inputs=example_inputs,
+            targets=targets,
+            exclude=exclude,
+            round_to=round_to,
+            **options,
+        )
+        return removed
+    _check_amount(target, example_inputs, round_to, uniform=uniform)
     channels = getattr(pruner_class, "granularity", "") == "channels"
     mode = options.get("mode")
     coupled = channels and example_inputs is not None and mode in (None, *COUPLED_MODES)
@@ -224,19 +238,17 @@ def _names(value: str | Sequence[str]) -> list[str]:
     return [value] if isinstance(value, str) else list(value)
 
 
-def _check_amount(
-    sparsity: float | None,
-    target: Mapping[str, float] | None,
-    example_inputs: Any,
-    round_to: int,
-    *,
-    uniform: bool,
-) -> None:
+def _check_how_much(sparsity: float | None, target: Mapping[str, float] | None) -> None:
     if (sparsity is None) == (target is None):
         raise ConfigError(
             "Say how much to prune, once: sparsity=0.5 prunes half of each module, and "
             "target={'flops': 0.5} as little as leaves half of the work."
         )
+
+
+def _check_amount(
+    target: Mapping[str, float] | None, example_inputs: Any, round_to: int, *, uniform: bool
+) -> None:
     if target is not None:
         check_target(target)
     if not isinstance(round_to, int) or round_to < 1:

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
         DependencyAwareAllocator as DependencyAwareAllocator,
     )
     from prune_speedup.torch.analysis import units as units
+    from prune_speedup.torch.mixtures.find import experts as experts
+    from prune_speedup.torch.mixtures.mixture import Experts as Experts
+    from prune_speedup.torch.mixtures.mixture import Mixture as Mixture
+    from prune_speedup.torch.mixtures.remove import remove_experts as remove_experts
     from prune_speedup.torch.optimizers import shrink_optimizer as shrink_optimizer
     from prune_speedup.torch.pruned_file import load_pruned as load_pruned
     from prune_speedup.torch.record.recorder import Recorder as Recorder
@@ -35,6 +39,9 @@ _HOMES = {
     "pruning.coupling": ("Coupling",),
     "pruning.dependency_aware": ("DependencyAwareAllocator",),
     "torch.analysis": ("units",),
+    "torch.mixtures.find": ("experts",),
+    "torch.mixtures.mixture": ("Experts", "Mixture"),
+    "torch.mixtures.remove": ("remove_experts",),
     "torch.optimizers": ("shrink_optimizer",),
     "torch.pruned_file": ("load_pruned",),
     "torch.record.recorder": ("Recorder", "trace"),

@@ -26,7 +26,14 @@ from prune_speedup.torch.resize.corrections import PlainCorrection, to_plain
 from prune_speedup.torch.resize.smaller import corrections_of, kept_attributes
 from prune_speedup.torch.saving import ConfigChange
 
-__all__ = ["Surgery", "keep_children", "plain_attributes", "record_surgery", "save_pruned", "shapes_of_tensors"]
+__all__ = [
+    "Surgery",
+    "keep_children",
+    "plain_attributes",
+    "record_surgery",
+    "save_pruned",
+    "shapes_of_tensors",
+]
 
 FORMAT, FORMAT_VERSION = "prune-model", "1"
 MARK = "_prune_surgery"

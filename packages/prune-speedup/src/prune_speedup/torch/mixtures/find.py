@@ -17,7 +17,7 @@ from torch import nn
 
 from prune_core.masking import bare
 from prune_speedup.engine.graph import Call, Graph
-from prune_speedup.torch.experts.mixture import Experts, Groups, Mixture, Place
+from prune_speedup.torch.mixtures.mixture import Experts, Groups, Mixture, Place
 from prune_speedup.torch.record.recorder import trace
 from prune_speedup.torch.rules import has_rule
 

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from prune_core.calibration.restore import evaluating
-from prune_speedup.torch.experts.mixture import Mixture
+from prune_speedup.torch.mixtures.mixture import Mixture
 from prune_speedup.torch.model_config import (
     Keys,
     Values,
@@ -74,7 +74,11 @@ def _has(shapes: Mapping[str, tuple[int, ...]], mixture: Mixture, left: int) -> 
     if any(shapes[name][axis] != left for name, axis in places):
         return False
     held = [
-        {name.removeprefix(f"{each}.").split(".")[0] for name in shapes if name.startswith(f"{each}.")}
+        {
+            name.removeprefix(f"{each}.").split(".")[0]
+            for name in shapes
+            if name.startswith(f"{each}.")
+        }
         for each in mixture.lists
     ]
     return bool(places) and all(len(names) == left for names in held)
@@ -186,4 +190,3 @@ def put_counts(model: nn.Module, attributes: Mapping[Attribute, int]) -> None:
     for (module, name), value in attributes.items():
         if module in modules and type(vars(modules[module]).get(name)) is int:
             vars(modules[module])[name] = value
-

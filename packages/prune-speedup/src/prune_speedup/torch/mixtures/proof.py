@@ -11,8 +11,8 @@ from torch import nn
 
 from prune_core.errors import ConfigError, SpeedupError
 from prune_speedup.torch.cost import flops_of
-from prune_speedup.torch.experts.mixture import Mixture
-from prune_speedup.torch.experts.without import NEVER, WithoutExperts, as_small
+from prune_speedup.torch.mixtures.mixture import Mixture
+from prune_speedup.torch.mixtures.without import NEVER, WithoutExperts, as_small
 from prune_speedup.torch.proof.cases import cases_of
 from prune_speedup.torch.proof.compare import IN_DOUBLE, Difference, compare
 from prune_speedup.torch.proof.wide import narrowest, widen, widened

@@ -16,7 +16,7 @@ from torch import nn
 from prune_core.errors import ConfigError, SpeedupError, did_you_mean, nearest, shown, warn
 from prune_core.events import emit
 from prune_core.masking import bare, check_model, wrappers_in
-from prune_speedup.torch.experts.counts import (
+from prune_speedup.torch.mixtures.counts import (
     Attribute,
     attributes_by_config,
     by_config,
@@ -24,9 +24,9 @@ from prune_speedup.torch.experts.counts import (
     describe,
     put_counts,
 )
-from prune_speedup.torch.experts.find import experts as found_experts
-from prune_speedup.torch.experts.mixture import Experts, Mixture
-from prune_speedup.torch.experts.proof import Proof
+from prune_speedup.torch.mixtures.find import experts as found_experts
+from prune_speedup.torch.mixtures.mixture import Experts, Mixture
+from prune_speedup.torch.mixtures.proof import Proof
 from prune_speedup.torch.measure import size_of, zeros_in
 from prune_speedup.torch.model_config import Values, built_like, integers, is_config, shapes_of
 from prune_speedup.torch.report import Change, SpeedupReport
@@ -208,7 +208,9 @@ def _check_what_is_left(mixture: Mixture, stay: list[int]) -> None:
         if len(stay) < mixture.least:
             raise ConfigError(f"{name} needs {mixture.least} experts; {len(stay)} would be left.")
         return
-    counts = [sum(mixture.group_of(each) == group for each in stay) for group in range(groups.count)]
+    counts = [
+        sum(mixture.group_of(each) == group for each in stay) for group in range(groups.count)
+    ]
     if len(set(counts)) > 1:
         raise ConfigError(
             f"{name} chooses among {groups.count} groups of experts, which have to stay equally "
@@ -281,9 +283,7 @@ def _ways(model: nn.Module, left: Left) -> Iterator[tuple[dict[Attribute, int], 
         yield counts, {}, why
 
 
-def _describe(
-    report: SpeedupReport, left: Left, sizes: Mapping[str, tuple[int, ...]]
-) -> None:
+def _describe(report: SpeedupReport, left: Left, sizes: Mapping[str, tuple[int, ...]]) -> None:
     """Note which tensors and lists became smaller."""
     model = report.model
     now = shapes_of_tensors(model)

@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from prune_speedup.engine.graph import Call, name_of
-from prune_speedup.torch.experts.find import CONTRACTIONS
-from prune_speedup.torch.experts.mixture import Mixture
+from prune_speedup.torch.mixtures.find import CONTRACTIONS
+from prune_speedup.torch.mixtures.mixture import Mixture
 from prune_speedup.torch.record.inputs import Found
 from prune_speedup.torch.record.recorder import Recorder
 from prune_speedup.torch.rules import has_rule
