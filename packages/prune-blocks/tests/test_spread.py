@@ -1,8 +1,8 @@
-import prune_core
 import torch
-from prune_core.testing import check_pruner
 
+import prune_core
 from prune_blocks.spread import SpreadMetricsCalculator, SpreadPruner
+from prune_core.testing import check_pruner
 
 
 def test_it_keeps_what_every_pruner_promises():

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 
+from torch import Tensor
+
 from prune_core import ChannelPruner
 from prune_core.tools import DataCollector, MetricsCalculator, WeightDataCollector
-from torch import Tensor
 
 __all__ = ["SpreadMetricsCalculator", "SpreadPruner"]
 

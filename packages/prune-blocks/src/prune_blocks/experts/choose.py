@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+
+from torch import Tensor, nn
 
 from prune_core.errors import ConfigError, shown
 from prune_speedup.torch.mixtures.mixture import Mixture
-from torch import Tensor, nn
 
 __all__ = ["across", "each", "number", "sparsity_for"]
 
@@ -121,7 +121,7 @@ def sparsity_for(
 
 def _size(model: nn.Module, mixture: Mixture) -> float:
     """How many parameters go with an expert."""
-    parameters: dict[str, Any] = dict(model.named_parameters())
+    parameters = dict(model.named_parameters())
     slices = sum(parameters[name].numel() for name, _ in mixture.places if name in parameters)
     modules = sum(
         parameter.numel()

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
+from torch import Tensor, nn
+
 from prune_blocks.experts import choose
 from prune_blocks.experts.statistics import Statistics, gather
 from prune_core.compressed import Compressed, model_of
@@ -21,7 +23,6 @@ from prune_speedup.torch.mixtures.find import experts
 from prune_speedup.torch.mixtures.mixture import Experts, Mixture
 from prune_speedup.torch.mixtures.remove import remove_experts
 from prune_speedup.torch.report import SpeedupReport
-from torch import Tensor, nn
 
 __all__ = ["ExpertActivationPruner", "ExpertFrequencyPruner", "ExpertPruner", "ReapPruner"]
 

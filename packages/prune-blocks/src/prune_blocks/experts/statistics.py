@@ -20,10 +20,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch import Tensor, nn
+
 from prune_core.calibration.restore import only_run
 from prune_core.calibration.watch import padding_of
 from prune_speedup.torch.mixtures.mixture import Experts, Mixture
-from torch import Tensor, nn
 
 __all__ = ["Statistics", "gather"]
 
@@ -238,7 +239,8 @@ def _rows(output: Any) -> Tensor:
     """What a mixture returns, a row for each token."""
     if not isinstance(output, Tensor):
         output = next(each for each in output if isinstance(each, Tensor))
-    return output.detach().reshape(-1, output.shape[-1]).double()
+    rows: Tensor = output.detach().reshape(-1, output.shape[-1]).double()
+    return rows
 
 
 def _zeros(module: nn.Module, args: Any, output: Any) -> Any:

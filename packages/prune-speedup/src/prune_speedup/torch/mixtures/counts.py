@@ -28,7 +28,7 @@ from prune_speedup.torch.model_config import (
 )
 from prune_speedup.torch.record.inputs import arguments
 from prune_speedup.torch.resize.layers import sizes_written
-from prune_speedup.torch.saving import ConfigChange, put_config, refuse_saving
+from prune_speedup.torch.saving import ConfigChange, refuse_saving
 from prune_speedup.torch.surgery import plain_attributes
 
 __all__ = ["Attribute", "attributes_by_config", "by_config", "by_name", "describe", "put_counts"]
@@ -189,4 +189,4 @@ def put_counts(model: nn.Module, attributes: Mapping[Attribute, int]) -> None:
     modules = dict(model.named_modules())
     for (module, name), value in attributes.items():
         if module in modules and type(vars(modules[module]).get(name)) is int:
-            vars(modules[module])[name] = value
+            modules[module].__dict__[name] = value

@@ -58,7 +58,8 @@ def find(model: nn.Module, graph: Graph) -> list[Mixture]:
         scope, tensors, lists = finder.storage(router)
         scopes[router.weight[0]] = scope, tensors, lists
         depth = len(scope.split("."))
-        for place in (*tensors, *lists):
+        held: list[Place | str] = [*tensors, *lists]
+        for place in held:
             # Where two could be the router of the same experts, the nearer one is.
             if place not in claimed or claimed[place][0] < depth:
                 claimed[place] = depth, router

@@ -16,6 +16,7 @@ from torch import nn
 from prune_core.errors import ConfigError, SpeedupError, did_you_mean, nearest, shown, warn
 from prune_core.events import emit
 from prune_core.masking import bare, check_model, wrappers_in
+from prune_speedup.torch.measure import size_of, zeros_in
 from prune_speedup.torch.mixtures.counts import (
     Attribute,
     attributes_by_config,
@@ -27,7 +28,6 @@ from prune_speedup.torch.mixtures.counts import (
 from prune_speedup.torch.mixtures.find import experts as found_experts
 from prune_speedup.torch.mixtures.mixture import Experts, Mixture
 from prune_speedup.torch.mixtures.proof import Proof
-from prune_speedup.torch.measure import size_of, zeros_in
 from prune_speedup.torch.model_config import Values, built_like, integers, is_config, shapes_of
 from prune_speedup.torch.report import Change, SpeedupReport
 from prune_speedup.torch.resize.layers import resize
@@ -123,7 +123,8 @@ def _remove(
             f"{next(iter(wrapped))!r} is still wrapped by a pruner: take the wrappers off first, "
             "with prune_core.unwrap(model) or the pruner's own unwrap."
         )
-    if torch.is_tensor(verify_inputs):
+    given: Any = verify_inputs
+    if torch.is_tensor(given):
         raise ConfigError("verify_inputs is a tensor; it must be a list of inputs: write [x].")
     left = check_experts(found_experts(model, example_inputs), experts)
     report = SpeedupReport(model)
@@ -270,7 +271,7 @@ def _ways(model: nn.Module, left: Left) -> Iterator[tuple[dict[Attribute, int], 
     known = by_config(model, left)
     why = "no numbers of experts in it make this model"
     if known and len(known) == len(left):
-        own = {}
+        own: dict[Attribute, int] = {}
         for name, (mixture, _) in left.items():
             values = known[name]
             counts = attributes_by_config(model, values)
