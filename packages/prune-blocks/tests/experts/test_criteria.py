@@ -2,14 +2,14 @@
 
 import copy
 
-import prune_core
 import pytest
 import torch
-from prune_core import ConfigError, PruneWarning
 from torch import nn
 
+import prune_core
 from prune_blocks.experts.criteria import ReapPruner
 from prune_blocks.experts.statistics import gather
+from prune_core import ConfigError, PruneWarning
 
 
 class Scale(nn.Module):

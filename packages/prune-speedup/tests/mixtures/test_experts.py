@@ -3,12 +3,13 @@
 import copy
 import pickle
 
-import prune_core
 import pytest
 import torch
 from hand_written import Fused, Looped, Model, Soft
-from prune_core import ConfigError, SpeedupError
 from torch import nn
+
+import prune_core
+from prune_core import ConfigError, SpeedupError
 
 MIXTURES = {"looped": Looped, "soft": Soft, "fused": Fused}
 
