@@ -16,7 +16,7 @@ from typing import Any
 from torch import nn
 
 from prune_core.masking import bare
-from prune_speedup.engine.graph import Call, Graph
+from prune_speedup.engine.graph import Call, Graph, Ref
 from prune_speedup.torch.mixtures.mixture import Experts, Groups, Mixture, Place
 from prune_speedup.torch.record.recorder import trace
 from prune_speedup.torch.rules import has_rule
@@ -165,22 +165,13 @@ class _Finder:
             return []
         places: list[Place] = []
         for value in operands:
+            there = _summed_axis(call, value, len(self._graph.metas[value].shape))
+            traced = self._traced(value, there) if there is not None else None
             for name in sorted(self._names[value]):
-                found = self._place(name, size)
-                shape = self._shape(name)
-                if found is not None and shape.count(size) > 1 and call.name in ("mm", "addmm"):
-                    found = name, 0 if self._is_turned(value) else len(shape) - 1
-                places += [found] if found is not None else []
+                place = traced or self._place(name, size)
+                if place is not None and self._shape(place[0])[place[1]] == size:
+                    places.append(place)
         return places
-
-    def _is_turned(self, value: int) -> bool:
-        """Whether a matrix is read with its axes the other way round."""
-        turned = False
-        while value not in self._graph.tensors and value in self._made_by:
-            call = self._graph.calls[self._made_by[value]]
-            turned ^= call.name in ("t", "transpose", "permute")
-            value = call.inputs()[0]
-        return turned
 
     def _shape(self, name: str) -> tuple[int, ...]:
         value = next(v for v, names in self._graph.tensors.items() if names[0] == name)
@@ -201,18 +192,49 @@ class _Finder:
             scope = scope.rpartition(".")[0]
 
     def _tensors(self, router: _Router, scope: str) -> list[Place]:
+        """The tensors with a slice for each expert, read one at a time or each for itself."""
         found: dict[Place, None] = {}
         own = {name for name, _ in (*router.places, *router.corrections)}
         for call in self._graph.calls[router.at :]:
             if not _within(call.module, scope) or call.name not in _SELECTS:
                 continue
-            for value in call.inputs():
-                whole = router.size in self._graph.metas[value].shape
-                for name in self._names.get(value, ()) if whole else ():
-                    place = self._place(name, router.size)
-                    if place is not None and name not in own and _within(name, scope):
+            for value, axis in _selected(call):
+                place = self._traced(value, axis)
+                if place is not None and place[0] not in own and _within(place[0], scope):
+                    if self._shape(place[0])[place[1]] == router.size:
                         found[place] = None
+        # What all experts read at once, such as one product for all of them, lies beside the rest.
+        for name, axis in list(found):
+            holder = name.rpartition(".")[0]
+            for names in self._graph.tensors.values():
+                shape = self._shape(names[0])
+                beside = names[0].rpartition(".")[0] == holder and names[0] not in own
+                if beside and len(shape) > max(axis, 1) and shape[axis] == router.size:
+                    found.setdefault((names[0], axis), None)
         return list(found)
+
+    def _traced(self, value: int, axis: int) -> Place | None:
+        """Which axis of which tensor an axis of a value is, if only axes have been moved."""
+        metas = self._graph.metas
+        axis %= max(len(metas[value].shape), 1)
+        while value not in self._graph.tensors:
+            if value not in self._names or value not in self._made_by:
+                return None
+            call = self._graph.calls[self._made_by[value]]
+            source = call.inputs()[0]
+            before, after = metas[source].shape, metas[value].shape
+            if call.name in ("t", "transpose", "permute"):
+                axis = _order(call, len(before))[axis]
+            elif before != after:
+                lead = len(before) - len(after)
+                if axis < len(before) and before[: axis + 1] == after[: axis + 1]:
+                    pass
+                elif axis + lead >= 0 and before[axis + lead :] == after[axis:]:
+                    axis += lead
+                else:
+                    return None
+            value = source
+        return self._graph.tensors[value][0], axis
 
     def _lists(self, router: _Router, scope: str) -> list[str]:
         return [
@@ -287,6 +309,40 @@ def _axis(call: Call) -> int:
     """The axis along which a decision is made."""
     axis = call.argument("dim")
     return axis if isinstance(axis, int) else -1
+
+
+def _selected(call: Call) -> list[tuple[int, int]]:
+    """The values that a call reads slice by slice, and along which axis."""
+    first, *others = call.inputs() or [-1]
+    if call.name in ("_grouped_mm", "grouped_mm_fallback"):
+        return [(others[0], 0)]
+    if call.name in ("bmm", "baddbmm"):
+        return [(value, 0) for value in (first, *others)]
+    if call.name == "index":
+        places = [at for at, place in enumerate(call.args[1]) if isinstance(place, Ref)]
+        return [(first, places[0])] if len(places) == 1 else []
+    axis = call.argument("dim")
+    return [(first, axis if isinstance(axis, int) else 0)]
+
+
+def _summed_axis(call: Call, value: int, count: int) -> int | None:
+    """The axis of an operand that comes out of a contraction, if it is the last one there."""
+    if call.name == "convolution":
+        return 0
+    if call.name in ("mm", "addmm", "bmm", "baddbmm"):
+        return count - 1 if value == call.inputs()[-1] or count == 1 else None
+    return None
+
+
+def _order(call: Call, count: int) -> list[int]:
+    """Where each axis of the result was before."""
+    order = list(range(count))
+    if call.name == "permute":
+        return [axis % count for axis in call.args[1]]
+    one, other = (0, 1) if call.name == "t" else (call.args[1] % count, call.args[2] % count)
+    if count > 1:
+        order[one], order[other] = order[other], order[one]
+    return order
 
 
 def _within(name: str, module: str) -> bool:
