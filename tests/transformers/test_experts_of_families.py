@@ -20,8 +20,9 @@ SIZES = {
     "vocab_size": 64, "hidden_size": 32, "d_model": 32, "num_hidden_layers": 2, "num_layers": 2,
     "num_decoder_layers": 2, "encoder_layers": 2, "decoder_layers": 2, "num_attention_heads": 4,
     "num_heads": 4, "num_key_value_heads": 2, "head_dim": 8, "intermediate_size": 48, "d_ff": 48,
-    "d_kv": 8, "ffn_hidden_size": 48, "moe_intermediate_size": 24, "shared_expert_intermediate_size": 24,
-    "num_experts": EXPERTS, "num_local_experts": EXPERTS, "n_routed_experts": EXPERTS,
+    "d_kv": 8, "ffn_hidden_size": 48, "moe_intermediate_size": 24,
+    "shared_expert_intermediate_size": 24, "num_experts": EXPERTS,
+    "num_local_experts": EXPERTS, "n_routed_experts": EXPERTS,
     "moe_num_experts": EXPERTS, "num_experts_per_tok": 2, "max_position_embeddings": 64,
     "initializer_range": 0.3, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
 }  # fmt: skip
@@ -170,12 +171,12 @@ def test_channels_within_experts_are_units(name, how):
     model, inputs = build(name, {})
     model.set_experts_implementation(how)
     units = prune_core.units(model, inputs)
-    group = next(g for g in units.groups if "1.mlp.experts" in g.name and len(g) == 48)
-    inner = model.model.layers[1].mlp.experts.down_proj
-    assert 48 in inner.shape
-    prune_core.shrink(model, inputs, units=[units.unit(label) for label in group.labels[::2]])
-    assert 24 in inner.shape
-    assert 48 not in inner.shape
+    groups = [group for group in units.groups if "mlp.experts" in group.name]
+    assert [len(group) for group in groups] == [48, 48]
+    chosen = [units.unit(label) for group in groups for label in group.labels[::2]]
+    report = prune_core.shrink(model, inputs, units=chosen)
+    assert report.config.values == {"intermediate_size": (48, 24)}
+    assert 24 in model.model.layers[1].mlp.experts.down_proj.shape
 
 
 def test_different_numbers_of_experts_are_saved_another_way(tmp_path):
@@ -203,5 +204,7 @@ def test_groups_of_experts_stay_equally_large():
 def test_half_precision_is_proved_in_single():
     model, inputs = build("olmoe", {})
     model.to(torch.bfloat16)
-    report = prune_core.remove_experts(model, inputs, {"model.layers.0.mlp": [3, 5]}, verify=True)
+    gone = {"model.layers.0.mlp": [3, 5], "model.layers.1.mlp": [0, 1]}
+    report = prune_core.remove_experts(model, inputs, gone)
     assert report.difference < 1e-5
+    assert model.model.layers[0].mlp.experts.down_proj.dtype == torch.bfloat16

@@ -200,9 +200,10 @@ class _Finder:
                 continue
             for value, axis in _selected(call):
                 place = self._traced(value, axis)
-                if place is not None and place[0] not in own and _within(place[0], scope):
-                    if self._shape(place[0])[place[1]] == router.size:
-                        found[place] = None
+                if place is None or place[0] in own or not _within(place[0], scope):
+                    continue
+                if self._shape(place[0])[place[1]] == router.size:
+                    found[place] = None
         # What all experts read at once, such as one product for all of them, lies beside the rest.
         for name, axis in list(found):
             holder = name.rpartition(".")[0]
