@@ -208,3 +208,22 @@ def test_half_precision_is_proved_in_single():
     report = prune_core.remove_experts(model, inputs, gone)
     assert report.difference < 1e-5
     assert model.model.layers[0].mlp.experts.down_proj.dtype == torch.bfloat16
+
+
+def test_a_model_of_the_library_within_one_of_your_own(tmp_path):
+    class Around(torch.nn.Module):
+        def __init__(self, inner):
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, tokens):
+            return self.inner(input_ids=tokens).logits
+
+    inner, inputs = build("mixtral", {})
+    model, tokens = Around(inner), inputs["input_ids"]
+    gone = {mixture.name: [2, 3] for mixture in prune_core.experts(model, tokens)}
+    report = prune_core.remove_experts(model, tokens, gone)
+    assert report.config.values == {"inner.num_local_experts": (8, 6)}
+    model.inner.save_pretrained(tmp_path)
+    again = Around(type(inner).from_pretrained(tmp_path)).eval()
+    torch.testing.assert_close(again(tokens), model(tokens))

@@ -175,3 +175,53 @@ def test_nothing_named_is_no_success():
     model, x = Model(Looped()), torch.randn(2, 7, 4)
     with pytest.warns(prune_core.PruneWarning, match="nothing was removed"):
         prune_core.remove_experts(model, x, {"mixtures.0": []})
+
+
+@pytest.mark.parametrize("kind", ["looped", "fused"])
+def test_an_optimizer_goes_on_with_what_is_left(kind):
+    model, x = Model(MIXTURES[kind]()), torch.randn(2, 7, 4)
+    optimizer = torch.optim.Adam(model.parameters())
+    model(x).square().sum().backward()
+    optimizer.step()
+    report = prune_core.remove_experts(model, x, {"mixtures.0": [0]})
+    prune_core.shrink_optimizer(optimizer, report)
+    router = model.mixtures[0].router
+    weight = router if kind == "fused" else router.weight
+    assert optimizer.state[weight]["exp_avg"].shape == weight.shape
+    optimizer.zero_grad()
+    model(x).square().sum().backward()
+    optimizer.step()
+
+
+def test_an_optimizer_that_was_forgotten_is_told_of():
+    model, x = Model(Fused()), torch.randn(2, 7, 4)
+    optimizer = torch.optim.Adam(model.parameters())
+    model(x).square().sum().backward()
+    optimizer.step()
+    prune_core.remove_experts(model, x, {"mixtures.0": [0]})
+    model(x).square().sum().backward()
+    with pytest.raises(SpeedupError, match="shrink_optimizer"):
+        optimizer.step()
+
+
+def test_a_weight_as_long_as_there_are_experts_is_none_of_theirs():
+    """Width, inner width and number of experts are one number."""
+    model, x = Model(Fused(width=6, inner=6, experts=6)), torch.randn(2, 7, 4)
+    [mixture] = prune_core.experts(model, x)
+    assert mixture.router == (("mixtures.0.router", 1),)
+    assert {*mixture.tensors} == {("mixtures.0.up", 0), ("mixtures.0.down", 0)}
+    prune_core.remove_experts(model, x, {"mixtures.0": [0, 1]})
+    assert model.mixtures[0].up.shape == (4, 6, 6)
+
+
+def test_a_gate_that_is_not_followed_by_experts_is_no_router():
+    class Gated(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.gate, self.mixture = nn.Linear(6, 6), Fused(experts=6)
+
+        def forward(self, x):
+            return self.mixture(x) * self.gate(x).sigmoid()
+
+    [mixture] = prune_core.experts(Gated(), torch.randn(5, 6))
+    assert mixture.name == "mixture"

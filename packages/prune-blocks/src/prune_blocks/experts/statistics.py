@@ -88,7 +88,10 @@ class _Watcher:
     def __init__(self, model: nn.Module, mixture: Mixture) -> None:
         self.seen = Statistics(mixture.experts)
         self._mixture = mixture
-        self._module = model.get_submodule(mixture.name)
+        # Some mixtures are no module that is called, but one whose methods are.
+        steps = mixture.name.split(".") if mixture.name else []
+        paths = (".".join(steps[:count]) for count in range(len(steps), -1, -1))
+        self._around = [model.get_submodule(path) for path in paths]
         named = dict((*model.named_parameters(), *model.named_buffers()))
         self._slices = [(named[name], axis) for name, axis in mixture.tensors]
         self._lists = [list(model.get_submodule(name).children()) for name in mixture.lists]
@@ -102,7 +105,10 @@ class _Watcher:
     def watching(self, padding: list[Tensor | None]) -> Iterator[None]:
         """Look whenever the mixture runs, until the block ends."""
         self._padding = padding
-        handles = [self._module.register_forward_hook(self._after, with_kwargs=True)]
+        handles = []
+        for module in self._around:
+            handles.append(module.register_forward_pre_hook(self._before, prepend=True))
+            handles.append(module.register_forward_hook(self._after, with_kwargs=True))
         if self._owner is not None:
             handles.append(self._owner.register_forward_hook(self._dealt, with_kwargs=True))
         try:
@@ -144,14 +150,16 @@ class _Watcher:
         self.seen.tokens += int(counted.sum())
         self._done = True
 
+    def _before(self, module: nn.Module, args: Any) -> None:
+        """The mixture begins to run, or something around it does."""
+        if not self._busy:
+            self._done = False
+
     def _after(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         """The mixture has run; look at it expert by expert where that is not done yet."""
-        if self._busy:
+        if self._busy or self._done:
             return
-        done, self._done = self._done, False
-        if done:
-            return
-        self._busy = True
+        self._busy = self._done = True
         try:
             with torch.no_grad(), _norms_of(self._lists) as returned:
                 whole = _rows(module(*args, **kwargs))

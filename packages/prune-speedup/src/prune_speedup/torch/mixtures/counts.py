@@ -8,6 +8,7 @@ that are as many as the experts are tried, those first that are called after exp
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
@@ -26,12 +27,21 @@ from prune_speedup.torch.model_config import (
     same_outputs,
     shapes_of,
 )
-from prune_speedup.torch.record.inputs import arguments
+from prune_speedup.torch.record.isolation import untouched
 from prune_speedup.torch.resize.layers import sizes_written
-from prune_speedup.torch.saving import ConfigChange, refuse_saving
+from prune_speedup.torch.saving import ConfigChange, inputs_of, refuse_saving
 from prune_speedup.torch.surgery import plain_attributes
 
-__all__ = ["Attribute", "attributes_by_config", "by_config", "by_name", "describe", "put_counts"]
+__all__ = [
+    "Attribute",
+    "Carrier",
+    "attributes_by_config",
+    "by_config",
+    "by_name",
+    "carrier_of",
+    "describe",
+    "put_counts",
+]
 
 Attribute = tuple[str, str]
 """A module, and an attribute of it."""
@@ -39,31 +49,65 @@ Attribute = tuple[str, str]
 _MOST_KEYS, _MOST_NAMES = 5, 4
 
 
-def by_config(model: nn.Module, left: Mapping[str, tuple[Mixture, list[int]]]) -> dict[str, Values]:
-    """Which numbers of the config of a model make each of its mixtures smaller, as far as known."""
-    config = getattr(model, "config", None)
-    if not is_config(config) or not hasattr(type(config), "from_dict"):
-        return {}
+@dataclass(frozen=True, slots=True)
+class Carrier:
+    """The module that carries the config which the mixtures were built from.
+
+    Attributes:
+        path: Its name in the model; the model itself has an empty one.
+        module: It.
+    """
+
+    path: str
+    module: nn.Module
+
+    @property
+    def config(self) -> Any:
+        """The config."""
+        return self.module.config
+
+    def own(self, name: str) -> str:
+        """What the carrier calls something of the model."""
+        return name.removeprefix(f"{self.path}.") if self.path else name
+
+    def outside(self, name: str) -> str:
+        """What the model calls something of the carrier."""
+        return ".".join(filter(None, (self.path, name)))
+
+
+def carrier_of(model: nn.Module, left: Mapping[str, Any]) -> Carrier | None:
+    """The outermost module that carries a config and has all of some mixtures."""
+    for path, module in model.named_modules():
+        config = getattr(module, "config", None)
+        inside = all(not path or name == path or name.startswith(f"{path}.") for name in left)
+        if inside and is_config(config) and hasattr(type(config), "from_dict"):
+            return Carrier(path, module)
+    return None
+
+
+def by_config(carrier: Carrier, left: Mapping[str, tuple[Mixture, list[int]]]) -> dict[str, Values]:
+    """Which numbers of a config make each of the mixtures smaller, as far as that is known."""
     found: dict[str, Values] = {}
     known: dict[tuple[int, int], Values] = {}
     for name, (mixture, stay) in left.items():
         sizes = mixture.experts, len(stay)
         if sizes not in known:
-            known[sizes] = next(_fitting(model, mixture, len(stay)), {})
+            known[sizes] = next(_fitting(carrier, mixture, len(stay)), {})
         if known[sizes]:
             found[name] = known[sizes]
     return found
 
 
-def _fitting(model: nn.Module, mixture: Mixture, left: int) -> Iterator[dict[Keys, int]]:
-    keys = [keys for keys, value in integers(model.config) if value == mixture.experts]
+def _fitting(carrier: Carrier, mixture: Mixture, left: int) -> Iterator[dict[Keys, int]]:
+    keys = [keys for keys, value in integers(carrier.config) if value == mixture.experts]
     for count in range(1, min(len(keys), _MOST_KEYS) + 1):
         for chosen in combinations(keys, count):
             values = dict.fromkeys(chosen, left)
             try:
-                shapes = shapes_of(built_like(model, values))
+                built = shapes_of(built_like(carrier.module, values))
             except Exception:  # sizes that do not go together are refused in many ways
                 continue
+            shapes = {carrier.outside(name): shape for name, shape in built.items()}
             if _has(shapes, mixture, left):
                 yield values
 
@@ -84,11 +128,11 @@ def _has(shapes: Mapping[str, tuple[int, ...]], mixture: Mixture, left: int) -> 
     return bool(places) and all(len(names) == left for names in held)
 
 
-def attributes_by_config(model: nn.Module, values: Values) -> dict[Attribute, int]:
+def attributes_by_config(carrier: Carrier, values: Values) -> dict[Attribute, int]:
     """The attributes that are others in a model built with other numbers, and what they are."""
-    before, after = (plain_attributes(built_like(model, each)) for each in ({}, values))
+    before, after = (plain_attributes(built_like(carrier.module, each)) for each in ({}, values))
     return {
-        (module, name): new
+        (carrier.outside(module), name): new
         for module, attributes in before.items()
         for name, old in attributes.items()
         if isinstance(new := after.get(module, {}).get(name), int) and new != old
@@ -135,34 +179,35 @@ def _integers_in(model: nn.Module, mixture: Mixture) -> Iterator[tuple[str, str,
 def describe(
     model: nn.Module,
     example_inputs: Any,
+    carrier: Carrier | None,
     values: Values,
     before: Values,
     *,
     why: str,
 ) -> ConfigChange | None:
-    """Say what became of the config of a model, and refuse to save it where it does not fit.
+    """Say what became of the config of a model, and refuse to save what it does not describe.
 
     Args:
-        model: The small model, whose config has been changed already.
+        model: The small model.
         example_inputs: What it runs on.
-        values: What was changed in its config.
+        carrier: What carries the config, which has been changed already.
+        values: What was changed in it.
         before: The numbers of the config as it was.
         why: Why no numbers of the config make this model, or nothing.
     """
-    config = getattr(model, "config", None)
-    if not is_config(config) or not hasattr(type(config), "from_dict"):
+    if carrier is None:
         return None
     change = ConfigChange()
-    missing = why or _differs(model, example_inputs)
-    if values and not missing:
-        change.settings[""] = [([*keys], value) for keys, value in values.items()]
+    change.missing = why or _differs(model, carrier, example_inputs)
+    if values and not change.missing:
+        change.settings[carrier.path] = [([*keys], value) for keys, value in values.items()]
         change.values = {
-            ".".join(map(str, keys)): (before.get(keys), value) for keys, value in values.items()
+            carrier.outside(".".join(map(str, keys))): (before.get(keys), value)
+            for keys, value in values.items()
         }
-    if missing:
-        change.missing = missing
+    if change.missing:
         change.refused = {
-            path: missing
+            path: change.missing
             for path, module in model.named_modules()
             if callable(getattr(type(module), "save_pretrained", None))
         }
@@ -170,22 +215,26 @@ def describe(
     return change
 
 
-def _differs(model: nn.Module, example_inputs: Any) -> str:
-    """How a model that is built from the config differs from this one."""
-    built = built_like(model, {})
-    own, other = shapes_of(model), shapes_of(built)
+def _differs(model: nn.Module, carrier: Carrier, example_inputs: Any) -> str:
+    """How what is built from the config differs from what carries it."""
+    built = built_like(carrier.module, {})
+    own, other = shapes_of(carrier.module), shapes_of(built)
     if own != other:
         name = min(n for n in own.keys() | other if own.get(n) != other.get(n))
         return f"{name!r} would be {other.get(name)}, and is {own.get(name)}"
     # Rounded to half precision, frequencies of positions are others than those built anew; where
     # tokens are sent to other experts for that, the difference is no small one.
-    modules = dict(built.named_modules())
-    for path, module in model.named_modules():
-        modules[path]._buffers.update(module._buffers)
-    args, kwargs = arguments(example_inputs)
-    with evaluating(model), torch.no_grad():
-        expected = model(*args, **kwargs)
-        found = run_as(built, args, kwargs, of=model)
+    modules = dict(carrier.module.named_modules())
+    for path, module in built.named_modules():
+        if path in modules:
+            module._buffers.update(modules[path]._buffers)
+    inputs = inputs_of(model, example_inputs, {carrier.path: carrier.module})
+    if carrier.path not in inputs:
+        return "the example does not run it"
+    args, kwargs = inputs[carrier.path]
+    with untouched(carrier.module), evaluating(carrier.module), torch.no_grad():
+        expected = carrier.module(*args, **kwargs)
+        found = run_as(built, args, kwargs, of=carrier.module)
     return "" if same_outputs(expected, found) else "a model built from it computes something else"
 
 

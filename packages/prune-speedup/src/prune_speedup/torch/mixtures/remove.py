@@ -19,16 +19,19 @@ from prune_core.masking import bare, check_model, wrappers_in
 from prune_speedup.torch.measure import size_of, zeros_in
 from prune_speedup.torch.mixtures.counts import (
     Attribute,
+    Carrier,
     attributes_by_config,
     by_config,
     by_name,
+    carrier_of,
     describe,
     put_counts,
 )
 from prune_speedup.torch.mixtures.find import experts as found_experts
 from prune_speedup.torch.mixtures.mixture import Experts, Mixture
 from prune_speedup.torch.mixtures.proof import Proof
-from prune_speedup.torch.model_config import Values, built_like, integers, is_config, shapes_of
+from prune_speedup.torch.model_config import Values, built_like, integers, shapes_of
+from prune_speedup.torch.optimizers import expect_optimizers
 from prune_speedup.torch.report import Change, SpeedupReport
 from prune_speedup.torch.resize.layers import resize
 from prune_speedup.torch.saving import put_config
@@ -135,14 +138,14 @@ def _remove(
         warn(report.shortfall)
         return report
     attributes, sizes = plain_attributes(model), shapes_of_tensors(model)
-    config = getattr(model, "config", None)
-    numbers = dict(integers(config)) if is_config(config) else {}
+    carrier = carrier_of(model, left)
+    numbers = dict(integers(carrier.config)) if carrier is not None else {}
     original = Snapshot(model)
     try:
         proof = Proof(model, example_inputs, verify_inputs, left, tolerance) if verify else None
         _cut(model, left)
-        values, why = _counted(model, left, proof)
-        report.config = describe(model, example_inputs, values, numbers, why=why)
+        values, why = _counted(model, left, carrier, proof)
+        report.config = describe(model, example_inputs, carrier, values, numbers, why=why)
     except BaseException:
         original.restore()
         raise
@@ -159,6 +162,7 @@ def _remove(
         report.comparison, report.verified = proof.difference, proof.inputs
         report.flops = proof.flops
     _describe(report, left, sizes)
+    expect_optimizers(report)
     return report
 
 
@@ -240,7 +244,9 @@ def _cut(model: nn.Module, left: Left) -> None:
     resize(model)
 
 
-def _counted(model: nn.Module, left: Left, proof: Proof | None) -> tuple[Values, str]:
+def _counted(
+    model: nn.Module, left: Left, carrier: Carrier | None, proof: Proof | None
+) -> tuple[Values, str]:
     """Let the model know how many experts it has, so that it passes the proof.
 
     Several attributes may count them; they are tried until the model computes what it has to.
@@ -250,10 +256,10 @@ def _counted(model: nn.Module, left: Left, proof: Proof | None) -> tuple[Values,
     """
     cut = Snapshot(model)
     failure: SpeedupError | None = None
-    for counts, values, why in _ways(model, left):
+    for counts, values, why in _ways(model, left, carrier):
         put_counts(model, counts)
-        if values:
-            put_config(model, model.config, values)
+        if values and carrier is not None:
+            put_config(model, carrier.config, values)
         try:
             if proof is not None:
                 proof.check()
@@ -266,17 +272,18 @@ def _counted(model: nn.Module, left: Left, proof: Proof | None) -> tuple[Values,
     raise failure
 
 
-def _ways(model: nn.Module, left: Left) -> Iterator[tuple[dict[Attribute, int], Values, str]]:
+def _ways(
+    model: nn.Module, left: Left, carrier: Carrier | None
+) -> Iterator[tuple[dict[Attribute, int], Values, str]]:
     """Which attributes and which numbers of a config to change, the likeliest first."""
-    known = by_config(model, left)
     why = "no numbers of experts in it make this model"
-    if known and len(known) == len(left):
+    known = by_config(carrier, left) if carrier is not None else {}
+    if carrier is not None and len(known) == len(left):
         own: dict[Attribute, int] = {}
         for name, (mixture, _) in left.items():
-            values = known[name]
-            counts = attributes_by_config(model, values)
-            if shapes_of(built_like(model, values)) == shapes_of(model):
-                yield counts, values, ""
+            counts = attributes_by_config(carrier, known[name])
+            if shapes_of(built_like(carrier.module, known[name])) == shapes_of(carrier.module):
+                yield counts, known[name], ""
             own |= {at: new for at, new in counts.items() if _within(at[0], mixture.name)}
         why = "it knows one number of experts for all mixtures, and they have different ones"
         yield own, {}, why
