@@ -2,6 +2,7 @@
 
 import copy
 import sys
+import warnings
 from types import ModuleType
 
 import pytest
@@ -213,6 +214,35 @@ def test_a_budget_that_shrink_would_miss_is_refused_before_anything_is_masked(
         prune_core.prune(model, "toy_l1", target={budget: 0.4}, example_inputs=x)
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     assert not any(isinstance(module, PrunerModuleWrapper) for module in model.modules())
+
+
+class Embeds(nn.Module):
+    """Returns what it has inside, of more than two pictures: that has to keep its channels."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(3, 32, 3), nn.ReLU(), nn.Conv2d(32, 32, 3), nn.ReLU(), nn.Conv2d(32, 8, 1)
+        )
+        self.head = nn.Linear(8 * 8 * 8, 2)
+
+    def forward(self, x):
+        inside = self.body(x)
+        return inside if len(x) > 2 else self.head(inside.flatten(1))
+
+
+def test_a_budget_is_met_where_another_way_of_running_keeps_channels():
+    torch.manual_seed(0)
+    model, x = Embeds().eval(), torch.rand(2, 3, 12, 12)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PruneWarning)  # that the last convolution stays
+        model, masks = prune_core.prune(
+            model, "toy_l1", target={"parameters": 0.5}, example_inputs=x
+        )
+        small = prune_core.unwrap(model)
+        report = shrink(small, x, masks)
+    assert small.body[4].out_channels == 8
+    assert report.parameters[1] <= 0.5 * report.parameters[0]
 
 
 def test_layers_are_ranked_together_by_scores_relative_to_their_group(x):

@@ -95,6 +95,35 @@ def test_round_trip_in_a_fresh_process(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
+class OwnNorm(nn.LayerNorm):
+    """A norm of a library: torch's, by another module's name."""
+
+
+class Chunks(nn.Module):
+    """Keeps the sizes of its pieces in a list."""
+
+    def __init__(self):
+        super().__init__()
+        self.widths = [8, 8]
+        self.grow, self.norm, self.down = nn.Linear(4, 16), OwnNorm(16), nn.Linear(8, 2)
+
+    def forward(self, x):
+        left, right = torch.split(self.norm(self.grow(x)), self.widths, -1)
+        return self.down(left * right)
+
+
+def test_sizes_in_lists_of_other_peoples_layers(tmp_path):
+    torch.manual_seed(0)
+    model, x = Chunks().eval(), torch.rand(3, 4)
+    found = units(model, x)
+    report = shrink(model, x, units=[found.unit(label) for label in found.groups[0].labels[:4]])
+    assert (model.widths, model.norm.normalized_shape) == ([4, 4], (8,))
+    report.save(tmp_path / "small.safetensors")
+    loaded = load_pruned(Chunks().eval(), tmp_path / "small.safetensors")
+    assert (loaded.widths, loaded.norm.normalized_shape) == ([4, 4], (8,))
+    assert torch.equal(loaded(x), model(x))
+
+
 def test_what_was_trained_since_is_saved_and_small_models_become_smaller(tmp_path):
     model, _ = small()
     with torch.no_grad():

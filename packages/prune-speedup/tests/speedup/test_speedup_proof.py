@@ -1,10 +1,12 @@
 """What the proof looks at: the example, a batch of another size, and what the user adds."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
 
-from prune_core import ConfigError, SpeedupError, shrink, units
+from prune_core import ConfigError, PruneWarning, SpeedupError, shrink, units
 from prune_speedup.torch import fitting as run
 
 
@@ -143,6 +145,89 @@ def test_numbers_that_hide_a_position_are_the_same_in_both(hidden):
     assert report.parameters[1] < report.parameters[0]
 
 
+class Open(nn.Module):
+    """Shows on request what it has inside, as transformers do, and what a head makes of it."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.last = nn.Linear(3, 8), nn.Linear(8, 8), nn.Linear(8, 2)
+        self.aside = nn.Linear(8, 4)
+
+    def forward(self, x, output_hidden_states=False, output_classes=False):
+        states = [self.first(x)]
+        states.append(states[0] + self.second(states[0].relu()))
+        found = {"logits": self.last(states[1])}
+        if output_hidden_states:
+            found["hidden_states"] = [each.unsqueeze(-1).mT for each in states]
+        if output_classes:
+            found["classes"] = self.aside(states[1])
+        return found
+
+
+def test_what_is_shown_on_request_is_as_wide_as_the_small_model_is():
+    model, x = Open().eval(), torch.rand(2, 3)
+    even, two = torch.arange(8) % 2 == 0, torch.arange(4) < 2
+    masks = {
+        name: {
+            "weight": keep.float()[:, None].expand_as(getattr(model, name).weight),
+            "bias": keep.float(),
+        }
+        for name, keep in {"first": even, "second": even, "aside": two}.items()
+    }
+    masked = copy.deepcopy(model)
+    for name, tensors in masks.items():
+        for leaf, mask in tensors.items():
+            getattr(masked.get_submodule(name), leaf).data.mul_(mask)
+    expected = masked(x, output_hidden_states=True, output_classes=True)
+    with pytest.warns(
+        PruneWarning, match="those of 'aside': the model returns it when it is asked"
+    ):
+        report = shrink(model, x, masks)
+    found = model(x, output_hidden_states=True, output_classes=True)
+    assert model.last.in_features == 4
+    assert torch.allclose(found["logits"], expected["logits"], atol=1e-6)
+    for small, large in zip(found["hidden_states"], expected["hidden_states"], strict=True):
+        assert torch.allclose(small, large[..., even], atol=1e-6)
+    # Its classes are a result, and masked ones are returned as what they are.
+    assert torch.allclose(found["classes"], expected["classes"], atol=1e-6)
+    ((asks, paths),) = report.narrower.items()
+    assert "output_hidden_states=True" in asks
+    assert paths == ["['hidden_states'][0]", "['hidden_states'][1]"]
+    assert "it returns ['hidden_states'][0] and 1 more with fewer channels" in report.table()
+    wanted = {"x": x, "output_hidden_states": True}
+    again = Open().eval()
+    with pytest.warns(PruneWarning, match="the model returns it"):
+        shrink(again, wanted, masks)
+    assert again.last.in_features == 8, "the example itself asks for them"
+
+
+class Rescaled(nn.Module):
+    """Halves its weights when it stops training, and doubles them when it goes on."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last, self.halved = nn.Linear(3, 8), nn.Linear(8, 2), False
+
+    def forward(self, x):
+        if self.training == self.halved:
+            with torch.no_grad():
+                self.first.weight.mul_(2 if self.training else 0.5)
+                self.last.weight.mul_(2 if self.training else 0.5)
+            self.halved = not self.training
+        return self.last(self.first(x).relu())
+
+
+def test_weights_that_a_forward_rescales_in_place():
+    model, x = Rescaled().eval(), torch.rand(2, 3)
+    before = snapshot(model)
+    mask = torch.ones(8, 3)
+    mask[::2], mask[1, 1] = 0, 0
+    report = shrink(model, x, {"first": {"weight": mask, "bias": mask[:, 2]}})
+    assert report.parameters[1] < report.parameters[0]
+    assert torch.equal(model.first.weight, (before["first.weight"] * mask)[1::2])
+    assert torch.equal(model.last.weight, before["last.weight"][:, 1::2])
+
+
 class Chaotic(Branching):
     """Doubles every difference sixty times over, where the example does not come."""
 
@@ -176,8 +261,12 @@ def test_a_case_that_rounding_alone_turns_over_is_no_judge():
     model, x = Chaotic().eval(), torch.rand(2, 3)
     report = shrink(model, x, units=half(model, x))
     assert report.verified == ["the example"]
+    model, x = Chaotic().eval().double(), x.double()
+    removed, before = half(model, x), snapshot(model)
+    assert shrink(model, x, units=removed).verified == ["the example"]
+    assert torch.equal(model.usual.bias, before["usual.bias"]), "to the last bit"
     model = Chaotic().eval()
-    removed = half(model, x)
+    x, removed = x.float(), half(model, x.float())
     with pytest.raises(SpeedupError, match="differs from the masked one"):
         shrink(model, x, units=removed, verify_inputs=[torch.rand(5, 3)])
 

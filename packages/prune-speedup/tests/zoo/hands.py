@@ -55,8 +55,9 @@ def _taken(hand, model, inputs, build):
 
 
 def _fits(hand, original, inputs, build):
-    """Whether the model as it was is at home there."""
+    """Whether the model as it was is at home there, after a forward as the small one is."""
     try:
+        _run(original, inputs)
         _run(_taken(hand, original, inputs, build), inputs)
     except Exception:
         return False

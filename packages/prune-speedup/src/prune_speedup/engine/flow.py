@@ -130,6 +130,20 @@ class Flow:
             self.fix(group.compact(), why)
         self.settle(value, why)
 
+    def fix_others(self, value: Value, known: Sequence[Array]) -> None:
+        """Fix what a value that is shown on request has and the rest of the model has not.
+
+        Its hidden states are as wide as it is. Classes that only an auxiliary head knows, which
+        runs when asked for, are a result.
+        """
+        roots = np.unique(self.labels.find(np.concatenate(known))) if known else np.array([], int)
+        for group in value.groups:
+            labels = group.compact().ravel()
+            own = labels[~np.isin(self.labels.find(labels), roots)]
+            if own.size:
+                self.fix(own, "the model returns it when it is asked")
+        self.settle(value, "the model returns it when it is asked")
+
     def settle(self, value: Value, why: str) -> None:
         """A pending normalisation goes somewhere that a normalisation does not go."""
         for labels, _ in value.pending:

@@ -110,6 +110,8 @@ class Graph:
         parameters: The values among `tensors` that are parameters rather than buffers.
         inputs: The values that came from the example inputs.
         outputs: The values that the model returned.
+        shown: The values that it returned only because it was asked for what it has inside.
+        asked_for: Parameters and buffers that it read only for that.
         unread: Names of parameters and buffers that the forward did not touch.
         kept: Values that modules keep when the forward is over, and that nothing else reads.
         written: Values of parameters and buffers that the forward has written, or that are kept.
@@ -129,6 +131,8 @@ class Graph:
     parameters: set[int] = field(default_factory=set)
     inputs: list[int] = field(default_factory=list)
     outputs: list[int] = field(default_factory=list)
+    shown: list[int] = field(default_factory=list)
+    asked_for: set[int] = field(default_factory=set)
     unread: list[str] = field(default_factory=list)
     kept: list[int] = field(default_factory=list)
     written: list[int] = field(default_factory=list)

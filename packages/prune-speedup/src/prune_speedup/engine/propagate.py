@@ -75,6 +75,15 @@ def propagate(
         for related in flow.stale.get(index, ()):
             flow.fix_value(flow.values[related], "it was written to through a view")
         flow.fix_value(flow.values.setdefault(index, Value(())), "the model returns it")
+    known = [
+        column.ravel()
+        for index, columns in axes.items()
+        if index not in graph.asked_for
+        for column in columns
+        if column is not None
+    ]
+    for index in graph.shown:
+        flow.fix_others(flow.values.setdefault(index, Value(())), known)
     for index in (*graph.kept, *graph.written, *graph.left):
         flow.values.setdefault(index, Value(graph.metas[index].shape))
     for index in graph.kept:

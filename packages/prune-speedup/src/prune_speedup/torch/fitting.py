@@ -97,7 +97,7 @@ class Fitting:
                 continue
             unproved = repairs.scaled - {*proof.inputs}
             if not proof.doubtful and not unproved:
-                self.report.unfollowed = self.unfollowed
+                self.report.unfollowed, self.report.narrower = self.unfollowed, proof.narrower
                 return fitted, repairs, proof
             self.others = {n: inputs for n, inputs in self.others.items() if n not in unproved}
             self.staying.update(proof.doubtful)

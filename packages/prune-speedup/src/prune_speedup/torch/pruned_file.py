@@ -263,12 +263,12 @@ class _Small:
         old = vars(holder).get(name)
         written = sizes_written(type(holder))
         if type(old) is int and isinstance(value, int):
-            fits = (written is None or name in written) and _smaller([value], [old])
+            fits = _smaller([value], [old])
         elif isinstance(old, list | tuple) and isinstance(value, list):
-            fits = written is not None and name in written and _smaller(value, [*old])
+            fits = _smaller(value, [*old])
         else:
             fits = False
-        if not fits:
+        if not fits or not (written is None or name in written):
             raise _RefusedError(
                 f"it sets {name!r} of {module or 'the model'}, a {type(holder).__name__}, to "
                 f"{value}, and what is there ({_plainly(old)}) is no size that pruning makes "
@@ -316,7 +316,8 @@ class _Small:
         for module, attributes in self.surgery.attributes.items():
             for name, value in attributes.items():
                 own = self.modules[module].__dict__
-                own[name] = tuple(value) if isinstance(value, list) else value
+                same = list if isinstance(own[name], list) else tuple
+                own[name] = same(value) if isinstance(value, list) else value
         resize(self.model)
         for module, attributes in self.surgery.attributes.items():
             for name, value in attributes.items():

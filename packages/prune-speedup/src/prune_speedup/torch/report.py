@@ -64,6 +64,8 @@ class SpeedupReport:
             `None` where they were not compared.
         verified: The inputs on which the two were compared.
         unfollowed: What the small model does not run on, though the original does, and its error.
+        narrower: What the model returns with fewer channels where it is asked for what it has
+            inside, by the arguments that ask, such as `output_hidden_states=True`.
         inside: How many results of operators were compared on the way to the outputs.
         seconds: How long each stage took.
         slices: The indices that stayed of each tensor that became smaller, `{name: {axis: them}}`.
@@ -96,6 +98,7 @@ class SpeedupReport:
     comparison: Difference | None = None
     verified: list[str] = field(default_factory=list)
     unfollowed: dict[str, str] = field(default_factory=dict)
+    narrower: dict[str, list[str]] = field(default_factory=dict)
     inside: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
     slices: dict[str, dict[int, torch.Tensor]] = field(default_factory=dict, repr=False)
@@ -130,6 +133,7 @@ class SpeedupReport:
             for operator, module in self.unknown.items()
         ]
         rows += [("not followed", why) for why in self.unfollowed.values()]
+        rows += [("narrower", _narrower(asks, paths)) for asks, paths in self.narrower.items()]
         rows += [("not compared", f"{kind}, which the model returns") for kind in self.uncompared]
         if self.comparison is not None:
             on = ", ".join(self.verified)
@@ -186,6 +190,11 @@ class SpeedupReport:
 def _change(before: int, after: int) -> str:
     share = f" ({after / before:.1%})" if before else ""
     return f"{before:,} → {after:,}{share}"
+
+
+def _narrower(asks: str, paths: list[str]) -> str:
+    more = f" and {len(paths) - 1} more" if paths[1:] else ""
+    return f"with {asks} it returns {paths[0] or 'its output'}{more} with fewer channels"
 
 
 def _shape(shape: tuple[int, ...]) -> str:

@@ -149,10 +149,13 @@ def shrink(
 def rehearse(
     model: nn.Module, example_inputs: Any, masks: Masks, constants: str = "exact"
 ) -> SpeedupReport:
-    """Return the report of a `shrink` whose model is then put back; nothing is compared."""
+    """Return the report of a `shrink` whose model is then put back.
+
+    The small model is compared with the masked one, for that may show that something has to stay.
+    """
     untouched = Snapshot(model)
     try:
-        return make_small(model, example_inputs, masks, constants=constants, verify=False)
+        return make_small(model, example_inputs, masks, constants=constants)
     finally:
         untouched.restore()
 

@@ -186,7 +186,7 @@ def _with(model: nn.Module, case: Case, flags: Mapping[str, bool]) -> Case:
     names = inspect.signature(model.forward).parameters
     told = {**dict(zip(names, args, strict=False)), **kwargs, **flags}
     said = ", ".join(f"{name}={value}" for name, value in flags.items())
-    return replace(case, name=f"{case.name} with {said}", inputs=told)
+    return replace(case, name=f"{case.name} with {said}", inputs=told, asks=said)
 
 
 def _resized(tree: Any, along: Any, size: int, other: int) -> Any:

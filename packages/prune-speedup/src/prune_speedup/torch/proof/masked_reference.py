@@ -17,7 +17,7 @@ from prune_speedup.engine.labels import Array
 from prune_speedup.engine.plan import Plan
 from prune_speedup.torch.proof.matching import Matching
 from prune_speedup.torch.record.data_dependent import Decisions
-from prune_speedup.torch.record.recorder import Recorder
+from prune_speedup.torch.record.recorder import Recorder, written_by
 from prune_speedup.torch.rules import has_rule
 from prune_speedup.torch.tensors import places
 
@@ -76,6 +76,8 @@ class Masked(Recorder):  # type: ignore[no-untyped-call]
             if plan.removed[labels].any() and not plan.removed[labels].all()
         }
         named = dict([*model.named_parameters(remove_duplicate=False), *model.named_buffers()])
+        self._meant = meant
+        self._written: set[int] = set()
         self._masks: dict[int, list[torch.Tensor]] = defaultdict(list)
         for name, mask in meant.masks.items():
             self._masks[id(named[name])].append(mask)
@@ -92,6 +94,8 @@ class Masked(Recorder):  # type: ignore[no-untyped-call]
         """What a tensor that is kept, or returned in a cache, is in the small model."""
         origin = self._own.get(name)
         kept = self._plan.kept(origin) if origin is not None else {}
+        if name in self._meant.masks:
+            tensor = tensor * self._meant.masks[name].to(tensor.device, tensor.dtype)
         index = self._numbers.get(tensor)
         if origin is None and index in self._origins:
             kept = self._plan.kept_of_value(self._origins[index])
@@ -102,7 +106,10 @@ class Masked(Recorder):  # type: ignore[no-untyped-call]
 
     def execute(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run one operator."""
+        # What a forward does to a parameter in place, it does to the parameter, not to a product.
+        self._written = {id(tensor) for tensor in written_by(func, args, kwargs)}
         args, kwargs = self._masked(args), self._masked(kwargs)
+        self._written = set()
         before = self._matching.find(len(self.graph.calls), self.module, func)
         self._matched = before
         if before is None or id(before) not in self._live:
@@ -125,10 +132,12 @@ class Masked(Recorder):  # type: ignore[no-untyped-call]
         if recorded is not None:
             pairs = zip(call.outputs, recorded.outputs, strict=False)
             self._origins |= {new: old for new, old in pairs if None not in (new, old)}  # type: ignore[misc]
-        self._note(call, result, recorded)
+        self._note(call, self._masked(result), recorded)
 
     def _masked(self, tree: Any) -> Any:
         if isinstance(tree, torch.Tensor):
+            if id(tree) in self._written:
+                return tree
             masks, gone = self._masks.get(id(tree), ()), self._gone.get(id(tree), {})
             for mask in masks:
                 tree = tree * mask.to(tree.device, tree.dtype)

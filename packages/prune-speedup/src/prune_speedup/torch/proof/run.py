@@ -24,7 +24,7 @@ from prune_speedup.torch.resize.origins import Source
 from prune_speedup.torch.resize.search import Repairs
 from prune_speedup.torch.resize.uses import Reads, doubtful, watching
 from prune_speedup.torch.rules import has_rule
-from prune_speedup.torch.tensors import Snapshot
+from prune_speedup.torch.tensors import Snapshot, put
 
 __all__ = ["CaseError", "Proof", "prove"]
 
@@ -44,6 +44,7 @@ class Proof:
         flops: Of the small model, on the example.
         doubtful: Attributes that were changed, and are read for something else in code that none
             of the inputs has reached.
+        narrower: What the model returns with fewer channels, by the arguments that ask for it.
     """
 
     difference: Difference
@@ -51,6 +52,7 @@ class Proof:
     inside: int
     flops: int
     doubtful: dict[Source, str]
+    narrower: dict[str, list[str]] = field(default_factory=dict)
 
 
 class CaseError(SpeedupError):
@@ -90,6 +92,7 @@ class _Seen:
     kept: Found
     inside: Inside
     decided: Decisions = field(default_factory=list)
+    narrower: list[str] = field(default_factory=list)
 
 
 def prove(
@@ -180,6 +183,7 @@ class _Prover:
         self._become(self._small, dtype)
         worst: Difference | None = None
         names: list[str] = []
+        narrower: dict[str, list[str]] = {}
         flops = inside = 0
         while waiting:
             case, seen = waiting.pop(0)
@@ -199,13 +203,15 @@ class _Prover:
                 self._become(self._small, dtype)
                 continue
             names.append(case.name)
+            if seen.narrower:
+                narrower[case.asks] = seen.narrower
             inside += seen.inside.compared
             if worst is None or difference.weight > worst.weight:
                 worst = difference
         self._small.restore()
         assert worst is not None
         unsure = doubtful(self._model, self._attributes, self._reads)
-        return Proof(worst, names, inside, flops, unsure)
+        return Proof(worst, names, inside, flops, unsure, narrower)
 
     def check_rounding(self, case: Case, own: torch.dtype, tolerance: float | None) -> None:
         """Run both in half precision too, where they may differ by what rounding explains."""
@@ -231,11 +237,12 @@ class _Prover:
         """
         self._become(self._original, dtype)
         generator = torch.Generator().manual_seed(0)
-        with torch.no_grad():
-            for parameter in self._model.parameters():
-                if parameter.is_floating_point():
-                    noise = torch.randn(parameter.shape, generator=generator).to(parameter)
-                    parameter.mul_(1 + _NUDGE * torch.finfo(parameter.dtype).eps * noise)
+        for parameter in self._model.parameters():
+            if parameter.is_floating_point():
+                noise = torch.randn(parameter.shape, generator=generator).to(parameter)
+                eps = torch.finfo(parameter.dtype).eps
+                # Not in place: a snapshot keeps the numbers themselves, and no copy of them.
+                put(parameter, parameter.data * (1 + _NUDGE * eps * noise), None)
         moved = compare(seen.returned, self._run_masked(case, dtype).returned, 0.0)
         return not moved.relative < apart.relative / _EXPLAINED
 
@@ -274,9 +281,14 @@ class _Prover:
         )
         found = found_in(self._run(masked, case, dtype))
         found.aside = {path: masked.as_small("", each) for path, each in found.aside.items()}
+        narrower: list[str] = []
+        if case.asks:
+            cut = {path: masked.as_small("", each) for path, each in found.tensors.items()}
+            narrower = [path for path, each in cut.items() if each is not found.tensors[path]]
+            found.tensors = cut
         kept = _kept(masked)
         kept.tensors = {path: masked.as_small(path, each) for path, each in kept.tensors.items()}
-        return _Seen(found, kept, inside, masked.graph.decisions)
+        return _Seen(found, kept, inside, masked.graph.decisions, narrower)
 
     def _run_small(
         self, case: Case, seen: _Seen, dtype: torch.dtype | None

@@ -17,6 +17,8 @@ class Case:
         opened: Whether it finds everything where it looks for what is not zero.
         required: Whether the model has to accept it, because a user said so.
         otherwise: What to look at instead if it does not.
+        asks: The arguments that were made up, such as `output_hidden_states=True`. What the model
+            returns because of them may show its inside, which is narrower in a small one.
     """
 
     name: str
@@ -25,3 +27,4 @@ class Case:
     opened: bool = False
     required: bool = False
     otherwise: "Case | None" = None
+    asks: str = ""

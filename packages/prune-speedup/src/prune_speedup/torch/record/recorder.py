@@ -47,7 +47,7 @@ from prune_speedup.torch.record.places import place_of_call
 from prune_speedup.torch.record.steady import steadily
 from prune_speedup.torch.record.wide import wide_arguments
 
-__all__ = ["Recorder", "trace"]
+__all__ = ["Recorder", "trace", "written_by"]
 
 _TABLE: dict[Any, Callable[..., Any]] = {}
 _WHOLE = object()
@@ -224,10 +224,15 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if case.training:
                 self._model.train()
             self._open, self.steady = case.opened, case.training
+            returned, read = len(self.graph.outputs), set(self.graph.tensors)
             start = self._record_more(case.inputs, strict=strict)
             self._open = self.steady = False
         if start is not None:
             self.graph.also.append((case, start))
+        if start is not None and case.asks:
+            self.graph.shown += self.graph.outputs[returned:]
+            self.graph.asked_for |= self.graph.tensors.keys() - read
+            del self.graph.outputs[returned:]
 
     def train(self, example_inputs: Any) -> Any:
         """Run the model in train mode under this recorder and return what it returned."""
@@ -395,7 +400,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return parts
         reads = self._with_refs(args), {name: self._with_refs(arg) for name, arg in kwargs.items()}
         run = self._decided if decides(func) else self.execute
-        written = _written(func, args, kwargs)
+        written = written_by(func, args, kwargs)
         if written:
             self._keep_numbers(written)
         result = run(func, args, kwargs)
@@ -493,7 +498,7 @@ def _positions(target: Any) -> dict[str, tuple[int, Any]]:
     return {each.name: (at, each.default_value) for at, each in enumerate(arguments)}
 
 
-def _written(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[torch.Tensor]:
+def written_by(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[torch.Tensor]:
     """The arguments that an operator writes to, by its schema."""
     if not func._schema.is_mutable:
         return []
