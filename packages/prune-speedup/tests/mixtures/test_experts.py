@@ -225,3 +225,11 @@ def test_a_gate_that_is_not_followed_by_experts_is_no_router():
 
     [mixture] = prune_core.experts(Gated(), torch.randn(5, 6))
     assert mixture.name == "mixture"
+
+
+def test_without_a_comparison_the_number_of_experts_follows_as_well():
+    model, x = Model(Looped()), torch.randn(2, 7, 4)
+    report = prune_core.remove_experts(model, x, {"mixtures.0": [0]}, verify=False)
+    assert report.comparison is None
+    assert model.mixtures[0].n == 4
+    model(x)

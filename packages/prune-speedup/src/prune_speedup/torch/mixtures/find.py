@@ -92,6 +92,7 @@ class _Finder:
             for value in call.outputs
             if value is not None
         }
+        self._shapes = {names[0]: graph.metas[v].shape for v, names in graph.tensors.items()}
         self._names = {value: frozenset(names[:1]) for value, names in graph.tensors.items()}
         self._note_what_is_made_of_tensors_alone()
 
@@ -169,17 +170,13 @@ class _Finder:
             traced = self._traced(value, there) if there is not None else None
             for name in sorted(self._names[value]):
                 place = traced or self._place(name, size)
-                if place is not None and self._shape(place[0])[place[1]] == size:
+                if place is not None and self._shapes[place[0]][place[1]] == size:
                     places.append(place)
         return places
 
-    def _shape(self, name: str) -> tuple[int, ...]:
-        value = next(v for v, names in self._graph.tensors.items() if names[0] == name)
-        return self._graph.metas[value].shape
-
     def _place(self, name: str, size: int) -> Place | None:
         """Where a tensor has something for each of `size` things."""
-        shape = self._shape(name)
+        shape = self._shapes[name]
         return (name, shape.index(size)) if size in shape else None
 
     def storage(self, router: _Router) -> tuple[str, list[Place], list[str]]:
@@ -202,16 +199,15 @@ class _Finder:
                 place = self._traced(value, axis)
                 if place is None or place[0] in own or not _within(place[0], scope):
                     continue
-                if self._shape(place[0])[place[1]] == router.size:
+                if self._shapes[place[0]][place[1]] == router.size:
                     found[place] = None
         # What all experts read at once, such as one product for all of them, lies beside the rest.
         for name, axis in list(found):
             holder = name.rpartition(".")[0]
-            for names in self._graph.tensors.values():
-                shape = self._shape(names[0])
-                beside = names[0].rpartition(".")[0] == holder and names[0] not in own
+            for other, shape in self._shapes.items():
+                beside = other.rpartition(".")[0] == holder and other not in own
                 if beside and len(shape) > max(axis, 1) and shape[axis] == router.size:
-                    found.setdefault((names[0], axis), None)
+                    found.setdefault((other, axis), None)
         return list(found)
 
     def _traced(self, value: int, axis: int) -> Place | None:

@@ -71,7 +71,8 @@ class Mixture:
 
     def __str__(self) -> str:
         sent = "all experts" if self.top_k is None else f"top {self.top_k}"
-        grouped = f", in {self.groups.count} groups" if self.groups else ""
+        groups = self.groups.count if self.groups else 1
+        grouped = f", in {groups} groups" if groups > 1 else ""
         held = [f"{name}[{axis}]" for name, axis in self.tensors] + [f"{n}.*" for n in self.lists]
         router = ", ".join(f"{name}[{axis}]" for name, axis in (*self.router, *self.corrections))
         return (

@@ -142,7 +142,9 @@ def _remove(
     numbers = dict(integers(carrier.config)) if carrier is not None else {}
     original = Snapshot(model)
     try:
-        proof = Proof(model, example_inputs, verify_inputs, left, tolerance) if verify else None
+        # Without a config only a comparison shows which attributes count the experts.
+        needed = verify or carrier is None
+        proof = Proof(model, example_inputs, verify_inputs, left, tolerance) if needed else None
         _cut(model, left)
         values, why = _counted(model, left, carrier, proof)
         report.config = describe(model, example_inputs, carrier, values, numbers, why=why)
@@ -158,7 +160,7 @@ def _remove(
     ]
     children = {name: stay for mixture, stay in left.values() for name in mixture.lists}
     record_surgery(model, attributes, sizes, report.config, {}, children)
-    if proof is not None:
+    if proof is not None and verify:
         report.comparison, report.verified = proof.difference, proof.inputs
         report.flops = proof.flops
     _describe(report, left, sizes)
@@ -299,7 +301,7 @@ def _describe(report: SpeedupReport, left: Left, sizes: Mapping[str, tuple[int, 
         report.removed += mixture.experts - len(stay)
         for name, axis in mixture.places:
             report.changes.append(Change(name, sizes[name], now[name]))
-            report.slices[name] = {axis: torch.tensor(stay)}
+            report.slices[name] = {axis: torch.tensor(stay, device="cpu")}
         report.changes += [
             Change(f"{name}.*", (mixture.experts,), (len(stay),)) for name in mixture.lists
         ]
