@@ -227,3 +227,14 @@ def test_a_model_of_the_library_within_one_of_your_own(tmp_path):
     model.inner.save_pretrained(tmp_path)
     again = Around(type(inner).from_pretrained(tmp_path)).eval()
     torch.testing.assert_close(again(tokens), model(tokens))
+
+
+def test_a_loss_that_balances_the_experts_is_named():
+    model, inputs = build("mixtral", {})
+    inputs = {**inputs, "labels": inputs["input_ids"], "output_router_logits": True}
+    found = prune_core.experts(model, inputs)
+    assert [mixture.name for mixture in found] == ["model.layers.0.mlp", "model.layers.1.mlp"]
+    gone = {mixture.name: [0] for mixture in found}
+    with pytest.raises(SpeedupError, match="output_router_logits=False"):
+        prune_core.remove_experts(model, inputs, gone)
+    assert model.model.layers[0].mlp.gate.weight.shape[0] == EXPERTS

@@ -181,7 +181,8 @@ class _Finder:
 
     def storage(self, router: _Router) -> tuple[str, list[Place], list[str]]:
         """The innermost module around a decision that has experts, and where these are."""
-        scope = self._calls[router.decisions[-1]].module
+        # A loss that balances the load decides once more, outside.
+        scope = self._calls[min(router.decisions)].module
         while True:
             tensors, lists = self._tensors(router, scope), self._lists(router, scope)
             if tensors or lists or not scope:

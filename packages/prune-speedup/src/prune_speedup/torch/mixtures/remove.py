@@ -185,8 +185,8 @@ def check_experts(found: Experts, experts: Mapping[str, Iterable[int]]) -> Left:
         if name not in found:
             names = [mixture.name for mixture in found]
             raise ConfigError(
-                f"The model has no mixture of experts {name!r}.{did_you_mean(name, names)} It has "
-                f"{nearest(name, names)}."
+                f"The model has no mixture of experts {name!r}."
+                f"{did_you_mean(str(name), names) or nearest(str(name), names)}"
             )
         mixture, gone = found[name], list(numbers)
         for number in gone:
