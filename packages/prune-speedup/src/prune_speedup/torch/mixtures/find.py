@@ -193,7 +193,7 @@ class _Finder:
         """The tensors with a slice for each expert, read one at a time or each for itself."""
         found: dict[Place, None] = {}
         own = {name for name, _ in (*router.places, *router.corrections)}
-        for call in self._graph.calls[router.at :]:
+        for call in self._calls[router.at :]:
             if not _within(call.module, scope) or call.name not in _SELECTS:
                 continue
             for value, axis in _selected(call):
