@@ -238,3 +238,9 @@ def test_a_loss_that_balances_the_experts_is_named():
     with pytest.raises(SpeedupError, match="output_router_logits=False"):
         prune_core.remove_experts(model, inputs, gone)
     assert model.model.layers[0].mlp.gate.weight.shape[0] == EXPERTS
+
+
+def test_to_how_many_experts_a_token_goes():
+    for name, top_k in (("switch_transformers", 1), ("phimoe", 2), ("mixtral", 2)):
+        model, inputs = build(name, FAMILIES[name])
+        assert {mixture.top_k for mixture in prune_core.experts(model, inputs)} == {top_k}

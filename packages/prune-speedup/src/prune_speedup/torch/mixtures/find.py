@@ -271,7 +271,7 @@ class _Finder:
             if call.name == "topk":
                 ways["topk"] = max(ways["topk"], int(call.argument("k")))
             elif call.name in ("argmax", "max"):
-                ways["argmax"] += 1
+                ways[call.name] += 1
             elif call.name in ("sort", "argsort"):
                 ways["sort"] = 1
         return max(ways.values(), default=None)
