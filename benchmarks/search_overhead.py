@@ -19,7 +19,7 @@ from torch import nn
 
 from prune_core.testing import LeNet, make_toy
 from prune_schedule import SimulatedAnnealingPruner
-from prune_schedule.history import Study
+from prune_schedule.store.history import Study
 
 SECONDS = 0.2
 RULES = [{"sparsity": 0.5, "op_types": ["Conv2d", "Linear"]}]
@@ -86,8 +86,8 @@ def main() -> None:
     torch.set_num_threads(1)
     Study.add = timed("writing", Study.add)  # type: ignore[method-assign]
     began = time.perf_counter()
-    import prune_schedule.database
-    import prune_schedule.journal  # noqa: F401
+    import prune_schedule.store.database
+    import prune_schedule.store.journal  # noqa: F401
 
     imports = time.perf_counter() - began
     measure(3, "level", storage="sqlite://")  # whatever else is done once

@@ -510,3 +510,28 @@ def test_release_3_names_of_methods():
     pruner.unwrap_model()
     model = ModelSpeedup(model, IMAGES[:2], masks).speedup_model()
     assert model.conv2.out_channels == 6
+
+
+@pytest.mark.parametrize("search", ["NetAdaptPruner", "SensitivityPruner"])
+def test_release_2_9_evaluator_tunes_a_search(search):
+    import prune_schedule
+
+    steps = []
+
+    def training_func(model, optimizers, criterion, lr_schedulers, max_steps, max_epochs):
+        for images, labels in loader():
+            optimizers.zero_grad()
+            criterion(model(images), labels).backward()
+            optimizers.step()
+            steps.append(1)
+
+    model = network()
+    before = model.conv1.weight.detach().clone()
+    evaluator = prune_filter.TorchEvaluator(
+        training_func, sgd(model), F.nll_loss, dummy_input=IMAGES[:1], evaluating_func=test_model
+    )
+    rules = [{"total_sparsity": 0.4, "op_types": ["Conv2d"]}]
+    pruner = getattr(prune_schedule, search)(model, rules, evaluator=evaluator)
+    pruner.compress()
+    assert steps
+    assert not torch.equal(model.conv1.module.weight, before)

@@ -95,6 +95,7 @@ def test_it_can_be_called_for_a_score(score):
     ("options", "says"),
     [
         ({"evaluator": print, "training_steps": 1}, "it must be a prune_filter.TorchEvaluator"),
+        ({"evaluator": nn.Linear(1, 1), "training_steps": 1}, r"has train\(model, max_steps"),
         ({"evaluator": TorchEvaluator(print, None, loss)}, "neither training_steps= nor"),
         (
             {"evaluator": TorchEvaluator(print, None, loss), "calibrate": print},
@@ -105,6 +106,28 @@ def test_it_can_be_called_for_a_score(score):
 def test_what_does_not_go_together_is_refused(options, says):
     with pytest.raises(ConfigError, match=says):
         TaylorFOWeightPruner(network(), CONV, **options)
+
+
+class Duck:
+    """What any object needs to stand for an evaluator."""
+
+    def __init__(self):
+        self.asked = []
+
+    def train(self, model, max_steps=None, max_epochs=None):
+        self.asked.append((max_steps, max_epochs))
+        for _ in range(max_steps):
+            loss(model(torch.randn(2, 3, 8, 8))).backward()
+
+    def __call__(self, model):
+        return 0.5
+
+
+def test_any_object_that_trains_and_scores_is_an_evaluator():
+    duck = Duck()
+    _, masks = TaylorFOWeightPruner(network(), CONV, duck, 3).compress()
+    assert duck.asked == [(3, None)]
+    assert masks
 
 
 def test_an_evaluator_without_evaluation_says_so():

@@ -155,7 +155,7 @@ def test_a_round_begins_with_the_bits_that_it_promises(
     result = lottery.run(train=watched)
     assert [record.index for record in result.rounds] == list(range(rounds + 1))
     # What was remembered has not been trained along.
-    assert_same(lottery.starts.initial, begun)
+    assert_same(lottery.rewind_points.initial, begun)
     lottery.restart()
     assert_same(whole.take(), begun)
 

@@ -106,11 +106,12 @@ def test_a_loop_of_the_users_own():
 
 def test_a_training_that_shows_nothing_is_told():
     lottery = LotteryTicket(net(), RULES, rounds=2, pruning_algorithm=Saliency)
-    with pytest.raises(PruneError, match="round before has shown nothing of '0'"):
+    with pytest.raises(PruneError, match="round before has provided none for '0'"):
         lottery.run(train=lambda model: None)
 
 
-def test_an_evaluator_that_trains_is_the_finetuner():
+@pytest.mark.parametrize("form", ["evaluator", "finetune"])
+def test_an_evaluator_that_trains_is_the_finetuner(form):
     class Evaluator:
         trained = 0
 
@@ -122,7 +123,7 @@ def test_an_evaluator_that_trains_is_the_finetuner():
 
     evaluator = Evaluator()
     pruner = LotteryTicketPruner(
-        net(), RULES, total_iteration=2, evaluator=evaluator, pruning_algorithm="tiny_level"
+        net(), RULES, total_iteration=2, pruning_algorithm="tiny_level", **{form: evaluator}
     )
     pruner.compress()
     assert evaluator.trained == 3

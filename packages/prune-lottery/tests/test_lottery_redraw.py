@@ -69,7 +69,7 @@ def done(net, config, trainer, accuracy):
 
 @pytest.mark.parametrize("kind", CONTROLS)
 def test_a_control_changes_one_thing(done, trainer, accuracy, kind):
-    initial = done.starts.initial["model"]["tensors"]["first.weight"]
+    initial = done.rewind_points.initial["model"]["tensors"]["first.weight"]
     ticket = done.masks(2)["first"]["weight"]
     started, before = {}, take_module(done.model)["tensors"]
 

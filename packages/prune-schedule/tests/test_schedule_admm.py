@@ -8,7 +8,8 @@ from torch import nn
 
 from prune_core import ConfigError, PruneError
 from prune_core.testing import check_pruner
-from prune_schedule import ADMMPruner, through
+from prune_schedule import ADMMPruner
+from prune_schedule.run import delegating
 
 RULES = [{"sparsity": 0.5, "op_types": ["Linear"], "rho": 0.5}]
 
@@ -154,7 +155,7 @@ def test_older_names_mean_what_they_meant(toys, monkeypatch):
         asked.append(name)
         return toys.Channels
 
-    monkeypatch.setattr(through, "get_pruner", get_pruner)
+    monkeypatch.setattr(delegating, "get_pruner", get_pruner)
     rules = [{"sparsity": 0.5, "op_types": ["Linear"]}]
     pruner = ADMMPruner(line(), rules, finetune=len, num_iterations=1, row=0.25)
     assert (set(asked), pruner._rho) == ({"l1"}, {"0": 0.25})

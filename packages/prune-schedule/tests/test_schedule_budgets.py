@@ -1,14 +1,21 @@
 """Budgets in parameters, FLOPs and latency, for every search."""
 
 import json
+import sys
+from math import prod
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
-from prune_core import ConfigError, PruneError, shrink, unwrap
+from prune_core import ConfigError, PruneError, Reference, hookimpl, shrink, unwrap
+from prune_core.registry import registered
 from prune_schedule import NetAdaptPruner, SensitivityPruner, SimulatedAnnealingPruner
-from prune_schedule.model_budget import ModelBudget
+from prune_schedule.budget.model import ModelBudget
+from prune_speedup.budget.costs import workload_of
+from prune_speedup.torch.record.recorder import trace
+from prune_speedup.torch.rules import has_rule
 
 RULES = [{"op_types": ["Linear"]}]
 CAPS = {"0": 0.99, "2": 0.99, "4": 0.99}
@@ -278,3 +285,41 @@ def test_the_same_channels_are_the_same_cost():
     # An attempt to prune one of two that belong together prunes none of them.
     assert found.left({"stem": 0.5, "out": 0.0, "inner": 0.0, "head": 0.0})["flops"] == 1.0
     assert one["flops"] < 1.0
+
+
+def test_a_search_keeps_to_a_cost_that_a_plugin_registers(monkeypatch):
+    def traffic(workload):
+        return sum(prod(s) for op in workload.operations for s in (*op.inputs, *op.outputs))
+
+    class Costs:
+        @hookimpl
+        def prune_register_costs(self):
+            return {"traffic": Reference("acme_costs:traffic")}
+
+    monkeypatch.setitem(sys.modules, "acme_costs", SimpleNamespace(traffic=traffic))
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        *(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Conv2d(8, 16, 3), nn.ReLU()),
+        *(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 4)),
+    ).eval()
+    x = torch.rand(1, 1, 8, 8)
+
+    def cost():
+        return traffic(workload_of(trace(model, x, known=has_rule)))
+
+    dense = cost()
+    with registered(Costs(), "acme"):
+        search = SimulatedAnnealingPruner(
+            model,
+            [{"op_types": ["Conv2d"]}],
+            lambda model: -model(x).square().mean().item(),
+            pruning_algorithm="units",
+            target={"traffic": 0.7},
+            dummy_input=x,
+            cool_down_rate=0.5,
+        )
+        result = search.run()
+    assert all(trial["left"]["traffic"] <= 0.7 for trial in result.trials)
+    search.unwrap()
+    shrink(model, x, result.masks)
+    assert cost() / dense <= 0.7

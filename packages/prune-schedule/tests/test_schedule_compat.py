@@ -265,7 +265,7 @@ def test_the_granularity_of_autocompress(params, search, given, algorithm, toys,
         asked.append(name)
         return toys.Weights if name == "level" else toys.Channels
 
-    monkeypatch.setattr("prune_schedule.through.get_pruner", get_pruner)
+    monkeypatch.setattr("prune_schedule.run.delegating.get_pruner", get_pruner)
     params = {"trainer": fit, "iterations": 1, "training_epochs": 1, **params}
     pruner = AutoCompressPruner(
         network(), LINEAR, 1, params, {"evaluator": score, "cool_down_rate": 0.3, **search}, **given
@@ -276,7 +276,7 @@ def test_the_granularity_of_autocompress(params, search, given, algorithm, toys,
 
 
 def test_the_sparsity_of_autocompress_is_reached_weight_by_weight(toys, monkeypatch):
-    monkeypatch.setattr("prune_schedule.through.get_pruner", lambda *_, **__: toys.Weights)
+    monkeypatch.setattr("prune_schedule.run.delegating.get_pruner", lambda *_, **__: toys.Weights)
     rules = [{"total_sparsity": 0.8, "op_types": ["Linear"]}]
     params = {"trainer": fit, "iterations": 1, "training_epochs": 1, "granularity": "fine-grained"}
     search = {"evaluator": score, "cool_down_rate": 0.3}

@@ -10,6 +10,8 @@ from prune_schedule import (
     AGPPruner,
     AutoCompressPruner,
     LinearPruner,
+    NetAdaptPruner,
+    SensitivityPruner,
     SimulatedAnnealingPruner,
 )
 
@@ -106,6 +108,66 @@ def test_a_search_is_tuned_in_each_trial():
     )
     pruner.run()
     assert len(evaluator.trained) == 5
+
+
+@pytest.mark.parametrize("form", ["name", "finetuner", "position", "run"])
+def test_netadapt_tunes_each_candidate(form):
+    evaluator, model = Evaluator(), net()
+    bias = model[0].bias.detach().clone()
+    options = {"pruning_algorithm": "smallest", "sparsity_per_iteration": 0.25}
+    if form == "name":
+        pruner = NetAdaptPruner(model, RULES, evaluator=evaluator, **options)
+    elif form == "finetuner":
+        pruner = NetAdaptPruner(model, RULES, short_term_fine_tuner=evaluator, **options)
+    elif form == "position":
+        pruner = NetAdaptPruner(model, RULES, evaluator, **options)
+    else:
+        pruner = NetAdaptPruner(model, RULES, **options)
+    result = pruner.run(evaluator) if form == "run" else pruner.run()
+    assert evaluator.trained == [(None, None)] * (len(result.trials) - 1) != []
+    # Two rounds, each of which keeps what its best candidate was trained to.
+    torch.testing.assert_close(model[0].bias, bias + 2e-3)
+
+
+@pytest.mark.parametrize("form", ["name", "finetuner", "run"])
+def test_sensitivity_tunes_after_each_round(form):
+    evaluator, model = Evaluator(), net()
+    bias = model[0].bias.detach().clone()
+    options = {"pruning_algorithm": "smallest", "sparsity_per_iter": 0.25, "ratios": [0.3, 0.6]}
+    if form == "name":
+        pruner = SensitivityPruner(model, RULES, evaluator=evaluator, **options)
+    elif form == "finetuner":
+        pruner = SensitivityPruner(model, RULES, finetuner=evaluator, **options)
+    else:
+        pruner = SensitivityPruner(model, RULES, **options)
+    result = pruner.run(evaluator) if form == "run" else pruner.run()
+    assert evaluator.trained == [(None, None)] * 2
+    torch.testing.assert_close(model[0].bias, bias + 2e-3)
+    assert result.score == 0.5
+
+
+@pytest.mark.parametrize("search", [NetAdaptPruner, SensitivityPruner])
+def test_a_function_that_tunes_comes_before_the_training_of_an_evaluator(search):
+    evaluator, calls = Evaluator(), []
+    search(
+        net(), RULES, evaluator=evaluator, finetune=calls.append, pruning_algorithm="smallest"
+    ).run()
+    assert calls
+    assert not evaluator.trained
+
+
+@pytest.mark.parametrize("search", [NetAdaptPruner, SensitivityPruner])
+def test_an_evaluator_brings_the_input_for_a_target(search):
+    x = torch.randn(2, 8)
+    pruner = search(
+        net(),
+        [{"op_names": ["0"]}],
+        evaluator=Evaluator(dummy_input=x),
+        pruning_algorithm="units",
+        target={"parameters": 0.7},
+    )
+    assert pruner.dummy_input is x
+    assert pruner.run().complete
 
 
 def test_autocompress_trains_with_an_evaluator():

@@ -262,7 +262,7 @@ def test_a_training_that_shows_nothing_is_told():
     pruner.compress()
     pruner.update_epoch(0)
     step(model, optimizer, 0)  # in eval mode
-    with pytest.warns(PruneWarning, match="has seen nothing of '0' and 1 more so far"):
+    with pytest.warns(PruneWarning, match="there are none for '0' and 1 more so far"):
         pruner.update_epoch(1)
     assert kept(pruner) == {"0": 8, "2": 8}
     model.train()
@@ -272,13 +272,13 @@ def test_a_training_that_shows_nothing_is_told():
 
 def test_rounds_without_anything_to_look_at_are_refused():
     pruner = LinearPruner(net(), ROUNDS, Taylor, 3)
-    with pytest.raises(ConfigError, match="nothing runs it here. Give finetune="):
+    with pytest.raises(ConfigError, match="nothing runs the model here. Give finetune="):
         pruner.run()
     pruner = ConstantPruner(net(), ROUNDS, Taylor, 3, finetuner=finetune)
     with pytest.raises(ConfigError, match="Round 0 prunes before anything has been trained"):
         pruner.run()
     pruner = LinearPruner(net(), ROUNDS, Taylor, 3, finetuner=lambda model: None)
-    with pytest.raises(PruneError, match="fine-tuning of round 0 has shown nothing of '0'"):
+    with pytest.raises(PruneError, match="fine-tuning of round 0 has provided none for '0'"):
         pruner.run()
 
 

@@ -14,8 +14,8 @@ from torch import nn
 from prune_core import PruneWarning
 from prune_core.masking import PrunerModuleWrapper
 from prune_schedule import SimulatedAnnealingPruner
-from prune_schedule.evaluation import score_of
-from prune_schedule.interruption import undisturbed
+from prune_schedule.run.evaluation import score_of
+from prune_schedule.run.interruption import undisturbed
 
 RULES = [{"sparsity": 0.5, "op_types": ["Linear"]}]
 FEW = {"pruning_algorithm": "smallest", "cool_down_rate": 0.5}  # 5 trials

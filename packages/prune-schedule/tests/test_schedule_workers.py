@@ -192,11 +192,11 @@ def test_in_sqlite(tmp_path):
 
 
 def test_a_database_that_is_none(tmp_path):
-    from prune_schedule.history import open_history
+    from prune_schedule.store.history import open_history
 
     for url, said in {
-        "study.db": "storage is 'study.db', which is no URL of a database",
-        "oracel://here/db": "storage is 'oracel://here/db', which is no URL of a database",
+        "study.db": "storage is 'study.db', which is not the URL of a database",
+        "oracel://here/db": "storage is 'oracel://here/db', which is not the URL of a database",
         f"sqlite:///{tmp_path}/nowhere/study.db": "unable to open database file",
     }.items():
         with pytest.raises(PruneError) as caught:
@@ -205,7 +205,7 @@ def test_a_database_that_is_none(tmp_path):
 
 
 def test_a_driver_that_is_missing():
-    from prune_schedule.history import open_history
+    from prune_schedule.store.history import open_history
 
     url = "mysql+pyodbc://me:secret@here/db"
     if importlib.util.find_spec("pyodbc"):

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from prune_core.pruning import ComposedPruner as ComposedPruner
     from prune_core.pruning import Pruner as Pruner
     from prune_core.pruning.export import masked_state_dict as masked_state_dict
+    from prune_core.pruning.exporting import export as export
     from prune_core.registry import Plugin as Plugin
     from prune_core.registry import Reference as Reference
     from prune_core.registry import entries as entries
@@ -63,6 +64,7 @@ _HOMES = {
     "masking.files": ("apply_compression_results", "load_masks", "save_masks"),
     "pruning": ("BasicPruner", "ChannelPruner", "ComposedPruner", "Pruner"),
     "pruning.export": ("masked_state_dict",),
+    "pruning.exporting": ("export",),
     "registry": (
         "Plugin",
         "Reference",

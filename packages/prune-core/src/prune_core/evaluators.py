@@ -8,9 +8,21 @@ and has `train(model, max_steps, max_epochs)`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
-__all__ = ["holds_training", "looks_like_optimizer", "scoring_of", "training_of"]
+__all__ = ["Evaluator", "holds_training", "looks_like_optimizer", "scoring_of", "training_of"]
+
+
+class Evaluator(Protocol):
+    """What trains a model and scores it."""
+
+    def train(
+        self, model: Any, max_steps: int | None = None, max_epochs: int | None = None
+    ) -> object:
+        """Train a model, for so many steps or epochs if they are given."""
+
+    def __call__(self, model: Any) -> Any:
+        """Return the score of a model."""
 
 
 def holds_training(evaluator: object) -> bool:

@@ -45,6 +45,21 @@ def prune_register_pruners() -> dict[str, Reference]:
 
 
 @hookimpl
+def prune_register_exporters() -> dict[str, Reference]:
+    """Register the formats that torch itself brings."""
+
+    def exporter(name: str, summary: str) -> Reference:
+        return Reference(f"prune_core.pruning.exporting:{name}", summary)
+
+    return {
+        "onnx": exporter("onnx", "ONNX, for any batch size; needs the extra prune-core[onnx]."),
+        "safetensors": exporter("safetensors", "The state dict, in a file that holds no code."),
+        "pt": exporter("state_dict", "The state dict, with torch.save."),
+        "pth": exporter("state_dict", "The state dict, with torch.save."),
+    }
+
+
+@hookimpl
 def prune_register_parts() -> dict[str, dict[str, Reference]]:
     """Register the parts that most pruners are put together from."""
 

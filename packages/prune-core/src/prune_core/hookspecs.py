@@ -157,6 +157,47 @@ def prune_register_resizers() -> Mapping[str, Reference]:
 
 
 @hookspec
+def prune_register_costs() -> Mapping[str, Reference]:
+    """Name what a budget can be about, beside parameters, FLOPs and measured latency.
+
+    Called once, when names are first looked up or listed.
+
+    Returns:
+        `{name: Reference}`. The referenced function takes a `prune_speedup.budget.costs.Workload`,
+        which says what one forward reads and calls, as shapes, and returns a number of at least 0.
+        It is asked for the dense model and for each plan, so `target={"energy": 0.5}` leaves half
+        of what the dense model costs.
+
+    Example:
+        ```python
+        @hookimpl
+        def prune_register_costs():
+            return {"energy": Reference("acme.energy:picojoules", "Energy on Acme's chip.")}
+        ```
+    """
+
+
+@hookspec
+def prune_register_exporters() -> Mapping[str, Reference]:
+    """Name formats in which models are written for other tools.
+
+    Called once, when names are first looked up or listed.
+
+    Returns:
+        `{name: Reference}`, a name being the usual ending of its files. The referenced function
+        takes `(model, path, example_inputs, **options)` and writes the file: the model has no
+        wrappers and is in eval mode, `example_inputs` may be `None`. `prune_core.export` calls it.
+
+    Example:
+        ```python
+        @hookimpl
+        def prune_register_exporters():
+            return {"acme": Reference("acme.export:write", "What Acme's compiler reads.")}
+        ```
+    """
+
+
+@hookspec
 def prune_register_commands(app: typer.Typer) -> None:
     """Add commands to the `prune` command line.
 

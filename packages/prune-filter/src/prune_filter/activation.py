@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from prune_core import ConfigError
 from prune_core.compat import understands
+from prune_core.evaluators import Evaluator
 from prune_core.pruning.basic import MoreOptions
 from prune_core.pruning.oneshot import ChannelPruner, ConfigList
 from prune_core.tools import (
@@ -22,7 +23,6 @@ from prune_core.tools import (
 from prune_filter.calibrated import CalibratedPruner
 from prune_filter.calibration import Calibrate, calibration
 from prune_filter.compat import ACTIVATION
-from prune_filter.evaluator import TorchEvaluator
 
 __all__ = [
     "ActivationAPoZRankFilterPruner",
@@ -53,7 +53,7 @@ class ActivationPruner(CalibratedPruner, ChannelPruner):
         *,
         calibrate: Calibrate | None = None,
         batches: int | None = None,
-        evaluator: TorchEvaluator | None = None,
+        evaluator: Evaluator | None = None,
         training_steps: int | None = None,
         **options: Unpack[MoreOptions],
     ) -> None:

@@ -12,8 +12,9 @@ from torch.optim import Optimizer
 from prune_core import ConfigError
 from prune_core.calibration.restore import left_as_it_was
 from prune_core.callables import check_takes_model, trainer_function
+from prune_core.errors import shown
+from prune_core.evaluators import holds_training
 from prune_core.pruning.from_training import FROM_TRAINING
-from prune_filter.evaluator import TorchEvaluator
 
 __all__ = ["Calibrate", "Calibration", "calibration"]
 
@@ -75,7 +76,7 @@ def calibration(
         criterion: The loss function for the trainer.
         training_batches: The same as `batches`.
         training_epochs: How often the trainer is called, or for how long the evaluator trains.
-        evaluator: A `TorchEvaluator`.
+        evaluator: Trains the model: a `TorchEvaluator`, or an object like it.
         training_steps: For how many steps it trains.
 
     Raises:
@@ -125,17 +126,19 @@ def _nothing() -> None:
 
 
 def _evaluated(name: str, evaluator: Any, steps: int | None, epochs: int | None) -> Calibration:
-    if not isinstance(evaluator, TorchEvaluator):
+    if not holds_training(evaluator):
         raise ConfigError(
-            f"{name} got the evaluator {evaluator!r}; it must be a prune_filter.TorchEvaluator. A "
-            "function that runs the model goes into calibrate=."
+            f"{name} got the evaluator {shown(evaluator)}; it must be a "
+            "prune_filter.TorchEvaluator, or an object that can be called with a model to score "
+            "it and has train(model, max_steps, max_epochs). A function that runs the model goes "
+            "into calibrate=."
         )
     if steps is None and epochs is None:
         raise ConfigError(
             f"{name} got an evaluator, and neither training_steps= nor training_epochs= to say "
             "for how long it trains."
         )
-    optimizer = evaluator.optimizers
+    optimizer = getattr(evaluator, "optimizers", None)
 
     def run(model: nn.Module) -> None:
         evaluator.train(model, steps, epochs)

@@ -57,8 +57,10 @@ def prune_register_pruners() -> dict[str, Reference]:
         "hrank": _at(
             "hrank:HRankPruner", "Feature maps of the lowest rank.", CHANNELS, "2002.10179"
         ),
-        "random": _at("random:RandomPruner", "By lot.", CHANNELS, "1801.10447"),
-        "random_weight": _at("random:RandomWeightPruner", "By lot.", WEIGHTS, "2202.02643"),
+        "random": _at("random:RandomPruner", "At random: a baseline.", CHANNELS, "1801.10447"),
+        "random_weight": _at(
+            "random:RandomWeightPruner", "At random: a baseline.", WEIGHTS, "2202.02643"
+        ),
         "nm": _at(
             "nm:NMPruner", "The smallest of every m, so that n are left.", WEIGHTS, "2104.08378"
         ),

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from prune_core import Compressed, ConfigError
 from prune_core.compat import understands
 from prune_core.curves import cubic
+from prune_core.evaluators import Evaluator
 from prune_core.pruning.basic import MoreOptions
 from prune_core.pruning.modes import allocator_for
 from prune_core.pruning.oneshot import ConfigList
@@ -24,7 +25,6 @@ from prune_core.tools import (
 from prune_filter.calibrated import CalibratedPruner, Masks
 from prune_filter.calibration import Calibrate, Calibration, calibration
 from prune_filter.compat import MOVEMENT
-from prune_filter.evaluator import TorchEvaluator
 
 __all__ = ["MovementCollector", "MovementPruner"]
 
@@ -118,7 +118,7 @@ class MovementPruner(CalibratedPruner):
         *,
         calibrate: Calibrate | None = None,
         batches: int | None = None,
-        evaluator: TorchEvaluator | None = None,
+        evaluator: Evaluator | None = None,
         training_steps: int | None = None,
         **options: Unpack[MoreOptions],
     ) -> None:

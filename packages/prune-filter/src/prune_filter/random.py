@@ -22,7 +22,7 @@ __all__ = ["RandomMetricsCalculator", "RandomPruner", "RandomWeightPruner"]
 
 
 class RandomMetricsCalculator(MetricsCalculator):
-    """Scores by lot.
+    """Random scores.
 
     Args:
         dim: The axes of the data that the scores keep, or None for all.

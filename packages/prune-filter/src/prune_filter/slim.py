@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from prune_core import ConfigError
 from prune_core.compat import understands
+from prune_core.evaluators import Evaluator
 from prune_core.pruning.basic import MoreOptions
 from prune_core.pruning.modes import allocator_for
 from prune_core.pruning.oneshot import ConfigList, OneShotPruner
@@ -23,7 +24,6 @@ from prune_core.tools import (
 )
 from prune_filter.calibration import Calibrate, calibration
 from prune_filter.compat import SLIM
-from prune_filter.evaluator import TorchEvaluator
 
 __all__ = ["SlimPruner", "SparseScaleCollector"]
 
@@ -128,7 +128,7 @@ class SlimPruner(OneShotPruner):
         mode: str = "global",
         *,
         calibrate: Calibrate | None = None,
-        evaluator: TorchEvaluator | None = None,
+        evaluator: Evaluator | None = None,
         training_steps: int | None = None,
         **options: Unpack[MoreOptions],
     ) -> None:

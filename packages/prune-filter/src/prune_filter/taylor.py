@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from prune_core.compat import understands
+from prune_core.evaluators import Evaluator
 from prune_core.masking import PrunerModuleWrapper
 from prune_core.pruning.basic import MoreOptions
 from prune_core.pruning.oneshot import ChannelPruner, ConfigList
@@ -21,7 +22,6 @@ from prune_core.tools import (
 from prune_filter.calibrated import CalibratedPruner
 from prune_filter.calibration import Calibrate, calibration
 from prune_filter.compat import STATISTICS
-from prune_filter.evaluator import TorchEvaluator
 
 __all__ = [
     "GroupTaylorPruner",
@@ -118,7 +118,7 @@ class TaylorFOWeightPruner(CalibratedPruner, ChannelPruner):
         *,
         calibrate: Calibrate | None = None,
         batches: int | None = None,
-        evaluator: TorchEvaluator | None = None,
+        evaluator: Evaluator | None = None,
         training_steps: int | None = None,
         **options: Unpack[MoreOptions],
     ) -> None:

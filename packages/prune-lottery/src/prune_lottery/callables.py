@@ -1,4 +1,4 @@
-"""What a user's functions are given, and what they may return."""
+"""How a user's functions are called, and what they may return."""
 
 from __future__ import annotations
 

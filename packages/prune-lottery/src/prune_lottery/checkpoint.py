@@ -1,4 +1,4 @@
-"""A lottery in a file, from which it goes on after it was killed."""
+"""Checkpoints of a lottery."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class CheckpointError(PruneError, ValueError):
 
 
 def write_checkpoint(path: str | PathLike[str], state: dict[str, Any], *, check: bool) -> None:
-    """Write a state, so that the file holds the old state or the new one at any time.
+    """Write a state; the file always holds either the old state or the new one.
 
     Args:
         path: The file.

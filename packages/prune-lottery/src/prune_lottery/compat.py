@@ -1,4 +1,4 @@
-"""How older releases called `LotteryTicketPruner`, as a table; see `prune_core.compat`.
+"""The call forms of NNI for `LotteryTicketPruner`, as a table; see `prune_core.compat`.
 
 The orders are those of NNI 2.5 to 2.8 and of 2.9. That of 1.9, `optimizer, lr_scheduler,
 reset_weights`, is the constructor's own.

@@ -1,4 +1,4 @@
-"""The controls that make a ticket a result: the same masks with other weights, and the reverse."""
+"""Controls for a ticket: the same masks with other weights, and other masks."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ def run_control(
     evaluate: Evaluate | None = None,
     rounds: Iterable[int] | None = None,
 ) -> tuple[RoundRecord, ...]:
-    """Train the tickets of a finished lottery with something about them exchanged.
+    """Train controls of the tickets of a finished lottery.
 
     A lottery with a checkpoint keeps the controls in it, and goes on where it was killed.
 
     Args:
         lottery: The lottery; its model holds the last round again afterwards.
-        kind: `"random_mask"` for masks of the same sparsity in each layer, drawn by lot, with the
-            ticket's own initial weights; or a rewind that draws, such as `"reinit"`, for the
-            ticket's masks with new weights.
+        kind: `"random_mask"` for random masks of the same sparsity in each layer, with the
+            ticket's own initial weights; or a rewind with random weights, such as `"reinit"`, for
+            the ticket's masks with new weights.
         train: As for `LotteryTicket.run`.
         evaluate: As for `LotteryTicket.run`.
         rounds: Whose tickets; those of all rounds unless given.
@@ -66,7 +66,7 @@ def run_control(
                     if kind == RANDOM_MASK:
                         masks = shuffled(masks, lottery.wrappers, seed)
                     lottery.put_masks(masks)
-                    lottery.starts.go(rewind, lottery.wrappers, seed)
+                    lottery.rewind_points.go(rewind, lottery.wrappers, seed)
                     log = trainer(lottery.model, lottery.round_at(index, rewind.step))
                     done[index] = lottery.record(index, score_of(evaluate, lottery.model), log)
                     lottery.controls[kind] = [done[i] for i in sorted(done)]

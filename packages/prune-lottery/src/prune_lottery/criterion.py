@@ -71,7 +71,7 @@ class Criterion:
 
     @contextmanager
     def following(self) -> Iterator[None]:
-        """Look at a training, where the algorithm needs data and nothing else runs the model."""
+        """Collect data from a training, if the criterion needs any and has no other source."""
         self.follow()
         try:
             yield
@@ -79,19 +79,19 @@ class Criterion:
             self.stop()
 
     def stop(self) -> None:
-        """Look no longer; what has been seen stays."""
+        """Stop collecting; keep what has been collected."""
         if self._follower is not None:
             self._follower.stop()
 
     def follow(self) -> None:
-        """Look at the training from now on, which is that of a new round."""
+        """Start collecting from the training of a new round."""
         if self._follower is not None:
             self._follower.reset()
             self._follower.follow()
 
     @property
     def gathered(self) -> dict[str, Any]:
-        """What has been seen of the training since masks were made, to be kept in a checkpoint."""
+        """What has been collected since masks were made, for a checkpoint."""
         return {} if self._follower is None else self._follower.state_dict()
 
     @gathered.setter
@@ -103,9 +103,9 @@ class Criterion:
         """Return masks at the given sparsity of each module; those in force stay in force."""
         if self._follower is not None and (missing := self._follower.lacking()):
             raise PruneError(
-                f"{type(self.pruner).__name__} scores by what happens in training, and the round "
-                f"before has shown nothing of {missing[0]!r}. Its training has to run the model in "
-                "training mode and with backward(); or give pruning_params={'calibrate': …}, a "
+                f"{type(self.pruner).__name__} needs data from the training, and the round "
+                f"before has provided none for {missing[0]!r}. Its training has to run the model "
+                "in training mode and with backward(); or give pruning_params={'calibrate': …}, a "
                 "function that takes the model and runs it on some batches."
             )
         for name, wrapper in self.wrappers.items():

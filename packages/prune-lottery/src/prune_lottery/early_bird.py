@@ -1,4 +1,4 @@
-"""Early-bird tickets: stop a training when the masks that it leads to do not change any more."""
+"""Early-bird tickets: stop a training once the masks do not change any more."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def mask_distance(
 
 
 class MaskWatch:
-    """Sees masks go by, and says when they have settled.
+    """Watches masks, and tells when they have settled.
 
     Args:
         rule: When that is.
@@ -66,7 +66,7 @@ class MaskWatch:
         self._earlier: deque[Masks] = deque(maxlen=rule.window)
 
     def settled(self, masks: Masks) -> bool:
-        """Look at the newest masks."""
+        """Add the newest masks, and return whether they have settled."""
         full = len(self._earlier) == self.rule.window
         near = all(mask_distance(masks, m) < self.rule.distance for m in self._earlier)
         self._earlier.append(masks)

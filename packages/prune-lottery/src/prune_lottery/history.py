@@ -1,4 +1,4 @@
-"""The masks of all rounds, in one byte for each value.
+"""The masks of all rounds, in one byte per value.
 
 What is pruned stays pruned, so that the number of the round that pruned a value says under which
 masks it is hidden: those of that round and of all later ones.

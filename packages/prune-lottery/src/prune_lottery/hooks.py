@@ -10,7 +10,7 @@ def prune_register_pruners() -> dict[str, Reference]:
     return {
         "lottery_ticket": Reference(
             "prune_lottery.pruner:LotteryTicketPruner",
-            "Prunes in rounds, and rewinds what survives to its initial values.",
+            "Iterative pruning; rewinds the surviving weights to their initial values.",
             prunes="what its base algorithm prunes, single weights by default",
             paper="https://arxiv.org/abs/1803.03635",
         )

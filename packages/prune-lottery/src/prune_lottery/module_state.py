@@ -1,4 +1,4 @@
-"""What a module holds, taken and put back bit by bit.
+"""Save and restore the state of a module, bit for bit.
 
 `state_dict()` leaves out what a rewind must not forget: buffers that are not persistent, which
 modules are in training mode, and which parameters are frozen. And its names change when a module
@@ -47,7 +47,7 @@ def _slots(model: nn.Module) -> Iterator[tuple[str, dict[str, Any], str]]:
 
 
 def take_module(model: nn.Module) -> dict[str, Any]:
-    """Copy everything that training can change in a module, the masks left out."""
+    """Copy everything that training can change in a module, except for masks."""
     values = {name: holder[key] for name, holder, key in _slots(model)}
     modules = dict(plain_modules(model))
     return {

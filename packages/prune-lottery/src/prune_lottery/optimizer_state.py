@@ -1,4 +1,4 @@
-"""What an optimizer holds, taken and put back bit by bit.
+"""Save and restore the state of an optimizer, bit for bit.
 
 `Optimizer.load_state_dict` keeps the tensors it is given and then trains them in place, so that
 the second rewind would find a changed memory; and it casts them to the type of the parameters.

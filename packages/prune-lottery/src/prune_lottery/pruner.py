@@ -1,4 +1,4 @@
-"""Lottery tickets in the two forms that users of older tools know."""
+"""`LotteryTicketPruner`: lottery tickets with the interface of NNI."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ __all__ = ["LotteryTicketPruner"]
 
 
 class LotteryTicketPruner(Pruner):
-    """Prunes in rounds, in the user's own loop, and rewinds at the start of each.
+    """Iterative pruning with rewinding, in the user's own training loop or in one call.
 
     If `P` is the final sparsity and there are `n` rounds, each prunes `1 - (1 - P)^(1 / n)` of
     what survives. Round 0 trains the dense network, so there are `n + 1` trainings.
@@ -98,12 +98,13 @@ class LotteryTicketPruner(Pruner):
         self.pruning_algorithm, self.pruning_params = pruning_algorithm, pruning_params
         self.total_iteration = total_iteration
         check_takes_model("evaluate", evaluate)
-        self.finetuner: Train | None = finetune or training_of(evaluate)
-        self.evaluator: Evaluate | None = scoring_of(evaluate)
+        both = next(filter(holds_training, (finetune, evaluate)), None)
+        self.finetuner: Train | None = training_of(finetune) or finetune or training_of(evaluate)
+        self.evaluator: Evaluate | None = scoring_of(evaluate) or scoring_of(both)
         if self.finetuner is not None:
             trainer_of(self.finetuner, None)
-        if dummy_input is None and holds_training(evaluate):
-            dummy_input = getattr(evaluate, "dummy_input", None)
+        if dummy_input is None:
+            dummy_input = getattr(both, "dummy_input", None)
         self.speedup, self.dummy_input = speedup, dummy_input
         if speedup and dummy_input is None:
             raise ConfigError(
@@ -120,7 +121,7 @@ class LotteryTicketPruner(Pruner):
         super().__init__(model, config_list)
 
     def reset(self, model: nn.Module, config_list: ConfigList) -> None:
-        """Start anew with another model, in the state that it has now, or with another config."""
+        """Start over with another model, in its current state, or with another config."""
         if self.is_wrapped:
             self._lottery.criterion.stop()
             self.unwrap()
@@ -145,11 +146,11 @@ class LotteryTicketPruner(Pruner):
     # --- a loop of the user's -----------------------------------------------------------------
 
     def get_prune_iterations(self) -> range:
-        """Return what the loop over rounds goes through: the dense network, and `n` rounds."""
+        """Return the numbers of the rounds: 0 for the dense network, then 1 to `n`."""
         return range(self.prune_iterations + 1)
 
     def prune_iteration_start(self) -> None:
-        """Begin a round: prune what was trained in the last one, and reset what is left."""
+        """Begin a round: prune the trained weights, and rewind the rest."""
         index = 0 if self.curr_prune_iteration is None else self.curr_prune_iteration + 1
         if index > self.prune_iterations:
             raise ConfigError(
@@ -171,7 +172,7 @@ class LotteryTicketPruner(Pruner):
     # --- all rounds in one call ----------------------------------------------------------------
 
     def compress(self, example_inputs: Any = None) -> Compressed[nn.Module, Masks]:
-        """Get ready, or do everything.
+        """Prepare, or run all rounds.
 
         Args:
             example_inputs: An input of the model. With it, the final masks also cover what comes
@@ -224,7 +225,7 @@ class LotteryTicketPruner(Pruner):
     # --- what is kept ----------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """Return everything that the rounds to come depend on, as tensors and plain data."""
+        """Return everything that is needed to resume, as tensors and plain data."""
         return {
             "lottery": self._lottery.state_dict(),
             "iteration": self.curr_prune_iteration,
@@ -233,7 +234,7 @@ class LotteryTicketPruner(Pruner):
 
     @torch.no_grad()
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go back to what `state_dict()` returned: model, masks, optimizer and scheduler too."""
+        """Restore what `state_dict()` returned: model, masks, optimizer and scheduler too."""
         lottery, index = self._lottery, state["iteration"]
         lottery.load_state_dict(state["lottery"])
         if index is not None:

@@ -1,4 +1,4 @@
-"""New values for the weights of a ticket, to find out what of the old ones matters.
+"""New values for the weights of a ticket, to find out which of their properties matter.
 
 Zhou et al., Deconstructing Lottery Tickets, https://arxiv.org/abs/1905.01067
 """
@@ -32,7 +32,7 @@ def constant(initial: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def reshuffled(initial: Tensor, mask: Tensor, generator: torch.Generator) -> Tensor:
-    """Return the initial values with those that the mask keeps in another order."""
+    """Return the initial values, with those that the mask keeps in random order."""
     kept = initial[mask]
     order = torch.randperm(len(kept), generator=generator, device="cpu").to(initial.device)
     shuffled = initial.clone()

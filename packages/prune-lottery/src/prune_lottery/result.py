@@ -1,4 +1,4 @@
-"""What came out of a lottery."""
+"""The result of a lottery."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["LotteryResult", "RoundRecord"]
 
 @dataclass(frozen=True)
 class RoundRecord:
-    """What came out of one round.
+    """The result of one round.
 
     Attributes:
         index: The round, 0 for the dense network.

@@ -1,4 +1,4 @@
-"""Where the weights that survive a round begin the next one."""
+"""The forms of rewinding."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a training is told about the round it belongs to."""
+"""The round that a training gets."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Round:
         self._at_step = at_step
 
     def steps(self, total: int) -> Iterator[int]:
-        """Count the steps of a training: iterations or epochs, whatever the loop goes through.
+        """Count the steps of a training, iterations or epochs.
 
         The first training goes from 0 to `total - 1`. A later one begins where its weights were
         taken. Between two steps everything must be complete, the scheduler's step included.

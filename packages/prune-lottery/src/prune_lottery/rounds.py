@@ -1,4 +1,4 @@
-"""How sparse each round is: every one prunes the same share of what the last one left."""
+"""The sparsity of each round: every one prunes the same share of what is left."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Masks of the same sparsity, drawn by lot: the control for where a ticket's weights are."""
+"""Random masks of the same sparsity: the control for the positions of a ticket's weights."""
 
 from __future__ import annotations
 

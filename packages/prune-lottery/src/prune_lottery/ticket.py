@@ -1,4 +1,4 @@
-"""Find a lottery ticket: train, prune, rewind, and train what is left again."""
+"""Find a lottery ticket: train, prune, rewind, and train again."""
 
 from __future__ import annotations
 
@@ -14,23 +14,21 @@ from torch.optim import Optimizer
 
 from prune_core.callables import check_takes_model
 from prune_core.config import load_config
-from prune_core.errors import ConfigError, PruneWarning
+from prune_core.errors import PruneWarning
 from prune_core.events import emit
-from prune_core.masking import PrunerModuleWrapper, unwrap
-from prune_core.options import ChecksOptions
 from prune_core.progress import Task
-from prune_core.pruning.allocate import Masks
-from prune_lottery.averages import wrap_average
 from prune_lottery.callables import Evaluate, Train, score_of, trainer_of
 from prune_lottery.checkpoint import CheckpointError, read_checkpoint, write_checkpoint
 from prune_lottery.criterion import Algorithm, Criterion, find_algorithm
 from prune_lottery.early_bird import EarlyBird, MaskWatch
+from prune_lottery.ema import wrap_average
 from prune_lottery.history import MaskHistory
+from prune_lottery.restore import FinishedRounds
 from prune_lottery.result import LotteryResult, RoundRecord, best_of
 from prune_lottery.rewind import Rewind
+from prune_lottery.rewind_points import RewindPoints
 from prune_lottery.round import Round
 from prune_lottery.rounds import sparsity_after, take_rounds
-from prune_lottery.starts import Starts
 from prune_lottery.training import State, Stateful, Training
 
 if TYPE_CHECKING:
@@ -41,8 +39,8 @@ __all__ = ["ConfigList", "LotteryTicket"]
 ConfigList = Sequence[Mapping[str, Any]] | str | PathLike[str]
 
 
-class LotteryTicket(metaclass=ChecksOptions):
-    """Trains a network, prunes it, rewinds what is left to where it began, and trains it again.
+class LotteryTicket(FinishedRounds):
+    """Finds a lottery ticket: trains a network, prunes it, rewinds the rest, and trains again.
 
     Round `t` of `n` prunes until the sparsity is `1 - (1 - P)^(t / n)`, each round the same share
     of what survives. Round 0 trains the dense network.
@@ -116,7 +114,7 @@ class LotteryTicket(metaclass=ChecksOptions):
             generators=generators,
             also=also,
         )
-        self.starts = Starts(self.training, rewind_random, reinitialise)
+        self.rewind_points = RewindPoints(self.training, rewind_random, reinitialise)
         self.early_bird, self.tolerance, self.seed = early_bird, tolerance, seed
         self.checkpoint = checkpoint
         self.records: list[RoundRecord] = []
@@ -136,7 +134,7 @@ class LotteryTicket(metaclass=ChecksOptions):
         evaluate: Evaluate | None = None,
         after_round: Callable[[int], object] | None = None,
     ) -> LotteryResult:
-        """Go through all rounds that are not finished yet.
+        """Run all rounds that are not finished yet.
 
         Ctrl-C ends the run with the best round so far in the model. When anything else is raised,
         the model goes back to the last finished round, and `run()` can be called again.
@@ -166,7 +164,8 @@ class LotteryTicket(metaclass=ChecksOptions):
                     task.say(f"sparsity {this_round.sparsity:.1%}, training")
                     with self.criterion.following():
                         log = trainer(self.model, this_round)
-                    self.starts.at(self.rewind)  # says so now if the training was too short for it
+                    # Says so now if the training was too short for the rewind.
+                    self.rewind_points.at(self.rewind)
                     score = score_of(evaluate, self.model)
                     self._finish(self.record(index, score, log, this_round.stopped))
                     if after_round is not None:
@@ -184,7 +183,7 @@ class LotteryTicket(metaclass=ChecksOptions):
         return LotteryResult(tuple(self.records), interrupted, self.tolerance)
 
     def _plan(self) -> str:
-        """Say what the rounds lead to."""
+        """Describe the goal of the rounds."""
         final = max(self.criterion.final.values(), default=0.0)
         return f"to a sparsity of {final:.1%} in {len(self.wrappers)} layers"
 
@@ -217,13 +216,13 @@ class LotteryTicket(metaclass=ChecksOptions):
     def round_at(
         self, index: int, start: int, at_step: Callable[[int], bool] = lambda step: False
     ) -> Round:
-        """Return what a training is told, for the masks in force."""
+        """Return the round for the current masks."""
         return Round(index, self._sparsity(), start, at_step)
 
     def _at_step(self, index: int, step: int, watch: MaskWatch | None) -> bool:
-        """Hear that `step` steps of a training are complete; return whether that is enough."""
-        if index == 0 and step == self.rewind.step and step and self.starts.early is None:
-            self.starts.early = self.training.take()
+        """Called when `step` steps of a training are complete; return whether to stop."""
+        if index == 0 and step == self.rewind.step and step and self.rewind_points.early is None:
+            self.rewind_points.early = self.training.take()
         if watch is None or step == 0:
             return False
         wanted = {
@@ -238,78 +237,8 @@ class LotteryTicket(metaclass=ChecksOptions):
         self._trained = {index: state for index, state in self._trained.items() if index in kept}
         self.save()
 
-    # --- the model in the state of a round --------------------------------------------------
-
-    @property
-    def model(self) -> nn.Module:
-        """The model."""
-        return self.training.model
-
-    @property
-    def wrappers(self) -> dict[str, PrunerModuleWrapper]:
-        """The wrappers that hold the masks, by the names of their modules."""
-        return self.criterion.wrappers
-
-    def masks(self, index: int) -> Masks:
-        """Return the masks of a round, `{module name: {tensor name: mask}}`."""
-        self._check_finished(index)
-        return self.history.masks(index)
-
-    def ticket(self, index: int) -> None:
-        """Put the ticket of a round into the model: its masks, and the weights it began with.
-
-        Where weights are not rewound (`"learning_rate"`, `"none"`), the model must hold the round
-        before, trained.
-        """
-        self.put_masks(self.history.masks(index))
-        self.starts.go(self.rewind, self.wrappers, self.seed + index)
-
-    def restore(self, index: int) -> None:
-        """Put a finished round into the model, trained. The last and the best one are kept."""
-        self._check_finished(index)
-        if index not in self._trained:
-            raise ConfigError(
-                f"The trained weights of round {index} are not kept, only those of "
-                f"{sorted(self._trained)}, the best and the last round; ticket({index}) gives the "
-                "weights that it began with."
-            )
-        self.put_masks(self.history.masks(index))
-        self.training.put(self._trained[index])
-
-    def restart(self) -> None:
-        """Put everything back to what it was when the lottery was made, without masks."""
-        self.history.forget(0)
-        self.put_masks(self.history.masks(0))
-        self.training.put(self.starts.initial)
-
-    def put_back(self) -> None:
-        """Undo a round that did not come to its end."""
-        self.history.forget(len(self.records))
-        if self.records:
-            self.restore(self.records[-1].index)
-        else:
-            self.restart()
-
-    def put_masks(self, masks: Masks) -> None:
-        """Put masks in force, and nothing else."""
-        self.criterion.pruner.load_masks(masks)
-        for name in self._averaged.keys() & masks.keys():
-            self._averaged[name].set_masks(masks[name])
-
-    def _wrap(self) -> None:
-        self.criterion.pruner.wrap()
-        self._averaged = wrap_average(self.training.ema, self.criterion.wrappers)
-        self.put_masks({name: wrapper.masks for name, wrapper in self.wrappers.items()})
-
-    def unwrap(self) -> nn.Module:
-        """Take the wrappers out of model and average, zeros where masks were; return the model."""
-        self.criterion.pruner.unwrap()
-        if isinstance(self.training.ema, nn.Module):
-            unwrap(self.training.ema, self._averaged.values())
-        return self.model
-
     def shrink(self, example_inputs: Any) -> SpeedupReport:
-        """Take out what the masks make superfluous, and prove that nothing else changed.
+        """Remove the masked channels, and verify that the output stays the same.
 
         The model is unwrapped and gets smaller layers, so this is the last step: rounds cannot be
         restored afterwards. Single weights leave no layer smaller; whole channels do.
@@ -333,8 +262,8 @@ class LotteryTicket(metaclass=ChecksOptions):
         """
         return {
             "settings": self._settings(),
-            "initial": self.starts.initial,
-            "early": self.starts.early,
+            "initial": self.rewind_points.initial,
+            "early": self.rewind_points.early,
             "trained": dict(self._trained),
             "pruned_in": {
                 m: {n: t.clone() for n, t in ts.items()} for m, ts in self.history.pruned_in.items()
@@ -345,7 +274,7 @@ class LotteryTicket(metaclass=ChecksOptions):
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go back to what `state_dict()` returned, the model included.
+        """Restore what `state_dict()` returned, including the model.
 
         Raises:
             CheckpointError: When it was made with other settings.
@@ -357,7 +286,7 @@ class LotteryTicket(metaclass=ChecksOptions):
                     f"The checkpoint was made with {name}={then!r}, and this lottery has "
                     f"{name}={now!r}. Use the same settings, or another checkpoint file."
                 )
-        self.starts.initial, self.starts.early = state["initial"], state["early"]
+        self.rewind_points.initial, self.rewind_points.early = state["initial"], state["early"]
         self.criterion.gathered = state.get("gathered", {})
         self._trained = dict(state["trained"])
         self.history = MaskHistory(
@@ -388,40 +317,16 @@ class LotteryTicket(metaclass=ChecksOptions):
             "rewind": self.rewind.spec,
             "algorithm": type(self.criterion.pruner).__name__,
             "sparsity": dict(self.criterion.final),
-            "rewind_random": "random" in self.starts.parts,
+            "rewind_random": "random" in self.rewind_points.parts,
             "early_bird": None if rule is None else [rule.distance, rule.window],
             "tolerance": float(self.tolerance),
             "seed": self.seed,
         }
 
-    # --- counting -----------------------------------------------------------------------------
-
-    def record(
-        self, index: int, score: float | None, log: Any, stopped: bool = False
-    ) -> RoundRecord:
-        """Describe the model under its masks as the outcome of a round."""
-        layers = {
-            name: wrapper.masked_count(wrapper.target)
-            / wrapper.module.get_parameter(wrapper.target).numel()
-            for name, wrapper in self.wrappers.items()
-        }
-        return RoundRecord(index, self._sparsity(), layers, score, log, stopped)
-
-    def _sparsity(self) -> float:
-        wrappers = self.wrappers.values()
-        masked = sum(wrapper.masked_count(wrapper.target) for wrapper in wrappers)
-        return masked / sum(w.module.get_parameter(w.target).numel() for w in wrappers)
-
     def _needs_steps(self) -> str | None:
         if self.rewind.step:
             return f"rewind={self.rewind.spec!r}"
         return None if self.early_bird is None else "early_bird"
-
-    def _check_finished(self, index: int) -> None:
-        if not 0 <= index < len(self.records):
-            raise ConfigError(
-                f"Round {index} is not finished; {len(self.records)} rounds are, counted from 0."
-            )
 
 
 def _said(record: RoundRecord) -> str:

@@ -1,4 +1,4 @@
-"""Everything that training changes, taken and put back as one."""
+"""Save and restore everything that training changes."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ class Training:
             average.copy_(parameter)
 
     def forget_steps(self) -> None:
-        """Empty the optimizer's memory of past gradients; its hyperparameters stay."""
+        """Clear the optimizer's state, such as momenta; its hyperparameters stay."""
         if self.optimizer is not None:
             self.optimizer.state.clear()
         self.model.zero_grad(set_to_none=True)

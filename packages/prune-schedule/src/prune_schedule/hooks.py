@@ -15,41 +15,51 @@ def _at(target: str, summary: str, paper: str = "") -> Reference:
 
 @hookimpl
 def prune_register_pruners() -> dict[str, Reference]:
-    """Register the schedules."""
+    """Register schedules and searches."""
     return {
         "admm": _at(
-            "admm:ADMMPruner", "Trains weights to where pruning does not hurt.", "1804.03294"
+            "timed.admm:ADMMPruner",
+            "Trains weights towards sparse ones, then prunes.",
+            "1804.03294",
         ),
-        "agp": _at("agp:AGPPruner", "Grows fast at first and slowly at the end.", "1710.01878"),
+        "agp": _at(
+            "timed.agp:AGPPruner",
+            "Automated gradual pruning: fast at first, slow at the end.",
+            "1710.01878",
+        ),
         "amc": _at(
-            "amc:AMCPruner",
-            "An agent learns how much each layer can lose; needs the extra prune-schedule[amc].",
+            "search.amc.pruner:AMCPruner",
+            "Reinforcement learning of the sparsity of each layer; needs prune-schedule[amc].",
             "1802.03494",
         ),
         "autocompress": _at(
-            "autocompress:AutoCompressPruner",
-            "In rounds: annealing finds the distribution, ADMM trains towards it, speedup removes.",
+            "search.autocompress.pruner:AutoCompressPruner",
+            "Rounds of simulated annealing, ADMM training and speedup.",
             "1907.03141",
         ),
-        "constant": _at("constant:ConstantPruner", "Everything at once, then training."),
-        "gradual": _at("gradual:GradualPruner", "Grows along any curve."),
-        "linear": _at("linear:LinearPruner", "Grows by the same amount each time."),
+        "constant": _at(
+            "timed.constant:ConstantPruner", "The final sparsity at once, then training."
+        ),
+        "gradual": _at("timed.gradual:GradualPruner", "Gradual pruning along any curve."),
+        "linear": _at("timed.linear:LinearPruner", "Gradual pruning in equal steps."),
         "netadapt": _at(
-            "netadapt:NetAdaptPruner",
-            "Round by round, the layer whose loss hurts least, fine-tuned in between.",
+            "search.netadapt:NetAdaptPruner",
+            "Step by step the layer whose loss costs least, with fine-tuning.",
             "1804.03230",
         ),
         "one_cycle": _at(
-            "one_cycle:OneCyclePruner", "Grows in one smooth S-shaped sweep.", "2107.02086"
+            "timed.one_cycle:OneCyclePruner",
+            "Gradual pruning along one S-shaped curve.",
+            "2107.02086",
         ),
         "sensitivity": _at(
-            "sensitivity:SensitivityPruner",
-            "Layers lose what they tolerate, by how much the score drops.",
+            "search.sensitivity:SensitivityPruner",
+            "Layers in proportion to how much they tolerate before the score drops.",
             "1506.02626",
         ),
         "simulated_annealing": _at(
-            "annealing:SimulatedAnnealingPruner",
-            "The distribution over layers that scores best, searched by annealing.",
+            "search.annealing:SimulatedAnnealingPruner",
+            "Simulated annealing of the sparsity of each layer.",
             "1907.03141",
         ),
     }

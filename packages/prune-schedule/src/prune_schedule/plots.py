@@ -1,4 +1,4 @@
-"""Searches as pictures, with matplotlib: `pip install 'prune-schedule[plot]'`.
+"""Plots of searches, with matplotlib: `pip install 'prune-schedule[plot]'`.
 
 Each function draws on the axes that it is given, or on new ones, and returns them.
 """

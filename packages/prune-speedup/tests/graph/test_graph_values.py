@@ -162,6 +162,8 @@ TABLE = [
     ("cumprod", lambda x: x.cumprod(2), Z, C),
     ("logcumsumexp", lambda x: x.logcumsumexp(3), C, C),
     ("sort", lambda x: x.sort(3).values, Z, U),
+    ("cummax", lambda x: x.cummax(3).values, Z, U),
+    ("cummin, places", lambda x: x.cummin(3).indices, C, C),
     ("argsort", lambda x: x.argsort(3), C, C),
     ("topk", lambda x: x.topk(2, 3).values, Z, U),
     ("kthvalue", lambda x: x.kthvalue(2, 3).values, Z, U),
@@ -196,8 +198,17 @@ TABLE = [
     ("matmul with an input", lambda x: x @ x[:, 3:].mT, Z, X),
     ("values of an attention", lambda x: F.scaled_dot_product_attention(x, x, x), Z, X),
     ("einsum", lambda x: torch.einsum("bchw,bhk->bchk", x, x[:, 3]), Z, X),
+    ("buckets", lambda x: torch.bucketize(x, torch.arange(3.0)), C, C),
+    ("searchsorted", lambda x: torch.searchsorted(torch.arange(3.0), x), C, C),
+    ("rrelu", lambda x: F.rrelu(x), Z, X),
     # pooled and resized
     ("max_pool", lambda x: F.max_pool2d(x, 2, 2, 1), Z, U),
+    (
+        "max_pool and back",
+        lambda x: F.max_unpool2d(*F.max_pool2d(x[..., :4, :4], 2, return_indices=True), 2),
+        Z,
+        C,
+    ),
     ("avg_pool", lambda x: F.avg_pool2d(x, 2), Z, U),
     ("avg_pool, padded", lambda x: F.avg_pool2d(x, 2, 2, 1), Z, C),
     (
@@ -223,6 +234,12 @@ TABLE = [
     ("padded with ones", lambda x: F.pad(x, (1, 1), value=1.0), C, C),
     ("padded with itself", lambda x: F.pad(x, (1, 1, 0, 0), mode="replicate"), Z, U),
     ("padded with its mirror image", lambda x: F.pad(x, (1, 1, 1, 1), mode="reflect"), Z, U),
+    # matrices
+    ("inverse", lambda x: torch.linalg.inv(x + 99 * torch.eye(x.shape[-1])), C, C),
+    ("determinant", lambda x: torch.linalg.det(x), C, C),
+    ("exponential", lambda x: torch.linalg.matrix_exp(0.1 * x), C, C),
+    ("Cholesky", lambda x: torch.linalg.cholesky(x @ x.mT + torch.eye(x.shape[-2])), C, C),
+    ("singular values", lambda x: torch.linalg.svdvals(x), C, C),
     # moved
     ("transposed", lambda x: x.transpose(1, 3), Z, U),
     ("flattened", lambda x: x.flatten(1), Z, U),

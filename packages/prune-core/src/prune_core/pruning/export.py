@@ -19,7 +19,7 @@ from prune_core.errors import ConfigError, MissingDependencyError, PruneWarning
 from prune_core.files import replacing
 from prune_core.masking import PrunerModuleWrapper, bare, unwrap
 
-__all__ = ["export_model", "masked_state_dict"]
+__all__ = ["apart", "export_model", "export_onnx", "masked_state_dict"]
 
 
 def masked_state_dict(model: nn.Module) -> dict[str, Tensor]:
@@ -60,13 +60,13 @@ def export_model(
             "input_shape=[1, 3, 224, 224]."
         )
     if onnx_path is not None and input_shape is not None:
-        _export_onnx(model, onnx_path, input_shape, device)  # first, since it may be refused
+        _export_zeros(model, onnx_path, input_shape, device)  # first, since it may be refused
     state = masked_state_dict(model)
     if str(model_path).endswith(".safetensors"):
         from safetensors.torch import save
 
         with replacing(model_path) as file:
-            file.write(save(_apart(state)))
+            file.write(save(apart(state)))
     else:
         with replacing(model_path) as file:
             torch.save(state, file)
@@ -76,29 +76,24 @@ def _is_shape(value: object) -> bool:
     return isinstance(value, Sequence) and all(isinstance(n, int) and n > 0 for n in value)
 
 
-def _apart(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def apart(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Give each tensor memory of its own, as safetensors wants it, where parameters are tied."""
     seen: set[int] = set()
-    apart = {}
+    copies = {}
     for name, tensor in state.items():
         memory = tensor.untyped_storage().data_ptr()
-        apart[name] = tensor.clone() if memory in seen else tensor
+        copies[name] = tensor.clone() if memory in seen else tensor
         seen.add(memory)
-    return {name: tensor.contiguous() for name, tensor in apart.items()}
+    return {name: tensor.contiguous() for name, tensor in copies.items()}
 
 
-def _export_onnx(
+def _export_zeros(
     model: nn.Module,
     path: str | PathLike[str],
     input_shape: Sequence[int],
     device: torch.device | str | None,
 ) -> None:
-    try:
-        import onnxscript  # noqa: F401
-    except ImportError:
-        raise MissingDependencyError(
-            "ONNX export needs onnx and onnxscript: `pip install 'prune-core[onnx]'`."
-        ) from None
+    """Write ONNX, traced with zeros of a shape."""
     with bare(model) as inside:
         plain = unwrap(copy.deepcopy(inside)).eval()
     where = device or next((p.device for p in plain.parameters()), torch.device("cpu"))
@@ -113,42 +108,76 @@ def _export_onnx(
             f"{type(error).__name__}: {error}. Another kind of input needs torch.onnx.export "
             "itself, on a model without wrappers."
         ) from error
-    fixed = 0
+    export_onnx(plain, path, (inputs,), {})
+
+
+def export_onnx(
+    plain: nn.Module, path: str | PathLike[str], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> None:
+    """Write a model without wrappers as ONNX, traced with these arguments.
+
+    Raises:
+        MissingDependencyError: When what torch exports with is not installed.
+        ConfigError: When torch does not export the model.
+    """
+    try:
+        import onnxscript  # noqa: F401
+    except ImportError:
+        raise MissingDependencyError(
+            "ONNX export needs onnx and onnxscript: `pip install 'prune-core[onnx]'`."
+        ) from None
     with _quiet():
-        program = _for_any_batch(plain, inputs)
-        if program is None:
-            program = _exported(plain, inputs, None)
-            fixed = input_shape[0]
-    if fixed:
+        program = _for_any_batch(plain, args, kwargs)
+        fixed = program is None
+        if fixed:
+            program = _exported(plain, args, kwargs, None)
+    sizes = {len(x) for x in (*args, *kwargs.values()) if isinstance(x, Tensor) and x.ndim}
+    if fixed and sizes:
         warn(
-            f"The model in {path} takes batches of {fixed} and no others: its forward does not "
-            "work for any batch size.",
+            f"The model in {path} takes batches of {min(sizes)} and no others: its forward does "
+            "not work for any batch size.",
             PruneWarning,
             stacklevel=4,
         )
     program.save(str(path))
 
 
-def _for_any_batch(plain: nn.Module, inputs: Tensor) -> Any:
+def _for_any_batch(plain: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """Return what is exported with the first axis left open; None for a model that needs one."""
-    if not inputs.ndim:
+    inputs = [*args, *kwargs.values()]
+    if not all(isinstance(x, Tensor) and x.ndim for x in inputs):
         return None
-    # An axis of length one would be taken for one that is always so long.
-    sample = torch.cat([inputs, inputs]) if len(inputs) == 1 else inputs
+    if len({len(x) for x in inputs}) != 1:
+        return None  # no one axis of all of them is the batch
+    args, kwargs = tuple(map(_at_least_two, args)), {k: _at_least_two(x) for k, x in kwargs.items()}
+    batch = {0: torch.export.Dim("batch")}
+    shapes = dict.fromkeys(kwargs, batch) if kwargs else tuple(batch for _ in args)
     try:
         with torch.no_grad():
-            plain(sample)
-        program = _exported(plain, sample, ({0: torch.export.Dim("batch")},))
+            plain(*args, **kwargs)
+        program = _exported(plain, args, kwargs, shapes)
     except Exception:
         return None
     # Where the forward does not allow it, the exporter may do without, and not say so.
     return None if isinstance(program.model.graph.inputs[0].shape[0], int) else program
 
 
-def _exported(plain: nn.Module, inputs: Tensor, dynamic_shapes: Any) -> Any:
+def _at_least_two(inputs: Tensor) -> Tensor:
+    """Return two samples for one: an axis of length one is taken for one that always is."""
+    return torch.cat([inputs, inputs]) if len(inputs) == 1 else inputs
+
+
+def _exported(
+    plain: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], dynamic_shapes: Any
+) -> Any:
     try:
         program = torch.onnx.export(
-            plain, (inputs,), dynamo=True, verbose=False, dynamic_shapes=dynamic_shapes
+            plain,
+            args,
+            kwargs=dict(kwargs),
+            dynamo=True,
+            verbose=False,
+            dynamic_shapes=dynamic_shapes,
         )
     except Exception as error:
         said = next((line for line in str(error).splitlines() if line.strip()), "")

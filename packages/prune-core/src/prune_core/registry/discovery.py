@@ -31,7 +31,8 @@ CORE = "prune-core"
 DISABLED_VARIABLE = "PRUNE_DISABLED_PLUGINS"
 PART_KINDS = ("collector", "metric", "allocator", "reconstructor")
 DOTTED_KINDS = ("rule", "resizer")
-KINDS = ("pruner", "schedule", *PART_KINDS, *DOTTED_KINDS, "engine")
+PLAIN_KINDS = ("pruner", "schedule", "cost", "exporter", "engine")
+KINDS = ("pruner", "schedule", *PART_KINDS, *DOTTED_KINDS, *PLAIN_KINDS[2:])
 HEAVY_IMPORTS = ("torch", "tensorflow", "keras", "jax")
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
@@ -186,7 +187,7 @@ def _check_hook_names(module: object) -> None:
 def _ask(module: object) -> dict[str, dict[str, Reference]]:
     """Call the registration hooks of one plugin and check what they return."""
     provides: dict[str, dict[str, Reference]] = {}
-    for kind in ("pruner", "schedule", *DOTTED_KINDS, "engine"):
+    for kind in (*PLAIN_KINDS, *DOTTED_KINDS):
         hook = f"prune_register_{kind}s"
         function = getattr(module, hook, None)
         if function is not None:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from prune_core.testing.check import check_pruner as check_pruner
     from prune_core.testing.environments import Environment as Environment
+    from prune_core.testing.exporters import check_exporter as check_exporter
+    from prune_core.testing.report import run_checks as run_checks
     from prune_core.testing.toys import MLP as MLP
     from prune_core.testing.toys import ConvNet as ConvNet
     from prune_core.testing.toys import LeNet as LeNet
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "check": ("check_pruner",),
     "environments": ("Environment",),
+    "exporters": ("check_exporter",),
+    "report": ("run_checks",),
     "toys": ("MLP", "ConvNet", "LeNet", "ResidualNet", "make_batch", "make_toy"),
     "wheels": ("build_wheels", "write_plugin"),
 }

@@ -10,6 +10,7 @@ from torch import nn
 from prune_core.testing import promises
 from prune_core.testing.capabilities import capabilities_are_as_declared
 from prune_core.testing.promises import Subject
+from prune_core.testing.report import run_checks
 from prune_core.testing.toys import ConvNet, make_batch, make_toy
 
 __all__ = ["CHECKS", "check_pruner"]
@@ -67,9 +68,6 @@ def check_pruner(
             check_pruner(SpreadPruner, granularity="channels")
         ```
     """
-    unknown = set(skip) - set(CHECKS)
-    if unknown:
-        raise ValueError(f"There is no check {min(unknown)!r}; the checks are {', '.join(CHECKS)}.")
     if granularity not in (None, "channels", "weights"):
         raise ValueError(f"granularity is {granularity!r}; it must be 'channels' or 'weights'.")
     subject = Subject(
@@ -81,27 +79,4 @@ def check_pruner(
         sparsities=tuple(sparsities),
         granularity=granularity,
     )
-    failures = {
-        name: _failure(check, subject) for name, check in CHECKS.items() if name not in skip
-    }
-    broken = {name: failure for name, failure in failures.items() if failure}
-    if broken:
-        name = getattr(pruner, "__name__", repr(pruner))
-        lines = [f"{name} fails {len(broken)} of {len(failures)} checks:"]
-        lines += [f"  {check}: {failure}" for check, failure in broken.items()]
-        raise AssertionError("\n".join(lines))
-
-
-def _failure(check: Callable[[Subject], None], subject: Subject) -> str | None:
-    """Run one check and say what went wrong, if anything did."""
-    try:
-        check(subject)
-    except AssertionError as broken:
-        return str(broken)
-    except Exception as error:
-        where = error.__traceback__
-        while where is not None and where.tb_next is not None:
-            where = where.tb_next
-        line = f" (line {where.tb_lineno} of {where.tb_frame.f_code.co_filename})" if where else ""
-        return f"raised {type(error).__name__}: {error}{line}"
-    return None
+    run_checks(getattr(pruner, "__name__", repr(pruner)), CHECKS, subject, skip)

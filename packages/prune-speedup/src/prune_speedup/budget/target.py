@@ -11,16 +11,21 @@ from torch import Tensor, nn
 
 from prune_core.errors import ConfigError, SpeedupError, did_you_mean
 from prune_core.pruning.basic import BasicPruner
+from prune_core.registry import names
+from prune_speedup.budget.costs import Costs, Workload, is_registered, workload_of, workload_of_plan
 from prune_speedup.engine.plan import make_plan
 from prune_speedup.pruning.dependency_aware import DependencyAwareAllocator
 from prune_speedup.torch.cost import cost_of
 from prune_speedup.torch.measure import timed_call
+from prune_speedup.torch.record.recorder import trace
 from prune_speedup.torch.report import SpeedupReport
+from prune_speedup.torch.rules import has_rule
 from prune_speedup.torch.speedup import rehearse, shrink
 
-__all__ = ["BUDGETS", "check_target", "fit_budget", "relative_latency"]
+__all__ = ["BUDGETS", "budgets", "check_target", "fit_budget", "relative_latency"]
 
 BUDGETS = ("parameters", "flops", "latency")
+"""What prune itself can count or measure; plugins may register further costs."""
 MOST = 0.99
 CLOSE_ENOUGH = 1e-3
 # Each probe of a latency shrinks a copy of the model and times it.
@@ -35,18 +40,23 @@ for it."""
 Ratios = Mapping[str, float]
 
 
+def budgets() -> tuple[str, ...]:
+    """Return the names of all that a budget can be about."""
+    return (*BUDGETS, *sorted(names("cost") - set(BUDGETS)))
+
+
 def check_target(target: Ratios) -> None:
     """Refuse a budget that is not one."""
     if not isinstance(target, Mapping) or not target:
         raise ConfigError(
             f"target is {target!r}; it must be a dict such as {{'flops': 0.5}}, what may be left "
-            f"of {', '.join(BUDGETS)}."
+            f"of {', '.join(budgets())}."
         )
     for name, ratio in target.items():
-        if name not in BUDGETS:
+        if name not in (known := budgets()) and not (isinstance(name, str) and is_registered(name)):
             raise ConfigError(
-                f"target has {name!r}; a budget is one of {', '.join(BUDGETS)}."
-                f"{did_you_mean(name, BUDGETS)}"
+                f"target has {name!r}; a budget is one of {', '.join(known)}."
+                f"{did_you_mean(name, known)}"
             )
         if not isinstance(ratio, int | float) or isinstance(ratio, bool) or not 0 < ratio < 1:
             raise ConfigError(
@@ -139,22 +149,30 @@ def _really_left(
 ) -> tuple[dict[str, float], SpeedupReport]:
     """Shrink the model with the masks that are to come, look at what is left, and put it back."""
     masks = allocator.generate_sparsity(metrics)
+    plan = make_plan(allocator.coupling.units.labelling, ())
+    costs, small = Costs(target.keys() - set(BUDGETS), workload_of_plan(plan)), list[Workload]()
+
+    def look(model: nn.Module) -> None:
+        if costs:
+            small.append(workload_of(trace(model, example_inputs, known=has_rule)))
+
     with pruner.plain() as model:
         for name, tensors in allocator.coupling.closed(masks).items():
             known = masks.setdefault(name, {})
             known |= {leaf: mask & known.get(leaf, mask) for leaf, mask in tensors.items()}
         try:
-            report = rehearse(model, example_inputs, masks, allocator.constants)
+            report = rehearse(model, example_inputs, masks, allocator.constants, look)
         except SpeedupError as error:
             raise ConfigError(
                 f"target is {dict(target)!r}, and shrink() could not remove what would be masked: "
                 f"{error}. Exclude those layers."
             ) from error
-    dense = cost_of(make_plan(allocator.coupling.units.labelling, ())).parameters
+    dense = cost_of(plan).parameters
     unread = report.parameters[0] - dense
     left = {
         "parameters": (report.parameters[1] - unread) / dense,
         "flops": report.flops[1] / max(1, report.flops[0]),
+        **(costs.left(small[0]) if small else {}),
     }
     return {name: left[name] for name in target.keys() & left.keys()}, report
 
@@ -185,6 +203,7 @@ def _probe(
     """Return a function that says what a sparsity leaves of each budget."""
     labelling = allocator.coupling.units.labelling
     dense = cost_of(make_plan(labelling, ()))
+    costs = Costs(target.keys() - set(BUDGETS), workload_of_plan(make_plan(labelling, ())))
 
     def left(sparsity: float) -> dict[str, float]:
         _set_sparsity(pruner, sparsity)
@@ -193,6 +212,7 @@ def _probe(
         ratios = {
             "parameters": cost.parameters / dense.parameters,
             "flops": cost.flops / max(1, dense.flops),
+            **(costs.left(workload_of_plan(plan)) if costs else {}),
         }
         if "latency" in target:
             units = [allocator.coupling.units.unit(label) for label in chosen]

@@ -12,7 +12,9 @@ in vain are found out, and the value that it has made up is written down.
 
 import copy
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from heapq import heappop, heappush
 from itertools import count, zip_longest
 from math import inf
@@ -320,10 +322,18 @@ def _build(model: nn.Module, config: Any) -> nn.Module:
     hook: Any = empty
     handle = register_module_parameter_registration_hook(hook)
     try:
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), _without_first_numbers():
             return type(model)(config)
     finally:
         handle.remove()
+
+
+def _without_first_numbers() -> AbstractContextManager[None]:
+    """Spare a model of transformers drawing numbers for parameters that have room for none."""
+    library = sys.modules.get("transformers.initialization")
+    spare: Any = getattr(library, "no_init_weights", nullcontext)
+    made: AbstractContextManager[None] = spare()
+    return made
 
 
 def run_as(module: nn.Module, args: Any, kwargs: Mapping[str, Any], *, of: nn.Module) -> Any:

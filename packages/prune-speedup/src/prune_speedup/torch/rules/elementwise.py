@@ -35,6 +35,7 @@ _ON_THE_WAY = frozenset({"add", "sub", "mul", "div", "true_divide", "neg", "squa
     "aten._prelu_kernel",
     "aten.complex",
     "aten.polar",
+    "aten.rrelu_with_noise",
     "aten.native_dropout",
     "aten.dropout",
     carries=True,
@@ -83,6 +84,19 @@ def copy(flow: Flow, call: Call) -> Value:
     """Overwrite: the shape of the one, the numbers of the other."""
     target, source = flow.get(call.args[0]), flow.get(call.args[1])
     return flow.align([target, source], target.shape, lambda flags: flags[1])
+
+
+@rule("aten.bucketize", "aten.searchsorted")
+def bucketize(flow: Flow, call: Call) -> Value:
+    """In which of some buckets each number is: `searchsorted` takes the two the other way round."""
+    numbers, bounds = (flow.get(call.argument(name)) for name in _SEARCHED[call.name])
+    flow.fix_value(bounds, "they are the bounds of buckets")
+    if bounds.ndim > 1:
+        flow.fix_value(numbers, "each row is looked up in a row of its own")
+    return Value(numbers.shape, numbers.groups, numbers.free).never_zero()
+
+
+_SEARCHED = {"bucketize": ("self", "boundaries"), "searchsorted": ("self", "sorted_sequence")}
 
 
 @rule("aten.tril", "aten.triu")

@@ -51,7 +51,7 @@ def along(flow: Flow, call: Call) -> Sequence[Value | None]:
     return [each and each.never_zero() for each in made]
 
 
-@rule("aten.sort", "aten.argsort", "aten.topk", "aten.kthvalue")
+@rule("aten.sort", "aten.argsort", "aten.topk", "aten.kthvalue", "aten.cummax", "aten.cummin")
 def ordered(flow: Flow, call: Call) -> Sequence[Value | None]:
     """The numbers along the axis in another order, and where they were."""
     made = _along(flow, call)

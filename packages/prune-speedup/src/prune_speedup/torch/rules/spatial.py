@@ -58,6 +58,17 @@ def _each(call: Call, position: int, count: int) -> list[int | None]:
     return list(given) * count if len(given) == 1 else list(given) or [None] * count
 
 
+@rule("aten.max_unpool2d", "aten.max_unpool3d")
+def unpool(flow: Flow, call: Call) -> Value:
+    """Each number goes back to the place that its pooling found it at; the others are zero."""
+    value, found = flow.get(call.args[0]), flow.get(call.args[1])
+    slid = set(range(value.ndim - int(call.name[-2]), value.ndim))
+    flow.pin_all(value, sorted(slid), "a window slides along it")
+    flow.pin_all(found, sorted(slid), "a window slides along it")
+    tied = flow.align([value, found], value.shape, lambda flags: flags[0])
+    return _resized(tied, slid, flow.result_shape(call)).at_least(CONSTANT)
+
+
 @rule("aten.grid_sampler_2d", "aten.grid_sampler_3d")
 def grid_sample(flow: Flow, call: Call) -> Value:
     """Channels are sampled at places that something else says."""

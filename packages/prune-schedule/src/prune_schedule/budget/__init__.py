@@ -1,0 +1,1 @@
+"""Budgets: what may be left of a model, and which sparsities meet it."""

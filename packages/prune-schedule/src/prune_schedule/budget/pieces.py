@@ -1,0 +1,69 @@
+"""The smallest pieces that an algorithm masks: weights, channels, coupled channels.
+
+A layer of eight filters can lose three or four of them, and not 45 %. Who keeps to a budget has to
+know that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from prune_core import Pruner
+from prune_core.amount import number_to_prune
+from prune_speedup.pruning.dependency_aware import DependencyAwareAllocator
+
+__all__ = ["Piece", "pieces_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Equal parts, each of which is masked as a whole or not at all.
+
+    Attributes:
+        parts: How many there are.
+        weights: How many weights of each layer one of them is.
+
+    Example:
+        >>> filters = Piece(8, {"conv": 27})
+        >>> filters.masked({"conv": 0.45}), filters.masked({"conv": 0.5})
+        (3, 4)
+    """
+
+    parts: int
+    weights: Mapping[str, int]
+
+    def masked(self, sparsities: Mapping[str, float]) -> int:
+        """Return how many parts sparsities mask; layers lose the least that any is told."""
+        return number_to_prune(min(sparsities[name] for name in self.weights), self.parts)
+
+
+def pieces_of(pruner: Pruner) -> list[Piece]:
+    """Return what a pruner masks as a whole; a layer that is in none of it stays dense."""
+    wrappers = pruner.get_modules_wrapper()
+    sizes = {n: w.module.get_parameter(w.target).numel() for n, w in wrappers.items()}
+    allocator = getattr(pruner, "sparsity_allocator", None)
+    if isinstance(allocator, DependencyAwareAllocator):
+        return _coupled(allocator, sizes)
+    pieces = []
+    for name, wrapper in wrappers.items():
+        parts = sizes[name] if allocator is None else allocator.parts(wrapper)
+        pieces.append(Piece(parts, {name: sizes[name] // parts}))
+    return pieces
+
+
+def _coupled(allocator: DependencyAwareAllocator, sizes: Mapping[str, int]) -> list[Piece]:
+    pieces = []
+    for group in allocator.coupling.units.groups:
+        makers = allocator.coupling.of_group(group)
+        if not makers or not {maker.name for maker in makers} <= set(sizes):
+            continue  # it also belongs to a layer that is not pruned, and stays whole
+        weights: dict[str, int] = {}
+        for maker in makers:
+            channels = int(np.isin(maker.classes, group.labels).sum())
+            each = sizes[maker.name] // len(maker.classes)
+            weights[maker.name] = weights.get(maker.name, 0) + channels * each // len(group)
+        pieces.append(Piece(len(group), weights))
+    return pieces

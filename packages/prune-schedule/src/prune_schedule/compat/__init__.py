@@ -1,0 +1,1 @@
+"""The call forms of NNI."""

@@ -1,0 +1,1 @@
+"""How user functions and one-shot pruners are run."""

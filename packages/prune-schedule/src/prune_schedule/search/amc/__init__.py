@@ -1,0 +1,1 @@
+"""AMC: reinforcement learning for the sparsity of each layer."""

@@ -1,0 +1,1 @@
+"""Schedules: sparsity that grows over time."""
