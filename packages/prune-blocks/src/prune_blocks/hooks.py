@@ -30,4 +30,20 @@ def prune_register_pruners() -> Mapping[str, Reference]:
             summary="Takes out the blocks and branches without which the loss grows least.",
             prunes="blocks",
         ),
+        "expert_frequency": Reference(
+            "prune_blocks.experts.criteria:ExpertFrequencyPruner",
+            summary="Removes the experts of a mixture that get the fewest tokens.",
+            prunes="experts",
+        ),
+        "expert_activation": Reference(
+            "prune_blocks.experts.criteria:ExpertActivationPruner",
+            summary="Removes the experts of a mixture whose outputs are smallest in all.",
+            prunes="experts",
+        ),
+        "reap": Reference(
+            "prune_blocks.experts.criteria:ReapPruner",
+            summary="Removes the experts of a mixture that add least where they are chosen.",
+            prunes="experts",
+            paper="https://arxiv.org/abs/2510.13999",
+        ),
     }

@@ -10,9 +10,11 @@ if TYPE_CHECKING:
     from prune_speedup.torch import ModelSpeedup as ModelSpeedup
     from prune_speedup.torch import SpeedupReport as SpeedupReport
     from prune_speedup.torch import blocks as blocks
+    from prune_speedup.torch import experts as experts
     from prune_speedup.torch import load_pruned as load_pruned
     from prune_speedup.torch import prune as prune
     from prune_speedup.torch import remove_blocks as remove_blocks
+    from prune_speedup.torch import remove_experts as remove_experts
     from prune_speedup.torch import save_pruned as save_pruned
     from prune_speedup.torch import shrink as shrink
     from prune_speedup.torch import shrink_optimizer as shrink_optimizer
@@ -22,9 +24,11 @@ __all__ = [
     "ModelSpeedup",
     "SpeedupReport",
     "blocks",
+    "experts",
     "load_pruned",
     "prune",
     "remove_blocks",
+    "remove_experts",
     "save_pruned",
     "shrink",
     "shrink_optimizer",

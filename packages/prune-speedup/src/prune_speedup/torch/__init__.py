@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from prune_speedup.torch.depth.left_out import left_out as left_out
     from prune_speedup.torch.depth.remove import remove_blocks as remove_blocks
     from prune_speedup.torch.depth.report import RemovalReport as RemovalReport
+    from prune_speedup.torch.mixtures.find import experts as experts
+    from prune_speedup.torch.mixtures.mixture import Experts as Experts
+    from prune_speedup.torch.mixtures.mixture import Mixture as Mixture
+    from prune_speedup.torch.mixtures.remove import remove_experts as remove_experts
     from prune_speedup.torch.optimizers import shrink_optimizer as shrink_optimizer
     from prune_speedup.torch.pruned_file import load_pruned as load_pruned
     from prune_speedup.torch.record.recorder import Recorder as Recorder
@@ -45,6 +49,9 @@ _HOMES = {
     "torch.depth.left_out": ("left_out",),
     "torch.depth.remove": ("remove_blocks",),
     "torch.depth.report": ("RemovalReport",),
+    "torch.mixtures.find": ("experts",),
+    "torch.mixtures.mixture": ("Experts", "Mixture"),
+    "torch.mixtures.remove": ("remove_experts",),
     "torch.optimizers": ("shrink_optimizer",),
     "torch.pruned_file": ("load_pruned",),
     "torch.record.recorder": ("Recorder", "trace"),

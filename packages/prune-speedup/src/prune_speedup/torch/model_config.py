@@ -37,6 +37,7 @@ __all__ = [
     "integers",
     "is_config",
     "put_values",
+    "run_as",
     "run_built",
     "same_outputs",
     "shapes_of",
@@ -74,7 +75,7 @@ def find_values(
         built = built_like(model, values)
         if shapes_of(built) != after:
             return False
-        return same_outputs(expected, _run(built, args, kwargs, of=model))
+        return same_outputs(expected, run_as(built, args, kwargs, of=model))
 
     # Most configs have all sizes, and the few that changed are soon found. Which sizes the model
     # makes up takes a while to find out, so it is asked for only then.
@@ -337,7 +338,7 @@ def _without_first_numbers() -> AbstractContextManager[None]:
     return made
 
 
-def _run(module: nn.Module, args: Any, kwargs: Mapping[str, Any], *, of: nn.Module) -> Any:
+def run_as(module: nn.Module, args: Any, kwargs: Mapping[str, Any], *, of: nn.Module) -> Any:
     """What a module returns with the tensors of another; None if it fails."""
     module.eval()
     device = next((parameter.device for parameter in of.parameters()), torch.device("cpu"))
@@ -354,7 +355,7 @@ def _run(module: nn.Module, args: Any, kwargs: Mapping[str, Any], *, of: nn.Modu
 def run_built(module: nn.Module, example_inputs: Any, *, of: nn.Module) -> Any:
     """Return what a built module returns with the tensors of another one; None if it fails."""
     args, kwargs = arguments(example_inputs)
-    return _run(module, args, kwargs, of=of)
+    return run_as(module, args, kwargs, of=of)
 
 
 def same_outputs(expected: Any, found: Any) -> bool:

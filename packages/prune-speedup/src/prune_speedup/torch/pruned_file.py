@@ -28,7 +28,7 @@ from prune_speedup.torch.resize.layers import resize, sizes_written
 from prune_speedup.torch.resize.origins import Source, read, write
 from prune_speedup.torch.resize.smaller import correct
 from prune_speedup.torch.saving import put_config, refuse_saving
-from prune_speedup.torch.surgery import FORMAT, FORMAT_VERSION, MARK, Surgery
+from prune_speedup.torch.surgery import FORMAT, FORMAT_VERSION, MARK, Surgery, keep_children
 from prune_speedup.torch.tensors import Snapshot, put
 
 __all__ = ["load_pruned"]
@@ -60,6 +60,7 @@ def load_pruned(model: nn.Module, path: str | PathLike[str]) -> nn.Module:
         try:
             surgery, tied, tensors = _read(path)
             _take_out(plain, surgery)
+            _keep_children(plain, surgery.children)
             small = _Small(plain, surgery, tied, tensors)
             small.check()
             small.apply()
@@ -121,6 +122,21 @@ def _take_out(model: nn.Module, surgery: Surgery) -> None:
             step.apply(model)
         except (SpeedupError, LookupError, AttributeError, TypeError, ValueError) as error:
             raise _RefusedError(f"it takes blocks out of another model: {error}") from None
+
+
+def _keep_children(model: nn.Module, children: Mapping[str, list[int]]) -> None:
+    """Take the modules out of lists that the small model has no longer."""
+    modules = dict(model.named_modules(remove_duplicate=False))
+    for name, stay in children.items():
+        held = modules.get(name)
+        if not isinstance(held, nn.ModuleList | nn.ModuleDict):
+            raise _RefusedError(f"it takes modules out of {name!r}, which is no list of modules.")
+        if not stay or stay != sorted({*stay} & {*range(len(held))}):
+            raise _RefusedError(
+                f"it keeps the modules {stay} of {name!r}, which has {len(held)}. Is the model "
+                "dense?"
+            )
+        keep_children(held, stay)
 
 
 class _Small:

@@ -31,7 +31,7 @@ from prune_speedup.torch.record.inputs import arguments
 from prune_speedup.torch.record.isolation import untouched
 from prune_speedup.torch.resize.smaller import correct, corrections_of, kept_attributes
 
-__all__ = ["ConfigChange", "follow", "put_config", "refuse_saving", "shapes_of"]
+__all__ = ["ConfigChange", "follow", "inputs_of", "put_config", "refuse_saving", "shapes_of"]
 
 Settings = list[tuple[list[str | int], int]]
 """Numbers of a config, in a form that JSON has: [keys, value]."""
@@ -102,7 +102,7 @@ def follow(
         return None
     carriers = _carriers(model, before, after)
     change = ConfigChange()
-    inputs = _inputs_of(model, example_inputs, carriers) if compared and carriers else {}
+    inputs = inputs_of(model, example_inputs, carriers) if compared and carriers else {}
     values: dict[Keys, int]
     needless = False
     for path, carrier in carriers.items():
@@ -211,7 +211,7 @@ def _as_built(carrier: nn.Module, values: Values) -> None:
                     vars(module)[key] = new[key]
 
 
-def _inputs_of(
+def inputs_of(
     model: nn.Module, example_inputs: Any, carriers: Mapping[str, nn.Module]
 ) -> dict[str, tuple[tuple[Any, ...], dict[str, Any]]]:
     """What each of these modules is called with when the model runs."""

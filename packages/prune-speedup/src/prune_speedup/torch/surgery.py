@@ -9,7 +9,7 @@ one, and nothing in the file is code.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from os import PathLike
 from typing import Any
@@ -29,6 +29,7 @@ from prune_speedup.torch.saving import ConfigChange
 
 __all__ = [
     "Surgery",
+    "keep_children",
     "plain_attributes",
     "record_step",
     "record_surgery",
@@ -56,6 +57,8 @@ class Surgery:
         config: `{module: [(keys, value), ...]}` of the configs that modules carry.
         refused: `{module: reason}` of those whose own `save_pretrained` nobody could read.
         blocks: What was taken out as a whole, step by step, before all of the above is done.
+        children: `{module: [number, ...]}` of lists of modules, and which of these stayed. They
+            go by the names of the first ones then.
     """
 
     attributes: Attributes = field(default_factory=dict)
@@ -67,6 +70,18 @@ class Surgery:
     config: dict[str, list[tuple[list[str | int], int]]] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
     blocks: list[Step] = field(default_factory=list)
+    children: dict[str, list[int]] = field(default_factory=dict)
+
+
+def keep_children(module: nn.Module, stay: Sequence[int]) -> None:
+    """Leave of a list or dict of modules only some, under the names of the first ones.
+
+    A forward that asks for `experts["expert_0"]` or for `experts[0]` finds one there.
+    """
+    names = list(module._modules)
+    children = [module._modules[names[at]] for at in stay]
+    module._modules.clear()
+    module._modules.update(zip(names, children, strict=False))
 
 
 def plain_attributes(model: nn.Module) -> Attributes:
@@ -93,6 +108,7 @@ def record_surgery(
     shapes: Mapping[str, Any],
     config: ConfigChange | None,
     changed: Changed,
+    children: Mapping[str, Sequence[int]] | None = None,
 ) -> None:
     """Note on the model what has changed since `before`, and since any earlier surgery.
 
@@ -102,8 +118,12 @@ def record_surgery(
         shapes: The shapes that its tensors had.
         config: What became of the config that it carries.
         changed: The integers that were found to be sizes.
+        children: Which modules of a list stayed, where some have gone.
     """
     surgery: Surgery = vars(model).get(MARK) or Surgery()
+    for name, stay in (children or {}).items():
+        earlier = surgery.children.get(name)
+        surgery.children[name] = [at if earlier is None else earlier[at] for at in stay]
     surgery.biases += [name for name, _ in model.named_parameters() if name not in shapes]
     saved = model.state_dict(keep_vars=True)
     surgery.buffers += [

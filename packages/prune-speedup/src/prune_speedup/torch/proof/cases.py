@@ -22,7 +22,13 @@ _FLAGS = 6
 
 
 def cases_of(
-    model: nn.Module, example_inputs: Any, more: Sequence[Any], *, opened: bool, repaired: bool
+    model: nn.Module,
+    example_inputs: Any,
+    more: Sequence[Any],
+    *,
+    opened: bool,
+    repaired: bool,
+    asked: bool = True,
 ) -> list[Case]:
     """The example first, then what else is worth a look.
 
@@ -37,6 +43,7 @@ def cases_of(
         opened: Whether the recording found everything once where the forward looks for something.
         repaired: Whether sizes were changed in attributes or in the source. If so, all of it is
             looked at by itself.
+        asked: Whether it is looked at, too, with the flags of the forward the other way.
     """
     example = Case("the example", example_inputs, required=True)
     cases = [example]
@@ -44,7 +51,7 @@ def cases_of(
     if opened:
         name = "the example, with all that it looks for found"
         cases.append(Case(name, example_inputs, opened=True))
-    flags = _flags(model, example_inputs)
+    flags = _flags(model, example_inputs) if asked else {}
     trains = asks_for_its_mode(model)
     if not repaired:
         cases += _at_once(model, example, flags, trains=trains)

@@ -45,7 +45,7 @@ from prune_speedup.torch.record.inputs import (
 from prune_speedup.torch.record.isolation import Before, untouched
 from prune_speedup.torch.record.places import place_of_call
 from prune_speedup.torch.record.steady import steadily
-from prune_speedup.torch.record.wide import wide_arguments
+from prune_speedup.torch.record.wide import run_wide, wide_arguments
 
 __all__ = ["Recorder", "trace", "written_by"]
 
@@ -444,7 +444,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             args, kwargs = wide_arguments(func, args, kwargs, self.wide)
         if self.steady and torch.Tag.nondeterministic_seeded in func.tags:
             return steadily(func, args, kwargs)
-        result = func(*args, **kwargs)
+        result = func(*args, **kwargs) if self.wide is None else run_wide(func, args, kwargs)
         if name_of(func) in _EMPTY:
             result.zero_()  # what memory happens to hold is nothing to compare
         return result

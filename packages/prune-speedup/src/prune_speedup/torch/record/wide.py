@@ -4,7 +4,9 @@ from typing import Any
 
 import torch
 
-__all__ = ["is_narrow", "wide_arguments"]
+from prune_speedup.engine.graph import name_of
+
+__all__ = ["is_narrow", "run_wide", "wide_arguments"]
 
 
 def wide_arguments(func: Any, args: Any, kwargs: dict[str, Any], dtype: torch.dtype) -> Any:
@@ -19,6 +21,31 @@ def wide_arguments(func: Any, args: Any, kwargs: dict[str, Any], dtype: torch.dt
     )
     kwargs = {n: arg if n in written else _wide(arg, dtype) for n, arg in kwargs.items()}
     return args, kwargs
+
+
+def run_wide(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Run an operator on numbers that may be wider than its kernels take."""
+    if name_of(func) == "_grouped_mm" and args[0].dtype == torch.float64:
+        return _grouped_mm(*args, **kwargs)
+    return func(*args, **kwargs)
+
+
+def _grouped_mm(
+    rows: torch.Tensor,
+    weights: torch.Tensor,
+    offs: torch.Tensor | None = None,
+    bias: torch.Tensor | None = None,
+    out_dtype: torch.dtype | None = None,
+) -> torch.Tensor:
+    """A matrix for each run of rows, which ends where `offs` says."""
+    if offs is None or rows.ndim != 2 or weights.ndim != 3:
+        return torch._grouped_mm(rows, weights, offs=offs, bias=bias, out_dtype=out_dtype)
+    made = rows.new_zeros(len(rows), weights.shape[-1])
+    start = 0
+    for weight, end in zip(weights, offs.tolist(), strict=True):
+        made[start:end] = rows[start:end] @ weight
+        start = end
+    return made if bias is None else made + bias
 
 
 def _wide(arg: Any, dtype: torch.dtype) -> Any:

@@ -1,0 +1,1 @@
+"""Mixtures of experts: finding them in any model, and removing experts from them."""
