@@ -93,9 +93,15 @@ def _linear(x: tuple[int, ...], weight: tuple[int, ...], *_: Any, out_val: Any) 
     return 2 * prod(x) * weight[0]
 
 
-# What torch has a formula for under another name.
+def _grouped(x: tuple[int, ...], weight: tuple[int, ...], *_: Any, **__: Any) -> int:
+    """Each row meets the matrix of one expert."""
+    return 2 * prod(x) * weight[-1]
+
+
+# What torch has no formula for, or one under another name.
 _MISSING: dict[str, Callable[..., Any]] = {
     "aten.linear": _linear,
+    "aten._grouped_mm": _grouped,
     "aten._scaled_dot_product_flash_attention_for_cpu": flop_registry[
         aten._scaled_dot_product_flash_attention
     ],
