@@ -7,13 +7,14 @@ from contextlib import contextmanager
 from os import PathLike
 from typing import Any, TypedDict
 
+import torch
 from torch import Tensor, nn
 
 from prune_core.calibration.replay import Calibrate, limited
 from prune_core.calibration.store import keeper
 from prune_core.calibration.watch import TokenMask, padding_of
 from prune_core.compressed import Compressed
-from prune_core.errors import ConfigError, PruneError
+from prune_core.errors import ConfigError, PruneError, warn
 from prune_core.events import emit
 from prune_core.masking import PrunerModuleWrapper, replace_modules
 from prune_core.masking.axes import masked_names
@@ -208,12 +209,51 @@ class BasicPruner(Pruner):
         with self._all_or_nothing() as rewrites:
             steps = [each for each in self.reconstructors if isinstance(each, LayerReconstructor)]
             if steps:
-                from prune_core.pruning.sequence import reconstruct_layers
-
-                example = self.dummy_input if example_inputs is None else example_inputs
-                reconstruct_layers(self, steps, masks, rewrites, example)
+                self._reconstruct(steps, masks, rewrites, example_inputs)
             self.load_masks(masks)
             return self._in_force(example_inputs, masks)
+
+    def _reconstruct(
+        self, steps: list[LayerReconstructor], masks: Masks, rewrites: Rewrites, example_inputs: Any
+    ) -> None:
+        """Fit layers to masks that are to come; take that back if the model is the worse for it."""
+        from prune_core.pruning.reconstruct.guard import DenseOutputs
+        from prune_core.pruning.sequence import reconstruct_layers
+
+        example = self.dummy_input if example_inputs is None else example_inputs
+        dense = (
+            None if len(rewrites) else DenseOutputs(self.bound_model, self.calibration_of(steps)[0])
+        )
+        with self._masks_for_a_while(masks):
+            masked = None if dense is None else dense.missed_by(self.bound_model)
+        reconstruct_layers(self, steps, masks, rewrites, example)
+        if dense is None or masked is None or not len(rewrites):
+            return
+        with self._masks_for_a_while(masks):
+            fitted = dense.missed_by(self.bound_model)
+        if fitted is not None and not fitted <= masked:
+            rewrites.undo()
+            names = " and ".join(type(each).__name__ for each in steps)
+            warn(
+                f"{names} fitted each layer better, and the model as a whole worse: on the "
+                f"calibration data it would miss {fitted:.2g} of its outputs, and with the masks "
+                f"alone {masked:.2g}. So the weights that stay are what they were. Layers that run "
+                "many times in a forward do that; prune less, or train the model again."
+            )
+
+    @contextmanager
+    def _masks_for_a_while(self, masks: Masks) -> Iterator[None]:
+        held = {w: (_masks_held_by(w), w.masked_names) for w in self._all_wrappers()}
+        self.load_masks(masks)
+        try:
+            yield
+        finally:
+            for wrapper in self._all_wrappers():
+                if wrapper in held:
+                    before, wrapper.masked_names = held[wrapper]
+                    wrapper._buffers.update(before)
+                else:
+                    wrapper.put_masks({n: torch.ones_like(m) for n, m in wrapper.masks.items()})
 
     def _in_force(self, example_inputs: Any, masks: Masks | None = None) -> Masks:
         """Do what is left to do when masks have been put in force."""
