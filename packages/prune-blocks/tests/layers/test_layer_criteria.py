@@ -166,26 +166,6 @@ def test_each_list_keeps_a_layer():
     assert min(len(model.first), len(model.second)) == 1
 
 
-def test_depth_first_and_width_for_the_rest():
-    model = Stack(4).eval()
-    before = prune_core.blocks(model, TOKENS)
-    prune_core.prune(
-        model,
-        "block_influence",
-        target={"parameters": 0.7},
-        example_inputs=TOKENS,
-        data=[TOKENS],
-    )
-    left = prune_core.blocks(model, TOKENS).parameters
-    goal = 0.5 * before.parameters / left
-    _, masks = prune_core.prune(
-        model, "l1", target={"parameters": goal}, example_inputs=TOKENS, targets="Linear"
-    )
-    prune_core.unwrap(model)
-    prune_core.shrink(model, TOKENS, masks)
-    assert sum(p.numel() for p in model.parameters()) <= 0.5 * before.parameters
-
-
 def test_the_calibration_may_do_what_it_likes_with_the_mode():
     model = Stack(3).eval()
 
