@@ -54,17 +54,13 @@ def pruned(model, reconstruct, calibrate=run):
 
 def test_what_stays_makes_up_for_what_goes():
     dense = net()
-    errors = {
-        str(how): error(pruned(net(), how), dense)
-        for how in (None, "least_squares", "distill", ["least_squares", "distill"])
-    }
-    assert errors["distill"] < 0.8 * errors["None"]
-    assert errors["['least_squares', 'distill']"] < errors["least_squares"]
+    alone, distilled = (error(pruned(net(), how), dense) for how in (None, "distill"))
+    assert distilled < 0.8 * alone
 
 
 def test_unwrapping_without_applying_gives_the_dense_model_back():
     dense, model = net(), net()
-    pruned(model, ["least_squares", Distillation(epochs=2, learning_rate=1e-2)])
+    pruned(model, ["batch_norm", Distillation(epochs=2, learning_rate=1e-2)])
     prune_core.unwrap(model, apply=False)
     for (name, one), two in zip(
         model.state_dict().items(), dense.state_dict().values(), strict=True

@@ -28,6 +28,14 @@ class Amount:
         count: How many go; None where a budget says it.
         target: What may be left, such as `{"parameters": 0.7}`.
         whole: What the whole model has and does.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> model = SimpleNamespace(parameters=100, flops=1000)
+        >>> block = SimpleNamespace(parameters=20, flops=300)
+        >>> amount = Amount(None, {"flops": 0.5}, model)
+        >>> amount.met_by([block]), amount.met_by([block, block])
+        (False, True)
     """
 
     def __init__(self, count: int | None, target: Mapping[str, float], whole: Costs) -> None:
