@@ -4,5 +4,6 @@ import sys
 
 import pytest
 
-code = pytest.main(["--doctest-modules", "--pyargs", *sys.argv[1:]])
-sys.exit(0 if code == pytest.ExitCode.NO_TESTS_COLLECTED else code)
+if __name__ == "__main__":
+    code = pytest.main(["--doctest-modules", "--pyargs", *sys.argv[1:]])
+    sys.exit(0 if code == pytest.ExitCode.NO_TESTS_COLLECTED else code)
