@@ -2,7 +2,11 @@
 
 import copy
 
+import pytest
 import torch
+
+pytest.importorskip("transformers", reason="needs transformers")
+
 from transformers import MixtralConfig, MixtralForCausalLM
 
 from prune_core import load_pruned, remove_blocks, remove_experts, shrink, units

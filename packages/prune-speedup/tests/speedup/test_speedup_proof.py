@@ -292,3 +292,21 @@ def test_a_difference_that_rounding_does_not_explain_is_found_in_a_made_up_case(
     model, x = Elsewhere().eval(), torch.rand(2, 3)
     with pytest.raises(SpeedupError):
         shrink(model, x, units=half(model, x))
+
+
+def test_a_difference_that_an_output_hides_is_not_taken_for_rounding(monkeypatch):
+    def wrong(model, plan):
+        update_sizes(model, plan)
+        model.rare.weight.data[0, 0] += 1
+
+    class Hides(Branching):
+        def forward(self, x):
+            hidden = self.norm(self.first(x))
+            return self.usual(hidden) if len(x) == 2 else self.rare(hidden) * 0 + 1
+
+    update_sizes = run.update_sizes
+    monkeypatch.setattr(run, "update_sizes", wrong)
+    torch.manual_seed(0)
+    model, x = Hides().eval(), torch.rand(2, 3)
+    with pytest.raises(SpeedupError, match="Inside, the small model computes other numbers"):
+        shrink(model, x, units=half(model, x))

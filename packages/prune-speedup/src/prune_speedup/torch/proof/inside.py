@@ -98,6 +98,16 @@ class Inside:
                 self.worst = weight if weight == weight else float("inf")
                 self.where = f"{call.name} in {call.module or 'the model'}"
 
+    def moved_to(self, other: "Inside", dtype: torch.dtype) -> float:
+        """By how much the worst channel differs that both have noted, in terms of what it may."""
+        weights = [
+            self._weight(before, now.products, dtype)
+            for one, two in zip(self._entries, other._entries, strict=False)
+            for before, now in zip(one.prints, two.prints, strict=False)
+            if before is not None and now is not None and before.shape == now.shape
+        ]
+        return max((weight if weight == weight else float("inf") for weight in weights), default=0)
+
     def _find(self, call: Call) -> _Entry | None:
         """The entry of a call, past copies that only one of the models makes."""
         at = self._next
