@@ -417,23 +417,23 @@ def test_names_are_looked_up_among_the_registered():
         Channels(made(MLP), HALF, calibrate=running(MLP_DATA), reconstruct=nn.ReLU)
 
 
-class Halving(LayerReconstructor):
-    """A stranger's: halves what is left."""
+class Growing(LayerReconstructor):
+    """A stranger's: lets what is left grow by a tenth."""
 
     def fit(self, layer):
-        return layer.left / 2, None
+        return 1.1 * layer.left, None
 
 
 def test_a_strangers_reconstructor_is_had_by_name(monkeypatch):
     class Hooks:
         @hookimpl
         def prune_register_parts(self):
-            return {"reconstructor": {"halving": Reference("acme_halving:Halving")}}
+            return {"reconstructor": {"growing": Reference("acme_growing:Growing")}}
 
-    monkeypatch.setitem(sys.modules, "acme_halving", SimpleNamespace(Halving=Halving))
+    monkeypatch.setitem(sys.modules, "acme_growing", SimpleNamespace(Growing=Growing))
     rules = [{"op_names": ["a"], "sparsity": 0.5}]
     with registered(Hooks(), "acme"):
-        _, model, pruner = after(Channels, MLP, rules, MLP_DATA, reconstruct="halving")
+        _, model, pruner = after(Channels, MLP, rules, MLP_DATA, reconstruct="growing")
     kept = pruner.masks["a"]["bias"].bool()
-    half = made(MLP).b.weight[:, kept] / 2
-    torch.testing.assert_close(model.b.weight[:, kept], half)
+    grown = 1.1 * made(MLP).b.weight[:, kept]
+    torch.testing.assert_close(model.b.weight[:, kept], grown)

@@ -221,9 +221,9 @@ class BasicPruner(Pruner):
         from prune_core.pruning.sequence import reconstruct_layers
 
         example = self.dummy_input if example_inputs is None else example_inputs
-        dense = (
-            None if len(rewrites) else DenseOutputs(self.bound_model, self.calibration_of(steps)[0])
-        )
+        calibrate, _ = self.calibration_of(steps)
+        asked = not len(rewrites)
+        dense = DenseOutputs(self.bound_model, calibrate, self.tokens) if asked else None
         with self._masks_for_a_while(masks):
             masked = None if dense is None else dense.missed_by(self.bound_model)
         reconstruct_layers(self, steps, masks, rewrites, example)

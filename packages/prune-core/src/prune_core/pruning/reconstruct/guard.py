@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from prune_core.calibration.replay import Calibrate, Enough
 from prune_core.calibration.restore import only_run
 from prune_core.calibration.steps import leaves
+from prune_core.calibration.watch import TokenMask
 
 __all__ = ["DenseOutputs"]
 
@@ -26,8 +27,9 @@ _CALLS = 2
 class DenseOutputs:
     """What a model returns on the first inputs of its calibration before it is pruned."""
 
-    def __init__(self, model: nn.Module, calibrate: Calibrate) -> None:
+    def __init__(self, model: nn.Module, calibrate: Calibrate, tokens: TokenMask) -> None:
         """Run the calibration until enough of its inputs are known, and then those."""
+        self._tokens = tokens
         self._calls = _first_calls(model, calibrate)
         self._wanted = list(self._returned(model))
         self._size = sum(float(each.square().sum()) for each in self._wanted)
@@ -46,9 +48,17 @@ class DenseOutputs:
     def _returned(self, model: nn.Module) -> Iterable[Tensor]:
         with torch.no_grad(), only_run(model):
             for args, kwargs in self._calls:
+                tokens = self._tokens(args, kwargs)
                 for each in leaves(model(*args, **kwargs)):
                     if isinstance(each, Tensor) and each.is_floating_point():
-                        yield each.detach().double()
+                        yield _without_padding(each.detach().double(), tokens)
+
+
+def _without_padding(output: Tensor, tokens: Tensor | None) -> Tensor:
+    """What a model returns for tokens that count; all of it where it is not one row for each."""
+    if tokens is None or output.shape[: tokens.ndim] != tokens.shape:
+        return output
+    return output[tokens.to(output.device).bool()]
 
 
 def _first_calls(
