@@ -47,6 +47,10 @@ WORSE = (
     "inputs that the whole model gives it is nearer to what it was. But an ALBERT runs one layer "
     "twelve times, so inputs are soon others than those, and errors in one direction add up."
 )
+TAKEN_BACK = (
+    " They were taken back, with a warning: each layer was nearer to what it had computed, and the "
+    "model as a whole further away, because an ALBERT runs one layer twelve times."
+)
 
 
 def main() -> None:
@@ -138,7 +142,8 @@ def bars(methods: dict[str, list[Result]]) -> str:
             left = sign * (dense - mean(two))
             said.append(
                 f"* Least squares after `{alone}` leave {left / lost:.0%} of what pruning has cost "
-                f"({lost:.3f})." + (f" {WORSE}" if left > lost else "")
+                f"({lost:.3f})."
+                + (f" {WORSE}" if left > lost else TAKEN_BACK if left == lost else "")
             )
     return "\n".join(said) + "\n" if said else ""
 
