@@ -14,17 +14,16 @@ import copy
 import itertools
 import statistics
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from byte_text import LENGTH, Text
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import nn
 from transformers import MixtralConfig, MixtralForCausalLM
 
 import prune_core
 
-LENGTH = 128
 CRITERIA = ("random", "expert_frequency", "expert_activation", "reap")
 SHARES = (0.25, 0.5)
 
@@ -45,20 +44,6 @@ def network(seed: int) -> MixtralForCausalLM:
     )
     torch.manual_seed(seed)
     return MixtralForCausalLM(config)
-
-
-class Text:
-    """The bytes of a text: nine tenths to learn from, one to be judged by."""
-
-    def __init__(self, path: Path) -> None:
-        data = torch.frombuffer(bytearray(path.read_bytes()), dtype=torch.uint8).long()
-        self.train, self.held_out = data.split([len(data) * 9 // 10, -(-len(data) // 10)])
-
-    def batches(self, size: int, seed: int) -> Iterator[Tensor]:
-        draws = torch.Generator().manual_seed(seed)
-        while True:
-            starts = torch.randint(len(self.train) - LENGTH, (size,), generator=draws)
-            yield torch.stack([self.train[start : start + LENGTH] for start in starts])
 
 
 def train(model: nn.Module, text: Text, steps: int, rate: float, seed: int) -> None:

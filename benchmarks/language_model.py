@@ -15,19 +15,19 @@ import math
 import statistics
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from byte_text import LENGTH, Text
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
 import prune_core
 from prune_core.registry import get_pruner
 
-LENGTH = 128
 CHANNELS = (
     "random",
     "l1",
@@ -72,20 +72,6 @@ def network() -> LlamaForCausalLM:
     )
     torch.manual_seed(0)
     return LlamaForCausalLM(config)
-
-
-class Text:
-    """The bytes of a text: nine tenths to learn from, one to be judged by."""
-
-    def __init__(self, path: Path) -> None:
-        data = torch.frombuffer(bytearray(path.read_bytes()), dtype=torch.uint8).long()
-        self.train, self.held_out = data.split([len(data) * 9 // 10, -(-len(data) // 10)])
-
-    def batches(self, size: int, seed: int) -> Iterator[Tensor]:
-        draws = torch.Generator().manual_seed(seed)
-        while True:
-            starts = torch.randint(len(self.train) - LENGTH, (size,), generator=draws)
-            yield torch.stack([self.train[start : start + LENGTH] for start in starts])
 
 
 def trained(text: Text, path: Path, steps: int) -> LlamaForCausalLM:

@@ -26,7 +26,7 @@ then [`recover`](guides/recover.md) trains it for {steps} steps with Adam, with 
 whole model as its teacher, the same for all. It is judged by data that nothing else sees.
 
 ```sh
-python benchmarks/real/run.py --results results.jsonl
+python benchmarks/real/run.py --steps {steps} --results results.jsonl
 python benchmarks/real/page.py results.jsonl > docs/real-models.md
 ```
 

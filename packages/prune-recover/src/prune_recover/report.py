@@ -42,4 +42,5 @@ class Recovery:
         said = f"loss {self.loss_before:.4g} → {self.loss_after:.4g}"
         if self.quality_before is not None:
             said += f", quality {self.quality_before:.4g} → {self.quality_after:.4g}"
-        return f"{said} in {self.steps} steps, {self.seconds:.0f} s"
+        steps = "1 step" if self.steps == 1 else f"{self.steps} steps"
+        return f"{said} in {steps}, {self.seconds:.0f} s"
