@@ -12,13 +12,14 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from prune_core.config import Algorithm, Entry, ModuleInfo, match
+from prune_core.config.tied import leave_out_tied
 from prune_core.errors import ConfigError
 from prune_core.masking.axes import masked_names, weight_name
 from prune_core.masking.recurrent import is_recurrent
 from prune_core.masking.sharded import is_sharded
 from prune_core.masking.wrapper import PrunerModuleWrapper
 
-__all__ = ["Target", "find_targets", "modules_of"]
+__all__ = ["Target", "find_targets", "modules_of", "tied_layers"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +94,8 @@ def find_targets(model: nn.Module, entries: Sequence[Entry], algorithm: Algorith
     targets = [Target(name, model.get_submodule(name), config) for name, config in settings.items()]
     for target in targets:
         _check_weight(target)
-    _check_tied(model, targets)
-    return targets
+    tied = leave_out_tied(settings, entries, _sharing(model, targets))
+    return [target for target in targets if target.name not in tied]
 
 
 def _check_not_sharded(model: nn.Module) -> None:
@@ -125,21 +126,27 @@ def _check_weight(target: Target) -> None:
         )
 
 
-def _check_tied(model: nn.Module, targets: Sequence[Target]) -> None:
-    """Refuse to mask one of two modules that share a parameter; the other would see it dense."""
+def tied_layers(model: nn.Module) -> list[str]:
+    """Return the names of the modules whose weight is another module's too."""
     holders = _holders(model)
-    for target, name in ((t, name) for t in targets for name in masked_names(t.module)):
-        sharing = [
-            holder
-            for holder in holders[id(target.module.get_parameter(name))]
-            if holder != f"{target.name}.{name}"
-        ]
-        if sharing:
-            raise ConfigError(
-                f"{target.name}.{name} is one tensor with {' and '.join(sharing)}, which would "
-                f"stay dense while {target.name!r} is masked. Leave {target.name!r} out with "
-                f"{{'exclude': True, 'op_names': [{target.name!r}]}}, or untie the two."
-            )
+    return [
+        name
+        for name, module in model.named_modules()
+        if (weight := weight_name(module)) and len(holders[id(getattr(module, weight))]) > 1
+    ]
+
+
+def _sharing(model: nn.Module, targets: Sequence[Target]) -> dict[str, tuple[str, list[str]]]:
+    """For targets that share a tensor that would be masked: its name, and its other names."""
+    holders = _holders(model)
+    found: dict[str, tuple[str, list[str]]] = {}
+    for target in targets:
+        for name in masked_names(target.module):
+            own = f"{target.name}.{name}"
+            others = [h for h in holders[id(target.module.get_parameter(name))] if h != own]
+            if others:
+                found.setdefault(target.name, (own, others))
+    return found
 
 
 def _holders(model: nn.Module) -> Mapping[int, list[str]]:

@@ -30,7 +30,8 @@ from prune_speedup.torch.mixtures.counts import (
 from prune_speedup.torch.mixtures.find import experts as found_experts
 from prune_speedup.torch.mixtures.mixture import Experts, Mixture
 from prune_speedup.torch.mixtures.proof import Proof
-from prune_speedup.torch.model_config import Values, built_like, integers, shapes_of
+from prune_speedup.torch.model_config.build import built_like, shapes_of
+from prune_speedup.torch.model_config.numbers import Values, integers
 from prune_speedup.torch.optimizers import expect_optimizers
 from prune_speedup.torch.report import Change, SpeedupReport
 from prune_speedup.torch.resize.layers import resize
