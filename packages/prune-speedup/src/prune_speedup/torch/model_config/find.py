@@ -38,6 +38,7 @@ from prune_speedup.torch.model_config.search import Search
 __all__ = ["find_values"]
 
 _FEW_BUILDS, _BUILDS = 25, 80
+_ALIKE = "prune(..., uniform=True) takes the same from layers that are alike"
 
 
 def find_values(
@@ -58,7 +59,7 @@ def find_values(
     uneven = _uneven(before, after)
     holders = [holder for _, holder in holders_of(model.config)]
     if uneven and not holders:
-        return {}, uneven
+        return {}, f"{uneven}; {_ALIKE}"
     by_layer = bool(uneven) or any(map(overrides_of, holders))
     expected = model(*args, **kwargs)
     searches: list[Search] = []
@@ -77,7 +78,7 @@ def find_values(
 
     def fitting(made_up: Values, builds: int) -> Iterator[dict[Keys, int]]:
         if not uneven:
-            old = dict(integers(model.config))
+            old = {**dict(integers(model.config)), **made_up}
             searches.append(Search(old, make, before, after, base=made_up, builds=builds))
             yield from searches[-1].fitting()
         if by_layer:
@@ -86,14 +87,14 @@ def find_values(
     # Most configs have all sizes, and the few that changed are soon found. Which sizes the model
     # makes up takes a while to find out, so it is asked for only then.
     for builds, open_sizes in ((_FEW_BUILDS, False), (_BUILDS, True), (_BUILDS, False)):
-        made_up = _made_up(model, before) if open_sizes else {}
+        made_up = _made_up(model, before, after) if open_sizes else {}
         if open_sizes and not made_up:
             continue
         for values in fitting(made_up, builds):
             if same(values):
                 return _without_needless(values, made_up, same), ""
     if uneven:
-        return {}, uneven
+        return {}, f"{uneven}, and no numbers of single layers make this model either; {_ALIKE}"
     search = searches[-1]
     refused = f"; other sizes are refused: {search.refusal}" if search.refusal else ""
     return {}, f"no sizes in it make this model: {search.nearest}{refused}"
@@ -117,31 +118,35 @@ def _uneven(before: Shapes, after: Shapes) -> str:
     for name, shape in before.items():
         first = seen.setdefault((re.sub(r"\d+", "*", name), shape), name)
         if after.get(first) != after.get(name):
-            return (
-                f"{first!r} is now {after.get(first)} and {name!r} is {after.get(name)}; "
-                "prune(..., uniform=True) takes the same from layers that are alike"
-            )
+            return f"{first!r} is now {after.get(first)} and {name!r} is {after.get(name)}"
     return ""
 
 
-def _made_up(model: nn.Module, before: Shapes) -> dict[Keys, int]:
+def _made_up(model: nn.Module, before: Shapes, after: Shapes) -> dict[Keys, int]:
     """Sizes that the model works out because its config does not have them, and what they are.
 
-    The value that it makes up changes nothing when it is written down, and another one does.
+    The value that it makes up changes nothing when it is written down, and another one does. It is
+    a quotient of others, as the width of a head is, or the length of an axis: a hidden layer is
+    often four times as wide as the model.
     """
     old = dict(integers(model.config))
     long = {size for shape in before.values() for size in shape}
-    quotients = sorted(
-        {
-            a // b
-            for a in old.values()
-            for b in old.values()
-            if 1 < b < a and a % b == 0 and any(size % (a // b) == 0 for size in long)
-        }
-    )
+    quotients = {
+        a // b
+        for a in old.values()
+        for b in old.values()
+        if 1 < b < a and a % b == 0 and any(size % (a // b) == 0 for size in long)
+    }
+    lengths = {
+        was
+        for name, shape in before.items()
+        for was, now in zip(shape, after[name], strict=True)
+        if was != now
+    }
+    guesses = [*sorted(quotients), *sorted(lengths - quotients)]
     found: dict[Keys, int] = {}
     for keys in _asked_in_vain(model):
-        for value in quotients:
+        for value in guesses:
             if _shapes_with(model, {keys: value}) == before:
                 others = (_shapes_with(model, {keys: other}) for other in (2 * value, value + 1))
                 if any(shapes not in (None, before) for shapes in others):
