@@ -21,7 +21,7 @@ from prune_speedup.engine.removable import labels_of_units
 from prune_speedup.engine.standing import Standing, standing
 from prune_speedup.engine.units import Unit
 from prune_speedup.gc_pause import collecting_later
-from prune_speedup.torch.analysis import labelled
+from prune_speedup.torch.analysis import Analysis, analysis_of, forget
 from prune_speedup.torch.constants.zero import check_choice, masked_output, settle
 from prune_speedup.torch.cost import cost_of, flops_of
 from prune_speedup.torch.export_fallback import bake, exported
@@ -221,18 +221,33 @@ def make_small(
     chosen = None if units is None else list(units)
 
     def shrunk(model: nn.Module, *, yielding: bool = True) -> SpeedupReport:
-        return _shrunk(
-            model,
-            example_inputs,
-            flat,
-            units=chosen,
-            constants=constants,
-            verify=verify,
-            verify_inputs=verify_inputs,
-            tolerance=tolerance,
-            measure=measure,
-            yielding=yielding,
-        )
+        def attempt(used: list[Analysis]) -> SpeedupReport:
+            return _shrunk(
+                model,
+                example_inputs,
+                flat,
+                units=chosen,
+                constants=constants,
+                verify=verify,
+                verify_inputs=verify_inputs,
+                tolerance=tolerance,
+                measure=measure,
+                yielding=yielding,
+                used=used,
+            )
+
+        before, used = Snapshot(model), list[Analysis]()
+        try:
+            return attempt(used)
+        except SpeedupError:
+            recalled = [each for each in used if each.recalled]
+            if not recalled:
+                raise
+            # Nothing is refused by what is remembered: a forward may read what nobody else sees.
+            before.restore()
+            for each in recalled:
+                forget(each)
+            return attempt([])
 
     def fallen_back() -> SpeedupReport:
         """The model, if it follows in everything; else its graph; else what it can."""
@@ -272,10 +287,12 @@ def _shrunk(
     tolerance: float | None,
     measure: bool,
     yielding: bool,
+    used: list[Analysis],
 ) -> SpeedupReport:
     """`shrink` of what has been checked; where it fails, the model is not put back.
 
-    With `yielding`, units that a forward cannot do without are left alone.
+    With `yielding`, units that a forward cannot do without are left alone. What analyses it is done
+    by are added to `used`.
     """
     seconds: dict[str, float] = {}
     shapes, sizes, given = shapes_of(model), shapes_of_tensors(model), flat
@@ -286,11 +303,15 @@ def _shrunk(
 
     def recorded(also: Sequence[Case]) -> tuple[Standing, Zeros]:
         with timed(seconds, "trace"):
-            graph = trace(model, example_inputs, known=has_rule, also=also)
+            if also:
+                analysis = Analysis(trace(model, example_inputs, known=has_rule, also=also))
+            else:
+                analysis = analysis_of(model, example_inputs)
+                used.append(analysis)
         with timed(seconds, "units"):
-            labelling = labelled(graph)
+            labelling = analysis.labelling
         with timed(seconds, "plan"):
-            zeros = {} if units is not None else zeros_of(model, graph, flat)
+            zeros = {} if units is not None else zeros_of(model, analysis.graph, flat)
             return standing(labelling, zeros), zeros
 
     cases: Sequence[Case] = ()
