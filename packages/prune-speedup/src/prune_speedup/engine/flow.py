@@ -388,6 +388,8 @@ def _follows(other: Group, group: Group) -> bool:
     labels, beside = group.compact().ravel(), other.compact().ravel()
     if len(labels) != len(beside):
         return False
+    if (labels[1:] > labels[:-1]).all():
+        return True  # none of them stands twice, which is most often so
     _, first, where = np.unique(labels, return_index=True, return_inverse=True)
     return bool((beside == beside[first[where.ravel()]]).all())
 
@@ -425,15 +427,13 @@ def _states(members: list[tuple[Value, list[Group]]], zero: ZeroTest) -> Array:
         return np.array([_result([int(each.min()) for each in known], zero)], dtype=np.int64)
     # One digit per operand makes a number of each combination that occurs.
     kinds = UNKNOWN + 1
-    combined = sum(each * kinds**digit for digit, each in enumerate(known))
-    patterns, where = np.unique(combined, return_inverse=True)
-    digits = [
-        [int(pattern) // kinds**digit % kinds for digit in range(len(known))]
-        for pattern in patterns
-    ]
-    results = np.array([_result(pattern, zero) for pattern in digits], dtype=np.int64)
-    shaped: Array = results[where].reshape(np.shape(combined))
-    return shaped
+    combined: Array = sum(each * kinds**digit for digit, each in enumerate(known))
+    occurs = np.bincount(combined.ravel())
+    results = np.zeros(len(occurs), dtype=np.int64)
+    for pattern in np.flatnonzero(occurs).tolist():
+        digits = [pattern // kinds**digit % kinds for digit in range(len(known))]
+        results[pattern] = _result(digits, zero)
+    return results[combined]
 
 
 def _result(operands: Sequence[int], zero: ZeroTest) -> int:
