@@ -7,7 +7,12 @@ from math import prod
 import torch
 from torch import Tensor
 
-__all__ = ["held_along", "whole_rows"]
+__all__ = ["all_of", "held_along", "whole_rows"]
+
+
+def all_of(mask: Tensor) -> bool:
+    """Return whether every value is True."""
+    return bool(mask.numpy().all()) if mask.is_cpu else bool(mask.all())
 
 
 def held_along(mask: Tensor) -> list[Tensor]:

@@ -150,7 +150,7 @@ class Coupling:
         together: dict[str, Tensor] = {}
         for each in masks:
             for name, mask in flat_masks(self._model, each).items():
-                together[name] = mask & together.get(name, mask)
+                together[name] = mask & together[name] if name in together else mask
         labelling = self.units.labelling
         return standing(labelling, zeros_of(self._model, labelling.graph, together))
 

@@ -15,7 +15,7 @@ from prune_core.masking.slices import held_along
 from prune_speedup.engine.graph import Graph
 from prune_speedup.engine.propagate import Zeros
 
-__all__ = ["Masks", "asked_for", "flat_masks", "nested_masks", "of_tied", "zeros_of"]
+__all__ = ["Masks", "alive_in", "asked_for", "flat_masks", "nested_masks", "of_tied", "zeros_of"]
 
 Masks = Mapping[str, Mapping[str, torch.Tensor]]
 
@@ -93,7 +93,7 @@ def zeros_of(model: nn.Module, graph: Graph, masks: Mapping[str, torch.Tensor]) 
     zeros: dict[tuple[int, int], npt.NDArray[np.bool_]] = {}
     for value in graph.parameters:
         names = graph.tensors[value]
-        alive = _alive(named[names[0]].detach())
+        alive = alive_in(named[names[0]].detach())
         for name in names:
             if name in masks:
                 alive = alive & masks[name].to(alive.device)
@@ -103,7 +103,7 @@ def zeros_of(model: nn.Module, graph: Graph, masks: Mapping[str, torch.Tensor]) 
     return zeros
 
 
-def _alive(tensor: torch.Tensor) -> torch.Tensor:
+def alive_in(tensor: torch.Tensor) -> torch.Tensor:
     """What is not zero; numpy compares several times faster than torch."""
     if tensor.is_cpu and tensor.dtype in (torch.float32, torch.float64):
         return torch.from_numpy(tensor.numpy() != 0)

@@ -14,6 +14,7 @@ from prune_core.compressed import model_of
 from prune_core.errors import ConfigError, SpeedupError, shown, warn
 from prune_core.events import emit
 from prune_core.masking import bare, check_model, wrappers_in
+from prune_core.masking.slices import all_of
 from prune_speedup.compat import SPEEDUP
 from prune_speedup.engine.plan import Plan, make_plan
 from prune_speedup.engine.propagate import Labelling, Zeros
@@ -182,6 +183,7 @@ def _tell(report: SpeedupReport) -> None:
         warn(report.config.warning(type(report.model).__name__))
 
 
+@collecting_later()
 @_without_what_runs_it
 def make_small(
     model: nn.Module,
@@ -274,7 +276,6 @@ def make_small(
     return report
 
 
-@collecting_later()
 def _shrunk(
     model: nn.Module,
     example_inputs: Any,
@@ -400,7 +401,7 @@ def _describe(
     model = report.model
     where = {n: t.device for n, t in (*model.named_parameters(), *model.named_buffers())}
     report.masks = nested_masks(
-        {n: m.to(where.get(n, m.device)) for n, m in residual.items() if not bool(m.all())}
+        {n: m.to(where.get(n, m.device)) for n, m in residual.items() if not all_of(m)}
     )
     report.live_norms = sum(
         bool(plan.removed[found].any()) for _, found in labelling.flow.live_norms
