@@ -65,12 +65,13 @@ def standing(labelling: Labelling, zeros: Zeros) -> Standing:
 
     The labelling keeps the last few answers: masks are first closed, and then removed.
     """
-    for known, answer in labelling.standings:
-        if _same(known, zeros):
+    known: list[tuple[Zeros, Standing]] = labelling.standings
+    for before, answer in known:
+        if _same(before, zeros):
             return answer
     answer = _find(labelling, zeros)
-    labelling.standings.insert(0, (dict(zeros), answer))
-    del labelling.standings[_REMEMBERED:]
+    known.insert(0, (dict(zeros), answer))
+    del known[_REMEMBERED:]
     return answer
 
 
