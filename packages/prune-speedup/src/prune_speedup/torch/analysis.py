@@ -62,18 +62,24 @@ class _Remembered:
     """An analysis, and when it is good.
 
     Attributes:
-        model: What it was made of; what it is told of may be a copy.
+        models: What it was asked for: the model, and copies of it.
         print: What the recording depends on, but for numbers.
         numbers: The inputs, where the forward decides something by theirs.
         analysis: What was found.
     """
 
-    model: weakref.ref[nn.Module]
+    models: list[weakref.ref[nn.Module]]
     print: Fingerprint
     numbers: list[torch.Tensor]
     analysis: Analysis
 
+    def lives(self) -> bool:
+        """Whether any of its models does."""
+        self.models[:] = [each for each in self.models if each() is not None]
+        return bool(self.models)
+
     def is_of(self, print_: Fingerprint, inputs: list[torch.Tensor]) -> bool:
+        """Whether it is what would be found of a model with this fingerprint on these inputs."""
         return self.print.same(print_) and all(map(torch.equal, self.numbers, inputs))
 
 
@@ -87,13 +93,15 @@ def analysis_of(model: nn.Module, example_inputs: Any) -> Analysis:
         model: The model as it is run, without wrappers.
         example_inputs: A tensor, a tuple of positional or a dict of keyword arguments.
     """
-    _memory[:] = [each for each in _memory if each.model() is not None]
+    _memory[:] = [each for each in _memory if each.lives()]
     print_ = fingerprint(model, example_inputs)
     if print_ is None:
         return Analysis(trace(model, example_inputs, known=has_rule))
     inputs = [tensor for _, tensor in tensors_in(arguments(example_inputs))]
     for each in _memory:
         if each.is_of(print_, inputs):
+            if all(known() is not model for known in each.models):
+                each.models.append(weakref.ref(model))
             each.analysis.recalled = True
             return each.analysis
     graph = trace(model, example_inputs, known=has_rule)
@@ -101,7 +109,7 @@ def analysis_of(model: nn.Module, example_inputs: Any) -> Analysis:
     if not depends_on_state(graph):
         decided = bool(graph.decisions or graph.left)
         numbers = [tensor.detach().clone() for tensor in inputs] if decided else []
-        _memory.insert(0, _Remembered(weakref.ref(model), print_, numbers, analysis))
+        _memory.insert(0, _Remembered([weakref.ref(model)], print_, numbers, analysis))
         del _memory[_REMEMBERED:]
     return analysis
 

@@ -186,7 +186,7 @@ class _Walk:
             parts.append((name, self.of(getattr(item, name, None))))
             whole = True
         if not whole:
-            if not _is_library(type(item).__module__):
+            if type(item).__module__.partition(".")[0] not in sys.stdlib_module_names:
                 raise _UnknownError  # written in C by somebody else: nobody knows what is in there
             parts.append(self._itself(item))
         return tuple(parts)
