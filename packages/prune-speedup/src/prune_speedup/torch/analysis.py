@@ -27,7 +27,7 @@ from prune_speedup.torch.record.inputs import arguments, tensors_in
 from prune_speedup.torch.record.recorder import trace
 from prune_speedup.torch.rules import TORCH, has_rule
 
-__all__ = ["Analysis", "analysis_of", "depends_on_state", "forget", "labelled", "units"]
+__all__ = ["Analysis", "analysis_of", "depends_on_state", "is_outdated", "labelled", "units"]
 
 _REMEMBERED = 4
 """How many analyses are kept at once."""
@@ -114,9 +114,15 @@ def analysis_of(model: nn.Module, example_inputs: Any) -> Analysis:
     return analysis
 
 
-def forget(analysis: Analysis) -> None:
-    """Remember an analysis no longer."""
+def is_outdated(analysis: Analysis, model: nn.Module, example_inputs: Any) -> bool:
+    """Whether the model does something else now than was recalled; then that is forgotten."""
+    if not analysis.recalled:
+        return False
+    old, new = analysis.graph, trace(model, example_inputs, known=has_rule)
+    if (old.calls, old.metas, old.outputs) == (new.calls, new.metas, new.outputs):
+        return False
     _memory[:] = [each for each in _memory if each.analysis is not analysis]
+    return True
 
 
 def depends_on_state(graph: Graph) -> bool:

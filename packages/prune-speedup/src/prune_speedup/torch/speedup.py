@@ -22,7 +22,7 @@ from prune_speedup.engine.removable import labels_of_units
 from prune_speedup.engine.standing import Standing, standing
 from prune_speedup.engine.units import Unit
 from prune_speedup.gc_pause import collecting_later
-from prune_speedup.torch.analysis import Analysis, analysis_of, forget
+from prune_speedup.torch.analysis import Analysis, analysis_of, is_outdated
 from prune_speedup.torch.constants.zero import check_choice, masked_output, settle
 from prune_speedup.torch.cost import cost_of, flops_of
 from prune_speedup.torch.export_fallback import bake, exported
@@ -242,13 +242,10 @@ def make_small(
         try:
             return attempt(used)
         except SpeedupError:
-            recalled = [each for each in used if each.recalled]
-            if not recalled:
-                raise
-            # Nothing is refused by what is remembered: a forward may read what nobody else sees.
             before.restore()
-            for each in recalled:
-                forget(each)
+            # Nothing is refused by what is remembered: a forward may read what nobody else sees.
+            if not any(is_outdated(each, model, example_inputs) for each in used):
+                raise
             return attempt([])
 
     def fallen_back() -> SpeedupReport:

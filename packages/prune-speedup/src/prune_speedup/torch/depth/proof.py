@@ -154,6 +154,7 @@ class Prover:
                     f"{each.relative:.2e} (relative), where {each.tolerance:.0e} is allowed; the "
                     "model is left as it was.",
                     runs=True,
+                    rounds=each.rounds,
                 )
         return difference
 

@@ -125,6 +125,7 @@ class Proof:
                     f"them, on {case.name}; {difference.tolerance:.0e} is allowed."
                     f"{_hint(expected, difference)} It is left as it was.",
                     runs=True,
+                    rounds=difference.rounds,
                 )
             return recorder, difference
 

@@ -156,7 +156,7 @@ class _Prover:
         self._plan = plan
         self._meant = meant
         self._states: TwoStates[_Seen] = TwoStates(model, original)
-        self._returned = Found()
+        self._last = Found(), Found()
 
     def proof(
         self,
@@ -176,7 +176,7 @@ class _Prover:
         def hold(case: Case, seen: _Seen) -> tuple[Recorder, Difference]:
             nonlocal inside
             recorder, returned = self._run_small(case, seen, dtype)
-            self._returned = returned
+            self._last = returned, _kept(recorder)
             difference = _held(case, seen, returned, recorder, tolerance)
             if seen.narrower:
                 narrower[case.asks] = seen.narrower
@@ -184,7 +184,7 @@ class _Prover:
             return recorder, difference
 
         def instead(case: Case, seen: _Seen, error: CaseError) -> list[tuple[Case, _Seen]]:
-            explained = not case.required and case.name in planned and error.runs
+            explained = not case.required and case.name in planned and error.rounds
             if not (explained and self._is_shaky(case, seen, tolerance, dtype)):
                 raise error
             return [] if case.otherwise is None else self._masked([case.otherwise], dtype)
@@ -229,9 +229,14 @@ class _Prover:
                 # Not in place: a snapshot keeps the numbers themselves, and no copy of them.
                 put(parameter, parameter.data * (1 + _NUDGE * eps * noise), None)
         again = self._run_masked(case, dtype)
-        apart = compare(seen.returned, self._returned, tolerance)
+        returned, kept = self._last
+        apart = compare(seen.returned, returned, tolerance)
+        kept_apart = compare(*_common(seen.kept, kept), tolerance)
         if not apart.ok:
             found, explained = apart.relative, compare(seen.returned, again.returned).relative
+        elif not kept_apart.ok:
+            moved = compare(*_common(seen.kept, again.kept))
+            found, explained = kept_apart.relative, moved.relative
         else:
             found = seen.inside.worst if seen.inside.worst > 1 else inf
             explained = seen.inside.moved_to(again.inside, dtype or narrowest(self._model))
@@ -335,20 +340,22 @@ def _held(
     difference = compare(seen.returned, returned, tolerance)
     if not difference.ok:
         raise apart(
-            f"The small model differs from the masked one by {difference.relative:.2e} "
+            rounds=difference.rounds,
+            message=f"The small model differs from the masked one by {difference.relative:.2e} "
             f"(relative) in {difference.where}{on}, where "
-            f"{difference.tolerance:.0e} is allowed; the model is left as it was."
+            f"{difference.tolerance:.0e} is allowed; the model is left as it was.",
         )
     kept = compare(*_common(seen.kept, _kept(recorder)), tolerance)
     if not kept.ok:
         raise apart(
-            f"After {case.name} the small model keeps other numbers than the masked one in "
+            rounds=kept.rounds,
+            message=f"After {case.name} the small model keeps other numbers than the masked one in "
             f"{kept.where!r}: they differ by {kept.relative:.2e} (relative), where "
-            f"{kept.tolerance:.0e} is allowed; the model is left as it was."
+            f"{kept.tolerance:.0e} is allowed; the model is left as it was.",
         )
     if not seen.inside.worst <= 1:
         raise apart(
-            f"Inside, the small model computes other numbers than the masked one: in "
+            message=f"Inside, the small model computes other numbers than the masked one: in "
             f"{seen.inside.where}, on {case.name}. What it returns need not show it. The model is "
             "left as it was."
         )

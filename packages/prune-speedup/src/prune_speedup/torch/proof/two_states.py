@@ -31,13 +31,14 @@ class CaseError(SpeedupError):
     Attributes:
         case: The case.
         runs: Whether the small model runs there at all.
+        rounds: Whether rounding may be all that it is.
     """
 
-    def __init__(self, case: Case, message: str, *, runs: bool) -> None:
+    def __init__(self, case: Case, message: str, *, runs: bool, rounds: bool = True) -> None:
         """Note the case."""
         super().__init__(message)
         self.case = case
-        self.runs = runs
+        self.runs, self.rounds = runs, runs and rounds
 
 
 @dataclass(slots=True)
@@ -68,7 +69,7 @@ def where_it_hardly_rounds(
     try:
         return prove(tolerance, type_to_prove_in(model))
     except CaseError as apart:
-        if tolerance is not None or not apart.runs or narrowest(model) == torch.float64:
+        if tolerance is not None or not apart.rounds or narrowest(model) == torch.float64:
             raise
         try:
             return prove(IN_DOUBLE, torch.float64)
