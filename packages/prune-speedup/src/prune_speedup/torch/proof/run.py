@@ -14,7 +14,7 @@ from prune_speedup.engine.plan import Plan
 from prune_speedup.torch.proof.cases import cases_of
 from prune_speedup.torch.proof.compare import Difference, compare
 from prune_speedup.torch.proof.inside import Inside
-from prune_speedup.torch.proof.masked_reference import Masked, Meaning
+from prune_speedup.torch.proof.masked_reference import Masked, Meaning, zero_already
 from prune_speedup.torch.proof.two_states import (
     CaseError,
     TwoStates,
@@ -157,6 +157,9 @@ class _Prover:
         self._meant = meant
         self._states: TwoStates[_Seen] = TwoStates(model, original)
         self._last = Found(), Found()
+        original.restore()
+        self._zero_already = zero_already(model, meant.masks)
+        self._states.small.restore()
 
     def proof(
         self,
@@ -267,6 +270,7 @@ class _Prover:
             self._decisions(case),
             inside.note,
             self._start(case),
+            self._zero_already,
         )
         found = found_in(self._run(masked, case, dtype))
         found.aside = {path: masked.as_small("", each) for path, each in found.aside.items()}
