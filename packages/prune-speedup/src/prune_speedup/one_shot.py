@@ -17,7 +17,6 @@ from prune_core.pruning.blockwise import example_of
 from prune_core.registry import get_pruner
 from prune_speedup.algorithm import chosen, running
 from prune_speedup.budget.target import check_target, fit_budget
-from prune_speedup.gc_pause import collecting_later
 from prune_speedup.pruning.dependency_aware import DependencyAwareAllocator
 from prune_speedup.torch.constants.zero import check_choice
 
@@ -26,7 +25,6 @@ __all__ = ["prune"]
 COUPLED_MODES = ("dependency_aware", "global")
 
 
-@collecting_later()
 def prune(
     model: nn.Module,
     algorithm: str | None = None,

@@ -15,6 +15,7 @@ from prune_core.masking.axes import masked_names
 from prune_core.masking.recurrent import gates, is_recurrent, spread, unspread
 from prune_core.masking.slices import held_along
 from prune_speedup.engine.labels import FIXED, Array, among
+from prune_speedup.gc_pause import collecting_later
 
 if TYPE_CHECKING:
     from prune_speedup.engine.standing import Standing
@@ -127,6 +128,7 @@ class Coupling:
         """
         return self.closing(masks).masks if len(self._gone(masks)) else {}
 
+    @collecting_later()
     def closing(self, masks: Mapping[str, Mapping[str, Tensor]]) -> Closing:
         """Return what must be masked besides, and what the speedup removes then.
 

@@ -19,7 +19,7 @@ import re
 import sys
 import weakref
 from collections import deque
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterator
 from enum import Enum
 from types import (
     BuiltinFunctionType,
@@ -83,7 +83,7 @@ def fingerprint(model: nn.Module, example_inputs: Any) -> Fingerprint | None:
     walk = _Walk(sum(1 for _ in model.modules()))
     try:
         content = (_settings(walk), walk.of(model), walk.of(example_inputs), *walk.called())
-    except (_UnknownError, RecursionError):
+    except Exception:  # somebody's attributes may fail in any way when they are looked at
         return None
     return Fingerprint(content, tuple(walk.objects))
 
@@ -170,9 +170,9 @@ class _Walk:
         """A container, or whatever keeps its state where Python sees it."""
         parts: list[Hashable] = [self.of(type(item))]
         whole = type(item) in _CONTAINERS
-        if isinstance(item, Mapping):
+        if isinstance(item, dict):
             parts += [(self.of(key), self.of(value)) for key, value in item.items()]
-            whole = whole or isinstance(item, dict)
+            whole = True
         elif isinstance(item, list | tuple | deque):
             parts += [self.of(each) for each in item]
             whole = True
@@ -195,7 +195,6 @@ class _Walk:
         if tensor.layout is not torch.strided:
             raise _UnknownError
         storage = tensor.untyped_storage()._cdata
-        own = vars(tensor) if type(tensor) not in _USUAL or vars(tensor) else {}
         return (
             self.of(type(tensor)),
             tensor.dtype,
@@ -207,7 +206,7 @@ class _Walk:
             tensor.is_conj(),
             tensor.is_neg(),
             self._storages.setdefault(storage, len(self._storages)),
-            tuple((name, self.of(value)) for name, value in own.items()),
+            tuple((name, self.of(value)) for name, value in vars(tensor).items()),
         )
 
     def _itself(self, item: Any) -> Hashable:
@@ -256,7 +255,7 @@ class _Walk:
         for name in read:
             value = wide.get(name, _MISSING)
             if isinstance(value, FunctionType):
-                parts.append((name, id(value)))
+                parts.append((name, self._itself(value)))
                 if value.__globals__ is wide:
                     self._waiting.append(value)
             elif isinstance(value, ModuleType) and not _is_library(value.__name__):
@@ -276,14 +275,13 @@ class _Walk:
             items = value.items() if isinstance(value, dict) else value
             return (id(value), *(str(each) for each in items if _is_plain(each)))
         if isinstance(value, type | FunctionType | ModuleType | logging.Logger):
-            return id(value)
+            return self._itself(value)
         state = getattr(value, "__dict__", None) or {}
         return (id(value), *((n, v) for n, v in state.items() if type(v) in _PLAIN))
 
 
 _CONTAINERS = frozenset({dict, list, tuple, set, frozenset, deque})
 _EMPTY_OF = frozenset({dict, list, tuple, set, frozenset, type(nn.Module()._forward_hooks)})
-_USUAL = frozenset({torch.Tensor, nn.Parameter})
 _FEW = 64
 _MISSING = object()
 
@@ -337,6 +335,3 @@ def _names_in(code: CodeType) -> tuple[str, ...]:
         _known_names.clear()
     _known_names[id(code)] = code, tuple(found)
     return tuple(found)
-
-
-Callable  # noqa: B018
