@@ -211,14 +211,26 @@ def make_small(
             )
 
         before, used = Snapshot(model), list[Analysis]()
+
+        def outdated() -> bool:
+            return True in [is_outdated(each, model, example_inputs) for each in used]
+
+        # Nothing is refused, and nothing stays, because of what is remembered: a forward may read
+        # what no fingerprint sees. The small model then does otherwise than was recorded.
         try:
-            return attempt(used)
+            report = attempt(used)
         except SpeedupError:
             before.restore()
-            # Nothing is refused by what is remembered: a forward may read what nobody else sees.
-            if not any(is_outdated(each, model, example_inputs) for each in used):
+            if not outdated():
                 raise
             return attempt([])
+        if report.returned:
+            small = Snapshot(model)
+            before.restore()
+            if outdated():
+                return attempt([])
+            small.restore()
+        return report
 
     def fallen_back() -> SpeedupReport:
         """The model, if it follows in everything; else its graph; else what it can."""
