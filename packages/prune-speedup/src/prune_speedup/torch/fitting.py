@@ -18,7 +18,8 @@ from prune_core.errors import SpeedupError
 from prune_speedup.engine.plan import Plan
 from prune_speedup.torch.proof.cases import cases_of
 from prune_speedup.torch.proof.masked_reference import Meaning
-from prune_speedup.torch.proof.run import CaseError, Proof, prove
+from prune_speedup.torch.proof.run import Proof, prove
+from prune_speedup.torch.proof.two_states import CaseError
 from prune_speedup.torch.record.case import Case
 from prune_speedup.torch.report import SpeedupReport
 from prune_speedup.torch.resize.layers import update_sizes

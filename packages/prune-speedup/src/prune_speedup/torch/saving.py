@@ -137,8 +137,9 @@ def follow(
     changed = {name for name in before.keys() | after if before.get(name) != after.get(name)}
     described = {n for n in changed if any(_within(n, path) for path in change.settings)}
     for path, module in model.named_modules():
-        undescribed = sorted(n for n in changed - described if _within(n, path))
-        if callable(getattr(type(module), "save_pretrained", None)) and undescribed:
+        if not callable(getattr(type(module), "save_pretrained", None)):
+            continue
+        if undescribed := sorted(n for n in changed - described if _within(n, path)):
             first = undescribed[0]
             why = change.missing or f"it says nothing of {first!r}, which is {after.get(first)} now"
             change.refused[path] = why

@@ -1,11 +1,10 @@
 """Make a model smaller and prove that it computes the same, or leave it as it was."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
 from os import PathLike
 from typing import Any, Concatenate, ParamSpec
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -16,18 +15,19 @@ from prune_core.events import emit
 from prune_core.masking import bare, check_model, wrappers_in
 from prune_speedup.compat import SPEEDUP
 from prune_speedup.engine.plan import Plan, make_plan
-from prune_speedup.engine.propagate import Labelling, Zeros
+from prune_speedup.engine.propagate import Zeros
 from prune_speedup.engine.removable import labels_of_units
 from prune_speedup.engine.standing import Standing, standing
 from prune_speedup.engine.units import Unit
 from prune_speedup.gc_pause import collecting_later
-from prune_speedup.torch.analysis import labelled
+from prune_speedup.torch.analysis import Analysis, analysis_of, is_outdated
 from prune_speedup.torch.constants.zero import check_choice, masked_output, settle
 from prune_speedup.torch.cost import cost_of, flops_of
+from prune_speedup.torch.describe import describe
 from prune_speedup.torch.export_fallback import bake, exported
 from prune_speedup.torch.fitting import CannotFollowError, Fitting, timed
 from prune_speedup.torch.kept import count_masked
-from prune_speedup.torch.masks import Masks, asked_for, flat_masks, nested_masks, zeros_of
+from prune_speedup.torch.masks import Masks, asked_for, flat_masks, zeros_of
 from prune_speedup.torch.measure import measure as measured
 from prune_speedup.torch.measure import size_of, zeros_in
 from prune_speedup.torch.optimizers import (
@@ -39,13 +39,13 @@ from prune_speedup.torch.proof.compare import compare
 from prune_speedup.torch.proof.masked_reference import Meaning
 from prune_speedup.torch.record.case import Case
 from prune_speedup.torch.record.recorder import trace
-from prune_speedup.torch.report import Change, SpeedupReport
+from prune_speedup.torch.report import SpeedupReport
 from prune_speedup.torch.resize.smaller import corrections_of
 from prune_speedup.torch.rules import has_rule
 from prune_speedup.torch.saving import follow, shapes_of
 from prune_speedup.torch.shortfall import shortfall
 from prune_speedup.torch.surgery import plain_attributes, record_surgery, shapes_of_tensors
-from prune_speedup.torch.tensors import Snapshot, places
+from prune_speedup.torch.tensors import Snapshot
 
 __all__ = ["ModelSpeedup", "make_small", "shrink"]
 
@@ -146,33 +146,6 @@ def shrink(
     return report
 
 
-def rehearse(
-    model: nn.Module,
-    example_inputs: Any,
-    masks: Masks,
-    constants: str = "exact",
-    look: Callable[[nn.Module], None] = lambda small: None,
-) -> SpeedupReport:
-    """Return the report of a `shrink` whose model is then put back.
-
-    The small model is compared with the masked one, for that may show that something has to stay.
-
-    Args:
-        model: The model.
-        example_inputs: What it is run with.
-        masks: What is to go.
-        constants: As for `shrink`.
-        look: Called with the small model before it is put back.
-    """
-    untouched = Snapshot(model)
-    try:
-        report = make_small(model, example_inputs, masks, constants=constants)
-        look(model)
-        return report
-    finally:
-        untouched.restore()
-
-
 def _tell(report: SpeedupReport) -> None:
     """Tell listeners of a smaller model, and the user of what is not as small as was asked."""
     emit("prune_model_shrunk", model=report.model, report=report)
@@ -182,6 +155,7 @@ def _tell(report: SpeedupReport) -> None:
         warn(report.config.warning(type(report.model).__name__))
 
 
+@collecting_later()
 @_without_what_runs_it
 def make_small(
     model: nn.Module,
@@ -221,18 +195,42 @@ def make_small(
     chosen = None if units is None else list(units)
 
     def shrunk(model: nn.Module, *, yielding: bool = True) -> SpeedupReport:
-        return _shrunk(
-            model,
-            example_inputs,
-            flat,
-            units=chosen,
-            constants=constants,
-            verify=verify,
-            verify_inputs=verify_inputs,
-            tolerance=tolerance,
-            measure=measure,
-            yielding=yielding,
-        )
+        def attempt(used: list[Analysis]) -> SpeedupReport:
+            return _shrunk(
+                model,
+                example_inputs,
+                flat,
+                units=chosen,
+                constants=constants,
+                verify=verify,
+                verify_inputs=verify_inputs,
+                tolerance=tolerance,
+                measure=measure,
+                yielding=yielding,
+                used=used,
+            )
+
+        before, used = Snapshot(model), list[Analysis]()
+
+        def outdated() -> bool:
+            return True in [is_outdated(each, model, example_inputs) for each in used]
+
+        # Nothing is refused, and nothing stays, because of what is remembered: a forward may read
+        # what no fingerprint sees. The small model then does otherwise than was recorded.
+        try:
+            report = attempt(used)
+        except SpeedupError:
+            before.restore()
+            if not outdated():
+                raise
+            return attempt([])
+        if report.returned:
+            small = Snapshot(model)
+            before.restore()
+            if outdated():
+                return attempt([])
+            small.restore()
+        return report
 
     def fallen_back() -> SpeedupReport:
         """The model, if it follows in everything; else its graph; else what it can."""
@@ -259,7 +257,6 @@ def make_small(
     return report
 
 
-@collecting_later()
 def _shrunk(
     model: nn.Module,
     example_inputs: Any,
@@ -272,10 +269,12 @@ def _shrunk(
     tolerance: float | None,
     measure: bool,
     yielding: bool,
+    used: list[Analysis],
 ) -> SpeedupReport:
     """`shrink` of what has been checked; where it fails, the model is not put back.
 
-    With `yielding`, units that a forward cannot do without are left alone.
+    With `yielding`, units that a forward cannot do without are left alone. What analyses it is done
+    by are added to `used`.
     """
     seconds: dict[str, float] = {}
     shapes, sizes, given = shapes_of(model), shapes_of_tensors(model), flat
@@ -286,11 +285,15 @@ def _shrunk(
 
     def recorded(also: Sequence[Case]) -> tuple[Standing, Zeros]:
         with timed(seconds, "trace"):
-            graph = trace(model, example_inputs, known=has_rule, also=also)
+            if also:
+                analysis = Analysis(trace(model, example_inputs, known=has_rule, also=also))
+            else:
+                analysis = analysis_of(model, example_inputs)
+                used.append(analysis)
         with timed(seconds, "units"):
-            labelling = labelled(graph)
+            labelling = analysis.labelling
         with timed(seconds, "plan"):
-            zeros = {} if units is not None else zeros_of(model, graph, flat)
+            zeros = {} if units is not None else zeros_of(model, analysis.graph, flat)
             return standing(labelling, zeros), zeros
 
     cases: Sequence[Case] = ()
@@ -350,40 +353,9 @@ def _shrunk(
     if units is None:
         asked = asked_for(graph, zeros, given)
         report.asked, report.kept = count_masked(model, wanted, plan, found, asked)
-    _describe(report, labelling, plan, flat)
+    describe(report, labelling, plan, flat)
     report.shortfall = shortfall(report, masks=bool(given), units=units is not None)
     return report
-
-
-def _describe(
-    report: SpeedupReport, labelling: Labelling, plan: Plan, masks: Mapping[str, torch.Tensor]
-) -> None:
-    graph, labels = labelling.graph, labelling.labels
-    residual: dict[str, torch.Tensor] = dict(masks)
-    for value, names in graph.tensors.items():
-        kept = plan.kept(value)
-        if kept:
-            report.changes.append(Change(names[0], graph.metas[value].shape, plan.shape(value)))
-            report.slices[names[0]] = {axis: torch.from_numpy(k) for axis, k in kept.items()}
-        for name in names:
-            if name in residual:
-                for axis, indices in kept.items():
-                    residual[name] = residual[name].index_select(
-                        axis, places(indices, residual[name].device)
-                    )
-    roots = labels.find(np.arange(len(labels)))
-    owned = np.concatenate(
-        [c for cs in labelling.axes.values() for c in cs if c is not None] or [roots]
-    )
-    report.removed = len(np.unique(roots[owned][plan.removed[owned]]))
-    model = report.model
-    where = {n: t.device for n, t in (*model.named_parameters(), *model.named_buffers())}
-    report.masks = nested_masks(
-        {n: m.to(where.get(n, m.device)) for n, m in residual.items() if not bool(m.all())}
-    )
-    report.live_norms = sum(
-        bool(plan.removed[found].any()) for _, found in labelling.flow.live_norms
-    )
 
 
 class ModelSpeedup:
