@@ -1,0 +1,1 @@
+"""Pruning of the output channels whose weights differ least; by name: `prune-quant:spread`."""
