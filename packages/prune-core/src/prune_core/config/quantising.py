@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from prune_core.config.keys import AMOUNT_KEYS, OPTIONAL_KEYS, Key, Purpose, is_whole
-from prune_core.errors import ConfigError, did_you_mean, shown
+from prune_core.errors import ConfigError, shown
 
 __all__ = ["QUANTISING", "QUANT_TYPES", "START_STEP", "bits_of"]
 
@@ -20,9 +20,6 @@ def _types(value: Any) -> str | None:
         return f"{expected}: write [{value!r}]"
     if isinstance(value, list | tuple) and value and all(each in QUANT_TYPES for each in value):
         return None if len(set(value)) == len(value) else f"{expected}, each at most once"
-    if isinstance(value, list | tuple) and value:
-        stranger = next(each for each in value if each not in QUANT_TYPES)
-        return expected + did_you_mean(stranger, QUANT_TYPES).rstrip("?").replace(" Did", "; did")
     return expected
 
 
@@ -42,13 +39,13 @@ def _step(value: Any) -> str | None:
     return None if is_whole(value) and int(value) >= 0 else "a whole number of at least 0"
 
 
-def bits_of(settings: Mapping[str, Any]) -> dict[str, int]:
-    """Return `{quant_type: bits}` of a checked entry.
+def bits_of(settings: Mapping[str, Any], default: int = DEFAULT_BITS) -> dict[str, int]:
+    """Return `{quant_type: bits}` of a checked entry, `default` where it does not say.
 
     >>> bits_of({"quant_types": ["weight", "output"], "quant_bits": {"weight": 8, "output": 4}})
     {'weight': 8, 'output': 4}
     """
-    bits = settings.get("quant_bits", DEFAULT_BITS)
+    bits = settings.get("quant_bits", default)
     return {
         kind: int(bits[kind] if isinstance(bits, Mapping) else bits)
         for kind in settings["quant_types"]
