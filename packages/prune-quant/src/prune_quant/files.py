@@ -38,16 +38,23 @@ def calibration_of(wrapper: QuantizerModuleWrapper) -> dict[str, Any]:
 
 def rounded_model(model: nn.Module) -> nn.Module:
     """Return a copy without wrappers that holds the rounded weights; inputs are not rounded."""
-    with bare(model) as inside:
-        plain = copy.deepcopy(inside)
+    plain = _with_rounded_weights(model)
     wrappers = [m for m in plain.modules() if isinstance(m, QuantizerModuleWrapper)]
-    with torch.no_grad():
-        for wrapper in wrappers:
-            if "weight" in wrapper.quantizers:
-                weight = wrapper.plain_module.get_parameter(wrapper.weight_key)
-                weight.copy_(wrapper.seen_by_forward()[wrapper.weight_key])
     replace_modules(plain, {wrapper: wrapper.module for wrapper in wrappers})
     return unwrap(plain)
+
+
+@torch.no_grad()
+def _with_rounded_weights(model: nn.Module) -> nn.Module:
+    """Return a copy whose parameters are what the forward sees, so that none is rounded again."""
+    with bare(model) as inside:
+        made = copy.deepcopy(inside)
+    for wrapper in made.modules():
+        if isinstance(wrapper, QuantizerModuleWrapper) and "weight" in wrapper.quantizers:
+            seen = wrapper.seen_by_forward()[wrapper.weight_key]
+            wrapper.plain_module.get_parameter(wrapper.weight_key).copy_(seen)
+            wrapper.weight_quantizer = None
+    return made
 
 
 def export_model(
@@ -92,7 +99,7 @@ def _onnx(
     ):
         model = integer_model(quantizer.bound_model, None, 0.0)
     else:  # the same numbers, rounded by operators on floating point
-        model = copy.deepcopy(quantizer.bound_model).eval()
+        model = _with_rounded_weights(quantizer.bound_model).eval().requires_grad_(False)
     where = device or next((p.device for p in model.parameters()), torch.device("cpu"))
     inputs: Tensor = torch.zeros(*input_shape, device=where)
     try:

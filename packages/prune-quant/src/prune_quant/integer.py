@@ -35,7 +35,8 @@ class _Rounds(nn.Module):
 
     def __init__(self, quantizer: FakeQuantizer) -> None:
         super().__init__()
-        self.scale, self.zero_point = float(quantizer.scale), int(quantizer.zero_point)
+        self.scale = float(quantizer.scale.detach().abs())
+        self.zero_point = int(quantizer.zero_point)
         self.low, self.high = quantizer.grid
         self.dtype = torch.int8 if self.low < 0 else torch.uint8
 
