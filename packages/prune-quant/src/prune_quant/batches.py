@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch.utils._pytree import tree_leaves
 
 from prune_core.errors import ConfigError, shown
 
-__all__ = ["call_of", "listed", "run"]
+__all__ = ["call_of", "evaluating", "listed", "run"]
 
 
 def call_of(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -40,21 +41,29 @@ def listed(data: Any) -> list[Any]:
     return batches
 
 
-def run(model: nn.Module, inputs: Any) -> list[Tensor]:
-    """Return all tensors that a model puts out, in its evaluation mode."""
-    args, kwargs = call_of(inputs)
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put a model into its evaluation mode for a while, without gradients."""
     modes = {module: module.training for module in model.modules()}
     try:
         for module in modes:
             module.training = False
         with torch.no_grad():
+            yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def run(model: nn.Module, inputs: Any) -> list[Tensor]:
+    """Return all tensors that a model puts out, in its evaluation mode."""
+    args, kwargs = call_of(inputs)
+    try:
+        with evaluating(model):
             output = model(*args, **kwargs)
     except Exception as error:
         raise ConfigError(
             f"The model does not run on the inputs: {type(error).__name__}: {error}"
         ) from error
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
     leaves = output.values() if isinstance(output, Mapping) else tree_leaves(output)
     return [x for x in leaves if isinstance(x, Tensor) and x.is_floating_point()]

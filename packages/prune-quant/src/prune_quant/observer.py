@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import nn
 
 from prune_core.compat import understands
 from prune_core.errors import PruneError
+from prune_quant.batches import evaluating
 from prune_quant.fake import FakeQuantizer, ObservedRange, OwnRange
 from prune_quant.quantizer import ANY_QUANTIZER, ConfigList, Quantizer
 
@@ -60,7 +60,7 @@ class ObserverQuantizer(Quantizer):
     def settle(self) -> None:
         """Take the ranges from what was seen."""
         if self.calibrate is not None and not self.compressed:
-            with torch.no_grad():
+            with evaluating(self.bound_model):
                 self.calibrate(self.bound_model)
         super().settle()
         observed = [
