@@ -14,7 +14,7 @@ from prune_core.compressed import model_of
 from prune_core.errors import ConfigError, PruneError, nearest, shown, warn
 from prune_core.masking import check_model, unwrap, wrappers_in
 from prune_quant.schemes import Scheme, check_group, find_scheme
-from prune_quant.torchao import torchao
+from prune_quant.torchao import quiet, torchao
 from prune_quant.wrapper import QuantizerModuleWrapper
 
 __all__ = ["finish_qat", "prepare_qat", "quantize"]
@@ -127,12 +127,15 @@ def finish_qat(model: nn.Module) -> nn.Module:
     trained = copy.deepcopy(model)
     delattr(trained, _QAT)
     api, qat = torchao("quantization"), torchao("quantization.qat")
-    api.quantize_(trained, qat.QATConfig(step="convert"))
+    with quiet():
+        api.quantize_(trained, qat.QATConfig(step="convert"))
     return quantize(trained, scheme, exclude=exclude, group_size=group_size, inplace=True)
 
 
 def _apply(model: nn.Module, config: Any, layers: dict[str, nn.Linear]) -> None:
-    torchao("quantization").quantize_(model, config, filter_fn=lambda module, name: name in layers)
+    api = torchao("quantization")
+    with quiet():
+        api.quantize_(model, config, filter_fn=lambda module, name: name in layers)
     for name in layers:
         # torchao puts a function there that keeps the model from being pickled.
         vars(model.get_submodule(name)).pop("extra_repr", None)
@@ -157,7 +160,7 @@ def _checked(model: nn.Module, scheme: str, exclude: Sequence[str]) -> Scheme:
         )
     if isinstance(exclude, str) or not all(isinstance(name, str) for name in exclude):
         raise ConfigError(f"exclude is {shown(exclude)}; it must be a list of names of layers.")
-    names = dict(_plain_names(model))
+    names = {name: module for name, module in _plain_names(model) if name}
     for name in exclude:
         if name not in names:
             raise ConfigError(

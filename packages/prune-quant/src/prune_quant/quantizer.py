@@ -32,8 +32,9 @@ ANY_QUANTIZER = Older(
     orders=[order("optimizer", "dummy_input")],
     ignored={
         "dummy_input": NoEffect(
+            default=None,
             instead="Fold batch norms into their convolutions first, with "
-            "torch.nn.utils.fusion.fuse_conv_bn_eval, if they are to be quantised together."
+            "torch.nn.utils.fusion.fuse_conv_bn_eval, if they are to be quantised together.",
         )
     },
 )
@@ -154,12 +155,16 @@ class Quantizer(metaclass=ChecksOptions):
         return self.bound_model
 
     def settle(self) -> None:
-        """Learn what can be learned before anything is rounded: the steps of the weights."""
+        """Learn what has to be known before anything is rounded."""
+        self._look_at_weights()
+
+    @torch.no_grad()
+    def _look_at_weights(self) -> None:
+        """Learn the steps of the weights, which training may have changed since a forward."""
         for wrapper in self._wrappers.values():
             quantizer = wrapper.quantizers.get("weight")
             if quantizer is not None:
-                with torch.no_grad():
-                    quantizer.look(wrapper.dense_weight())
+                quantizer.look(wrapper.dense_weight())
 
     @property
     def is_wrapped(self) -> bool:
@@ -227,6 +232,7 @@ class Quantizer(metaclass=ChecksOptions):
     def _check_ready(self, call: str) -> None:
         if not self.compressed:
             raise PruneError(f"Nothing is quantised yet: call compress() before {call}.")
+        self._look_at_weights()
         for name, wrapper in self._wrappers.items():
             for kind, quantizer in wrapper.quantizers.items():
                 if not quantizer.active:
@@ -244,6 +250,7 @@ class Quantizer(metaclass=ChecksOptions):
     @property
     def calibration_config(self) -> dict[str, dict[str, Any]]:
         """Bits, steps and ranges of every module, as `export_model` writes them."""
+        self._look_at_weights()
         return {name: calibration_of(wrapper) for name, wrapper in self._wrappers.items()}
 
     def export_model(

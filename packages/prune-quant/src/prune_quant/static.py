@@ -2,22 +2,55 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
-from prune_core.errors import ConfigError
+from prune_core.errors import ConfigError, PruneError
 from prune_core.files import replacing
 from prune_quant.batches import call_of, listed, run
-from prune_quant.torchao import torchao
+from prune_quant.torchao import quiet, torchao
 
-__all__ = ["export_pt2", "quantize_static"]
+__all__ = ["IntegerGraph", "export_pt2", "quantize_static"]
 
 _X86 = "quantization.pt2e.quantizer.x86_inductor_quantizer"
+
+
+class IntegerGraph(nn.Module):
+    """The graph that "int8_static" makes, as an ordinary module that only computes.
+
+    Attributes:
+        program: The graph of torch, which refuses `eval()` and warns when it is copied.
+    """
+
+    def __init__(self, graph: nn.Module) -> None:
+        super().__init__()
+        self.program = graph
+        self.training = False
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the graph."""
+        return self.program(*args, **kwargs)
+
+    def train(self, mode: bool = True) -> Self:
+        """Change nothing: there is nothing to train in it."""
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> IntegerGraph:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return IntegerGraph(copy.deepcopy(self.program, memo))
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise PruneError(
+            "A graph of torch cannot be pickled. prune_core.export(model, 'model.pt2', inputs) "
+            "writes it, and torch.export.load('model.pt2').module() reads it."
+        )
 
 
 def quantize_static(model: nn.Module, data: Any, exclude: Sequence[str]) -> nn.Module:
@@ -39,8 +72,7 @@ def quantize_static(model: nn.Module, data: Any, exclude: Sequence[str]) -> nn.M
         )
     model = model.eval()
     run(model, batches[0])
-    pt2e, x86 = torchao("quantization.pt2e"), torchao(_X86)
-    convert = torchao("quantization.pt2e.quantize_pt2e")
+    x86, convert = torchao(_X86), torchao("quantization.pt2e.quantize_pt2e")
     quantizer = x86.X86InductorQuantizer()
     config = x86.get_default_x86_inductor_quantization_config()
     quantizer.set_global(config)
@@ -52,21 +84,32 @@ def quantize_static(model: nn.Module, data: Any, exclude: Sequence[str]) -> nn.M
         for batch in batches:
             run(graph, batch)
         graph = convert.convert_pt2e(graph)
-        pt2e.allow_exported_model_train_eval(graph)
     if not any("quantize_per" in str(node.target) for node in graph.graph.nodes):
         raise ConfigError(
             "'int8_static' found no convolution and no linear layer to quantise in this model."
         )
-    made: nn.Module = graph.eval()
-    return made
+    _drop_unused(graph)
+    return IntegerGraph(graph)
+
+
+def _drop_unused(graph: Any) -> None:
+    """Let go of the weights in floating point, which integers have taken the place of."""
+    used = {node.target for node in graph.graph.nodes if node.op == "get_attr"}
+    held = (*graph.named_parameters(remove_duplicate=False), *graph.named_buffers())
+    for name, _ in held:
+        if name not in used:
+            owner, _, leaf = name.rpartition(".")
+            delattr(graph.get_submodule(owner), leaf)
 
 
 def _exported(model: nn.Module, batch: Any) -> nn.Module:
     """Return the graph of a model, for any batch size where its forward allows it."""
     args, kwargs = call_of(batch)
-    shapes = _shapes(args, kwargs)
     try:
-        program = torch.export.export(model, args, kwargs, dynamic_shapes=shapes)
+        with quiet("torch.fx.experimental", "torch.export", "torch._dynamo"):
+            program = torch.export.export(
+                model, args, kwargs, dynamic_shapes=_shapes(model, args, kwargs)
+            )
     except Exception as error:
         said = next((line for line in str(error).splitlines() if line.strip()), "")
         raise ConfigError(
@@ -85,17 +128,16 @@ def export_pt2(model: nn.Module, path: Path, example_inputs: Any = None) -> None
         warnings.simplefilter("ignore")
         args, kwargs = call_of(example_inputs)
         program = torch.export.export(
-            model, args, kwargs, dynamic_shapes=_shapes(args, kwargs), strict=False
+            model, args, kwargs, dynamic_shapes=_shapes(model, args, kwargs)
         )
         with replacing(path) as file:
             torch.export.save(program, file)
 
 
-def _shapes(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+def _shapes(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Leave the first axis of each input open, but for batches of one, which say nothing of it."""
-    free = {0: torch.export.Dim.AUTO}
-
-    def shape(value: Any) -> Any:
-        return free if isinstance(value, Tensor) and value.ndim and len(value) > 1 else None
-
-    return {n: shape(v) for n, v in kwargs.items()} if kwargs else tuple(map(shape, args))
+    shapes: Any = torch.export.ShapesCollection()  # type: ignore[no-untyped-call]
+    for value in (*args, *kwargs.values()):
+        if isinstance(value, Tensor) and value.ndim and len(value) > 1:
+            shapes[value] = {0: torch.export.Dim.AUTO}
+    return shapes.dynamic_shapes(model, args, kwargs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -10,7 +11,7 @@ from typing import Any
 
 from prune_core.errors import MissingDependencyError
 
-__all__ = ["torchao", "version"]
+__all__ = ["quiet", "torchao", "version"]
 
 # torchao names every kernel in its wheel that was built for another machine, and torch how torchao
 # registers a class. Neither says anything about the user's model.
@@ -25,7 +26,8 @@ def torchao(module: str = "") -> Any:
     """
     name = f"torchao.{module}".rstrip(".")
     try:
-        with _quiet():
+        with quiet(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             return import_module(name)
     except (ImportError, AttributeError) as error:
         raise MissingDependencyError(
@@ -40,8 +42,9 @@ def version() -> str:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    loggers = [logging.getLogger(name) for name in _CHATTY]
+def quiet(*names: str) -> Iterator[None]:
+    """Keep loggers, torchao's unless named, from saying anything but errors for a while."""
+    loggers = [logging.getLogger(name) for name in names or _CHATTY]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)
