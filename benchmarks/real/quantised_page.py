@@ -15,9 +15,9 @@ from typing import Any
 INTRODUCTION = """\
 # Quantised models
 
-What pruning and quantising leave of trained models, each alone and both together. The models are those
-of [Trained models](real-models.md). "Pruned" means pruned, made small, and trained again for 25 steps
-with the whole model as its teacher; then it is quantised, which is the order of
+What pruning and quantising leave of trained models, each alone and both together. The models are
+those of [Trained models](real-models.md). "Pruned" means pruned, made small, and trained again for
+25 steps with the whole model as its teacher; then it is quantised, which is the order of
 [the guide](guides/quantize.md).
 
 ```sh
@@ -25,11 +25,11 @@ python benchmarks/real/quantise.py --results quantised.jsonl
 python benchmarks/real/quantised_page.py quantised.jsonl > docs/quantised-models.md
 ```
 
-"torch" is `prune_quant.quantize(model, scheme)`, run by `torch.compile` with constant weights. "ONNX
-Runtime" is `ObserverQuantizer` with weights, inputs and outputs of 8 bits, its `convert()`, and
-`prune_core.export`. Ranges come from 8 batches. Bytes are those of the file: a state dict, or ONNX.
-Times are CPU time of one thread for one batch; forms are timed in turns, and the shortest of 15 counts.
-The machine was busy, so only large differences mean something.
+"torch" is `prune_quant.quantize(model, scheme)`, run by `torch.compile` with constant weights.
+"ONNX Runtime" is `ObserverQuantizer` with weights, inputs and outputs of 8 bits, its `convert()`,
+and `prune_core.export`. Ranges come from 8 batches. Bytes are those of the file: a state dict, or
+ONNX. Times are CPU time of one thread for one batch; forms are timed in turns, and the shortest of
+15 counts. The machine was busy, so only large differences mean something.
 """
 
 
@@ -50,12 +50,12 @@ def table(results: list[dict[str, Any]]) -> str:
         "| model | form | quality | bytes | of the first | milliseconds | of the first |",
         "| --- | --- | --: | --: | --: | --: | --: |",
     ]
-    for each in results:
-        rows.append(
-            f"| {each['model']} | {each['form'].replace('torch.compile', 'torch')} "
-            f"| {each['quality']:.3f} | {each['bytes']:,} | {each['bytes'] / first['bytes']:.0%} "
-            f"| {each['ms']:.0f} | {each['ms'] / first['ms']:.0%} |"
-        )
+    rows += [
+        f"| {each['model']} | {each['form'].replace('torch.compile', 'torch')} "
+        f"| {each['quality']:.3f} | {each['bytes']:,} | {each['bytes'] / first['bytes']:.0%} "
+        f"| {each['ms']:.0f} | {each['ms'] / first['ms']:.0%} |"
+        for each in results
+    ]
     smallest = min(results, key=lambda each: each["bytes"])
     rows.append(
         f"\n* The smallest, {smallest['model']} and {smallest['form']}, has "
@@ -70,8 +70,8 @@ def table(results: list[dict[str, Any]]) -> str:
     proved = [each["apart"] for each in results if "apart" in each]
     if proved:
         rows.append(
-            f"* What ONNX Runtime computes with integers is at most {max(proved):.2%} away from the "
-            "same model in torch, on real inputs."
+            f"* What ONNX Runtime computes with integers is at most {max(proved):.2%} away from "
+            "the same model in torch, on real inputs."
         )
     return "\n".join(rows) + "\n"
 

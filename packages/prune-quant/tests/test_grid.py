@@ -4,9 +4,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prune_quant.fake import LearnedStep, MovingRange, OwnRange
-from prune_quant.few_bits import SignWeight, TanhWeight
-from prune_quant.grid import affine, on_grid, signed, symmetric_scale, unsigned
+from prune_quant.rounding.fake import LearnedStep, MovingRange, OwnRange
+from prune_quant.rounding.few_bits import SignWeight, TanhWeight
+from prune_quant.rounding.grid import affine, on_grid, signed, symmetric_scale, unsigned
 
 weights = st.lists(
     st.lists(st.floats(-1e6, 1e6, width=32), min_size=4, max_size=4), min_size=1, max_size=5

@@ -19,7 +19,7 @@ from prune_quant import (
     QAT_Quantizer,
     distance,
 )
-from prune_quant.grid import integers
+from prune_quant.rounding.grid import integers
 
 ALL = [{"quant_types": ["weight", "input", "output"], "quant_bits": 8, "op_types": ["default"]}]
 # Integers are summed in another order than numbers in floating point: a value that lies between two

@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     from prune_quant.dorefa import *  # noqa: F403
     from prune_quant.integer import distance as distance
     from prune_quant.lsq import *  # noqa: F403
-    from prune_quant.modern import *  # noqa: F403
     from prune_quant.naive import *  # noqa: F403
     from prune_quant.observer import *  # noqa: F403
     from prune_quant.qat import *  # noqa: F403
     from prune_quant.quantizer import Quantizer as Quantizer
-    from prune_quant.schemes import round_to as round_to
+    from prune_quant.schemes.quantize import *  # noqa: F403
+    from prune_quant.schemes.table import round_to as round_to
     from prune_quant.wrapper import QuantizerModuleWrapper as QuantizerModuleWrapper
 
 _HOMES = {
@@ -26,12 +26,12 @@ _HOMES = {
     "dorefa": ("DoReFaQuantizer",),
     "integer": ("distance",),
     "lsq": ("LsqQuantizer",),
-    "modern": ("finish_qat", "prepare_qat", "quantize"),
+    "schemes.quantize": ("finish_qat", "prepare_qat", "quantize"),
     "naive": ("NaiveQuantizer",),
     "observer": ("ObserverQuantizer",),
     "qat": ("QAT_Quantizer",),
     "quantizer": ("Quantizer",),
-    "schemes": ("round_to",),
+    "schemes.table": ("round_to",),
     "wrapper": ("QuantizerModuleWrapper",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

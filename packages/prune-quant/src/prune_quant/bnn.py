@@ -1,8 +1,8 @@
 """Binarised neural networks."""
 
-from prune_quant.fake import FakeQuantizer
-from prune_quant.few_bits import SignActivation, SignWeight
 from prune_quant.quantizer import Quantizer
+from prune_quant.rounding.fake import FakeQuantizer
+from prune_quant.rounding.few_bits import SignActivation, SignWeight
 
 __all__ = ["BNNQuantizer"]
 

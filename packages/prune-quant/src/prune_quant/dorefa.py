@@ -1,8 +1,8 @@
 """DoReFa-Net."""
 
-from prune_quant.fake import FakeQuantizer
-from prune_quant.few_bits import ClippedActivation, TanhWeight
 from prune_quant.quantizer import Quantizer
+from prune_quant.rounding.fake import FakeQuantizer
+from prune_quant.rounding.few_bits import ClippedActivation, TanhWeight
 
 __all__ = ["DoReFaQuantizer"]
 

@@ -49,6 +49,7 @@ def prune_register_exporters() -> dict[str, Reference]:
     """Name the format in which a model of `quantize(model, "int8_static")` is kept."""
     return {
         "pt2": Reference(
-            "prune_quant.static:export_pt2", "The graph of torch.export, with torch.export.save."
+            "prune_quant.schemes.static:export_pt2",
+            "The graph of torch.export, with torch.export.save.",
         )
     }

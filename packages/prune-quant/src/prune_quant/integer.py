@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from prune_core.errors import PruneError
 from prune_core.masking import bare, output_axis, replace_modules, unwrap
 from prune_quant.batches import run
-from prune_quant.fake import FakeQuantizer
-from prune_quant.grid import integers
-from prune_quant.torchao import torchao
+from prune_quant.rounding.fake import FakeQuantizer
+from prune_quant.rounding.grid import integers
+from prune_quant.schemes.torchao import torchao
 from prune_quant.wrapper import QuantizerModuleWrapper, run_quantised
 
 __all__ = ["IntegerModule", "distance", "integer_model"]

@@ -8,8 +8,8 @@ from torch import nn
 
 from prune_core.compat import understands
 from prune_core.config.quantising import START_STEP
-from prune_quant.fake import FakeQuantizer, LearnedStep
 from prune_quant.quantizer import ANY_QUANTIZER, ConfigList, Quantizer
+from prune_quant.rounding.fake import FakeQuantizer, LearnedStep
 
 __all__ = ["LsqQuantizer"]
 

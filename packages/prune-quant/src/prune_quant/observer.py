@@ -10,8 +10,8 @@ from torch import nn
 from prune_core.compat import understands
 from prune_core.errors import PruneError
 from prune_quant.batches import evaluating
-from prune_quant.fake import FakeQuantizer, ObservedRange, OwnRange
 from prune_quant.quantizer import ANY_QUANTIZER, ConfigList, Quantizer
+from prune_quant.rounding.fake import FakeQuantizer, ObservedRange, OwnRange
 
 __all__ = ["ObserverQuantizer"]
 

@@ -18,9 +18,9 @@ from prune_core.errors import ConfigError, PruneError, shown
 from prune_core.evaluators import looks_like_optimizer
 from prune_core.masking import bare, check_model, output_axis, replace_modules
 from prune_core.options import ChecksOptions
-from prune_quant.fake import FakeQuantizer, MovingRange, OwnRange
 from prune_quant.files import calibration_of, export_model
 from prune_quant.integer import integer_model
+from prune_quant.rounding.fake import FakeQuantizer, MovingRange, OwnRange
 from prune_quant.targets import QUANTISED_TYPES, Target, find_targets
 from prune_quant.wrapper import QuantizerModuleWrapper
 

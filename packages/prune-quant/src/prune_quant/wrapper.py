@@ -10,7 +10,7 @@ from torch.func import functional_call
 
 from prune_core.errors import ConfigError
 from prune_core.masking import PrunerModuleWrapper, weight_name
-from prune_quant.fake import FakeQuantizer
+from prune_quant.rounding.fake import FakeQuantizer
 
 __all__ = ["QuantizerModuleWrapper", "on_first", "run_quantised"]
 

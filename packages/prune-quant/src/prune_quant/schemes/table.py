@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from prune_core.errors import ConfigError, did_you_mean, shown
-from prune_quant.torchao import torchao, version
+from prune_quant.schemes.torchao import torchao, version
 
 __all__ = ["SCHEMES", "Scheme", "check_group", "find_scheme", "round_to"]
 

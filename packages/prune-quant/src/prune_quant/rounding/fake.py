@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from prune_quant.grid import Grid, affine, on_grid, signed, symmetric_scale, unsigned
-from prune_quant.torchao import torchao
+from prune_quant.rounding.grid import Grid, affine, on_grid, signed, symmetric_scale, unsigned
+from prune_quant.schemes.torchao import torchao
 
 __all__ = ["FakeQuantizer", "LearnedStep", "MovingRange", "ObservedRange", "OwnRange"]
 

@@ -60,8 +60,12 @@ def symmetric_scale(x: Tensor, high: int, axis: int | None) -> Tensor:
         largest = magnitude.amax()
     else:
         largest = magnitude.amax(dim=[a for a in range(x.ndim) if a != axis % x.ndim])
-    # A slice of zeros stays zeros with any step.
-    return torch.where(largest > 0, largest / high, torch.ones_like(largest))
+    return _usable(largest / high)
+
+
+def _usable(step: Tensor) -> Tensor:
+    """Return 1 for a step that is zero, or too small to divide by: with it, all becomes zero."""
+    return torch.where(step > torch.finfo(step.dtype).tiny, step, torch.ones_like(step))
 
 
 def affine(low: Tensor, high: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
@@ -73,7 +77,7 @@ def affine(low: Tensor, high: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
     """
     low, high = low.float().clamp(max=0), high.float().clamp(min=0)
     step = (high - low) / (grid.high - grid.low)
-    step = torch.where(step > 0, step, torch.ones_like(step))
+    step = _usable(step)
     zero = (grid.low - low / step).round().clamp(grid.low, grid.high)
     return step, zero
 

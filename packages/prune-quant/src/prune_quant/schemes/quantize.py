@@ -13,8 +13,8 @@ from torch import nn
 from prune_core.compressed import model_of
 from prune_core.errors import ConfigError, PruneError, nearest, shown, warn
 from prune_core.masking import check_model, unwrap, wrappers_in
-from prune_quant.schemes import Scheme, check_group, find_scheme
-from prune_quant.torchao import quiet, torchao
+from prune_quant.schemes.table import Scheme, check_group, find_scheme
+from prune_quant.schemes.torchao import quiet, torchao
 from prune_quant.wrapper import QuantizerModuleWrapper
 
 __all__ = ["finish_qat", "prepare_qat", "quantize"]
@@ -58,7 +58,7 @@ def quantize(
     if scheme == "int8_static":
         if inplace:
             raise ConfigError("'int8_static' makes a new graph, so it cannot be done inplace=True.")
-        from prune_quant.static import quantize_static
+        from prune_quant.schemes.static import quantize_static
 
         return quantize_static(_copy(model), data, exclude)
     if data is not None:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from prune_quant.fake import FakeQuantizer
-from prune_quant.grid import Grid, on_grid, straight_through, unsigned
+from prune_quant.rounding.fake import FakeQuantizer
+from prune_quant.rounding.grid import Grid, on_grid, straight_through, unsigned
 
 __all__ = ["ClippedActivation", "SignActivation", "SignWeight", "TanhWeight"]
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from prune_core.errors import ConfigError, PruneError
 from prune_core.files import replacing
 from prune_quant.batches import call_of, listed, run
-from prune_quant.torchao import quiet, torchao
+from prune_quant.schemes.torchao import quiet, torchao
 
 __all__ = ["IntegerGraph", "export_pt2", "quantize_static"]
 
