@@ -7,7 +7,6 @@ from typing import Any
 from torch import nn
 
 from prune_core.compat import understands
-from prune_core.config.quantising import START_STEP
 from prune_quant.quantizer import ANY_QUANTIZER, ConfigList, Quantizer
 from prune_quant.rounding.fake import FakeQuantizer, LearnedStep
 
@@ -29,7 +28,7 @@ class LsqQuantizer(Quantizer):
         ```
     """
 
-    config_keys = (START_STEP,)
+    config_keys = ("quant_start_step",)
 
     @understands(ANY_QUANTIZER)
     def __init__(self, model: nn.Module, config_list: ConfigList, optimizer: Any = None) -> None:

@@ -1,6 +1,5 @@
 """Quantisation-aware training."""
 
-from prune_core.config.quantising import START_STEP
 from prune_quant.quantizer import Quantizer
 
 __all__ = ["QAT_Quantizer"]
@@ -23,4 +22,4 @@ class QAT_Quantizer(Quantizer):  # noqa: N801 - the name that it has in NNI
         ```
     """
 
-    config_keys = (START_STEP,)
+    config_keys = ("quant_start_step",)

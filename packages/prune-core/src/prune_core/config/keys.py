@@ -139,6 +139,7 @@ OPTIONAL_KEYS: Mapping[str, Key] = _table(
     Key("frequency", _whole(1), "Epochs or steps between two prunings."),
     Key("prune_iterations", _whole(1), "Rounds of pruning."),
     Key("rho", _positive, "Weight of the penalty term of ADMM."),
+    Key("quant_start_step", _whole(0), "The first optimizer step that computes quantised."),
 )
 
 

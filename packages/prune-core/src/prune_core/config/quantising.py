@@ -8,7 +8,7 @@ from typing import Any
 from prune_core.config.keys import AMOUNT_KEYS, OPTIONAL_KEYS, Key, Purpose, is_whole
 from prune_core.errors import ConfigError, shown
 
-__all__ = ["QUANTISING", "QUANT_TYPES", "START_STEP", "bits_of"]
+__all__ = ["QUANTISING", "QUANT_TYPES", "bits_of"]
 
 QUANT_TYPES = ("weight", "input", "output")
 DEFAULT_BITS = 8
@@ -33,10 +33,6 @@ def _bits(value: Any) -> str | None:
 
 def _is_bits(value: Any) -> bool:
     return is_whole(value) and 1 <= int(value) < 32
-
-
-def _step(value: Any) -> str | None:
-    return None if is_whole(value) and int(value) >= 0 else "a whole number of at least 0"
 
 
 def bits_of(settings: Mapping[str, Any], default: int = DEFAULT_BITS) -> dict[str, int]:
@@ -68,8 +64,6 @@ def _check(where: str, settings: Mapping[str, Any], keys: Mapping[str, Key]) -> 
             f"have {idle!r}; add it there, or leave it out here."
         )
 
-
-START_STEP = Key("quant_start_step", _step, "The first optimizer step that computes quantised.")
 
 _PRUNES = (
     "It says how much to prune, which a quantizer does not do: prune first, with a config_list of "
