@@ -157,6 +157,17 @@ def test_pickled_and_reset():
     assert type(other.conv1).__name__ == "QuantizerModuleWrapper"
 
 
+def test_masks_taken_off_meanwhile_are_told():
+    model = make_toy(ConvNet)
+    wrapper = PrunerModuleWrapper(model.conv1, "conv1", {})
+    replace_modules(model, {model.conv1: wrapper})
+    quantizer = NaiveQuantizer(model, [{**WEIGHT, "op_types": ["Conv2d"], "op_names": ["conv1"]}])
+    quantizer.unwrap()
+    replace_modules(model, {wrapper: wrapper.module})
+    with pytest.raises(PruneError, match="were replaced since.*reset"):
+        quantizer.compress()
+
+
 def test_a_config_from_a_file(tmp_path):
     pytest.importorskip("yaml")
     path = tmp_path / "rules.yml"

@@ -66,6 +66,20 @@ def test_saved_loaded_copied_and_exported(scheme, tmp_path):
     assert distance(made, torch.export.load(tmp_path / "model.pt2").module(), inputs) == 0
 
 
+def test_settings_of_torch_stay_as_they_are():
+    """torchao would set the precision of all products in float32, for the whole process."""
+    before = torch.get_float32_matmul_precision()
+    for scheme in TOLERANCE:
+        quietly(mlp(), scheme)
+    assert torch.get_float32_matmul_precision() == before == "highest"
+
+
+def test_pairs_with_labels_are_told():
+    pairs = [(inputs, torch.zeros(16))]
+    with pytest.raises(ConfigError, match="does not run on .*Give inputs without labels"):
+        quantize(mlp(), "int8_static", data=pairs)
+
+
 def test_int8_files_are_a_quarter(tmp_path):
     sizes = []
     model = mlp(1024)

@@ -62,8 +62,9 @@ def run(model: nn.Module, inputs: Any) -> list[Tensor]:
         with evaluating(model):
             output = model(*args, **kwargs)
     except Exception as error:
+        labels = " Give inputs without labels." if isinstance(inputs, list | tuple) else ""
         raise ConfigError(
-            f"The model does not run on the inputs: {type(error).__name__}: {error}"
+            f"The model does not run on the inputs: {type(error).__name__}: {error}{labels}"
         ) from error
-    leaves = output.values() if isinstance(output, Mapping) else tree_leaves(output)
+    leaves = tree_leaves(dict(output) if isinstance(output, Mapping) else output)
     return [x for x in leaves if isinstance(x, Tensor) and x.is_floating_point()]

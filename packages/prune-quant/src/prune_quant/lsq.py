@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import nn
 
-from prune_core.compat import understands
-from prune_quant.quantizer import ANY_QUANTIZER, ConfigList, Quantizer
+from prune_quant.quantizer import ConfigList, Quantizer
 from prune_quant.rounding.fake import FakeQuantizer, LearnedStep
 
 __all__ = ["LsqQuantizer"]
@@ -30,12 +27,12 @@ class LsqQuantizer(Quantizer):
 
     config_keys = ("quant_start_step",)
 
-    @understands(ANY_QUANTIZER)
-    def __init__(self, model: nn.Module, config_list: ConfigList, optimizer: Any = None) -> None:
-        super().__init__(model, config_list, optimizer)
-        if optimizer is not None:
+    def reset(self, model: nn.Module, config_list: ConfigList) -> None:
+        """Start anew with another model or config, and steps that the optimizer trains."""
+        super().reset(model, config_list)
+        if self.optimizer is not None:
             steps = [q.scale for w in self._wrappers.values() for q in w.quantizers.values()]
-            optimizer.add_param_group({"params": steps, "weight_decay": 0.0})
+            self.optimizer.add_param_group({"params": steps, "weight_decay": 0.0})
 
     def make(self, kind: str, bits: int, axis: int | None) -> FakeQuantizer:
         """Return what rounds one tensor, by a step that is trained."""

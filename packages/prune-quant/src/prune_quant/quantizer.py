@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from os import PathLike
 from typing import Any, ClassVar
 
@@ -126,10 +127,13 @@ class Quantizer(metaclass=ChecksOptions):
         for kind, bits in target.bits.items():
             axis = output_axis(made.plain_module) if kind == "weight" else None
             quantizer = self.make(kind, bits, axis)
-            if kind == "weight":
-                quantizer.to(made.plain_module.get_parameter(made.weight_key).device)
-            made.register_module(f"{kind}_quantizer", quantizer)
+            made.register_module(f"{kind}_quantizer", quantizer.to(self._device_of(made)))
         return made.train(target.module.training)
+
+    def _device_of(self, wrapper: QuantizerModuleWrapper) -> torch.device:
+        """Return where a module computes: where its parameters are, or those of the model."""
+        parameters = chain(wrapper.plain_module.parameters(), self.bound_model.parameters())
+        return next((p.device for p in parameters), torch.device("cpu"))
 
     def make(self, kind: str, bits: int, axis: int | None) -> FakeQuantizer:
         """Return what rounds one tensor.
@@ -176,6 +180,12 @@ class Quantizer(metaclass=ChecksOptions):
         """Put the wrappers in, and return the model; nothing happens when they are in already."""
         if not self.is_wrapped:
             replace_modules(self.bound_model, {w.module: w for w in self._wrappers.values()})
+            if not self.is_wrapped:
+                raise PruneError(
+                    "The modules of the model were replaced since the quantizer was made, for "
+                    "example by putting masks on or taking them off: call "
+                    "reset(model, config_list)."
+                )
         return self.bound_model
 
     def unwrap(self) -> nn.Module:

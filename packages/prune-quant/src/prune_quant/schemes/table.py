@@ -72,12 +72,12 @@ def _never(device: torch.device) -> str:
 SCHEMES: dict[str, Scheme] = {
     "int8": Scheme(
         "Weights of linear layers as int8, one step for each output.",
-        lambda group: _api().Int8WeightOnlyConfig(),
+        lambda group: _api().Int8WeightOnlyConfig(set_inductor_config=False),
         fake_weight=lambda group: _fake(dtype=torch.int8, granularity="per_channel"),
     ),
     "int8_dynamic": Scheme(
         "The same, and inputs rounded to int8 as they come: multiplies integers.",
-        lambda group: _api().Int8DynamicActivationInt8WeightConfig(),
+        lambda group: _api().Int8DynamicActivationInt8WeightConfig(set_inductor_config=False),
         # torch multiplies int8 on CUDA in multiples of 8.
         multiple=lambda group, device: 8 if device.type == "cuda" else 1,
     ),
@@ -93,11 +93,12 @@ SCHEMES: dict[str, Scheme] = {
         ),
     ),
     "float8": Scheme(
-        "Weights of linear layers as float8 (e4m3).", lambda group: _api().Float8WeightOnlyConfig()
+        "Weights of linear layers as float8 (e4m3).",
+        lambda group: _api().Float8WeightOnlyConfig(set_inductor_config=False),
     ),
     "float8_dynamic": Scheme(
         "The same, and inputs rounded to float8 as they come; on new GPUs.",
-        lambda group: _api().Float8DynamicActivationFloat8WeightConfig(),
+        lambda group: _api().Float8DynamicActivationFloat8WeightConfig(set_inductor_config=False),
         multiple=lambda group, device: 16,
         refuses=_only_cuda,
     ),
