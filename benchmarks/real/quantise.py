@@ -87,6 +87,7 @@ class Case(NamedTuple):
     inputs: Callable[[Any], tuple[Tensor, ...]]
     named: bool
     schemes: tuple[str, ...]
+    runs: Callable[[nn.Module], Callable[..., Tensor]]
 
 
 def pruned(task: Task, algorithm: str, **options: Any) -> nn.Module:
@@ -128,6 +129,7 @@ def crepe() -> Case:
         lambda batch: (batch[0],),
         named=False,
         schemes=("int8_static",),
+        runs=torch.compile,
     )
 
 
@@ -147,6 +149,7 @@ def reactions() -> Case:
         inputs,
         named=True,
         schemes=("int8", "int8_dynamic"),
+        runs=lambda model: model,
     )
 
 
@@ -173,12 +176,12 @@ def forms(case: Case, model: nn.Module, folder: Path) -> dict[str, Callable[[], 
         return Form(run, batches[0], {"quality": quality, "bytes": size})
 
     def torch_float() -> Form:
-        return measured(torch.compile(plain), saved(plain, folder))
+        return measured(case.runs(plain), saved(plain, folder))
 
     def torchao(scheme: str) -> Form:
         data = batches if scheme == "int8_static" else None
         made = prune_quant.quantize(plain, scheme, data=data)
-        return measured(torch.compile(made), saved(made, folder))
+        return measured(case.runs(made), saved(made, folder))
 
     def onnx(quantised: bool) -> Form:
         path = folder / "model.onnx"
@@ -208,8 +211,8 @@ def forms(case: Case, model: nn.Module, folder: Path) -> dict[str, Callable[[], 
         return found
 
     return {
-        "float, torch.compile": torch_float,
-        **{f"{s}, torch.compile": (lambda s=s: torchao(s)) for s in case.schemes},  # type: ignore[misc]
+        "float, torch": torch_float,
+        **{f"{s}, torch": (lambda s=s: torchao(s)) for s in case.schemes},  # type: ignore[misc]
         "float, ONNX Runtime": lambda: onnx(False),
         "int8, ONNX Runtime": lambda: onnx(True),
     }
