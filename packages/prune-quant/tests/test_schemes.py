@@ -130,6 +130,8 @@ def test_training_ends_in_the_numbers_that_it_has_trained_with():
         optimizer.zero_grad()
         model.train()(inputs).square().mean().backward()
         optimizer.step()
+    with pytest.raises(ConfigError, match=r"rounds already.*finish_qat\(model\)"):
+        quantize(model, "int8")
     made = finish_qat(model)
     assert distance(model, made, inputs) < 1e-5
     assert type(made[0].weight).__name__ == "Int8Tensor"

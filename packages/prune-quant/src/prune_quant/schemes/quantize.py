@@ -158,6 +158,10 @@ def _checked(model: nn.Module, scheme: str, exclude: Sequence[str]) -> Scheme:
             "The model is wrapped by a quantizer. quantizer.convert() makes it a model of "
             "integers; or take it out with quantizer.unwrap()."
         )
+    if hasattr(model, _QAT):
+        raise ConfigError(
+            "The model rounds already, since prepare_qat: train it, and call finish_qat(model)."
+        )
     if isinstance(exclude, str) or not all(isinstance(name, str) for name in exclude):
         raise ConfigError(f"exclude is {shown(exclude)}; it must be a list of names of layers.")
     names = {name: module for name, module in _plain_names(model) if name}
