@@ -22,9 +22,9 @@ from prune_quant import (
 from prune_quant.rounding.grid import integers
 
 ALL = [{"quant_types": ["weight", "input", "output"], "quant_bits": 8, "op_types": ["default"]}]
-# Integers are summed in another order than numbers in floating point: a value that lies between two
-# steps may go to either, which moves single outputs by a step. On average that is far less.
-TOLERANCE = 0.002
+TOLERANCE = 1e-6  # torch rounds by the same arithmetic in both
+# Another runtime sums in another order: a value that lies between two steps may go to either.
+RUNTIME_TOLERANCE = 0.01
 
 
 def trained(quantizer_class, toy, rules=ALL):
@@ -88,7 +88,7 @@ def test_onnx_runtime_computes_the_same_with_integers(toy, tmp_path):
     found = torch.from_numpy(session.run(None, {name: images.numpy()})[0])
     with torch.no_grad():
         expected = quantizer.bound_model(images)
-    assert (found - expected).norm() / expected.norm() < 0.01
+    assert (found - expected).norm() / expected.norm() < RUNTIME_TOLERANCE
     # No output is further away than one step of the last layer.
     *_, last = quantizer.get_modules_wrapper().values()
     step = float(last.output_quantizer.scale.detach())

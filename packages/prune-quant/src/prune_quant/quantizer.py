@@ -215,7 +215,7 @@ class Quantizer(metaclass=ChecksOptions):
 
     # --- ways out -------------------------------------------------------------------------
 
-    def convert(self, example_inputs: Any = None, *, tolerance: float = 0.01) -> nn.Module:
+    def convert(self, example_inputs: Any = None, *, tolerance: float = 0.001) -> nn.Module:
         """Return a copy of the model that keeps its weights as integers of 8 bits.
 
         Files of it are about a quarter as large. `torch.compile` and ONNX Runtime find kernels for

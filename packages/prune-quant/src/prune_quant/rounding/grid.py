@@ -106,7 +106,9 @@ def integers(
     x: Tensor, scale: Tensor, zero_point: Tensor, low: Tensor | int, high: Tensor | int
 ) -> Tensor:
     """Return the integers that stand for x, as floating-point numbers."""
-    steps = x.float() / scale
+    # A product, as in torch's own operators for integers: x / scale may round the other way, and in
+    # a deep model one value that does moves many behind it.
+    steps = x.float() * (1 / scale)
     return (straight_through(steps, steps.round()) + zero_point).clamp(low, high)  # type: ignore[arg-type]
 
 
