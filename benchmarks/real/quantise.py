@@ -6,8 +6,8 @@
 
 A model is pruned and trained again as in run.py, and then kept in several forms: as it is,
 quantised by torchao, and as ONNX with integers. Results are added to a file, one line for each,
-and what is there is not done again. Times are CPU time of one thread. All forms are timed in turns,
-and the shortest of many counts, since other programs only ever make it longer.
+and what is there is not done again. Times are CPU time of one thread. All forms of a model are
+timed in turns, and the shortest of many counts, since other programs only ever make it longer.
 """
 
 from __future__ import annotations
@@ -262,26 +262,26 @@ def main() -> None:
     )
     parser.add_argument("--results", type=Path, required=True)
     parser.add_argument("--tasks", nargs="+", default=list(CASES), choices=CASES)
+    parser.add_argument("--models", nargs="+", default=["dense", "pruned"])
     args = parser.parse_args()
     torch.set_num_threads(1)
     lines = args.results.read_text().splitlines() if args.results.exists() else []
-    done = {json.loads(line)["task"] for line in lines}
-    for name in args.tasks:
-        if name in done:
+    done = {(each["task"], each["model"]) for each in map(json.loads, lines)}
+    for name, which in itertools.product(args.tasks, args.models):
+        if (name, which) in done:
             continue
         case = CASES[name]()
         facts: list[dict[str, Any]] = []
         made: list[Form] = []
         with TemporaryDirectory() as folder, warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            for which in ("dense", "pruned"):
-                model = case.task.model() if which == "dense" else case.prune(case.task)
-                parameters = sum(p.numel() for p in model.parameters())
-                for form, make in forms(case, model, Path(folder)).items():
-                    made.append(make())
-                    facts.append({"task": name, "model": which, "form": form})
-                    facts[-1] |= {"metric": case.task.metric, "parameters": parameters}
-                    print(facts[-1], made[-1].facts, flush=True)
+            model = case.task.model() if which == "dense" else case.prune(case.task)
+            parameters = sum(p.numel() for p in model.parameters())
+            for form, make in forms(case, model, Path(folder)).items():
+                made.append(make())
+                facts.append({"task": name, "model": which, "form": form})
+                facts[-1] |= {"metric": case.task.metric, "parameters": parameters}
+                print(facts[-1], made[-1].facts, flush=True)
             time_in_turns(made)
         with args.results.open("a") as file:
             for known, form_made in zip(facts, made, strict=True):

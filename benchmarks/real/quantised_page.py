@@ -29,8 +29,8 @@ python benchmarks/real/quantised_page.py quantised.jsonl > docs/quantised-models
 weights, the ALBERT as it is.
 "ONNX Runtime" is `ObserverQuantizer` with weights, inputs and outputs of 8 bits, its `convert()`,
 and `prune_core.export`. Ranges come from 8 batches. Bytes are those of the file: a state dict, or
-ONNX. Times are CPU time of one thread for one batch; forms are timed in turns, and the shortest of
-15 counts. The machine was busy, so only large differences mean something.
+ONNX. Times are CPU time of one thread for one batch; the forms of a model are timed in turns, and
+the shortest of 15 counts. The machine was busy, so only large differences mean something.
 """
 
 
