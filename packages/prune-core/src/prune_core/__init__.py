@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from prune_core.registry import get_engine as get_engine
     from prune_core.registry import get_part as get_part
     from prune_core.registry import get_pruner as get_pruner
+    from prune_core.registry import get_quantizer as get_quantizer
     from prune_core.registry import get_schedule as get_schedule
     from prune_core.registry import plugins as plugins
     from prune_core.speedup import shrink_optimizer as shrink_optimizer
@@ -77,6 +78,7 @@ _HOMES = {
         "get_engine",
         "get_part",
         "get_pruner",
+        "get_quantizer",
         "get_schedule",
         "plugins",
     ),

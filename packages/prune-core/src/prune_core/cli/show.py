@@ -49,11 +49,13 @@ def _as_dict(entry: Entry, description: Description) -> dict[str, Any]:
 
 def _config_keys(entry: Entry, description: Description) -> dict[str, str]:
     """Return every key that an entry of the `config_list` may have, and what it means."""
-    from prune_core.config.keys import COMMON_KEYS
+    from prune_core.config import PRUNING, QUANTISING, keys_for
 
-    if entry.kind != "pruner":
+    purpose = {"pruner": PRUNING, "quantizer": QUANTISING}.get(entry.kind)
+    if purpose is None:
         return {}
-    return {key.name: key.meaning for key in COMMON_KEYS.values()} | description.config_keys
+    keys = keys_for((), purpose)
+    return {key.name: key.meaning for key in keys.values()} | description.config_keys
 
 
 def _can(description: Description) -> dict[str, str]:

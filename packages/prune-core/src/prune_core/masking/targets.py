@@ -83,6 +83,7 @@ def find_targets(model: nn.Module, entries: Sequence[Entry], algorithm: Algorith
             f"The model is wrapped already ({wrapped[0]!r} among others). Unwrap it first: "
             "`pruner.unwrap()`, or `prune_core.unwrap(model)` when the pruner is gone."
         )
+    _check_not_quantised(model)
     _check_not_sharded(model)
     modules = modules_of(model)
     if not modules:
@@ -96,6 +97,22 @@ def find_targets(model: nn.Module, entries: Sequence[Entry], algorithm: Algorith
         _check_weight(target)
     tied = leave_out_tied(settings, entries, _sharing(model, targets))
     return [target for target in targets if target.name not in tied]
+
+
+def _check_not_quantised(model: nn.Module) -> None:
+    """Refuse a model that computes with rounded numbers; told by name, so nothing is imported."""
+    for name, module in model.named_modules():
+        if type(module).__name__ in ("QuantizerModuleWrapper", "IntegerModule"):
+            raise ConfigError(
+                f"{name!r} is quantised, and pruning comes first: take the quantizer out with "
+                "quantizer.unwrap(), prune, and quantise what is left."
+            )
+        for parameter in module.parameters(recurse=False):
+            if type(parameter).__module__.partition(".")[0] == "torchao":
+                raise ConfigError(
+                    f"{name!r} is quantised (its weight is a {type(parameter).__name__}), and "
+                    "pruning comes first: prune the model that it was made of."
+                )
 
 
 def _check_not_sharded(model: nn.Module) -> None:
