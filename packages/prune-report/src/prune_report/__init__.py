@@ -27,6 +27,7 @@ _HOMES = {
     "writing": ("read", "write"),
     "document": (
         "FORMAT",
+        "STAGES",
         "Change",
         "Curve",
         "Document",
