@@ -10,11 +10,11 @@ from typer.testing import CliRunner
 
 from prune_core.cli.app import build
 from prune_report import card, page, show, write
-from prune_report.page import fragment
+from prune_report.whole_page import fragment
 
 HOSTILE = '<script>alert("no")</script>'
 LONG = "model.decoder.layers.23.mlp.experts.63.down_projection_with_a_long_name"
-VOID = {"meta", "br", "hr", "img", "link"}
+VOID = {"meta", "br", "hr", "img", "link", "wbr"}
 
 
 class Checked(HTMLParser):
