@@ -82,9 +82,11 @@ class PruneCallback(TrainerCallback):
         self.driver.end()
 
     def _read(self, args: Any, step: int) -> Any:
+        folder = Path(args.output_dir) / f"checkpoint-{step}"
         given = self.checkpoint or getattr(args, "resume_from_checkpoint", None)
-        known = isinstance(given, str | PathLike) and str(given).lower() not in ("true", "1")
-        folder = Path(given) if known else Path(args.output_dir) / f"checkpoint-{step}"
+        # The arguments may say "true" there, as a text.
+        if isinstance(given, str | PathLike) and str(given).lower() not in ("true", "1"):
+            folder = Path(given)
         try:
             return torch.load(folder / FILE, weights_only=True)
         except FileNotFoundError:
