@@ -13,6 +13,7 @@ from prune_core.compressed import model_of
 from prune_core.errors import ConfigError, SpeedupError, shown, warn
 from prune_core.events import emit
 from prune_core.masking import bare, check_model, wrappers_in
+from prune_core.progress import Task
 from prune_speedup.compat import SPEEDUP
 from prune_speedup.engine.plan import Plan, make_plan
 from prune_speedup.engine.propagate import Zeros
@@ -22,11 +23,12 @@ from prune_speedup.engine.units import Unit
 from prune_speedup.gc_pause import collecting_later
 from prune_speedup.torch.analysis import Analysis, analysis_of, is_outdated
 from prune_speedup.torch.constants.zero import check_choice, masked_output, settle
-from prune_speedup.torch.cost import cost_of, flops_of
+from prune_speedup.torch.cost import cost_of, flops_by_module, flops_of
 from prune_speedup.torch.describe import describe
 from prune_speedup.torch.export_fallback import bake, exported
 from prune_speedup.torch.fitting import CannotFollowError, Fitting, timed
 from prune_speedup.torch.kept import count_masked
+from prune_speedup.torch.layers import layer_sizes
 from prune_speedup.torch.masks import Masks, asked_for, flat_masks, zeros_of
 from prune_speedup.torch.measure import measure as measured
 from prune_speedup.torch.measure import size_of, zeros_in
@@ -63,7 +65,7 @@ def _without_what_runs_it(
     @wraps(shrink)
     def shrink_bare(model: nn.Module, /, *args: P.args, **kwargs: P.kwargs) -> SpeedupReport:
         model = model_of(model)
-        with bare(model) as plain:
+        with bare(model) as plain, Task("shrink", unit="stage"):
             report = shrink(plain, *args, **kwargs)
         if report.model is plain:
             report.model = model
@@ -354,6 +356,7 @@ def _shrunk(
         asked = asked_for(graph, zeros, given)
         report.asked, report.kept = count_masked(model, wanted, plan, found, asked)
     describe(report, labelling, plan, flat)
+    report.layers = layer_sizes(model, sizes, report.slices, attributes, flops_by_module(plan))
     report.shortfall = shortfall(report, masks=bool(given), units=units is not None)
     return report
 
