@@ -1,0 +1,3 @@
+"""What prune-report registers."""
+
+from __future__ import annotations

@@ -1,0 +1,1 @@
+"""Pruning in the training loops of other libraries."""
