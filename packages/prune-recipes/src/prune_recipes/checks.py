@@ -16,7 +16,7 @@ from prune_recipes.options import GIVEN, OF_PRUNE, Option, Options, options_of, 
 from prune_recipes.recipe import Algorithm, Recipe
 from prune_recipes.text import Place
 
-__all__ = ["check", "config_keys", "removes", "takes"]
+__all__ = ["COSTS", "check", "config_keys", "needs_data", "removes", "takes", "told_by_rules"]
 
 Found = tuple[Place, str, bool]
 """A place, what is wrong there, and whether it is the key that is meant."""
@@ -37,8 +37,8 @@ def check(recipe: Recipe) -> Iterator[Found]:
         yield from _check_algorithm(recipe, algorithm, entry, place)
         if removes(entry) and masked:
             said = (
-                f"{algorithm.algorithm!r} takes out whole {entry.reference.prunes}, and what stands "
-                "before it only masks. Put it first."
+                f"{algorithm.algorithm!r} takes out whole {entry.reference.prunes}, and what "
+                "stands before it only masks. Put it first."
             )
             yield (*place, "algorithm"), said, False
         masked = masked or not removes(entry)
@@ -63,7 +63,18 @@ def _check_the_rest(recipe: Recipe) -> Iterator[Found]:
 
 def removes(entry: Entry) -> bool:
     """Whether an algorithm takes out whole structures instead of masking."""
-    return entry.reference.prunes in ("blocks", "experts") or "removes" in _facts(entry)
+    return entry.reference.prunes in ("blocks", "experts")
+
+
+def needs_data(entry: Entry) -> bool:
+    """Whether an algorithm has to see the model run."""
+    return removes(entry) or bool(_facts(entry).get("needs_data", False))
+
+
+def told_by_rules(entry: Entry) -> bool:
+    """Whether an algorithm is told how much to prune by its config_list alone, as schedules are."""
+    granularity = _facts(entry).get("granularity", "")
+    return granularity == "" and "config_list" in options_of(entry).taken
 
 
 def _facts(entry: Entry) -> dict[str, Any]:
@@ -93,7 +104,7 @@ def _check_algorithm(
             yield (*place, "config_list"), said, True
         else:
             yield from _check_config_list(algorithm.config_list, description, place)
-    elif description.capabilities.get("granularity", "") == "" and "config_list" in options.taken:
+    elif told_by_rules(entry):
         key = next(k for k in ("sparsity", "target", "count") if k in algorithm.model_fields_set)
         said = (
             f"{algorithm.algorithm!r} is told how much to prune by its config_list, not by "
@@ -101,7 +112,9 @@ def _check_algorithm(
         )
         yield (*place, key), said, True
     if algorithm.count is not None and not removes(entry):
-        said = f"count is for algorithms of blocks; {algorithm.algorithm!r} takes sparsity or target."
+        said = (
+            f"count is for algorithms of blocks; {algorithm.algorithm!r} takes sparsity or target."
+        )
         yield (*place, "count"), said, True
     costs = sorted({*COSTS, *names("cost")})
     for cost in algorithm.target or {}:
@@ -116,24 +129,21 @@ def _check_algorithm(
             yield (*place, "reconstruct"), said + nearest(name, known), False
     if wanted and "reconstruct" not in options.taken and not options.others:
         yield (*place, "reconstruct"), f"{algorithm.algorithm!r} takes no reconstruct.", True
-    yield from _check_functions(recipe, algorithm, entry, description, place)
+    yield from _check_functions(recipe, algorithm, entry, place)
 
 
 def _check_functions(
-    recipe: Recipe, algorithm: Algorithm, entry: Entry, description: Description, place: Place
+    recipe: Recipe, algorithm: Algorithm, entry: Entry, place: Place
 ) -> Iterator[Found]:
     runs = recipe.calibrate is not None or recipe.data is not None
-    needs = description.capabilities.get("needs_data", False)
-    if "removes" not in description.capabilities and removes(entry):
-        needs = True
-    if (needs or algorithm.reconstruct) and not runs:
+    if (needs_data(entry) or algorithm.reconstruct) and not runs:
         what = "reconstruct" if algorithm.reconstruct else repr(algorithm.algorithm)
         said = (
             f"{what} looks at data: give `data`, a function that returns inputs of the model, or "
             "`calibrate`, one that runs it."
         )
         yield (*place, "reconstruct" if algorithm.reconstruct else "algorithm"), said, True
-    if description.capabilities.get("needs_labels") and recipe.calibrate is None and runs:
+    if _facts(entry).get("needs_labels") and recipe.calibrate is None and runs:
         said = (
             f"{algorithm.algorithm!r} needs the gradients of a loss: give `calibrate`, a function "
             "that runs the model and calls backward(), instead of `data`."

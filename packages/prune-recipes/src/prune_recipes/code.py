@@ -84,7 +84,9 @@ def load(call: str, used_for: str) -> Any:
                 f"{used_for}: there is no module {error.name!r}. It is looked for where you stand, "
                 "beside the recipe, and among what is installed."
             ) from None
-        raise ConfigError(f"{used_for}: {module!r} imports {error.name!r}, which is not there.") from None
+        raise ConfigError(
+            f"{used_for}: {module!r} imports {error.name!r}, which is not there."
+        ) from None
     except Exception as error:
         raise ConfigError(
             f"{used_for}: {call!r} cannot be imported: {type(error).__name__}: {error}"

@@ -1,12 +1,12 @@
 """The folder of a run: what is in it, and how it is written so that a kill does no harm.
 
-    DIR/
-      recipe.yaml          the recipe, as it was read
-      run.json             what a run is: the recipe with all defaults, versions, environment
-      steps/01-dense/      a folder for each step that is done, whole or not there
-      steps/03-finetune.unfinished/    what the step under way has kept
-      events.jsonl, run.log            what happened, of all starts together
-      report.json, masks.safetensors, small.safetensors, exports/    the result
+DIR/
+  recipe.yaml          the recipe, as it was read
+  run.json             what a run is: the recipe with all defaults, versions, environment
+  steps/01-dense/      a folder for each step that is done, whole or not there
+  steps/03-finetune.unfinished/    what the step under way has kept
+  events.jsonl, run.log            what happened, of all starts together
+  report.json, masks.safetensors, small.safetensors, exports/    the result
 """
 
 from __future__ import annotations
@@ -82,18 +82,19 @@ class RunFolder:
         """
         if (there := self.run) is None:
             make_folder(self.path)
-            # What a run that was killed in its first moment has left is in the way of nobody.
+            # A run that was killed in its first moment may have left its recipe.
+            own = self.path / "recipe.yaml"
             strangers = [
                 file.name
                 for file in self.path.iterdir()
-                if not file.name.startswith(".") and file.name != "recipe.yaml"
+                if not file.name.startswith(".")
+                and not (file == own and file.read_bytes() == recipe)
             ]
             if strangers:
                 raise ConfigError(
                     f"{self.path} is not empty ({strangers[0]!r} among others) and holds no run of "
                     "a recipe; name another folder with --output."
                 )
-            make_folder(self.steps)
             with replacing(self.path / "recipe.yaml") as file:
                 file.write(recipe)
             write_json(self.path / "run.json", {"format": _FORMAT, **run})

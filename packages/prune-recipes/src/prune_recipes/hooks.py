@@ -20,9 +20,19 @@ def prune_register_exporters() -> Mapping[str, Reference]:
     """Name formats that a recipe can export to, beside those of prune-core."""
     return {
         "pt2": Reference(
-            "prune_recipes.exporters:exported_program", "A program of torch.export, for any batch size."
+            "prune_recipes.exporters:exported_program",
+            "A program of torch.export, for the shapes of the example.",
         ),
         "huggingface": Reference(
             "prune_recipes.exporters:huggingface", "A folder that from_pretrained reads."
         ),
     }
+
+
+@hookimpl
+def prune_register_commands(app: typer.Typer) -> None:
+    """Add what is done with recipes, and with the folders of their runs."""
+    from prune_recipes import commands
+
+    for name in ("run", "init", "schema", "compare", "check", "export"):
+        app.command(name)(getattr(commands, name))

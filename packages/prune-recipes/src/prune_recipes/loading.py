@@ -13,7 +13,7 @@ from prune_core.errors import ConfigError, MissingDependencyError, did_you_mean
 from prune_recipes.code import made
 from prune_recipes.recipe import Inputs, Model, Recipe, TensorSpec
 
-__all__ = ["load_inputs", "load_model", "load_tensors", "on_device"]
+__all__ = ["load_huggingface", "load_inputs", "load_model", "load_tensors", "on_device"]
 
 
 def load_model(recipe: Recipe, folder: Path) -> nn.Module:
@@ -27,7 +27,7 @@ def load_model(recipe: Recipe, folder: Path) -> nn.Module:
     if said.call is not None:
         model = made(said.call, said.arguments, "model")
     elif said.huggingface is not None:
-        model = _huggingface(said, folder)
+        model = load_huggingface(folder / said.huggingface, said.class_)
     else:
         model = _from_file(said, folder)
     if not isinstance(model, nn.Module):
@@ -42,27 +42,26 @@ def load_model(recipe: Recipe, folder: Path) -> nn.Module:
     return model.to(recipe.device).eval()
 
 
-def _huggingface(said: Model, folder: Path) -> Any:
+def load_huggingface(path: Path, class_: str) -> Any:
+    """Read a folder of transformers; nothing is downloaded, and no code in it runs."""
     try:
         import transformers
     except ModuleNotFoundError:
         raise MissingDependencyError(
             "model.huggingface needs transformers: `pip install transformers`."
         ) from None
-    path = folder / str(said.huggingface)
     if not (path / "config.json").is_file():
         raise ConfigError(
             f"model.huggingface: {path} holds no config.json. It must be a folder that "
             "save_pretrained wrote; nothing is downloaded."
         )
-    reader = getattr(transformers, said.class_, None)
+    reader: Any = getattr(transformers, class_, None)
     if not hasattr(reader, "from_pretrained"):
         known = [name for name in dir(transformers) if name.startswith("AutoModel")]
         raise ConfigError(
-            f"model.class: transformers has no {said.class_!r}.{did_you_mean(said.class_, known)}"
+            f"model.class: transformers has no {class_!r}.{did_you_mean(class_, known)}"
         )
     try:
-        # Code that lies in the folder is never run.
         return reader.from_pretrained(path, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, RuntimeError) as error:
         raise ConfigError(f"model.huggingface: {path}: {' '.join(str(error).split())}") from error
@@ -77,9 +76,9 @@ def _from_file(said: Model, folder: Path) -> Any:
             raise ConfigError(f"model.file: {path}: {type(error).__name__}: {error}") from error
     if not said.pickle:
         raise ConfigError(
-            f"model.file: {path} is no .pt2. A model that torch.save wrote whole is a pickle, which "
-            "runs code when it is read: say pickle: true beside it if you trust it. A state dict "
-            "goes into model.weights, beside the call that makes the model."
+            f"model.file: {path} is no .pt2. A model that torch.save wrote whole is a pickle, "
+            "which runs code when it is read: say pickle: true beside it if you trust it. A state "
+            "dict goes into model.weights, beside the call that makes the model."
         )
     try:
         return torch.load(path, map_location="cpu", weights_only=False)

@@ -132,7 +132,7 @@ def wrong(value: Any, option: Option) -> str:
 
 
 def options_of(entry: Entry) -> Options:
-    """Return what a registered pruner takes; of one without Python source, that it may be anything."""
+    """Return what a registered pruner takes; without Python source, that may be anything."""
     return _options(entry.reference, entry.kind)
 
 
@@ -163,7 +163,7 @@ def _options(reference: Reference, kind: str) -> Options:
 
 
 def _signatures(located: Located) -> Iterator[tuple[ast.FunctionDef, Located]]:
-    """Yield the signature of a function, or those of a class and of what it hands arguments on to."""
+    """Yield the signature of a function, or those of a class and of its bases."""
     if isinstance(located.node, ast.FunctionDef):
         yield located.node, located
         return
@@ -177,8 +177,8 @@ def _arguments(node: ast.FunctionDef) -> Iterator[tuple[ast.arg, ast.expr | None
     positional = [*node.args.posonlyargs, *node.args.args]
     if positional and positional[0].arg == "self":
         positional = positional[1:]
-    missing = len(positional) - len(node.args.defaults)
-    yield from zip(positional, [None] * missing + node.args.defaults, strict=True)
+    missing: list[ast.expr | None] = [None] * (len(positional) - len(node.args.defaults))
+    yield from zip(positional, [*missing, *node.args.defaults], strict=True)
     yield from zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
 
 
@@ -269,4 +269,3 @@ def _literals(annotation: ast.expr | None) -> tuple[str, ...]:
             values = [ast.literal_eval(item) for item in items]
             return tuple(values) if all(isinstance(value, str) for value in values) else ()
     return ()
-

@@ -36,7 +36,8 @@ def parse_recipe(text: Text) -> Recipe:
     """Check what a file says."""
     if not isinstance(text.data, dict):
         raise text.refuse(
-            1, f"a recipe is a mapping with the keys model, inputs and prune, not {shown(text.data)}."
+            1,
+            f"a recipe is a mapping with the keys model, inputs and prune, not {shown(text.data)}.",
         )
     try:
         recipe = Recipe.model_validate(text.data)
@@ -87,16 +88,13 @@ def _mistakes(text: Text, error: ValidationError) -> Iterator[Mistake]:
 
 
 def _place(data: Any, loc: tuple[str | int, ...]) -> Place:
-    """Return the part of pydantic's location that is in the file; it also names types and branches."""
+    """Return what of pydantic's location is in the file; it also names types and branches."""
     place: Place = ()
     for part in loc:
-        if isinstance(data, dict) and part in data:
+        in_list = isinstance(data, list) and isinstance(part, int) and part < len(data)
+        if in_list or (isinstance(data, dict) and part in data):
             data = data[part]
-        elif isinstance(data, list) and isinstance(part, int) and part < len(data):
-            data = data[part]
-        else:
-            continue
-        place = (*place, part)
+            place = (*place, part)
     return place
 
 

@@ -41,6 +41,8 @@ class Strict(BaseModel):
     one_of: ClassVar[tuple[str, ...]] = ()
     # Which keys need another one.
     needs: ClassVar[dict[str, str]] = {}
+    # Which two keys exclude each other.
+    not_both: ClassVar[tuple[tuple[str, str], ...]] = ()
 
     @model_validator(mode="before")
     @classmethod
@@ -51,7 +53,7 @@ class Strict(BaseModel):
 
     @model_validator(mode="after")
     def _check_keys(self) -> Strict:
-        given = self.model_fields_set
+        given = {type(self).model_fields[name].alias or name for name in self.model_fields_set}
         said = [key for key in self.one_of if key in given]
         if self.one_of and len(said) != 1:
             keys = ", ".join(self.one_of[:-1]) + f" or {self.one_of[-1]}"
@@ -63,6 +65,9 @@ class Strict(BaseModel):
         for key, other in self.needs.items():
             if key in given and other not in given:
                 raise ValueError(f"has {key!r}, which needs {other!r} beside it")
+        for one, other in self.not_both:
+            if one in given and other in given:
+                raise ValueError(f"has both {one!r} and {other!r}; give one of them")
         return self
 
 
@@ -118,9 +123,7 @@ class TensorSpec(Strict):
 
     shape: Annotated[list[Annotated[int, Field(ge=1)]], Field(description="Its shape.")]
     dtype: Annotated[Literal[DTYPES], Field(description="Its type.")] = "float32"  # type: ignore[valid-type]
-    below: Annotated[
-        int, Field(ge=1, description="Whole numbers are drawn below this one.")
-    ] = 2
+    below: Annotated[int, Field(ge=1, description="Whole numbers are drawn below this one.")] = 2
 
 
 class Inputs(Strict):
@@ -138,9 +141,7 @@ class Inputs(Strict):
         Field(description="The shape of one tensor, the batch first."),
     ] = None
     dtype: Annotated[Literal[DTYPES], Field(description="Its type.")] = "float32"  # type: ignore[valid-type]
-    below: Annotated[
-        int, Field(ge=1, description="Whole numbers are drawn below this one.")
-    ] = 2
+    below: Annotated[int, Field(ge=1, description="Whole numbers are drawn below this one.")] = 2
     tensors: Annotated[
         dict[str, TensorSpec] | None,
         Field(min_length=1, description="Several tensors, by the names of the forward."),
@@ -167,6 +168,7 @@ class Algorithm(Strict):
     """One algorithm, and how much it prunes."""
 
     one_of = ("sparsity", "target", "count", "config_list")
+    not_both = (("targets", "config_list"), ("exclude", "config_list"))
 
     algorithm: Annotated[str, Field(description="The name of a registered pruner.")]
     sparsity: Annotated[
@@ -190,14 +192,9 @@ class Algorithm(Strict):
         str | list[str] | None,
         Field(description="How weights that stay make up for those that go."),
     ] = None
-    options: Annotated[dict[str, Any], Field(description="Further arguments of the algorithm.")] = {}
-
-    @model_validator(mode="after")
-    def _check_selection(self) -> Algorithm:
-        for key in ("targets", "exclude"):
-            if self.config_list is not None and key in self.model_fields_set:
-                raise ValueError(f"has {key!r} beside 'config_list'; say it in config_list")
-        return self
+    options: Annotated[
+        dict[str, Any], Field(description="Further arguments of the algorithm.")
+    ] = {}
 
 
 class Shrink(Strict):
@@ -216,6 +213,8 @@ class Shrink(Strict):
 class Recovery(Strict):
     """Training with the dense model as the teacher; needs prune-recover."""
 
+    not_both = (("steps", "epochs"),)
+
     data: Annotated[Callable, Field(description="A function that returns batches.")]
     steps: Annotated[int | None, Field(ge=1, description="After how many steps to stop.")] = None
     epochs: Annotated[int | None, Field(ge=1, description="After how many epochs to stop.")] = None
@@ -223,12 +222,6 @@ class Recovery(Strict):
     options: Annotated[
         dict[str, Any], Field(description="Further arguments of prune_recover.recover.")
     ] = {}
-
-    @model_validator(mode="after")
-    def _check_length(self) -> Recovery:
-        if self.steps is not None and self.epochs is not None:
-            raise ValueError("has both 'steps' and 'epochs'; give one of them")
-        return self
 
 
 class Export(Strict):
@@ -244,6 +237,8 @@ class Export(Strict):
 
 class Recipe(Strict):
     """All of a recipe."""
+
+    not_both = (("calibrate", "data"),)
 
     model: Annotated[Model, BeforeValidator(_as_call)]
     inputs: Annotated[Inputs, BeforeValidator(_as_call)]
@@ -279,9 +274,3 @@ class Recipe(Strict):
         Recovery | None, Field(description="Trains it with the dense model as its teacher.")
     ] = None
     export: Annotated[list[Export], Field(description="What to write for other tools.")] = []
-
-    @model_validator(mode="after")
-    def _check_data(self) -> Recipe:
-        if self.calibrate is not None and self.data is not None:
-            raise ValueError("has both 'calibrate' and 'data'; one runs the model, choose")
-        return self

@@ -18,7 +18,16 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from prune_core import export, load_masks, load_pruned, prune, save_masks, save_pruned, shrink, unwrap
+from prune_core import (
+    export,
+    load_masks,
+    load_pruned,
+    prune,
+    save_masks,
+    save_pruned,
+    shrink,
+    unwrap,
+)
 from prune_core.compressed import model_of
 from prune_core.errors import ConfigError, PruneError, shown
 from prune_core.random_state import seeded
@@ -29,52 +38,14 @@ from prune_recipes.code import function_of, made
 from prune_recipes.documents import shrunk_document
 from prune_recipes.folder import RunFolder, write_json
 from prune_recipes.options import options_of
+from prune_recipes.plan import Step, steps_of
 from prune_recipes.recipe import Algorithm, Recipe, Shrink
 from prune_recipes.training import seed_of, train
 
-__all__ = ["Run", "Step", "steps_of"]
+__all__ = ["MASKS", "MODEL", "Run"]
 
 Masks = dict[str, dict[str, Tensor]]
 MODEL, MASKS = "model.safetensors", "masks.safetensors"
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One step of a run.
-
-    Attributes:
-        name: Its folder, such as `"03-shrink"`.
-        kind: What it does, such as `"shrink"`.
-        at: Which of several of a kind, from 0.
-    """
-
-    name: str
-    kind: str
-    at: int = 0
-
-    @property
-    def changes(self) -> bool:
-        """Whether the model is another one afterwards."""
-        return self.kind != "export"
-
-
-def steps_of(recipe: Recipe) -> list[Step]:
-    """Return what a recipe asks for, in order."""
-    kinds: list[tuple[str, int]] = [("dense", 0)]
-    if recipe.train is not None:
-        kinds.append(("train", 0))
-    kinds += [("prune", at) for at in range(len(recipe.prune))]
-    if recipe.shrink is not False and not all(map(_only_removes, recipe.prune)):
-        kinds.append(("shrink", 0))
-    kinds += [(key, 0) for key in ("finetune", "recover") if getattr(recipe, key) is not None]
-    kinds += [("export", at) for at in range(len(recipe.export))]
-    return [
-        Step(f"{number:02}-{kind}", kind, at) for number, (kind, at) in enumerate(kinds, start=1)
-    ]
-
-
-def _only_removes(algorithm: Algorithm) -> bool:
-    return removes(get_entry("pruner", algorithm.algorithm, "torch"))
 
 
 @dataclass
@@ -179,7 +150,8 @@ class Run:
         if said.config_list is not None:
             pruned: Any = self._by_rules(model, said, options, taken)
         else:
-            extra = {} if said.targets is None else {"targets": said.targets}
+            if said.targets is not None:
+                options["targets"] = said.targets
             pruned = prune(
                 model,
                 said.algorithm,
@@ -187,7 +159,6 @@ class Run:
                 target=said.target,
                 example_inputs=self.inputs,
                 exclude=said.exclude,
-                **extra,
                 **options,
             )
         if removes(get_entry("pruner", said.algorithm, "torch")):
@@ -197,7 +168,7 @@ class Run:
         return model, _both(before, masks), {"masked": _zeros(masks)}
 
     def _functions(self, taken: Mapping[str, Any], into: Path) -> dict[str, Any]:
-        """Return those of the recipe's functions that an algorithm takes, and where it keeps state."""
+        """Return the recipe's functions that an algorithm takes, and where it keeps its state."""
         recipe, functions = self.recipe, dict[str, Any]()
         if "calibrate" in taken:
             if recipe.calibrate is not None:

@@ -35,7 +35,9 @@ _Loader.yaml_implicit_resolvers = {
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 _Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), [*"-+0123456789"]
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"),
+    [*"-+0123456789"],
 )
 
 
@@ -55,7 +57,7 @@ class Text:
         self.data = self._parsed()
 
     def line(self, place: Place, *, key: bool = False) -> int:
-        """Return the line of a value, or of its key; of what is not there, of what it is missing in."""
+        """Return the line of a value, or of its key; where there is none, of what surrounds it."""
         while place and place not in self._lines:
             place = place[:-1]
         return self._keys.get(place, self._lines[place]) if key else self._lines[place]

@@ -128,7 +128,7 @@ def keep_zeros(model: nn.Module, masks: Masks) -> Iterator[None]:
         if not bool(mask.all())
     ]
     handles = [
-        parameter.register_hook(lambda gradient, mask=mask: gradient * mask.to(gradient))  # type: ignore[no-untyped-call]
+        parameter.register_hook(lambda gradient, mask=mask: gradient * mask.to(gradient))
         for parameter, mask in masked
         if parameter.requires_grad
     ]
