@@ -110,7 +110,7 @@ class Proof:
     Attributes:
         cases: The inputs on which both ran, in words.
         difference: The largest difference, relative to the largest number of that output.
-        tolerance: The largest that is allowed there.
+        tolerance: The largest that is allowed there; None if unknown.
         where: The output that differs most.
         inside: How many results of operators were compared on the way to the outputs.
         uncompared: Types of returned objects that were not looked into.
@@ -120,7 +120,7 @@ class Proof:
 
     cases: tuple[str, ...] = ()
     difference: float = 0.0
-    tolerance: float = 0.0
+    tolerance: float | None = None
     where: str = ""
     inside: int = 0
     uncompared: tuple[str, ...] = ()

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import chain
-from statistics import median
+from statistics import median, quantiles
 from time import perf_counter
 from typing import Any
 
@@ -29,10 +29,19 @@ class Running:
     Attributes:
         seconds: The median over runs in which both models take turns.
         activations: The most bytes that results of operators held at any moment of one run.
+        spread: Seconds between the first and the third quartile of those runs.
+        runs: How many runs of each model.
     """
 
     seconds: tuple[float, float]
     activations: tuple[int, int]
+    spread: tuple[float, float] = (0.0, 0.0)
+    runs: int = 0
+
+    @property
+    def noisy(self) -> bool:
+        """Whether the two models differ by less than the runs of one of them do."""
+        return abs(self.seconds[0] - self.seconds[1]) < max(self.spread)
 
 
 def zeros_in(model: nn.Module, masks: Mapping[str, torch.Tensor] | None = None) -> int:
@@ -101,7 +110,14 @@ def measure(model: nn.Module, example_inputs: Any, original: Snapshot) -> Runnin
     return Running(
         (median(seconds[0]), median(seconds[1])),
         (activations[0], activations[1]),
+        (_spread(seconds[0]), _spread(seconds[1])),
+        _REPETITIONS,
     )
+
+
+def _spread(seconds: list[float]) -> float:
+    first, _, third = quantiles(seconds, n=4)
+    return third - first
 
 
 def _activations(model: nn.Module, example_inputs: Any) -> int:

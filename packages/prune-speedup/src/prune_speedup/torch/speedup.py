@@ -23,10 +23,11 @@ from prune_speedup.engine.units import Unit
 from prune_speedup.gc_pause import collecting_later
 from prune_speedup.torch.analysis import labelled
 from prune_speedup.torch.constants.zero import check_choice, masked_output, settle
-from prune_speedup.torch.cost import cost_of, flops_of
+from prune_speedup.torch.cost import cost_of, flops_by_module, flops_of
 from prune_speedup.torch.export_fallback import bake, exported
 from prune_speedup.torch.fitting import CannotFollowError, Fitting, timed
 from prune_speedup.torch.kept import count_masked
+from prune_speedup.torch.layers import layer_sizes
 from prune_speedup.torch.masks import Masks, asked_for, flat_masks, nested_masks, zeros_of
 from prune_speedup.torch.measure import measure as measured
 from prune_speedup.torch.measure import size_of, zeros_in
@@ -351,6 +352,7 @@ def _shrunk(
         asked = asked_for(graph, zeros, given)
         report.asked, report.kept = count_masked(model, wanted, plan, found, asked)
     _describe(report, labelling, plan, flat)
+    report.layers = layer_sizes(model, sizes, report.slices, attributes, flops_by_module(plan))
     report.shortfall = shortfall(report, masks=bool(given), units=units is not None)
     return report
 
