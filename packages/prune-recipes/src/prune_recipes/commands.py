@@ -65,34 +65,10 @@ def _ask(code: list[Code], *, trust: bool) -> None:
 
 
 def _print_result(folder: Path) -> None:
-    from prune_report import Document
+    from prune_report import read, show
 
-    document = Document.from_json((folder / "report.json").read_text(encoding="utf-8"))
-    lines: list[list[str]] = [["", "before", "after", "left"]]
-    sizes = {"parameters": document.parameters, "FLOPs": document.flops, "bytes": document.bytes}
-    for name, change in sizes.items():
-        if change is not None:
-            before, after = int(change.before), int(change.after)
-            left = f"{change.left:.1%}" if before else "-"
-            lines.append([name, f"{before:,}", f"{after:,}", left])
-    if document.latency is not None:
-        times = document.latency.before.median, document.latency.after.median
-        noisy = ", noisy" if document.latency.noisy else ""
-        left = f"{times[1] / times[0]:.1%}{noisy}"
-        lines.append(["latency", *(f"{1000 * each:.3f} ms" for each in times), left])
-    for quality in document.quality:
-        stages = (quality.recovered, quality.small, quality.pruned)
-        last = next((score for score in stages if score is not None), None)
-        texts = ["-" if score is None else f"{score:.4g}" for score in (quality.dense, last)]
-        lines.append([quality.metric, *texts, ""])
-    _print_table(lines, numbers=True)
-    if document.proof is not None:
-        proof = document.proof
-        print(
-            f"Small and masked model differ by {proof.difference:.1e} at most, where "
-            f"{proof.tolerance:.0e} is allowed."
-        )
-    print(f"All of it is in {folder}.")
+    show(read(folder))
+    print(f"\nAll of it is in {folder}: report.html to look at, small.safetensors to load.")
 
 
 def schema(

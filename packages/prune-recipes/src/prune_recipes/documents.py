@@ -3,77 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prune_report import (
-    Change,
-    Document,
-    File,
-    Latency,
-    Loading,
-    Proof,
-    Quality,
-    Stayed,
-    Timing,
-)
+from prune_report import Change, Document, File, Loading, Quality
 
 if TYPE_CHECKING:
     from prune_recipes.steps import Run
 
-__all__ = ["run_document", "shrunk_document"]
-
-
-def shrunk_document(report: Any) -> Document:
-    """Return what the report of a `shrink` says."""
-    running = report.running
-    compared = report.comparison
-    return Document(
-        title=type(report.model).__name__,
-        model=type(report.model).__name__,
-        framework="torch",
-        form=report.form,
-        activations=None if running is None else Change(*running.activations),
-        latency=None if running is None else _latency(report),
-        proof=None if compared is None else _proof(report),
-        asked=report.asked,
-        stayed=tuple(Stayed(cause=str(each), channels=each.channels) for each in report.kept),
-        notes=(report.shortfall,) if report.shortfall else (),
-        seconds=dict(report.seconds),
-    )
-
-
-def _latency(report: Any) -> Latency:
-    running = report.running
-    spread = getattr(running, "spread", (None, None))
-    runs = getattr(running, "runs", 0)
-    before, after = (
-        Timing(seconds, its, runs) for seconds, its in zip(running.seconds, spread, strict=True)
-    )
-    device = str(next(report.model.parameters()).device)
-    return Latency(before, after, device, bool(getattr(running, "noisy", False)))
-
-
-def _proof(report: Any) -> Proof:
-    return Proof(
-        cases=tuple(report.verified),
-        difference=report.difference if isfinite(report.difference) else 0.0,
-        tolerance=report.comparison.tolerance,
-        inside=report.inside,
-        uncompared=tuple(report.uncompared),
-        unfollowed=tuple(report.unfollowed.values()),
-        moved=report.moved,
-    )
+__all__ = ["run_document"]
 
 
 def run_document(run: Run, versions: dict[str, str], created: str) -> Document:
     """Put together what all steps of a finished run have noted."""
-    shrunk = run.step_of("shrink")
-    document = Document(title="")
-    if shrunk is not None:
-        text = (run.folder.step(shrunk.name) / "document.json").read_text(encoding="utf-8")
-        document = Document.from_json(text)
+    files = [run.folder.step(step.name) / "document.json" for step in run.steps]
+    parts = [Document.from_json(f.read_text(encoding="utf-8")) for f in files if f.is_file()]
+    document = parts[-1] if parts else Document(title="")
     results = {step: run.folder.result(step.name) for step in run.steps}
     changed = [results[step] for step in run.steps if step.changes]
     dense = run.step_of("train", "dense")
@@ -88,6 +33,8 @@ def run_document(run: Run, versions: dict[str, str], created: str) -> Document:
         title=name,
         model=name,
         framework="torch",
+        blocks=tuple(block for part in parts for block in part.blocks),
+        experts=tuple(mixture for part in parts for mixture in part.experts),
         created=created,
         algorithm=", ".join(each.algorithm for each in run.recipe.prune),
         quality=_quality(run, results),

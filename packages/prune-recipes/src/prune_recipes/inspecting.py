@@ -54,7 +54,7 @@ def _said(recipe: Recipe, kind: str, at: int) -> str:
         case "prune":
             return _pruning(recipe.prune[at])
         case "shrink":
-            return "remove what is masked, and compare the small model with the masked one"
+            return "remove what is masked, and compare with the masked model"
         case "recover":
             return "train it with the dense model as its teacher"
     export = recipe.export[at]

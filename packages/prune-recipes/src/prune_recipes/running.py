@@ -120,6 +120,7 @@ def _finish(run: Any) -> None:
     """Write the result; each file appears whole, and `finished.json` is the last of them."""
     from prune_recipes.documents import run_document
     from prune_recipes.steps import MASKS, MODEL
+    from prune_report import write
 
     path = run.folder.path
     last = run.step_of("recover", "finetune", "shrink", "prune")
@@ -132,19 +133,8 @@ def _finish(run: Any) -> None:
                 shutil.copyfileobj(from_file, file)
     there = run.folder.run
     document = run_document(run, there["environment"]["versions"], there["created"])
-    with replacing(path / "report.json") as file:
-        file.write(document.to_json().encode())
-    _render(document, path)
-    write_json(path / "finished.json", {"finished": _now()})
-
-
-def _render(document: Any, path: Path) -> None:
-    """Let prune-report draw its page and the model card, where it can."""
-    try:
-        from prune_report import write
-    except ImportError:
-        return
     write(document, path)
+    write_json(path / "finished.json", {"finished": _now()})
 
 
 # --- what is written down -----------------------------------------------------------------------

@@ -30,17 +30,18 @@ from prune_core import (
 )
 from prune_core.compressed import model_of
 from prune_core.errors import ConfigError, PruneError, shown
+from prune_core.files import replacing
 from prune_core.random_state import seeded
 from prune_core.registry import get_entry
 from prune_recipes import loading
 from prune_recipes.checks import removes
 from prune_recipes.code import function_of, made
-from prune_recipes.documents import shrunk_document
 from prune_recipes.folder import RunFolder, write_json
 from prune_recipes.options import options_of
 from prune_recipes.plan import Step, steps_of
 from prune_recipes.recipe import Algorithm, Recipe, Shrink
 from prune_recipes.training import seed_of, train
+from prune_report import from_shrink
 
 __all__ = ["MASKS", "MODEL", "Run"]
 
@@ -162,6 +163,7 @@ class Run:
                 **options,
             )
         if removes(get_entry("pruner", said.algorithm, "torch")):
+            _write(into / "document.json", from_shrink(pruned[1]).to_json())
             return model_of(pruned), before, {"said": str(pruned[1])}
         masks = {n: {t: m.bool().cpu() for t, m in each.items()} for n, each in pruned[1].items()}
         model = unwrap(model_of(pruned)).eval()
@@ -243,8 +245,8 @@ class Run:
             tolerance=said.tolerance,
             measure=said.measure,
         )
-        (into / "shrink.txt").write_text(f"{report}\n\n{report.table()}\n", encoding="utf-8")
-        (into / "document.json").write_text(shrunk_document(report).to_json(), encoding="utf-8")
+        _write(into / "shrink.txt", f"{report}\n\n{report.table()}\n")
+        _write(into / "document.json", from_shrink(report).to_json())
         return report.model, report.masks, {"difference": report.difference}
 
     def _recovered(self, model: nn.Module, masks: Masks) -> dict[str, Any]:
@@ -329,6 +331,11 @@ class Run:
                 f"evaluate: {said.call} returned {shown(found)}; it must return a number, or a "
                 "dict of them by name."
             ) from None
+
+
+def _write(path: Path, text: str) -> None:
+    with replacing(path) as file:
+        file.write(text.encode())
 
 
 def made_class(call: str) -> Any:
