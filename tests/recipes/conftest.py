@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 
@@ -107,28 +108,40 @@ prune_recipes.run_recipe("recipe.yaml", sys.argv[2])
 """
 
 
+def _filled(folder):
+    (folder / "work.py").write_text(WORK)
+    (folder / "recipe.yaml").write_text(RECIPE)
+    (folder / "die_after.py").write_text(DIE_AFTER)
+    return folder
+
+
+def _call(folder, *arguments, status=0):
+    """Run a Python module or script in a folder, without a terminal."""
+    command = [sys.executable, "-W", "error", *arguments]
+    environment = {**os.environ, "COLUMNS": "80", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == status, done.stderr
+    return done
+
+
 @pytest.fixture
 def folder(tmp_path):
-    (tmp_path / "work.py").write_text(WORK)
-    (tmp_path / "recipe.yaml").write_text(RECIPE)
-    (tmp_path / "die_after.py").write_text(DIE_AFTER)
-    return tmp_path
+    return _filled(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """A folder like that, in which the recipe has been run into `whole`; nobody changes it."""
+    folder = _filled(tmp_path_factory.mktemp("finished"))
+    _call(folder, "-m", "prune_core", "run", "recipe.yaml", "-o", "whole", "--trust")
+    return folder
 
 
 @pytest.fixture
 def call(folder):
-    """Run a Python module or script in the folder, without a terminal."""
-
-    def run(*arguments, status=0):
-        command = [sys.executable, "-W", "error", *arguments]
-        environment = {**os.environ, "COLUMNS": "80", "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(
-            command, cwd=folder, env=environment, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == status, done.stderr
-        return done
-
-    return run
+    return partial(_call, folder)
 
 
 @pytest.fixture

@@ -127,7 +127,9 @@ class Text:
             key = self._scalar(loader, key_node, line)
             if not isinstance(key, str):
                 raise self.refuse(
-                    line, f"the key {shown(key)} is no text; write it in quotes, '{shown(key)}'."
+                    line,
+                    f"the key {shown(key)} is no text; write it in quotes, '{shown(key)}'. A list "
+                    "is written in brackets, [1, 2].",
                 )
             if key in made:
                 raise self.refuse(line, f"the key {shown(key)} stands twice; keep one.")
