@@ -60,7 +60,7 @@ def test_compare(prune, finished, folder):
     assert "All tensors have the same shapes." in said
     dense = finished / "whole/steps/01-dense/model.safetensors"
     said = prune("compare", str(dense), str(small)).stdout
-    assert "0.weight  8×1×3×3  4×1×3×3" in said
+    assert "3.weight        8×8×3×3  4×4×3×3" in said
     assert all(len(line) <= 80 for line in said.splitlines())
     plain = json.loads(prune("compare", str(dense), str(small), "--json").stdout)
     assert plain["a"]["parameters"] > plain["b"]["parameters"]
@@ -94,7 +94,7 @@ def test_init_writes_what_runs(prune, folder):
         (("-m", "work"), "of the form package.module:name"),
         (("-m", "work:make"), "--input"),
         (("-m", "work:make", "-i", "1,x"), "inputs.shape"),
-        (("-m", "work:make", "-i", "1,1,8,8", "--algorithm", "l3"), "Did you mean"),
+        (("-m", "work:make", "-i", "1,1,8,8", "--algorithm", "l3"), "There is no pruner 'l3'"),
         (("-m", "work:make", "-i", "1,1,8,8", "--target", "flops"), "flops=0.5"),
     ],
 )

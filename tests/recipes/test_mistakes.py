@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - a table is easier to read in wide lines
 """Likely mistakes: one clear sentence each, with its line; and the JSON Schema agrees."""
 
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A recipe from a stranger: looking at it runs none of its code, and running it has to be allowed."""
+"""A recipe from a stranger: looking at it runs no code, and running it has to be allowed."""
 
 import pytest
 
