@@ -44,13 +44,20 @@ JSON = st.recursive(
 KEYS = st.sampled_from([*RECIPE, *RECIPE["prune"][0], "call", "shape", "steps", "class", "pickle"])
 
 
+# Each line is ten times as long as the one before.
+BOMB = "k0: &k0 [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(
+    f"k{at}: &k{at} [{', '.join([f'*k{at - 1}'] * 10)}]\n" for at in range(1, 6)
+)
+
+
 def read(content: bytes) -> Recipe | None:
     try:
         return parse_recipe(Text(Path("recipe.yaml"), content))
     except RecipeError as error:
-        assert error.mistakes
-        assert all(each.said and each.line >= 1 for each in error.mistakes)
-        return None
+        mistakes = error.mistakes
+    assert mistakes
+    assert all(each.said and each.line >= 1 for each in mistakes)
+    return None
 
 
 def test_the_recipe_that_is_changed_is_right():
@@ -102,7 +109,7 @@ def test_changed_recipes(data):
     [
         ("", "the file is empty"),
         ("a: &x [*x]", "aliases"),
-        ("a: &a [1,1,1,1,1,1,1,1,1,1]\n" + "".join(f"k{i}: &k{i} [{', '.join([f'*k{i-1}' if i else '*a'] * 10)}]\n" for i in range(6)), "aliases"),
+        (BOMB, "aliases"),
         ("model: !!python/object/apply:os.system [ls]", "would make an object"),
         ("model: !!python/name:os.system", "would make an object"),
         ("a: 1\na: 2", "'a' stands twice"),
