@@ -9,24 +9,25 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from prune_report.__about__ import __version__ as __version__
     from prune_report.building import *  # noqa: F403
-    from prune_report.card import *  # noqa: F403
     from prune_report.document import *  # noqa: F403
+    from prune_report.model_card import *  # noqa: F403
     from prune_report.notebook import *  # noqa: F403
-    from prune_report.page import page as page
     from prune_report.terminal import *  # noqa: F403
+    from prune_report.whole_page import page as page
     from prune_report.writing import read as read
     from prune_report.writing import write as write
 
 _HOMES = {
     "__about__": ("__version__",),
     "building": ("from_shrink",),
-    "card": ("card",),
+    "model_card": ("card",),
     "notebook": ("as_html",),
-    "page": ("page",),
+    "whole_page": ("page",),
     "terminal": ("show",),
     "writing": ("read", "write"),
     "document": (
         "FORMAT",
+        "STAGES",
         "Change",
         "Curve",
         "Document",

@@ -9,6 +9,7 @@ from typing import Any
 
 from prune_core.errors import did_you_mean, shown
 from prune_report.document import (
+    STAGES,
     Curve,
     Document,
     File,
@@ -23,7 +24,6 @@ from prune_report.versions import versions_in_use
 
 __all__ = ["from_shrink"]
 
-STAGES = ("dense", "pruned", "small", "recovered")
 
 Metrics = Mapping[str, Mapping[str, Any]] | Iterable[Quality]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import floor, isfinite, log10
 
 from prune_report.html import Html, element, join
@@ -236,7 +237,7 @@ def _drawn(line: Line, at: int, across: _Axis, up: _Axis) -> Html | None:
         return None
     places = [(100 * across.place(x), 100 * (1 - up.place(y))) for x, y in line.points]
     if line.steps:
-        corners = [(x, before[1]) for before, (x, _) in zip(places, places[1:], strict=False)]
+        corners = [(x, before[1]) for before, (x, _) in pairwise(places)]
         pairs = zip(places, [*corners, places[-1]], strict=True)
         places = [place for pair in pairs for place in pair]
     return element(

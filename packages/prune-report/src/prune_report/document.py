@@ -14,6 +14,7 @@ from prune_report.codec import Indices, ReportError, from_plain, to_plain
 
 __all__ = [
     "FORMAT",
+    "STAGES",
     "Change",
     "Curve",
     "Document",
@@ -27,11 +28,16 @@ __all__ = [
     "Quality",
     "Removed",
     "ReportError",
-    "Step",
     "Stayed",
+    "Step",
     "Timing",
     "Trial",
 ]
+
+NONE = Indices()
+
+STAGES = ("dense", "pruned", "small", "recovered")
+"""The stages at which quality is evaluated, in their order."""
 
 FORMAT = 1
 """The version of what `to_json` writes. It grows when an older reader would misread it."""
@@ -148,7 +154,7 @@ class Layer:
     flops: Change | None = None
     inputs: Change | None = None
     outputs: Change | None = None
-    removed: Indices = Indices()
+    removed: Indices = NONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +186,7 @@ class Experts:
 
     name: str
     experts: Change
-    removed: Indices = Indices()
+    removed: Indices = NONE
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from prune_report.building import from_shrink
-from prune_report.page import fragment
+from prune_report.whole_page import fragment
 
 __all__ = ["as_html"]
 

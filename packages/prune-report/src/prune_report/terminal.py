@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from prune_core.errors import MissingDependencyError
 from prune_report import wording
-from prune_report.document import Document, Layer
+from prune_report.document import STAGES, Document, Layer
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -15,7 +15,6 @@ __all__ = ["show"]
 
 WIDTH = 80
 MOST_LAYERS = 16
-STAGES = ("dense", "pruned", "small", "recovered")
 
 
 def show(document: Document, console: Console | None = None) -> None:

@@ -6,9 +6,9 @@ from os import PathLike
 from pathlib import Path
 
 from prune_core.files import make_folder, replacing
-from prune_report.card import card
 from prune_report.document import Document, ReportError
-from prune_report.page import page
+from prune_report.model_card import card
+from prune_report.whole_page import page
 
 __all__ = ["CARD", "DATA", "PAGE", "read", "write"]
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from prune_core.notebook import as_html
 from prune_speedup.torch.kept import Kept
 from prune_speedup.torch.layers import LayerSize
 from prune_speedup.torch.measure import Running
@@ -191,6 +192,10 @@ class SpeedupReport:
 
     def __str__(self) -> str:
         return first_screen(self)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        return as_html(self)
 
 
 def _change(before: int, after: int) -> str:

@@ -14,6 +14,7 @@ from prune_core.compressed import model_of
 from prune_core.errors import ConfigError, SpeedupError, shown, warn
 from prune_core.events import emit
 from prune_core.masking import bare, check_model, wrappers_in
+from prune_core.progress import Task
 from prune_speedup.compat import SPEEDUP
 from prune_speedup.engine.plan import Plan, make_plan
 from prune_speedup.engine.propagate import Labelling, Zeros
@@ -64,7 +65,7 @@ def _without_what_runs_it(
     @wraps(shrink)
     def shrink_bare(model: nn.Module, /, *args: P.args, **kwargs: P.kwargs) -> SpeedupReport:
         model = model_of(model)
-        with bare(model) as plain:
+        with bare(model) as plain, Task("shrink", unit="stage"):
             report = shrink(plain, *args, **kwargs)
         if report.model is plain:
             report.model = model

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from prune_report import wording
-from prune_report.document import Document
+from prune_report.document import STAGES, Document
 
 __all__ = ["card"]
 
-STAGES = ("dense", "pruned", "small", "recovered")
 MOST_LAYERS = 30
 
 
@@ -100,9 +99,8 @@ def _changes(document: Document) -> Iterator[str]:
     if rows:
         yield "## Layers with fewer channels"
         yield _table(["layer", "type", "channels", "parameters"], rows[:MOST_LAYERS])
-        if more := len(rows) - MOST_LAYERS:
-            if more > 0:
-                yield f"And {more} more: see report.html."
+        if len(rows) > MOST_LAYERS:
+            yield f"And {len(rows) - MOST_LAYERS} more: see report.html."
 
 
 def _stayed(document: Document) -> Iterator[str]:
