@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from prune_core.cli.completion import beginning, registered_names
 from prune_core.cli.list import Kind, as_dict
 from prune_core.cli.output import AsJson, console, grid, print_json
 from prune_core.registry import Entry, get_entry
@@ -16,9 +17,18 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-Name = Annotated[str, typer.Argument(help="Such as l1, or prune-filter:l1.")]
+Name = Annotated[
+    str,
+    typer.Argument(help="Such as l1, or prune-filter:l1.", autocompletion=registered_names),
+]
 Framework = Annotated[
-    str | None, typer.Option("--framework", "-f", help="torch or keras, where both exist.")
+    str | None,
+    typer.Option(
+        "--framework",
+        "-f",
+        help="torch or keras, where both exist.",
+        autocompletion=lambda incomplete: beginning(incomplete, ("torch", "keras")),
+    ),
 ]
 
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from prune_core.__about__ import __version__
 from prune_core.errors import SpeedupError
-from prune_core.files import replacing
+from prune_core.files import replacing, with_sorted_header
 from prune_core.masking import bare, wrappers_in
 from prune_speedup.torch.depth.steps import Step
 from prune_speedup.torch.resize.attributes import Changed
@@ -194,7 +194,7 @@ def save_pruned(model: nn.Module, path: str | PathLike[str]) -> None:
     with bare(model) as plain:
         metadata, tensors = _content(plain)
     with replacing(path) as file:
-        file.write(save(tensors, metadata))
+        file.write(with_sorted_header(save(tensors, metadata)))
 
 
 def _content(model: nn.Module) -> tuple[dict[str, str], dict[str, Tensor]]:
