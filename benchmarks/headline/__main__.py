@@ -18,6 +18,7 @@ import argparse
 import time
 import warnings
 from dataclasses import replace
+from fnmatch import fnmatch
 from pathlib import Path
 
 from .bench import SCALES, Bench
@@ -60,6 +61,7 @@ def run(options: argparse.Namespace) -> None:
             (seed, item)
             for seed in seeds
             for item in items
+            if any(fnmatch(item.name, pattern) for pattern in options.items)
             if bench.key(name, item.name, seed) not in done
         ]
         if not todo:
@@ -115,6 +117,7 @@ def main() -> None:
     do.add_argument("--data", type=Path, required=True, help="a folder with CIFAR-10")
     do.add_argument("--out", type=Path, required=True, help="a folder for results and networks")
     do.add_argument("--scale", choices=list(SCALES), default="full")
+    do.add_argument("--items", nargs="+", default=["*"], help="patterns of names; all unless given")
     do.add_argument("--seeds", type=int, default=1)
     do.add_argument("--images", type=int, help="train with so many instead")
     do.add_argument("--effort", type=float, default=1.0, help="a factor of all epochs")
