@@ -6,8 +6,8 @@
 * latency: a network at half of its FLOPs over the dense one, for a batch of 1 and of 64
 * prune and shrink, with the proof, over a forward of the dense network
 * step: a training step with masks over one without
-* 2:4: a linear layer with two of four weights, on the sparse matrix units, over the dense layer, for
-  each shape and type
+* 2:4: a linear layer with two of four weights, on the sparse matrix units, over the dense layer,
+  for each shape and type
 
 Rows are added to the CSV as they come. Convolutional networks are torchvision's, BERT and Llama
 transformers'; a network whose package is missing is a row that says so. Weights are random:
@@ -21,6 +21,7 @@ import csv
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -30,6 +31,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import prune_core
+from prune_filter import NMPruner
 
 IMAGES = {
     "ResNet-18": "resnet18",
@@ -124,8 +126,8 @@ def networks(options: argparse.Namespace, clock: Clock) -> Iterator[dict[str, An
             example = batch(1)
             with torch.no_grad():
                 dense(example)
-                forward = median(clock.once(lambda: dense(example)) for _ in range(3))
-            took = clock.once(lambda: halved(small, example))
+                forward = median(clock.once(partial(dense, example)) for _ in range(3))
+            took = clock.once(partial(halved, small, example))
         except Exception as error:
             yield {"what": "latency", "which": name, "error": _said(error)}
             continue
@@ -136,7 +138,7 @@ def networks(options: argparse.Namespace, clock: Clock) -> Iterator[dict[str, An
         for size in (1, 4 if options.quick else 64):
             inputs = batch(size)
             with torch.no_grad():
-                found = clock.ratio(lambda: small(inputs), lambda: dense(inputs))  # noqa: B023
+                found = clock.ratio(partial(small, inputs), partial(dense, inputs))
             yield {"what": f"latency, batch of {size}", "which": name, **found}
 
 
@@ -189,28 +191,24 @@ def products(
     from torch.sparse import to_sparse_semi_structured
 
     layer = nn.Linear(inputs, outputs, bias=False, device=device)
-    prune_core.prune(layer_in := nn.Sequential(layer), "nm", targets="Linear", sparsity=0.5)
-    prune_core.unwrap(layer_in)
-    weight, x = layer_in[0].weight.detach(), torch.randn(ROWS, inputs, device=device)
+    pruner = NMPruner(nn.Sequential(layer), [{"op_types": ["Linear"]}])
+    model, _ = pruner.compress()
+    pruner.unwrap()
+    weight, x = model[0].weight.detach(), torch.randn(ROWS, inputs, device=device)
     if kind == "fp16":
         weight, x = weight.half(), x.half()
         sparse = to_sparse_semi_structured(weight)
-        new, old = (lambda: F.linear(x, sparse)), (lambda: F.linear(x, weight))
+        new, old = partial(F.linear, x, sparse), partial(F.linear, x, weight)
     elif kind == "int8":
-        weight = (weight / weight.abs().max() * 127).round().to(torch.int8)
-        x = (x / x.abs().max() * 127).round().to(torch.int8)
-        sparse = to_sparse_semi_structured(weight)
-        new = lambda: torch.mm(sparse, x.t())  # noqa: E731
-        old = lambda: torch._int_mm(weight, x.t())  # noqa: E731
+        weight, x = ((each / each.abs().max() * 127).round().to(torch.int8) for each in (weight, x))
+        packed = torch._cslt_compress(weight)
+        new = partial(torch._cslt_sparse_mm, packed, x.t(), out_dtype=torch.int32)
+        old = partial(torch._int_mm, weight, x.t())
     else:
         weight, x = weight.to(TYPES[kind]), x.to(TYPES[kind])
-        packed = torch._cslt_compress(weight)
-        one = torch.ones((), device=device)
-        columns = x.t()
-        new = lambda: torch._cslt_sparse_mm(packed, columns, out_dtype=torch.bfloat16)  # noqa: E731
-        old = lambda: torch._scaled_mm(  # noqa: E731
-            weight, columns, one, one, out_dtype=torch.bfloat16
-        )
+        packed, one = torch._cslt_compress(weight), torch.ones((), device=device)
+        new = partial(torch._cslt_sparse_mm, packed, x.t(), out_dtype=torch.bfloat16)
+        old = partial(torch._scaled_mm, weight, x.t(), one, one, out_dtype=torch.bfloat16)
     torch.testing.assert_close(new().float(), old().float(), rtol=2e-2, atol=2e-1)
     return new, old
 
