@@ -13,37 +13,30 @@ import sys
 import tomllib
 from pathlib import Path
 
-PACKAGES = Path(__file__).parents[1] / "packages"
+from repo import package_dir, packages, version
 
 
-def version_of(package: Path) -> str:
-    about = next((package / "src").glob("*/__about__.py")).read_text()
-    names: dict[str, str] = {}
-    exec(about, names)
-    return names["__version__"]
-
-
-def announce(package: Path, folder: Path) -> None:
+def announce(package: str, folder: Path) -> None:
     """Write the metadata of a package, as an installer does."""
-    settings = tomllib.loads((package / "pyproject.toml").read_text())["project"]
-    name, version = settings["name"], version_of(package)
-    known = folder / f"{name.replace('-', '_')}-{version}.dist-info"
+    project = tomllib.loads((package_dir(package) / "pyproject.toml").read_text())["project"]
+    number = version(package)
+    known = folder / f"{package.replace('-', '_')}-{number}.dist-info"
     known.mkdir(parents=True, exist_ok=True)
-    (known / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    (known / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: {number}\n")
     lines = []
-    for group, entries in settings.get("entry-points", {}).items():
+    for group, entries in project.get("entry-points", {}).items():
         lines += [f"[{group}]", *(f"{entry} = {target}" for entry, target in entries.items())]
     (known / "entry_points.txt").write_text("\n".join(lines) + "\n")
 
 
 def main() -> None:
+    """Announce all packages, and print what a shell has to set."""
     if len(sys.argv) != 2:
         raise SystemExit('usage: eval "$(python scripts/from_source.py FOLDER)"')
     folder = Path(sys.argv[1]).resolve()
-    packages = sorted(path.parent for path in PACKAGES.glob("*/pyproject.toml"))
-    for package in packages:
+    for package in packages():
         announce(package, folder)
-    paths = [str(folder), *(str(package / "src") for package in packages)]
+    paths = [str(folder), *(str(package_dir(package) / "src") for package in packages())]
     print(f"export PYTHONPATH={shlex.quote(':'.join(paths))}${{PYTHONPATH:+:$PYTHONPATH}}")
 
 

@@ -65,17 +65,14 @@ timeout $((limit / 3)) "$python" -m pytest tests/cuda -q -rs -p no:cacheprovider
 timeout $((limit / 3)) "$python" benchmarks/gpu.py $bench --csv "$OUT/gpu.csv" \
     --seconds $((limit / 4)) 2>&1 | tee "$OUT/gpu.txt" | tail -n 80
 
-# The most wanted first; a stage begins nothing that does not fit into what is left.
-if [ -z "$DATA" ]; then
-    echo "No DATA, so no headline stages." | tee "$OUT/headline.txt"
+# The most wanted first; nothing is begun that does not fit into what is left. One process, so that
+# images are read once. Networks are kept in $WORK, which a second call finds while the machine lasts.
+stages=${STAGES:-agp resnet56 criteria l1 slim resnet56-sparse lottery searches}
+if [ -n "$DATA" ]; then
+    timeout -k 2 "$(left)" "$python" -m benchmarks.headline run $stages --data "$DATA" \
+        --out "$WORK/headline" --results "$OUT/results.jsonl" $scale \
+        --seconds "$(($(left) - 15))" 2>&1 | tee "$OUT/headline.txt" | tail -n 60
 else
-    for stage in ${STAGES:-criteria agp resnet56 l1 slim resnet56-sparse lottery searches}; do
-        [ "$(left)" -gt 20 ] || break
-        # -k: a stage that cannot be interrupted must not cost the results of the others.
-        timeout -k 2 "$(left)" "$python" -m benchmarks.headline run "$stage" --data "$DATA" \
-            --out "$WORK/headline" $scale --seconds "$(($(left) - 10))" 2>&1 |
-            tee -a "$OUT/headline.txt" | tail -n 30
-        cp "$WORK/headline/results.jsonl" "$OUT/results.jsonl" 2>/dev/null
-    done
+    echo "No DATA, so no headline stages." | tee "$OUT/headline.txt"
 fi
 echo "Done in $((SECONDS - began)) s; results are in $OUT."

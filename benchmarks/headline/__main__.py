@@ -51,7 +51,8 @@ def run(options: argparse.Namespace) -> None:
     scale = SCALES[options.scale]
     scale = replace(scale, effort=options.effort, images=options.images or scale.images)
     hardware = Hardware.found(options.device, options.precision, options.graphs, options.compile)
-    bench = Bench(options.data, options.out, scale, hardware)
+    results = options.results or options.out / "results.jsonl"
+    bench = Bench(options.data, options.out, scale, hardware, results)
     began = time.perf_counter()
     for name in options.stages:
         stage = STAGES[name]
@@ -116,6 +117,7 @@ def main() -> None:
     do.add_argument("stages", nargs="+", choices=list(STAGES), metavar="STAGE")
     do.add_argument("--data", type=Path, required=True, help="a folder with CIFAR-10")
     do.add_argument("--out", type=Path, required=True, help="a folder for results and networks")
+    do.add_argument("--results", type=Path, help="the file of results; OUT/results.jsonl")
     do.add_argument("--scale", choices=list(SCALES), default="full")
     do.add_argument("--items", nargs="+", default=["*"], help="patterns of names; all unless given")
     do.add_argument("--seeds", type=int, default=1)

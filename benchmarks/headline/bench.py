@@ -71,10 +71,12 @@ class Bench:
     out: Path
     scale: Scale
     hardware: Hardware
+    results: Path
     dense_of: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.out.mkdir(parents=True, exist_ok=True)
+        for folder in (self.out, self.results.parent):
+            folder.mkdir(parents=True, exist_ok=True)
         train_with, test = read(self.data)
         train_with = train_with.shuffled()  # some forms hold one class after the other
         self.fingerprint = f"{train_with.fingerprint}-{test.fingerprint}"
@@ -85,10 +87,6 @@ class Bench:
         self.test = test.to(device)
 
     # ---- results
-
-    @property
-    def results(self) -> Path:
-        return self.out / "results.jsonl"
 
     def done(self) -> set[str]:
         """Return the keys of the results that are in the file."""
