@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 from statistics import mean
+from types import SimpleNamespace
 from typing import Any
 
 from .bench import SCALES, rows_of
@@ -111,6 +112,10 @@ def _section(stage: str, rows: list[Row]) -> str:
         if not some:
             cells = [items[name][0]["error"].replace("|", "\\|"), *[""] * (len(columns) - 1)]
         lines.append(f"| {name} | {' | '.join(cells)} |")
+    expected = [item.name for item in STAGES[stage].items(SimpleNamespace(scale=scale))]
+    missing = [f"`{name}`" for name in expected if name not in items]
+    if missing:
+        lines.append(f"\nNot run yet: {', '.join(missing)}.")
     return "\n".join([*lines, *_verdict(items), ""])
 
 
@@ -133,13 +138,13 @@ def _verdict(items: dict[str, list[Row]]) -> list[str]:
         )
     compared = [row for rows in items.values() for row in rows if "recovered" in row]
     if said and compared:
-        # One standard deviation of the share of n images whose class is found.
+        # A standard deviation of the share of n images whose class is found.
         share, n = mean(row["recovered"] for row in compared), compared[0]["tested"]
         chance = (share * (1 - share) / n) ** 0.5
         seeds = len({row["seed"] for row in compared})
         said.append(
-            f"* {n:,} test images tell no difference below about {2 * chance:.1%} apart from "
-            f"chance, and how a training turns out varies besides: there "
+            f"* With {n:,} test images an accuracy is known to about ±{2 * chance:.1%} (two standard "
+            f"deviations), and how a training turns out varies besides: there "
             f"{'is one seed' if seeds == 1 else f'are {seeds} seeds'}."
         )
     return ["", *said] if said else []
