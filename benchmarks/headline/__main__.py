@@ -36,7 +36,7 @@ def estimates(bench: Bench, name: str, items: list[Item], seeds: list[int]) -> t
     """Return the seconds of an epoch of training again, and those of all dense networks."""
     stage, scale = STAGES[name], bench.scale
     missing = [seed for seed in seeds if not bench.dense_file(stage.network, seed).exists()]
-    if name in ("lottery",):
+    if name == "lottery":
         missing = []  # its first round is the dense network
     each = bench.seconds_of(stage.network, scale.again, scale.effort)
     dense = scale.dense.epochs * len(missing)

@@ -36,7 +36,8 @@ begins, and a stage that was stopped goes on where it was. `--scale small` is fo
 
 "Small equals masked" is the largest difference between the outputs of the small network and of the
 masked one, which `shrink` compares. Accuracy is that of the last epoch, on test images that nothing
-else sees.
+else sees. The results are kept in `benchmarks/headline/results/`; with `--results` and one of those
+files, a stage adds what is missing there.
 """
 
 MISSING = """\
@@ -143,8 +144,8 @@ def _verdict(items: dict[str, list[Row]]) -> list[str]:
         chance = (share * (1 - share) / n) ** 0.5
         seeds = len({row["seed"] for row in compared})
         said.append(
-            f"* With {n:,} test images an accuracy is known to about ±{2 * chance:.1%} (two standard "
-            f"deviations), and how a training turns out varies besides: there "
+            f"* With {n:,} test images an accuracy is known to about ±{2 * chance:.1%} (two "
+            f"standard deviations), and how a training turns out varies besides: there "
             f"{'is one seed' if seeds == 1 else f'are {seeds} seeds'}."
         )
     return ["", *said] if said else []
