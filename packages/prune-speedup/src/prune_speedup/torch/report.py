@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from prune_speedup.torch.certificate.write import Certificate
 from prune_speedup.torch.kept import Kept
 from prune_speedup.torch.measure import Running
 from prune_speedup.torch.proof.compare import Difference
@@ -70,6 +71,7 @@ class SpeedupReport:
         seconds: How long each stage took.
         slices: The indices that stayed of each tensor that became smaller, `{name: {axis: them}}`.
         gained: Names of biases that layers have gained, since a constant was folded into them.
+        certificate: What became of the certificate that was asked for.
     """
 
     model: nn.Module = field(repr=False)
@@ -103,6 +105,7 @@ class SpeedupReport:
     seconds: dict[str, float] = field(default_factory=dict)
     slices: dict[str, dict[int, torch.Tensor]] = field(default_factory=dict, repr=False)
     gained: list[str] = field(default_factory=list)
+    certificate: Certificate | None = None
 
     @property
     def difference(self) -> float:

@@ -22,6 +22,7 @@ from prune_speedup.engine.standing import Standing, standing
 from prune_speedup.engine.units import Unit
 from prune_speedup.gc_pause import collecting_later
 from prune_speedup.torch.analysis import labelled
+from prune_speedup.torch.certificate.write import Reference, certify, require_checker
 from prune_speedup.torch.constants.zero import check_choice, masked_output, settle
 from prune_speedup.torch.cost import cost_of, flops_of
 from prune_speedup.torch.export_fallback import bake, exported
@@ -85,6 +86,7 @@ def shrink(
     measure: bool = False,
     fallback: bool = False,
     optimizer: Any = None,
+    certificate: str | PathLike[str] | None = None,
 ) -> SpeedupReport:
     """Take out of a model, in place, what its masks make superfluous.
 
@@ -112,6 +114,9 @@ def shrink(
             it was, and `report.model` is a graph module.
         optimizer: One that trains the model already, and is to go on with the smaller one: see
             `prune_core.shrink_optimizer`.
+        certificate: Where to write a certificate of equality that `prune verify` checks, for every
+            input of the example's sizes: a folder, which gets it and both models as files, or a
+            file that ends in .json. `report.certificate` says what became of it.
 
     Raises:
         SpeedupError: The small model would compute something else, or the model is still
@@ -134,6 +139,7 @@ def shrink(
         tolerance=tolerance,
         measure=measure,
         fallback=fallback,
+        certificate=certificate,
     )
     _tell(report)
     if optimizer is not None and report.form == "graph":
@@ -178,6 +184,11 @@ def _tell(report: SpeedupReport) -> None:
     emit("prune_model_shrunk", model=report.model, report=report)
     if report.shortfall:
         warn(report.shortfall)
+    if report.certificate is not None and report.certificate.reason:
+        warn(
+            "The model is smaller, but there is no certificate, and none was written: "
+            f"{report.certificate.reason}."
+        )
     if report.config is not None and report.config.missing and report.comparison is not None:
         warn(report.config.warning(type(report.model).__name__))
 
@@ -195,10 +206,13 @@ def make_small(
     tolerance: float | None = None,
     measure: bool = False,
     fallback: bool = False,
+    certificate: str | PathLike[str] | None = None,
 ) -> SpeedupReport:
     """Do what `shrink` does, and tell nobody: for one step of several, which end in a summary."""
     check_choice(constants)
     check_model(model, compiled=False)
+    if certificate is not None:
+        require_checker()
     if wrapped := wrappers_in(model):
         raise SpeedupError(
             f"{next(iter(wrapped))!r} is still wrapped by a pruner: take the wrappers off first, "
@@ -232,6 +246,7 @@ def make_small(
             tolerance=tolerance,
             measure=measure,
             yielding=yielding,
+            certificate=certificate,
         )
 
     def fallen_back() -> SpeedupReport:
@@ -272,6 +287,7 @@ def _shrunk(
     tolerance: float | None,
     measure: bool,
     yielding: bool,
+    certificate: str | PathLike[str] | None,
 ) -> SpeedupReport:
     """`shrink` of what has been checked; where it fails, the model is not put back.
 
@@ -283,6 +299,7 @@ def _shrunk(
     zeros_before, bytes_before = zeros_in(model, flat), size_of(model)
     report = SpeedupReport(model)
     report.constants, report.seconds = constants, seconds
+    as_given = Reference.of(model, flat)
 
     def recorded(also: Sequence[Case]) -> tuple[Standing, Zeros]:
         with timed(seconds, "trace"):
@@ -317,6 +334,9 @@ def _shrunk(
         return wanted
 
     original = Snapshot(model)
+    references = [as_given]
+    if done is not None:
+        references.append(Reference.of(model, flat, f"constants={constants!r} was applied first"))
     attributes = plain_attributes(model)
     fitting = Fitting(model, example_inputs, planned, flat, original, report, yielding)
     if not verify:
@@ -352,6 +372,11 @@ def _shrunk(
         report.asked, report.kept = count_masked(model, wanted, plan, found, asked)
     _describe(report, labelling, plan, flat)
     report.shortfall = shortfall(report, masks=bool(given), units=units is not None)
+    if certificate is not None:
+        if units is not None:
+            references = [each.without(plan) for each in references]
+        with timed(seconds, "certificate"):
+            report.certificate = certify(certificate, model, example_inputs, plan, references)
     return report
 
 
