@@ -39,12 +39,34 @@ def addmm(lowering: Lowering, call: Call) -> bool | None:
     return None
 
 
-@lowers("linear", "matmul", "mv", "dot")
+@lowers("mv")
+def mv(lowering: Lowering, call: Call) -> None:
+    """Rows times one column."""
+    left, right = (lowering.read(ref) for ref in call.args[:2])
+    column = lowering.reshape(right, (*lowering.shape(right), 1))
+    made = _matmul(lowering, left, column)
+    _one(lowering, call, lowering.reshape(made, lowering.outputs(call)[0]))
+
+
+@lowers("_weight_norm_interface")
+def weight_norm(lowering: Lowering, call: Call) -> None:
+    """A direction times a length."""
+    value, length = (lowering.read(ref) for ref in call.args[:2])
+    shape = lowering.shape(value)
+    keep = call.argument("dim") % len(shape)
+    axes = [axis for axis in range(len(shape)) if axis != keep]
+    sizes = [n if axis == keep else 1 for axis, n in enumerate(shape)]
+    norm = _along(lowering, value, "norm", axes, sizes, keepdim=True, p=2)[0]
+    ratio = lowering.pointwise("div", [Ref(lowering.reshape(length, sizes)), Ref(norm)])
+    _one(lowering, call, lowering.pointwise("mul", [Ref(value), Ref(ratio)]))
+
+
+@lowers("linear", "matmul")
 def linear(lowering: Lowering, call: Call) -> bool | None:
     """Rows times columns, in other words."""
     left, right = (lowering.read(ref) for ref in call.args[:2])
     shapes = lowering.shape(left), lowering.shape(right)
-    if call.name in ("mv", "dot") or min(map(len, shapes)) < 2:
+    if min(map(len, shapes)) < 2:
         return False
     if call.name == "linear":
         right = lowering.move(right, shapes[1][::-1], ["permute", [1, 0]])
@@ -65,7 +87,10 @@ def convolution(lowering: Lowering, call: Call) -> bool | None:
         name: _each(call.argument(name), ndim)
         for name in ("stride", "padding", "dilation", "output_padding")
     }
-    told |= {"transposed": bool(call.argument("transposed")), "groups": int(call.argument("groups"))}
+    told |= {
+        "transposed": bool(call.argument("transposed")),
+        "groups": int(call.argument("groups")),
+    }
     ins = [value, weight] + ([lowering.read(call.args[2])] if call.args[2] is not None else [])
     _one(lowering, call, lowering.emit("conv", ins, lowering.outputs(call), **told)[0])
     return None
@@ -133,9 +158,13 @@ def group_norm(lowering: Lowering, call: Call) -> None:
     shape = lowering.shape(value)
     apart = [shape[0], groups, shape[1] // groups, *shape[2:]]
     value = lowering.move(value, apart, ["reshape", apart])
-    value = _along(lowering, value, "normalise", list(range(2, len(apart))), eps=call.argument("eps"))[0]
+    value = _along(
+        lowering, value, "normalise", list(range(2, len(apart))), eps=call.argument("eps")
+    )[0]
     value = lowering.move(value, shape, ["reshape", list(shape)])
-    _one(lowering, call, _affine(lowering, value, call.argument("weight"), call.argument("bias"), 1))
+    _one(
+        lowering, call, _affine(lowering, value, call.argument("weight"), call.argument("bias"), 1)
+    )
 
 
 @lowers("_native_batch_norm_legit_no_training", "native_batch_norm", "_native_batch_norm_legit")
@@ -210,7 +239,11 @@ def triangle(lowering: Lowering, call: Call) -> None:
     value = lowering.read(call.args[0])
     ndim = len(lowering.shape(value))
     axes = [ndim - 2, ndim - 1]
-    _one(lowering, call, _along(lowering, value, call.name.rstrip("_"), axes, diagonal=call.argument("diagonal"))[0])
+    _one(
+        lowering,
+        call,
+        _along(lowering, value, call.name.rstrip("_"), axes, diagonal=call.argument("diagonal"))[0],
+    )
 
 
 @lowers("topk")
@@ -219,7 +252,11 @@ def topk(lowering: Lowering, call: Call) -> None:
     value = lowering.read(call.args[0])
     shapes = lowering.outputs(call)
     axis = call.argument("dim") % len(shapes[0])
-    told = {"size": [shapes[0][axis]], "largest": call.argument("largest"), "sorted": call.argument("sorted")}
+    told = {
+        "size": [shapes[0][axis]],
+        "largest": call.argument("largest"),
+        "sorted": call.argument("sorted"),
+    }
     _all(lowering, call, _along(lowering, value, "topk", [axis], *shapes, **told))
 
 
@@ -246,11 +283,16 @@ def pool(lowering: Lowering, call: Call) -> None:
         }
     function = "avg_pool" if "avg" in call.name else "max_pool"
     axes = list(range(ndim - count, ndim))
+    told["size"] = [shapes[0][axis] for axis in axes]
     _all(lowering, call, _along(lowering, value, function, axes, *shapes, **told))
 
 
 _RESIZE = {
-    **{f"{lead}adaptive_avg_pool{n}d": ("adaptive_avg_pool", n) for lead in ("", "_") for n in (1, 2, 3)},
+    **{
+        f"{lead}adaptive_avg_pool{n}d": ("adaptive_avg_pool", n)
+        for lead in ("", "_")
+        for n in (1, 2, 3)
+    },
     **{f"adaptive_max_pool{n}d": ("adaptive_max_pool", n) for n in (1, 2, 3)},
     **{f"upsample_nearest{n}d": ("nearest", n) for n in (1, 2, 3)},
     **{f"_upsample_nearest_exact{n}d": ("nearest_exact", n) for n in (1, 2, 3)},
@@ -315,5 +357,7 @@ def index(lowering: Lowering, call: Call) -> bool | None:
         return False
     axis, ref = given[0]
     shape = lowering.outputs(call)[0]
-    _one(lowering, call, lowering.emit("lookup", [table, lowering.read(ref)], [shape], axis=axis)[0])
+    _one(
+        lowering, call, lowering.emit("lookup", [table, lowering.read(ref)], [shape], axis=axis)[0]
+    )
     return None

@@ -197,7 +197,11 @@ def permute(lowering: Lowering, call: Call) -> bool | None:
     elif call.name in ("movedim", "numpy_T"):
         return False
     else:
-        one, two = (0, 1) if call.name == "t" else (call.argument("dim0") % ndim, call.argument("dim1") % ndim)
+        one, two = (
+            (0, 1)
+            if call.name == "t"
+            else (call.argument("dim0") % ndim, call.argument("dim1") % ndim)
+        )
         if ndim > 1 or call.name != "t":
             axes[one], axes[two] = axes[two], axes[one]
     if axes != sorted(axes):
@@ -229,7 +233,9 @@ def cut(lowering: Lowering, call: Call) -> None:
     value = lowering.read(call.args[0])
     shape = lowering.shape(value)
     axis = call.argument("dim") % len(shape)
-    start, stop, step = slice(*(call.argument(key) for key in ("start", "end", "step"))).indices(shape[axis])
+    start, stop, step = slice(*(call.argument(key) for key in ("start", "end", "step"))).indices(
+        shape[axis]
+    )
     _one(lowering, call, _slice(lowering, value, axis, start, max(start, stop), step))
 
 
@@ -303,7 +309,11 @@ def roll(lowering: Lowering, call: Call) -> bool | None:
 def repeat(lowering: Lowering, call: Call) -> None:
     """The whole several times."""
     value = lowering.read(call.args[0])
-    _one(lowering, call, lowering.move(value, lowering.outputs(call)[0], ["repeat", list(call.args[1])]))
+    _one(
+        lowering,
+        call,
+        lowering.move(value, lowering.outputs(call)[0], ["repeat", list(call.args[1])]),
+    )
 
 
 @lowers("unfold")

@@ -108,7 +108,9 @@ class Lowering:
             self._made[recorded] = value
             self.program.recorded.setdefault(value, recorded)
 
-    def emit(self, op: str, ins: Sequence[int], shapes: Sequence[Sequence[int]], **told: Any) -> list[int]:
+    def emit(
+        self, op: str, ins: Sequence[int], shapes: Sequence[Sequence[int]], **told: Any
+    ) -> list[int]:
         """Add a step; returns the values that it makes."""
         outs = [self.new(shape) for shape in shapes]
         self.program.steps.append(Step(op, list(ins), outs, told, self._source))
@@ -124,7 +126,9 @@ class Lowering:
             return value
         return self.move(value, shape, ["reshape", list(shape)])
 
-    def pointwise(self, function: str, arguments: Sequence[Any], axes: Sequence[int | None] = ()) -> int:
+    def pointwise(
+        self, function: str, arguments: Sequence[Any], axes: Sequence[int | None] = ()
+    ) -> int:
         """A function of single numbers; arguments that are a `Ref` to a program's value broadcast."""
         ins: list[int] = []
         plain = []
@@ -134,7 +138,9 @@ class Lowering:
                 ins.append(argument.index)
             else:
                 plain.append(argument)
-        shapes = [self.shape(i) for i, a in zip(ins, axes or [None] * len(ins), strict=True) if a is None]
+        shapes = [
+            self.shape(i) for i, a in zip(ins, axes or [None] * len(ins), strict=True) if a is None
+        ]
         told: dict[str, Any] = {"function": function, "arguments": plain}
         if any(axis is not None for axis in axes):
             told["axes"] = list(axes)
@@ -162,7 +168,9 @@ class Lowering:
         ins = [self.read(ref) for ref in dict.fromkeys(refs)]
         for ref in refs:
             numbers.setdefault(ref.index, len(numbers))
-        plain = replace_refs((list(call.args), call.kwargs), lambda ref: f"value {numbers[ref.index]}")
+        plain = replace_refs(
+            (list(call.args), call.kwargs), lambda ref: f"value {numbers[ref.index]}"
+        )
         made = [o for o in call.outputs if o is not None]
         if not made:
             return

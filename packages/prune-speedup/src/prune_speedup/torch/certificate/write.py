@@ -174,21 +174,27 @@ def _programs(
     ]
     if small.decisions:
         remarks.append(
-            f"The forward looks at numbers and decides by them, {len(small.decisions)} times "
-            f"({', '.join(sorted({str(each[0]) for each in small.decisions}))}): inputs that are "
-            "decided otherwise are outside."
+            f"The forward looks at numbers and decides by them, {len(small.decisions)} times, "
+            "as where it looks for what is not zero: inputs that are decided otherwise are outside."
         )
     for what in sorted({*programs[0].loose.values()}):
         remarks.append(f"It reads {what}, which is taken to be the same in both models.")
     if graph.again is not None:
         remarks.append("It keeps something for its next call: this is about the first call.")
     if graph.opaque:
-        remarks.append(f"It returns {', '.join(sorted({*graph.opaque}))}, which is not looked into.")
+        remarks.append(
+            f"It returns {', '.join(sorted({*graph.opaque}))}, which is not looked into."
+        )
     return programs, remarks
 
 
 def _content(
-    original: Program, small: Program, plan: Plan, reference: Reference, model: nn.Module, found: Certificate
+    original: Program,
+    small: Program,
+    plan: Plan,
+    reference: Reference,
+    model: nn.Module,
+    found: Certificate,
 ) -> tuple[dict[str, Any], Any]:
     """The certificate without its assumptions; each step is checked as it is written."""
     begin = perf_counter()
@@ -227,7 +233,7 @@ class _Writer:
         for position, (step, other) in enumerate(self._pairs()):
             try:
                 steps.append(self._step(position, step, other))
-            except Rejected as error:
+            except (Rejected, ValueError, IndexError) as error:
                 unruled = self.original.unruled.get(step.outs[0])
                 why = f"the checker has no rule for {unruled}: " if unruled else ""
                 raise NoCertificateError(f"{why}{step.source}: {error}") from error
@@ -235,7 +241,7 @@ class _Writer:
         if [self.beside.get(v) for v in self.small.outputs] != self.original.outputs:
             raise NoCertificateError("the two models return other values")
         for value in outputs:
-            if self.checker.values[value].touched():
+            if self.checker.values[value].cut():
                 raise NoCertificateError("an output is smaller than that of the original")
         return {
             "format": "prune-certificate",
@@ -261,7 +267,7 @@ class _Writer:
             raise NoCertificateError("one of the models makes more calls than the other")
 
     def _step(self, position: int, step: Step, other: Step) -> dict[str, Any]:
-        from prune_verify.checker import Value
+        from prune_verify.checker import value_of
 
         told, small = dict(step.told), dict(other.told)
         ins = [self.at[value] for value in step.ins]
@@ -274,18 +280,18 @@ class _Writer:
         for at, (value, beside) in enumerate(zip(step.outs, other.outs, strict=True)):
             sizes = self.original.shapes[value], self.small.shapes[beside]
             kept = self._kept(position, step, other, value, sizes, values, at)
-            guesses.append(Value(sizes[0], kept))
+            guesses.append(value_of(sizes[0], kept))
         written: dict[str, Any] = {"op": step.op, "in": ins, "out": [], "from": step.source}
         if told:
             written["with"] = told
         if differ := {key: each for key, each in small.items() if told.get(key) != each}:
             written["small"] = differ
-        made = self.checker.run_rule(written, guesses)
+        made = self.checker.derive(written, guesses)
         for result, value, beside in zip(made, step.outs, other.outs, strict=False):
-            if result.small() != self.small.shapes[beside]:
+            if _small(result) != self.small.shapes[beside]:
                 raise NoCertificateError(
                     f"{step.source}: the small model's result is {self.small.shapes[beside]}, and "
-                    f"what is kept is {result.small()}"
+                    f"what is kept is {_small(result)}"
                 )
             self.at[value] = len(self.claims)
             written["out"].append(len(self.claims))
@@ -305,7 +311,7 @@ class _Writer:
                 told["fold"] = small["fold"] = "changed"
 
     def _over(self, told: dict[str, Any], small: dict[str, Any], value: "Value") -> None:
-        cut = {*value.touched()} & {*told["axes"]}
+        cut = {*value.cut()} & {*told["axes"]}
         if cut:
             told["over"] = {str(axis): ranges_of(value.kept[axis]) for axis in sorted(cut)}
             small["over"] = told["over"]
@@ -317,7 +323,14 @@ class _Writer:
         return tuple(kept)
 
     def _kept(
-        self, position: int, step: Step, other: Step, value: int, sizes: Any, values: list["Value"], at: int
+        self,
+        position: int,
+        step: Step,
+        other: Step,
+        value: int,
+        sizes: Any,
+        values: list["Value"],
+        at: int,
     ) -> tuple[Any, ...]:
         """Which indices are kept of a value, where no rule says it."""
         shape, small = sizes
@@ -328,6 +341,12 @@ class _Writer:
             return whole
         if step.op == "move":
             return self._moved(values[0], step.told["moves"], shape)
+        flow = self.plan.labelling.flow
+        recorded = self.original.recorded.get(value)
+        if recorded is not None and recorded in flow.values:
+            known = self.plan.kept_of_value(recorded)
+            if tuple(len(known.get(a, range(n))) for a, n in enumerate(shape)) == small:
+                return tuple(known.get(axis, whole[axis]) for axis in range(len(shape)))
         kept = list(whole)
         for each in self.original.steps[position + 1 :]:
             if value in each.ins:
@@ -356,11 +375,17 @@ class _Writer:
             mask = MOVES[name](mask, *told)
         axes = range(len(shape))
         return tuple(
-            np.flatnonzero(mask.any(tuple(other for other in axes if other != axis))) for axis in axes
+            np.flatnonzero(mask.any(tuple(other for other in axes if other != axis)))
+            for axis in axes
         )
 
 
 _OVER = {"mean", "var", "var_mean", "normalise", "rms_normalise"}
+
+
+def _small(value: "Value") -> tuple[int, ...]:
+    """The shape of a value in the small model."""
+    return tuple(map(len, value.kept))
 
 
 def ranges_of(indices: Any) -> list[list[int]]:
@@ -374,9 +399,9 @@ def ranges_of(indices: Any) -> list[list[int]]:
 def claim_of(value: "Value") -> dict[str, Any]:
     """What a certificate says of a value: what is kept, and what is known of the rest."""
     claim: dict[str, Any] = {"shape": list(value.shape)}
-    for axis in value.touched():
+    known = value.known
+    for axis in value.cut():
         claim.setdefault("kept", {})[str(axis)] = ranges_of(value.kept[axis])
-        known = value.numbers()
         gone = np.setdiff1d(np.arange(value.shape[axis]), value.kept[axis])
         others = tuple(other for other in range(known.ndim) if other != axis)
         zero = (known == 0).all(others)
@@ -401,7 +426,9 @@ def _numbers(tensors: Tensors) -> dict[str, tuple[str, Any]]:
     for name, tensor in tensors.items():
         tensor = tensor.detach().cpu().contiguous()
         if tensor.dtype not in _CODES:
-            raise NoCertificateError(f"{name} is of type {tensor.dtype}, which the checker cannot read")
+            raise NoCertificateError(
+                f"{name} is of type {tensor.dtype}, which the checker cannot read"
+            )
         raw = tensor.view(torch.int16) if tensor.dtype == torch.bfloat16 else tensor
         digest = hashlib.sha256(f"{_CODES[tensor.dtype]}{list(tensor.shape)}".encode())
         digest.update(raw.reshape(-1).numpy().data)
