@@ -48,6 +48,14 @@ def mv(lowering: Lowering, call: Call) -> None:
     _one(lowering, call, lowering.reshape(made, lowering.outputs(call)[0]))
 
 
+@lowers("dot")
+def dot(lowering: Lowering, call: Call) -> None:
+    """The sum of products of two vectors."""
+    both = [Ref(lowering.read(ref)) for ref in call.args[:2]]
+    made = lowering.pointwise("mul", both)
+    _one(lowering, call, _along(lowering, made, "sum", [0], (), keepdim=False)[0])
+
+
 @lowers("_weight_norm_interface")
 def weight_norm(lowering: Lowering, call: Call) -> None:
     """A direction times a length."""
@@ -91,6 +99,7 @@ def convolution(lowering: Lowering, call: Call) -> bool | None:
         "transposed": bool(call.argument("transposed")),
         "groups": int(call.argument("groups")),
     }
+    told["size"] = list(lowering.outputs(call)[0][2:])
     ins = [value, weight] + ([lowering.read(call.args[2])] if call.args[2] is not None else [])
     _one(lowering, call, lowering.emit("conv", ins, lowering.outputs(call), **told)[0])
     return None

@@ -157,8 +157,7 @@ def fill(lowering: Lowering, call: Call) -> bool | None:
     if not isinstance(number, bool | int | float):
         return False
     shape = lowering.outputs(call)[0]
-    value = lowering.emit("fill", [], [shape], value=plain(float(number)), shape=list(shape))[0]
-    _one(lowering, call, value)
+    _one(lowering, call, lowering.fill(plain(float(number)), shape))
     return None
 
 
@@ -370,7 +369,7 @@ def pad(lowering: Lowering, call: Call) -> None:
         for width, place in ((before, 0), (behind, len(pieces) + (before > 0))):
             if width > 0:
                 part = [*shape[:axis], width, *shape[axis + 1 :]]
-                pieces.insert(place, lowering.emit("fill", [], [part], value=number, shape=part)[0])
+                pieces.insert(place, lowering.fill(number, part))
         if len(pieces) > 1:
             shape[axis] = sum(lowering.shape(piece)[axis] for piece in pieces)
             value = lowering.emit("cat", pieces, [shape], axis=axis)[0]

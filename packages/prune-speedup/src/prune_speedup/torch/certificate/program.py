@@ -82,6 +82,7 @@ class Lowering:
         self.graph = graph
         self.program = Program()
         self._made: dict[int, int] = {}
+        self._fills: dict[int, Any] = {}
         self._source = ""
 
     def shape(self, value: int) -> tuple[int, ...]:
@@ -117,8 +118,17 @@ class Lowering:
         return outs
 
     def move(self, value: int, shape: Sequence[int], *moves: list[Any]) -> int:
-        """Move numbers."""
+        """Move numbers; a tensor of one number stays one."""
+        source = self._fills.get(value)
+        if source is not None:
+            return self.fill(source, shape)
         return self.emit("move", [value], [shape], moves=list(moves))[0]
+
+    def fill(self, number: Any, shape: Sequence[int]) -> int:
+        """A tensor of one number."""
+        value = self.emit("fill", [], [shape], value=number, shape=list(shape))[0]
+        self._fills[value] = number
+        return value
 
     def reshape(self, value: int, shape: Sequence[int]) -> int:
         """The same numbers in another shape."""

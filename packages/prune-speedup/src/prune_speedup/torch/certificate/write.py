@@ -350,6 +350,10 @@ class _Writer:
         kept = list(whole)
         for each in self.original.steps[position + 1 :]:
             if value in each.ins:
+                if each.op == "matmul" and value == each.ins[0] and each.ins[1] in self.at:
+                    right = self.checker.values[self.at[each.ins[1]]]
+                    kept[-1] = right.kept[-2]
+                    break
                 beside = [self.checker.values[self.at[v]] for v in each.ins if v in self.at]
                 for axis in range(len(shape)):
                     if shape[axis] != small[axis]:
