@@ -383,7 +383,7 @@ class Checker:
                 "it runs over other indices than are left",
             )
             self.notes.add(
-                f"In both models the {function} runs over the indices that are left, of {over}."
+                f"In both models the {function} runs over the indices that are left (axis: {over}), and is zero elsewhere."
             )
             known = at(
                 known,
@@ -403,6 +403,9 @@ class Checker:
             uncut(value, axes, f"{function} runs over all indices")
         row = even(known, axes) if function in OF_ZEROS else np.full((1,) * known.ndim, np.nan)
         row = row if function in EVEN else np.where(row == 0, 0.0, np.nan)
+        for axis in axes if over and function in KEEP else ():  # elsewhere zero, by definition
+            row = along_axis(row, axis, value.shape[axis]).copy()
+            row[(slice(None),) * axis + (removed(value, axis),)] = 0
         for axis in axes:
             kept[axis] = kept[axis] if over and function in KEEP else np.arange(lengths[axis])
         shape = tuple(lengths.get(a, size) for a, size in enumerate(value.shape))
