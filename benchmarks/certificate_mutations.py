@@ -37,7 +37,9 @@ def main():
             start = process_time()
             made, survived = attack(*files, told, producers, count, seed=1)
         passed += len(survived)
-        print(f"{kind}: {sum(made.values())} wrong certificates, {len(survived)} accepted, ", end="")
+        print(
+            f"{kind}: {sum(made.values())} wrong certificates, {len(survived)} accepted, ", end=""
+        )
         print(f"{process_time() - start:.0f} s; " + ", ".join(f"{k} {n}" for k, n in made.items()))
         for name, _ in survived:
             print("  accepted:", name)

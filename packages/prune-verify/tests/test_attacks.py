@@ -160,7 +160,9 @@ def test_moves_that_mix_channels():
     weight = proof.tensor("second", numbers(2, 2), {0: [0]})
     proof.outputs = [proof.add("matmul", [value, weight], (4, 2))]
     proof.check()
-    proof.steps[3]["small"] = {"moves": [["reshape", [2, 2]], ["permute", [1, 0]], ["reshape", [4, 1]]]}
+    proof.steps[3]["small"] = {
+        "moves": [["reshape", [2, 2]], ["permute", [1, 0]], ["reshape", [4, 1]]]
+    }
     refuses(proof, "moves other numbers")
 
 

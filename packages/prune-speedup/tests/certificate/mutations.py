@@ -118,7 +118,12 @@ def exchange(case, pick):
     for one in names:
         for two in names:
             a, b = case.small[one][1], case.small[two][1]
-            if one != two and a.shape == b.shape and a.dtype == b.dtype and not np.array_equal(a, b):
+            if (
+                one != two
+                and a.shape == b.shape
+                and a.dtype == b.dtype
+                and not np.array_equal(a, b)
+            ):
                 case.put("small", one, b)
                 case.put("small", two, a)
                 return None
