@@ -224,6 +224,7 @@ class Checker:
         operator, told = step["op"], dict(step.get("with", {}))
         small, values = told | step.get("small", {}), [self.values[at] for at in step["in"]]
         need(operator in OPERATORS, f"there is no operator {operator!r} in the vocabulary")
+        need(set(told) <= {*OPERATORS[operator].split()}, "the operator cannot be told that")
         need(set(small) == set(told), "the small model is told something of its own")
         if operator not in ("fill", "move", "conv"):
             need(told == small, "the small model tells the operator something else")
@@ -529,7 +530,9 @@ class Checker:
         for each in (query, key, value):
             uncut(each, [-2], "each query is compared with all keys")
         turned = [(*each[:-2], each[-1], each[-2]) for each in (key.shape, key.kept)]
-        scores = self.matmul([query, value_of(*turned, key.known.swapaxes(-1, -2))], {}, {}, ())[0]
+        scores = self.matmul(
+            [query, value_of(turned[0], turned[1], key.known.swapaxes(-1, -2))], {}, {}, ()
+        )[0]
         if mask:
             met = meet(scores, mask[0])
             need(met[0] == scores.shape and same(met[1], scores.kept), "the mask does not fit")
@@ -539,9 +542,22 @@ class Checker:
         )
 
 
-OPERATORS = set(
-    "input fill tensor same move cat lookup pointwise along matmul conv attention".split()
-)
+# Each operator, and all that it may be told.
+OPERATORS = {
+    "input": "",
+    "fill": "value shape",
+    "tensor": "name fold",
+    "same": "call",
+    "move": "moves",
+    "cat": "axis",
+    "lookup": "axis",
+    "pointwise": "function arguments axes",
+    "along": "function axes keepdim over size told window stride padding dilation ceil divisor "
+    "count_include_pad eps correction unbiased p diagonal largest sorted descending stable",
+    "matmul": "",
+    "conv": "stride padding dilation output_padding size transposed groups",
+    "attention": "scale causal",
+}
 
 
 def moved(array: Array, moves: Sequence[Sequence[Any]]) -> Array:

@@ -186,19 +186,35 @@ def batch_norm(lowering: Lowering, call: Call) -> None:
     mean, var = call.argument("running_mean"), call.argument("running_var")
     eps = call.argument("eps") if call.argument("eps") is not None else call.argument("epsilon")
     if mean is None or call.argument("training"):
-        axes = [axis for axis in range(len(lowering.shape(value))) if axis != 1]
-        value = _along(lowering, value, "normalise", axes, eps=eps)[0]
+        others = [axis for axis in range(len(lowering.shape(value))) if axis != 1]
+        value = _along(lowering, value, "normalise", others, eps=eps)[0]
         _one(lowering, call, _affine(lowering, value, scale, shift, 1))
         return
     told: list[Any] = [Ref(value)]
     for each, otherwise in ((scale, 1.0), (shift, 0.0), (mean, None), (var, None)):
         told.append(otherwise if each is None else Ref(lowering.read(each)))
-    axes = [None] + [1] * (sum(isinstance(each, Ref) for each in told) - 1)
+    axes: list[int | None] = [None]
+    axes += [1] * (sum(isinstance(each, Ref) for each in told) - 1)
     _one(lowering, call, lowering.pointwise("batch_norm", [*told, eps], axes))
 
 
-_REDUCE = {name: name for name in "sum mean amax amin max min var std prod argmax argmin".split()}
-_REDUCE |= {name: name for name in "any all logsumexp median var_mean".split()}
+_REDUCE = {
+    name: name
+    for name in [
+        "sum",
+        "mean",
+        "amax",
+        "amin",
+        "max",
+        "min",
+        "var",
+        "std",
+        "prod",
+        "argmax",
+        "argmin",
+    ]
+}
+_REDUCE |= {name: name for name in ["any", "all", "logsumexp", "median", "var_mean"]}
 _REDUCE |= {"linalg_vector_norm": "norm", "norm": "norm"}
 
 
@@ -217,7 +233,8 @@ def reduce(lowering: Lowering, call: Call) -> bool | None:
         if (number := call.argument(key)) is not None:
             told["p" if key in ("ord", "p") else key] = plain(number)
     outs = _along(lowering, value, name, axes, *lowering.outputs(call), **told)
-    return _all(lowering, call, outs)
+    _all(lowering, call, outs)
+    return None
 
 
 def _all(lowering: Lowering, call: Call, made: list[int]) -> None:
@@ -226,7 +243,7 @@ def _all(lowering: Lowering, call: Call, made: list[int]) -> None:
 
 
 _KEEP = {"_softmax": "softmax", "_log_softmax": "log_softmax", "_safe_softmax": "softmax"}
-_KEEP |= {name: name for name in "softmax log_softmax cumsum cumprod sort argsort".split()}
+_KEEP |= {name: name for name in ["softmax", "log_softmax", "cumsum", "cumprod", "sort", "argsort"]}
 
 
 @lowers(*_KEEP)
@@ -239,7 +256,8 @@ def along(lowering: Lowering, call: Call) -> bool | None:
     told = {k: n for k in ("descending", "stable") if (n := call.argument(k)) is not None}
     axes = [call.argument("dim") % ndim]
     outs = _along(lowering, value, _KEEP[call.name], axes, *lowering.outputs(call), **told)
-    return _all(lowering, call, outs)
+    _all(lowering, call, outs)
+    return None
 
 
 @lowers("tril", "triu")

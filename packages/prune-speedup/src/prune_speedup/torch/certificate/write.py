@@ -21,7 +21,7 @@ from prune_speedup.torch.record.recorder import Recorder
 from prune_speedup.torch.rules import has_rule
 
 if TYPE_CHECKING:
-    from prune_verify.checker import Checker, Value
+    from prune_verify.checker import Value
 
 __all__ = ["Certificate", "Reference", "certify", "require_checker"]
 
