@@ -66,7 +66,7 @@ UNARY = {
     "relu": torch.relu, "gelu": F.gelu, "silu": F.silu, "sigmoid": torch.sigmoid, "exp": torch.exp,
     "tanh": torch.tanh, "abs": torch.abs, "neg": torch.neg, "square": torch.square, "mish": F.mish,
     "hardswish": F.hardswish, "hardsigmoid": F.hardsigmoid, "elu": F.elu, "softplus": F.softplus,
-    "leaky_relu": F.leaky_relu, "erf": torch.erf, "sin": torch.sin, "log1p": lambda x: torch.log1p(x),
+    "leaky_relu": F.leaky_relu, "erf": torch.erf, "sin": torch.sin, "log1p": torch.log1p,
     "sign": torch.sign, "cos": torch.cos, "expm1": torch.expm1,
 }  # fmt: skip
 BINARY = {

@@ -63,6 +63,7 @@ def claim_zero(case, pick):
     if (known == 0).all():
         return False
     value.setdefault("zero", {})[axis] = [[place, place + 1]]
+    return None
 
 
 def other_shape(case, pick):
@@ -73,6 +74,7 @@ def other_shape(case, pick):
         return False
     axis = pick.randrange(len(value["shape"]))
     value["shape"][axis] += 1
+    return None
 
 
 def other_operator(case, pick):
@@ -90,6 +92,7 @@ def other_size(case, pick):
     places = [*_numbers(step["small"])]
     holder, key = pick.choice(places)
     holder[key] += pick.choice([1, 2, 3])
+    return None
 
 
 def told_apart(case, pick):
@@ -141,6 +144,7 @@ def roll(case, pick):
     if np.array_equal(other, numbers):
         return False
     case.put("small", name, np.ascontiguousarray(other))
+    return None
 
 
 def disturb(case, pick):
@@ -168,6 +172,7 @@ def not_zero(case, pick):
     gone = removed(value, 0)
     numbers[int(pick.choice(list(gone)))] = pick.choice([0.5, -0.5, 1.0])
     case.put("original", name, numbers)
+    return None
 
 
 def forget_step(case, pick):
@@ -200,11 +205,12 @@ def along_cut(case, pick):
         return False
     step, value = pick.choice(found)
     step["with"]["axes"] = [pick.choice(value.cut())]
+    return None
 
 
 MUTATIONS = [
-    shift_kept, keep_more, claim_zero, other_shape, other_operator, other_size, told_apart, exchange,
-    roll, disturb, not_zero, forget_step, other_hash, cut_output, along_cut,
+    shift_kept, keep_more, claim_zero, other_shape, other_operator, other_size, told_apart,
+    exchange, roll, disturb, not_zero, forget_step, other_hash, cut_output, along_cut,
 ]  # fmt: skip
 
 

@@ -8,7 +8,7 @@ USAGE = "usage: python -m prune_verify ORIGINAL.safetensors SMALL.safetensors CE
 
 
 def main(arguments: list[str]) -> int:
-    """Check a certificate, and say what came of it; 0 if it holds, 1 if not, 2 if called wrongly."""
+    """Check a certificate and print what came of it: 0 if it holds, 1 if not, 2 if called wrongly."""
     if len(arguments) != 3:
         print(USAGE, file=sys.stderr)
         return 2
@@ -22,7 +22,7 @@ def main(arguments: list[str]) -> int:
         print(f"- {each}")
     if verdict.longest:
         print(
-            f"- In a sum of n products, the longest of which has n = {verdict.longest}, another order "
+            f"- In a sum of n products (the longest has n = {verdict.longest}) another order "
             "changes the result by at most 2 n u / (1 - n u) of the sum of their sizes, where u is "
             "the rounding unit of the type (6e-8 for float32)."
         )

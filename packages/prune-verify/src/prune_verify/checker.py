@@ -342,15 +342,11 @@ class Checker:
         (table, places), axis = values, told["axis"]
         uncut(table, [axis], "rows are looked up by number")
         uncut(places, range(len(places.shape)), "numbers of rows are read")
-        made = [
-            (*t[:axis], *p, *t[axis + 1 :])
-            for t, p in ((table.shape, places.shape), (table.kept, places.kept))
-        ]
-        known = even(table.known, [axis])
-        ones = (1,) * len(places.shape)
-        return [
-            value_of(*made, known.reshape(*known.shape[:axis], *ones, *known.shape[axis + 1 :]))
-        ]
+        shape = (*table.shape[:axis], *places.shape, *table.shape[axis + 1 :])
+        kept = (*table.kept[:axis], *places.kept, *table.kept[axis + 1 :])
+        known, ones = even(table.known, [axis]), (1,) * len(places.shape)
+        known = known.reshape(*known.shape[:axis], *ones, *known.shape[axis + 1 :])
+        return [value_of(shape, kept, known)]
 
     # -- functions of numbers and of rows ----------------------------------------------------------
 

@@ -177,8 +177,10 @@ def _programs(
             f"The forward looks at numbers and decides by them, {len(small.decisions)} times, "
             "as where it looks for what is not zero: inputs that are decided otherwise are outside."
         )
-    for what in sorted({*programs[0].loose.values()}):
-        remarks.append(f"It reads {what}, which is taken to be the same in both models.")
+    remarks += [
+        f"It reads {what}, which is taken to be the same in both models."
+        for what in sorted({*programs[0].loose.values()})
+    ]
     if graph.again is not None:
         remarks.append("It keeps something for its next call: this is about the first call.")
     if graph.opaque:
@@ -395,9 +397,10 @@ def _small(value: "Value") -> tuple[int, ...]:
 def ranges_of(indices: Any) -> list[list[int]]:
     """Rising numbers as ranges: 0, 1, 5 is `[[0, 2], [5, 6]]`."""
     indices = np.asarray(indices)
-    breaks = np.flatnonzero(np.diff(indices) != 1) + 1
-    parts = np.split(indices, breaks) if len(indices) else []
-    return [[int(part[0]), int(part[-1]) + 1] for part in parts]
+    breaks = np.flatnonzero(np.diff(indices) != 1)
+    starts = indices[np.concatenate([[0], breaks + 1])] if len(indices) else []
+    stops = indices[np.concatenate([breaks, [-1]])] if len(indices) else []
+    return [[int(start), int(stop) + 1] for start, stop in zip(starts, stops, strict=True)]
 
 
 def claim_of(value: "Value") -> dict[str, Any]:
