@@ -8,7 +8,7 @@ USAGE = "usage: python -m prune_verify ORIGINAL.safetensors SMALL.safetensors CE
 
 
 def main(arguments: list[str]) -> int:
-    """Check a certificate and print what came of it: 0 if it holds, 1 if not, 2 if called wrongly."""
+    """Check a certificate and print the verdict: 0 if it holds, 1 if not, 2 if called wrongly."""
     if len(arguments) != 3:
         print(USAGE, file=sys.stderr)
         return 2

@@ -139,7 +139,7 @@ class Lowering:
     def pointwise(
         self, function: str, arguments: Sequence[Any], axes: Sequence[int | None] = ()
     ) -> int:
-        """A function of single numbers; values of the program are given as `Ref`s, and broadcast."""
+        """A function of single numbers; values of the program are `Ref`s, and broadcast."""
         ins: list[int] = []
         plain = []
         for argument in arguments:
