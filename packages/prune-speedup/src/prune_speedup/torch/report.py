@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from prune_core.notebook import as_html
+from prune_speedup.torch.certificate.write import Certificate
 from prune_speedup.torch.kept import Kept
 from prune_speedup.torch.layers import LayerSize
 from prune_speedup.torch.measure import Running
@@ -74,6 +75,7 @@ class SpeedupReport:
         gained: Names of biases that layers have gained, since a constant was folded into them.
         layers: Every layer with parameters: its channels, parameters and FLOPs before and after.
         experts: Of each mixture that has lost some, how many experts it had, and which stayed.
+        certificate: What became of the certificate that was asked for.
     """
 
     model: nn.Module = field(repr=False)
@@ -109,6 +111,7 @@ class SpeedupReport:
     gained: list[str] = field(default_factory=list)
     layers: list[LayerSize] = field(default_factory=list, repr=False)
     experts: dict[str, tuple[int, list[int]]] = field(default_factory=dict)
+    certificate: Certificate | None = None
 
     @property
     def difference(self) -> float:

@@ -22,6 +22,7 @@ from prune_speedup.engine.standing import Standing, standing
 from prune_speedup.engine.units import Unit
 from prune_speedup.gc_pause import collecting_later
 from prune_speedup.torch.analysis import Analysis, analysis_of, is_outdated
+from prune_speedup.torch.certificate.write import Reference, certify, require_checker
 from prune_speedup.torch.constants.zero import check_choice, masked_output, settle
 from prune_speedup.torch.cost import cost_of, flops_by_module, flops_of
 from prune_speedup.torch.describe import describe
@@ -87,6 +88,7 @@ def shrink(
     measure: bool = False,
     fallback: bool = False,
     optimizer: Any = None,
+    certificate: str | PathLike[str] | None = None,
 ) -> SpeedupReport:
     """Take out of a model, in place, what its masks make superfluous.
 
@@ -114,6 +116,9 @@ def shrink(
             it was, and `report.model` is a graph module.
         optimizer: One that trains the model already, and is to go on with the smaller one: see
             `prune_core.shrink_optimizer`.
+        certificate: Where to write a certificate of equality that `prune verify` checks, for every
+            input of the example's sizes: a folder, which gets it and both models as files, or a
+            file that ends in .json. `report.certificate` says what became of it.
 
     Raises:
         SpeedupError: The small model would compute something else, or the model is still
@@ -136,6 +141,7 @@ def shrink(
         tolerance=tolerance,
         measure=measure,
         fallback=fallback,
+        certificate=certificate,
     )
     _tell(report)
     if optimizer is not None and report.form == "graph":
@@ -153,6 +159,11 @@ def _tell(report: SpeedupReport) -> None:
     emit("prune_model_shrunk", model=report.model, report=report)
     if report.shortfall:
         warn(report.shortfall)
+    if report.certificate is not None and report.certificate.reason:
+        warn(
+            "The model is smaller, but there is no certificate, and none was written: "
+            f"{report.certificate.reason}."
+        )
     if report.config is not None and report.config.missing and report.comparison is not None:
         warn(report.config.warning(type(report.model).__name__))
 
@@ -171,10 +182,13 @@ def make_small(
     tolerance: float | None = None,
     measure: bool = False,
     fallback: bool = False,
+    certificate: str | PathLike[str] | None = None,
 ) -> SpeedupReport:
     """Do what `shrink` does, and tell nobody: for one step of several, which end in a summary."""
     check_choice(constants)
     check_model(model, compiled=False)
+    if certificate is not None:
+        require_checker()
     if wrapped := wrappers_in(model):
         raise SpeedupError(
             f"{next(iter(wrapped))!r} is still wrapped by a pruner: take the wrappers off first, "
@@ -210,6 +224,7 @@ def make_small(
                 measure=measure,
                 yielding=yielding,
                 used=used,
+                certificate=certificate,
             )
 
         before, used = Snapshot(model), list[Analysis]()
@@ -272,6 +287,7 @@ def _shrunk(
     measure: bool,
     yielding: bool,
     used: list[Analysis],
+    certificate: str | PathLike[str] | None,
 ) -> SpeedupReport:
     """`shrink` of what has been checked; where it fails, the model is not put back.
 
@@ -284,6 +300,7 @@ def _shrunk(
     zeros_before, bytes_before = zeros_in(model, flat), size_of(model)
     report = SpeedupReport(model)
     report.constants, report.seconds = constants, seconds
+    as_given = Reference.of(model, flat)
 
     def recorded(also: Sequence[Case]) -> tuple[Standing, Zeros]:
         with timed(seconds, "trace"):
@@ -322,6 +339,9 @@ def _shrunk(
         return wanted
 
     original = Snapshot(model)
+    references = [as_given]
+    if done is not None:
+        references.append(Reference.of(model, flat, f"constants={constants!r} was applied first"))
     attributes = plain_attributes(model)
     fitting = Fitting(model, example_inputs, planned, flat, original, report, yielding)
     if not verify:
@@ -358,6 +378,11 @@ def _shrunk(
     describe(report, labelling, plan, flat)
     report.layers = layer_sizes(model, sizes, report.slices, attributes, flops_by_module(plan))
     report.shortfall = shortfall(report, masks=bool(given), units=units is not None)
+    if certificate is not None:
+        if units is not None:
+            references = [each.without(plan) for each in references]
+        with timed(seconds, "certificate"):
+            report.certificate = certify(certificate, model, example_inputs, plan, references)
     return report
 
 

@@ -29,6 +29,7 @@ from prune_speedup.torch.saving import ConfigChange
 
 __all__ = [
     "Surgery",
+    "content_of",
     "keep_children",
     "plain_attributes",
     "record_step",
@@ -192,12 +193,12 @@ def save_pruned(model: nn.Module, path: str | PathLike[str]) -> None:
     from safetensors.torch import save
 
     with bare(model) as plain:
-        metadata, tensors = _content(plain)
+        metadata, tensors = content_of(plain)
     with replacing(path) as file:
         file.write(with_sorted_header(save(tensors, metadata)))
 
 
-def _content(model: nn.Module) -> tuple[dict[str, str], dict[str, Tensor]]:
+def content_of(model: nn.Module) -> tuple[dict[str, str], dict[str, Tensor]]:
     """Return the header and the tensors of a file."""
     wrapped = wrappers_in(model)
     if wrapped:
