@@ -68,11 +68,15 @@ def install_alone(package: str, wheels: list[Path], directory: Path) -> None:
         *wheels,
     )
     python = environment / ("Scripts" if os.name == "nt" else "bin") / "python"
+    # A package that needs no core, such as prune-verify, is a plugin only beside one.
     look = (
-        f"import prune_core, {package.replace('-', '_')}\n"
-        f"[mine] = [p for p in prune_core.plugins() if p.distribution == {package!r}]\n"
-        "assert mine.error is None, mine.error\n"
-        "print(mine.distribution, mine.version, 'installs alone')\n"
+        "from importlib.util import find_spec\n"
+        f"import {package.replace('-', '_')}\n"
+        "if find_spec('prune_core'):\n"
+        "    import prune_core\n"
+        f"    [mine] = [p for p in prune_core.plugins() if p.distribution == {package!r}]\n"
+        "    assert mine.error is None, mine.error\n"
+        f"print({package!r}, 'installs alone')\n"
     )
     # -I, and from elsewhere: what is imported can only be what was installed
     _run(python, "-I", "-W", "error", "-c", look, cwd=directory)
