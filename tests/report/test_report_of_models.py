@@ -60,12 +60,12 @@ def test_what_stayed_says_what_to_do():
     assert any("Nothing became smaller" in note for note in document.notes)
 
 
-def test_what_was_not_proved_is_not_called_proved():
+def test_what_was_not_compared_is_not_called_compared():
     document = from_shrink(shrunk(verify=False))
     assert document.proof is None
     html = prune_report.page(document)
-    assert "Not proved." in html
-    assert "Proved:" not in html
+    assert "Not compared." in html
+    assert "Compared:" not in html
 
 
 def test_two_steps_are_one_report():
@@ -92,7 +92,7 @@ def test_two_steps_are_one_report():
 def test_a_notebook_shows_the_report():
     html = shrunk()._repr_html_()
     assert "pr-notebook" in html
-    assert "Proved:" in html
+    assert "Compared:" in html
 
 
 def test_what_is_no_report_is_refused():

@@ -269,7 +269,7 @@ def prune_model_shrunk(model: Any, report: Any) -> None:
 
     Args:
         model: The small model.
-        report: What was removed and how it was proved, a `SpeedupReport`.
+        report: What was removed and how it was compared, a `SpeedupReport`.
 
     Example:
         ```python

@@ -1,4 +1,4 @@
-"""What stands at the top of a page: names, numbers, and whether the result is proved."""
+"""What stands at the top of a page: names, numbers, and whether the result was compared."""
 
 from __future__ import annotations
 
@@ -79,13 +79,13 @@ def _quality_tile(quality: Quality) -> Html:
 
 
 def proof_banner(document: Document) -> Html:
-    """Whether the small model is proved to be the masked one, and on what."""
+    """Whether the small model was compared with the masked one, and on what."""
     proof = document.proof
     if proof is None:
         return element(
             "div",
-            element("strong", "Not proved. "),
-            "Nobody compared the small model with the masked one.",
+            element("strong", "Not compared. "),
+            "The small model and the masked one were not run side by side.",
             class_="pr-banner pr-warn",
         )
     cases = (
@@ -107,7 +107,7 @@ def proof_banner(document: Document) -> Html:
         more.append(f"Not looked into: {', '.join(proof.uncompared)}.")
     return element(
         "div",
-        element("strong", "Proved: the small model computes what the masked one does. "),
+        element("strong", "Compared: the small model computes what the masked one does. "),
         wording.proof_sentence(proof),
         *(f" {each}" for each in more),
         cases,

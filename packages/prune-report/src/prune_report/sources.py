@@ -142,7 +142,7 @@ def _notes(report: Any) -> Iterator[str]:
     if report.comparison is None:
         yield (
             "The small model was not compared with the masked one: verify=False. "
-            "Leave that out to have it proved."
+            "Leave that out to have the two compared."
         )
     if report.form == "graph":
         yield (

@@ -119,8 +119,8 @@ def _proof(document: Document) -> RenderableType:
 
     proof = document.proof
     if proof is None:
-        return Text.assemble(("not proved  ", "bold yellow"), "nobody compared the two models")
-    text = Text.assemble(("proved  ", "bold green"), wording.proof_sentence(proof))
+        return Text.assemble(("not compared  ", "bold yellow"), "the two models were not run")
+    text = Text.assemble(("compared  ", "bold green"), wording.proof_sentence(proof))
     if proof.cases:
         inputs = "1 input" if len(proof.cases) == 1 else f"{len(proof.cases)} inputs"
         text.append(f" Compared on {inputs}: {'; '.join(proof.cases)}.", style="dim")

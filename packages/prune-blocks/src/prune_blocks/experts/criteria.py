@@ -47,7 +47,7 @@ class ExpertPruner:
 
     Attributes:
         scores: One score for each expert, by mixture, once `compress` has been called.
-        report: What was removed, and how it was proved.
+        report: What was removed, and how it was compared.
     """
 
     granularity: ClassVar[str] = "experts"

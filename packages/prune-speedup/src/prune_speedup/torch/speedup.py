@@ -198,7 +198,7 @@ def make_small(
         if tensor.is_meta:
             raise SpeedupError(
                 f"{name!r} is on the meta device: it has a shape and no numbers, so that nothing "
-                "can be proved. prune_core.units(model, inputs) works there; to shrink the model, "
+                "can be compared. prune_core.units(model, inputs) works there; to shrink the model, "
                 "load it onto a real device."
             )
     given: Any = verify_inputs

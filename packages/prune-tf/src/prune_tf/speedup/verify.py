@@ -33,7 +33,9 @@ def difference(expected: Sequence[Array], found: Sequence[Array]) -> float:
             raise SpeedupError(f"The small model puts out {b.shape} instead of {a.shape}.")
         a, b = (np.asarray(x, np.float64) for x in (a, b))
         if not np.isfinite(a).all():
-            raise SpeedupError("The masked model puts out NaN or infinity; nothing can be proved.")
+            raise SpeedupError(
+                "The masked model puts out NaN or infinity; nothing can be compared."
+            )
         if not np.isfinite(b).all():
             return float("inf")
         scale = float(np.abs(a).max(initial=0.0)) or 1.0
