@@ -198,8 +198,8 @@ def make_small(
         if tensor.is_meta:
             raise SpeedupError(
                 f"{name!r} is on the meta device: it has a shape and no numbers, so that nothing "
-                "can be compared. prune_core.units(model, inputs) works there; to shrink the model, "
-                "load it onto a real device."
+                "can be compared. prune_core.units(model, inputs) works there; to shrink the "
+                "model, load it onto a real device."
             )
     given: Any = verify_inputs
     if torch.is_tensor(given):

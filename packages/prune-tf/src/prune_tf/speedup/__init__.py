@@ -1,4 +1,4 @@
-"""Masked channels become really smaller layers, and the smaller model is compared with the masked one."""
+"""Masked channels become really smaller layers, and both models are compared."""
 
 from prune_tf.speedup.report import Change, SpeedupReport
 from prune_tf.speedup.run import shrink
