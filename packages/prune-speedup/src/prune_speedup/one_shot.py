@@ -176,6 +176,12 @@ def _no_budget(algorithm: str, pruner_class: Any, mode: str | None) -> str:
             f"mode is {mode!r}, which masks each layer for itself; a budget, round_to and uniform "
             "need layers that agree on their channels. Leave mode out, or say mode='global'."
         )
+    if granularity == "weights" and {*pruner_class.default_types} & {"BatchNorm2d"}:
+        return (
+            f"{algorithm!r} ranks the factors of batch norms, each layer for itself; a budget, "
+            "round_to and uniform need layers that agree on their channels. Use an algorithm that "
+            "ranks channels, such as 'l1', or say sparsity= without the others."
+        )
     if granularity == "weights":
         return (
             f"{algorithm!r} masks single weights, which makes nothing smaller; a budget, round_to "
