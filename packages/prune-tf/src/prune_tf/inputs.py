@@ -76,7 +76,9 @@ def symbolic_inputs(model: keras.Model, example_inputs: Any = None) -> Iterator[
     """Yield what a model may be called with, as symbolic tensors of any number of samples."""
     if example_inputs is not None:
         yield keras.tree.map_structure(
-            lambda x: keras.KerasTensor((None, *x.shape[1:]), keras.backend.standardize_dtype(x.dtype)),
+            lambda x: keras.KerasTensor(
+                (None, *x.shape[1:]), keras.backend.standardize_dtype(x.dtype)
+            ),
             example_inputs,
         )
         return

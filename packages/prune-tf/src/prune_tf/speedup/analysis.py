@@ -86,7 +86,7 @@ class Analysis:
         owners: `{variable: (layer, name of the attribute, name of the variable)}`.
         entered: `{layer: its call}` of the layers that were followed to the inside.
         inner: `{layer: its fresh inputs}` of the same.
-        shaped: Layers whose sizes no config tells, so that a copy is cut to shape.
+        shaped: `{layer: its call}` of layers of which a copy is cut to shape.
         attributes: `{layer: {attribute: what it is given a plan}}`, sizes that a layer remembers.
     """
 
@@ -103,7 +103,7 @@ class Analysis:
     owners: dict[int, tuple[Any, str, str]] = field(default_factory=dict)
     entered: dict[int, Call] = field(default_factory=dict)
     inner: dict[int, list[Any]] = field(default_factory=dict)
-    shaped: set[int] = field(default_factory=set)
+    shaped: dict[int, Call] = field(default_factory=dict)
     attributes: dict[int, dict[str, Callable[[Any], Any]]] = field(
         default_factory=lambda: defaultdict(dict)
     )

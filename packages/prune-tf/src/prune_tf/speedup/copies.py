@@ -86,7 +86,10 @@ def copy_model(
 
     def copy(op: Any) -> Any:
         if id(op) not in done:
-            done[id(op)] = (op, copy_model(op, copy_op, done, inputs_of) if is_graph(op) else copy_op(op))
+            done[id(op)] = (
+                op,
+                copy_model(op, copy_op, done, inputs_of) if is_graph(op) else copy_op(op),
+            )
         return done[id(op)][1]
 
     with _not_compiled(model):

@@ -8,9 +8,9 @@ import keras
 import numpy as np
 
 from prune_tf.arrays import array_of
-from prune_tf.carrier import dropped
 from prune_tf.constraint import Masked
 from prune_tf.layers import slots_of
+from prune_tf.masks import plain
 from prune_tf.speedup.copies import (
     Copies,
     Pairs,
@@ -31,7 +31,7 @@ Array = np.ndarray[Any, Any]
 def rebuild(model: keras.Model, plan: Plan) -> tuple[keras.Model, Pairs]:
     """Return a copy of a model with smaller layers, and each layer with its copy."""
     copies: Copies = {}
-    with dropped(model):
+    with plain(model):
         if is_graph(model):
             small = copy_model(
                 model, lambda op: _smaller(op, plan), copies, lambda inner: _inputs(inner, plan)
@@ -70,7 +70,8 @@ def _is_cut(layer: Any, plan: Plan) -> bool:
 def _shaped(layer: Any, plan: Plan) -> Any:
     """Return a copy of a layer that its class builds, cut to shape."""
     copy = copy_layer(layer)
-    call = plan.analysis.entered.get(id(layer))
+    calls = plan.analysis.shaped | plan.analysis.entered
+    call = calls.get(id(layer))
     arguments = ((), {}) if call is None else call.arguments
     if isinstance(layer, ShapeCarrier):
         build = layer._shaped["build"]
@@ -170,7 +171,7 @@ def cut(plan: Plan, layer: Any, variable: str, array: Array) -> Array:
     for (name, axis), labels in axes.items():
         if name == variable:
             array = np.take(array, plan.kept(labels), axis)
-    if variable == "bias" and ("bias", 0) not in axes and ("", 0) in axes:
+    if variable == "bias" and not any(name == "bias" for name, _ in axes) and ("", 0) in axes:
         # A layer that had no bias and got one: its places are those of its outputs.
         array = np.take(array, plan.kept(axes["", 0]), 0)
     return array

@@ -110,7 +110,7 @@ def _expand(call: Call, has_rule: Callable[[Any], bool], found: Recording) -> No
     if not isinstance(call.op, keras.layers.Layer) or has_rule(call.op):
         found.calls.append(call)
         return
-    entered: Any = "it is quantized or has LoRA" if not _is_plain(call.op) else ""
+    entered: Any = _not_to_enter(call.op)
     for sizes in SIZES if not entered else ():
         entered = _enter(call, sizes)
         if not isinstance(entered, str):
@@ -133,12 +133,15 @@ def _expand(call: Call, has_rule: Callable[[Any], bool], found: Recording) -> No
         found.calls.append(Call(Passed(), (inner,), (outer,), ((), {})))
 
 
-def _is_plain(layer: Any) -> bool:
-    return not any(
-        getattr(each, attribute, None)
-        for each in layer._flatten_layers()
-        for attribute in ("lora_enabled", "quantization_mode")
-    )
+def _not_to_enter(layer: Any) -> str:
+    """Why the inside of a layer says too little of what it computes with, if so."""
+    for each in layer._flatten_layers():
+        if any(getattr(each, name, None) for name in ("lora_enabled", "quantization_mode")):
+            return "it is quantized or has LoRA"
+    if isinstance(layer, keras.layers.Wrapper):
+        # As SpectralNormalization, which in training has a vector as long as the kernel is wide.
+        return "a wrapper may do something else in training"
+    return ""
 
 
 def _enter(
@@ -155,9 +158,7 @@ def _enter(
         if not isinstance(given, keras.KerasTensor):
             return given
         if id(given) not in fresh:
-            shape = [
-                size or (samples if at == 0 else other) for at, size in enumerate(given.shape)
-            ]
+            shape = [size or (samples if at == 0 else other) for at, size in enumerate(given.shape)]
             fresh[id(given)] = keras.KerasTensor(tuple(shape), given.dtype)
         return fresh[id(given)]
 

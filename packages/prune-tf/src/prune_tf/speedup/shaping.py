@@ -138,7 +138,10 @@ def written_arguments(arguments: tuple[tuple[Any, ...], dict[str, Any]], layer: 
 
     def written(given: Any) -> Any:
         if isinstance(given, keras.KerasTensor):
-            return {"tensor": list(given.shape), "dtype": keras.backend.standardize_dtype(given.dtype)}
+            return {
+                "tensor": list(given.shape),
+                "dtype": keras.backend.standardize_dtype(given.dtype),
+            }
         if isinstance(given, Mapping):
             return {"dict": {key: written(value) for key, value in given.items()}}
         if isinstance(given, list | tuple):
@@ -168,4 +171,3 @@ def _read(build: Any) -> tuple[list[Any], dict[str, Any]]:
         return given
 
     return [read(each) for each in build["args"]], read(build["kwargs"])
-

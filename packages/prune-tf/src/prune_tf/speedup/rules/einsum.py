@@ -7,7 +7,6 @@ from dataclasses import replace
 from string import ascii_letters
 from typing import Any
 
-import keras
 import numpy as np
 
 from prune_tf.speedup.analysis import Analysis, Flow, Use
@@ -65,7 +64,7 @@ def einsum_dense(analysis: Analysis, call: Call) -> list[Flow] | None:
     last = kernel.parts.get(-1)
     if last is not None:
         analysis.axes[id(layer)].setdefault(("", 0), last.labels)
-    analysis.shaped.add(id(layer))
+    analysis.shaped[id(layer)] = call
     _remember_sizes(analysis, layer, parts)
     return [analysis.made(call.outputs[0], parts)]
 
@@ -205,7 +204,9 @@ def dot_product_attention(analysis: Analysis, call: Call) -> list[Flow] | None:
 
 
 def _tensors(arguments: Sequence[Any]) -> list[Any]:
-    return [each for each in arguments if each is not None and not isinstance(each, int | float | bool)]
+    return [
+        each for each in arguments if each is not None and not isinstance(each, int | float | bool)
+    ]
 
 
 def _scale(call: Call) -> Any:

@@ -190,9 +190,7 @@ def _moved(analysis: Analysis, call: Call) -> list[Moved] | None:
             analysis.labels.tie(labels[:, :1].repeat(labels.shape[1], 1).ravel(), labels.ravel())
             values = part.constants[lines]
             same = (values == values[:, :1]).all(axis=1)
-            after = Flow(
-                labels[:, 0], np.where(same, values[:, 0], np.nan), axis - result.ndim
-            )
+            after = Flow(labels[:, 0], np.where(same, values[:, 0], np.nan), axis - result.ndim)
             if any(after.axis == other.axis for _, other in found[at]):
                 analysis.labels.fix(after.labels, f"{call.op.name!r} mixes two axes")
                 continue

@@ -54,7 +54,7 @@ def recurrent(analysis: Analysis, call: Call) -> list[Flow] | None:
     for flow, weight in uses:
         matters = weight.any(axis=1)
         analysis.uses.append(Use(layer, flow.labels, flow.constants, matters, None, 0, None))
-    analysis.shaped.add(id(layer))
+    analysis.shaped[id(layer)] = call
     for owner in (layer, cell):
         analysis.attributes[id(owner)] |= _sizes(owner, labels)
     if not layer.return_sequences and not layer.return_state:
