@@ -86,7 +86,7 @@ def symbolic_inputs(model: keras.Model, example_inputs: Any = None) -> Iterator[
     if known is not None:
         yield known
         return
-    shapes = getattr(model, "_build_shapes_dict", None)
+    shapes = getattr(model, "_build_shapes_dict", None) or {}
     for dtype in ("float32", "int32") if shapes else ():
         wanted = [
             _mapped(shape, lambda s: keras.KerasTensor((None, *s[1:]), dtype))  # noqa: B023

@@ -39,11 +39,11 @@ class ShapeCarrier:
     def get_config(self) -> dict[str, Any]:
         """Return what rebuilds the layer as large as it was, and how to cut it."""
         kind = type(self)
-        self.__class__ = self._whole_class  # type: ignore[assignment]
+        self.__class__ = self._whole_class
         try:
             config = keras.saving.serialize_keras_object(self)
         finally:
-            self.__class__ = kind  # type: ignore[assignment]
+            self.__class__ = kind
         plain = {key: config[key] for key in ("module", "class_name", "config", "registered_name")}
         return {"layer": plain, **self._shaped}
 
@@ -73,7 +73,7 @@ def shape(layer: Any, build: Any, sizes: Sizes) -> Any:
     for place, each in sizes.items():
         _cut(inside[int(place)], each)
     if not isinstance(layer, ShapeCarrier):
-        layer.__class__ = _carrier_of(type(layer))
+        layer.__class__ = _carrier_of(type(layer))  # type: ignore[arg-type]
     object.__setattr__(layer, "_shaped", {"build": build, "sizes": sizes})
     return layer
 

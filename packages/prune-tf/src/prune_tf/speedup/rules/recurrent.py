@@ -52,7 +52,7 @@ def recurrent(analysis: Analysis, call: Call) -> list[Flow] | None:
     constants = np.where(silent, 0.0, np.nan)
     uses = ((taken, kernel), (Flow(labels, constants), fed))
     for flow, weight in uses:
-        matters = weight.any(axis=1)
+        matters = np.asarray(weight.any(axis=1))
         analysis.uses.append(Use(layer, flow.labels, flow.constants, matters, None, 0, None))
     analysis.shaped[id(layer)] = call
     for owner in (layer, cell):
@@ -74,5 +74,6 @@ def _sizes(owner: Any, labels: np.ndarray[Any, Any]) -> dict[str, Any]:
         if isinstance(value, int):
             found[name] = count
         elif isinstance(value, list | tuple):
-            found[name] = lambda plan, n=len(value): [count(plan)] * n
+            times = len(value)
+            found[name] = lambda plan, times=times: [count(plan)] * times
     return found
