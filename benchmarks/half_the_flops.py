@@ -9,23 +9,21 @@ small, fine-tuned for the same number of epochs, and tested. Since NetAdapt trai
 searches, uniform L1 is also tuned for as many epochs as that. Several seeds, and a table in
 Markdown.
 
-It needs prune-filter, prune-schedule[amc], and scikit-learn for the digits. CIFAR-10 is read from
-its binary files (`data_batch_1.bin` …), or from sheets of tiles with an index (`train_0.webp` …,
-`train_index.csv.gz`), which need Pillow.
+It needs prune-filter, prune-schedule[amc], and scikit-learn for the digits. CIFAR-10 is read in any
+of the forms that `benchmarks/headline/data.py` names.
 """
 
 import argparse
 import copy
-import csv
-import gzip
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
 
-import numpy as np
 import torch
+from headline.data import read
+from headline.networks import small_mobilenet
 from torch import Tensor, nn
 
 import prune_core
@@ -34,29 +32,6 @@ from prune_schedule import AMCPruner, NetAdaptPruner, SimulatedAnnealingPruner
 TARGET = {"flops": 0.5}
 RULES = [{"op_types": ["Conv2d"]}]
 BATCH = 64
-
-
-def block(inputs: int, outputs: int, stride: int) -> list[nn.Module]:
-    """A depthwise convolution for space and a pointwise one for channels."""
-    return [
-        nn.Conv2d(inputs, inputs, 3, stride, 1, groups=inputs, bias=False),
-        *(nn.BatchNorm2d(inputs), nn.ReLU()),
-        nn.Conv2d(inputs, outputs, 1, bias=False),
-        *(nn.BatchNorm2d(outputs), nn.ReLU()),
-    ]
-
-
-def small_mobilenet(channels: int, width: int) -> nn.Sequential:
-    w = width
-    return nn.Sequential(
-        *(nn.Conv2d(channels, w, 3, 1, 1, bias=False), nn.BatchNorm2d(w), nn.ReLU()),
-        *block(w, 2 * w, 1),
-        *block(2 * w, 2 * w, 1),
-        *block(2 * w, 4 * w, 2),
-        *block(4 * w, 4 * w, 1),
-        *block(4 * w, 4 * w, 1),
-        *(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4 * w, 10)),
-    )
 
 
 @dataclass
@@ -84,42 +59,10 @@ def digits() -> tuple[Part, Part]:
 
 
 def cifar10(folder: Path) -> tuple[Part, Part]:
-    def tiles(name: str) -> Part:
-        from PIL import Image
-
-        with gzip.open(folder / f"{name}_index.csv.gz", "rt") as file:
-            labels = torch.tensor([int(row["label"]) for row in csv.DictReader(file)])
-        sheets = sorted(
-            folder.glob(f"{name}_*.webp"), key=lambda path: int(path.stem.split("_")[1])
-        )
-        pixels = [
-            np.asarray(Image.open(sheet).convert("RGB"))
-            .reshape(50, 32, -1, 32, 3)
-            .swapaxes(1, 2)
-            .reshape(-1, 32, 32, 3)
-            for sheet in sheets
-        ]
-        images = torch.from_numpy(np.concatenate(pixels)[: len(labels)]).permute(0, 3, 1, 2)
-        return Part(images, labels)
-
-    def binary(names: list[str]) -> Part:
-        rows = [np.fromfile(folder / name, np.uint8).reshape(-1, 3073) for name in names]
-        table = torch.from_numpy(np.concatenate(rows))
-        return Part(table[:, 1:].reshape(-1, 3, 32, 32), table[:, 0].long())
-
-    if (folder / "data_batch_1.bin").exists():
-        train = binary([f"data_batch_{n}.bin" for n in range(1, 6)])
-        test = binary(["test_batch.bin"])
-    else:
-        train, test = tiles("train"), tiles("test")
-    # All images of a class stand together in the sheets.
-    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))
-    scale = torch.tensor([0.2470, 0.2435, 0.2616])[:, None, None]
-    middle = torch.tensor([0.4914, 0.4822, 0.4465])[:, None, None]
-    return tuple(  # type: ignore[return-value]
-        Part((part.images.float() / 255 - middle) / scale, part.labels)
-        for part in (train[order], test)
-    )
+    learn, test = read(folder)
+    # In some forms all images of a class stand together.
+    learn = learn.shuffled()
+    return Part(learn.scaled(), learn.labels), Part(test.scaled(), test.labels)
 
 
 def train(model: nn.Module, data: Part, epochs: float, rate: float) -> None:

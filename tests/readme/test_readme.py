@@ -74,7 +74,7 @@ def test_the_table_names_what_is_registered():
     told = {package: set(re.findall(r"`(\w+)`", cell)) for package, cell in rows}
     registered = {package: set() for package in told}
     for entry in prune_core.entries():
-        if entry.kind in ("pruner", "schedule", "engine"):
+        if entry.kind in ("pruner", "quantizer", "schedule", "engine"):
             registered.setdefault(entry.plugin.distribution, set()).add(entry.name)
     assert told == registered, "mend the table under 'What is there today' in README.md"
 
@@ -82,5 +82,6 @@ def test_the_table_names_what_is_registered():
 @pytest.mark.parametrize("plugin", prune_core.plugins(), ids=lambda plugin: plugin.distribution)
 def test_the_readme_of_a_package_names_what_it_registers(plugin):
     page = ROOT / "packages" / plugin.distribution / "README.md"
-    names = {name for kind in ("pruner", "schedule") for name in plugin.provides.get(kind, ())}
+    kinds = ("pruner", "quantizer", "schedule")
+    names = {name for kind in kinds for name in plugin.provides.get(kind, ())}
     assert names <= set(re.findall(r"`(\w+)`", page.read_text()))

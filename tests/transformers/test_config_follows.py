@@ -223,7 +223,7 @@ def test_it_is_loaded_by_its_library_alone(name, small, loaded):
     torch.testing.assert_close(loaded[name], expected, rtol=0, atol=5e-6 * scale)
 
 
-def test_layers_of_different_widths_need_a_file_of_their_own(tmp_path):
+def test_layers_of_different_widths_are_said_layer_by_layer(tmp_path):
     model, inputs = built(llama)
     first, second = (f"model.layers.{layer}.mlp.gate_proj" for layer in (0, 1))
     rules = [
@@ -234,20 +234,18 @@ def test_layers_of_different_widths_need_a_file_of_their_own(tmp_path):
     pruner = prune_core.get_pruner("l1")(model, rules, mode="dependency_aware", dummy_input=inputs)
     _, masks = pruner.compress(example_inputs=inputs)
     pruner.unwrap()
-    with pytest.warns(prune_core.PruneWarning, match="save_pretrained\\(\\) is refused"):
-        report = prune_core.shrink(model, inputs, masks)
+    report = prune_core.shrink(model, inputs, masks)
     assert model.get_submodule(first).out_features == 24
     assert model.get_submodule(second).out_features == 36
-    assert "'model.layers.0.mlp.gate_proj.weight' is now (24, 32)" in report.config.missing
-    assert "uniform=True" in report.config.missing
-    assert "save_pruned" in " ".join(str(report).split())
-    assert model.config.intermediate_size == 48
-    with pytest.raises(prune_core.SpeedupError, match=r"prune_core.save_pruned\(model, path\)"):
-        model.save_pretrained(tmp_path / "folder")
+    assert "intermediate_size by layer 24, 36" in " ".join(str(report).split())
+    model.save_pretrained(tmp_path / "folder")
     prune_core.save_pruned(model, tmp_path / "small.safetensors")
-    again = prune_core.load_pruned(built(llama)[0], tmp_path / "small.safetensors")
-    with torch.no_grad():
-        assert torch.equal(again(**inputs).logits, model(**inputs).logits)
+    for again in (
+        prune_core.load_pruned(built(llama)[0], tmp_path / "small.safetensors"),
+        prune_core.from_pretrained(tmp_path / "folder"),
+    ):
+        with torch.no_grad():
+            assert torch.equal(again(**inputs).logits, model(**inputs).logits)
 
 
 def test_what_the_config_cannot_say(tmp_path):

@@ -43,6 +43,7 @@ def network(capacity: str) -> nn.Module:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # torch.compile looks it up
     spec.loader.exec_module(module)
     model: nn.Module = module.Crepe(capacity)
     weights = package() / "assets" / f"{capacity}.pth"

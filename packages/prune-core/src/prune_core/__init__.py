@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from prune_core.registry import get_engine as get_engine
     from prune_core.registry import get_part as get_part
     from prune_core.registry import get_pruner as get_pruner
+    from prune_core.registry import get_quantizer as get_quantizer
     from prune_core.registry import get_schedule as get_schedule
     from prune_core.registry import plugins as plugins
     from prune_core.speedup import shrink_optimizer as shrink_optimizer
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from prune_speedup.torch import SpeedupReport as SpeedupReport
     from prune_speedup.torch import blocks as blocks
     from prune_speedup.torch import experts as experts
+    from prune_speedup.torch import from_pretrained as from_pretrained
     from prune_speedup.torch import load_pruned as load_pruned
     from prune_speedup.torch import prune as prune
     from prune_speedup.torch import remove_blocks as remove_blocks
@@ -76,6 +78,7 @@ _HOMES = {
         "get_engine",
         "get_part",
         "get_pruner",
+        "get_quantizer",
         "get_schedule",
         "plugins",
     ),
@@ -88,10 +91,11 @@ _OF_THE_ENGINE = (
     "ModelSpeedup",
     "SpeedupReport",
     "blocks",
+    "experts",
+    "from_pretrained",
     "load_pruned",
     "prune",
     "remove_blocks",
-    "experts",
     "remove_experts",
     "save_pruned",
     "shrink",

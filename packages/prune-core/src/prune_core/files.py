@@ -1,7 +1,8 @@
-"""Writing files that appear whole or not at all."""
+"""Writing files that appear whole or not at all, and the same bytes for the same content."""
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from typing import IO
 
 from prune_core.errors import ConfigError
 
-__all__ = ["make_folder", "replacing"]
+__all__ = ["make_folder", "replacing", "with_sorted_header"]
 
 
 def make_folder(path: Path) -> None:
@@ -50,3 +51,20 @@ def replacing(path: str | PathLike[str]) -> Iterator[IO[bytes]]:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def with_sorted_header(content: bytes) -> bytes:
+    """Sort the header of a safetensors file, whose notes come in another order in each process.
+
+    A file is the length of a header, the header as JSON, padded with spaces to eight bytes, and the
+    numbers.
+
+    >>> content = (24).to_bytes(8, "little") + b'{"b": "2", "a": "1"}    ' + b"numbers"
+    >>> with_sorted_header(content)[8:]
+    b'{"a":"1","b":"2"}       numbers'
+    """
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    text = json.dumps(header, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + content[8 + length :]

@@ -54,6 +54,27 @@ def prune_register_pruners() -> Mapping[str, Reference]:
 
 
 @hookspec
+def prune_register_quantizers() -> Mapping[str, Reference]:
+    """Name the quantisation algorithms of this plugin.
+
+    Called once, when names are first looked up or listed.
+
+    Returns:
+        `{name: Reference}`. The referenced class takes `(model, config_list, ...)`, where the
+        entries have `quant_types` and `quant_bits`, and has `compress() -> model`: the model then
+        computes with quantised numbers. `prune_core.testing.check_quantizer` checks what every
+        quantizer promises.
+
+    Example:
+        ```python
+        @hookimpl
+        def prune_register_quantizers():
+            return {"ternary": Reference("acme.ternary:TernaryQuantizer", "Three values.")}
+        ```
+    """
+
+
+@hookspec
 def prune_register_schedules() -> Mapping[str, Reference]:
     """Name the sparsity schedules of this plugin.
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from prune_core.__about__ import __version__
 from prune_core.errors import MaskFileError, MissingDependencyError
-from prune_core.files import replacing
+from prune_core.files import replacing, with_sorted_header
 from prune_core.schema import parse_json
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def write_mask_file(path: str | PathLike[str], content: MaskFile) -> None:
         "config": json.dumps(content.config, default=str),
     }
     with replacing(path) as file:
-        file.write(save(tensors, metadata))
+        file.write(with_sorted_header(save(tensors, metadata)))
 
 
 def read_mask_file(path: str | PathLike[str]) -> MaskFile:

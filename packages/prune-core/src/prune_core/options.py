@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from inspect import Parameter, Signature, signature
 from typing import TYPE_CHECKING, Any, Unpack, get_origin
 
-from prune_core.config import keys_for
+from prune_core.config import PRUNING, keys_for
 from prune_core.errors import OptionError, did_you_mean
 
 __all__ = ["ChecksOptions", "check_options"]
@@ -112,7 +112,8 @@ def _complaint(
 
 def _unknown(cls: type, name: str, older: Iterable[str] = ()) -> str:
     taken = _taken(cls)
-    key = name in keys_for(getattr(cls, "config_keys", ()))
+    purpose = getattr(cls, "purpose", PRUNING)
+    key = name in keys_for(getattr(cls, "config_keys", ()), purpose)
     hint = " It is a key of config_list." if key else did_you_mean(name, [*taken, *older])
     return f"{cls.__name__} takes no {name!r}.{hint} It takes {', '.join(taken)}."
 

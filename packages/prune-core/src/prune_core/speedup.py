@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from prune_speedup.torch import SpeedupReport as SpeedupReport
     from prune_speedup.torch import blocks as blocks
     from prune_speedup.torch import experts as experts
+    from prune_speedup.torch import from_pretrained as from_pretrained
     from prune_speedup.torch import load_pruned as load_pruned
     from prune_speedup.torch import prune as prune
     from prune_speedup.torch import remove_blocks as remove_blocks
@@ -25,6 +26,7 @@ __all__ = [
     "SpeedupReport",
     "blocks",
     "experts",
+    "from_pretrained",
     "load_pruned",
     "prune",
     "remove_blocks",

@@ -16,7 +16,8 @@ def failed(process, *sentences):
 
 def test_an_unknown_name(prune):
     process = prune("show", "spreat")
-    failed(process, "Error: There is no pruner, schedule or part 'spreat'. Did you mean 'spread'?")
+    sentence = "There is no pruner, quantizer, schedule or part 'spreat'. Did you mean 'spread'?"
+    failed(process, f"Error: {sentence}")
     assert process.stdout == ""
 
 

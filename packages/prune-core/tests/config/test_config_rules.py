@@ -128,8 +128,8 @@ def test_a_missing_yaml_file_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("key", "says"),
     [
-        ("quant_types", "says how to quantise, which a pruner does not do: leave it out"),
-        ("quant_bits", "quantise the small model afterwards"),
+        ("quant_types", "says how to quantise, which a pruner does not do: give it to a quantizer"),
+        ("quant_bits", "a config_list of its own, after pruning"),
         ("sparse_ratio", "It is called 'sparsity' here"),
         ("op_names_re", "'op_partial_names'"),
         ("exclude_op_names", r"\{'exclude': True, 'op_names': \[\.\.\.\]\}"),

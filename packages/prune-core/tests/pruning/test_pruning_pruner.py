@@ -8,7 +8,7 @@ import torch.nn.utils.prune
 from torch import nn
 
 import prune_core
-from prune_core import BasicPruner, ConfigError, MaskError, PruneError, hookimpl
+from prune_core import BasicPruner, ConfigError, MaskError, PruneError, PruneWarning, hookimpl
 from prune_core.masking import PrunerModuleWrapper
 from prune_core.registry import registered
 from prune_core.tools import NormalSparsityAllocator, NormMetricsCalculator, WeightDataCollector
@@ -182,6 +182,24 @@ def test_tied_parameters_are_refused_by_name():
     model["head"].weight = model["embed"].weight
     with pytest.raises(ConfigError, match=r"head.weight is one tensor with embed.weight"):
         L1(model, CONFIG)
+
+
+def test_a_tied_layer_that_its_type_selects_stays_dense_and_says_so():
+    model = nn.ModuleDict(
+        {
+            "embed": nn.Embedding(5, 3),
+            "hidden": nn.Linear(3, 4),
+            "head": nn.Linear(3, 5, bias=False),
+        }
+    )
+    model["head"].weight = model["embed"].weight
+    with pytest.warns(PruneWarning, match=r"'head' stays dense: head.weight is one tensor with em"):
+        pruner = L1(model, CONFIG)
+    _, masks = pruner.compress()
+    assert [*masks] == ["hidden"]
+    pruner.unwrap()
+    with pytest.raises(ConfigError, match=r"Leave 'head' out"):
+        L1(model, [*CONFIG, {"op_names": ["head"], "sparsity": 0.5}])
 
 
 def test_tied_biases_are_refused_by_name():

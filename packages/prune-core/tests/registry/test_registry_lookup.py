@@ -154,6 +154,6 @@ def test_without_a_kind_a_pruner_comes_first():
         assert get_entry(None, "of_both_kinds").kind == "pruner"
         assert get_entry(None, "a_curve").kind == "schedule"
         with pytest.raises(
-            prune_core.UnknownNameError, match="no pruner, schedule or part 'qubic'"
+            prune_core.UnknownNameError, match="no pruner, quantizer, schedule or part 'qubic'"
         ):
             get_entry(None, "qubic")

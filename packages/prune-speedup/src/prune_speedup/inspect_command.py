@@ -1,9 +1,13 @@
-"""`prune inspect`: what of a model can be removed, and what must go with it."""
+"""`prune inspect`: what of a model can be removed; or what a recipe would do.
+
+Of recipes, prune-recipes knows. It is imported when a recipe is given, and not before.
+"""
 
 from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -20,22 +24,40 @@ __all__ = ["command"]
 SHAPE = re.compile(r"(?P<shape>\d+(,\d+)*)(:(?P<dtype>\w+))?")
 
 
+def _recipe_files(incomplete: str) -> Iterator[str]:
+    try:
+        from prune_recipes.completing import recipe_files
+    except ImportError:
+        return
+    yield from recipe_files(incomplete)
+
+
 def command(
     model: Annotated[
-        str, typer.Argument(help="What makes the model, without arguments: package.module:name.")
+        str,
+        typer.Argument(
+            help="What makes the model, without arguments: package.module:name. Or a recipe, "
+            "recipe.yaml, of which no code runs.",
+            autocompletion=_recipe_files,
+        ),
     ],
     inputs: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option(
             "--input",
             "-i",
             help="Shape of an input, such as 1,3,224,224, or 1,16:int64 for whole numbers. "
             "Once for each input.",
         ),
-    ],
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show the coupled units of a model: the slices that can only be removed together."""
+    """Show which slices of a model can only be removed together; or what a recipe would do."""
+    if model.endswith((".yaml", ".yml")):
+        _show_recipe(model, as_json=as_json)
+        return
+    if not inputs:
+        raise ConfigError("Say the shape of an input of the model, such as --input 1,3,224,224.")
     # Parsed first, so that a mistyped shape does not cost an import of torch.
     shapes = [_parsed(text) for text in inputs]
     found = _units(_made(model), shapes)
@@ -56,6 +78,18 @@ def command(
         )
     else:
         print(found.tree())
+
+
+def _show_recipe(path: str, *, as_json: bool) -> None:
+    try:
+        from prune_recipes.inspecting import show
+    except ImportError as error:
+        if error.name != "prune_recipes":
+            raise
+        raise MissingDependencyError(
+            f"{path} is a recipe, which prune-recipes reads: `pip install prune-recipes`."
+        ) from None
+    show(path, as_json=as_json)
 
 
 def _parsed(text: str) -> tuple[tuple[int, ...], str]:

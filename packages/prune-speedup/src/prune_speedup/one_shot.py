@@ -10,7 +10,7 @@ from torch import nn
 from prune_core.compressed import Compressed, model_of
 from prune_core.config.names import find_names
 from prune_core.errors import ConfigError, did_you_mean, nearest, shown, warn
-from prune_core.masking import bare, check_model, modules_of
+from prune_core.masking import bare, check_model, modules_of, tied_layers
 from prune_core.pruning.allocate import Masks
 from prune_core.pruning.basic import BasicPruner
 from prune_core.pruning.blockwise import example_of
@@ -133,6 +133,9 @@ def prune(
     if channels and example_inputs is None:
         last = _last_layer(model, algorithm, pruner_class, targets, exclude)
         config_list += [{"exclude": True, "op_names": [name]} for name in last]
+    if coupled and {*_names(targets)} == {"default"}:
+        # The head of a language model: its channels are the words, and they are what it returns.
+        config_list += [{"exclude": True, "op_names": [name]} for name in tied_layers(model)]
     pruner: BasicPruner = pruner_class(model, config_list, **options)
     try:
         if coupled:

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from prune_core.errors import ConfigError
-from prune_speedup.engine.graph import Ref
-from prune_speedup.torch.record.recorder import ALIAS_WRITE, trace
+from prune_speedup.engine.graph import ALIAS_WRITE, Ref
+from prune_speedup.torch.record.recorder import trace
 
 
 def names(graph):

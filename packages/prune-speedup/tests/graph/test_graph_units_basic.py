@@ -124,6 +124,18 @@ def test_a_softmax_keeps_what_it_runs_over():
     assert "softmax" in found.why_fixed("0.weight", 0)
 
 
+def test_what_the_example_does_not_run_says_so():
+    class Partly(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.used, self.unused = nn.Linear(3, 4), nn.Linear(3, 4)
+
+        def forward(self, x):
+            return self.used(x)
+
+    assert "does not use" in units(Partly(), torch.ones(2, 3)).why_fixed("unused.weight", 0)
+
+
 def test_features_that_are_not_zero_when_masked_are_not_multiplied_away():
     """A product of two sigmoids adds a quarter per masked feature: nothing can go."""
 

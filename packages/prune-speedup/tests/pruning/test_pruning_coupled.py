@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from prune_core import BasicPruner, ConfigError, MaskError, PruneWarning
+from prune_core import BasicPruner, ConfigError, MaskError, PruneWarning, prune, unwrap
 from prune_core.tools import (
     DependencyAwareAllocator,
     NormalSparsityAllocator,
@@ -265,3 +265,26 @@ def test_what_a_layer_has_beside_its_weight_and_bias_is_left_open(x):
     _, masks = L1(model, [{"op_names": ["0"], "sparsity": 0.5}], x).compress(x)
     assert masks["0"].keys() == {"weight", "bias"}
     assert masks["1"]["bias"].tolist() == masks["0"]["bias"].tolist()
+
+
+def test_masks_are_closed_by_one_walk_through_the_model(monkeypatch):
+    from prune_core.pruning import pruner as home
+
+    more: list[int] = []
+    original = home.replace_modules
+
+    def counted(model, replacements):
+        more.append(len(replacements))
+        original(model, replacements)
+
+    layers = [
+        module
+        for _ in range(6)
+        for module in (nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU())
+    ]
+    model, x = nn.Sequential(*layers, nn.Conv2d(4, 2, 1)).eval(), torch.randn(1, 4, 8, 8)
+    monkeypatch.setattr(home, "replace_modules", counted)
+    wrapped, _ = prune(model, "l1", sparsity=0.5, example_inputs=x)
+    assert more.count(6) == 1, "the six normalisations go in together"
+    assert 1 not in more
+    unwrap(wrapped)

@@ -8,6 +8,9 @@ from torch import nn
 
 from prune_core import ConfigError, PruneWarning, SpeedupError, shrink, units
 from prune_speedup.torch import fitting as run
+from prune_speedup.torch.proof.compare import compare
+from prune_speedup.torch.proof.two_states import CaseError, where_it_hardly_rounds
+from prune_speedup.torch.record.case import Case
 
 
 class Branching(nn.Module):
@@ -310,3 +313,85 @@ def test_a_difference_that_an_output_hides_is_not_taken_for_rounding(monkeypatch
     model, x = Hides().eval(), torch.rand(2, 3)
     with pytest.raises(SpeedupError, match="Inside, the small model computes other numbers"):
         shrink(model, x, units=half(model, x))
+
+
+class Keeping(nn.Module):
+    """Keeps means of numbers whose mean is zero, so that all of it is rounding.
+
+    So does a batch norm in training behind a convolution that reads from another one.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.last = nn.Linear(3, 999), nn.Linear(999, 16), nn.Linear(16, 4)
+        self.norm = nn.BatchNorm1d(16, momentum=1.0)
+
+    def forward(self, x):
+        y = self.second(self.first(x))
+        if len(x) != 2:
+            z = y - y.mean(0)
+            nn.functional.batch_norm(
+                z, self.norm.running_mean, self.norm.running_var, training=True, momentum=1.0
+            )
+        return self.last(self.norm(y))
+
+
+def test_what_a_model_keeps_is_no_judge_where_rounding_alone_turns_it_over():
+    model, x = Keeping().eval(), torch.rand(2, 3)
+    report = shrink(model, x, units=half(model, x))
+    assert report.parameters[1] < report.parameters[0]
+    assert report.verified == ["the example"]
+
+
+def test_a_difference_in_what_is_kept_is_not_taken_for_rounding(monkeypatch):
+    def wrong(model, plan):
+        update_sizes(model, plan)
+        model.rare.weight.data[0, 0] += 1
+
+    class Keeps(Branching):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("kept", torch.zeros(self.rare.out_features))
+
+        def forward(self, x):
+            hidden = self.norm(self.first(x))
+            if len(x) != 2:
+                self.kept = self.rare(hidden).mean(0)
+            return self.usual(hidden)
+
+    update_sizes = run.update_sizes
+    monkeypatch.setattr(run, "update_sizes", wrong)
+    torch.manual_seed(0)
+    model, x = Keeps().eval(), torch.rand(2, 3)
+    with pytest.raises(SpeedupError, match="keeps other numbers"):
+        shrink(model, x, units=half(model, x))
+
+
+@pytest.mark.parametrize(
+    ("runs", "rounds", "tolerance", "asked"),
+    [
+        (True, True, None, [None, torch.float64]),
+        (True, False, None, [None]),
+        (False, True, None, [None]),
+        (True, True, 1e-4, [None]),
+    ],
+)
+def test_only_what_may_be_rounding_is_run_in_double(runs, rounds, tolerance, asked):
+    seen = []
+
+    def prove(tolerance, dtype):
+        seen.append(dtype)
+        raise CaseError(Case("a case", None), "apart", runs=runs, rounds=rounds)
+
+    with pytest.raises(CaseError):
+        where_it_hardly_rounds(nn.Linear(2, 2), tolerance, prove)
+    assert seen == asked
+
+
+def test_numbers_of_another_shape_are_no_rounding():
+    one, other = torch.zeros(2, 3), torch.zeros(2, 4)
+    assert not compare(one, other).ok
+    assert not compare(one, other).rounds
+    assert not compare(one, one.double()).rounds
+    assert compare(one, one + torch.inf).rounds
+    assert not compare({"a": one}, {"b": one}).rounds

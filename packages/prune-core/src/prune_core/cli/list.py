@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from prune_core.cli.completion import beginning
 from prune_core.cli.output import AsJson, console, print_json
 from prune_core.registry import Entry, entries
 from prune_core.registry.discovery import KINDS
@@ -18,7 +19,12 @@ __all__ = ["Kind", "as_dict", "command"]
 
 Kind = Annotated[
     str | None,
-    typer.Option("--kind", "-k", help=f"Show one kind only: {', '.join(KINDS)}."),
+    typer.Option(
+        "--kind",
+        "-k",
+        help=f"Show one kind only: {', '.join(KINDS)}.",
+        autocompletion=lambda incomplete: beginning(incomplete, KINDS),
+    ),
 ]
 
 

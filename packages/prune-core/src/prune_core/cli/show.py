@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from prune_core.cli.completion import beginning, registered_names
 from prune_core.cli.list import Kind, as_dict
 from prune_core.cli.output import AsJson, console, grid, print_json
 from prune_core.registry import Entry, get_entry
@@ -16,9 +17,18 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-Name = Annotated[str, typer.Argument(help="Such as l1, or prune-filter:l1.")]
+Name = Annotated[
+    str,
+    typer.Argument(help="Such as l1, or prune-filter:l1.", autocompletion=registered_names),
+]
 Framework = Annotated[
-    str | None, typer.Option("--framework", "-f", help="torch or keras, where both exist.")
+    str | None,
+    typer.Option(
+        "--framework",
+        "-f",
+        help="torch or keras, where both exist.",
+        autocompletion=lambda incomplete: beginning(incomplete, ("torch", "keras")),
+    ),
 ]
 
 
@@ -49,11 +59,13 @@ def _as_dict(entry: Entry, description: Description) -> dict[str, Any]:
 
 def _config_keys(entry: Entry, description: Description) -> dict[str, str]:
     """Return every key that an entry of the `config_list` may have, and what it means."""
-    from prune_core.config.keys import COMMON_KEYS
+    from prune_core.config import PRUNING, QUANTISING, keys_for
 
-    if entry.kind != "pruner":
+    purpose = {"pruner": PRUNING, "quantizer": QUANTISING}.get(entry.kind)
+    if purpose is None:
         return {}
-    return {key.name: key.meaning for key in COMMON_KEYS.values()} | description.config_keys
+    keys = keys_for((), purpose)
+    return {key.name: key.meaning for key in keys.values()} | description.config_keys
 
 
 def _can(description: Description) -> dict[str, str]:

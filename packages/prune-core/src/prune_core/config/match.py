@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from prune_core.config.keys import PRUNING, Purpose
 from prune_core.config.names import without_wrappers
 from prune_core.config.parse import Entry
 from prune_core.errors import ConfigError, did_you_mean, nearest
@@ -60,12 +61,18 @@ class Algorithm:
         default_types: The classes that `'default'` stands for.
         supported_types: The classes that it prunes, or empty for any that has a weight.
         channels: Whether it prunes whole output channels.
+        purpose: What it does with modules: prune them, or quantise them.
     """
 
     name: str
     default_types: tuple[str, ...]
     supported_types: tuple[str, ...] = ()
     channels: bool = False
+    purpose: Purpose = PRUNING
+
+    def takes(self, module: ModuleInfo, entry: Entry) -> bool:
+        """Whether it can do to a module what an entry asks for."""
+        return self.prunes(module)
 
     def prunes(self, module: ModuleInfo) -> bool:
         """Whether it can prune a module."""
@@ -75,8 +82,9 @@ class Algorithm:
 
     def rule(self, refused: Iterable[ModuleInfo]) -> str:
         """What it prunes, and so not these, as the end of a message."""
-        prunes = f"{self.name} prunes {', '.join(self.supported_types) or 'modules with a weight'}."
-        return next((f"{prunes} {m.name!r} {m.lacks}" for m in refused if m.lacks), prunes)
+        its = ", ".join(self.supported_types) or "modules with a weight"
+        does = f"{self.name} {self.purpose.verb}s {its}."
+        return next((f"{does} {m.name!r} {m.lacks}" for m in refused if m.lacks), does)
 
 
 def match(
@@ -105,7 +113,8 @@ def match(
     }
     if not settings:
         raise ConfigError(
-            "config_list excludes everything that it selects; nothing is left to prune."
+            "config_list excludes everything that it selects; nothing is left to "
+            f"{algorithm.purpose.verb}."
         )
     return settings
 
@@ -191,7 +200,7 @@ def _selected(entry: Entry, modules: _Catalogue, algorithm: Algorithm) -> list[M
         )
     if entry.exclude:
         return chosen
-    fitting = [module for module in chosen if algorithm.prunes(module)]
+    fitting = [module for module in chosen if algorithm.takes(module, entry)]
     exact = set(entry.op_names)
     for module in chosen:
         if module not in fitting and not exact.isdisjoint(module.names):
@@ -215,7 +224,7 @@ def _of_types(entry: Entry, modules: _Catalogue, algorithm: Algorithm) -> set[st
     selected: set[str] = set()
     for wanted in entry.op_types:
         found = modules.of_type(wanted)
-        fits = any(algorithm.prunes(module) for module in found)
+        fits = any(algorithm.takes(module, entry) for module in found)
         if found and not entry.exclude and wanted != DEFAULT and not fits:
             raise ConfigError(
                 f"{entry.where}: 'op_types' names {wanted!r}; {algorithm.rule(found)}"

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from prune_core.config.keys import ELSEWHERE, Key, keys_for
+from prune_core.config.keys import PRUNING, Key, Purpose, keys_for
 from prune_core.errors import ConfigError, did_you_mean, shown
 
 __all__ = ["Entry", "parse"]
@@ -40,12 +40,17 @@ class Entry:
         return f"config_list[{self.index}]"
 
 
-def parse(config_list: Sequence[Mapping[str, Any]], extra: Iterable[str | Key] = ()) -> list[Entry]:
+def parse(
+    config_list: Sequence[Mapping[str, Any]],
+    extra: Iterable[str | Key] = (),
+    purpose: Purpose = PRUNING,
+) -> list[Entry]:
     """Check every entry on its own; the model is not needed for that.
 
     Args:
         config_list: What the user wrote.
         extra: The optional keys that the algorithm declares.
+        purpose: What the config is for: to prune, or to quantise.
 
     Raises:
         ConfigError: At the first thing that is wrong, naming entry, key, value and rule.
@@ -55,24 +60,24 @@ def parse(config_list: Sequence[Mapping[str, Any]], extra: Iterable[str | Key] =
     if not isinstance(config_list, list | tuple):
         raise ConfigError(
             f"config_list is {shown(config_list)}; it must be a list of dicts, such as "
-            "[{'sparsity': 0.5, 'op_types': ['Conv2d']}]."
+            f"[{purpose.example}]."
         )
     if not config_list:
         raise ConfigError(
-            "config_list is empty, so nothing would be pruned; give it an entry, such as "
-            "{'sparsity': 0.5, 'op_types': ['default']}."
+            f"config_list is empty, so nothing would be {purpose.done}; give it an entry, such as "
+            f"{purpose.example}."
         )
-    keys = keys_for(extra)
-    return [_entry(index, entry, keys) for index, entry in enumerate(config_list)]
+    keys = keys_for(extra, purpose)
+    return [_entry(index, entry, keys, purpose) for index, entry in enumerate(config_list)]
 
 
-def _entry(index: int, entry: object, keys: Mapping[str, Key]) -> Entry:
+def _entry(index: int, entry: object, keys: Mapping[str, Key], purpose: Purpose) -> Entry:
     where = f"config_list[{index}]"
     if not isinstance(entry, Mapping):
         raise ConfigError(f"{where} is {shown(entry)}; each entry must be a dict.")
     for name, value in entry.items():
         if name not in keys:
-            meant = _meant(name, keys) if isinstance(name, str) else ""
+            meant = _meant(name, keys, purpose) if isinstance(name, str) else ""
             raise ConfigError(
                 f"{where} has the unknown key {shown(name)}.{meant} Known keys: {', '.join(keys)}."
             )
@@ -86,7 +91,7 @@ def _entry(index: int, entry: object, keys: Mapping[str, Key]) -> Entry:
         )
     exclude = entry.get("exclude", False)
     settings = {n: v for n, v in entry.items() if n not in (*SELECTORS, "exclude")}
-    _check_amounts(where, exclude, settings, keys)
+    _check_settings(where, exclude, settings, keys, purpose)
     return Entry(
         index=index,
         op_types=tuple(entry["op_types"]) if "op_types" in entry else None,
@@ -97,12 +102,17 @@ def _entry(index: int, entry: object, keys: Mapping[str, Key]) -> Entry:
     )
 
 
-def _meant(name: str, keys: Mapping[str, Key]) -> str:
-    return f" {ELSEWHERE[name]}" if name in ELSEWHERE else did_you_mean(name, keys)
+def _meant(name: str, keys: Mapping[str, Key], purpose: Purpose) -> str:
+    meant = purpose.elsewhere.get(name)
+    return f" {meant}" if meant else did_you_mean(name, keys)
 
 
-def _check_amounts(
-    where: str, exclude: bool, settings: Mapping[str, Any], keys: Mapping[str, Key]
+def _check_settings(
+    where: str,
+    exclude: bool,
+    settings: Mapping[str, Any],
+    keys: Mapping[str, Key],
+    purpose: Purpose,
 ) -> None:
     amounts = [name for name in settings if keys[name].is_amount]
     known = [name for name, key in keys.items() if key.is_amount]
@@ -111,26 +121,15 @@ def _check_amounts(
             name = next(iter(settings))
             raise ConfigError(
                 f"{where}: 'exclude' is True and {name!r} is {shown(settings[name])}; what is "
-                "excluded is not pruned, so remove one of the two."
+                f"excluded is not {purpose.done}, so remove one of the two."
             )
         return
     if not amounts:
         raise ConfigError(
-            f"{where} does not say how much to prune; add one of {', '.join(known)}, or "
+            f"{where} does not say {purpose.asks}; add one of {', '.join(known)}, or "
             "'exclude': True."
         )
     if len(amounts) > 1:
         said = " and ".join(f"{name!r}: {shown(settings[name])}" for name in amounts)
-        raise ConfigError(f"{where} says how much to prune more than once ({said}); keep one.")
-    amount, cap = settings[amounts[0]], settings.get("max_sparsity_per_layer", 1.0)
-    if amount > cap:
-        raise ConfigError(
-            f"{where}: {amounts[0]!r} is {amount} and 'max_sparsity_per_layer' is {cap}; no module "
-            "may lose more than the latter, so the former cannot be reached."
-        )
-    for first, last in (("start_epoch", "end_epoch"), ("start_step", "end_step")):
-        if first in settings and last in settings and settings[first] > settings[last]:
-            raise ConfigError(
-                f"{where}: {first!r} is {shown(settings[first])}, after {last!r}, which is "
-                f"{shown(settings[last])}."
-            )
+        raise ConfigError(f"{where} says {purpose.asks} more than once ({said}); keep one.")
+    purpose.check(where, settings, keys)

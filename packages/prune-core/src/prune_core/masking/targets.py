@@ -12,13 +12,14 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from prune_core.config import Algorithm, Entry, ModuleInfo, match
+from prune_core.config.tied import leave_out_tied
 from prune_core.errors import ConfigError
 from prune_core.masking.axes import masked_names, weight_name
 from prune_core.masking.recurrent import is_recurrent
 from prune_core.masking.sharded import is_sharded
 from prune_core.masking.wrapper import PrunerModuleWrapper
 
-__all__ = ["Target", "find_targets", "modules_of"]
+__all__ = ["Target", "find_targets", "modules_of", "tied_layers"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +83,7 @@ def find_targets(model: nn.Module, entries: Sequence[Entry], algorithm: Algorith
             f"The model is wrapped already ({wrapped[0]!r} among others). Unwrap it first: "
             "`pruner.unwrap()`, or `prune_core.unwrap(model)` when the pruner is gone."
         )
+    _check_not_quantised(model)
     _check_not_sharded(model)
     modules = modules_of(model)
     if not modules:
@@ -93,8 +95,24 @@ def find_targets(model: nn.Module, entries: Sequence[Entry], algorithm: Algorith
     targets = [Target(name, model.get_submodule(name), config) for name, config in settings.items()]
     for target in targets:
         _check_weight(target)
-    _check_tied(model, targets)
-    return targets
+    tied = leave_out_tied(settings, entries, _sharing(model, targets))
+    return [target for target in targets if target.name not in tied]
+
+
+def _check_not_quantised(model: nn.Module) -> None:
+    """Refuse a model that computes with rounded numbers; told by name, so nothing is imported."""
+    for name, module in model.named_modules():
+        if type(module).__name__ in ("QuantizerModuleWrapper", "IntegerModule"):
+            raise ConfigError(
+                f"{name!r} is quantised, and pruning comes first: take the quantizer out with "
+                "quantizer.unwrap(), prune, and quantise what is left."
+            )
+        for parameter in module.parameters(recurse=False):
+            if type(parameter).__module__.partition(".")[0] == "torchao":
+                raise ConfigError(
+                    f"{name!r} is quantised (its weight is a {type(parameter).__name__}), and "
+                    "pruning comes first: prune the model that it was made of."
+                )
 
 
 def _check_not_sharded(model: nn.Module) -> None:
@@ -125,21 +143,27 @@ def _check_weight(target: Target) -> None:
         )
 
 
-def _check_tied(model: nn.Module, targets: Sequence[Target]) -> None:
-    """Refuse to mask one of two modules that share a parameter; the other would see it dense."""
+def tied_layers(model: nn.Module) -> list[str]:
+    """Return the names of the modules whose weight is another module's too."""
     holders = _holders(model)
-    for target, name in ((t, name) for t in targets for name in masked_names(t.module)):
-        sharing = [
-            holder
-            for holder in holders[id(target.module.get_parameter(name))]
-            if holder != f"{target.name}.{name}"
-        ]
-        if sharing:
-            raise ConfigError(
-                f"{target.name}.{name} is one tensor with {' and '.join(sharing)}, which would "
-                f"stay dense while {target.name!r} is masked. Leave {target.name!r} out with "
-                f"{{'exclude': True, 'op_names': [{target.name!r}]}}, or untie the two."
-            )
+    return [
+        name
+        for name, module in model.named_modules()
+        if (weight := weight_name(module)) and len(holders[id(getattr(module, weight))]) > 1
+    ]
+
+
+def _sharing(model: nn.Module, targets: Sequence[Target]) -> dict[str, tuple[str, list[str]]]:
+    """For targets that share a tensor that would be masked: its name, and its other names."""
+    holders = _holders(model)
+    found: dict[str, tuple[str, list[str]]] = {}
+    for target in targets:
+        for name in masked_names(target.module):
+            own = f"{target.name}.{name}"
+            others = [h for h in holders[id(target.module.get_parameter(name))] if h != own]
+            if others:
+                found.setdefault(target.name, (own, others))
+    return found
 
 
 def _holders(model: nn.Module) -> Mapping[int, list[str]]:

@@ -5,6 +5,6 @@ what prune shows by itself is one listener of that hook: a bar in a terminal whe
 installed, a line that is renewed in a notebook, lines of the logger `prune` elsewhere.
 """
 
-from prune_core.progress.task import Task, note, track
+from prune_core.progress.task import Task, note, stage, track
 
-__all__ = ["Task", "note", "track"]
+__all__ = ["Task", "note", "stage", "track"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from time import monotonic
 from types import TracebackType
 from typing import Literal, Self, TypeVar
@@ -11,7 +12,7 @@ from typing import Literal, Self, TypeVar
 from prune_core.events import emit
 from prune_core.progress.log import is_first, log
 
-__all__ = ["Task", "note", "track"]
+__all__ = ["Task", "note", "stage", "track"]
 
 Item = TypeVar("Item")
 State = Literal["begun", "running", "ended", "stopped"]
@@ -141,6 +142,21 @@ def track(
         for item in items:
             yield item
             task.advance()
+
+
+@contextmanager
+def stage(said: str) -> Iterator[None]:
+    """Make a step of the innermost task of this thread, if there is one.
+
+    Args:
+        said: What the step does, which is said when it begins.
+    """
+    task = _stack.tasks[-1] if _stack.tasks else None
+    if task is not None:
+        task.say(said)
+    yield
+    if task is not None:
+        task.advance()
 
 
 _noted: dict[str, float] = {}

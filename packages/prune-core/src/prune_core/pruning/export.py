@@ -81,6 +81,11 @@ def apart(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     seen: set[int] = set()
     copies = {}
     for name, tensor in state.items():
+        if type(tensor).__module__.partition(".")[0] == "torchao":
+            raise ConfigError(
+                f"{name!r} is quantised (a {type(tensor).__name__}), which safetensors does not "
+                "hold. Write a .pth or a .pt2 file."
+            )
         memory = tensor.untyped_storage().data_ptr()
         copies[name] = tensor.clone() if memory in seen else tensor
         seen.add(memory)

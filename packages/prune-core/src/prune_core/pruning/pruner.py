@@ -253,9 +253,10 @@ class Pruner(metaclass=ChecksOptions):
                 coupling = engine.Coupling(model, example_inputs)
             more = coupling.closed(self.masks)
             modules = dict(model.named_modules(remove_duplicate=False))
+        known = {**self._closing, **self._wrappers}
+        self._put_in(self._closing_wrapper(n, modules[n]) for n in more if n not in known)
         for name, tensors in more.items():
-            wrapper = self._wrappers.get(name) or self._closing.get(name)
-            wrapper = wrapper or self._closing_wrapper(name, modules[name])
+            wrapper = self._wrappers.get(name) or self._closing[name]
             # A module may have parameters beside its weight and bias, which no wrapper masks.
             in_force = wrapper.masks
             covered = {n: mask & in_force[n] for n, mask in tensors.items() if n in in_force}
@@ -264,10 +265,15 @@ class Pruner(metaclass=ChecksOptions):
 
     def _closing_wrapper(self, name: str, module: nn.Module) -> PrunerModuleWrapper:
         wrapper = PrunerModuleWrapper(module, name, {"closes": True})
-        if self.is_wrapped:
-            replace_modules(self.bound_model, {module: wrapper})
         self._closing[name] = wrapper
         return wrapper
+
+    def _put_in(self, wrappers: Iterable[PrunerModuleWrapper]) -> None:
+        """Put more wrappers into the model, all in one walk; if it is wrapped at all."""
+        wrapped = self.is_wrapped
+        more = {wrapper.module: wrapper for wrapper in wrappers}
+        if wrapped and more:
+            replace_modules(self.bound_model, more)
 
     def load_masks(self, masks: Mapping[str, Mapping[str, Tensor]] | str | PathLike[str]) -> None:
         """Put masks in force, from a mapping or a file.
@@ -281,21 +287,25 @@ class Pruner(metaclass=ChecksOptions):
         with self.plain() as model:
             modules = dict(model.named_modules(remove_duplicate=False))
         masks = by_known_names(masks, modules)
+        closing: dict[str, nn.Module] = {}
         for name, tensors in masks.items():
             if name in wrappers:
                 wrappers[name].check_masks(tensors)
                 continue
             module = modules.get(name)
-            if not _closes(module):
+            if module is None or not _closes(module):
                 raise MaskError(
                     f"The masks have {name!r}, which is not among the wrapped modules."
                     f"{did_you_mean(name, wrappers)}"
                 )
             PrunerModuleWrapper(module, name, {}).check_masks(tensors)
-            wrappers[name] = self._closing_wrapper(name, module)
+            closing[name] = module
+        made = {name: self._closing_wrapper(name, module) for name, module in closing.items()}
+        self._put_in(made.values())
+        wrappers |= made
         for name in self._outdated(masks):
-            closing = self._closing[name]
-            closing.put_masks({n: torch.ones_like(m) for n, m in closing.masks.items()})
+            outdated = self._closing[name]
+            outdated.put_masks({n: torch.ones_like(m) for n, m in outdated.masks.items()})
         for name, tensors in masks.items():
             wrappers[name].put_masks(tensors)
 

@@ -30,6 +30,7 @@ __all__ = [
     "get_extension",
     "get_part",
     "get_pruner",
+    "get_quantizer",
     "get_schedule",
     "manager",
     "names",
@@ -118,6 +119,11 @@ def get_pruner(name: str, *, framework: str | None = None) -> Any:
         framework: `"torch"` or `"keras"`, where the name exists for both; torch unless said.
     """
     return get_entry("pruner", name, framework).load()
+
+
+def get_quantizer(name: str) -> Any:
+    """Return a quantisation algorithm by its name, such as `"qat"` or `"prune-quant:qat"`."""
+    return get_entry("quantizer", name).load()
 
 
 def get_schedule(name: str) -> Any:

@@ -67,10 +67,11 @@ def find(
     """Return what a bare or qualified name means.
 
     A name that exists for several frameworks means torch's, unless `framework` says otherwise;
-    without a kind, a name that exists for several means a pruner before a schedule or a part.
+    without a kind, a name that exists for several means a pruner before a quantizer, that before a
+    schedule, and that before a part.
     """
     plugins = tuple(plugins)
-    noun = kind or "pruner, schedule or part"
+    noun = kind or "pruner, quantizer, schedule or part"
     if not isinstance(name, str):
         raise UnknownNameError(f"The name of a {noun} is a string, not {name!r}.")
     owner, _, bare = name.rpartition(":")
@@ -111,7 +112,7 @@ def _unknown(
     bare: str,
     entries: list[Entry],
 ) -> str:
-    noun = kind or "pruner, schedule or part"
+    noun = kind or "pruner, quantizer, schedule or part"
     message = [f"There is no {noun} {name!r}."]
     owners = [p for p in plugins if canonical(p.distribution) == canonical(owner)]
     installed = {canonical(p.distribution) for p in plugins if not p.disabled}

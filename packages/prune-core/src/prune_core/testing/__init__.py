@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from prune_core.testing.check import check_pruner as check_pruner
     from prune_core.testing.environments import Environment as Environment
     from prune_core.testing.exporters import check_exporter as check_exporter
+    from prune_core.testing.quantizers import check_quantizer as check_quantizer
     from prune_core.testing.report import run_checks as run_checks
     from prune_core.testing.toys import MLP as MLP
     from prune_core.testing.toys import ConvNet as ConvNet
@@ -25,6 +26,7 @@ _HOMES = {
     "check": ("check_pruner",),
     "environments": ("Environment",),
     "exporters": ("check_exporter",),
+    "quantizers": ("check_quantizer",),
     "report": ("run_checks",),
     "toys": ("MLP", "ConvNet", "LeNet", "ResidualNet", "make_batch", "make_toy"),
     "wheels": ("build_wheels", "write_plugin"),

@@ -13,6 +13,7 @@ from prune_core.errors import ConfigError, SpeedupError, did_you_mean
 from prune_core.pruning.basic import BasicPruner
 from prune_core.registry import names
 from prune_speedup.budget.costs import Costs, Workload, is_registered, workload_of, workload_of_plan
+from prune_speedup.budget.rehearsal import rehearse
 from prune_speedup.engine.plan import make_plan
 from prune_speedup.pruning.dependency_aware import DependencyAwareAllocator
 from prune_speedup.torch.cost import cost_of
@@ -20,7 +21,7 @@ from prune_speedup.torch.measure import timed_call
 from prune_speedup.torch.record.recorder import trace
 from prune_speedup.torch.report import SpeedupReport
 from prune_speedup.torch.rules import has_rule
-from prune_speedup.torch.speedup import rehearse, shrink
+from prune_speedup.torch.speedup import shrink
 
 __all__ = ["BUDGETS", "budgets", "check_target", "fit_budget", "relative_latency"]
 

@@ -13,6 +13,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from prune_speedup.engine.alignment import (
+    ZeroTest,
+    arranged,
+    broadcast,
+    clusters,
+    follows,
+    states_of,
+    without,
+)
 from prune_speedup.engine.graph import Call, Meta, Ref
 from prune_speedup.engine.labels import FIXED, Array, Labels, among
 from prune_speedup.engine.values import (
@@ -23,9 +32,7 @@ from prune_speedup.engine.values import (
     Group,
     Pending,
     Value,
-    at_first,
     encode,
-    expanded,
     mixed,
     spread,
 )
@@ -36,7 +43,6 @@ if TYPE_CHECKING:
 __all__ = ["Flow", "Operand"]
 
 Operand = Value | None
-ZeroTest = Callable[[Sequence[bool]], bool]
 
 
 class Flow:
@@ -194,9 +200,9 @@ class Flow:
             zero: Whether the result is zero where those operands marked true are zero.
             summed: Axes that a contraction sums over afterwards.
         """
-        aligned = [_broadcast(operand, tuple(shape)) for operand in operands]
+        aligned = [broadcast(operand, tuple(shape)) for operand in operands]
         groups: list[Group] = []
-        for cluster in _clusters(aligned):
+        for cluster in clusters(aligned):
             groups += self._align_cluster(aligned, cluster, zero, summed)
         free = frozenset(
             axis for axis in range(len(shape)) if all(v.any_size(axis) for v, _ in aligned)
@@ -230,8 +236,8 @@ class Flow:
             for group in present:
                 if group is not widest:
                     self.labels.tie(widest.compact(), group.compact(), why)
-            states = _states(members, zero)
-            one = all(_follows(group, widest) for group in present)
+            states = states_of(members, zero)
+            one = all(follows(group, widest) for group in present)
             return [widest.with_states(states if one else mixed(states))]
         common = set(widest.axes).intersection(*(group.axes for group in present))
         if summed & cluster or not all(set(g.axes) <= set(widest.axes) for g in present):
@@ -241,9 +247,9 @@ class Flow:
                 return []
             reduced = [(value, [group.only(keep) for group in groups]) for value, groups in members]
             narrow = next(group for _, groups in reduced for group in groups)
-            return [narrow.with_states(mixed(_states(reduced, zero)))]
+            return [narrow.with_states(mixed(states_of(reduced, zero)))]
         self.deferred.append(lambda: self._choose(members, why))
-        return [widest.with_states(mixed(_states(members, zero)))]
+        return [widest.with_states(mixed(states_of(members, zero)))]
 
     def _reduce_to(self, groups: list[Group], keep: set[int], why: str) -> None:
         """Let several groups vary along the axes that they share, and along no other."""
@@ -335,7 +341,7 @@ class Flow:
                 left = group.only(outside)
                 # A sum of equal numbers depends on how many there are.
                 groups.append(left.at_least(CONSTANT) if kind == "sum" else left)
-        return _drop(value, groups, over, keep=keep, pending=tuple(pending))
+        return without(value, groups, over, keep=keep, pending=tuple(pending))
 
     def _sum_over(self, group: Group, why: str) -> None:
         """A sum only loses what adds nothing to it."""
@@ -365,7 +371,7 @@ class Flow:
         shape = [sizes[letter] for letter in space]
         axes = range(len(result), len(space))
         product = self.align(
-            [_arranged(left, first, space), _arranged(right, second, space)],
+            [arranged(left, first, space), arranged(right, second, space)],
             shape,
             any,
             summed=frozenset(axes),
@@ -375,101 +381,6 @@ class Flow:
 
 def _varies(labels: Array, axis: int) -> bool:
     return labels.shape[axis] > 1 and bool((labels != labels.take([0], axis)).any())
-
-
-def _follows(other: Group, group: Group) -> bool:
-    """Whether the labels of one group have everywhere the same label of another beside them.
-
-    So `[0, 1, 0, 1]` and `[4, 5, 4, 5]`: what is one number for each of the one's and of the
-    other's is one for both. With `[4, 5, 6, 7]` the two places of 0 are no longer equal.
-    """
-    if other is group:
-        return True
-    labels, beside = group.compact().ravel(), other.compact().ravel()
-    if len(labels) != len(beside):
-        return False
-    _, first, where = np.unique(labels, return_index=True, return_inverse=True)
-    return bool((beside == beside[first[where.ravel()]]).all())
-
-
-def _broadcast(value: Value, shape: tuple[int, ...]) -> tuple[Value, tuple[Group, ...]]:
-    lead = len(shape) - value.ndim
-    if not lead and value.shape == shape:
-        return value, value.groups
-    groups = tuple(Group(expanded(group.codes, shape)) for group in value.groups)
-    sizes = (1,) * lead + value.shape
-    free = frozenset(axis + lead for axis in value.free)
-    return replace(value, shape=sizes, groups=groups, free=free), groups
-
-
-def _clusters(operands: list[tuple[Value, tuple[Group, ...]]]) -> list[frozenset[int]]:
-    """Sets of axes that are linked by groups of any operand."""
-    clusters: list[frozenset[int]] = []
-    for _, groups in operands:
-        for group in groups:
-            axes = frozenset(group.axes)
-            touching = [cluster for cluster in clusters if cluster & axes]
-            clusters = [cluster for cluster in clusters if not cluster & axes]
-            clusters.append(axes.union(*touching))
-    return clusters
-
-
-def _states(members: list[tuple[Value, list[Group]]], zero: ZeroTest) -> Array:
-    """What is known of a result, position by position, from what is known of the operands."""
-    known: list[Array] = []
-    for value, groups in members:
-        base = np.array(value.state, dtype=np.int64)
-        own = [group.states() for group in groups]
-        known.append(np.maximum.reduce(np.broadcast_arrays(*own)) if own else base)
-    if all(each.min() == each.max() for each in known):
-        return np.array([_result([int(each.min()) for each in known], zero)], dtype=np.int64)
-    # One digit per operand makes a number of each combination that occurs.
-    kinds = UNKNOWN + 1
-    combined = sum(each * kinds**digit for digit, each in enumerate(known))
-    patterns, where = np.unique(combined, return_inverse=True)
-    digits = [
-        [int(pattern) // kinds**digit % kinds for digit in range(len(known))]
-        for pattern in patterns
-    ]
-    results = np.array([_result(pattern, zero) for pattern in digits], dtype=np.int64)
-    shaped: Array = results[where].reshape(np.shape(combined))
-    return shaped
-
-
-def _result(operands: Sequence[int], zero: ZeroTest) -> int:
-    if zero([state == ZERO for state in operands]):
-        return ZERO
-    return max(UNIFORM, *operands)
-
-
-def _drop(
-    value: Value, groups: list[Group], over: set[int], *, keep: bool, pending: tuple[Pending, ...]
-) -> Value:
-    """The value without some axes, or with length one there."""
-    stay = [axis for axis in range(value.ndim) if axis not in over]
-    made: list[Group] = []
-    for group in groups:
-        codes = at_first(group.codes, over)
-        made.append(Group(codes if keep else codes.squeeze(tuple(over))))
-    if keep:
-        shape = tuple(1 if axis in over else size for axis, size in enumerate(value.shape))
-        return Value(shape, tuple(made), value.free - over, pending=pending)
-    shape = tuple(value.shape[axis] for axis in stay)
-    free = frozenset(stay.index(axis) for axis in value.free - over)
-    return Value(shape, tuple(made), free, pending=pending)
-
-
-def _arranged(value: Value, letters: str, space: str) -> Value:
-    """The value with its axes in the order of `space`, length one where it has none."""
-    order = [letters.index(letter) for letter in space if letter in letters]
-    slots = [slot for slot, letter in enumerate(space) if letter in letters]
-    shape = [1] * len(space)
-    for slot, axis in zip(slots, order, strict=True):
-        shape[slot] = value.shape[axis]
-    lift = tuple(slice(None) if letter in letters else None for letter in space)
-    groups = tuple(Group(group.codes.transpose(order)[lift]) for group in value.groups)
-    free = frozenset(slot for slot, axis in zip(slots, order, strict=True) if axis in value.free)
-    return replace(value, shape=tuple(shape), groups=groups, free=free)
 
 
 def constant(size: int) -> Array:

@@ -64,6 +64,8 @@ class Call:
             sizes.
         given: The numbers that this call was given.
         bounds: What each of these numbers says of a slice, where they make an index.
+
+    Once it is recorded, its arguments are never changed.
     """
 
     target: Any
@@ -76,6 +78,7 @@ class Call:
     site: Any = None
     given: tuple[Any, ...] = ()
     bounds: tuple[Any, ...] = ()
+    _inputs: list[int] | None = field(default=None, init=False, repr=False, compare=False)
 
     @property
     def name(self) -> str:
@@ -95,7 +98,9 @@ class Call:
 
     def inputs(self) -> list[int]:
         """The numbers of the values it reads, in order, repeated where one is read twice."""
-        return [ref.index for ref in refs_in((self.args, self.kwargs))]
+        if self._inputs is None:
+            self._inputs = [ref.index for ref in refs_in((self.args, self.kwargs))]
+        return self._inputs
 
 
 @dataclass(slots=True)

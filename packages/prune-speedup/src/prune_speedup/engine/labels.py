@@ -53,7 +53,7 @@ class Labels:
         roots = self._parent[labels]
         while True:
             above = self._parent[roots]
-            if np.array_equal(above, roots):
+            if (above == roots).all():
                 break
             roots = above
         self._parent[labels] = roots

@@ -1,8 +1,9 @@
 """Send labels through a graph until nothing more can be said."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import prod
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -38,12 +39,14 @@ class Labelling:
         labels: The classes.
         axes: The labels of every axis of every parameter and buffer, by value number.
         flow: Every value's groups, and what was noted on the way.
+        standings: What masks leave of the units, for the last masks that it was asked for.
     """
 
     graph: Graph
     labels: Labels
     axes: dict[int, list[Array | None]]
     flow: Flow
+    standings: list[tuple[Zeros, Any]] = field(default_factory=list, repr=False)
 
 
 def propagate(

@@ -57,8 +57,31 @@ class Standing:
         return found
 
 
+_REMEMBERED = 3
+
+
 def standing(labelling: Labelling, zeros: Zeros) -> Standing:
-    """Find out what is left of every unit, given which slices of parameters are zero."""
+    """Find out what is left of every unit, given which slices of parameters are zero.
+
+    The labelling keeps the last few answers: masks are first closed, and then removed.
+    """
+    known: list[tuple[Zeros, Standing]] = labelling.standings
+    for before, answer in known:
+        if _same(before, zeros):
+            return answer
+    answer = _find(labelling, zeros)
+    known.insert(0, (dict(zeros), answer))
+    del known[_REMEMBERED:]
+    return answer
+
+
+def _same(one: Zeros, other: Zeros) -> bool:
+    return one.keys() == other.keys() and all(
+        np.array_equal(zero, other[key]) for key, zero in one.items()
+    )
+
+
+def _find(labelling: Labelling, zeros: Zeros) -> Standing:
     labels, graph = labelling.labels, labelling.graph
     roots = labels.find(np.arange(len(labels)))
     masked, closed = _masked(labelling, zeros, roots)

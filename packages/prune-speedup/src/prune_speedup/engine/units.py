@@ -93,7 +93,9 @@ class Units:
         """What keeps an index of an axis from being removable; empty when nothing does."""
         name = self.aliases.get(name, name)
         graph = self.labelling.graph
-        value = next(i for i, names in graph.tensors.items() if names[0] == name)
+        value = next((i for i, names in graph.tensors.items() if names[0] == name), None)
+        if value is None:
+            return "the example does not use it"
         column = self.labelling.axes[value][axis]
         if column is None:
             return "the axis has length one, or is not of floating point"

@@ -1,7 +1,7 @@
 """What a value looks like to the engine: which of its axes carry which labels."""
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import prod
 from typing import NamedTuple
 
@@ -53,15 +53,17 @@ class Group:
             whatever moves the one moves the other. Shaped like the value, with stride 0 along
             every axis that makes no difference: an array of any size costs no more than its
             labels.
+        axes: The axes along which the labels differ.
     """
 
     codes: Array
+    axes: tuple[int, ...] = field(init=False, compare=False, repr=False)
 
-    @property
-    def axes(self) -> tuple[int, ...]:
-        """The axes along which the labels differ."""
-        pairs = zip(self.codes.shape, self.codes.strides, strict=True)
-        return tuple(axis for axis, (size, stride) in enumerate(pairs) if stride and size > 1)
+    def __post_init__(self) -> None:
+        """Look once which axes those are: they are asked for many times."""
+        shape, strides = self.codes.shape, self.codes.strides
+        found = [axis for axis, stride in enumerate(strides) if stride and shape[axis] > 1]
+        object.__setattr__(self, "axes", tuple(found))
 
     def compact(self) -> Array:
         """The labels, with every axis that makes no difference cut to length one."""
@@ -100,7 +102,7 @@ def without_copies(codes: Array) -> Array:
     strides = codes.strides
     if all(strides):
         return codes
-    return codes[tuple(_EVERY if stride else _FIRST for stride in strides)]
+    return codes[tuple([_EVERY if stride else _FIRST for stride in strides])]
 
 
 def expanded(codes: Array, shape: Sequence[int]) -> Array:

@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from prune_core.masking import output_axis, weight_name
 from prune_core.masking.axes import masked_names
 from prune_core.masking.recurrent import gates, is_recurrent, spread, unspread
+from prune_core.masking.slices import held_along
 from prune_speedup.engine.labels import FIXED, Array, among
+from prune_speedup.gc_pause import collecting_later
 
 if TYPE_CHECKING:
     from prune_speedup.engine.standing import Standing
@@ -126,6 +128,7 @@ class Coupling:
         """
         return self.closing(masks).masks if len(self._gone(masks)) else {}
 
+    @collecting_later()
     def closing(self, masks: Mapping[str, Mapping[str, Tensor]]) -> Closing:
         """Return what must be masked besides, and what the speedup removes then.
 
@@ -149,7 +152,7 @@ class Coupling:
         together: dict[str, Tensor] = {}
         for each in masks:
             for name, mask in flat_masks(self._model, each).items():
-                together[name] = mask & together.get(name, mask)
+                together[name] = mask & together[name] if name in together else mask
         labelling = self.units.labelling
         return standing(labelling, zeros_of(self._model, labelling.graph, together))
 
@@ -205,8 +208,7 @@ class Coupling:
                 alive[producer.classes] = True
                 continue
             module = self.modules[producer.name]
-            others = [a for a in range(mask.ndim) if a != output_axis(module)]
-            left = (mask != 0).amax(dim=others)
+            left = held_along(mask if mask.dtype == torch.bool else mask != 0)[output_axis(module)]
             left = unspread(module, left) if is_recurrent(module) else left
             alive[producer.classes[left.cpu().numpy()]] = True
         alive[FIXED] = True

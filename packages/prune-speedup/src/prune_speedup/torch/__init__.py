@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from prune_speedup.torch.mixtures.mixture import Mixture as Mixture
     from prune_speedup.torch.mixtures.remove import remove_experts as remove_experts
     from prune_speedup.torch.optimizers import shrink_optimizer as shrink_optimizer
+    from prune_speedup.torch.pretrained import from_pretrained as from_pretrained
     from prune_speedup.torch.pruned_file import load_pruned as load_pruned
     from prune_speedup.torch.record.recorder import Recorder as Recorder
     from prune_speedup.torch.record.recorder import trace as trace
@@ -53,6 +54,7 @@ _HOMES = {
     "torch.mixtures.mixture": ("Experts", "Mixture"),
     "torch.mixtures.remove": ("remove_experts",),
     "torch.optimizers": ("shrink_optimizer",),
+    "torch.pretrained": ("from_pretrained",),
     "torch.pruned_file": ("load_pruned",),
     "torch.record.recorder": ("Recorder", "trace"),
     "torch.report": ("SpeedupReport",),

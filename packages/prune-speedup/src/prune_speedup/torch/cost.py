@@ -17,7 +17,7 @@ from torch.utils.flop_counter import flop_registry
 from prune_speedup.engine.graph import Call, Graph, Ref, replace_refs
 from prune_speedup.engine.plan import Plan
 
-__all__ = ["Cost", "cost_of", "flops_of", "flops_of_calls"]
+__all__ = ["Cost", "cost_of", "flops_by_module", "flops_of", "flops_of_calls"]
 
 aten = torch.ops.aten
 
@@ -54,6 +54,20 @@ def flops_of_calls(graph: Graph, positions: Iterable[int]) -> int:
     """Count what some calls of a recorded forward did."""
     calls = (graph.calls[position] for position in positions)
     return sum(_flops(call, lambda value: graph.metas[value].shape, graph) for call in calls)
+
+
+def flops_by_module(plan: Plan) -> tuple[dict[str, int], dict[str, int]]:
+    """Count what each module itself does, by its name: before a plan, and after it."""
+    graph = plan.labelling.graph
+    before: dict[str, int] = {}
+    after: dict[str, int] = {}
+    for call in graph.calls[: graph.first]:
+        if _formula(call) is None:
+            continue
+        old = _flops(call, lambda value: graph.metas[value].shape, graph)
+        before[call.module] = before.get(call.module, 0) + old
+        after[call.module] = after.get(call.module, 0) + _flops(call, plan.shape, graph)
+    return before, after
 
 
 def _flops(call: Call, shape_of: Callable[[int], tuple[int, ...]], graph: Graph) -> int:

@@ -14,11 +14,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from prune_core import progress
 from prune_core.errors import SpeedupError
 from prune_speedup.engine.plan import Plan
 from prune_speedup.torch.proof.cases import cases_of
 from prune_speedup.torch.proof.masked_reference import Meaning
-from prune_speedup.torch.proof.run import CaseError, Proof, prove
+from prune_speedup.torch.proof.run import Proof, prove
+from prune_speedup.torch.proof.two_states import CaseError
 from prune_speedup.torch.record.case import Case
 from prune_speedup.torch.report import SpeedupReport
 from prune_speedup.torch.resize.layers import update_sizes
@@ -29,6 +31,15 @@ from prune_speedup.torch.tensors import Snapshot, cut_tensors
 __all__ = ["CannotFollowError", "Fitting", "timed"]
 
 _PLANS = 50
+
+_SAID = {
+    "trace": "recording a forward",
+    "units": "finding which channels belong together",
+    "plan": "planning what goes",
+    "shrink": "making tensors smaller",
+    "verify": "comparing both models",
+    "measure": "timing both models",
+}
 
 
 class CannotFollowError(SpeedupError):
@@ -166,7 +177,8 @@ def _without(plan: Plan, mismatch: Mismatch) -> Plan:
 
 @contextmanager
 def timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
-    """Add the time that a block takes to that of a stage."""
+    """Add the time that a block takes to that of a stage, and tell whoever watches."""
     start = perf_counter()
-    yield
+    with progress.stage(_SAID.get(stage, stage)):
+        yield
     seconds[stage] = seconds.get(stage, 0.0) + perf_counter() - start

@@ -11,10 +11,11 @@ from torch import nn
 
 from prune_core.config.names import by_known_names
 from prune_core.errors import MaskError, did_you_mean
+from prune_core.masking.slices import held_along
 from prune_speedup.engine.graph import Graph
 from prune_speedup.engine.propagate import Zeros
 
-__all__ = ["Masks", "asked_for", "flat_masks", "nested_masks", "of_tied", "zeros_of"]
+__all__ = ["Masks", "alive_in", "asked_for", "flat_masks", "nested_masks", "of_tied", "zeros_of"]
 
 Masks = Mapping[str, Mapping[str, torch.Tensor]]
 
@@ -92,31 +93,35 @@ def zeros_of(model: nn.Module, graph: Graph, masks: Mapping[str, torch.Tensor]) 
     zeros: dict[tuple[int, int], npt.NDArray[np.bool_]] = {}
     for value in graph.parameters:
         names = graph.tensors[value]
-        tensor = named[names[0]]
-        alive = tensor.detach() != 0
+        alive = alive_in(named[names[0]].detach())
         for name in names:
             if name in masks:
                 alive = alive & masks[name].to(alive.device)
-        if bool(alive.all()):
-            continue
-        for axis in range(alive.ndim):
-            others = [other for other in range(alive.ndim) if other != axis]
-            along = ~(alive.amax(others) if others else alive)
-            if bool(along.any()):
-                zeros[value, axis] = along.cpu().numpy()
+        for axis, held in enumerate(held_along(alive)):
+            if not bool(held.all()):
+                zeros[value, axis] = ~held.cpu().numpy()
     return zeros
+
+
+def alive_in(tensor: torch.Tensor) -> torch.Tensor:
+    """What is not zero; numpy compares several times faster than torch."""
+    if tensor.is_cpu and tensor.dtype in (torch.float32, torch.float64):
+        return torch.from_numpy(tensor.numpy() != 0)
+    return tensor != 0
 
 
 def asked_for(graph: Graph, zeros: Zeros, masks: Mapping[str, torch.Tensor]) -> Zeros:
     """The zeros that come of the masks; without masks, all of them."""
     if not masks:
         return zeros
+    held = {
+        name: [each.cpu().numpy() for each in held_along(masks[name])]
+        for name in {n for value, _ in zeros for n in graph.tensors[value]} & masks.keys()
+    }
     found: dict[tuple[int, int], npt.NDArray[np.bool_]] = {}
     for (value, axis), zero in zeros.items():
-        for mask in (masks[name] for name in graph.tensors[value] if name in masks):
-            others = [other for other in range(mask.ndim) if other != axis]
-            masked = zero & ~(mask.amax(others) if others else mask).cpu().numpy()
-            if masked.any():
+        for name in graph.tensors[value]:
+            if name in held and (masked := zero & ~held[name][axis]).any():
                 found[value, axis] = masked
     return found
 

@@ -3,16 +3,18 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import chain
-from statistics import median
+from statistics import median, quantiles
 from time import perf_counter
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from prune_core.calibration.restore import evaluating
+from prune_speedup.torch.masks import alive_in
 from prune_speedup.torch.record.inputs import call
 from prune_speedup.torch.record.isolation import untouched
 from prune_speedup.torch.tensors import Snapshot
@@ -29,10 +31,19 @@ class Running:
     Attributes:
         seconds: The median over runs in which both models take turns.
         activations: The most bytes that results of operators held at any moment of one run.
+        spread: Seconds between the first and the third quartile of those runs.
+        runs: How many runs of each model.
     """
 
     seconds: tuple[float, float]
     activations: tuple[int, int]
+    spread: tuple[float, float] = (0.0, 0.0)
+    runs: int = 0
+
+    @property
+    def noisy(self) -> bool:
+        """Whether the two models differ by less than the runs of one of them do."""
+        return abs(self.seconds[0] - self.seconds[1]) < max(self.spread)
 
 
 def zeros_in(model: nn.Module, masks: Mapping[str, torch.Tensor] | None = None) -> int:
@@ -43,11 +54,13 @@ def zeros_in(model: nn.Module, masks: Mapping[str, torch.Tensor] | None = None) 
         names.setdefault(parameter, []).append(name)
     zeros = 0
     for parameter, known in names.items():
-        alive = parameter.detach()
+        alive = alive_in(parameter.detach())
         for name in known:
             if name in masks:
-                alive = (alive != 0) & masks[name].to(alive.device)
-        zeros += alive.numel() - int(alive.count_nonzero())
+                alive = alive & masks[name].to(alive.device)
+        # numpy counts booleans many times faster than torch.
+        kept = np.count_nonzero(alive.numpy()) if alive.is_cpu else int(alive.count_nonzero())
+        zeros += alive.numel() - int(kept)
     return zeros
 
 
@@ -101,7 +114,14 @@ def measure(model: nn.Module, example_inputs: Any, original: Snapshot) -> Runnin
     return Running(
         (median(seconds[0]), median(seconds[1])),
         (activations[0], activations[1]),
+        (_spread(seconds[0]), _spread(seconds[1])),
+        _REPETITIONS,
     )
+
+
+def _spread(seconds: list[float]) -> float:
+    first, _, third = quantiles(seconds, n=4)
+    return third - first
 
 
 def _activations(model: nn.Module, example_inputs: Any) -> int:

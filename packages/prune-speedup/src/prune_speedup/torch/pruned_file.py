@@ -21,7 +21,8 @@ from prune_core.config.names import find_names
 from prune_core.errors import SpeedupError, did_you_mean
 from prune_core.masking import bare, check_model, wrappers_in
 from prune_core.schema import parse_json
-from prune_speedup.torch.model_config import built_like, is_config, shapes_of
+from prune_speedup.torch.model_config.build import built_like, shapes_of
+from prune_speedup.torch.model_config.numbers import PER_LAYER, is_config
 from prune_speedup.torch.resize.copying import keep_in_copies
 from prune_speedup.torch.resize.corrections import from_plain
 from prune_speedup.torch.resize.layers import resize, sizes_written
@@ -299,6 +300,10 @@ class _Small:
     def _check_setting(self, module: str, keys: list[str | int], value: int) -> None:
         """A size that a config has, or one that its model makes up where it has none."""
         holder: Any = getattr(self.modules[module], "config", None)
+        if PER_LAYER in keys[:-2]:
+            # A number of one layer: what it may be is said by the number of all.
+            at = keys.index(PER_LAYER)
+            keys = [*keys[:at], *keys[at + 2 :]]
         *outer, last = keys or [""]
         for key in outer:
             holder = _held(holder, key)

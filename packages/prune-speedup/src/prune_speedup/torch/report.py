@@ -9,7 +9,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from prune_core.notebook import as_html
+from prune_speedup.torch.certificate.write import Certificate
 from prune_speedup.torch.kept import Kept
+from prune_speedup.torch.layers import LayerSize
 from prune_speedup.torch.measure import Running
 from prune_speedup.torch.proof.compare import Difference
 from prune_speedup.torch.saving import ConfigChange
@@ -70,6 +73,9 @@ class SpeedupReport:
         seconds: How long each stage took.
         slices: The indices that stayed of each tensor that became smaller, `{name: {axis: them}}`.
         gained: Names of biases that layers have gained, since a constant was folded into them.
+        layers: Every layer with parameters: its channels, parameters and FLOPs before and after.
+        experts: Of each mixture that has lost some, how many experts it had, and which stayed.
+        certificate: What became of the certificate that was asked for.
     """
 
     model: nn.Module = field(repr=False)
@@ -103,6 +109,9 @@ class SpeedupReport:
     seconds: dict[str, float] = field(default_factory=dict)
     slices: dict[str, dict[int, torch.Tensor]] = field(default_factory=dict, repr=False)
     gained: list[str] = field(default_factory=list)
+    layers: list[LayerSize] = field(default_factory=list, repr=False)
+    experts: dict[str, tuple[int, list[int]]] = field(default_factory=dict)
+    certificate: Certificate | None = None
 
     @property
     def difference(self) -> float:
@@ -172,10 +181,11 @@ class SpeedupReport:
             if name
             not in (
                 *("model", "masks", "slices", "comparison"),
-                *("changes", "kept", "config", "running"),
+                *("changes", "kept", "config", "running", "layers"),
             )
         }
         plain["changes"] = [asdict(change) for change in self.changes]
+        plain["layers"] = [asdict(layer) for layer in self.layers]
         plain["kept"] = [asdict(each) for each in self.kept]
         plain["difference"] = None if self.comparison is None else self.difference
         plain["comparison"] = None if self.comparison is None else asdict(self.comparison)
@@ -185,6 +195,10 @@ class SpeedupReport:
 
     def __str__(self) -> str:
         return first_screen(self)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        return as_html(self)
 
 
 def _change(before: int, after: int) -> str:

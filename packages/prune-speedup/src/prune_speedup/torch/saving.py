@@ -15,17 +15,21 @@ from torch import nn
 
 from prune_core.calibration.restore import evaluating
 from prune_core.errors import SpeedupError
-from prune_speedup.torch.model_config import (
-    Keys,
+from prune_speedup.torch.model_config.build import (
     Shapes,
-    Values,
     built_like,
-    find_values,
+    same_outputs,
+    shapes_of,
+)
+from prune_speedup.torch.model_config.find import find_values
+from prune_speedup.torch.model_config.layer_configs import give_layers_their_configs
+from prune_speedup.torch.model_config.numbers import (
+    PER_LAYER,
+    Keys,
+    Values,
     integers,
     is_config,
     put_values,
-    same_outputs,
-    shapes_of,
 )
 from prune_speedup.torch.record.inputs import arguments
 from prune_speedup.torch.record.isolation import untouched
@@ -60,7 +64,15 @@ class ConfigChange:
         lines = [
             f"{name} {new} (it was left open)" if old is None else f"{name} {old} → {new}"
             for name, (old, new) in self.values.items()
+            if PER_LAYER not in name.split(".")
         ]
+        by_layer: dict[str, list[int]] = {}
+        for name, (_, new) in self.values.items():
+            if PER_LAYER in (parts := name.split(".")):
+                by_layer.setdefault(parts[-1], []).append(new)
+        lines += [f"{name} by layer {', '.join(map(str, n))}" for name, n in by_layer.items()]
+        if by_layer:
+            lines.append("read it with prune_core.from_pretrained(folder)")
         if self.missing:
             saved = f"does not describe the small model, save it with save_pruned: {self.missing}"
             lines.append(saved)
@@ -125,8 +137,9 @@ def follow(
     changed = {name for name in before.keys() | after if before.get(name) != after.get(name)}
     described = {n for n in changed if any(_within(n, path) for path in change.settings)}
     for path, module in model.named_modules():
-        undescribed = sorted(n for n in changed - described if _within(n, path))
-        if callable(getattr(type(module), "save_pretrained", None)) and undescribed:
+        if not callable(getattr(type(module), "save_pretrained", None)):
+            continue
+        if undescribed := sorted(n for n in changed - described if _within(n, path)):
             first = undescribed[0]
             why = change.missing or f"it says nothing of {first!r}, which is {after.get(first)} now"
             change.refused[path] = why
@@ -248,6 +261,7 @@ def put_config(model: nn.Module, config: Any, values: Values) -> None:
         own = vars(module)
         for name, value in own.items():
             own[name] = _with_copies(value, copied)
+    give_layers_their_configs(model, changed)
 
 
 def _with_copies(value: Any, copied: Mapping[int, Any]) -> Any:

@@ -6,6 +6,7 @@ from textwrap import wrap
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from prune_speedup.torch.measure import Running
     from prune_speedup.torch.report import SpeedupReport
 
 __all__ = ["DONE", "first_screen"]
@@ -50,7 +51,18 @@ def _sizes(report: SpeedupReport) -> list[tuple[str, str]]:
     if report.running is not None:
         before, after = (1000 * seconds for seconds in report.running.seconds)
         rows.append(("latency", _row(f"{before:.2f} ms", f"{after:.2f} ms", before, after)))
+        rows.append(("", _clock(report.running)))
     return rows
+
+
+def _clock(running: Running) -> str:
+    """How far the measured time can be believed."""
+    first, second = (
+        f"{spread / seconds:.0%}"
+        for spread, seconds in zip(running.spread, running.seconds, strict=True)
+    )
+    said = f"medians of {running.runs} runs that spread by {first} and {second}"
+    return f"{said}: too noisy to tell them apart" if running.noisy else said
 
 
 def _row(before: str, after: str, whole: float, part: float) -> str:

@@ -1,11 +1,10 @@
 """Make a model smaller and prove that it computes the same, or leave it as it was."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
 from os import PathLike
 from typing import Any, Concatenate, ParamSpec
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -14,20 +13,24 @@ from prune_core.compressed import model_of
 from prune_core.errors import ConfigError, SpeedupError, shown, warn
 from prune_core.events import emit
 from prune_core.masking import bare, check_model, wrappers_in
+from prune_core.progress import Task
 from prune_speedup.compat import SPEEDUP
 from prune_speedup.engine.plan import Plan, make_plan
-from prune_speedup.engine.propagate import Labelling, Zeros
+from prune_speedup.engine.propagate import Zeros
 from prune_speedup.engine.removable import labels_of_units
 from prune_speedup.engine.standing import Standing, standing
 from prune_speedup.engine.units import Unit
 from prune_speedup.gc_pause import collecting_later
-from prune_speedup.torch.analysis import labelled
+from prune_speedup.torch.analysis import Analysis, analysis_of, is_outdated
+from prune_speedup.torch.certificate.write import Reference, certify, require_checker
 from prune_speedup.torch.constants.zero import check_choice, masked_output, settle
-from prune_speedup.torch.cost import cost_of, flops_of
+from prune_speedup.torch.cost import cost_of, flops_by_module, flops_of
+from prune_speedup.torch.describe import describe
 from prune_speedup.torch.export_fallback import bake, exported
 from prune_speedup.torch.fitting import CannotFollowError, Fitting, timed
 from prune_speedup.torch.kept import count_masked
-from prune_speedup.torch.masks import Masks, asked_for, flat_masks, nested_masks, zeros_of
+from prune_speedup.torch.layers import layer_sizes
+from prune_speedup.torch.masks import Masks, asked_for, flat_masks, zeros_of
 from prune_speedup.torch.measure import measure as measured
 from prune_speedup.torch.measure import size_of, zeros_in
 from prune_speedup.torch.optimizers import (
@@ -39,13 +42,13 @@ from prune_speedup.torch.proof.compare import compare
 from prune_speedup.torch.proof.masked_reference import Meaning
 from prune_speedup.torch.record.case import Case
 from prune_speedup.torch.record.recorder import trace
-from prune_speedup.torch.report import Change, SpeedupReport
+from prune_speedup.torch.report import SpeedupReport
 from prune_speedup.torch.resize.smaller import corrections_of
 from prune_speedup.torch.rules import has_rule
 from prune_speedup.torch.saving import follow, shapes_of
 from prune_speedup.torch.shortfall import shortfall
 from prune_speedup.torch.surgery import plain_attributes, record_surgery, shapes_of_tensors
-from prune_speedup.torch.tensors import Snapshot, places
+from prune_speedup.torch.tensors import Snapshot
 
 __all__ = ["ModelSpeedup", "make_small", "shrink"]
 
@@ -63,7 +66,7 @@ def _without_what_runs_it(
     @wraps(shrink)
     def shrink_bare(model: nn.Module, /, *args: P.args, **kwargs: P.kwargs) -> SpeedupReport:
         model = model_of(model)
-        with bare(model) as plain:
+        with bare(model) as plain, Task("shrink", unit="stage"):
             report = shrink(plain, *args, **kwargs)
         if report.model is plain:
             report.model = model
@@ -85,6 +88,7 @@ def shrink(
     measure: bool = False,
     fallback: bool = False,
     optimizer: Any = None,
+    certificate: str | PathLike[str] | None = None,
 ) -> SpeedupReport:
     """Take out of a model, in place, what its masks make superfluous.
 
@@ -112,6 +116,9 @@ def shrink(
             it was, and `report.model` is a graph module.
         optimizer: One that trains the model already, and is to go on with the smaller one: see
             `prune_core.shrink_optimizer`.
+        certificate: Where to write a certificate of equality that `prune verify` checks, for every
+            input of the example's sizes: a folder, which gets it and both models as files, or a
+            file that ends in .json. `report.certificate` says what became of it.
 
     Raises:
         SpeedupError: The small model would compute something else, or the model is still
@@ -134,6 +141,7 @@ def shrink(
         tolerance=tolerance,
         measure=measure,
         fallback=fallback,
+        certificate=certificate,
     )
     _tell(report)
     if optimizer is not None and report.form == "graph":
@@ -146,42 +154,21 @@ def shrink(
     return report
 
 
-def rehearse(
-    model: nn.Module,
-    example_inputs: Any,
-    masks: Masks,
-    constants: str = "exact",
-    look: Callable[[nn.Module], None] = lambda small: None,
-) -> SpeedupReport:
-    """Return the report of a `shrink` whose model is then put back.
-
-    The small model is compared with the masked one, for that may show that something has to stay.
-
-    Args:
-        model: The model.
-        example_inputs: What it is run with.
-        masks: What is to go.
-        constants: As for `shrink`.
-        look: Called with the small model before it is put back.
-    """
-    untouched = Snapshot(model)
-    try:
-        report = make_small(model, example_inputs, masks, constants=constants)
-        look(model)
-        return report
-    finally:
-        untouched.restore()
-
-
 def _tell(report: SpeedupReport) -> None:
     """Tell listeners of a smaller model, and the user of what is not as small as was asked."""
     emit("prune_model_shrunk", model=report.model, report=report)
     if report.shortfall:
         warn(report.shortfall)
+    if report.certificate is not None and report.certificate.reason:
+        warn(
+            "The model is smaller, but there is no certificate, and none was written: "
+            f"{report.certificate.reason}."
+        )
     if report.config is not None and report.config.missing and report.comparison is not None:
         warn(report.config.warning(type(report.model).__name__))
 
 
+@collecting_later()
 @_without_what_runs_it
 def make_small(
     model: nn.Module,
@@ -195,10 +182,13 @@ def make_small(
     tolerance: float | None = None,
     measure: bool = False,
     fallback: bool = False,
+    certificate: str | PathLike[str] | None = None,
 ) -> SpeedupReport:
     """Do what `shrink` does, and tell nobody: for one step of several, which end in a summary."""
     check_choice(constants)
     check_model(model, compiled=False)
+    if certificate is not None:
+        require_checker()
     if wrapped := wrappers_in(model):
         raise SpeedupError(
             f"{next(iter(wrapped))!r} is still wrapped by a pruner: take the wrappers off first, "
@@ -221,18 +211,43 @@ def make_small(
     chosen = None if units is None else list(units)
 
     def shrunk(model: nn.Module, *, yielding: bool = True) -> SpeedupReport:
-        return _shrunk(
-            model,
-            example_inputs,
-            flat,
-            units=chosen,
-            constants=constants,
-            verify=verify,
-            verify_inputs=verify_inputs,
-            tolerance=tolerance,
-            measure=measure,
-            yielding=yielding,
-        )
+        def attempt(used: list[Analysis]) -> SpeedupReport:
+            return _shrunk(
+                model,
+                example_inputs,
+                flat,
+                units=chosen,
+                constants=constants,
+                verify=verify,
+                verify_inputs=verify_inputs,
+                tolerance=tolerance,
+                measure=measure,
+                yielding=yielding,
+                used=used,
+                certificate=certificate,
+            )
+
+        before, used = Snapshot(model), list[Analysis]()
+
+        def outdated() -> bool:
+            return True in [is_outdated(each, model, example_inputs) for each in used]
+
+        # Nothing is refused, and nothing stays, because of what is remembered: a forward may read
+        # what no fingerprint sees. The small model then does otherwise than was recorded.
+        try:
+            report = attempt(used)
+        except SpeedupError:
+            before.restore()
+            if not outdated():
+                raise
+            return attempt([])
+        if report.returned:
+            small = Snapshot(model)
+            before.restore()
+            if outdated():
+                return attempt([])
+            small.restore()
+        return report
 
     def fallen_back() -> SpeedupReport:
         """The model, if it follows in everything; else its graph; else what it can."""
@@ -259,7 +274,6 @@ def make_small(
     return report
 
 
-@collecting_later()
 def _shrunk(
     model: nn.Module,
     example_inputs: Any,
@@ -272,10 +286,13 @@ def _shrunk(
     tolerance: float | None,
     measure: bool,
     yielding: bool,
+    used: list[Analysis],
+    certificate: str | PathLike[str] | None,
 ) -> SpeedupReport:
     """`shrink` of what has been checked; where it fails, the model is not put back.
 
-    With `yielding`, units that a forward cannot do without are left alone.
+    With `yielding`, units that a forward cannot do without are left alone. What analyses it is done
+    by are added to `used`.
     """
     seconds: dict[str, float] = {}
     shapes, sizes, given = shapes_of(model), shapes_of_tensors(model), flat
@@ -283,14 +300,19 @@ def _shrunk(
     zeros_before, bytes_before = zeros_in(model, flat), size_of(model)
     report = SpeedupReport(model)
     report.constants, report.seconds = constants, seconds
+    as_given = Reference.of(model, flat)
 
     def recorded(also: Sequence[Case]) -> tuple[Standing, Zeros]:
         with timed(seconds, "trace"):
-            graph = trace(model, example_inputs, known=has_rule, also=also)
+            if also:
+                analysis = Analysis(trace(model, example_inputs, known=has_rule, also=also))
+            else:
+                analysis = analysis_of(model, example_inputs)
+                used.append(analysis)
         with timed(seconds, "units"):
-            labelling = labelled(graph)
+            labelling = analysis.labelling
         with timed(seconds, "plan"):
-            zeros = {} if units is not None else zeros_of(model, graph, flat)
+            zeros = {} if units is not None else zeros_of(model, analysis.graph, flat)
             return standing(labelling, zeros), zeros
 
     cases: Sequence[Case] = ()
@@ -317,6 +339,9 @@ def _shrunk(
         return wanted
 
     original = Snapshot(model)
+    references = [as_given]
+    if done is not None:
+        references.append(Reference.of(model, flat, f"constants={constants!r} was applied first"))
     attributes = plain_attributes(model)
     fitting = Fitting(model, example_inputs, planned, flat, original, report, yielding)
     if not verify:
@@ -350,40 +375,15 @@ def _shrunk(
     if units is None:
         asked = asked_for(graph, zeros, given)
         report.asked, report.kept = count_masked(model, wanted, plan, found, asked)
-    _describe(report, labelling, plan, flat)
+    describe(report, labelling, plan, flat)
+    report.layers = layer_sizes(model, sizes, report.slices, attributes, flops_by_module(plan))
     report.shortfall = shortfall(report, masks=bool(given), units=units is not None)
+    if certificate is not None:
+        if units is not None:
+            references = [each.without(plan) for each in references]
+        with timed(seconds, "certificate"):
+            report.certificate = certify(certificate, model, example_inputs, plan, references)
     return report
-
-
-def _describe(
-    report: SpeedupReport, labelling: Labelling, plan: Plan, masks: Mapping[str, torch.Tensor]
-) -> None:
-    graph, labels = labelling.graph, labelling.labels
-    residual: dict[str, torch.Tensor] = dict(masks)
-    for value, names in graph.tensors.items():
-        kept = plan.kept(value)
-        if kept:
-            report.changes.append(Change(names[0], graph.metas[value].shape, plan.shape(value)))
-            report.slices[names[0]] = {axis: torch.from_numpy(k) for axis, k in kept.items()}
-        for name in names:
-            if name in residual:
-                for axis, indices in kept.items():
-                    residual[name] = residual[name].index_select(
-                        axis, places(indices, residual[name].device)
-                    )
-    roots = labels.find(np.arange(len(labels)))
-    owned = np.concatenate(
-        [c for cs in labelling.axes.values() for c in cs if c is not None] or [roots]
-    )
-    report.removed = len(np.unique(roots[owned][plan.removed[owned]]))
-    model = report.model
-    where = {n: t.device for n, t in (*model.named_parameters(), *model.named_buffers())}
-    report.masks = nested_masks(
-        {n: m.to(where.get(n, m.device)) for n, m in residual.items() if not bool(m.all())}
-    )
-    report.live_norms = sum(
-        bool(plan.removed[found].any()) for _, found in labelling.flow.live_norms
-    )
 
 
 class ModelSpeedup:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from prune_core.__about__ import __version__
 from prune_core.errors import SpeedupError
-from prune_core.files import replacing
+from prune_core.files import replacing, with_sorted_header
 from prune_core.masking import bare, wrappers_in
 from prune_speedup.torch.depth.steps import Step
 from prune_speedup.torch.resize.attributes import Changed
@@ -29,6 +29,7 @@ from prune_speedup.torch.saving import ConfigChange
 
 __all__ = [
     "Surgery",
+    "content_of",
     "keep_children",
     "plain_attributes",
     "record_step",
@@ -192,12 +193,12 @@ def save_pruned(model: nn.Module, path: str | PathLike[str]) -> None:
     from safetensors.torch import save
 
     with bare(model) as plain:
-        metadata, tensors = _content(plain)
+        metadata, tensors = content_of(plain)
     with replacing(path) as file:
-        file.write(save(tensors, metadata))
+        file.write(with_sorted_header(save(tensors, metadata)))
 
 
-def _content(model: nn.Module) -> tuple[dict[str, str], dict[str, Tensor]]:
+def content_of(model: nn.Module) -> tuple[dict[str, str], dict[str, Tensor]]:
     """Return the header and the tensors of a file."""
     wrapped = wrappers_in(model)
     if wrapped:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
+from prune_core.masking.slices import all_of
 from prune_speedup.engine.labels import Array
 from prune_speedup.engine.plan import Plan
 
@@ -68,15 +69,19 @@ def cut_tensors(model: nn.Module, plan: Plan, masks: Mapping[str, torch.Tensor])
         tensor = next(named[name] for name in names if name in named)
         kept = plan.kept(value)
         masked = next((masks[name] for name in names if name in masks), None)
-        data, grad = tensor.data, tensor.grad
-        for axis, indices in kept.items():
+        shape, numbers = tensor.shape, tensor.data
+        data, grad = numbers, tensor.grad
+        # What leaves least goes first, so that the other axes copy as little as there is.
+        for axis, indices in sorted(kept.items(), key=lambda item: len(item[1]) / shape[item[0]]):
             there = places(indices, data.device)
             data = data.index_select(axis, there)
             grad = None if grad is None else grad.index_select(axis, there)
-            masked = None if masked is None else masked.index_select(axis, there)
-        if masked is not None:
+            if masked is not None:
+                masked = masked.index_select(axis, places(indices, masked.device))
+        # Most often all that is masked is cut away, and nothing is left to be multiplied.
+        if masked is not None and not all_of(masked):
             data = data * masked.to(data.device, data.dtype)
-        if kept or masked is not None:
+        if data is not numbers:
             put(tensor, _in_order_of(tensor, data), grad)
 
 

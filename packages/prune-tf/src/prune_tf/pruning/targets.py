@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from prune_core.config import Algorithm, Entry, ModuleInfo, match
+from prune_core.config.tied import leave_out_tied
 from prune_core.errors import ConfigError
 from prune_tf.axes import output_axis, to_torch
 from prune_tf.constraint import Masked
@@ -87,12 +88,13 @@ def find_targets(
         )
     weights = {name: (named, slot) for named in layers for name, slot in _weights(named)}
     infos = [info for named in layers for info in _infos(named)]
+    settings = match(entries, infos, algorithm)
     targets = [
         Target(name, weights[name][0].name, weights[name][0].layer, weights[name][1], config)
-        for name, config in match(entries, infos, algorithm).items()
+        for name, config in settings.items()
     ]
-    _check_tied(layers, targets)
-    return targets
+    tied = leave_out_tied(settings, entries, _sharing(layers, targets))
+    return [target for target in targets if target.name not in tied]
 
 
 def _weights(named: Named) -> Iterator[tuple[str, Slot]]:
@@ -121,16 +123,18 @@ def _infos(named: Named) -> Iterator[ModuleInfo]:
         yield ModuleInfo(name, kind.__name__, kinds)
 
 
-def _check_tied(layers: Iterable[Named], targets: Sequence[Target]) -> None:
-    """Refuse to mask a variable that two layers share; one mask cannot follow two rules."""
+def _sharing(
+    layers: Iterable[Named], targets: Sequence[Target]
+) -> dict[str, tuple[str, list[str]]]:
+    """For targets whose variable other layers have too: its name, and its other names."""
     holders: dict[int, list[str]] = defaultdict(list)
     for named in layers:
         for name in slots_of(named.layer):
             holders[id(getattr(named.layer, name))].append(f"{named.name} {name}")
+    found: dict[str, tuple[str, list[str]]] = {}
     for target in targets:
-        sharing = holders[id(getattr(target.layer, target.slot.name))]
-        if len(sharing) > 1:
-            raise ConfigError(
-                f"{' and '.join(sharing)} are one variable. Leave {target.name!r} out with "
-                f"{{'exclude': True, 'op_names': [{target.name!r}]}}, or untie the two."
-            )
+        first, *others = holders[id(getattr(target.layer, target.slot.name))]
+        own = next((h for h in (first, *others) if h.startswith(f"{target.layer_name} ")), first)
+        if others:
+            found[target.name] = own, [h for h in (first, *others) if h != own]
+    return found

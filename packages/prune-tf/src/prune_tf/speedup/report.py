@@ -7,6 +7,8 @@ from typing import Any
 
 import keras
 
+from prune_core.notebook import as_html
+
 __all__ = ["Change", "SpeedupReport"]
 
 
@@ -67,6 +69,10 @@ class SpeedupReport:
 
     def __str__(self) -> str:
         return self.table()
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        return as_html(self)
 
 
 def _shape(shape: tuple[Any, ...]) -> str:

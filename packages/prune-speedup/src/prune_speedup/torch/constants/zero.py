@@ -19,13 +19,11 @@ from prune_speedup.engine.plan import Flags
 from prune_speedup.engine.standing import Standing, standing
 from prune_speedup.engine.units import read_units
 from prune_speedup.pruning.coupling import Coupling
-from prune_speedup.torch.analysis import labelled
+from prune_speedup.torch.analysis import analysis_of
 from prune_speedup.torch.constants.fold import fold
 from prune_speedup.torch.masks import asked_for, nested_masks, of_tied, zeros_of
 from prune_speedup.torch.record.inputs import arguments
 from prune_speedup.torch.record.isolation import untouched
-from prune_speedup.torch.record.recorder import trace
-from prune_speedup.torch.rules import has_rule
 
 __all__ = ["CHOICES", "Settled", "check_choice", "masked_output", "settle"]
 
@@ -97,7 +95,7 @@ def settle(
 
 def _without_constants(model: nn.Module, example_inputs: Any, masks: Flat) -> dict[str, Tensor]:
     """Masks that also cover all that belongs to a channel of which a constant is left."""
-    labelling = labelled(trace(model, example_inputs, known=has_rule))
+    labelling = analysis_of(model, example_inputs).labelling
     found = standing(labelling, zeros_of(model, labelling.graph, masks))
     left = np.flatnonzero(_asked_constants(model, found, masks))
     coupling = Coupling(model, found=read_units(labelling))

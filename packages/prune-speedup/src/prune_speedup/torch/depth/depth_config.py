@@ -6,6 +6,7 @@ built from the config has the tensors that the smaller one has:
     num_hidden_layers   12 → 9      a count of all layers
     first_k_dense        3 → 2      a count of those up to some layer
     layer_types         [12] → [9]  a list with an entry for each layer
+    per_layer_config    {3: …} → {2: …}  what single layers have of their own
     mlp_only_layers     [0, 5] → [0, 3]   a list of positions
 """
 
@@ -17,7 +18,15 @@ from typing import Any
 
 from torch import nn
 
-from prune_speedup.torch.model_config import Keys, built_like, is_config, shapes_of
+from prune_speedup.torch.model_config.build import built_like, shapes_of
+from prune_speedup.torch.model_config.layer_configs import holders_of
+from prune_speedup.torch.model_config.numbers import (
+    PER_LAYER,
+    Keys,
+    integers,
+    is_config,
+    overrides_of,
+)
 
 __all__ = ["carriers", "configs_in", "fitting"]
 
@@ -59,15 +68,6 @@ def _is_plain(value: Any) -> bool:
     return isinstance(value, str | int | float | bool | None)
 
 
-def _numbers_of(config: Any, path: Keys = ()) -> Iterator[tuple[Keys, int]]:
-    items = enumerate(config) if isinstance(config, list) else vars(config).items()
-    for key, value in items:
-        if type(value) is int:
-            yield (*path, key), value
-        elif isinstance(value, list) or is_config(value):
-            yield from _numbers_of(value, (*path, key))
-
-
 def fitting(carrier: nn.Module, before: int, kept: Sequence[int]) -> Iterator[list[Setting]]:
     """Yield the changes of a config that make a model with the tensors of this one.
 
@@ -82,6 +82,11 @@ def fitting(carrier: nn.Module, before: int, kept: Sequence[int]) -> Iterator[li
     each_layer: list[Setting] = [
         (keys, [value[at] for at in kept]) for keys, value in lists if len(value) == before
     ]
+    overrides: list[Setting] = [
+        ((*keys, PER_LAYER), {new: said[at] for new, at in enumerate(kept) if at in said})
+        for keys, holder in holders_of(carrier.config)
+        if holder.num_hidden_layers == before and (said := overrides_of(holder))
+    ]
     places: list[Setting] = [
         (keys, [at - sum(other < at for other in gone) for at in value if at in kept])
         for keys, value in lists
@@ -89,8 +94,8 @@ def fitting(carrier: nn.Module, before: int, kept: Sequence[int]) -> Iterator[li
     ]
     numbers = [
         (keys, value, value - sum(at < value for at in gone))
-        for keys, value in _numbers_of(carrier.config)
-        if 0 < value <= before and keys[:-1] not in dict(places)
+        for keys, value in integers(carrier.config)
+        if 0 < value <= before and keys[:-1] not in dict(places) and PER_LAYER not in keys
     ]
     numbers.sort(key=lambda each: each[1] != before)
     single: list[Setting] = [
@@ -105,7 +110,7 @@ def fitting(carrier: nn.Module, before: int, kept: Sequence[int]) -> Iterator[li
         for base in (each_layer, []) if each_layer else ([],):
             keys = [k for k, _ in chosen]
             inner = any(k[: len(key)] == key for k in keys for key, _ in base)
-            settings = [*base, *chosen]
+            settings = [*base, *chosen, *overrides]
             if not settings or inner:
                 continue
             if (builds := builds + 1) > _BUILDS:

@@ -18,11 +18,10 @@ from prune_core.errors import ConfigError, nearest
 from prune_core.masking import bare, check_model
 from prune_speedup.engine.graph import Graph
 from prune_speedup.gc_pause import collecting_later
+from prune_speedup.torch.analysis import analysis_of
 from prune_speedup.torch.cost import flops_of_calls
 from prune_speedup.torch.depth.calls import Seen, watch_modules
 from prune_speedup.torch.depth.flow import Addition, Branch, Flow
-from prune_speedup.torch.record.recorder import trace
-from prune_speedup.torch.rules import has_rule
 
 __all__ = ["Block", "Blocks", "blocks", "inside", "read_blocks"]
 
@@ -153,7 +152,7 @@ def blocks(model: nn.Module, example_inputs: Any) -> Blocks:
 @collecting_later()
 def read_blocks(model: nn.Module, example_inputs: Any) -> Blocks:
     """Find the blocks and branches of a model."""
-    graph = trace(model, example_inputs, known=has_rule)
+    graph = analysis_of(model, example_inputs).graph
     seen = watch_modules(model, example_inputs)
     finder = _Finder(model, graph, seen)
     parameters = sum(each.numel() for each in model.parameters())

@@ -14,14 +14,19 @@ from torch import nn
 
 from prune_core.calibration.restore import evaluating
 from prune_core.errors import ConfigError, SpeedupError
-from prune_speedup.torch.cost import flops_of
 from prune_speedup.torch.depth.calls import Seen
 from prune_speedup.torch.depth.flow import Addition
 from prune_speedup.torch.depth.reference import Reference, skipping
 from prune_speedup.torch.depth.steps import Step
 from prune_speedup.torch.proof.cases import cases_of
-from prune_speedup.torch.proof.compare import IN_DOUBLE, Difference, compare
-from prune_speedup.torch.proof.wide import narrowest, widen, widened
+from prune_speedup.torch.proof.compare import Difference, compare
+from prune_speedup.torch.proof.two_states import (
+    CaseError,
+    TwoStates,
+    Verdict,
+    run_case,
+    where_it_hardly_rounds,
+)
 from prune_speedup.torch.record.case import Case
 from prune_speedup.torch.record.inputs import Found, arguments, call, found_in
 from prune_speedup.torch.record.isolation import untouched
@@ -45,15 +50,6 @@ class Meant:
     skipped: Collection[str] = ()
     additions: Collection[Addition] = ()
     step: Step = field(default_factory=Step)
-
-
-@dataclass(slots=True)
-class Verdict:
-    """What was compared: the largest difference, on which inputs, and the small model's FLOPs."""
-
-    difference: Difference
-    inputs: list[str]
-    flops: int
 
 
 class Prover:
@@ -86,49 +82,26 @@ class Prover:
         Raises:
             SpeedupError: They differ.
         """
-        try:
-            return self._proved(cases, meant, self._tolerance, None)
-        except _DifferError:
-            if self._tolerance is not None or narrowest(self._model) == torch.float64:
-                raise
-            # What rounds differently is equal in double precision.
-            return self._proved(cases, meant, IN_DOUBLE, torch.float64)
+        states: TwoStates[_Run] = TwoStates(self._model, self._original)
 
-    def _proved(
-        self, cases: Sequence[Case], meant: Meant, tolerance: float | None, dtype: Any
-    ) -> Verdict:
-        small = Snapshot(self._model)
-        worst = Difference(0.0, "", 0.0)
-        names: list[str] = []
-        flops = 0
-        try:
-            for case in cases:
-                self._become(self._original, dtype)
-                expected = self._run_whole(case, meant, dtype)
-                self._become(small, dtype)
-                if expected is None:
-                    continue
+        def proved(tolerance: float | None, dtype: torch.dtype | None) -> Verdict:
+            def hold(case: Case, expected: _Run) -> tuple[Recorder, Difference]:
                 recorder, found = self._run_small(case, dtype)
-                if case.name == "the example":
-                    flops = flops_of(recorder.graph)
-                difference = self._held(case, expected, found, meant, tolerance)
-                names.append(case.name)
-                if not worst.where or difference.weight > worst.weight:
-                    worst = difference
-        finally:
-            small.restore()
-        return Verdict(worst, names, flops)
+                return recorder, self._held(case, expected, found, meant, tolerance)
 
-    def _become(self, state: Snapshot, dtype: torch.dtype | None) -> None:
-        state.restore()
-        if dtype is not None:
-            widen(self._model, dtype)
+            whole = states.expected(cases, dtype, lambda case: self._run_whole(case, meant, dtype))
+            return states.held(whole, dtype, hold)
+
+        try:
+            return where_it_hardly_rounds(self._model, self._tolerance, proved)
+        finally:
+            states.small.restore()
 
     def _run_whole(self, case: Case, meant: Meant, dtype: Any) -> _Run | None:
         recorder = Reference(self._model, meant.additions)
         try:
             with skipping(self._model, meant.skipped, self._seen):
-                returned = _run(recorder, case, dtype)
+                returned = run_case(recorder, case, dtype)
         except Exception as error:
             if case.required:
                 raise ConfigError(
@@ -153,7 +126,7 @@ class Prover:
     def _run_small(self, case: Case, dtype: Any) -> tuple[Recorder, _Run]:
         recorder = Recorder(self._model, has_rule)
         try:
-            returned = _run(recorder, case, dtype)
+            returned = run_case(recorder, case, dtype)
         except Exception as error:
             raise SpeedupError(
                 f"Without these blocks the model does not run on {case.name}: "
@@ -174,29 +147,22 @@ class Prover:
         kept = compare(*_common(expected.kept, found.kept), tolerance)
         for each, what in ((difference, "returns"), (kept, "keeps")):
             if not each.ok:
-                raise _DifferError(
+                raise CaseError(
+                    case,
                     f"Without these blocks the model {what} something else than the whole model "
                     f"with them left out, on {case.name}: {each.where} differs by "
                     f"{each.relative:.2e} (relative), where {each.tolerance:.0e} is allowed; the "
-                    "model is left as it was."
+                    "model is left as it was.",
+                    runs=True,
+                    rounds=each.rounds,
                 )
         return difference
-
-
-class _DifferError(SpeedupError):
-    """The two compute different numbers."""
 
 
 @dataclass(slots=True)
 class _Run:
     returned: Found
     kept: Found
-
-
-def _run(recorder: Recorder, case: Case, dtype: torch.dtype | None) -> Any:
-    recorder.wide, recorder.steady = dtype, case.training
-    inputs = case.inputs if dtype is None else widened(case.inputs, dtype)
-    return recorder.train(inputs) if case.training else recorder.run(inputs, again=False)
 
 
 def alike(expected: Found, found: Found) -> tuple[Found, Found]:

@@ -22,7 +22,8 @@ from prune_speedup.torch.depth.proof import Meant, Prover, alike, apart_with_cac
 from prune_speedup.torch.depth.report import RemovalReport
 from prune_speedup.torch.depth.steps import Step, instead_of
 from prune_speedup.torch.measure import size_of
-from prune_speedup.torch.model_config import built_like, is_config, run_built, same_outputs
+from prune_speedup.torch.model_config.build import built_like, run_built, same_outputs
+from prune_speedup.torch.model_config.numbers import PER_LAYER, is_config, overrides_of
 from prune_speedup.torch.record.inputs import call, found_in
 from prune_speedup.torch.record.isolation import untouched
 from prune_speedup.torch.saving import refuse_saving
@@ -407,5 +408,7 @@ def _rows_around(model: nn.Module, name: str) -> Iterator[str]:
 
 def _value_at(config: Any, keys: Sequence[str | int]) -> Any:
     for key in keys:
+        if key == PER_LAYER:
+            return overrides_of(config)
         config = config[key] if isinstance(key, int) else getattr(config, key)
     return list(config) if isinstance(config, list) else config

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import nn
 
+from prune_core.notebook import as_html
 from prune_speedup.torch.depth.find import Block
 from prune_speedup.torch.proof.compare import Difference
 from prune_speedup.torch.surgery import save_pruned
@@ -98,6 +99,10 @@ class RemovalReport:
 
     def __str__(self) -> str:
         return self.table()
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        return as_html(self)
 
 
 def _plain(block: Block) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from torch import nn
 from prune_core.errors import SpeedupError
 from prune_speedup.torch.depth.calls import Seen
 from prune_speedup.torch.depth.standins import Skip, StandIn, Zero
+from prune_speedup.torch.model_config.numbers import PER_LAYER, overrides_of
 from prune_speedup.torch.saving import put_config
 
 __all__ = ["Instead", "Step", "instead_of"]
@@ -194,7 +195,9 @@ def _check_setting(config: Any, keys: Sequence[str | int], value: Any) -> None:
     """Refuse what fewer layers can make of no config: a step may come from a file."""
     old = config
     for key in keys:
-        if isinstance(key, int) and isinstance(old, list) and 0 <= key < len(old):
+        if key == PER_LAYER:
+            old = overrides_of(old)
+        elif isinstance(key, int) and isinstance(old, list) and 0 <= key < len(old):
             old = old[key]
         else:
             old = vars(old).get(key) if hasattr(old, "__dict__") else None
@@ -203,6 +206,8 @@ def _check_setting(config: Any, keys: Sequence[str | int], value: Any) -> None:
     elif isinstance(old, list) and isinstance(value, list) and len(value) <= len(old):
         most = max((each for each in old if type(each) is int), default=-1)
         fits = all(each in old or (type(each) is int and 0 <= each <= most) for each in value)
+    elif isinstance(old, dict) and isinstance(value, dict):
+        fits = all(said in old.values() for said in value.values())
     else:
         fits = False
     if not fits or any(str(key).startswith("_") for key in keys):

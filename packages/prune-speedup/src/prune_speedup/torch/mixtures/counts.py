@@ -17,16 +17,8 @@ from torch import nn
 
 from prune_core.calibration.restore import evaluating
 from prune_speedup.torch.mixtures.mixture import Mixture
-from prune_speedup.torch.model_config import (
-    Keys,
-    Values,
-    built_like,
-    integers,
-    is_config,
-    run_as,
-    same_outputs,
-    shapes_of,
-)
+from prune_speedup.torch.model_config.build import built_like, run_as, same_outputs, shapes_of
+from prune_speedup.torch.model_config.numbers import Keys, Values, integers, is_config
 from prune_speedup.torch.record.isolation import untouched
 from prune_speedup.torch.resize.layers import sizes_written
 from prune_speedup.torch.saving import ConfigChange, inputs_of, refuse_saving

@@ -17,9 +17,8 @@ from torch import nn
 
 from prune_core.masking import bare
 from prune_speedup.engine.graph import Call, Graph, Ref
+from prune_speedup.torch.analysis import analysis_of
 from prune_speedup.torch.mixtures.mixture import Experts, Groups, Mixture, Place
-from prune_speedup.torch.record.recorder import trace
-from prune_speedup.torch.rules import has_rule
 
 __all__ = ["CONTRACTIONS", "experts", "find"]
 
@@ -46,7 +45,7 @@ def experts(model: nn.Module, example_inputs: Any) -> Experts:
         The mixtures. None is no error.
     """
     with bare(model) as plain:
-        return Experts(tuple(find(plain, trace(plain, example_inputs, known=has_rule))))
+        return Experts(tuple(find(plain, analysis_of(plain, example_inputs).graph)))
 
 
 def find(model: nn.Module, graph: Graph) -> list[Mixture]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,8 +14,15 @@ from prune_speedup.torch.cost import flops_of
 from prune_speedup.torch.mixtures.mixture import Mixture
 from prune_speedup.torch.mixtures.without import NEVER, WithoutExperts, as_small
 from prune_speedup.torch.proof.cases import cases_of
-from prune_speedup.torch.proof.compare import IN_DOUBLE, Difference, compare
-from prune_speedup.torch.proof.wide import narrowest, widen, widened
+from prune_speedup.torch.proof.compare import Difference, compare
+from prune_speedup.torch.proof.two_states import (
+    CaseError,
+    TwoStates,
+    Verdict,
+    run_case,
+    where_it_hardly_rounds,
+)
+from prune_speedup.torch.proof.wide import type_to_prove_in
 from prune_speedup.torch.record.case import Case
 from prune_speedup.torch.record.inputs import Found, found_in
 from prune_speedup.torch.record.recorder import Recorder
@@ -23,14 +30,6 @@ from prune_speedup.torch.rules import has_rule
 from prune_speedup.torch.tensors import Snapshot
 
 __all__ = ["Proof"]
-
-
-@dataclass(frozen=True, slots=True)
-class _Expected:
-    """What the model computes in a case when nobody chooses the removed experts."""
-
-    case: Case
-    returned: Found
 
 
 class Proof:
@@ -57,16 +56,14 @@ class Proof:
             name: (mixture, sorted({*range(mixture.experts)} - {*stay}))
             for name, (mixture, stay) in left.items()
         }
-        own = narrowest(model)
-        self._dtype = torch.float32 if own.itemsize < torch.float32.itemsize else None
         self._cases = cases_of(
             model, example_inputs, verify_inputs, opened=False, repaired=True, asked=False
         )
         self.difference = Difference(0.0, "", 0.0)
         self.inputs: list[str] = []
         self.flops = 0, 0
-        self._never = NEVER[0]
-        self._expected = self._reference(self._dtype)
+        self._known: dict[torch.dtype | None, list[tuple[Case, Found]]] = {}
+        self._expected(type_to_prove_in(model))
 
     def check(self) -> None:
         """Run the model as it has become, and compare.
@@ -74,39 +71,30 @@ class Proof:
         Raises:
             SpeedupError: It computes something else, or does not run.
         """
-        try:
-            self._compare(self._expected, self._dtype, self._tolerance)
-        except _ApartError as apart:
-            if self._tolerance is not None or narrowest(self._model).itemsize > 4:
-                raise
-            # Rounding can be told from an error in numbers that hardly round.
-            small = Snapshot(self._model)
-            self._original.restore()
+        verdict = where_it_hardly_rounds(self._model, self._tolerance, self._compared)
+        self.difference, self.inputs = verdict.difference, verdict.inputs
+        self.flops = self.flops[0], verdict.flops
+
+    def _expected(self, dtype: torch.dtype | None) -> list[tuple[Case, Found]]:
+        """What the model computed, which is found out once for each type of numbers."""
+        if dtype not in self._known:
+            states: TwoStates[Found] = TwoStates(self._model, self._original)
             try:
-                expected = self._reference(torch.float64)
-            except ConfigError:
-                raise apart from None  # some kernels take no doubles
+                for never in NEVER:
+                    found = states.expected(
+                        self._cases, dtype, partial(self._run_before, never=never, dtype=dtype)
+                    )
+                    if not any(_has_nan(each) for _, each in found):
+                        break
+                self._known[dtype] = found
             finally:
-                small.restore()
-            self._compare(expected, torch.float64, IN_DOUBLE)
+                states.small.restore()
+        return self._known[dtype]
 
-    def _reference(self, dtype: torch.dtype | None) -> list[_Expected]:
-        before = Snapshot(self._model)
-        if dtype is not None:
-            widen(self._model, dtype)
+    def _run_before(self, case: Case, never: float, dtype: torch.dtype | None) -> Found | None:
+        recorder = WithoutExperts(self._model, self._removed, never)
         try:
-            for self._never in NEVER:
-                found = [each for case in self._cases if (each := self._run_before(case, dtype))]
-                if not any(map(_has_nan, found)):
-                    break
-            return found
-        finally:
-            before.restore()
-
-    def _run_before(self, case: Case, dtype: torch.dtype | None) -> _Expected | None:
-        recorder = WithoutExperts(self._model, self._removed, self._never)
-        try:
-            returned = _run(recorder, case, dtype)
+            returned = found_in(run_case(recorder, case, dtype))
         except Exception as error:
             if not case.required:
                 return None  # a made-up case that the model does not accept
@@ -116,44 +104,33 @@ class Proof:
             ) from error
         if case.name == "the example":
             self.flops = flops_of(recorder.graph), 0
-        return _Expected(case, returned)
+        return returned
 
-    def _compare(
-        self, expected: list[_Expected], dtype: torch.dtype | None, tolerance: float | None
-    ) -> None:
-        small = Snapshot(self._model)
-        if dtype is not None:
-            widen(self._model, dtype)
-        worst = Difference(0.0, "", 0.0)
-        try:
-            for each in expected:
-                recorder = Recorder(self._model, has_rule)
-                try:
-                    returned = _run(recorder, each.case, dtype)
-                except Exception as error:
-                    raise SpeedupError(
-                        f"Without the experts the model does not run on {each.case.name}, where it "
-                        f"did with them: {type(error).__name__}: {error}; it is left as it was."
-                    ) from error
-                if each.case.name == "the example":
-                    self.flops = self.flops[0], flops_of(recorder.graph)
-                difference = compare(as_small(each.returned, returned), returned, tolerance)
-                if not difference.ok:
-                    raise _ApartError(
-                        f"Without the experts the model differs by {difference.relative:.2e} "
-                        f"(relative) in {difference.where} from what it computes when nobody "
-                        f"chooses them, on {each.case.name}; {difference.tolerance:.0e} is "
-                        f"allowed.{_hint(each.returned, difference)} It is left as it was."
-                    )
-                if not worst.where or difference.weight > worst.weight:
-                    worst = difference
-        finally:
-            small.restore()
-        self.difference, self.inputs = worst, [each.case.name for each in expected]
+    def _compared(self, tolerance: float | None, dtype: torch.dtype | None) -> Verdict:
+        def hold(case: Case, expected: Found) -> tuple[Recorder, Difference]:
+            recorder = Recorder(self._model, has_rule)
+            try:
+                returned = found_in(run_case(recorder, case, dtype))
+            except Exception as error:
+                raise SpeedupError(
+                    f"Without the experts the model does not run on {case.name}, where it did "
+                    f"with them: {type(error).__name__}: {error}; it is left as it was."
+                ) from error
+            difference = compare(as_small(expected, returned), returned, tolerance)
+            if not difference.ok:
+                raise CaseError(
+                    case,
+                    f"Without the experts the model differs by {difference.relative:.2e} "
+                    f"(relative) in {difference.where} from what it computes when nobody chooses "
+                    f"them, on {case.name}; {difference.tolerance:.0e} is allowed."
+                    f"{_hint(expected, difference)} It is left as it was.",
+                    runs=True,
+                    rounds=difference.rounds,
+                )
+            return recorder, difference
 
-
-class _ApartError(SpeedupError):
-    """Both run, and compute something else."""
+        states: TwoStates[Found] = TwoStates(self._model, self._original)
+        return states.held(self._expected(dtype), dtype, hold)
 
 
 def _hint(expected: Found, difference: Difference) -> str:
@@ -166,14 +143,6 @@ def _hint(expected: Found, difference: Difference) -> str:
     )
 
 
-def _run(recorder: Recorder, case: Case, dtype: torch.dtype | None) -> Found:
-    recorder.wide, recorder.steady = dtype, case.training
-    inputs = case.inputs if dtype is None else widened(case.inputs, dtype)
-    if case.training:
-        return found_in(recorder.train(inputs))
-    return found_in(recorder.run(inputs, again=False))
-
-
-def _has_nan(expected: _Expected) -> bool:
-    tensors = expected.returned.tensors.values()
+def _has_nan(expected: Found) -> bool:
+    tensors = expected.tensors.values()
     return any(tensor.is_floating_point() and bool(tensor.isnan().any()) for tensor in tensors)

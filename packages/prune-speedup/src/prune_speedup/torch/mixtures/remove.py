@@ -16,6 +16,7 @@ from torch import nn
 from prune_core.errors import ConfigError, SpeedupError, did_you_mean, nearest, shown, warn
 from prune_core.events import emit
 from prune_core.masking import bare, check_model, wrappers_in
+from prune_speedup.torch.layers import layer_sizes
 from prune_speedup.torch.measure import size_of, zeros_in
 from prune_speedup.torch.mixtures.counts import (
     Attribute,
@@ -30,7 +31,8 @@ from prune_speedup.torch.mixtures.counts import (
 from prune_speedup.torch.mixtures.find import experts as found_experts
 from prune_speedup.torch.mixtures.mixture import Experts, Mixture
 from prune_speedup.torch.mixtures.proof import Proof
-from prune_speedup.torch.model_config import Values, built_like, integers, shapes_of
+from prune_speedup.torch.model_config.build import built_like, shapes_of
+from prune_speedup.torch.model_config.numbers import Values, integers
 from prune_speedup.torch.optimizers import expect_optimizers
 from prune_speedup.torch.report import Change, SpeedupReport
 from prune_speedup.torch.resize.layers import resize
@@ -164,6 +166,7 @@ def _remove(
         report.comparison, report.verified = proof.difference, proof.inputs
         report.flops = proof.flops
     _describe(report, left, sizes)
+    report.layers = layer_sizes(model, sizes, report.slices, attributes)
     expect_optimizers(report)
     return report
 
@@ -299,6 +302,7 @@ def _describe(report: SpeedupReport, left: Left, sizes: Mapping[str, tuple[int, 
     now = shapes_of_tensors(model)
     for mixture, stay in left.values():
         report.removed += mixture.experts - len(stay)
+        report.experts[mixture.name] = mixture.experts, list(stay)
         for name, axis in mixture.places:
             report.changes.append(Change(name, sizes[name], now[name]))
             report.slices[name] = {axis: torch.tensor(stay, device="cpu")}

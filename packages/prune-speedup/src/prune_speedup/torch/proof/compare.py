@@ -25,11 +25,13 @@ class Difference:
         relative: The largest difference, relative to the largest number of the expected output.
         where: Which output.
         tolerance: What is allowed.
+        rounds: Whether both are numbers of one shape, so that rounding may be all that it is.
     """
 
     relative: float
     where: str
     tolerance: float
+    rounds: bool = True
 
     @property
     def weight(self) -> float:
@@ -64,11 +66,13 @@ def compare(expected: Any, found: Any, tolerance: float | None = None) -> Differ
 def _differences(left: Found, right: Found, tolerance: float | None) -> Iterator[Difference]:
     for before, after in ((left.tensors, right.tensors), (left.aside, right.aside)):
         if before.keys() != after.keys():
-            yield Difference(inf, "the outputs have other names", 0.0)
+            yield Difference(inf, "the outputs have other names", 0.0, rounds=False)
             continue
         for path, tensor in before.items():
             allowed = tolerance if tolerance is not None else tolerance_for(tensor.dtype)
-            yield Difference(_apart(tensor, after[path]), path or "the output", allowed)
+            alike = tensor.shape == after[path].shape and tensor.dtype == after[path].dtype
+            gap = _apart(tensor, after[path]) if alike else inf
+            yield Difference(gap, path or "the output", allowed, rounds=alike)
     yield from _plain_differences(left.plain, right.plain, tolerance)
 
 
@@ -89,8 +93,6 @@ def _plain_differences(
 
 
 def _apart(before: torch.Tensor, after: torch.Tensor) -> float:
-    if before.shape != after.shape or before.dtype != after.dtype:
-        return inf
     if not before.numel():
         return 0.0
     if not before.is_floating_point() and not before.is_complex():

@@ -5,23 +5,26 @@ that is what a pruned norm means. Everything else is the big model's own arithme
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import nn
 
+from prune_core.masking.slices import all_of
 from prune_speedup.engine.graph import Call, Ref
 from prune_speedup.engine.labels import Array
 from prune_speedup.engine.plan import Plan
+from prune_speedup.torch.masks import alive_in
 from prune_speedup.torch.proof.matching import Matching
 from prune_speedup.torch.record.data_dependent import Decisions
-from prune_speedup.torch.record.recorder import Recorder, written_by
+from prune_speedup.torch.record.recorder import Recorder
+from prune_speedup.torch.record.tape import written_by
 from prune_speedup.torch.rules import has_rule
 from prune_speedup.torch.tensors import places
 
-__all__ = ["Masked", "Meaning"]
+__all__ = ["Masked", "Meaning", "zero_already"]
 
 
 class Meaning(NamedTuple):
@@ -35,6 +38,19 @@ class Meaning(NamedTuple):
 
     masks: Mapping[str, torch.Tensor]
     removed: bool
+
+
+def zero_already(model: nn.Module, masks: Mapping[str, torch.Tensor]) -> set[str]:
+    """The names of masks that cover nothing but zeros, as all do once a pruner has unwrapped.
+
+    Multiplying by them makes the same numbers again, at every call that reads the tensor.
+    """
+    named = dict([*model.named_parameters(remove_duplicate=False), *model.named_buffers()])
+    return {
+        name
+        for name, mask in masks.items()
+        if all_of(mask | ~alive_in(named[name].detach()).to(mask.device))
+    }
 
 
 class Masked(Recorder):  # type: ignore[no-untyped-call]
@@ -51,6 +67,7 @@ class Masked(Recorder):  # type: ignore[no-untyped-call]
         decisions: Decisions | None = None,
         note: Callable[[Call, Any, Call | None], None] | None = None,
         start: int = 0,
+        already: Collection[str] = (),
     ) -> None:
         """Run `model` as it was before anything was removed.
 
@@ -61,6 +78,7 @@ class Masked(Recorder):  # type: ignore[no-untyped-call]
             decisions: What the forward is to see where it decides something.
             note: Told of every call with its result, and of the recorded call that it is.
             start: The first of the recorded calls that this run should make.
+            already: The names of masks that change nothing: see `zero_already`.
         """
         watch = None if note is None else self._tell
         super().__init__(model, has_rule, watch, decisions=decisions)
@@ -79,7 +97,8 @@ class Masked(Recorder):  # type: ignore[no-untyped-call]
         self._meant = meant
         self._written: set[int] = set()
         self._masks: dict[int, list[torch.Tensor]] = defaultdict(list)
-        for name, mask in meant.masks.items():
+        for name in meant.masks.keys() - already:
+            mask = meant.masks[name]
             self._masks[id(named[name])].append(mask)
         self._gone: dict[int, dict[int, torch.Tensor]] = {}
         graph = plan.labelling.graph

@@ -11,12 +11,17 @@ from torch import nn
 
 from prune_core.errors import ConfigError, SpeedupError
 from prune_speedup.engine.plan import Plan
-from prune_speedup.torch.cost import flops_of
 from prune_speedup.torch.proof.cases import cases_of
-from prune_speedup.torch.proof.compare import IN_DOUBLE, Difference, compare
+from prune_speedup.torch.proof.compare import Difference, compare
 from prune_speedup.torch.proof.inside import Inside
-from prune_speedup.torch.proof.masked_reference import Masked, Meaning
-from prune_speedup.torch.proof.wide import narrowest, widen, widened
+from prune_speedup.torch.proof.masked_reference import Masked, Meaning, zero_already
+from prune_speedup.torch.proof.two_states import (
+    CaseError,
+    TwoStates,
+    run_case,
+    where_it_hardly_rounds,
+)
+from prune_speedup.torch.proof.wide import narrowest, widened
 from prune_speedup.torch.record.case import Case
 from prune_speedup.torch.record.data_dependent import Decisions, agree
 from prune_speedup.torch.record.inputs import Found, found_in
@@ -54,21 +59,6 @@ class Proof:
     flops: int
     doubtful: dict[Source, str]
     narrower: dict[str, list[str]] = field(default_factory=dict)
-
-
-class CaseError(SpeedupError):
-    """The small model does not do in a case what the masked one does.
-
-    Attributes:
-        case: The case.
-        runs: Whether the small model runs there at all.
-    """
-
-    def __init__(self, case: Case, message: str, *, runs: bool) -> None:
-        """Note the case."""
-        super().__init__(message)
-        self.case = case
-        self.runs = runs
 
 
 _NUDGE = 64
@@ -137,16 +127,14 @@ def prove(
     cases = [case for case in cases if case.name not in without]
     prover = _Prover(model, plan, meant, original, list(repairs.attributes))
     own = narrowest(model)
-    if own.itemsize >= torch.float64.itemsize:
-        return prover.proof(cases, tolerance, None, () if tolerance is not None else planned)
-    half = own.itemsize < torch.float32.itemsize
-    try:
-        proof = prover.proof(cases, tolerance, torch.float32 if half else None)
-    except CaseError as error:
-        if tolerance is not None or not error.runs:
-            raise
-        proof = prover.proof(cases, IN_DOUBLE, torch.float64, planned)
-    if half:
+
+    def proved(allowed: float | None, dtype: torch.dtype | None) -> Proof:
+        in_double = own if dtype is None else dtype
+        may_round = in_double == torch.float64 and tolerance is None
+        return prover.proof(cases, allowed, dtype, planned if may_round else ())
+
+    proof = where_it_hardly_rounds(model, tolerance, proved)
+    if own.itemsize < torch.float32.itemsize:
         prover.check_rounding(cases[0], own, tolerance)
     return proof
 
@@ -167,8 +155,11 @@ class _Prover:
         self._model = model
         self._plan = plan
         self._meant = meant
-        self._original = original
-        self._small = Snapshot(model)
+        self._states: TwoStates[_Seen] = TwoStates(model, original)
+        self._last = Found(), Found()
+        original.restore()
+        self._zero_already = zero_already(model, meant.masks)
+        self._states.small.restore()
 
     def proof(
         self,
@@ -182,44 +173,35 @@ class _Prover:
         A case that was made up is left out where the plan was made for it, too, and rounding alone
         moves the masked model by as much: it says nothing of the small one.
         """
-        waiting = self._masked(cases, dtype)
-        self._become(self._small, dtype)
-        worst: Difference | None = None
-        names: list[str] = []
+        inside = 0
         narrower: dict[str, list[str]] = {}
-        flops = inside = 0
-        while waiting:
-            case, seen = waiting.pop(0)
+
+        def hold(case: Case, seen: _Seen) -> tuple[Recorder, Difference]:
+            nonlocal inside
             recorder, returned = self._run_small(case, seen, dtype)
-            if case.name == "the example":
-                flops = flops_of(recorder.graph)
-            try:
-                difference = _held(case, seen, returned, recorder, tolerance)
-            except CaseError:
-                if case.required or case.name not in planned:
-                    raise
-                if not self._is_shaky(case, seen, returned, tolerance, dtype):
-                    raise
-                if case.otherwise is not None:
-                    waiting = self._masked([case.otherwise], dtype) + waiting
-                self._become(self._small, dtype)
-                continue
-            names.append(case.name)
+            self._last = returned, _kept(recorder)
+            difference = _held(case, seen, returned, recorder, tolerance)
             if seen.narrower:
                 narrower[case.asks] = seen.narrower
             inside += seen.inside.compared
-            if worst is None or difference.weight > worst.weight:
-                worst = difference
-        self._small.restore()
-        assert worst is not None
+            return recorder, difference
+
+        def instead(case: Case, seen: _Seen, error: CaseError) -> list[tuple[Case, _Seen]]:
+            explained = not case.required and case.name in planned and error.rounds
+            if not (explained and self._is_shaky(case, seen, tolerance, dtype)):
+                raise error
+            return [] if case.otherwise is None else self._masked([case.otherwise], dtype)
+
+        found = self._states.held(self._masked(cases, dtype), dtype, hold, instead)
+        assert found.inputs
         unsure = doubtful(self._model, self._attributes, self._reads)
-        return Proof(worst, names, inside, flops, unsure, narrower)
+        return Proof(found.difference, found.inputs, inside, found.flops, unsure, narrower)
 
     def check_rounding(self, case: Case, own: torch.dtype, tolerance: float | None) -> None:
         """Run both in half precision too, where they may differ by what rounding explains."""
         (_, wide), *_ = self._masked([case], torch.float32)
         (_, narrow), *_ = self._masked([case], None)
-        self._become(self._small, None)
+        self._states.become(self._states.small, None)
         recorder, returned = self._run_small(case, narrow, None)
         tensors = widened(narrow.returned.tensors, torch.float32)
         rounded = compare(wide.returned.tensors, tensors, 1.0)
@@ -227,13 +209,12 @@ class _Prover:
         if allowed is None:
             allowed = _ROUNDS * (rounded.relative + torch.finfo(own).eps)
         _held(case, narrow, returned, recorder, allowed)
-        self._small.restore()
+        self._states.small.restore()
 
     def _is_shaky(
         self,
         case: Case,
         seen: _Seen,
-        returned: Found,
         tolerance: float | None,
         dtype: torch.dtype | None,
     ) -> bool:
@@ -242,7 +223,7 @@ class _Prover:
         Batch norms over a handful of values do that: each divides by a deviation that may be next
         to nothing, and dozens of them make of 1e-16 what can be seen.
         """
-        self._become(self._original, dtype)
+        self._states.become(self._states.original, dtype)
         generator = torch.Generator().manual_seed(0)
         for parameter in self._model.parameters():
             if parameter.is_floating_point():
@@ -251,9 +232,14 @@ class _Prover:
                 # Not in place: a snapshot keeps the numbers themselves, and no copy of them.
                 put(parameter, parameter.data * (1 + _NUDGE * eps * noise), None)
         again = self._run_masked(case, dtype)
+        returned, kept = self._last
         apart = compare(seen.returned, returned, tolerance)
+        kept_apart = compare(*_common(seen.kept, kept), tolerance)
         if not apart.ok:
             found, explained = apart.relative, compare(seen.returned, again.returned).relative
+        elif not kept_apart.ok:
+            moved = compare(*_common(seen.kept, again.kept))
+            found, explained = kept_apart.relative, moved.relative
         else:
             found = seen.inside.worst if seen.inside.worst > 1 else inf
             explained = seen.inside.moved_to(again.inside, dtype or narrowest(self._model))
@@ -261,26 +247,19 @@ class _Prover:
 
     def _masked(self, cases: Iterable[Case], dtype: torch.dtype | None) -> list[tuple[Case, _Seen]]:
         """What the masked model does in each case that it accepts."""
-        self._become(self._original, dtype)
-        seen: list[tuple[Case, _Seen]] = []
-        waiting = list(reversed(list(cases)))
-        while waiting:
-            case = waiting.pop()
-            try:
-                seen.append((case, self._run_masked(case, dtype)))
-            except Exception as error:
-                if case.required:
-                    raise ConfigError(
-                        f"The model does not run on {case.name}: {type(error).__name__}: {error}. "
-                        "Give inputs that model(...) accepts, in the form of the example."
-                    ) from error
-                waiting += [case.otherwise] if case.otherwise is not None else []
-        return seen
 
-    def _become(self, snapshot: Snapshot, dtype: torch.dtype | None) -> None:
-        snapshot.restore()
-        if dtype is not None:
-            widen(self._model, dtype)
+        def run(case: Case) -> _Seen | None:
+            try:
+                return self._run_masked(case, dtype)
+            except Exception as error:
+                if not case.required:
+                    return None
+                raise ConfigError(
+                    f"The model does not run on {case.name}: {type(error).__name__}: {error}. "
+                    "Give inputs that model(...) accepts, in the form of the example."
+                ) from error
+
+        return self._states.expected(cases, dtype, run)
 
     def _run_masked(self, case: Case, dtype: torch.dtype | None) -> _Seen:
         inside = Inside(self._plan)
@@ -291,6 +270,7 @@ class _Prover:
             self._decisions(case),
             inside.note,
             self._start(case),
+            self._zero_already,
         )
         found = found_in(self._run(masked, case, dtype))
         found.aside = {path: masked.as_small("", each) for path, each in found.aside.items()}
@@ -322,13 +302,7 @@ class _Prover:
             ) from error
 
     def _run(self, recorder: Recorder, case: Case, dtype: torch.dtype | None) -> Any:
-        recorder.wide, recorder.steady = dtype, case.training
-        inputs = case.inputs if dtype is None else widened(case.inputs, dtype)
-        if case.training:
-            return recorder.train(inputs)
-        if case.opened:
-            return recorder.open(inputs)
-        return recorder.run(inputs, again=self._plan.labelling.graph.again is not None)
+        return run_case(recorder, case, dtype, again=self._plan.labelling.graph.again is not None)
 
     def _start(self, case: Case) -> int:
         """The first call of the recording of a case, where it was recorded."""
@@ -370,20 +344,22 @@ def _held(
     difference = compare(seen.returned, returned, tolerance)
     if not difference.ok:
         raise apart(
-            f"The small model differs from the masked one by {difference.relative:.2e} "
+            rounds=difference.rounds,
+            message=f"The small model differs from the masked one by {difference.relative:.2e} "
             f"(relative) in {difference.where}{on}, where "
-            f"{difference.tolerance:.0e} is allowed; the model is left as it was."
+            f"{difference.tolerance:.0e} is allowed; the model is left as it was.",
         )
     kept = compare(*_common(seen.kept, _kept(recorder)), tolerance)
     if not kept.ok:
         raise apart(
-            f"After {case.name} the small model keeps other numbers than the masked one in "
+            rounds=kept.rounds,
+            message=f"After {case.name} the small model keeps other numbers than the masked one in "
             f"{kept.where!r}: they differ by {kept.relative:.2e} (relative), where "
-            f"{kept.tolerance:.0e} is allowed; the model is left as it was."
+            f"{kept.tolerance:.0e} is allowed; the model is left as it was.",
         )
     if not seen.inside.worst <= 1:
         raise apart(
-            f"Inside, the small model computes other numbers than the masked one: in "
+            message=f"Inside, the small model computes other numbers than the masked one: in "
             f"{seen.inside.where}, on {case.name}. What it returns need not show it. The model is "
             "left as it was."
         )

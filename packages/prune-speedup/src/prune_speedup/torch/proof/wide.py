@@ -9,7 +9,7 @@ from torch import nn
 from prune_speedup.torch.record.wide import is_narrow
 from prune_speedup.torch.tensors import put
 
-__all__ = ["narrowest", "widen", "widened"]
+__all__ = ["narrowest", "type_to_prove_in", "widen", "widened"]
 
 _SHARE = 0.8
 """How much of the memory that is free a model may take in wider numbers."""
@@ -19,6 +19,12 @@ def narrowest(model: nn.Module) -> torch.dtype:
     """The type of the narrowest floating-point numbers among a model's parameters."""
     kinds = {p.dtype for p in model.parameters() if p.is_floating_point()}
     return min(kinds, key=lambda kind: kind.itemsize, default=torch.float32)
+
+
+def type_to_prove_in(model: nn.Module) -> torch.dtype | None:
+    """Single precision for a model of half precision; its own numbers for any other."""
+    half = narrowest(model).itemsize < torch.float32.itemsize
+    return torch.float32 if half else None
 
 
 def widen(model: nn.Module, dtype: torch.dtype) -> None:

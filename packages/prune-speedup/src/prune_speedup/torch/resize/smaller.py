@@ -29,7 +29,7 @@ from prune_speedup.torch.resize.rewriting import (
     text_of,
 )
 
-__all__ = ["Watch", "correct", "corrections_of", "kept_attributes"]
+__all__ = ["Watch", "correct", "corrections_of", "kept_attributes", "plain_class"]
 
 _CORRECTIONS, _ATTRIBUTES = "_prune_corrections", "_prune_attributes"
 
@@ -66,7 +66,7 @@ def correct(
     Raises:
         SpeedupError: The source is not there, or is another.
     """
-    base = _plain_class(type(module))
+    base = plain_class(type(module))
     if not corrections and not attributes:
         module.__class__ = base
     elif watch is None:
@@ -84,7 +84,7 @@ class _Smaller:
     def __reduce_ex__(self, protocol: Any) -> Any:
         """Pickle as the plain class does, and note what to do when it is back."""
         kind: Any = type(self)
-        base, made = _plain_class(kind), super().__reduce_ex__(protocol)
+        base, made = plain_class(kind), super().__reduce_ex__(protocol)
         if isinstance(made, str):
             return made
         function, args, *rest = made
@@ -117,7 +117,7 @@ def _made_again(
     attributes: tuple[tuple[str, Any], ...],
 ) -> Any:
     made = function(*args)
-    made.__class__ = _smaller_class(_plain_class(type(made)), corrections, attributes)
+    made.__class__ = _smaller_class(plain_class(type(made)), corrections, attributes)
     return made
 
 
@@ -134,8 +134,8 @@ def _copied(base: type) -> Callable[[Any, Any], Any]:
     return __deepcopy__
 
 
-def _plain_class(kind: type) -> type:
-    """The class without corrections."""
+def plain_class(kind: type) -> type:
+    """Return the class without corrections."""
     return kind.__mro__[2] if issubclass(kind, _Smaller) else kind
 
 

@@ -18,9 +18,10 @@ from prune_core.registry import get_extension, names
 from prune_speedup.engine.graph import text_of
 from prune_speedup.engine.rules import Entry, Rule
 
-__all__ = ["TORCH", "Entry", "Rule", "find_rule", "has_rule", "rule"]
+__all__ = ["TORCH", "Entry", "Rule", "find_rule", "has_rule", "registered", "rule"]
 
 _RULES: dict[str, Entry] = {}
+_registered = 0
 
 
 def rule(*names: str, carries: bool = False) -> Callable[[Rule], Rule]:
@@ -34,11 +35,18 @@ def rule(*names: str, carries: bool = False) -> Callable[[Rule], Rule]:
     """
 
     def register(function: Rule) -> Rule:
+        global _registered
+        _registered += 1
         for name in names:
             _RULES[name] = Entry(function, carries)
         return function
 
     return register
+
+
+def registered() -> int:
+    """How often a rule was registered: what was found out by fewer of them may be outdated."""
+    return _registered
 
 
 def find_rule(target: Any) -> Entry | None:

@@ -1,0 +1,1 @@
+"""Rounding to integers: the grids, and what decides their steps."""

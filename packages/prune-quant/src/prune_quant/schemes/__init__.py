@@ -1,0 +1,1 @@
+"""Quantising by the name of a scheme, which torchao does."""

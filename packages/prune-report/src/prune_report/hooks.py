@@ -1,0 +1,18 @@
+"""What prune-report registers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from prune_core.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    import typer
+
+
+@hookimpl
+def prune_register_commands(app: typer.Typer) -> None:
+    """Add `prune report`."""
+    from prune_report import command
+
+    app.command("report")(command.command)

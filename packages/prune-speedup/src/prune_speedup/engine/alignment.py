@@ -1,0 +1,119 @@
+"""Values beside each other: broadcast, cut by the same axes, and what is known of the result."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from prune_speedup.engine.labels import Array
+from prune_speedup.engine.values import (
+    UNIFORM,
+    UNKNOWN,
+    ZERO,
+    Group,
+    Pending,
+    Value,
+    at_first,
+    expanded,
+)
+
+__all__ = ["ZeroTest", "arranged", "broadcast", "clusters", "follows", "states_of", "without"]
+
+ZeroTest = Callable[[Sequence[bool]], bool]
+"""Whether a result is zero where those of its operands are that are marked."""
+
+
+def follows(other: Group, group: Group) -> bool:
+    """Whether the labels of one group have everywhere the same label of another beside them.
+
+    So `[0, 1, 0, 1]` and `[4, 5, 4, 5]`: what is one number for each of the one's and of the
+    other's is one for both. With `[4, 5, 6, 7]` the two places of 0 are no longer equal.
+    """
+    if other is group:
+        return True
+    labels, beside = group.compact().ravel(), other.compact().ravel()
+    if len(labels) != len(beside):
+        return False
+    if (labels[1:] > labels[:-1]).all():
+        return True  # none of them stands twice, which is most often so
+    _, first, where = np.unique(labels, return_index=True, return_inverse=True)
+    return bool((beside == beside[first[where.ravel()]]).all())
+
+
+def broadcast(value: Value, shape: tuple[int, ...]) -> tuple[Value, tuple[Group, ...]]:
+    """A value with as many axes as a shape, and its groups as long as that."""
+    lead = len(shape) - value.ndim
+    if not lead and value.shape == shape:
+        return value, value.groups
+    groups = tuple(Group(expanded(group.codes, shape)) for group in value.groups)
+    sizes = (1,) * lead + value.shape
+    free = frozenset(axis + lead for axis in value.free)
+    return replace(value, shape=sizes, groups=groups, free=free), groups
+
+
+def clusters(operands: list[tuple[Value, tuple[Group, ...]]]) -> list[frozenset[int]]:
+    """Sets of axes that are linked by groups of any operand."""
+    clusters: list[frozenset[int]] = []
+    for _, groups in operands:
+        for group in groups:
+            axes = frozenset(group.axes)
+            touching = [cluster for cluster in clusters if cluster & axes]
+            clusters = [cluster for cluster in clusters if not cluster & axes]
+            clusters.append(axes.union(*touching))
+    return clusters
+
+
+def states_of(members: list[tuple[Value, list[Group]]], zero: ZeroTest) -> Array:
+    """What is known of a result, position by position, from what is known of the operands."""
+    known: list[Array] = []
+    for value, groups in members:
+        base = np.array(value.state, dtype=np.int64)
+        own = [group.states() for group in groups]
+        known.append(np.maximum.reduce(np.broadcast_arrays(*own)) if own else base)
+    if all(each.min() == each.max() for each in known):
+        return np.array([_result([int(each.min()) for each in known], zero)], dtype=np.int64)
+    # One digit per operand makes a number of each combination that occurs.
+    kinds = UNKNOWN + 1
+    combined: Array = sum(each * kinds**digit for digit, each in enumerate(known))
+    occurs = np.bincount(combined.ravel())
+    results = np.zeros(len(occurs), dtype=np.int64)
+    for pattern in np.flatnonzero(occurs).tolist():
+        digits = [pattern // kinds**digit % kinds for digit in range(len(known))]
+        results[pattern] = _result(digits, zero)
+    return results[combined]
+
+
+def _result(operands: Sequence[int], zero: ZeroTest) -> int:
+    if zero([state == ZERO for state in operands]):
+        return ZERO
+    return max(UNIFORM, *operands)
+
+
+def without(
+    value: Value, groups: list[Group], over: set[int], *, keep: bool, pending: tuple[Pending, ...]
+) -> Value:
+    """The value without some axes, or with length one there."""
+    stay = [axis for axis in range(value.ndim) if axis not in over]
+    made: list[Group] = []
+    for group in groups:
+        codes = at_first(group.codes, over)
+        made.append(Group(codes if keep else codes.squeeze(tuple(over))))
+    if keep:
+        shape = tuple(1 if axis in over else size for axis, size in enumerate(value.shape))
+        return Value(shape, tuple(made), value.free - over, pending=pending)
+    shape = tuple(value.shape[axis] for axis in stay)
+    free = frozenset(stay.index(axis) for axis in value.free - over)
+    return Value(shape, tuple(made), free, pending=pending)
+
+
+def arranged(value: Value, letters: str, space: str) -> Value:
+    """The value with its axes in the order of `space`, length one where it has none."""
+    order = [letters.index(letter) for letter in space if letter in letters]
+    slots = [slot for slot, letter in enumerate(space) if letter in letters]
+    shape = [1] * len(space)
+    for slot, axis in zip(slots, order, strict=True):
+        shape[slot] = value.shape[axis]
+    lift = tuple(slice(None) if letter in letters else None for letter in space)
+    groups = tuple(Group(group.codes.transpose(order)[lift]) for group in value.groups)
+    free = frozenset(slot for slot, axis in zip(slots, order, strict=True) if axis in value.free)
+    return replace(value, shape=tuple(shape), groups=groups, free=free)

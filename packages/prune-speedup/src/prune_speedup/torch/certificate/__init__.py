@@ -1,0 +1,1 @@
+"""A certificate: why the small model computes what the masked one does, for others to check."""

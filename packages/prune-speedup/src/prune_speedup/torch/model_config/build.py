@@ -1,0 +1,112 @@
+"""Models built from a config again: for their shapes, or to be run with the tensors of another."""
+
+import copy
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import nn
+from torch.func import functional_call
+from torch.nn.modules.module import register_module_parameter_registration_hook
+
+from prune_speedup.torch.model_config.layer_configs import by_layer, layer_classes
+from prune_speedup.torch.model_config.numbers import Values, put_values
+from prune_speedup.torch.proof.compare import compare
+from prune_speedup.torch.record.inputs import arguments
+
+__all__ = [
+    "Build",
+    "Shapes",
+    "as_read",
+    "builder",
+    "built_like",
+    "run_as",
+    "run_built",
+    "same_outputs",
+    "shapes_of",
+]
+
+Shapes = Mapping[str, tuple[int, ...]]
+Build = Callable[[Any], nn.Module]
+"""Makes a model from a config, without numbers in its parameters."""
+
+
+def shapes_of(model: nn.Module) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of what a model would save."""
+    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+
+
+def built_like(model: nn.Module, values: Values) -> nn.Module:
+    """Return a model of the same kind, from a changed config, its parameters without numbers."""
+    changed: Any = copy.deepcopy(model.config)
+    put_values(changed, values)
+    return builder(model)(as_read(changed))
+
+
+def as_read(config: Any) -> Any:
+    """Return a config as it will be read from a file: some sizes are looked at only then."""
+    return type(config).from_dict(copy.deepcopy(config).to_dict())
+
+
+def builder(model: nn.Module) -> Build:
+    """Return what builds models of the same kind from other configs."""
+
+    def build(config: Any) -> nn.Module:
+        with by_layer(layer_classes(model, config)):
+            return _build(type(model), config)
+
+    return build
+
+
+def _build(kind: Any, config: Any) -> nn.Module:
+    def empty(module: nn.Module, name: str, parameter: nn.Parameter) -> nn.Parameter:
+        return nn.Parameter(parameter.to("meta"), requires_grad=parameter.requires_grad)
+
+    hook: Any = empty
+    handle = register_module_parameter_registration_hook(hook)
+    try:
+        with torch.random.fork_rng(devices=[]), _without_first_numbers():
+            made: nn.Module = kind(config)
+            return made
+    finally:
+        handle.remove()
+
+
+def _without_first_numbers() -> AbstractContextManager[None]:
+    """Spare a model of transformers drawing numbers for parameters that have room for none."""
+    library = sys.modules.get("transformers.initialization")
+    spare: Any = getattr(library, "no_init_weights", nullcontext)
+    made: AbstractContextManager[None] = spare()
+    return made
+
+
+def run_as(module: nn.Module, args: Any, kwargs: Mapping[str, Any], *, of: nn.Module) -> Any:
+    """What a module returns with the tensors of another; None if it fails."""
+    module.eval()
+    device = next((parameter.device for parameter in of.parameters()), torch.device("cpu"))
+    for holder in module.modules():
+        for name, buffer in holder._buffers.items():
+            if buffer is not None:
+                holder._buffers[name] = buffer.to(device)
+    try:
+        return functional_call(module, of.state_dict(keep_vars=True), args, dict(kwargs))
+    except Exception:
+        return None
+
+
+def run_built(module: nn.Module, example_inputs: Any, *, of: nn.Module) -> Any:
+    """Return what a built module returns with the tensors of another one; None if it fails."""
+    args, kwargs = arguments(example_inputs)
+    return run_as(module, args, kwargs, of=of)
+
+
+def same_outputs(expected: Any, found: Any) -> bool:
+    """Return whether two runs of the same arithmetic agree.
+
+    What rounding may do to different arithmetic would hide a wrong number of heads in a model
+    that is hardly trained.
+    """
+    difference = compare(expected, found)
+    return difference.relative <= difference.tolerance / 20

@@ -1,0 +1,70 @@
+"""Folders of Hugging Face models whose layers differ: `config.per_layer_config`."""
+
+import copy
+from os import PathLike
+from typing import Any
+
+import torch
+from torch import nn
+
+from prune_core.errors import SpeedupError
+from prune_speedup.torch.model_config.layer_configs import by_layer, holders_of, layer_classes
+from prune_speedup.torch.model_config.numbers import PER_LAYER, overrides_of
+
+__all__ = ["from_pretrained"]
+
+
+def from_pretrained(
+    folder: str | PathLike[str], model_class: Any = None, **options: Any
+) -> nn.Module:
+    """Load a model from a folder, with the config of each layer where the folder has some.
+
+    transformers can write down that layers differ, in `config.per_layer_config`, but most of its
+    models give every layer the config of all when they are built. This builds each layer from its
+    own. For any other folder it is `from_pretrained` of transformers.
+
+    Args:
+        folder: What `save_pretrained` wrote, or the name of a model on the hub.
+        model_class: The class of the model, or a class such as `AutoModelForCausalLM`. By default
+            the class that wrote the folder.
+        **options: What `from_pretrained` of transformers takes, such as `dtype`.
+
+    Returns:
+        The model, in eval mode.
+
+    Raises:
+        SpeedupError: The folder does not say which class wrote it, or transformers has none of
+            that name.
+
+    Example:
+        ```python
+        model, masks = prune_core.prune(model, target={"parameters": 0.6}, example_inputs=x)
+        prune_core.shrink(prune_core.unwrap(model), x, masks)
+        model.save_pretrained("small")
+        model = prune_core.from_pretrained("small")
+        ```
+    """
+    import transformers
+
+    config = transformers.AutoConfig.from_pretrained(folder)
+    kind = model_class
+    if kind is None:
+        name = next(iter(getattr(config, "architectures", None) or ()), "")
+        kind = getattr(transformers, name, None) if name else None
+        if kind is None:
+            said = f"transformers has no {name}" if name else "its config names no architecture"
+            raise SpeedupError(
+                f"No class is known for the model in {str(folder)!r}: {said}. Say which one: "
+                "from_pretrained(folder, model_class=...)."
+            )
+    alike = copy.deepcopy(config)
+    differing = [holder for _, holder in holders_of(alike) if overrides_of(holder)]
+    for holder in differing:
+        setattr(holder, PER_LAYER, None)
+    classes: set[type[nn.Module]] = set()
+    if differing:
+        with torch.device("meta"):
+            classes = layer_classes(getattr(kind, "from_config", kind)(alike), alike)
+    with by_layer(classes):
+        model: nn.Module = kind.from_pretrained(folder, **options)
+    return model

@@ -1,0 +1,341 @@
+"""Write down the ATen operators that run, and which values they read and make.
+
+A dispatch mode sees what the model really does, whatever Python it is written in: no source is
+parsed and no control flow is refused. Parameters and buffers are known by identity, so a view, a
+tie or a parametrisation is nothing special.
+"""
+
+from collections.abc import Callable, Iterator
+from functools import cache
+from typing import Any
+from weakref import ref as weakref
+
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from prune_speedup.engine.graph import ALIAS_WRITE, Call, Graph, Meta, Ref, name_of
+from prune_speedup.torch.record.call_sites import Frame, Rewrite, SiteCounter, short_name
+from prune_speedup.torch.record.data_dependent import (
+    Decisions,
+    decide_as,
+    decides,
+    everything,
+    seen,
+)
+from prune_speedup.torch.record.inputs import (
+    found_in,
+)
+from prune_speedup.torch.record.places import place_of_call
+from prune_speedup.torch.record.steady import steadily
+from prune_speedup.torch.record.wide import run_wide, wide_arguments
+
+__all__ = ["Tape", "written_by"]
+
+_TABLE: dict[Any, Callable[..., Any]] = {}
+_WHOLE = object()
+"""What stands for an operator that has no parts."""
+
+_EMPTY = {"empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided"}
+_COPIES = {"detach", "alias", "clone", "_to_copy"}
+"""Operators that make the same numbers once more."""
+
+
+class _Numbers:
+    """The number of the value that each living tensor holds, by the tensor's identity.
+
+    A dictionary of torch's own weak references would make one for every question.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[int, tuple[weakref[torch.Tensor], int]] = {}
+
+    def get(self, tensor: torch.Tensor) -> int | None:
+        found = self._kept.get(id(tensor))
+        # Another tensor may have got the identity of one that is gone.
+        return found[1] if found is not None and found[0]() is tensor else None
+
+    def set(self, tensor: torch.Tensor, number: int) -> None:
+        self._kept[id(tensor)] = weakref(tensor), number
+
+
+class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """The dispatch mode that writes a `Graph` while something runs."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Keep torch from wrapping `__torch_dispatch__`.
+
+        The wrapper imports the compiler, which takes a second, and costs each call about as much
+        as recording it. A `Recorder` keeps the compiler out instead.
+        """
+        return False
+
+    def __init__(
+        self,
+        model: nn.Module,
+        known: Callable[[Any], bool],
+        watch: Callable[[Any, Call, Any], None] | None = None,
+        rewrite: Rewrite | None = None,
+        decisions: Decisions | None = None,
+    ) -> None:
+        """Learn the names of the model's tensors and modules.
+
+        Args:
+            model: What will run.
+            known: See `trace`.
+            watch: Called after every call that is recorded, with what the call returned; it may
+                raise to stop the forward.
+            rewrite: See `SiteCounter`.
+            decisions: What the forward is to see where it decides something by numbers.
+        """
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._watch = watch
+        self._decisions = decisions or ()
+        self._open = False
+        self.reached = ""
+        self.steady = False
+        self.wide: torch.dtype | None = None
+        self._returned: Any = None
+        self.graph = Graph()
+        self._model = model
+        self._known = known
+        self._numbers = _Numbers()
+        self._sharing: dict[int, list[weakref[torch.Tensor]]] = {}
+        self._modules = {id(module): name for name, module in model.named_modules()}
+        self._frames = [Frame("")]
+        self.sites = SiteCounter(self._frames, rewrite, self._leaves)
+        self._opening: set[Any] = set()
+        self._tensors = list(_named_tensors(model))
+        self._names: dict[int, list[str]] = {}
+        for name, tensor in self._tensors:
+            self._names.setdefault(id(tensor), []).append(name)
+        self._parameters = {id(parameter) for parameter in model.parameters()}
+        self.changed: dict[str, Any] = {}
+        self._overwritten: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+        self._stored: dict[int, list[torch.Tensor]] = {}
+        for parameter in model.parameters():
+            if parameter.layout is torch.strided:
+                storage = parameter.untyped_storage()._cdata
+                self._stored.setdefault(storage, []).append(parameter)
+
+    def number(self, tensor: torch.Tensor) -> int:
+        """The value that this tensor holds now; a new one for a tensor never seen."""
+        found = self._numbers.get(tensor)
+        if found is not None:
+            return found
+        index = self._bind(tensor)
+        if (names := self._names.get(id(tensor))) is not None:
+            self.graph.tensors[index] = tuple(names)
+            if id(tensor) in self._parameters:
+                self.graph.parameters.add(index)
+        return index
+
+    def _bind(self, tensor: torch.Tensor) -> int:
+        real = tensor.is_floating_point() or tensor.is_complex()
+        index = self.graph.add_value(Meta(tuple(tensor.shape), tensor.dtype, real))
+        if self._numbers.get(tensor) is None and tensor.layout is torch.strided:
+            self._sharing.setdefault(tensor.untyped_storage()._cdata, []).append(weakref(tensor))
+        self._numbers.set(tensor, index)
+        return index
+
+    @property
+    def module(self) -> str:
+        """The name of the innermost module that is running."""
+        return self._frames[-1].module
+
+    def _finish(self, returned: Any) -> None:
+        """Note what the model returned and what it never read."""
+        found = found_in(returned)
+        self.graph.opaque += found.opaque
+        for tensor in found.tensors.values():
+            self.graph.outputs.append(self.number(tensor))
+        read = {name for names in self.graph.tensors.values() for name in names}
+        self.graph.unread = [name for name, _ in self._tensors if name not in read]
+
+    def _note_kept(self) -> None:
+        """Note the values that the model keeps: in attributes, and in its own tensors."""
+        copies = {
+            call.outputs[0]: call.inputs()[0] for call in self.graph.calls if call.name in _COPIES
+        }
+        read = {
+            index
+            for call in self.graph.calls
+            if call.name not in _COPIES
+            for index in call.inputs()
+        }
+        for tensor in found_in(self.changed).tensors.values():
+            index = self._numbers.get(tensor)
+            if index is None:
+                continue
+            self.graph.written.append(index)
+            seen = {index}
+            while index in copies:
+                index = copies[index]
+                seen.add(index)
+            if seen.isdisjoint(read) and seen.isdisjoint(self.graph.outputs):
+                self.graph.kept += seen
+        for _, tensor in self._tensors:
+            index = self._numbers.get(tensor)
+            if index is not None and index not in self.graph.tensors:
+                self.graph.written.append(index)
+
+    def _leaves(self, tensor: torch.Tensor, function: str) -> None:
+        self.graph.left[self.number(tensor)] = f"{function}() in {self.module or 'the model'}"
+
+    def _keep_numbers(self, written: list[torch.Tensor]) -> None:
+        """Keep what parameters hold that are about to be written."""
+        for tensor in written:
+            for parameter in self._stored.get(tensor.untyped_storage()._cdata, ()):
+                if id(parameter) not in self._overwritten:
+                    self._overwritten[id(parameter)] = parameter, parameter.detach().clone()
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Record one call, or the calls it is made of."""
+        # A scripted function leaves the other mode on, which our own calls are none of.
+        with torch._C.DisableTorchFunction():
+            return self._recorded(func, args, kwargs or {})
+
+    def _recorded(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if not self._known(func) and (parts := self._decomposed(func, args, kwargs)) is not _WHOLE:
+            return parts
+        reads = self._with_refs(args), {name: self._with_refs(arg) for name, arg in kwargs.items()}
+        run = self._decided if decides(func) else self.execute
+        written = written_by(func, args, kwargs)
+        if written:
+            self._keep_numbers(written)
+        result = run(func, args, kwargs)
+        outputs = [
+            self._bind(item) if isinstance(item, torch.Tensor) else None
+            for item in (result if isinstance(result, list | tuple) else (result,))
+        ]
+        sites = self.sites
+        recorded = Call(
+            func,
+            *reads,
+            outputs,
+            self.module,
+            _positions(func),
+            place_of_call(),
+            sites.site,
+            sites.given,
+            sites.bounds,
+        )
+        self.graph.calls.append(recorded)
+        if self._watch is not None:
+            self._watch(self, recorded, result)
+        for tensor in written:
+            self._note_write(tensor, rebind=not _is_in(tensor, result))
+        return result
+
+    def _decided(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run an operator that decides something, and let it decide as it should."""
+        name, number = short_name(func.overloadpacket), len(self.graph.decisions)
+        if self._open and (found := everything(func, name, args)) is not None:
+            return found
+        result = self.execute(func, args, kwargs)
+        self.graph.decisions.append(seen(name, args, result))
+        if number < len(self._decisions):
+            return decide_as(self._decisions[number], func, name, args, kwargs, result)
+        return result
+
+    def execute(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run one operator; the place for a recorder that wants it run otherwise."""
+        if self.wide is not None:
+            args, kwargs = wide_arguments(func, args, kwargs, self.wide)
+        if self.steady and torch.Tag.nondeterministic_seeded in func.tags:
+            return steadily(func, args, kwargs)
+        result = func(*args, **kwargs) if self.wide is None else run_wide(func, args, kwargs)
+        if name_of(func) in _EMPTY:
+            result.zero_()  # what memory happens to hold is nothing to compare
+        return result
+
+    def _decomposed(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The result of an operator by way of simpler ones, which are recorded on the way."""
+        if func in self._opening:
+            return _WHOLE
+        self._opening.add(func)
+        try:
+            with self:
+                recipe = _decompositions().get(func)
+                result = recipe(*args, **kwargs) if recipe else func.decompose(*args, **kwargs)
+        finally:
+            self._opening.discard(func)
+        return _WHOLE if result is NotImplemented else result
+
+    def _with_refs(self, tree: Any) -> Any:
+        if isinstance(tree, torch.Tensor):
+            return Ref(self.number(tree))
+        if isinstance(tree, list | tuple):
+            return [self._with_refs(item) for item in tree]
+        return tree
+
+    def _note_write(self, tensor: torch.Tensor, *, rebind: bool) -> None:
+        """Give a new value to whatever else lives in memory that was just written."""
+        before = self.number(tensor)
+        if rebind:
+            self._alias_write(tensor, before)
+        sharing = self._sharing.get(tensor.untyped_storage()._cdata, [])
+        for other in [alive for each in sharing if (alive := each()) is not None]:
+            if other is not tensor and _overlap(tensor, other):
+                self._alias_write(other, self.number(tensor))
+
+    def _alias_write(self, tensor: torch.Tensor, source: int) -> None:
+        old = self.number(tensor)
+        new = self._bind(tensor)
+        noted = Call(ALIAS_WRITE, (Ref(old), Ref(source)), {}, [new], self.module)
+        self.graph.calls.append(noted)
+
+
+def _named_tensors(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    yield from model.named_parameters(remove_duplicate=False)
+    yield from model.named_buffers(remove_duplicate=False)
+
+
+@cache
+def _positions(target: Any) -> dict[str, tuple[int, Any]]:
+    """Where an operator takes each of its arguments, and what it takes if none is given."""
+    arguments = target._schema.arguments
+    return {each.name: (at, each.default_value) for at, each in enumerate(arguments)}
+
+
+def written_by(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[torch.Tensor]:
+    """The arguments that an operator writes to, by its schema."""
+    if not func._schema.is_mutable:
+        return []
+    written = []
+    for position, argument in enumerate(func._schema.arguments):
+        if argument.alias_info is not None and argument.alias_info.is_write:
+            value = args[position] if position < len(args) else kwargs.get(argument.name)
+            if isinstance(value, torch.Tensor):
+                written.append(value)
+            elif isinstance(value, list | tuple):
+                written += [item for item in value if isinstance(item, torch.Tensor)]
+    return written
+
+
+def _is_in(tensor: torch.Tensor, result: Any) -> bool:
+    items = result if isinstance(result, list | tuple) else (result,)
+    return any(item is tensor for item in items)
+
+
+def _overlap(left: torch.Tensor, right: torch.Tensor) -> bool:
+    """Whether two tensors of one storage have an element in common."""
+    size = left.untyped_storage().nbytes() // left.element_size()
+    taken = torch.zeros(size, dtype=torch.bool, device="cpu")
+    taken.as_strided(left.shape, left.stride(), left.storage_offset()).fill_(True)
+    return bool(taken.as_strided(right.shape, right.stride(), right.storage_offset()).any())
+
+
+def _decompositions() -> dict[Any, Callable[..., Any]]:
+    if not _TABLE:
+        from torch._decomp import core_aten_decompositions
+
+        _TABLE.update(core_aten_decompositions())
+    return _TABLE

@@ -1,0 +1,105 @@
+"""A small model gets a certificate that the checker accepts, and a wrong one is refused."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from mutations import attack
+from networks import case
+from torch import nn
+
+from prune_core import ModelSpeedup, PruneWarning, shrink
+from prune_verify import Rejected, check
+from prune_verify.checker import read_tensors
+
+FILES = "original.safetensors", "small.safetensors", "certificate.json"
+
+
+def files(folder):
+    return [folder / name for name in FILES]
+
+
+@pytest.mark.parametrize("kind", ["convolutions", "attention"])
+def test_three_files_are_written_and_check(kind, tmp_path):
+    model, x, masks, _ = case(kind)
+    report = shrink(model, x, masks, certificate=tmp_path)
+    assert report.removed
+    assert report.certificate.path == str(tmp_path / "certificate.json")
+    assert check(*files(tmp_path)).steps == report.certificate.steps
+
+
+@pytest.mark.parametrize("kind", ["convolutions", "attention"])
+def test_mutations_are_refused(kind, tmp_path):
+    model, x, masks, producers = case(kind)
+    shrink(model, x, masks, certificate=tmp_path)
+    original, small = (read_tensors(path) for path in files(tmp_path)[:2])
+    told = json.loads((tmp_path / "certificate.json").read_text())
+    made, survived = attack(original, small, told, producers, 200)
+    assert sum(made.values()) == 200
+    assert len(made) >= 13
+    assert [name for name, _ in survived] == []
+
+
+def test_a_constant_that_was_moved_into_a_bias(tmp_path):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 3, bias=False))
+    mask = torch.ones(6, 4)
+    mask[[1, 2]] = 0
+    report = shrink(model, torch.randn(2, 4), {"0": {"weight": mask}}, certificate=tmp_path)
+    assert report.gained == ["2.bias"]
+    assert check(*files(tmp_path)).steps == report.certificate.steps
+    told = json.loads((tmp_path / "certificate.json").read_text())
+    [step] = [s for s in told["steps"] if s.get("with", {}).get("name") == "2.bias"]
+    assert step["with"]["fold"] == "gained"
+
+
+def test_the_two_step_form_writes_one_too(tmp_path):
+    model, x, masks, _ = case("convolutions")
+    speedup = ModelSpeedup(model, x, masks, certificate=tmp_path / "net.json")
+    speedup.speedup_model()
+    assert [path.name for path in tmp_path.iterdir()] == ["net.json"]
+
+
+class Sorted(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.up, self.down = nn.Linear(4, 6), nn.Linear(6, 2)
+
+    def forward(self, x):
+        y = self.up(x)
+        out = torch.zeros_like(y)
+        out.index_put_((torch.arange(2),), y)
+        return self.down(out)
+
+
+def test_where_a_rule_is_missing_it_says_which(tmp_path):
+    torch.manual_seed(0)
+    model = Sorted()
+    masks = {"up": {"weight": torch.ones(6, 4), "bias": torch.ones(6)}}
+    masks["up"]["weight"][2], masks["up"]["bias"][2] = 0, 0
+    with pytest.warns(PruneWarning, match=r"no rule for aten\.index_put_"):
+        report = shrink(model, torch.randn(2, 4), masks, certificate=tmp_path / "proof")
+    assert report.removed == 1
+    assert report.certificate.path == ""
+    assert not (tmp_path / "proof").exists()
+
+
+def test_the_command_says_proved_or_not(tmp_path):
+    model, x, masks, _ = case("convolutions")
+    shrink(model, x, masks, certificate=tmp_path)
+    called = [sys.executable, "-m", "prune_verify", *map(str, files(tmp_path))]
+    done = subprocess.run(called, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("PROVED")
+    called[-3], called[-2] = called[-2], called[-3]
+    done = subprocess.run(called, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("NOT PROVED")
+
+
+def test_a_file_that_is_none(tmp_path):
+    for path in files(tmp_path):
+        path.write_text("nothing")
+    with pytest.raises(Rejected, match="cannot be read"):
+        check(*files(tmp_path))
