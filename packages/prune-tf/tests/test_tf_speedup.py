@@ -706,7 +706,7 @@ def test_a_subclassed_model_that_leaves_keras_is_refused(samples):
     model(np.ones((1, 3)))
     L1NormPruner(model, [{"sparsity": 0.5, "op_types": ["Dense"]}]).compress()
     with pytest.raises(SpeedupError, match=r"Odd 'odd' computes in Python code of its own"):
-        shrink(model)
+        shrink(model, np.ones((2, 3), "float32"))
 
 
 class Doubled(keras.Model):
