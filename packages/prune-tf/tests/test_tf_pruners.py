@@ -362,7 +362,7 @@ def test_shared_variables_are_refused():
     first = layers.Dense(4, name="first")
     h = first(x)
     model = keras.Model(x, Tied(first)(h))
-    with pytest.raises(ConfigError, match="are one variable"):
+    with pytest.raises(ConfigError, match="is one tensor with"):
         prune_tf.LevelPruner(model, rule(0.5, "Dense"))
 
 

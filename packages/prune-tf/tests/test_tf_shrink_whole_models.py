@@ -283,11 +283,11 @@ def test_a_pruner_of_default_types_passes_wrappers():
 
 def test_nothing_that_can_go_is_an_error_with_reasons_and_leaves_the_model_alone():
     x = layers.Input((8, 8, 3))
-    y = layers.GroupNormalization(4, name="groups")(layers.Conv2D(8, 3, name="conv")(x))
+    y = layers.LayerNormalization(name="groups")(layers.Conv2D(8, 3, name="conv")(x))
     model = keras.Model(x, layers.Dense(2, name="head")(layers.Flatten()(y)), name="net")
     with pytest.raises(ConfigError) as error:
         prune(model, sparsity=0.5)
-    assert "'conv' stays dense: 'groups' (GroupNormalization) has no rule" in str(error.value)
+    assert "'conv' stays dense: 'groups' (LayerNormalization) takes a mean" in str(error.value)
     assert "'head' stays dense: 'net' returns them" in str(error.value)
     assert masks_of(model) == {}
 
@@ -321,8 +321,6 @@ def test_a_rule_for_a_class_of_ones_own():
         assert shrink(model).model.get_layer("first").units == 4
     finally:
         del RULES[Half]
-    with pytest.raises(SpeedupError, match="no rule for it"):
-        shrink(keras.Model(x, model.get_layer("half").output))
 
 
 @pytest.fixture

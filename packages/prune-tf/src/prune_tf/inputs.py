@@ -11,7 +11,7 @@ import numpy as np
 from prune_core.errors import ConfigError
 from prune_tf.arrays import array_of
 
-__all__ = ["check_inputs", "made_up_inputs", "run"]
+__all__ = ["check_inputs", "made_up_inputs", "run", "symbolic_inputs"]
 
 SIZES = (64, 32, 16, 8, 4, 2, 1)
 """For an axis of any size: images survive five halvings, and tables of positions may be short."""
@@ -70,6 +70,29 @@ def check_inputs(model: keras.Model, inputs: Any, argument: str = "example_input
 def run(model: keras.Model, inputs: Any) -> list[np.ndarray[Any, Any]]:
     """Return what a model puts out at inference, as a flat list of arrays."""
     return [_array(tensor) for tensor in keras.tree.flatten(model(inputs, training=False))]
+
+
+def symbolic_inputs(model: keras.Model, example_inputs: Any = None) -> Iterator[Any]:
+    """Yield what a model may be called with, as symbolic tensors of any number of samples."""
+    if example_inputs is not None:
+        yield keras.tree.map_structure(
+            lambda x: keras.KerasTensor(
+                (None, *x.shape[1:]), keras.backend.standardize_dtype(x.dtype)
+            ),
+            example_inputs,
+        )
+        return
+    known = _symbolic(model)
+    if known is not None:
+        yield known
+        return
+    shapes = getattr(model, "_build_shapes_dict", None) or {}
+    for dtype in ("float32", "int32") if shapes else ():
+        wanted = [
+            _mapped(shape, lambda s: keras.KerasTensor((None, *s[1:]), dtype))  # noqa: B023
+            for shape in shapes.values()
+        ]
+        yield wanted[0] if len(wanted) == 1 else wanted
 
 
 def _array(tensor: Any) -> np.ndarray[Any, Any]:

@@ -11,7 +11,6 @@ from prune_core.errors import ConfigError, did_you_mean, nearest, shown
 from prune_core.registry import get_pruner
 from prune_tf.layers import layers_of, slots_of
 from prune_tf.masks import Masks, masks_of, unwrap
-from prune_tf.speedup.graph import is_graph
 
 __all__ = ["prune"]
 
@@ -75,7 +74,7 @@ def prune(
     ]
     rules += [{"exclude": True, **selector} for selector in _selectors(model, "exclude", exclude)]
     pruner_class = get_pruner(algorithm, framework="keras")
-    if is_graph(model) and "dependency_aware" in getattr(pruner_class, "modes", ()):
+    if "dependency_aware" in getattr(pruner_class, "modes", ()):
         options = {"mode": "dependency_aware"} | options
     for name in ("example_inputs", "dummy_input"):
         if name in options:

@@ -14,7 +14,7 @@ from prune_core.errors import ConfigError, warn
 from prune_tf.layers import Named, layers_of
 from prune_tf.pruning.allocate import check_scores, keep
 from prune_tf.pruning.targets import Target
-from prune_tf.speedup.graph import symbolic_model
+from prune_tf.speedup.graph import check_model
 from prune_tf.speedup.propagate import analyse
 
 __all__ = ["Coupling"]
@@ -29,14 +29,14 @@ class Coupling:
     a unit. Units that pass through the same layers are a group and compete with each other.
 
     Args:
-        model: A functional or Sequential model.
+        model: A built model.
 
     Raises:
-        SpeedupError: When the calls of the model cannot be read.
+        SpeedupError: When the calls of a subclassed model cannot be followed.
     """
 
     def __init__(self, model: keras.Model) -> None:
-        symbolic_model(model)
+        check_model(model)
         analysis = analyse(model, {})
         fixed = analysis.labels.fixed()
         self.classes: dict[str, Array] = {}

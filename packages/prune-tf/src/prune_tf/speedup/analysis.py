@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -25,11 +25,22 @@ class Flow:
         labels: The label of each channel.
         constants: The value of a channel that has the same value everywhere and always, else NaN.
         axis: The axis on which the channels lie, counted from the end.
+        more: The same of other axes, as the heads of attention beside the channels of each.
     """
 
     labels: Array
     constants: Array
     axis: int = -1
+    more: tuple[Flow, ...] = ()
+
+    @property
+    def parts(self) -> tuple[Flow, ...]:
+        """What is known, axis by axis."""
+        return (replace(self, more=()), *self.more)
+
+    def at(self, axis: int) -> Flow | None:
+        """Return what is known of one axis."""
+        return next((part for part in self.parts if part.axis == axis), None)
 
 
 @dataclass(slots=True)
@@ -72,6 +83,11 @@ class Analysis:
         flows: What is known of each tensor.
         unknown: `{layer name: class}` of what has no rule.
         calls: How often each layer is called.
+        owners: `{variable: (layer, name of the attribute, name of the variable)}`.
+        entered: `{layer: its call}` of the layers that were followed to the inside.
+        inner: `{layer: its fresh inputs}` of the same.
+        shaped: `{layer: its call}` of layers of which a copy is cut to shape.
+        attributes: `{layer: {attribute: what it is given a plan}}`, sizes that a layer remembers.
     """
 
     weights: Callable[[Any, str], Array]
@@ -84,6 +100,13 @@ class Analysis:
     flows: dict[int, Flow] = field(default_factory=dict)
     unknown: dict[str, str] = field(default_factory=dict)
     calls: Counter[int] = field(default_factory=Counter)
+    owners: dict[int, tuple[Any, str, str]] = field(default_factory=dict)
+    entered: dict[int, Call] = field(default_factory=dict)
+    inner: dict[int, list[Any]] = field(default_factory=dict)
+    shaped: dict[int, Call] = field(default_factory=dict)
+    attributes: dict[int, dict[str, Callable[[Any], Any]]] = field(
+        default_factory=lambda: defaultdict(dict)
+    )
 
     def inputs(self, call: Call) -> list[Flow]:
         """Return what is known of the tensors that a call is given."""
@@ -103,6 +126,22 @@ class Analysis:
         labels = self.labels.new(size or 1)
         self.labels.fix(labels, why)
         return Flow(labels, np.full(len(labels), np.nan))
+
+    def made(self, tensor: Any, parts: Sequence[Flow]) -> Flow:
+        """Return what is known of a tensor, given what is known of some of its axes."""
+        if not parts:
+            return self.opaque(tensor, "they belong to no axis that could be cut")
+        first, *others = sorted(parts, key=lambda part: part.axis, reverse=True)
+        return replace(first, more=tuple(others))
+
+    def along(self, tensor: Any, axis: int) -> Flow:
+        """Return what is known of one axis of a tensor; where that is nothing, it stays."""
+        part = self.flow(tensor).at(axis)
+        if part is not None:
+            return part
+        labels = self.labels.new(tensor.shape[axis] or 1)
+        self.labels.fix(labels, "they lie along an axis that cannot be cut")
+        return Flow(labels, np.full(len(labels), np.nan), axis)
 
     def own(self, layer: Any, count: int) -> Array:
         """Return the labels of a layer's output channels, the same at each of its calls."""

@@ -12,6 +12,7 @@ import keras
 
 from prune_core.errors import SpeedupError
 from prune_tf.speedup.graph import is_graph
+from prune_tf.speedup.shaping import plain_class
 
 __all__ = ["Copies", "Pairs", "carry_state", "copy_layer", "copy_model", "pairs_of"]
 
@@ -68,6 +69,7 @@ def copy_model(
     model: keras.Model,
     copy_op: Callable[[Any], Any] = copy_layer,
     copies: Copies | None = None,
+    inputs_of: Callable[[Any], list[Any] | None] = lambda model: None,
 ) -> keras.Model:
     """Return a copy of a model, with weights of its own and not compiled.
 
@@ -75,6 +77,7 @@ def copy_model(
         model: A functional or Sequential model.
         copy_op: Makes the copy of a layer or operation that is not such a model itself.
         copies: Gets what was copied.
+        inputs_of: Returns the inputs of the copy of a model, where they are not as they were.
 
     Raises:
         SpeedupError: When a layer cannot be copied.
@@ -83,11 +86,14 @@ def copy_model(
 
     def copy(op: Any) -> Any:
         if id(op) not in done:
-            done[id(op)] = (op, copy_model(op, copy_op, done) if is_graph(op) else copy_op(op))
+            done[id(op)] = (
+                op,
+                copy_model(op, copy_op, done, inputs_of) if is_graph(op) else copy_op(op),
+            )
         return done[id(op)][1]
 
     with _not_compiled(model):
-        return keras.models.clone_model(model, clone_function=copy)
+        return keras.models.clone_model(model, inputs_of(model), clone_function=copy)
 
 
 def pairs_of(copies: Copies) -> Pairs:
@@ -102,7 +108,7 @@ def pairs_of(copies: Copies) -> Pairs:
             continue
         inside = ([each] if is_graph(each) else _with_all_inside(each) for each in (old, new))
         before, after = inside
-        if [type(each) for each in before] != [type(each) for each in after]:
+        if [*map(plain_class, before)] != [*map(plain_class, after)]:
             raise SpeedupError(
                 f"{old.name!r}, a {type(old).__name__}, cannot be copied: what its config makes "
                 "has other layers inside than it has."

@@ -5,6 +5,7 @@ Everything that this project reads of Keras' own graph is read here.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ import keras
 
 from prune_core.errors import SpeedupError
 
-__all__ = ["Call", "calls_of", "is_graph", "symbolic_model"]
+__all__ = ["Call", "calls_between", "calls_of", "check_model", "is_graph"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +25,15 @@ class Call:
         inputs: The symbolic tensors it is given.
         outputs: Those it returns.
         arguments: Everything it is given, `(args, kwargs)`.
+        holder: The outermost layer whose own Python makes this call, or None for a call that the
+            model's graph makes.
     """
 
     op: Any
     inputs: tuple[Any, ...]
     outputs: tuple[Any, ...]
     arguments: tuple[tuple[Any, ...], dict[str, Any]]
+    holder: Any = None
 
     @property
     def kind(self) -> str:
@@ -46,8 +50,8 @@ def is_graph(layer: Any) -> bool:
     return symbolic and type(layer).call.__module__.partition(".")[0] == "keras"
 
 
-def symbolic_model(model: keras.Model) -> None:
-    """Refuse a model whose calls cannot be read.
+def check_model(model: keras.Model) -> None:
+    """Refuse what is no Keras model, or has no weights yet.
 
     Raises:
         SpeedupError: Saying what would do.
@@ -57,30 +61,28 @@ def symbolic_model(model: keras.Model) -> None:
             f"model is a {type(model).__module__}.{type(model).__name__}; it must be a Keras 3 "
             "model (keras.Model)."
         )
-    if not is_graph(model):
-        raise SpeedupError(
-            f"{type(model).__name__} {model.name!r} computes in Python code of its own, which "
-            "cannot be rewritten for smaller layers; only functional and Sequential models can be "
-            "made smaller. Its masks stay in force. To go further, build it with "
-            "keras.Model(inputs, outputs)."
-        )
-    if not model.built or not model.inputs:
+    if not model.built or (is_graph(model) and not model.inputs):
         raise SpeedupError(f"{model.name!r} has no weights yet; give it an Input and train it.")
 
 
 def calls_of(model: keras.Model) -> list[Call]:
     """Return the calls between a model's inputs and outputs, each after those that it needs."""
-    starts = {id(tensor) for tensor in model.inputs}
+    return calls_between(model.inputs, model.outputs)
+
+
+def calls_between(inputs: Sequence[Any], outputs: Sequence[Any]) -> list[Call]:
+    """Return the calls that lead from symbolic tensors to others, in an order that can run."""
+    starts = {id(tensor) for tensor in inputs}
     done: dict[int, Call] = {}
-    for output in model.outputs:
+    for output in outputs:
         stack = [(output, False)]
         while stack:
             tensor, entered = stack.pop()
-            if id(tensor) in starts:
+            history = getattr(tensor, "_keras_history", None)
+            if id(tensor) in starts or history is None:
                 continue
-            history = tensor._keras_history
             node = history.operation._inbound_nodes[history.node_index]
-            if id(node) in done:
+            if id(node) in done or node.is_input:
                 continue
             if entered:
                 done[id(node)] = Call(

@@ -18,7 +18,7 @@ from prune_tf.inputs import check_inputs, made_up_inputs, run
 from prune_tf.layers import layers_of, slots_of
 from prune_tf.masks import set_masks
 from prune_tf.speedup.copies import Pairs
-from prune_tf.speedup.graph import symbolic_model
+from prune_tf.speedup.graph import check_model, is_graph
 from prune_tf.speedup.plan import Plan, make_plan
 from prune_tf.speedup.propagate import analyse
 from prune_tf.speedup.rebuild import cut, rebuild
@@ -90,7 +90,7 @@ def shrink(
     if tolerance is not None and not (isinstance(tolerance, int | float) and tolerance >= 0):
         raise ConfigError(f"tolerance is {tolerance!r}; it must be a number of at least 0.")
     model = model_of(model)
-    symbolic_model(model)
+    check_model(model)
     if isinstance(masks, str | PathLike):
         masks = load_masks(masks, model)
     applied = masked_weights(model, masks)
@@ -106,7 +106,9 @@ def shrink(
         check_inputs(model, example_inputs)
     asked = dict(applied)
     # Which adds to the masks that are applied.
-    plan = make_plan(analyse(model, applied, silence=constants == "zero"), fold=constants != "keep")
+    given = example_inputs if not is_graph(model) else None
+    found = analyse(model, applied, silence=constants == "zero", example_inputs=given)
+    plan = make_plan(found, fold=constants != "keep")
     with masked(model, applied):
         try:
             small, pairs = rebuild(model, plan)

@@ -7,6 +7,9 @@ from prune_tf.speedup.rules import (
     depthwise as depthwise,
 )
 from prune_tf.speedup.rules import (
+    einsum as einsum,
+)
+from prune_tf.speedup.rules import (
     elementwise as elementwise,
 )
 from prune_tf.speedup.rules import (
@@ -19,8 +22,17 @@ from prune_tf.speedup.rules import (
     normalization as normalization,
 )
 from prune_tf.speedup.rules import (
+    operand as operand,
+)
+from prune_tf.speedup.rules import (
     pooling as pooling,
 )
-from prune_tf.speedup.rules.registry import RULES, Rule, rule, rule_for
+from prune_tf.speedup.rules import (
+    recurrent as recurrent,
+)
+from prune_tf.speedup.rules import (
+    reduction as reduction,
+)
+from prune_tf.speedup.rules.registry import RULES, Rule, is_wide, rule, rule_for
 
-__all__ = ["RULES", "Rule", "rule", "rule_for"]
+__all__ = ["RULES", "Rule", "is_wide", "rule", "rule_for"]

@@ -10,7 +10,7 @@ import numpy as np
 
 from prune_tf.arrays import array_of
 
-__all__ = ["activated", "is_elementwise"]
+__all__ = ["MEETING", "OPERATIONS", "activated", "is_elementwise"]
 
 Array = np.ndarray[Any, Any]
 
@@ -58,6 +58,11 @@ OPERATIONS = frozenset(
     }
 )
 """Operations of `keras.ops` that make each value of values at the same place, and of numbers."""
+
+MEETING = frozenset(
+    ("Add", "Divide", "Maximum", "Minimum", "Mod", "Multiply", "Power", "Subtract", "TrueDivide")
+)
+"""Those among them in which two tensors may meet."""
 
 
 def is_elementwise(activation: Any) -> bool:
@@ -121,4 +126,4 @@ def activated(activation: Any, constants: Array) -> Array:
     if known.any():
         values = keras.ops.convert_to_tensor(constants[known].astype("float32"))
         result[known] = array_of(activation(values))
-    return result
+    return np.where(np.isfinite(result), result, np.nan)

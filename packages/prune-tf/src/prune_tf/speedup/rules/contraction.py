@@ -17,10 +17,19 @@ __all__ = ["adds_up", "blurs_borders", "bringing_out", "use"]
 Array = np.ndarray[Any, Any]
 
 
-@rule("Dense")
+@rule("Dense", wide=True)
 def dense(analysis: Analysis, call: Call) -> list[Flow] | None:
-    """Follow `x @ kernel + bias`."""
-    return _contract(analysis, call, "units", taken=0, given=1)
+    """Follow `x @ kernel + bias`; what lies along other axes is where it was."""
+    [source] = call.inputs
+    made = _contract(analysis, call, "units", taken=0, given=1)
+    if made is None:
+        return None
+    others = [
+        Flow(part.labels, np.full(len(part.labels), np.nan), part.axis)
+        for part in analysis.flow(source).parts
+        if part.axis != -1
+    ]
+    return [analysis.made(call.outputs[0], [*made[0].parts, *others])]
 
 
 @rule("Conv1D", "Conv2D", "Conv3D")
@@ -40,9 +49,12 @@ def transposed(analysis: Analysis, call: Call) -> list[Flow] | None:
 def _contract(
     analysis: Analysis, call: Call, size: str, taken: int, given: int
 ) -> list[Flow] | None:
-    layer, [flow] = call.op, analysis.inputs(call)
-    if flow.axis != -1 or getattr(layer, "data_format", "") == "channels_first":
+    layer, [source] = call.op, call.inputs
+    if getattr(layer, "data_format", "") == "channels_first":
         return None
+    if size == "filters" and analysis.flow(source).axis != -1:
+        return None
+    flow = analysis.along(source, -1)
     kernel = analysis.weights(layer, "kernel")
     taken, given = taken % kernel.ndim, given % kernel.ndim
     # What one input channel, the same everywhere, adds to each output channel.
@@ -53,7 +65,7 @@ def _contract(
     linked = linked if taken < given else linked.T
     everywhere = not blurs_borders(layer)
     analysis.lies(layer, "kernel", taken, flow.labels)
-    use(analysis, layer, flow, linked.any(axis=1), "kernel", taken, sums if everywhere else None)
+    use(analysis, call, flow, linked.any(axis=1), "kernel", taken, sums if everywhere else None)
     known = adds_up(flow.constants, linked, sums, everywhere)
     return bringing_out(analysis, layer, size, {"kernel": given}, known)
 
@@ -92,7 +104,7 @@ def _grouped(analysis: Analysis, call: Call) -> list[Flow] | None:
 
 def use(
     analysis: Analysis,
-    layer: Any,
+    call: Call,
     flow: Flow,
     matters: Array,
     variable: str | None,
@@ -100,8 +112,11 @@ def use(
     sums: Array | None,
 ) -> None:
     """Note that channels are added up here; `sums` has what each adds to every output."""
+    layer = call.op
     # A layer that is called twice has one bias, which cannot make up for two constants.
     foldable = sums is not None and not analysis.is_shared(layer)
+    # A layer inside of another gets no bias that its holder's Python does not make.
+    foldable = foldable and (call.holder is None or bool(getattr(layer, "use_bias", True)))
     merges = variable if not analysis.is_shared(layer) else None
     bias = _folding(sums) if foldable and sums is not None else None
     analysis.uses.append(Use(layer, flow.labels, flow.constants, matters, merges, axis, bias))

@@ -54,7 +54,7 @@ def separable(analysis: Analysis, call: Call) -> list[Flow] | None:
     analysis.lies(layer, "depthwise_kernel", first.ndim - 2, flow.labels)
     inner = np.repeat(flow.labels, multiplier)
     analysis.lies(layer, "pointwise_kernel", second.ndim - 2, inner)
-    use(analysis, layer, flow, linked.any(axis=1), None, 0, sums if everywhere else None)
+    use(analysis, call, flow, linked.any(axis=1), None, 0, sums if everywhere else None)
     known = adds_up(flow.constants, linked, sums, everywhere)
     given = {"pointwise_kernel": second.ndim - 1}
     return bringing_out(analysis, layer, "filters", given, known)

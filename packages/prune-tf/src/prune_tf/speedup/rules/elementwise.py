@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import keras
 import numpy as np
 
 from prune_tf.speedup.analysis import Analysis, Flow
 from prune_tf.speedup.graph import Call
-from prune_tf.speedup.rules.activations import activated, is_elementwise
+from prune_tf.speedup.rules.activations import (
+    MEETING,
+    OPERATIONS,
+    activated,
+    is_elementwise,
+)
 from prune_tf.speedup.rules.registry import rule
 
 __all__: list[str] = []
+
+Array = np.ndarray[Any, Any]
 
 
 @rule(
@@ -21,33 +33,33 @@ __all__: list[str] = []
     "GaussianNoise",
     "ActivityRegularization",
     "Identity",
+    "StopGradient",
+    "ConvertToTensor",
+    wide=True,
 )
 def at_rest(analysis: Analysis, call: Call) -> list[Flow] | None:
     """Nothing happens at inference."""
-    return analysis.inputs(call)
+    return analysis.inputs(call)[: len(call.outputs)]
 
 
-@rule("Activation")
+@rule("Activation", wide=True)
 def activation(analysis: Analysis, call: Call) -> list[Flow] | None:
     """Apply a function by its name."""
     if not is_elementwise(call.op.activation):
         return None
-    [flow] = analysis.inputs(call)
-    return [Flow(flow.labels, activated(call.op.activation, flow.constants), flow.axis)]
+    return _each_part(analysis, call, lambda c: activated(call.op.activation, c))
 
 
-@rule("ReLU", "LeakyReLU", "ELU")
+@rule("ReLU", "LeakyReLU", "ELU", wide=True)
 def layer_of_its_own(analysis: Analysis, call: Call) -> list[Flow] | None:
     """Apply the layer itself to the constants."""
-    [flow] = analysis.inputs(call)
-    return [Flow(flow.labels, activated(call.op, flow.constants), flow.axis)]
+    return _each_part(analysis, call, lambda c: activated(call.op, c))
 
 
-@rule("Relu", "Relu6", "Sigmoid", "Silu", "Gelu", "HardSigmoid", "HardSilu", "Tanh")
+@rule(*sorted(OPERATIONS - MEETING), wide=True)
 def operation(analysis: Analysis, call: Call) -> list[Flow] | None:
     """An activation called as an operation, such as `keras.ops.relu(x)`."""
-    [flow] = analysis.inputs(call)
-    return [Flow(flow.labels, activated(call.op, flow.constants), flow.axis)]
+    return _each_part(analysis, call, lambda c: activated(call.op, c))
 
 
 @rule("PReLU")
@@ -64,11 +76,28 @@ def learned(analysis: Analysis, call: Call) -> list[Flow] | None:
     return [Flow(flow.labels, np.where(flow.constants >= 0, flow.constants, negative))]
 
 
-@rule("Rescaling")
+@rule("Rescaling", wide=True)
 def rescaling(analysis: Analysis, call: Call) -> list[Flow] | None:
     """`x · scale + offset`, with one number for all channels."""
-    [flow] = analysis.inputs(call)
-    if not all(np.isscalar(value) for value in (call.op.scale, call.op.offset)):
+    scale, offset = call.op.scale, call.op.offset
+    if not all(np.isscalar(value) for value in (scale, offset)):
         return None
-    constants = flow.constants * call.op.scale + call.op.offset
-    return [Flow(flow.labels, constants, flow.axis)]
+    return _each_part(analysis, call, lambda c: c * scale + offset)
+
+
+@rule("Cast", wide=True)
+def cast(analysis: Analysis, call: Call) -> list[Flow] | None:
+    """Numbers of another type."""
+    kind = keras.backend.standardize_dtype(call.outputs[0].dtype)
+    wide = kind in ("float32", "float64")
+    return _each_part(analysis, call, lambda c: np.where(wide | (c == 0), c, np.nan))
+
+
+def _each_part(
+    analysis: Analysis, call: Call, change: Callable[[Array], Array]
+) -> list[Flow] | None:
+    if len(call.inputs) != 1:
+        return None
+    flow = analysis.flow(call.inputs[0])
+    parts = [replace(part, constants=change(part.constants)) for part in flow.parts]
+    return [analysis.made(call.outputs[0], parts)]

@@ -8,23 +8,31 @@ from typing import Any
 from prune_tf.speedup.analysis import Analysis, Flow
 from prune_tf.speedup.graph import Call
 
-__all__ = ["RULES", "Rule", "rule"]
+__all__ = ["RULES", "Rule", "is_wide", "rule", "rule_for"]
 
 # A rule returns what is known of each output, or None where it does not apply; then the channels
 # of the inputs and outputs stay, which is always right.
 Rule = Callable[[Analysis, Call], list[Flow] | None]
 RULES: dict[str | type, Rule] = {}
+_WIDE: set[Rule] = set()
 
 
-def rule(*kinds: str | type) -> Callable[[Rule], Rule]:
+def rule(*kinds: str | type, wide: bool = False) -> Callable[[Rule], Rule]:
     """Make a function the rule for classes: for Keras' by their names, for others themselves.
 
     A class of your own that goes by the name of one of Keras' may do anything, so that a name
     speaks for Keras' alone.
+
+    Args:
+        kinds: The classes.
+        wide: Whether the rule reads all of `Flow.parts`. Any other is given one axis, the last
+            one if that can be, and what lies along others stays.
     """
 
     def register(function: Rule) -> Rule:
         RULES.update(dict.fromkeys(kinds, function))
+        if wide:
+            _WIDE.add(function)
         return function
 
     return register
@@ -37,3 +45,8 @@ def rule_for(op: Any) -> Rule | None:
         return RULES[kind]
     from_keras = kind.__module__.partition(".")[0] == "keras"
     return RULES.get(kind.__name__) if from_keras else None
+
+
+def is_wide(op: Any) -> bool:
+    """Whether the rule for a layer or operation reads what is known of all axes."""
+    return rule_for(op) in _WIDE

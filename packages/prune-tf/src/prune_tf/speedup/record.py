@@ -1,0 +1,201 @@
+"""A model as the calls that it makes: of layers with a rule, and of `keras.ops` operations.
+
+A layer that is made of others is entered. Its own `call()` runs on symbolic tensors, and what it
+calls there, Keras notes down as it does for a functional model:
+
+    Block(…)(x)     →     Dense, gelu, Dense, Add
+
+So what a composite layer or a subclassed model does is known without a rule for its class.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import keras
+
+from prune_core.errors import SpeedupError
+from prune_tf.inputs import symbolic_inputs
+from prune_tf.speedup.graph import Call, calls_between, calls_of, is_graph
+
+__all__ = ["Recording", "left_as_it_was", "record"]
+
+SIZES = ((2, 8), (2, 16), (2, 64), (None, None))
+"""How many samples there are, and what stands for any other size that is open."""
+
+
+@dataclass
+class Recording:
+    """What a model calls.
+
+    Attributes:
+        calls: In an order that can run; every call of a layer or operation that is not entered.
+        outputs: The tensors that the model returns.
+        entered: `{layer: its first call}` of the layers that were entered.
+        inner: `{layer: the tensors its inside starts from}`, of the same calls.
+        problems: `{layer: why it could not be entered}`.
+        again: Pairs of tensors, what a layer is given now and what it was given at its first call.
+    """
+
+    calls: list[Call] = field(default_factory=list)
+    outputs: list[Any] = field(default_factory=list)
+    entered: dict[int, Call] = field(default_factory=dict)
+    inner: dict[int, list[Any]] = field(default_factory=dict)
+    problems: dict[int, str] = field(default_factory=dict)
+    again: list[tuple[Any, Any]] = field(default_factory=list)
+
+
+class Passed:
+    """Stands for the way into a layer that is entered, or out of it: nothing happens there."""
+
+    name = "passed"
+
+
+def record(
+    model: keras.Model, has_rule: Callable[[Any], bool], example_inputs: Any = None
+) -> Recording:
+    """Return what a model calls.
+
+    Args:
+        model: A built model.
+        has_rule: Whether a layer or operation is not to be entered.
+        example_inputs: What a subclassed model is called with, unless that can be told from how
+            it was built.
+
+    Raises:
+        SpeedupError: When a subclassed model cannot be followed.
+    """
+    found = Recording()
+    with left_as_it_was(model):
+        if is_graph(model):
+            calls, found.outputs = calls_of(model), list(model.outputs)
+        else:
+            calls, found.outputs = _root(model, example_inputs, found)
+        for call in calls:
+            _expand(call, has_rule, found)
+    return found
+
+
+def _root(model: keras.Model, example_inputs: Any, found: Recording) -> tuple[list[Call], Any]:
+    problem = "it does not say what it takes; call it on a batch first"
+    for inputs in symbolic_inputs(model, example_inputs):
+        call = Call(model, tuple(keras.tree.flatten(inputs)), (), ((inputs,), {}))
+        for sizes in SIZES:
+            entered = _enter(call, sizes)
+            if not isinstance(entered, str):
+                fresh, outputs, calls = entered
+                found.entered[id(model)] = call
+                found.inner[id(model)] = fresh
+                return [replace(each, holder=model) for each in calls], outputs
+            problem = entered
+    raise SpeedupError(
+        f"{type(model).__name__} {model.name!r} computes in Python code of its own that cannot be "
+        f"followed: {problem}. Its masks stay in force. Write its call() with Keras layers and "
+        "keras.ops, or build it with keras.Model(inputs, outputs)."
+    )
+
+
+def _expand(call: Call, has_rule: Callable[[Any], bool], found: Recording) -> None:
+    """Note a call, or what it calls in turn."""
+    if type(call.op) is keras.layers.TimeDistributed and has_rule(call.op.layer):
+        # Axes count from the end, so that another axis in front makes no difference.
+        found.entered.setdefault(id(call.op), call)
+        holder = call.holder or call.op
+        found.calls.append(replace(call, op=call.op.layer, holder=holder))
+        return
+    if not isinstance(call.op, keras.layers.Layer) or has_rule(call.op):
+        found.calls.append(call)
+        return
+    entered: Any = _not_to_enter(call.op)
+    for sizes in SIZES if not entered else ():
+        entered = _enter(call, sizes)
+        if not isinstance(entered, str):
+            break
+    if isinstance(entered, str):
+        found.problems[id(call.op)] = entered
+        found.calls.append(call)
+        return
+    fresh, outputs, calls = entered
+    if id(call.op) in found.entered:
+        found.again += zip(fresh, found.inner[id(call.op)], strict=True)
+    found.entered.setdefault(id(call.op), call)
+    found.inner.setdefault(id(call.op), fresh)
+    for outer, inner in zip(_each_once(call.inputs), fresh, strict=True):
+        found.calls.append(Call(Passed(), (outer,), (inner,), ((), {})))
+    holder = call.holder if is_graph(call.op) else call.holder or call.op
+    for each in calls:
+        _expand(replace(each, holder=holder), has_rule, found)
+    for inner, outer in zip(outputs, call.outputs, strict=True):
+        found.calls.append(Call(Passed(), (inner,), (outer,), ((), {})))
+
+
+def _not_to_enter(layer: Any) -> str:
+    """Why the inside of a layer says too little of what it computes with, if so."""
+    for each in layer._flatten_layers():
+        if any(getattr(each, name, None) for name in ("lora_enabled", "quantization_mode")):
+            return "it is quantized or has LoRA"
+    if isinstance(layer, keras.layers.Wrapper):
+        # As SpectralNormalization, which in training has a vector as long as the kernel is wide.
+        return "a wrapper may do something else in training"
+    return ""
+
+
+def _enter(
+    call: Call, sizes: tuple[int | None, int | None]
+) -> str | tuple[list[Any], list[Any], list[Call]]:
+    """Run a layer's own `call()` on fresh tensors: those, what comes out, and what it calls.
+
+    Returns a text where that cannot be done.
+    """
+    samples, other = sizes
+    fresh: dict[int, Any] = {}
+
+    def renewed(given: Any) -> Any:
+        if not isinstance(given, keras.KerasTensor):
+            return given
+        if id(given) not in fresh:
+            shape = [size or (samples if at == 0 else other) for at, size in enumerate(given.shape)]
+            fresh[id(given)] = keras.KerasTensor(tuple(shape), given.dtype)
+        return fresh[id(given)]
+
+    args, kwargs = keras.tree.map_structure(renewed, call.arguments)
+    parameters = inspect.signature(call.op.call).parameters
+    if "training" in parameters:
+        kwargs = kwargs | {"training": False}
+    try:
+        with keras.StatelessScope():
+            outputs = keras.tree.flatten(call.op.call(*args, **kwargs))
+        calls = calls_between([*fresh.values()], outputs)
+    except Exception as error:  # whatever a layer's own Python raises
+        said = str(error).strip().splitlines()
+        return f"{type(error).__name__}: {said[0]}" if said else type(error).__name__
+    if not all(isinstance(each, keras.KerasTensor) for each in outputs):
+        return "it returns what does not depend on its input"
+    if call.outputs and len(call.outputs) != len(outputs):
+        return "it returns something else when it is called on its own"
+    return [fresh[id(each)] for each in _each_once(call.inputs)], outputs, calls
+
+
+def _each_once(tensors: Sequence[Any]) -> list[Any]:
+    return [*{id(tensor): tensor for tensor in tensors}.values()]
+
+
+@contextmanager
+def left_as_it_was(layer: Any) -> Iterator[None]:
+    """Forget, afterwards, the symbolic calls that were made meanwhile."""
+    inside = [*layer._flatten_layers()]
+    operations = [op for each in inside for op in getattr(each, "_operations", ())]
+    noted = [
+        (nodes, len(nodes))
+        for op in {id(each): each for each in (*inside, *operations)}.values()
+        for nodes in (op._inbound_nodes, op._outbound_nodes)
+    ]
+    try:
+        yield
+    finally:
+        for nodes, count in noted:
+            del nodes[count:]
