@@ -1,9 +1,7 @@
 """Pruning to a budget: what is counted is what the small model really is."""
 
 import copy
-import sys
 import warnings
-from types import ModuleType
 
 import pytest
 import torch
@@ -11,64 +9,12 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import prune_core
-from prune_core import BasicPruner, ConfigError, PruneWarning, Reference, hookimpl, shrink
+from prune_core import ConfigError, PruneWarning, shrink
 from prune_core.masking import PrunerModuleWrapper
-from prune_core.registry import registered
-from prune_core.tools import (
-    DependencyAwareAllocator,
-    NormalSparsityAllocator,
-    NormMetricsCalculator,
-    WeightDataCollector,
-)
 from prune_speedup.engine.plan import make_plan
 from prune_speedup.torch.cost import cost_of
 
-
-class ToyL1(BasicPruner):
-    granularity = "channels"
-    default_types = supported_types = ("Conv2d", "Linear")
-    modes = ("normal", "dependency_aware")
-
-    def __init__(self, model, config_list, mode="normal", dummy_input=None):
-        self.mode, self.dummy_input = mode, dummy_input
-        super().__init__(model, config_list)
-
-    def reset_tools(self):
-        self.data_collector = WeightDataCollector(self, channels=True)
-        self.metrics_calculator = NormMetricsCalculator(dim=0, p=1)
-        self.sparsity_allocator = (
-            NormalSparsityAllocator(self, channels=True)
-            if self.mode == "normal"
-            else DependencyAwareAllocator(self, self.dummy_input)
-        )
-
-
-class ToyMute(ToyL1):
-    granularity = ""
-
-
-class ToyLevel(ToyL1):
-    granularity = "weights"
-    modes = ("normal",)
-
-
-class Plugin:
-    @hookimpl
-    def prune_register_pruners(self):
-        return {
-            "toy_l1": Reference("toy_pruners:ToyL1"),
-            "toy_level": Reference("toy_pruners:ToyLevel"),
-            "toy_mute": Reference("toy_pruners:ToyMute"),
-        }
-
-
-@pytest.fixture(autouse=True)
-def toys(monkeypatch):
-    module = ModuleType("toy_pruners")
-    module.ToyL1, module.ToyLevel, module.ToyMute = ToyL1, ToyLevel, ToyMute
-    monkeypatch.setitem(sys.modules, "toy_pruners", module)
-    with registered(Plugin(), "toys"):
-        yield
+pytestmark = pytest.mark.usefixtures("toys")
 
 
 class Net(nn.Module):
@@ -310,7 +256,7 @@ def test_a_cap_on_what_one_layer_may_lose(x):
     with torch.no_grad():
         model[0].weight[:8] *= 1e-3
     rules = [{"op_names": ["0", "2"], "total_sparsity": 0.5, "max_sparsity_per_layer": 0.6}]
-    pruner = ToyL1(model, rules, "dependency_aware", x)
+    pruner = prune_core.get_pruner("toy_l1")(model, rules, "dependency_aware", x)
     pruner.sparsity_allocator.across = True
     _, masks = pruner.compress()
     assert masks["0"]["bias"].sum() == 4

@@ -18,6 +18,8 @@ from prune_speedup.torch import analysis
 from prune_speedup.torch.analysis import analysis_of
 from prune_speedup.torch.fingerprint import fingerprint
 
+pytestmark = pytest.mark.usefixtures("toys")
+
 WIDE = 2
 """A global that a forward reads."""
 
@@ -89,7 +91,7 @@ def net() -> Net:
 
 def test_pruning_and_shrinking_record_once_and_label_once(counted: Counter[str]) -> None:
     model, x = net(), inputs()
-    wrapped, masks = prune_core.prune(model, "l1", sparsity=0.5, example_inputs=x)
+    wrapped, masks = prune_core.prune(model, "toy_l1", sparsity=0.5, example_inputs=x)
     report = prune_core.shrink(prune_core.unwrap(wrapped), x, masks)
     assert counted == {"trace": 1, "labelled": 1}
     assert model.first.out_features == 4
@@ -98,7 +100,7 @@ def test_pruning_and_shrinking_record_once_and_label_once(counted: Counter[str])
 
 def test_a_budget_analyses_once(counted: Counter[str]) -> None:
     model, x = net(), inputs()
-    wrapped, masks = prune_core.prune(model, "l1", target={"flops": 0.6}, example_inputs=x)
+    wrapped, masks = prune_core.prune(model, "toy_l1", target={"flops": 0.6}, example_inputs=x)
     prune_core.shrink(prune_core.unwrap(wrapped), x, masks)
     assert counted == {"trace": 1, "labelled": 1}
 
@@ -110,7 +112,7 @@ def test_a_hundred_candidates_are_analysed_once(counted: Counter[str]) -> None:
     for candidate in range(100):
         trial = copy.deepcopy(model)
         ratio = 0.2 + 0.6 * candidate / 100
-        wrapped, masks = prune_core.prune(trial, "l1", sparsity=ratio, example_inputs=x)
+        wrapped, masks = prune_core.prune(trial, "toy_l1", sparsity=ratio, example_inputs=x)
         prune_core.shrink(prune_core.unwrap(wrapped), x, masks, verify=False)
     assert counted == {"trace": 1, "labelled": 1}
     assert all(map(torch.equal, weights, model.parameters()))
@@ -305,7 +307,7 @@ def test_nothing_stays_or_is_refused_because_of_what_is_remembered(
 
     source = numbers()
     model, x = Unseen(source), inputs()
-    wrapped, masks = prune_core.prune(model, "l1", sparsity=0.5, example_inputs=x)
+    wrapped, masks = prune_core.prune(model, "toy_l1", sparsity=0.5, example_inputs=x)
     model = prune_core.unwrap(wrapped)
     source.__name__ = "flip"
     expected = model(x)

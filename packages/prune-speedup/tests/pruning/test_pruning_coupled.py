@@ -267,6 +267,7 @@ def test_what_a_layer_has_beside_its_weight_and_bias_is_left_open(x):
     assert masks["1"]["bias"].tolist() == masks["0"]["bias"].tolist()
 
 
+@pytest.mark.usefixtures("toys")
 def test_masks_are_closed_by_one_walk_through_the_model(monkeypatch):
     from prune_core.pruning import pruner as home
 
@@ -284,7 +285,7 @@ def test_masks_are_closed_by_one_walk_through_the_model(monkeypatch):
     ]
     model, x = nn.Sequential(*layers, nn.Conv2d(4, 2, 1)).eval(), torch.randn(1, 4, 8, 8)
     monkeypatch.setattr(home, "replace_modules", counted)
-    wrapped, _ = prune(model, "l1", sparsity=0.5, example_inputs=x)
+    wrapped, _ = prune(model, "toy_l1", sparsity=0.5, example_inputs=x)
     assert more.count(6) == 1, "the six normalisations go in together"
     assert 1 not in more
     unwrap(wrapped)
