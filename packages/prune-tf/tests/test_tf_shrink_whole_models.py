@@ -56,6 +56,21 @@ def adapted_discretization():
 
 
 @pytest.mark.tensorflow
+def test_a_normalization_before_convolutions_keeps_its_numbers():
+    """Keras numbers its variables, and the copy's have other numbers."""
+    x, normalization = layers.Input((8, 8, 3)), layers.Normalization()
+    h = layers.Rescaling(1 / 255)(x)
+    h = layers.ZeroPadding2D(1)(normalization(h))
+    h = layers.Conv2D(8, 3, activation="relu", name="hidden")(h)
+    model = keras.Model(x, layers.Dense(3)(layers.GlobalAveragePooling2D()(h)))
+    normalization.adapt(np.random.default_rng(0).random((20, 8, 8, 3)))
+    prune(model, sparsity=0.5)
+    report = shrink(model)
+    assert report.model.get_layer("hidden").filters == 4
+    assert report.difference < 1e-6
+
+
+@pytest.mark.tensorflow
 @pytest.mark.parametrize(
     "build", [adapted_normalization, adapted_lookup, adapted_text, adapted_discretization]
 )

@@ -117,3 +117,20 @@ def test_a_report_of_nothing_can_be_printed():
     assert "parameters  0 → 0" in report.table()
     assert "compared    nothing: verify=False" in str(report)
     assert math.isnan(report.difference)
+
+
+def test_a_parameter_that_is_one_number_counts_as_one():
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.Linear(4, 6), nn.Linear(6, 2)
+            self.scale = nn.Parameter(torch.tensor(2.0))
+
+        def forward(self, x):
+            return self.scale * self.last(self.first(x).relu())
+
+    model, x = Scaled(), torch.ones(2, 4)
+    unit = next(iter(units(model, x)))
+    report = shrink(model, x, units=[unit])
+    assert report.zeros == (0, 0)
+    assert report.parameters == (4 * 6 + 6 + 6 * 2 + 2 + 1, 4 * 5 + 5 + 5 * 2 + 2 + 1)

@@ -106,7 +106,7 @@ def zeros_of(model: nn.Module, graph: Graph, masks: Mapping[str, torch.Tensor]) 
 def alive_in(tensor: torch.Tensor) -> torch.Tensor:
     """What is not zero; numpy compares several times faster than torch."""
     if tensor.is_cpu and tensor.dtype in (torch.float32, torch.float64):
-        return torch.from_numpy(tensor.numpy() != 0)
+        return torch.from_numpy(np.asarray(tensor.numpy() != 0))  # of one number it is no array
     return tensor != 0
 
 

@@ -148,8 +148,13 @@ def _fill(old: Any, new: Any, plan: Plan) -> None:
     for merge in plan.merges:
         if merge.layer is old:
             _take_over(values, merge)
-    for variable in own_variables(new):
-        variable.assign(cut(plan, old, variable.name, values[variable.name]))
+    # By name, for a copy may have gained a bias; but Keras numbers variables that have no name of
+    # their own, as those of Normalization, and the copy's have other numbers.
+    names, found = [*values], own_variables(new)
+    if {*names} <= {variable.name for variable in found}:
+        names = [variable.name for variable in found]
+    for name, variable in zip(names, found, strict=True):
+        variable.assign(cut(plan, old, name, values[name]))
 
 
 def _value(variable: Any) -> Array:
