@@ -1,11 +1,13 @@
 """The callback of transformers in two processes: both prune alike, and go on with one model."""
 
 import os
-from pathlib import Path
+import socket
+import subprocess
+import sys
 
 import pytest
 import torch
-import torch.multiprocessing as mp
+import torch.distributed
 
 STEPS = 4
 
@@ -40,19 +42,17 @@ def train(rank, folder, port):
     torch.distributed.destroy_process_group()
 
 
-def test_two_processes_prune_alike(tmp_path, monkeypatch):
+def test_two_processes_prune_alike(tmp_path):
     pytest.importorskip("transformers")
     pytest.importorskip("accelerate")
-    import socket
-
-    # The processes import this file by its name, and it imports its neighbour.
-    here = Path(__file__).resolve()
-    for folder in (here.parent, here.parents[2]):
-        monkeypatch.syspath_prepend(folder)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    mp.spawn(train, (str(tmp_path), port), nprocs=2)
+    running = [
+        subprocess.Popen([sys.executable, __file__, str(rank), str(tmp_path), str(port)])
+        for rank in (0, 1)
+    ]
+    assert [each.wait() for each in running] == [0, 0]
     first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
     assert first["steps"] == second["steps"] == STEPS
     assert first["model"]["net.0.weight"].shape == (8, 8)
@@ -60,3 +60,7 @@ def test_two_processes_prune_alike(tmp_path, monkeypatch):
     for name, value in first["model"].items():
         torch.testing.assert_close(second["model"][name], value)
     assert (tmp_path / "checkpoint-2/pruning.pt").is_file()
+
+
+if __name__ == "__main__":
+    train(int(sys.argv[1]), sys.argv[2], int(sys.argv[3]))
