@@ -13,7 +13,16 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from prune_core import SpeedupError, load_pruned, save_masks, save_pruned, shrink, units
+from prune_core import (
+    SpeedupError,
+    load_pruned,
+    prune,
+    save_masks,
+    save_pruned,
+    shrink,
+    units,
+    unwrap,
+)
 
 NET = """
 import torch
@@ -175,3 +184,20 @@ def test_the_report_as_json():
     content = json.loads(report.to_json())
     assert content["removed"] == 14
     assert content["parameters"][1] < content["parameters"][0]
+
+
+@pytest.mark.usefixtures("toys")
+def test_what_was_loaded_keeps_its_notes_through_a_rehearsal(tmp_path):
+    def build():
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Linear(4, 12), nn.ReLU(), nn.Linear(12, 3)).eval()
+
+    x = torch.ones(2, 4)
+    save_pruned(build(), tmp_path / "dense.safetensors")
+    model = load_pruned(build(), tmp_path / "dense.safetensors")
+    _, masks = prune(model, "toy_l1", target={"flops": 0.6}, example_inputs=x)
+    save_pruned(unwrap(model), tmp_path / "masked.safetensors")
+    again = load_pruned(build(), tmp_path / "masked.safetensors")
+    shrink(again, x, masks)
+    assert again[0].out_features < 12
+    assert again[2].out_features == 3

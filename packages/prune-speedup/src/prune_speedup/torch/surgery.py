@@ -8,6 +8,7 @@ one, and nothing in the file is code.
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
@@ -121,7 +122,8 @@ def record_surgery(
         changed: The integers that were found to be sizes.
         children: Which modules of a list stayed, where some have gone.
     """
-    surgery: Surgery = vars(model).get(MARK) or Surgery()
+    # Whoever puts the model back, as a rehearsal does, has the notes of before, and not these.
+    surgery: Surgery = copy.deepcopy(vars(model).get(MARK)) or Surgery()
     for name, stay in (children or {}).items():
         earlier = surgery.children.get(name)
         surgery.children[name] = [at if earlier is None else earlier[at] for at in stay]
