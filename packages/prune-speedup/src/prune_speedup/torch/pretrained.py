@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from prune_core.errors import SpeedupError
+from prune_core.errors import MissingDependencyError, SpeedupError
 from prune_speedup.torch.model_config.layer_configs import by_layer, holders_of, layer_classes
 from prune_speedup.torch.model_config.numbers import PER_LAYER, overrides_of
 
@@ -44,7 +44,12 @@ def from_pretrained(
         model = prune_core.from_pretrained("small")
         ```
     """
-    import transformers
+    try:
+        import transformers
+    except ModuleNotFoundError:
+        raise MissingDependencyError(
+            "prune_core.from_pretrained needs transformers: `pip install transformers`."
+        ) from None
 
     config = transformers.AutoConfig.from_pretrained(folder)
     kind = model_class
