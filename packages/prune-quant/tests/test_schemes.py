@@ -224,3 +224,24 @@ def test_a_layer_that_shares_its_weight_stays():
         made = quantize(Tied(), "int8")
     assert made.head.weight is made.embed.weight
     assert type(made.body.weight).__name__ == "Int8Tensor"
+
+
+def test_int8_static_takes_an_activation_that_is_called_twice():
+    """As in a ResNet's block, which torchao alone refuses."""
+
+    class Block(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)
+            self.relu = nn.ReLU(inplace=True)
+
+        def forward(self, x):
+            x = self.relu(self.first(x))
+            return self.relu(x + self.second(x))
+
+    torch.manual_seed(0)
+    model, images = Block().eval(), torch.randn(4, 3, 8, 8)
+    made = quantize(model, "int8_static", data=[images])
+    with torch.no_grad():
+        expected = model(images)
+        assert float((made(images) - expected).abs().max() / expected.abs().max()) < 0.05

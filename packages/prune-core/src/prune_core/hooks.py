@@ -54,6 +54,7 @@ def prune_register_exporters() -> dict[str, Reference]:
     return {
         "onnx": exporter("onnx", "ONNX, for any batch size; needs the extra prune-core[onnx]."),
         "safetensors": exporter("safetensors", "The state dict, in a file that holds no code."),
+        "pt2": exporter("program", "The program of torch.export, with torch.export.save."),
         "pt": exporter("state_dict", "The state dict, with torch.save."),
         "pth": exporter("state_dict", "The state dict, with torch.save."),
     }

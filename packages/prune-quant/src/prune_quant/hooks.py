@@ -42,14 +42,3 @@ def prune_register_quantizers() -> dict[str, Reference]:
             paper="https://arxiv.org/abs/1602.02830",
         ),
     }
-
-
-@hookimpl
-def prune_register_exporters() -> dict[str, Reference]:
-    """Name the format in which a model of `quantize(model, "int8_static")` is kept."""
-    return {
-        "pt2": Reference(
-            "prune_quant.schemes.static:export_pt2",
-            "The graph of torch.export, with torch.export.save.",
-        )
-    }

@@ -1,4 +1,4 @@
-"""What this plugin registers: commands, and two exporters.
+"""What this plugin registers: commands, and an exporter.
 
 This module is imported whenever names are listed: it must not import torch. What a Reference
 names is imported when somebody asks for it.
@@ -17,12 +17,8 @@ if TYPE_CHECKING:
 
 @hookimpl
 def prune_register_exporters() -> Mapping[str, Reference]:
-    """Name formats that a recipe can export to, beside those of prune-core."""
+    """Name a format that a recipe can export to, beside those of prune-core."""
     return {
-        "pt2": Reference(
-            "prune_recipes.exporters:exported_program",
-            "A program of torch.export, for the shapes of the example.",
-        ),
         "huggingface": Reference(
             "prune_recipes.exporters:huggingface", "A folder that from_pretrained reads."
         ),

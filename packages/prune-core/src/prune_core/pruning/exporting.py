@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import shutil
 import tempfile
+import warnings
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
@@ -19,7 +20,7 @@ from prune_core.masking import bare, unwrap
 from prune_core.pruning.export import apart, export_onnx
 from prune_core.registry import get_entry, names
 
-__all__ = ["export", "onnx", "safetensors", "state_dict"]
+__all__ = ["export", "onnx", "open_batch", "program", "safetensors", "state_dict"]
 
 
 def export(
@@ -99,12 +100,7 @@ def onnx(model: nn.Module, path: Path, example_inputs: Any) -> None:
     """Write ONNX, for any batch size where the forward allows it."""
     if example_inputs is None:
         raise ConfigError("ONNX is made by tracing the model: give example_inputs.")
-    args: tuple[Any, ...] = (example_inputs,)
-    kwargs: dict[str, Any] = {}
-    if isinstance(example_inputs, Mapping):
-        args, kwargs = (), dict(example_inputs)
-    elif isinstance(example_inputs, list | tuple):
-        args = tuple(example_inputs)
+    args, kwargs = _call(example_inputs)
     try:
         with torch.no_grad():
             model(*args, **kwargs)
@@ -113,6 +109,46 @@ def onnx(model: nn.Module, path: Path, example_inputs: Any) -> None:
             f"The model does not run on example_inputs: {type(error).__name__}: {error}"
         ) from error
     export_onnx(model, path, args, kwargs)
+
+
+def program(model: nn.Module, path: Path, example_inputs: Any = None) -> None:
+    """Write the program of `torch.export`, for any batch size where the forward allows it."""
+    if example_inputs is None:
+        raise ConfigError("torch.export traces the model: give example_inputs.")
+    args, kwargs = _call(example_inputs)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch, about its own code
+        try:
+            shapes = open_batch(model, args, kwargs)
+            made = torch.export.export(model, args, kwargs, dynamic_shapes=shapes)
+        except Exception as error:
+            raise ConfigError(
+                f"torch.export cannot follow the model: {type(error).__name__}: "
+                f"{' '.join(str(error).split())[:300]}"
+            ) from error
+        with replacing(path) as file:
+            torch.export.save(made, file)
+
+
+def open_batch(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Return the shapes for torch.export that leave the first axis of each input open.
+
+    A batch of one says nothing of it.
+    """
+    shapes: Any = torch.export.ShapesCollection()  # type: ignore[no-untyped-call]
+    for value in (*args, *kwargs.values()):
+        if isinstance(value, torch.Tensor) and value.ndim and len(value) > 1:
+            shapes[value] = {0: torch.export.Dim.AUTO}
+    return shapes.dynamic_shapes(model, args, kwargs)
+
+
+def _call(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments in a tensor, a tuple of positional or a dict of keyword ones."""
+    if isinstance(inputs, Mapping):
+        return (), dict(inputs)
+    if isinstance(inputs, list | tuple):
+        return tuple(inputs), {}
+    return (inputs,), {}
 
 
 def safetensors(model: nn.Module, path: Path, example_inputs: Any = None) -> None:

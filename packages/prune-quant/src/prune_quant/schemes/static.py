@@ -5,18 +5,17 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Self
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from prune_core.errors import ConfigError, PruneError
-from prune_core.files import replacing
+from prune_core.pruning.exporting import open_batch
 from prune_quant.batches import call_of, listed, run
 from prune_quant.schemes.torchao import quiet, torchao
 
-__all__ = ["IntegerGraph", "export_pt2", "quantize_static"]
+__all__ = ["IntegerGraph", "quantize_static"]
 
 _X86 = "quantization.pt2e.quantizer.x86_inductor_quantizer"
 
@@ -108,7 +107,7 @@ def _exported(model: nn.Module, batch: Any) -> nn.Module:
     try:
         with quiet("torch.fx.experimental", "torch.export", "torch._dynamo"):
             program = torch.export.export(
-                model, args, kwargs, dynamic_shapes=_shapes(model, args, kwargs)
+                model, args, kwargs, dynamic_shapes=open_batch(model, args, kwargs)
             )
     except Exception as error:
         said = next((line for line in str(error).splitlines() if line.strip()), "")
@@ -117,27 +116,34 @@ def _exported(model: nn.Module, batch: Any) -> nn.Module:
             f"{type(error).__name__}: {said} prune_quant.ObserverQuantizer quantises it without a "
             "graph, and its convert() makes a model of integers."
         ) from error
-    return program.module()
+    graph = program.module()
+    _name_calls(graph, model)
+    return graph
 
 
-def export_pt2(model: nn.Module, path: Path, example_inputs: Any = None) -> None:
-    """Write the graph of a model, as `torch.export.load(path).module()` reads it."""
-    if example_inputs is None:
-        raise ConfigError("A graph is made by tracing the model: give example_inputs.")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        args, kwargs = call_of(example_inputs)
-        program = torch.export.export(
-            model, args, kwargs, dynamic_shapes=_shapes(model, args, kwargs)
-        )
-        with replacing(path) as file:
-            torch.export.save(program, file)
+def _name_calls(graph: Any, model: nn.Module) -> None:
+    """Give each call of an activation that is called several times a name of its own.
 
-
-def _shapes(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Leave the first axis of each input open, but for batches of one, which say nothing of it."""
-    shapes: Any = torch.export.ShapesCollection()  # type: ignore[no-untyped-call]
-    for value in (*args, *kwargs.values()):
-        if isinstance(value, Tensor) and value.ndim and len(value) > 1:
-            shapes[value] = {0: torch.export.Dim.AUTO}
-    return shapes.dynamic_shapes(model, args, kwargs)
+    A ResNet calls one ReLU twice in a block. Torchao takes the nodes of one module for one call,
+    and does not know what to make of a call with two outputs.
+    """
+    leaves = {
+        name
+        for name, module in model.named_modules()
+        if name and not [*module.parameters(recurse=False)] and not [*module.children()]
+    }
+    calls: dict[str, list[set[Any]]] = {}
+    for node in graph.graph.nodes:
+        stack = node.meta.get("nn_module_stack")
+        name = [*stack.values()][-1][0] if stack and node.op == "call_function" else ""
+        if name in leaves:
+            parts = calls.setdefault(name, [])
+            joined = [part for part in parts if part & {*node.all_input_nodes}]
+            parts[:] = [part for part in parts if part not in joined]
+            parts.append({node}.union(*joined))
+    for name, parts in calls.items():
+        for number, part in enumerate(parts[1:], 1):
+            for node in part:
+                stack = dict(node.meta["nn_module_stack"])
+                key, (_, kind) = [*stack.items()][-1]
+                node.meta["nn_module_stack"] = {**stack, key: (f"{name}__call{number}", kind)}
