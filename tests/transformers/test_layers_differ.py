@@ -217,6 +217,14 @@ def test_a_folder_without_a_known_class_is_refused(tmp_path):
             prune_core.from_pretrained(tmp_path)
 
 
+def test_what_is_no_folder_of_a_model_is_refused(tmp_path):
+    for nowhere in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(SpeedupError, match="holds no config.json"):
+            prune_core.from_pretrained(nowhere)
+    with pytest.raises(prune_core.ConfigError, match="folder is .*path of a folder"):
+        prune_core.from_pretrained(llama()[0])
+
+
 @pytest.mark.parametrize("mode", [None, "global"])
 def test_a_head_that_is_the_embedding_asks_nothing_of_the_user(mode):
     model, inputs = gpt2()

@@ -2,12 +2,13 @@
 
 import copy
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from prune_core.errors import MissingDependencyError, SpeedupError
+from prune_core.errors import ConfigError, MissingDependencyError, SpeedupError, shown
 from prune_speedup.torch.model_config.layer_configs import by_layer, holders_of, layer_classes
 from prune_speedup.torch.model_config.numbers import PER_LAYER, overrides_of
 
@@ -33,7 +34,8 @@ def from_pretrained(
         The model, in eval mode.
 
     Raises:
-        SpeedupError: The folder does not say which class wrote it, or transformers has none of
+        ConfigError: `folder` is no path and no name.
+        SpeedupError: The folder holds no model, or does not say which class wrote it, or transformers has none of
             that name.
 
     Example:
@@ -51,6 +53,17 @@ def from_pretrained(
             "prune_core.from_pretrained needs transformers: `pip install transformers`."
         ) from None
 
+    if not isinstance(folder, str | PathLike):
+        raise ConfigError(
+            f"folder is {shown(folder)}; it must be the path of a folder that save_pretrained "
+            "wrote, or the name of a model on the hub."
+        )
+    path = Path(folder)
+    if (path.is_absolute() or path.exists()) and not (path / "config.json").is_file():
+        raise SpeedupError(
+            f"{str(folder)!r} holds no config.json, so save_pretrained did not write it. A file of "
+            "save_pruned is read with prune_core.load_pruned(dense_model, path)."
+        )
     config = transformers.AutoConfig.from_pretrained(folder)
     kind = model_class
     if kind is None:
