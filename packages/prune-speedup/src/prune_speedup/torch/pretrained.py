@@ -35,8 +35,8 @@ def from_pretrained(
 
     Raises:
         ConfigError: `folder` is no path and no name.
-        SpeedupError: The folder holds no model, or does not say which class wrote it, or transformers has none of
-            that name.
+        SpeedupError: The folder holds no model, or does not say which class wrote it, or
+            transformers has none of that name.
 
     Example:
         ```python
