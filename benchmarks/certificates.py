@@ -8,13 +8,11 @@ JSON lines; a run that is started again goes on where it was.
 import argparse
 import copy
 import json
-import multiprocessing
-import resource
 import sys
 import tempfile
-import traceback
 import warnings
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from time import process_time
 
@@ -22,13 +20,14 @@ HERE = Path(__file__).parent
 TESTS = HERE.parent / "packages" / "prune-speedup" / "tests" / "zoo"
 sys.path[:0] = [str(HERE / "zoo"), str(TESTS)]
 
+from processes import in_a_process, read  # noqa: E402
 from suites import SUITES, suite  # noqa: E402
 
 
 def main():
     options = parsed()
     file = Path(options.results)
-    done = {row["model"] for row in read(file) if row["status"] not in options.again}
+    done = {name for name, row in read(file).items() if row["status"] not in options.again}
     count = 0
     for name in options.suites:
         zoo = suite(name)
@@ -36,13 +35,12 @@ def main():
             full = f"{name}/{model}"
             if full in done or options.only not in full:
                 continue
-            row = {"model": full, **in_a_process(zoo, model, options)}
+            row = {"model": full, **in_a_process(partial(quietly, zoo, model), options)}
             with file.open("a") as lines:
                 print(json.dumps(row), file=lines)
             print(f"{full:44} {row['status']:10} {row.get('reason', '')[:200]}", flush=True)
             count += 1
-    last = {row["model"]: row for row in read(file)}
-    tally = Counter(row["status"] for row in last.values())
+    tally = Counter(row["status"] for row in read(file).values())
     print(", ".join(f"{count} {status}" for status, count in tally.items()))
 
 
@@ -58,40 +56,9 @@ def parsed():
     return parser.parse_args()
 
 
-def read(file):
-    """All rows, the last one of a model counts."""
-    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
-
-
-def in_a_process(zoo, model, options):
-    """One model where it can neither hang nor exhaust anything but itself."""
-    mother = multiprocessing.get_context("fork")
-    reader, writer = mother.Pipe(duplex=False)
-    child = mother.Process(target=work, args=(zoo, model, options.gigabytes, writer))
-    child.start()
-    writer.close()
-    try:
-        if not reader.poll(options.seconds):
-            return {"status": "failed", "reason": f"took longer than {options.seconds} s"}
-        return reader.recv()
-    except EOFError:
-        child.join()
-        return {"status": "failed", "reason": f"the process ended with code {child.exitcode}"}
-    finally:
-        child.kill()
-        child.join()
-
-
-def work(zoo, model, gigabytes, writer):
-    limit = int(gigabytes * 2**30)
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+def quietly(zoo, model):
     warnings.simplefilter("ignore")
-    try:
-        row = certified(lambda: zoo.build(model))
-    except Exception as error:  # a row of the table, not the end of it
-        traceback.print_exc()
-        row = {"status": "failed", "reason": f"{type(error).__name__}: {error}"}
-    writer.send(row)
+    return certified(lambda: zoo.build(model))
 
 
 def certified(build):

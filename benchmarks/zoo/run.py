@@ -6,16 +6,15 @@ added to a file of JSON lines at once; a run that is started again goes on where
 
 import argparse
 import json
-import multiprocessing
-import resource
 import sys
-import traceback
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parents[1] / "packages" / "prune-speedup" / "tests" / "zoo")]
 
+from processes import in_a_process, read  # noqa: E402
 from suites import SUITES, suite  # noqa: E402
 
 
@@ -36,7 +35,7 @@ def main():
             full = f"{name}/{model}"
             if options.only not in full or (full in done and not options.only):
                 continue
-            row = {"model": full, **in_a_process(zoo, model, options)}
+            row = {"model": full, **in_a_process(partial(judged, zoo, model), options)}
             with file.open("a") as lines:
                 print(json.dumps(row), file=lines)
             print(line_of(row), flush=True)
@@ -57,42 +56,10 @@ def parsed():
     return parser.parse_args()
 
 
-def read(file):
-    """The last row of every model."""
-    lines = file.read_text().splitlines() if file.exists() else []
-    return {row["model"]: row for row in map(json.loads, lines)}
-
-
-def in_a_process(zoo, model, options):
-    """Judge one model where it can neither hang nor exhaust anything but itself."""
-    mother = multiprocessing.get_context("fork")
-    reader, writer = mother.Pipe(duplex=False)
-    child = mother.Process(target=work, args=(zoo, model, options.gigabytes, writer))
-    child.start()
-    writer.close()
-    try:
-        if not reader.poll(options.seconds):
-            return {"status": "failed", "reason": f"took longer than {options.seconds} s"}
-        return reader.recv()
-    except EOFError:
-        child.join()
-        return {"status": "failed", "reason": f"the process ended with code {child.exitcode}"}
-    finally:
-        child.kill()
-        child.join()
-
-
-def work(zoo, model, gigabytes, writer):
-    limit = int(gigabytes * 2**30)
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+def judged(zoo, model):
     from judge import judge
 
-    try:
-        row = judge(lambda: zoo.build(model))
-    except Exception as error:  # a row of the table, not the end of it
-        traceback.print_exc()
-        row = {"status": "failed", "reason": f"{type(error).__name__}: {error}"}
-    writer.send(row)
+    return judge(lambda: zoo.build(model))
 
 
 def line_of(row):
