@@ -17,10 +17,9 @@ from prune_schedule.store.trial_locks import locks_in_folder
 locks = locks_in_folder(sys.argv[1], "study")
 assert locks.take(1) and locks.take(2)
 locks.release(2)
-if "forks" in sys.argv and not os.fork():
-    time.sleep(60)
-    os._exit(0)
-print("holding", flush=True)
+# Only the child of a worker that forks says so: by then it has let go of what it inherited.
+if "forks" not in sys.argv or not os.fork():
+    print("holding", flush=True)
 time.sleep(60)
 """
 
