@@ -2,9 +2,53 @@
 
 from typing import Any
 
+_NAMES = [
+    "CHANNEL_TYPES",
+    "ActivationCollector",
+    "ActivationGradientCollector",
+    "BankSparsityAllocator",
+    "BasicPruner",
+    "BatchNormStatistics",
+    "BiasCompensation",
+    "BlockSparsityAllocator",
+    "CalibratedCollector",
+    "ChannelPruner",
+    "ComposedPruner",
+    "DataCollector",
+    "DependencyAwareAllocator",
+    "DistMetricsCalculator",
+    "GlobalSparsityAllocator",
+    "GradientCollector",
+    "InputCollector",
+    "InputMeanCollector",
+    "InputNormCollector",
+    "InputVarianceCollector",
+    "InputWatch",
+    "LayerFit",
+    "LayerProblem",
+    "LayerReconstructor",
+    "LayerSolver",
+    "LeastSquares",
+    "MetricsCalculator",
+    "ModelReconstructor",
+    "NMSparsityAllocator",
+    "NormMetricsCalculator",
+    "NormalSparsityAllocator",
+    "OneShotPruner",
+    "OutlierSparsityAllocator",
+    "Reconstructor",
+    "RowSparsityAllocator",
+    "SparsityAllocator",
+    "Statistics",
+    "StraightMetricsCalculator",
+    "WeightDataCollector",
+    "allocator_for",
+    "make_part",
+]
+
 
 def __getattr__(name: str) -> Any:
-    if name.startswith("__"):
+    if name not in _NAMES:
         raise AttributeError(f"module 'prune_core.tools' has no attribute {name!r}")
     try:
         import prune_toolkit
@@ -16,5 +60,9 @@ def __getattr__(name: str) -> Any:
         from prune_core.errors import MissingDependencyError
 
         raise MissingDependencyError(
-            f"{name} comes with prune-toolkit: `pip install prune-toolkit`."
+            f"prune_core.{name} comes with prune-toolkit: `pip install prune-toolkit`."
         ) from None
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_NAMES})
