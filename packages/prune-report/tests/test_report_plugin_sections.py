@@ -14,7 +14,7 @@ from prune_report.whole_page import page
 @pytest.fixture
 def acme(monkeypatch):
     module = ModuleType("acme_report_plugin")
-    module.title = lambda document: element("p", f"{document.title} likes it", class_="acme")
+    module.title = lambda document: element("p", f"{len(document.layers)} layers", class_="acme")
     module.text = lambda document: "a < b"
     module.silent = lambda document: None
     module.broken = lambda document: 1 / 0
@@ -34,7 +34,7 @@ def with_sections(**summaries):
 def test_a_section_stands_behind_our_own_under_its_title(acme, full):
     with with_sections(title="What Acme says", text="Plain text"):
         html = page(full)
-    assert f'<p class="acme">{full.title} likes it</p>' in html
+    assert f'<p class="acme">{len(full.layers)} layers</p>' in html
     assert "<p>a &lt; b</p>" in html
     assert html.count(">What Acme says<") == 2  # the contents, and the heading
     assert "What Acme says" not in page(full)
