@@ -62,6 +62,7 @@ class Fitting:
         also: Cases to be recorded beside the example.
         unfollowed: Cases that the small model does not follow, and why.
         others: Other inputs, from which it is learnt which sizes are not always the same.
+        rounding: The names of cases in which single precision does not tell rounding from error.
     """
 
     model: nn.Module
@@ -75,6 +76,7 @@ class Fitting:
     also: list[Case] = field(default_factory=list)
     unfollowed: dict[str, str] = field(default_factory=dict)
     others: dict[str, Any] = field(default_factory=dict)
+    rounding: set[str] = field(default_factory=set)
 
     def proved(
         self, verify_inputs: Sequence[Any], meant: Meaning, tolerance: float | None
@@ -101,6 +103,7 @@ class Fitting:
                         repairs=repairs,
                         without=self.unfollowed,
                         planned={case.name for case in self.also},
+                        rounding=self.rounding,
                     )
             except CaseError as error:
                 self.original.restore()
@@ -120,6 +123,9 @@ class Fitting:
         if case.name not in {"the example", *(each.name for each in self.also)}:
             # What happens there is looked at as what happens on the example.
             self.also.append(case)
+            if error.shaky and case.otherwise is not None:
+                self.also.append(case.otherwise)  # for that is looked at in its place
+                self.rounding.add(case.otherwise.name)
             return self.planned(self.also)
         if repairs.attributes:
             # An attribute may mean something else, too, where the example does not come.

@@ -24,7 +24,7 @@ from prune_speedup.gc_pause import collecting_later
 from prune_speedup.torch.analysis import Analysis, analysis_of, is_outdated
 from prune_speedup.torch.certificate.write import Reference, certify, require_checker
 from prune_speedup.torch.constants.zero import check_choice, masked_output, settle
-from prune_speedup.torch.cost import cost_of, flops_by_module, flops_of
+from prune_speedup.torch.cost import flops_by_module
 from prune_speedup.torch.describe import describe
 from prune_speedup.torch.export_fallback import bake, exported
 from prune_speedup.torch.fitting import CannotFollowError, Fitting, timed
@@ -369,14 +369,16 @@ def _shrunk(
     labelling = plan.labelling
     graph = labelling.graph
     report.unknown, report.uncompared = dict(labelling.flow.unknown), sorted(set(graph.opaque))
-    report.flops = flops_of(graph), flops if verify else cost_of(plan).flops
+    by_module = flops_by_module(plan)
+    planned_flops = sum(by_module[1].values())
+    report.flops = sum(by_module[0].values()), flops if verify else planned_flops
     report.gained = [name for name, _ in model.named_parameters() if name not in sizes]
     record_surgery(model, attributes, sizes, report.config, repairs.attributes)
     if units is None:
         asked = asked_for(graph, zeros, given)
         report.asked, report.kept = count_masked(model, wanted, plan, found, asked)
     describe(report, labelling, plan, flat)
-    report.layers = layer_sizes(model, sizes, report.slices, attributes, flops_by_module(plan))
+    report.layers = layer_sizes(model, sizes, report.slices, attributes, by_module)
     report.shortfall = shortfall(report, masks=bool(given), units=units is not None)
     if certificate is not None:
         if units is not None:
