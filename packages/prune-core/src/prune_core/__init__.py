@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from prune_speedup.torch import remove_experts as remove_experts
     from prune_speedup.torch import save_pruned as save_pruned
     from prune_speedup.torch import shrink as shrink
+    from prune_speedup.torch import shrink_checkpoint as shrink_checkpoint
     from prune_speedup.torch import units as units
 
 _HOMES = {
@@ -103,6 +104,7 @@ _OF_THE_ENGINE = (
     "remove_experts",
     "save_pruned",
     "shrink",
+    "shrink_checkpoint",
     "shrink_optimizer",
     "units",
 )

@@ -383,7 +383,7 @@ class PrunerModuleWrapper(nn.Module):
 
 
 def _has_proxy(values: Iterable[Any]) -> bool:
-    for value in values:  # any() would make a generator, at every call of every layer
+    for value in values:  # noqa: SIM110 - any() would make a generator at each call of each layer
         if isinstance(value, Proxy):
             return True
     return False

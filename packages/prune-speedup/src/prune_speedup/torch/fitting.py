@@ -28,7 +28,10 @@ from prune_speedup.torch.resize.origins import Source
 from prune_speedup.torch.resize.search import Mismatch, Repairs, repair
 from prune_speedup.torch.tensors import Snapshot, cut_tensors
 
-__all__ = ["CannotFollowError", "Fitting", "timed"]
+__all__ = ["CannotFollowError", "Cutting", "Fitting", "timed"]
+
+Cutting = Callable[[nn.Module, Plan, Mapping[str, torch.Tensor]], None]
+"""Leaves of every tensor of a model what a plan keeps, with its masks multiplied in."""
 
 _PLANS = 50
 
@@ -63,6 +66,7 @@ class Fitting:
         unfollowed: Cases that the small model does not follow, and why.
         others: Other inputs, from which it is learnt which sizes are not always the same.
         rounding: The names of cases in which single precision does not tell rounding from error.
+        cutting: What makes the tensors smaller.
     """
 
     model: nn.Module
@@ -77,6 +81,7 @@ class Fitting:
     unfollowed: dict[str, str] = field(default_factory=dict)
     others: dict[str, Any] = field(default_factory=dict)
     rounding: set[str] = field(default_factory=set)
+    cutting: Cutting = cut_tensors
 
     def proved(
         self, verify_inputs: Sequence[Any], meant: Meaning, tolerance: float | None
@@ -142,7 +147,7 @@ class Fitting:
         report = self.report
         report.returned = []
         for _ in range(_PLANS):
-            cut_tensors(self.model, plan, self.masks)
+            self.cutting(self.model, plan, self.masks)
             update_sizes(self.model, plan)
             repairs = repair(self.model, self.example_inputs, plan, self.others, self.staying)
             if repairs.unresolved is None:
