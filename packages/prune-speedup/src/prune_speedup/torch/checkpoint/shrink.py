@@ -131,6 +131,8 @@ def _opened(folder: Path, shards: Shards, model_class: Any) -> nn.Module:
     kind = class_of(config, folder) if model_class is None else model_class
     with without_numbers():
         model: nn.Module = kind(config)
+        if callable(tie := getattr(model, "tie_weights", None)):
+            tie()
     model.eval()
     _put_in(model, shards)
     return model
@@ -178,7 +180,7 @@ def _write_the_rest(report: SpeedupReport, source: Path, target: Path, shards: S
         why = "" if report.config is None else f": {report.config.missing}"
         raise SpeedupError(
             f"The config cannot describe the smaller {type(model).__name__}{why.rstrip('.')}. "
-            "Choose units so that layers that are alike stay alike, as sparsity=... does."
+            "Choose other units; with sparsity=... layers that are alike stay alike."
         )
     model.config.save_pretrained(target)
     dtype = json.loads((source / "config.json").read_text()).get("dtype")
