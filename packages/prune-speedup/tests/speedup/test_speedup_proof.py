@@ -8,6 +8,7 @@ from torch import nn
 
 from prune_core import ConfigError, PruneWarning, SpeedupError, shrink, units
 from prune_speedup.torch import fitting as run
+from prune_speedup.torch.proof import run as proof
 from prune_speedup.torch.proof.compare import IN_DOUBLE, compare
 from prune_speedup.torch.proof.two_states import (
     CaseError,
@@ -450,3 +451,20 @@ def test_numbers_of_another_shape_are_no_rounding():
     assert not compare(one, one.double()).rounds
     assert compare(one, one + torch.inf).rounds
     assert not compare({"a": one}, {"b": one}).rounds
+
+
+def test_rounding_inside_of_half_precision_is_no_error(monkeypatch):
+    """A norm computes in single precision of what was rounded to half of it."""
+
+    class Rounding(proof.Inside):
+        def check(self, call, result):
+            super().check(call, result)
+            if isinstance(result, torch.Tensor) and result.dtype == torch.bfloat16:
+                self.worst = 2.0
+
+    monkeypatch.setattr(proof, "Inside", Rounding)
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4)).bfloat16().eval()
+    x = torch.randn(2, 8).bfloat16()
+    report = shrink(model, x, units=half(model, x))
+    assert report.parameters[1] < report.parameters[0]
