@@ -1,6 +1,10 @@
 """A checkpoint made smaller file by file is what shrinking it in memory makes of it."""
 
 import json
+import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -203,3 +207,14 @@ def test_everything_else_in_the_folder_is_copied(big, tmp_path):
     index = json.loads((tmp_path / "small" / "model.safetensors.index.json").read_text())
     size = sum(t.numel() * t.itemsize for t in tensors(tmp_path / "small").values())
     assert index["metadata"]["total_size"] == size
+
+
+def test_the_page_runs_from_top_to_bottom(tmp_path):
+    page = Path(__file__).resolve().parents[2] / "docs" / "guides" / "bigger-than-memory.md"
+    code = "\n".join(re.findall(r"^```py\n(.*?)^```", page.read_text("utf-8"), re.M | re.S))
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == re.findall(r"^# (.*)$", code, re.M)
