@@ -418,6 +418,17 @@ def test_only_the_doubtful_case_is_run_in_double_and_later_from_the_first():
     ]
 
 
+def test_the_example_comes_first_whatever_it_is_looked_at_in():
+    def prove(cases, tolerance, dtype):
+        failing = cases[:1] if dtype is None else []
+        names = [case.name for case in cases if case not in failing]
+        return Verdict(inputs=names, apart=[apart(case) for case in failing])
+
+    cases = [Case("the example", None), SECOND]
+    verdict = where_it_hardly_rounds(nn.Linear(2, 2), None, cases, prove)
+    assert verdict.inputs == ["the example", "the second"]
+
+
 @pytest.mark.parametrize("refuses", [True, False])
 def test_a_doubtful_case_that_does_not_run_in_double_is_not_left_out(refuses):
     def prove(cases, tolerance, dtype):

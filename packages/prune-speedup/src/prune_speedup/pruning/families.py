@@ -123,15 +123,14 @@ def spare(coupling: Coupling, found: Choice) -> Choice:
         return found
     units = np.concatenate(tried)
     stays = staying(coupling, _masks(coupling, found.families, units), units)
-    spared = [
-        family
-        for family in found.families
-        if any(among(group.labels, stays).any() for group in family.groups)
-    ]
-    return found._replace(
-        families=[family for family in found.families if family not in spared],
-        spared=[name for family in spared for name in family.names],
-    )
+    families: list[Family] = []
+    spared: list[str] = []
+    for family in found.families:
+        if any(among(group.labels, stays).any() for group in family.groups):
+            spared += family.names
+        else:
+            families.append(family)
+    return found._replace(families=families, spared=spared)
 
 
 def staying(

@@ -128,9 +128,10 @@ class Fitting:
         if case.name not in {"the example", *(each.name for each in self.also)}:
             # What happens there is looked at as what happens on the example.
             self.also.append(case)
-            if error.shaky and case.otherwise is not None:
-                self.also.append(case.otherwise)  # for that is looked at in its place
-                self.rounding.add(case.otherwise.name)
+            after = case.otherwise if error.shaky else None
+            if after is not None and all(each.name != after.name for each in self.also):
+                self.also.append(after)  # for that is looked at in its place
+                self.rounding.add(after.name)
             return self.planned(self.also)
         if repairs.attributes:
             # An attribute may mean something else, too, where the example does not come.

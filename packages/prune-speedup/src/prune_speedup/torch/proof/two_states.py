@@ -117,6 +117,7 @@ def where_it_hardly_rounds(
     known = set() if rounding is None else rounding
     verdict = _proved(model, tolerance, cases, prove, known)
     verdict.add(where_it_hardly_rounds(model, tolerance, verdict.instead, prove, known))
+    verdict.inputs.sort(key=lambda name: name != "the example")
     return verdict
 
 
