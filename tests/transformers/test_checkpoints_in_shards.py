@@ -18,6 +18,7 @@ import prune_core
 from prune_core import ConfigError, SpeedupError
 from prune_speedup.torch.checkpoint import cutting
 from prune_speedup.torch.checkpoint.shards import Shards
+from prune_speedup.torch.proof import wide
 
 X = {"input_ids": torch.arange(12)[None]}
 
@@ -196,6 +197,14 @@ def test_a_damaged_file_is_refused(big, tmp_path):
     file.unlink()
     with pytest.raises(ConfigError, match="lacks"):
         prune_core.shrink_checkpoint(folder, tmp_path / "small", X, sparsity=0.5)
+
+
+def test_no_second_model_is_made_to_compare_in_wider_numbers(big, tmp_path, monkeypatch):
+    widened = []
+    monkeypatch.setattr(wide, "put", lambda tensor, *others: widened.append(tensor))
+    folder = big(llama().bfloat16())
+    prune_core.shrink_checkpoint(folder, tmp_path / "small", X, sparsity=0.5)
+    assert not widened
 
 
 def test_everything_else_in_the_folder_is_copied(big, tmp_path):

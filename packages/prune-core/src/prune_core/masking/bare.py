@@ -34,14 +34,15 @@ _CONTENT = {
 
 def content(module: nn.Module) -> nn.Module | None:
     """Return what a module runs that computes nothing of its own; None for any other module."""
-    for child in _children_of(type(module)):
+    kind: type = type(module)
+    for child in _children_of(kind):
         if (inside := module._modules.get(child)) is not None:
             return inside
     return None
 
 
 @lru_cache(maxsize=1024)
-def _children_of(kind: type[nn.Module]) -> tuple[str, ...]:
+def _children_of(kind: type) -> tuple[str, ...]:
     """Where a class may keep what it runs: asked for every module of a model, again and again."""
     return tuple(_CONTENT[base.__name__] for base in kind.__mro__ if base.__name__ in _CONTENT)
 

@@ -203,7 +203,7 @@ class PrunerModuleWrapper(nn.Module):
                     "way. torch.distributed.fsdp.fully_shard() leaves them, and works."
                 )
         seen = {name: self.masked(name) for name in self.masked_names}
-        if module._modules or torch.compiler.is_compiling() or torch.jit.is_tracing():
+        if module._modules or torch.compiler.is_compiling() or torch._C._get_tracing_state():
             return functional_call(module, seen, args, kwargs)
         return _call_with(module, seen, args, kwargs)
 

@@ -111,7 +111,7 @@ def write_shard(path: Path, content: Content, numbers: Callable[[str], Tensor]) 
         file.write(len(text).to_bytes(8, "little") + text)
         for name in content:
             tensor = numbers(name).contiguous().reshape(-1)
-            file.write(memoryview(tensor.view(torch.uint8).numpy()))
+            file.write(tensor.view(torch.uint8).numpy().data)
 
 
 def write_index(folder: Path, files: Mapping[str, list[str]], content: Content) -> None:

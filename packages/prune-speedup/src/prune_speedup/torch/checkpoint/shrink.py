@@ -18,6 +18,7 @@ from prune_speedup.torch.checkpoint.cutting import CutCheckpoint
 from prune_speedup.torch.checkpoint.shards import INDEX, Shards
 from prune_speedup.torch.model_config.build import without_numbers
 from prune_speedup.torch.pretrained import class_of
+from prune_speedup.torch.proof.wide import one_at_a_time
 from prune_speedup.torch.report import SpeedupReport
 from prune_speedup.torch.speedup import make_small, tell
 
@@ -99,15 +100,16 @@ def shrink_checkpoint(
                 exclude=exclude,
                 round_to=round_to,
             )
-        report = make_small(
-            model,
-            example_inputs,
-            units=chosen,  # type: ignore[arg-type]
-            verify=verify,
-            verify_inputs=verify_inputs,
-            tolerance=tolerance,
-            cutting=cutting,
-        )
+        with one_at_a_time():
+            report = make_small(
+                model,
+                example_inputs,
+                units=chosen,  # type: ignore[arg-type]
+                verify=verify,
+                verify_inputs=verify_inputs,
+                tolerance=tolerance,
+                cutting=cutting,
+            )
         _write_the_rest(report, source, target, shards)
     except (ConfigError, SpeedupError):
         cutting.discard()
