@@ -80,7 +80,7 @@ def memory() -> tuple[int, int]:
     return own, files
 
 
-def measure(source: str, out: str, *, verify: bool) -> dict[str, float]:
+def measure(source: str, out: str) -> dict[str, float]:
     """Make it smaller in this process, and look at its memory meanwhile."""
     import prune_core
     from prune_speedup.torch.checkpoint.shards import Shards
@@ -107,9 +107,7 @@ def measure(source: str, out: str, *, verify: bool) -> dict[str, float]:
     watcher = threading.Thread(target=look)
     watcher.start()
     start = process_time()
-    report = prune_core.shrink_checkpoint(
-        source, out, inputs, sparsity=0.5, round_to=8, verify=verify
-    )
+    report = prune_core.shrink_checkpoint(source, out, inputs, sparsity=0.5, round_to=8)
     seconds, done = process_time() - start, True
     watcher.join()
     return {
@@ -126,18 +124,16 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=22)
     parser.add_argument("--hidden", type=int, default=2048)
     parser.add_argument("--folder", type=Path, help="where the files go; a temporary one if not")
-    parser.add_argument("--unproved", action="store_true")
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
-        print(json.dumps(measure(*arguments.one, verify=not arguments.unproved)))
+        print(json.dumps(measure(*arguments.one)))
         return
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         big, small = Path(folder, "big"), Path(folder, "small")
         big.mkdir()
         size = write(big, arguments)
         command = [sys.executable, __file__, "--one", str(big), str(small)]
-        command += ["--unproved"] if arguments.unproved else []
         done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
         found = json.loads(done.stdout.splitlines()[-1])
         layer = size / (arguments.layers + 2)

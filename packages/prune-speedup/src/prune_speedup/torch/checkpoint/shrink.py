@@ -38,7 +38,6 @@ def shrink_checkpoint(
     round_to: int = 1,
     units: Units | None = None,
     model_class: Any = None,
-    verify: bool = True,
     verify_inputs: Sequence[Any] = (),
     tolerance: float | None = None,
 ) -> SpeedupReport:
@@ -46,7 +45,8 @@ def shrink_checkpoint(
 
     The files are mapped into memory: a tensor is read where it is looked at, and may be forgotten
     afterwards. Each file becomes one of the same name in the other folder, a tensor at a time. If
-    that is interrupted, the same call goes on after the files that are there.
+    that is interrupted, the same call goes on after the files that are there. Both models are
+    compared as `shrink` does it; only that shows which config describes the small one, too.
 
     Args:
         folder: What `save_pretrained` of transformers wrote, in safetensors files.
@@ -59,9 +59,8 @@ def shrink_checkpoint(
         round_to: Leave a multiple of this many channels.
         units: What goes, instead of a sparsity: as `shrink` takes it.
         model_class: The class of the model, unless the config names it.
-        verify: Compare the small model with the big one in which what goes is zero, as `shrink`
-            does. It reads each file several times.
-        verify_inputs: More inputs to compare them on.
+        verify_inputs: More inputs to compare the small model on with the big one in which what goes
+            is zero.
         tolerance: The largest difference allowed; by default what rounding does.
 
     Returns:
@@ -105,7 +104,6 @@ def shrink_checkpoint(
                 model,
                 example_inputs,
                 units=chosen,  # type: ignore[arg-type]
-                verify=verify,
                 verify_inputs=verify_inputs,
                 tolerance=tolerance,
                 cutting=cutting,
