@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from prune_speedup.torch import remove_experts as remove_experts
     from prune_speedup.torch import save_pruned as save_pruned
     from prune_speedup.torch import shrink as shrink
+    from prune_speedup.torch import shrink_checkpoint as shrink_checkpoint
     from prune_speedup.torch import shrink_optimizer as shrink_optimizer
     from prune_speedup.torch import units as units
 
@@ -33,6 +34,7 @@ __all__ = [
     "remove_experts",
     "save_pruned",
     "shrink",
+    "shrink_checkpoint",
     "shrink_optimizer",
     "units",
 ]
