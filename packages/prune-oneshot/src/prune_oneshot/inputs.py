@@ -7,7 +7,7 @@ from typing import ClassVar, Unpack
 from torch import nn
 
 from prune_core import ConfigError
-from prune_core.calibration.replay import Calibrate
+from prune_core.calibration.calibrate import Calibrate
 from prune_core.pruning.allocate import check_n_of_m
 from prune_core.pruning.basic import Options
 from prune_core.pruning.pruner import ConfigList

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from prune_core.calibration.replay import Calibrate
+from prune_core.calibration.calibrate import Calibrate
 from prune_core.calibration.restore import left_as_it_was, only_run
 from prune_core.calibration.steps import leaves, rebuilt
 from prune_core.errors import PruneError

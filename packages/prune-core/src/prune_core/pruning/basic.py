@@ -10,7 +10,7 @@ from typing import Any, TypedDict
 import torch
 from torch import Tensor, nn
 
-from prune_core.calibration.replay import Calibrate, limited
+from prune_core.calibration.calibrate import Calibrate, limited
 from prune_core.calibration.store import keeper
 from prune_core.calibration.watch import TokenMask, padding_of
 from prune_core.compressed import Compressed

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from prune_core.calibration.replay import Calibrate, Replay, first_call
+from prune_core.calibration.calibrate import Calibrate, first_call
+from prune_core.calibration.replay import Replay
 from prune_core.calibration.restore import only_run
 from prune_core.calibration.steps import Step, as_example, find_steps
 from prune_core.calibration.store import Keep

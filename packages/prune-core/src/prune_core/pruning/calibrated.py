@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from prune_core.calibration.calibrate import Calibrate, Enough
 from prune_core.calibration.processes import everyone, over_processes, total_count
-from prune_core.calibration.replay import Calibrate, Enough
 from prune_core.calibration.watch import padding_of
 from prune_core.callables import UserFunction
 from prune_core.errors import ConfigError, PruneError

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 from torch.utils.hooks import RemovableHandle
 
+from prune_core.calibration.calibrate import Calibrate
 from prune_core.calibration.precision import counting_type, wide
-from prune_core.calibration.replay import Calibrate
 from prune_core.errors import ConfigError, PruneError
 from prune_core.masking import PrunerModuleWrapper, output_axis
 from prune_core.masking.recurrent import is_recurrent, rows

@@ -19,7 +19,7 @@ from prune_core.masking import PrunerModuleWrapper
 from prune_core.pruning.calibrated import CalibratedCollector
 
 if TYPE_CHECKING:
-    from prune_core.calibration.replay import Calibrate
+    from prune_core.calibration.calibrate import Calibrate
     from prune_core.pruning.pruner import Pruner
 
 __all__ = ["InputCollector", "InputMeanCollector", "InputNormCollector", "InputVarianceCollector"]

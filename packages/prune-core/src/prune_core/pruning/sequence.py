@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from prune_core.calibration.calibrate import Calibrate
 from prune_core.calibration.layers import matrix_of, weight_of
 from prune_core.calibration.precision import wide
-from prune_core.calibration.replay import Calibrate
 from prune_core.calibration.watch import InputWatch
 from prune_core.errors import ConfigError, warn
 from prune_core.masking.axes import masked_names

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor, nn
 
-from prune_core.calibration.replay import Calibrate
+from prune_core.calibration.calibrate import Calibrate
 from prune_core.calibration.statistics import Statistics
 from prune_core.errors import ConfigError
 from prune_core.pruning.parts import make_part

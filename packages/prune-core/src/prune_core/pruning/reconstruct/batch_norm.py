@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from prune_core.calibration.calibrate import Calibrate
 from prune_core.calibration.processes import is_distributed
-from prune_core.calibration.replay import Calibrate
 from prune_core.calibration.restore import only_run
 from prune_core.errors import PruneError
 from prune_core.masking.rewrite import Rewrites

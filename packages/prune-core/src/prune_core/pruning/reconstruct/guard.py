@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from prune_core.calibration.replay import Calibrate, Enough
+from prune_core.calibration.calibrate import Calibrate, Enough
 from prune_core.calibration.restore import only_run
 from prune_core.calibration.steps import leaves
 from prune_core.calibration.watch import TokenMask

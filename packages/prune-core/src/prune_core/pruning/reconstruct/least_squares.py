@@ -6,9 +6,9 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from prune_core.calibration.calibrate import Calibrate
 from prune_core.calibration.layers import has_bias
 from prune_core.calibration.precision import wide
-from prune_core.calibration.replay import Calibrate
 from prune_core.errors import ConfigError
 from prune_core.pruning.reconstruct.base import LayerFit, LayerReconstructor
 from prune_core.pruning.reconstruct.solve import refitted
