@@ -65,11 +65,14 @@ class ALPSSolver(LayerSolver):
         order = ChannelsTogether(problem.module, problem.weight.shape[-1], self.m)
         gram = problem.statistics.gram
         hessian = order.square(hessian_of(problem.name, gram, self.damping))
-        first = order(goes_first(problem))
+        first = goes_first(problem)
+        first = None if first is None else order(first)
         kept = order.undo(self._chosen(order(problem.weight), hessian, first, problem.sparsity))
         return kept, refitted(problem.weight, kept, gram, self.damping)
 
-    def _chosen(self, weight: Tensor, hessian: Tensor, first: Tensor, sparsity: float) -> Tensor:
+    def _chosen(
+        self, weight: Tensor, hessian: Tensor, first: Tensor | None, sparsity: float
+    ) -> Tensor:
         """Return which weights stay."""
         length = hessian.diagonal(dim1=-2, dim2=-1).sqrt()
         scaled = hessian / (length.unsqueeze(-1) * length.unsqueeze(-2))
@@ -97,14 +100,17 @@ class ALPSSolver(LayerSolver):
                 before = kept
         return kept
 
-    def _cut(self, weight: Tensor, first: Tensor, sparsity: float) -> Tensor:
-        size = torch.where(first < 0, first, weight.abs())
-        masked = first == MASKED
+    def _cut(self, weight: Tensor, first: Tensor | None, sparsity: float) -> Tensor:
+        size = weight.abs()
+        masked = None if first is None else first == MASKED
+        if first is not None:
+            size = torch.where(first < 0, first, size)
         if self.m is None or self.n is None:
             lost = number_to_prune(sparsity, size.numel())
-            return keep_largest(size, max(lost, int(masked.sum())))
+            return keep_largest(size, lost if masked is None else max(lost, int(masked.sum())))
         grouped = size.view(*size.shape[:-1], -1, self.m)
-        return keep_of_each(grouped, self.n, axis=-1).flatten(-2) & ~masked
+        kept = keep_of_each(grouped, self.n, axis=-1).flatten(-2)
+        return kept if masked is None else kept & ~masked
 
 
 class ALPSPruner(LayerwisePruner):

@@ -39,9 +39,11 @@ def hessian_of(name: str, gram: Tensor, damping: float) -> Tensor:
     Raises:
         PruneError: They cannot be made positive.
     """
-    dead = gram.diagonal(dim1=-2, dim2=-1) == 0
-    hessian = damped(gram, damping) + torch.diag_embed(dead.to(gram.dtype))
-    if not bool(hessian.isfinite().all()):
+    hessian = damped(gram, damping)
+    diagonal = hessian.diagonal(dim1=-2, dim2=-1)
+    diagonal += gram.diagonal(dim1=-2, dim2=-1) == 0
+    # A sum of what is not finite is not finite either, and takes no memory.
+    if not bool(hessian.sum().isfinite()):
         raise PruneError(
             f"The products of the inputs of {name!r} are not finite. Look at the data, or run the "
             "model in float32."
@@ -61,13 +63,17 @@ def inverse_factor(hessian: Tensor) -> Tensor:
     return inverse
 
 
-def goes_first(problem: LayerProblem) -> Tensor:
+def goes_first(problem: LayerProblem) -> Tensor | None:
     """Return what is less than any cost where a weight goes before all others, and 0 elsewhere.
 
-    A weight that is masked already goes first, and then those whose input is always zero.
+    A weight that is masked already goes first, and then those whose input is always zero. None
+    stands for a layer that has neither.
     """
+    dead = problem.statistics.squares.unsqueeze(1) == 0
+    if problem.alive is None and not bool(dead.any()):
+        return None
     first = torch.zeros_like(problem.weight)
-    first.masked_fill_(problem.statistics.squares.unsqueeze(1) == 0, DEAD)
+    first.masked_fill_(dead, DEAD)
     if problem.alive is not None:
         first.masked_fill_(~problem.alive, MASKED)
     return first
@@ -94,17 +100,18 @@ class ChannelsTogether:
 
     def __init__(self, module: nn.Module, features: int, m: int | None) -> None:
         places = prod(getattr(module, "kernel_size", (1,))) if m is not None else 1
+        self._stays = places == 1
         order = torch.arange(features).view(-1, places).t().flatten()
         self._order, self._back = order, order.argsort()
 
     def __call__(self, tensor: Tensor) -> Tensor:
         """Return a weight `(groups, outputs, features)` in this order."""
-        return tensor[..., self._order.to(tensor.device)]
+        return tensor if self._stays else tensor[..., self._order.to(tensor.device)]
 
     def square(self, matrix: Tensor) -> Tensor:
         """Return a matrix of features by features in this order."""
-        return self(matrix)[..., self._order.to(matrix.device), :]
+        return matrix if self._stays else self(matrix)[..., self._order.to(matrix.device), :]
 
     def undo(self, tensor: Tensor) -> Tensor:
         """Put the features of a weight back."""
-        return tensor[..., self._back.to(tensor.device)]
+        return tensor if self._stays else tensor[..., self._back.to(tensor.device)]

@@ -65,7 +65,8 @@ class SparseGPTSolver(LayerSolver):
         order = ChannelsTogether(problem.module, problem.weight.shape[-1], self.m)
         hessian = hessian_of(problem.name, problem.statistics.gram, self.damping)
         factor = inverse_factor(order.square(hessian)).to(problem.weight.dtype)
-        columns = _Columns(order(problem.weight), factor, order(goes_first(problem)))
+        first = goes_first(problem)
+        columns = _Columns(order(problem.weight), factor, None if first is None else order(first))
         few = _FEW if self.m is None else self.m * -(-_FEW // self.m)
         blocksize = few * -(-self.blocksize // few) if self.m else self.blocksize
         for start in range(0, len(columns), blocksize):
@@ -85,9 +86,12 @@ class _Columns:
     Shapes are `(groups, features, outputs)`.
     """
 
-    def __init__(self, weight: Tensor, factor: Tensor, first: Tensor) -> None:
+    def __init__(self, weight: Tensor, factor: Tensor, first: Tensor | None) -> None:
         self.weight = weight.transpose(1, 2).contiguous()
-        self.factor, self.first = factor, first.transpose(1, 2)
+        if self.weight.data_ptr() == weight.data_ptr():
+            self.weight = weight.transpose(1, 2).clone()  # one output or one feature
+        self.factor = factor
+        self.first = None if first is None else first.transpose(1, 2)
         self.diagonal = factor.diagonal(dim1=-2, dim2=-1).unsqueeze(-1)
         self.kept = torch.ones_like(self.weight, dtype=torch.bool)
         self.lost = 0
@@ -97,34 +101,43 @@ class _Columns:
 
     def _costs(self, start: int, end: int) -> Tensor:
         here = slice(start, end)
-        costs = (self.weight[:, here] / self.diagonal[:, here]).square()
+        costs = (self.weight[:, here] / self.diagonal[:, here]).square_()
+        if self.first is None:
+            return costs
         return torch.where(self.first[:, here] < 0, self.first[:, here], costs)
 
     def choose(self, start: int, end: int, sparsity: float) -> None:
         """Choose the cheapest of a block; so many that the whole layer comes out exact."""
         costs = self._costs(start, end)
         wanted = number_to_prune(sparsity, end * self.weight[:, 0].numel()) - self.lost
-        masked = int((self.first[:, start:end] == MASKED).sum())
-        lost = min(max(0, wanted, masked), costs.numel())
+        if self.first is not None:
+            wanted = max(wanted, int((self.first[:, start:end] == MASKED).sum()))
+        lost = min(max(0, wanted), costs.numel())
         self.kept[:, start:end] = keep_largest(costs, lost)
         self.lost += lost
 
     def hand_on(self, start: int, end: int, few: int, n: int | None, m: int | None) -> Tensor:
         """Let the columns of a block hand on their errors within the block; return the errors."""
-        errors = torch.empty_like(self.weight[:, start:end])
+        # What a column is multiplied with to give its error; each becomes the error in its turn.
+        errors = self._lost_over_diagonal(start, end)
         for first in range(start, end, few):
             last = min(first + few, end)
             for column in range(first, last):
                 if m is not None and n is not None and column % m == 0:
-                    costs = self._costs(column, column + m)
-                    self.kept[:, column : column + m] = keep_of_each(costs, n, axis=1)
-                error = self.weight[:, column] / self.diagonal[:, column]
-                errors[:, column - start] = error.masked_fill_(self.kept[:, column], 0.0)
+                    group = slice(column, column + m)
+                    self.kept[:, group] = keep_of_each(self._costs(column, column + m), n, axis=1)
+                    errors[:, column - start : column - start + m] = self._lost_over_diagonal(
+                        column, column + m
+                    )
+                error = errors[:, column - start].mul_(self.weight[:, column])
                 if column + 1 < last:
                     share = self.factor[:, column, column + 1 : last].unsqueeze(-1)
-                    self.weight[:, column + 1 : last] -= share * error.unsqueeze(1)
+                    self.weight[:, column + 1 : last].addcmul_(share, error.unsqueeze(1), value=-1)
             self.spread(first, last, end, errors[:, first - start : last - start])
         return errors
+
+    def _lost_over_diagonal(self, start: int, end: int) -> Tensor:
+        return ~self.kept[:, start:end] / self.diagonal[:, start:end]
 
     def spread(self, start: int, end: int, upto: int, errors: Tensor) -> None:
         """Give the columns from `end` on their share of the errors of those before."""
@@ -134,7 +147,7 @@ class _Columns:
 
     def result(self) -> tuple[Tensor, Tensor]:
         """Return mask and weight, `(groups, outputs, features)`."""
-        return self.kept.transpose(1, 2), (self.weight * self.kept).transpose(1, 2)
+        return self.kept.transpose(1, 2), self.weight.mul_(self.kept).transpose(1, 2)
 
 
 class SparseGPTPruner(LayerwisePruner):

@@ -38,7 +38,9 @@ def damped(gram: Tensor, damping: float) -> Tensor:
     added = damping * diagonal.mean(-1, keepdim=True)
     # A layer whose inputs are all zero has nothing to be fitted to.
     added = torch.where(added > 0, added, torch.ones_like(added))
-    return gram + torch.diag_embed(added.expand_as(diagonal))
+    result = gram.clone()
+    result.diagonal(dim1=-2, dim2=-1).add_(added)
+    return result
 
 
 def factor(matrix: Tensor) -> Tensor:
