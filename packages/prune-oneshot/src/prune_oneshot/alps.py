@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Unpack
+from typing import NamedTuple, Self, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +30,22 @@ _RHO = 0.1
 _EVERY = 3
 # How ρ grows: fast while many weights still change sides, slowly when few do.
 _GROWTH = ((0.1, 1.3), (0.005, 1.2), (0.0, 1.1))
+
+
+class _Scaled(NamedTuple):
+    """A matrix of products for features of length 1, and its eigenvalues and eigenvectors."""
+
+    length: Tensor
+    hessian: Tensor
+    values: Tensor
+    vectors: Tensor
+
+    @classmethod
+    def of(cls, hessian: Tensor, dtype: torch.dtype) -> Self:
+        """Scale and decompose a matrix in its own precision; keep what came of it in `dtype`."""
+        length = hessian.diagonal(dim1=-2, dim2=-1).sqrt()
+        scaled = hessian / (length.unsqueeze(-1) * length.unsqueeze(-2))
+        return cls(*(x.to(dtype) for x in (length, scaled, *torch.linalg.eigh(scaled))))
 
 
 class ALPSSolver(LayerSolver):
@@ -63,23 +79,24 @@ class ALPSSolver(LayerSolver):
     def solve(self, problem: LayerProblem) -> tuple[Tensor, Tensor]:
         """Return a boolean mask and the new weight."""
         order = ChannelsTogether(problem.module, problem.weight.shape[-1], self.m)
-        gram = problem.statistics.gram
-        hessian = order.square(hessian_of(problem.name, gram, self.damping))
-        first = goes_first(problem)
+        seen, first = problem.statistics, goes_first(problem)
+
+        def make() -> _Scaled:
+            hessian = order.square(hessian_of(problem.name, seen.gram, self.damping))
+            return _Scaled.of(hessian, problem.weight.dtype)
+
+        scaled = seen.once(("scaled", order.places, problem.weight.dtype), make)
         first = None if first is None else order(first)
-        kept = order.undo(self._chosen(order(problem.weight), hessian, first, problem.sparsity))
-        return kept, refitted(problem.weight, kept, gram, self.damping)
+        kept = order.undo(self._chosen(order(problem.weight), scaled, first, problem.sparsity))
+        return kept, refitted(problem.weight, kept, seen.gram, self.damping)
 
     def _chosen(
-        self, weight: Tensor, hessian: Tensor, first: Tensor | None, sparsity: float
+        self, weight: Tensor, scaled: _Scaled, first: Tensor | None, sparsity: float
     ) -> Tensor:
         """Return which weights stay."""
-        length = hessian.diagonal(dim1=-2, dim2=-1).sqrt()
-        scaled = hessian / (length.unsqueeze(-1) * length.unsqueeze(-2))
-        values, vectors = (x.to(weight.dtype) for x in torch.linalg.eigh(scaled))
-        values = values.unsqueeze(1)
-        dense = weight * length.unsqueeze(1).to(weight.dtype)
-        wanted = dense @ scaled.to(weight.dtype)
+        values, vectors = scaled.values.unsqueeze(1), scaled.vectors
+        dense = weight * scaled.length.unsqueeze(1)
+        wanted = dense @ scaled.hessian
         sparse, pull, rho = dense, torch.zeros_like(dense), _RHO
         before: Tensor | None = None
         kept = self._cut(dense, first, sparsity)

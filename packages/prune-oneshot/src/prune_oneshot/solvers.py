@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from prune_core import ConfigError, PruneError
 from prune_core.pruning.allocate.per_layer import keep_in_rows
-from prune_core.pruning.reconstruct.solve import damped, factor
+from prune_core.pruning.reconstruct.solve import damp, factor
 from prune_core.tools import LayerProblem
 
 __all__ = [
@@ -34,14 +34,14 @@ def check_damping(damping: float) -> None:
 
 
 def hessian_of(name: str, gram: Tensor, damping: float) -> Tensor:
-    """Return the damped Gram matrices of a layer; inputs that are always zero get a diagonal of 1.
+    """Damp the Gram matrices of a layer in place; inputs that are always zero get a diagonal of 1.
 
     Raises:
         PruneError: They cannot be made positive.
     """
-    hessian = damped(gram, damping)
-    diagonal = hessian.diagonal(dim1=-2, dim2=-1)
-    diagonal += gram.diagonal(dim1=-2, dim2=-1) == 0
+    dead = gram.diagonal(dim1=-2, dim2=-1) == 0
+    hessian = damp(gram, damping)
+    hessian.diagonal(dim1=-2, dim2=-1).add_(dead)
     # A sum of what is not finite is not finite either, and takes no memory.
     if not bool(hessian.sum().isfinite()):
         raise PruneError(
@@ -57,9 +57,14 @@ def inverse_factor(hessian: Tensor) -> Tensor:
     Read from the last row to the first, the Cholesky factor of the reversed matrix is an upper V
     with `H = V Vᵀ`; U is its inverse.
     """
-    upper = factor(hessian.flip(-1, -2)).flip(-1, -2)
-    identity = torch.eye(hessian.shape[-1], dtype=hessian.dtype, device=hessian.device)
-    inverse: Tensor = torch.linalg.solve_triangular(upper, identity.expand_as(upper), upper=True)
+    # Each line frees what the one before it has made: these matrices are the largest there are.
+    hessian = hessian.flip(-1, -2)
+    hessian = factor(hessian)
+    hessian = hessian.flip(-1, -2)
+    inverse = torch.eye(hessian.shape[-1], dtype=hessian.dtype, device=hessian.device)
+    # Column by column in memory, as LAPACK writes, so that it can be solved in place.
+    inverse = inverse.expand_as(hessian).contiguous().mT
+    torch.linalg.solve_triangular(hessian, inverse, upper=True, out=inverse)
     return inverse
 
 
@@ -99,9 +104,9 @@ class ChannelsTogether:
     """
 
     def __init__(self, module: nn.Module, features: int, m: int | None) -> None:
-        places = prod(getattr(module, "kernel_size", (1,))) if m is not None else 1
-        self._stays = places == 1
-        order = torch.arange(features).view(-1, places).t().flatten()
+        self.places = prod(getattr(module, "kernel_size", (1,))) if m is not None else 1
+        self._stays = self.places == 1
+        order = torch.arange(features).view(-1, self.places).t().flatten()
         self._order, self._back = order, order.argsort()
 
     def __call__(self, tensor: Tensor) -> Tensor:

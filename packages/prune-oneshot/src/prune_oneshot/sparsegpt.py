@@ -63,8 +63,15 @@ class SparseGPTSolver(LayerSolver):
     def solve(self, problem: LayerProblem) -> tuple[Tensor, Tensor]:
         """Return a boolean mask and the new weight."""
         order = ChannelsTogether(problem.module, problem.weight.shape[-1], self.m)
-        hessian = hessian_of(problem.name, problem.statistics.gram, self.damping)
-        factor = inverse_factor(order.square(hessian)).to(problem.weight.dtype)
+        seen = problem.statistics
+
+        def make() -> Tensor:
+            # No name is given to what is large, so that it is freed as soon as it can be.
+            return inverse_factor(
+                order.square(hessian_of(problem.name, seen.take_gram(), self.damping))
+            ).to(problem.weight.dtype)
+
+        factor = seen.once("inverse factor", make).to(problem.weight.dtype)
         first = goes_first(problem)
         columns = _Columns(order(problem.weight), factor, None if first is None else order(first))
         few = _FEW if self.m is None else self.m * -(-_FEW // self.m)
@@ -87,9 +94,8 @@ class _Columns:
     """
 
     def __init__(self, weight: Tensor, factor: Tensor, first: Tensor | None) -> None:
-        self.weight = weight.transpose(1, 2).contiguous()
-        if self.weight.data_ptr() == weight.data_ptr():
-            self.weight = weight.transpose(1, 2).clone()  # one output or one feature
+        # A copy even where one output or one feature needs none: it is written into.
+        self.weight = weight.transpose(1, 2).clone(memory_format=torch.contiguous_format)
         self.factor = factor
         self.first = None if first is None else first.transpose(1, 2)
         self.diagonal = factor.diagonal(dim1=-2, dim2=-1).unsqueeze(-1)
@@ -122,18 +128,21 @@ class _Columns:
         errors = self._lost_over_diagonal(start, end)
         for first in range(start, end, few):
             last = min(first + few, end)
-            for column in range(first, last):
-                if m is not None and n is not None and column % m == 0:
-                    group = slice(column, column + m)
-                    self.kept[:, group] = keep_of_each(self._costs(column, column + m), n, axis=1)
-                    errors[:, column - start : column - start + m] = self._lost_over_diagonal(
-                        column, column + m
-                    )
-                error = errors[:, column - start].mul_(self.weight[:, column])
-                if column + 1 < last:
-                    share = self.factor[:, column, column + 1 : last].unsqueeze(-1)
-                    self.weight[:, column + 1 : last].addcmul_(share, error.unsqueeze(1), value=-1)
-            self.spread(first, last, end, errors[:, first - start : last - start])
+            here = slice(first, last)
+            weight, error_of = self.weight[:, here], errors[:, first - start : last - start]
+            shares = self.factor[:, here, here].unsqueeze(-1).unbind(1)
+            parts = (part.unsqueeze(2).unbind(1) for part in (weight, error_of))
+            each = zip(*parts, shares, strict=True)
+            for after, (column, error, share) in enumerate(each, 1):
+                if m is not None and n is not None and (after - 1) % m == 0:
+                    at = first + after - 1
+                    kept = keep_of_each(self._costs(at, at + m), n, axis=1)
+                    self.kept[:, at : at + m] = kept
+                    error_of[:, after - 1 : after - 1 + m] = self._lost_over_diagonal(at, at + m)
+                error *= column
+                if after < last - first:
+                    weight[:, after:].addcmul_(share[:, after:], error, value=-1)
+            self.spread(first, last, end, error_of)
         return errors
 
     def _lost_over_diagonal(self, start: int, end: int) -> Tensor:

@@ -182,8 +182,10 @@ def _solved(pruner: BasicPruner, walk: Walk, block: Block, rewrites: Rewrites) -
     with InputWatch(modules, products=True) as watch:
         block.run(watch.begin)
     found = watch.gathered()
+    watch.forget()
     made: Masks = {}
     for name, module in modules.items():
+        seen = found.pop(name)  # its products are freed with the last layer that needs them
         wrapper = pruner._wrappers[name]
         mask = wrapper.masks[wrapper.target] if wrapper.masked_count(wrapper.target) else None
         problem = LayerProblem(
@@ -192,7 +194,7 @@ def _solved(pruner: BasicPruner, walk: Walk, block: Block, rewrites: Rewrites) -
             wide(matrix_of(module, wrapper.masked(wrapper.target).detach())),
             None if mask is None else matrix_of(module, mask),
             wrapper.config["sparsity"],
-            found[name],
+            seen,
         )
         kept, weight = solver.solve(problem)
         keep = weight_of(module, kept).contiguous()

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from prune_core.errors import PruneError
 
-__all__ = ["damped", "factor", "refitted"]
+__all__ = ["damp", "damped", "factor", "refitted"]
 
 _ROUNDS = 60
 _CLOSE = 1e-4
@@ -34,13 +34,16 @@ def damped(gram: Tensor, damping: float) -> Tensor:
         gram: One for each group, `(groups, features, features)`.
         damping: The share.
     """
+    return damp(gram.clone(), damping)
+
+
+def damp(gram: Tensor, damping: float) -> Tensor:
+    """Add `λ I` in place; see `damped`."""
     diagonal = gram.diagonal(dim1=-2, dim2=-1)
     added = damping * diagonal.mean(-1, keepdim=True)
     # A layer whose inputs are all zero has nothing to be fitted to.
-    added = torch.where(added > 0, added, torch.ones_like(added))
-    result = gram.clone()
-    result.diagonal(dim1=-2, dim2=-1).add_(added)
-    return result
+    diagonal += torch.where(added > 0, added, torch.ones_like(added))
+    return gram
 
 
 def factor(matrix: Tensor) -> Tensor:
