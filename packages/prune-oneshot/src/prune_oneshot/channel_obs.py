@@ -12,6 +12,7 @@ from prune_core.calibration.layers import has_bias
 from prune_core.pruning.basic import Options
 from prune_core.pruning.blockwise import Walk
 from prune_core.pruning.pruner import ConfigList
+from prune_core.pruning.reconstruct.layers import naming
 from prune_core.pruning.reconstruct.solve import factor
 from prune_core.tools import DataCollector, InputWatch, Statistics
 from prune_oneshot.solvers import check_damping, hessian_of
@@ -84,6 +85,7 @@ class _Problem:
     def __init__(
         self, units: Tensor, reader: Reader, statistics: Statistics, damping: float
     ) -> None:
+        self.name = reader.name
         moments = statistics.covariance if has_bias(reader.module) else statistics.gram
         self.hessian = hessian_of(reader.name, moments, damping)
         self.weight = reader.weight().to(self.hessian.dtype)
@@ -102,7 +104,8 @@ class _Problem:
         here = self.present[left]
         features = self.features[self.row[left[here]]]
         kept = torch.cat([features.flatten(), self.others]).to(self.hessian.device)
-        inverse = torch.cholesky_inverse(factor(self.hessian[:, kept][:, :, kept]))
+        with naming(self.name):
+            inverse = torch.cholesky_inverse(factor(self.hessian[:, kept][:, :, kept]))
         weight = self.product[:, :, kept] @ inverse
         count, width = features.shape
         groups, outputs, _ = weight.shape

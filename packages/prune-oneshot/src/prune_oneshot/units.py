@@ -11,8 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from prune_core import PruneError
 from prune_core.calibration.layers import feature_axis, is_layer, matrix_of
 from prune_core.calibration.precision import wide
+from prune_core.errors import warn
 from prune_core.masking import output_axis, weight_name
 from prune_core.masking.recurrent import hidden_names, is_recurrent, rows
 from prune_core.pruning.basic import Options
@@ -100,10 +102,29 @@ class UnitCollector(InputCollector):
     def data(self, found: Mapping[str, Statistics]) -> dict[str, Tensor]:
         """Return a score for each output channel of the wrapped modules."""
         scores = UnitScores(self.compressor.coupling)
+        self._say_unreached(found)
         for name, statistics in found.items():
             reader = self._readers[name]
             scores.add(reader.unit_of_feature(), self.read(reader, statistics))
         return scores.over_channels(self.compressor)
+
+    def _say_unreached(self, found: Mapping[str, Statistics]) -> None:
+        """Name the modules whose channels are read, but by layers that got no data."""
+        producers, reached = self.compressor.coupling.producers, [self._readers[n] for n in found]
+        for name in self.compressor.get_modules_wrapper():
+            made = producers.get(name)
+            if made is None:
+                continue
+            units = torch.from_numpy(made.classes)
+            read_by = [
+                n for n, each in self._readers.items() if torch.isin(units, each.units).any()
+            ]
+            if read_by and not any(torch.isin(units, each.units).any() for each in reached):
+                warn(
+                    f"The data never reach {read_by[0]!r}, which reads the channels of {name!r}, "
+                    "so those are ranked by their weights alone. Give data that reach it, or "
+                    f"exclude {name!r}."
+                )
 
     def read(self, reader: Reader, statistics: Statistics) -> Tensor:
         """Return what a layer reads of each feature: its statistic times its squared weights."""
@@ -142,11 +163,13 @@ class UnitScores:
             device = wrapper.parameter(wrapper.target).device
             made = producers.get(name)
             if made is None:
-                channels = len(_made_of(wrapper.module))
-                scores[name] = torch.zeros(channels, dtype=torch.float64, device=device)
-            else:
-                units = torch.from_numpy(made.classes)
-                scores[name] = (self.values / parts.clamp_min(1))[units].to(device)
+                raise PruneError(
+                    f"Nothing is known of the channels of {name!r}: the data never reach it, or "
+                    "where its outputs go cannot be followed. Give data that reach it, or exclude "
+                    f"it: {{'op_names': [{name!r}], 'exclude': True}}."
+                )
+            units = torch.from_numpy(made.classes)
+            scores[name] = (self.values / parts.clamp_min(1))[units].to(device)
         return scores
 
     def _fill(self) -> None:

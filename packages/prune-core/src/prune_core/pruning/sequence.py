@@ -33,6 +33,8 @@ from prune_core.pruning.reconstruct.layers import (
     fit_layer,
     layers_to_fit,
     loses_channels,
+    naming,
+    storable,
 )
 from prune_core.pruning.solver import LayerProblem
 from prune_core.registry import get_engine
@@ -196,10 +198,12 @@ def _solved(pruner: BasicPruner, walk: Walk, block: Block, rewrites: Rewrites) -
             wrapper.config["sparsity"],
             seen,
         )
-        kept, weight = solver.solve(problem)
+        with naming(name):
+            kept, weight = solver.solve(problem)
         keep = weight_of(module, kept).contiguous()
         parameter = wrapper.parameter(wrapper.target).detach()
-        value = torch.where(keep, weight_of(module, weight).to(parameter.dtype), parameter)
+        fitted = storable(name, weight_of(module, weight), parameter.dtype)
+        value = torch.where(keep, fitted, parameter)
         rewrites.put(module, wrapper.target, value)
         made[name] = allocator._expand_mask(name, keep)
     return made

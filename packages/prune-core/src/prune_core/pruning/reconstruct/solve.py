@@ -21,10 +21,14 @@ from torch import Tensor
 
 from prune_core.errors import PruneError
 
-__all__ = ["damp", "damped", "factor", "refitted"]
+__all__ = ["NotPositiveError", "damp", "damped", "factor", "refitted"]
 
 _ROUNDS = 60
 _CLOSE = 1e-4
+
+
+class NotPositiveError(PruneError):
+    """Products of inputs that are not those of any numbers."""
 
 
 def damped(gram: Tensor, damping: float) -> Tensor:
@@ -57,9 +61,9 @@ def factor(matrix: Tensor) -> Tensor:
         lower, wrong = torch.linalg.cholesky_ex(attempt)
         if not bool(wrong.any()):
             return lower
-    raise PruneError(
-        "The products of a layer's inputs are not those of any numbers: rounding has left them "
-        "with negative squares. Give a larger damping, or run the model in float32."
+    raise NotPositiveError(
+        "the products of its inputs are not those of any numbers: rounding has left them with "
+        "negative squares. Give a larger damping, or run the model in float32."
     )
 
 
