@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from prune_core import PruneError
 from prune_core.calibration.layers import feature_axis, is_layer, matrix_of
 from prune_core.calibration.precision import wide
 from prune_core.errors import warn
@@ -162,15 +161,23 @@ class UnitScores:
         for name, wrapper in pruner.get_modules_wrapper().items():
             device = wrapper.parameter(wrapper.target).device
             made = producers.get(name)
-            if made is None:
-                raise PruneError(
-                    f"Nothing is known of the channels of {name!r}: the data never reach it, or "
-                    "where its outputs go cannot be followed. Give data that reach it, or exclude "
-                    f"it: {{'op_names': [{name!r}], 'exclude': True}}."
-                )
+            if made is None:  # it stays whole
+                self._say_unused(name)
+                channels = len(_made_of(wrapper.module))
+                scores[name] = torch.zeros(channels, dtype=torch.float64, device=device)
+                continue
             units = torch.from_numpy(made.classes)
             scores[name] = (self.values / parts.clamp_min(1))[units].to(device)
         return scores
+
+    def _say_unused(self, name: str) -> None:
+        units, module = self.coupling.units, self.coupling.modules[name]
+        weight = f"{name}.{weight_name(module)}"
+        if units.aliases.get(weight, weight) not in units.shapes:
+            warn(
+                f"{name!r} stays dense: it was not called when the model ran on the example. Give "
+                f"data that reach it, or exclude it: {{'op_names': [{name!r}], 'exclude': True}}."
+            )
 
     def _fill(self) -> None:
         """Score by the weights that make them the units of which no reader is understood."""
