@@ -51,8 +51,8 @@ python benchmarks/real/page.py results.jsonl > docs/real-models.md
   Taylor, and 16 samples for Hessian; their gradients are added up here, since its own function
   keeps those of the last sample only. Hidden units it prunes in one step. The last convolution of
   CREPE stays whole for it: what follows is `view(-1, 256)`, a number that it cannot change.
-* The speaker encoder of `Resemblyzer` is not in the tables: it is one `nn.LSTM`, whose three layers
-  share one width, and neither tool makes that smaller.
+* The speaker encoder of `Resemblyzer` is not in the tables: it is one `nn.LSTM` of three layers,
+  which share one width, and neither tool makes that smaller.
 """
 
 SECONDS = 120
@@ -158,10 +158,10 @@ def ordered(tables: Tables) -> Iterator[str]:
         yield f"* {task}, {size}: {verdict}. {values}."
     yield (
         "* The small language model of [Choose an algorithm](choosing.md#single-weights): "
-        "**missed** at 50 %. `sparsegpt` loses least, but `wanda` row by row is behind magnitude. "
-        "Over whole layers, with `mode=\"normal\"`, it is level at 50 % and ahead at 70 %. A likely "
-        "reason is the size: Wanda gains where some inputs are far larger than the others, as they "
-        "are in models that are larger by a factor of 1000.\n"
+        "**missed** at 50 %. `sparsegpt` loses least, but `wanda` row by row is behind "
+        'magnitude. Over whole layers, with `mode="normal"`, it is level at 50 % and ahead at '
+        "70 %. A likely reason is the size: Wanda gains where some inputs are far larger than the "
+        "others, as they are in models that are larger by a factor of 1000.\n"
     )
 
 
