@@ -19,10 +19,10 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from prune_core.tools import LayerProblem, Statistics
 from prune_oneshot import SparseGPTPruner, WandaPruner
 from prune_oneshot.solvers import hessian_of, inverse_factor
 from prune_oneshot.sparsegpt import SparseGPTSolver
+from prune_toolkit import LayerProblem, Statistics
 
 BLOCK = 128
 

@@ -8,7 +8,6 @@ from torch import nn
 
 import prune_core
 from prune_core import ConfigError, PruneError, PruneWarning
-from prune_core.calibration import watch
 from prune_oneshot import (
     ActivationNormPruner,
     ALPSPruner,
@@ -18,6 +17,7 @@ from prune_oneshot import (
     SparseGPTPruner,
     WandaPruner,
 )
+from prune_toolkit.calibration import watch
 
 WEIGHTS = (WandaPruner, RIAPruner, SparseGPTPruner, ALPSPruner)
 CHANNELS = (ActivationNormPruner, FLAPPruner, ChannelOBSPruner)
