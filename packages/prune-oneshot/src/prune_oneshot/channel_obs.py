@@ -94,7 +94,7 @@ class _Problem:
         self, units: Tensor, reader: Reader, statistics: Statistics, damping: float
     ) -> None:
         self.name = reader.name
-        moments = statistics.covariance if has_bias(reader.module) else statistics.gram.clone()
+        moments = statistics.covariance if has_bias(reader.module) else statistics.gram
         hessian = hessian_of(reader.name, moments, damping)
         with naming(self.name):
             self.inverse = torch.cholesky_inverse(factor(hessian))

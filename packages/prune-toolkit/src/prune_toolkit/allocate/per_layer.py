@@ -195,7 +195,7 @@ def keep_in_rows(scores: Tensor, count: int) -> Tensor:
     """Return a mask without the `count` smallest of each row; of equal ones the first go."""
     if count == 0:
         return torch.ones_like(scores, dtype=torch.bool)
-    threshold = _smallest_but(count - 1, scores)
+    threshold = _kth_smallest(count, scores)
     mask = scores > threshold
     left = scores.shape[-1] - count
     if int(mask.count_nonzero()) < left * (scores.numel() // scores.shape[-1]):
@@ -205,13 +205,13 @@ def keep_in_rows(scores: Tensor, count: int) -> Tensor:
     return mask
 
 
-def _smallest_but(before: int, rows: Tensor) -> Tensor:
-    """Return the number of each row that has so many before it when the row is sorted."""
+def _kth_smallest(k: int, rows: Tensor) -> Tensor:
+    """Return the k-th smallest number of each row, counted from 1."""
     if rows.device.type == "cpu" and rows.dtype in (torch.float32, torch.float64):
         # Ten times as fast as kthvalue.
-        ordered = np.partition(rows.detach().numpy(), before, axis=-1)
-        return torch.from_numpy(ordered[..., before : before + 1].copy())
-    return rows.kthvalue(before + 1, dim=-1, keepdim=True).values
+        ordered = np.partition(rows.detach().numpy(), k - 1, axis=-1)
+        return torch.from_numpy(ordered[..., k - 1 : k].copy())
+    return rows.kthvalue(k, dim=-1, keepdim=True).values
 
 
 def _blocks(

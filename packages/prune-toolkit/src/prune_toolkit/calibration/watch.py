@@ -253,7 +253,8 @@ def _check_room(name: str, groups: int, size: int, like: Tensor) -> None:
         raise PruneError(
             f"{name!r} has {size} inputs, and their products need {needed / 1e9:.0f} GB; this "
             f"machine has {there / 1e9:.0f} GB. Take what needs no products, such as "
-            "reconstruct='bias' or 'batch_norm', or exclude what is pruned before this layer."
+            "activation_norm with reconstruct='bias' or 'batch_norm', or exclude what is pruned "
+            "before this layer."
         )
 
 
