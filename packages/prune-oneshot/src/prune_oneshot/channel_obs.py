@@ -68,13 +68,15 @@ class EliminationCollector(DataCollector):
         left = torch.arange(len(units))
         places = torch.zeros(len(units), dtype=torch.float64)
         each = -(-len(units) // self.compressor.rounds)
-        while len(left):
+        while True:
             costs = torch.stack([problem.costs(left) for problem in problems]).sum(0)
             order = costs.argsort(stable=True)
             last = len(left) <= each
             gone = order if last else order[:each]
             start = len(units) - len(left) + 1
             places[left[gone]] = torch.arange(start, start + len(gone), dtype=torch.float64)
+            if last:
+                break
             for problem in problems:
                 problem.drop(left[gone])
             left = left[order[len(gone) :].sort().values]
