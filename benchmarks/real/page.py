@@ -41,8 +41,9 @@ python benchmarks/real/page.py results.jsonl > docs/real-models.md
 * Numbers are means over sets of calibration and training data, as many as "sets" says; in brackets
   is the distance between the best and the worst. Quality is measured on 1024 tones or 1939 masked
   tokens, so differences below 0.01 may be chance.
-* FLOPs and parameters are what is left of the whole model; each tool counts FLOPs itself. "ms" is the processor time of one batch
-  on one core, with that of the whole model in brackets, measured in turns on a busy machine.
+* FLOPs and parameters are what is left of the whole model; each tool counts FLOPs itself. "ms" is
+  the processor time of one batch on one core, with that of the whole model in brackets, measured in
+  turns on a busy machine.
 * "Small equals masked" is the largest difference between the outputs of the small model and of the
   masked one, which `shrink` compares.
 * Methods look at 8 batches, and at 2 of the large CREPE. It is trained for {full} steps, the others
