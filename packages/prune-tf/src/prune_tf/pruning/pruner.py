@@ -38,8 +38,9 @@ CHANNEL_TYPES = (
     *(f"DepthwiseConv{n}D" for n in (1, 2)),
     *(f"SeparableConv{n}D" for n in (1, 2)),
     "Dense",
+    "EinsumDense",
 )
-WEIGHTED_TYPES = (*CHANNEL_TYPES, "EinsumDense", "Embedding", "LSTMCell", "GRUCell")
+WEIGHTED_TYPES = (*CHANNEL_TYPES, "Embedding", "LSTMCell", "GRUCell")
 
 
 class Pruner(metaclass=ChecksOptions):
@@ -204,7 +205,7 @@ class Pruner(metaclass=ChecksOptions):
             mask = np.broadcast_to(kept.reshape(lying), weight_shape) & target.alive
         masks = {target.slot.name: from_torch(target.layer, target.slot.name, mask)}
         if target.bias is not None:
-            masks[target.bias] = np.asarray(rows_of(mask, axis).any(axis=1))
+            masks[target.bias] = target.bias_mask(rows_of(mask, axis).any(axis=1))
         return masks
 
     # --- masks to and from elsewhere --------------------------------------------------------

@@ -12,7 +12,7 @@ import numpy as np
 from prune_tf.layers import layers_of, slots_of
 from prune_tf.speedup.analysis import Analysis, Flow
 from prune_tf.speedup.graph import Call
-from prune_tf.speedup.record import Passed, Recording, record
+from prune_tf.speedup.record import Given, Passed, Recording, record
 from prune_tf.speedup.reference import Values, reader
 from prune_tf.speedup.rules import is_wide, rule_for
 
@@ -83,6 +83,8 @@ def _follow(analysis: Analysis, call: Call, found: Recording) -> None:
     if isinstance(call.op, Passed):
         [source] = call.inputs
         flows = [analysis.flow(source)]
+    elif isinstance(call.op, Given):
+        flows = [analysis.opaque(*call.outputs, "a layer returns them whatever it is given")]
     elif _is_plain(call.op):
         flows = _by_rule(analysis, call)
     if flows is None:

@@ -1,0 +1,62 @@
+"""Layers that, for a while, run their own `call()` on symbolic tensors.
+
+Keras asks a layer that is given symbolic tensors for the shape of its output, and notes down one
+call of it. The layers of a block are only seen if the block runs instead. Many blocks cannot even
+say the shape of what they return, because no model ever asks the layers inside of another.
+
+    Block(x)    noted:    Block                   as Keras does it
+                          Dense, gelu, Dense      while the block is inlined
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+import keras
+
+__all__ = ["inlined"]
+
+
+@contextmanager
+def inlined(layers: Sequence[Any]) -> Iterator[list[Any]]:
+    """Have layers run their own `call()` when they are called; yields those that cannot.
+
+    A layer that cannot is called as Keras does it.
+    """
+    left: list[Any] = []
+    kinds = [(layer, type(layer)) for layer in layers]
+    for layer, kind in kinds:
+        layer.__class__ = _inlined(kind)
+        object.__setattr__(layer, "_left_to_keras", left)
+    try:
+        yield left
+    finally:
+        for layer, kind in kinds:
+            layer.__class__ = kind
+            vars(layer).pop("_left_to_keras", None)
+
+
+@cache
+def _inlined(kind: type) -> type:
+    def run(self: Any, *args: Any, **kwargs: Any) -> Any:
+        settings = dict(kwargs)
+        if "training" in inspect.signature(self.call).parameters:
+            settings["training"] = False
+        try:
+            return self.call(*args, **settings)
+        except Exception:  # whatever a layer's own Python raises
+            if not _is_symbolic(args, kwargs):
+                raise
+            self._left_to_keras.append(self)
+            return kind.__call__(self, *args, **kwargs)  # type: ignore[operator]
+
+    return type(kind.__name__, (kind,), {"__module__": kind.__module__, "__call__": run})
+
+
+def _is_symbolic(args: Any, kwargs: Any) -> bool:
+    given = keras.tree.flatten((args, kwargs))
+    return any(isinstance(each, keras.KerasTensor) for each in given)
