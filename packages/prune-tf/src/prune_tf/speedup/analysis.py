@@ -11,6 +11,7 @@ import numpy as np
 
 from prune_tf.speedup.graph import Call
 from prune_tf.speedup.labels import Labels
+from prune_tf.speedup.sizes import Source
 
 __all__ = ["Analysis", "Flow", "Use"]
 
@@ -88,6 +89,8 @@ class Analysis:
         inner: `{layer: its fresh inputs}` of the same.
         shaped: `{layer: its call}` of layers of which a copy is cut to shape.
         attributes: `{layer: {attribute: what it is given a plan}}`, sizes that a layer remembers.
+        counted: `{(layer, attribute): labels}` of the attributes that say how many there are.
+        repairs: Whether attributes may be edited that a layer's own Python reads.
     """
 
     weights: Callable[[Any, str], Array]
@@ -107,6 +110,20 @@ class Analysis:
     attributes: dict[int, dict[str, Callable[[Any], Any]]] = field(
         default_factory=lambda: defaultdict(dict)
     )
+    counted: dict[tuple[int, str], Array] = field(default_factory=dict)
+    repairs: bool = True
+
+    def counts(self, source: Source, labels: Array) -> None:
+        """Say that an attribute has to say how many of some labels there are."""
+        known = self.counted.setdefault((id(source.layer), source.name), labels)
+        if len(known) != len(labels):
+            why = f"{source.layer.name!r} counts others by its attribute {source.name!r} as well"
+            self.labels.fix(known, why)
+            self.labels.fix(labels, why)
+            return
+        if known is not labels:
+            self.labels.tie(known, labels)
+        self.attributes[id(source.layer)][source.name] = lambda plan: len(plan.kept(known))
 
     def inputs(self, call: Call) -> list[Flow]:
         """Return what is known of the tensors that a call is given."""

@@ -13,6 +13,7 @@ import keras
 from prune_core.errors import SpeedupError
 from prune_tf.speedup.graph import is_graph
 from prune_tf.speedup.shaping import plain_class
+from prune_tf.speedup.twin import twin
 
 __all__ = ["Copies", "Pairs", "carry_state", "copy_layer", "copy_model", "pairs_of"]
 
@@ -23,7 +24,7 @@ Pairs = list[tuple[Any, Any]]
 
 
 def copy_layer(op: Any, edit: Callable[[dict[str, Any]], None] | None = None) -> Any:
-    """Return a new layer or operation, made from its config.
+    """Return a new layer or operation, made from its config, or part by part.
 
     Args:
         op: The layer or operation.
@@ -55,7 +56,9 @@ def copy_layer(op: Any, edit: Callable[[dict[str, Any]], None] | None = None) ->
         if edit is not None:
             edit(config)
         return type(op).from_config(config)
-    except (TypeError, ValueError, NotImplementedError) as error:
+    except (AttributeError, TypeError, ValueError, NotImplementedError) as error:
+        if isinstance(op, keras.layers.Layer) and op.built and not _is_of_keras(type(op)):
+            return twin(op)
         raise SpeedupError(
             f"{op.name!r}, a {type(op).__name__}, cannot be copied from its config: {error}"
         ) from error
@@ -108,7 +111,7 @@ def pairs_of(copies: Copies) -> Pairs:
             continue
         inside = ([each] if is_graph(each) else _with_all_inside(each) for each in (old, new))
         before, after = inside
-        if [*map(plain_class, before)] != [*map(plain_class, after)]:
+        if not is_graph(old) and [*map(plain_class, before)] != [*map(plain_class, after)]:
             raise SpeedupError(
                 f"{old.name!r}, a {type(old).__name__}, cannot be copied: what its config makes "
                 "has other layers inside than it has."

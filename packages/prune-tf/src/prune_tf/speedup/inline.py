@@ -18,6 +18,8 @@ from typing import Any
 
 import keras
 
+from prune_tf.speedup.sizes import Size
+
 __all__ = ["inlined"]
 
 
@@ -25,7 +27,8 @@ __all__ = ["inlined"]
 def inlined(layers: Sequence[Any]) -> Iterator[list[Any]]:
     """Have layers run their own `call()` when they are called; yields those that cannot.
 
-    A layer that cannot is called as Keras does it.
+    A layer that cannot is called as Keras does it. The whole numbers that a layer reads from its
+    attributes remember where they are from.
     """
     left: list[Any] = []
     kinds = [(layer, type(layer)) for layer in layers]
@@ -54,7 +57,14 @@ def _inlined(kind: type) -> type:
             self._left_to_keras.append(self)
             return kind.__call__(self, *args, **kwargs)  # type: ignore[operator]
 
-    return type(kind.__name__, (kind,), {"__module__": kind.__module__, "__call__": run})
+    def read(self: Any, name: str) -> Any:
+        value = kind.__getattribute__(self, name)
+        if type(value) is int and value > 1 and name in kind.__getattribute__(self, "__dict__"):
+            return Size.read(self, name, value)
+        return value
+
+    members = {"__module__": kind.__module__, "__call__": run, "__getattribute__": read}
+    return type(kind.__name__, (kind,), members)
 
 
 def _is_symbolic(args: Any, kwargs: Any) -> bool:

@@ -20,7 +20,11 @@ __all__ = ["analyse"]
 
 
 def analyse(
-    model: keras.Model, masks: Values, silence: bool = False, example_inputs: Any = None
+    model: keras.Model,
+    masks: Values,
+    silence: bool = False,
+    example_inputs: Any = None,
+    repairs: bool = True,
 ) -> Analysis:
     """Return what is known of the channels of a model.
 
@@ -29,6 +33,7 @@ def analyse(
         masks: Applied to its weights.
         silence: Whether to add masks for batch norms where nothing but a constant comes in.
         example_inputs: What a subclassed model is called with.
+        repairs: Whether sizes that a layer's own Python reads may be edited.
 
     Raises:
         SpeedupError: When a subclassed model cannot be followed.
@@ -36,6 +41,7 @@ def analyse(
     found = record(model, lambda op: rule_for(op) is not None, example_inputs)
     analysis = Analysis(reader(masks), _silencer(masks) if silence else None)
     analysis.entered, analysis.inner = found.entered, found.inner
+    analysis.repairs = repairs
     analysis.owners = _owners(model)
     analysis.calls.update(id(call.op) for call in found.calls)
     for call in found.calls:

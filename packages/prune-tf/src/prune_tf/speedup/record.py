@@ -199,8 +199,8 @@ def _enter(
         kwargs = kwargs | {"training": False}
     inside = [
         each
-        for each in call.op._flatten_layers(include_self=False)
-        if not has_rule(each) and not _is_done_elsewhere(each, has_rule)
+        for each in call.op._flatten_layers()
+        if each is call.op or not (has_rule(each) or _is_done_elsewhere(each, has_rule))
     ]
     try:
         with keras.StatelessScope(), inlined(inside) as left:

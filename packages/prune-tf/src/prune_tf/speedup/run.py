@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from os import PathLike
 from typing import Any
@@ -104,28 +105,61 @@ def shrink(
         example_inputs = made_up_inputs(model)
     elif verify:
         check_inputs(model, example_inputs)
-    asked = dict(applied)
-    # Which adds to the masks that are applied.
-    given = example_inputs if not is_graph(model) else None
-    found = analyse(model, applied, silence=constants == "zero", example_inputs=given)
-    plan = make_plan(found, fold=constants != "keep")
-    with masked(model, applied):
-        try:
-            small, pairs = rebuild(model, plan)
-        except (TypeError, ValueError) as error:
-            raise SpeedupError(
-                f"The smaller layers of {model.name!r} do not fit together: {error}"
-            ) from error
-        changes = _changes(model, pairs)
-        if not changes:
-            raise SpeedupError(_why_nothing(model, plan))
-        expected = run(model, example_inputs) if verify else []
+    wanted = _Wanted(model, applied, example_inputs, constants, verify, tolerance)
+    try:
+        # A size in a layer's own Python is edited only where a comparison would show a mistake.
+        return _shrunk(wanted, repairs=verify)
+    except _NotEqualError as error:
+        if not error.repaired:
+            raise
+        return _shrunk(wanted, repairs=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What `shrink` was asked for, and what it found out about it."""
+
+    model: keras.Model
+    masks: Values
+    inputs: Any
+    constants: str
+    verify: bool
+    tolerance: float | None
+
+
+class _NotEqualError(SpeedupError):
+    """The small model does not run, or computes something else."""
+
+    repaired = False
+
+
+def _shrunk(wanted: _Wanted, repairs: bool) -> SpeedupReport:
+    model, inputs = wanted.model, wanted.inputs
+    applied = dict(wanted.masks)
+    found = analyse(
+        model,
+        applied,  # gets masks for batch norms that are to be silent
+        silence=wanted.constants == "zero",
+        example_inputs=inputs if not is_graph(model) else None,
+        repairs=repairs,
+    )
+    plan = make_plan(found, fold=wanted.constants != "keep")
     worst, moved = None, 0.0
-    if verify:
-        if constants == "zero":
-            with masked(model, asked):
-                moved = difference(run(model, example_inputs), expected)
-        worst = _proved(model, small, example_inputs, expected, tolerance)
+    try:
+        with masked(model, applied):
+            small, pairs = _rebuilt(model, plan)
+            changes = _changes(model, pairs)
+            if not changes:
+                raise SpeedupError(_why_nothing(model, plan))
+            expected = run(model, inputs) if wanted.verify else []
+        if wanted.verify:
+            worst = _proved(model, small, inputs, expected, wanted.tolerance)
+    except _NotEqualError as error:
+        error.repaired = bool(found.counted)
+        raise
+    if wanted.verify and wanted.constants == "zero":
+        with masked(model, wanted.masks):
+            moved = difference(run(model, inputs), expected)
     _keep_masks(small, pairs, plan, applied)
     compile_alike(small, model, pairs, partial(cut, plan))
     return SpeedupReport(
@@ -137,6 +171,15 @@ def shrink(
         plan.analysis.unknown,
         moved,
     )
+
+
+def _rebuilt(model: keras.Model, plan: Plan) -> tuple[keras.Model, Pairs]:
+    try:
+        return rebuild(model, plan)
+    except (TypeError, ValueError) as error:
+        raise _NotEqualError(
+            f"The smaller layers of {model.name!r} do not fit together: {error}"
+        ) from error
 
 
 def _proved(
@@ -151,12 +194,12 @@ def _proved(
     try:
         found = run(small, inputs)
     except Exception as error:  # whatever a layer's own Python raises
-        raise SpeedupError(
+        raise _NotEqualError(
             f"The small model of {model.name!r} does not run: {str(error).strip()}"
         ) from error
     worst = difference(expected, found)
     if worst > allowed:
-        raise SpeedupError(
+        raise _NotEqualError(
             f"The small model's outputs differ from the masked model's by {worst:.1e} of the "
             f"largest output, and tolerance is {allowed:.1e}. {model.name!r} is untouched. "
             "For a deep model a larger tolerance may be all that is missing."

@@ -14,6 +14,7 @@ from prune_tf.speedup.analysis import Analysis, Flow
 from prune_tf.speedup.graph import Call
 from prune_tf.speedup.rules.operand import operand
 from prune_tf.speedup.rules.registry import rule
+from prune_tf.speedup.sizes import Size, source_of
 
 __all__: list[str] = []
 
@@ -58,6 +59,9 @@ def repeat(analysis: Analysis, call: Call) -> list[Flow] | None:
     moved = _moved(analysis, call)
     if moved is None:
         return None
+    if call.kind == "BroadcastTo":
+        for _, part in moved[0]:
+            _written(analysis, call, part, call.op.shape)
     if call.kind in ("BroadcastTo", "Tile"):
         return _if_whole(analysis, call, moved)
     return [analysis.made(call.outputs[0], [part for _, part in moved[0]])]
@@ -140,16 +144,56 @@ def _reshaped(analysis: Analysis, call: Call) -> list[Flow] | None:
     target = getattr(call.op, "target_shape", None)
     target = list(call.op.newshape) if target is None else [None, *target]
     parts = [part for _, part in moved[0]]
-    for part in parts:
-        if len(target) < -part.axis or target[part.axis] == -1:
-            continue
-        editable = call.holder is None and len(parts) == 1 and not analysis.is_shared(call.op)
-        if editable:
+    if call.holder is None and len(parts) == 1 and not analysis.is_shared(call.op):
+        [part] = parts
+        if len(target) >= -part.axis and target[part.axis] != -1:
             analysis.reshaped[id(call.op)] = (part.axis, part.labels)
-        else:
-            why = f"{call.op.name!r} has their number written down"
-            analysis.labels.fix(part.labels, why)
+    elif call.holder is not None and isinstance(call.op, keras.layers.Reshape):
+        _remember_shape(analysis, call, parts)
+    else:
+        for part in parts:
+            _written(analysis, call, part, target)
     return [analysis.made(call.outputs[0], parts)]
+
+
+def _remember_shape(analysis: Analysis, call: Call, parts: Sequence[Flow]) -> None:
+    """A layer inside of another keeps the shape in an attribute, which can be edited."""
+    shape = tuple(call.op.target_shape)
+    if analysis.is_shared(call.op):
+        for part in parts:
+            _written(analysis, call, part, shape)
+        return
+
+    def smaller(plan: Any) -> tuple[int, ...]:
+        sizes = list(shape)
+        for part in parts:
+            if len(sizes) >= -part.axis and sizes[part.axis] != -1:
+                sizes[part.axis] = len(plan.kept(part.labels))
+        return tuple(sizes)
+
+    analysis.attributes[id(call.op)]["target_shape"] = smaller
+
+
+def _written(analysis: Analysis, call: Call, part: Flow, shape: Sequence[Any]) -> None:
+    """A number in Python code: it follows if it is read from an attribute, and else it stays."""
+    if len(shape) < -part.axis or shape[part.axis] in (-1, None):
+        return
+    number = shape[part.axis]
+    source = source_of(number)
+    if source is not None and analysis.repairs:
+        analysis.counts(source, part.labels)
+    elif not (isinstance(number, Size) and _multiplied(analysis, number, part.labels)):
+        analysis.labels.fix(part.labels, f"{call.op.name!r} has their number written down")
+
+
+def _multiplied(analysis: Analysis, number: Size, labels: Array) -> bool:
+    """Whether a product, such as heads times the size of each, shrinks as its factors do."""
+    for source in number.sources:
+        heads = analysis.counted.get((id(source.layer), source.name))
+        if heads is not None and len(labels) % len(heads) == 0:
+            expected = analysis.labels.roots(np.repeat(heads, len(labels) // len(heads)))
+            return np.array_equal(expected, analysis.labels.roots(labels))
+    return False
 
 
 def _if_whole(analysis: Analysis, call: Call, moved: list[Moved]) -> list[Flow]:
