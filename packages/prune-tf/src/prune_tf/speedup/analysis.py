@@ -115,15 +115,24 @@ class Analysis:
 
     def counts(self, source: Source, labels: Array) -> None:
         """Say that an attribute has to say how many of some labels there are."""
-        known = self.counted.setdefault((id(source.layer), source.name), labels)
+        layer, name = source.owner, str(source.place)
+        known = self.counted.setdefault((id(layer), name), labels)
         if len(known) != len(labels):
-            why = f"{source.layer.name!r} counts others by its attribute {source.name!r} as well"
+            why = f"{layer.name!r} counts others by its attribute {name!r} as well"
             self.labels.fix(known, why)
             self.labels.fix(labels, why)
             return
         if known is not labels:
             self.labels.tie(known, labels)
-        self.attributes[id(source.layer)][source.name] = lambda plan: len(plan.kept(known))
+        self.attributes[id(layer)][name] = lambda plan: len(plan.kept(known))
+
+    def counted_by(self, source: Source) -> Array | None:
+        """Return the labels of which something says how many there are, if any are known."""
+        if isinstance(source.place, str):
+            return self.counted.get((id(source.owner), source.place))
+        flow = self.flows.get(id(source.owner))
+        part = flow.at(source.place) if flow is not None else None
+        return None if part is None else part.labels
 
     def inputs(self, call: Call) -> list[Flow]:
         """Return what is known of the tensors that a call is given."""

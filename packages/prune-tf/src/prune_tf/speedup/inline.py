@@ -18,7 +18,7 @@ from typing import Any
 
 import keras
 
-from prune_tf.speedup.sizes import Size
+from prune_tf.speedup.sizes import Size, remembered
 
 __all__ = ["inlined"]
 
@@ -28,7 +28,7 @@ def inlined(layers: Sequence[Any]) -> Iterator[list[Any]]:
     """Have layers run their own `call()` when they are called; yields those that cannot.
 
     A layer that cannot is called as Keras does it. The whole numbers that a layer reads from its
-    attributes remember where they are from.
+    attributes and tensors remember where they are from.
     """
     left: list[Any] = []
     kinds = [(layer, type(layer)) for layer in layers]
@@ -36,7 +36,8 @@ def inlined(layers: Sequence[Any]) -> Iterator[list[Any]]:
         layer.__class__ = _inlined(kind)
         object.__setattr__(layer, "_left_to_keras", left)
     try:
-        yield left
+        with remembered():
+            yield left
     finally:
         for layer, kind in kinds:
             layer.__class__ = kind

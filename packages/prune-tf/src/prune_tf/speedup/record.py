@@ -197,9 +197,10 @@ def _enter(
     parameters = inspect.signature(call.op.call).parameters
     if "training" in parameters:
         kwargs = kwargs | {"training": False}
+    # A model inside of another is copied layer by layer, so that each of them is entered alone.
     inside = [
         each
-        for each in call.op._flatten_layers()
+        for each in ([] if is_graph(call.op) else call.op._flatten_layers())
         if each is call.op or not (has_rule(each) or _is_done_elsewhere(each, has_rule))
     ]
     try:

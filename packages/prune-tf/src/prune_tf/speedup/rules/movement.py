@@ -182,17 +182,18 @@ def _written(analysis: Analysis, call: Call, part: Flow, shape: Sequence[Any]) -
     source = source_of(number)
     if source is not None and analysis.repairs:
         analysis.counts(source, part.labels)
-    elif not (isinstance(number, Size) and _multiplied(analysis, number, part.labels)):
+    elif not (isinstance(number, Size) and _follows(analysis, number, part.labels)):
         analysis.labels.fix(part.labels, f"{call.op.name!r} has their number written down")
 
 
-def _multiplied(analysis: Analysis, number: Size, labels: Array) -> bool:
-    """Whether a product, such as heads times the size of each, shrinks as its factors do."""
+def _follows(analysis: Analysis, number: Size, labels: Array) -> bool:
+    """Whether a number, such as heads times the size of each, shrinks as what it is made of."""
     for source in number.sources:
-        heads = analysis.counted.get((id(source.layer), source.name))
-        if heads is not None and len(labels) % len(heads) == 0:
-            expected = analysis.labels.roots(np.repeat(heads, len(labels) // len(heads)))
-            return np.array_equal(expected, analysis.labels.roots(labels))
+        known = analysis.counted_by(source)
+        if known is not None and len(labels) % len(known) == 0:
+            expected = analysis.labels.roots(np.repeat(known, len(labels) // len(known)))
+            if np.array_equal(expected, analysis.labels.roots(labels)):
+                return True
     return False
 
 
