@@ -47,7 +47,7 @@ def inlined(layers: Sequence[Any]) -> Iterator[list[Any]]:
 @cache
 def _inlined(kind: type) -> type:
     def run(self: Any, *args: Any, **kwargs: Any) -> Any:
-        settings = dict(kwargs)
+        settings = {name: value for name, value in kwargs.items() if name != "training"}
         if "training" in inspect.signature(self.call).parameters:
             settings["training"] = False
         try:

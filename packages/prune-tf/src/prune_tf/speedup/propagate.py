@@ -48,18 +48,10 @@ def analyse(
         _follow(analysis, call, found)
     for given, first in found.again:
         _alike(analysis, given, first)
-    for call in found.entered.values():
-        if isinstance(call.op, _AS_WIDE_AS_ITS_QUERY):
-            why = f"{call.op.name!r} ({call.kind}) says that its outputs are as many"
-            analysis.labels.fix(analysis.along(call.inputs[0], -1).labels, why)
     for output in found.outputs:
         for part in analysis.flow(output).parts:
             analysis.labels.fix(part.labels, f"{model.name!r} returns them")
     return analysis
-
-
-_AS_WIDE_AS_ITS_QUERY = (keras.layers.MultiHeadAttention, keras.layers.GroupQueryAttention)
-"""What tells Keras the shape of its output by that of its input, whatever its weights are."""
 
 
 def _silencer(masks: Values) -> Callable[[Any, np.ndarray[Any, Any]], None]:

@@ -195,6 +195,8 @@ def _enter(
 
     args, kwargs = keras.tree.map_structure(renewed, call.arguments)
     parameters = inspect.signature(call.op.call).parameters
+    # A model hands it to each of its layers, and Keras drops it where a layer does not take it.
+    kwargs = {name: value for name, value in kwargs.items() if name != "training"}
     if "training" in parameters:
         kwargs = kwargs | {"training": False}
     # A model inside of another is copied layer by layer, so that each of them is entered alone.

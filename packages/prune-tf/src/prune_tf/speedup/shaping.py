@@ -47,6 +47,13 @@ class ShapeCarrier:
         plain = {key: config[key] for key in ("module", "class_name", "config", "registered_name")}
         return {"layer": plain, **self._shaped}
 
+    def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
+        """Run `call()`; what the layer's class says of shapes is true of the whole layer only."""
+        try:
+            return keras.Operation.compute_output_spec(self, *args, **kwargs)
+        except Exception:  # whatever a layer's own Python raises
+            return super().compute_output_spec(*args, **kwargs)  # type: ignore[misc]
+
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Any:
         """Return the layer, built and cut to shape."""

@@ -34,6 +34,8 @@ class Size(int):
     """A whole number that was read somewhere, or the product of several."""
 
     sources: tuple[Source, ...]
+    dtype = int
+    """By which Keras tells what comes out where it meets a tensor; a subclass of int it refuses."""
 
     @classmethod
     def read(cls, owner: Any, place: str | int, value: int) -> Size:

@@ -249,6 +249,10 @@ def _moved(analysis: Analysis, call: Call) -> list[Moved] | None:
 
 def _most(call: Call, axes: Sequence[int], shape: Sequence[int]) -> int:
     """Which of several axes may lose places: heads rather than the channels of each."""
+    target = list(getattr(call.op, "newshape", ()))
+    named = [axis for axis in axes if axis < len(target) and source_of(target[axis]) is not None]
+    if named:
+        return named[0]
     if len(axes) > 1 and len(call.inputs[0].shape) == 3:
         return axes[0]
     return max(axes, key=lambda axis: shape[axis])
