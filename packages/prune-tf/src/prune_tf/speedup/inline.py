@@ -13,7 +13,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import keras
@@ -32,6 +32,17 @@ def inlined(layers: Sequence[Any]) -> Iterator[list[Any]]:
     """
     left: list[Any] = []
     kinds = [(layer, type(layer)) for layer in layers]
+    sparing = [
+        each
+        for each in {
+            id(each): each for layer in layers for each in layer._flatten_layers()
+        }.values()
+        if type(each) is keras.layers.EinsumDense
+    ]
+    for layer in sparing:
+        # It would only tell the sizes that were known when it was built.
+        spec = partial(keras.Operation.compute_output_spec, layer)
+        object.__setattr__(layer, "compute_output_spec", spec)
     for layer, kind in kinds:
         layer.__class__ = _inlined(kind)
         object.__setattr__(layer, "_left_to_keras", left)
@@ -39,6 +50,8 @@ def inlined(layers: Sequence[Any]) -> Iterator[list[Any]]:
         with remembered():
             yield left
     finally:
+        for layer in sparing:
+            vars(layer).pop("compute_output_spec", None)
         for layer, kind in kinds:
             layer.__class__ = kind
             vars(layer).pop("_left_to_keras", None)
@@ -52,11 +65,14 @@ def _inlined(kind: type) -> type:
             settings["training"] = False
         try:
             return self.call(*args, **settings)
-        except Exception:  # whatever a layer's own Python raises
+        except Exception as error:  # whatever a layer's own Python raises
             if not _is_symbolic(args, kwargs):
                 raise
             self._left_to_keras.append(self)
-            return kind.__call__(self, *args, **kwargs)  # type: ignore[operator]
+            try:
+                return kind.__call__(self, *args, **kwargs)  # type: ignore[operator]
+            except Exception:
+                raise error from None
 
     def read(self: Any, name: str) -> Any:
         value = kind.__getattribute__(self, name)

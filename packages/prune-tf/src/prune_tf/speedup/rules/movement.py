@@ -85,7 +85,7 @@ def split(analysis: Analysis, call: Call) -> list[Flow] | None:
     ]
 
 
-@rule("GetItem", "Take", "Flip", "Roll", wide=True)
+@rule("GetItem", "Take", "Flip", "Roll", "Unstack", wide=True)
 def pick(analysis: Analysis, call: Call) -> list[Flow] | None:
     """Some of the places, or all of them in another order; the axes that are left whole may go."""
     if call.kind == "Take":
@@ -267,9 +267,13 @@ def _run(call: Call, places: Array, axis: int) -> list[Array] | None:
     def numbered(given: Any) -> Any:
         return grid if given is source else given
 
-    args, kwargs = keras.tree.map_structure(numbered, call.arguments)
+    (args, kwargs), run = keras.tree.map_structure(numbered, call.arguments), call.op.call
     try:
-        results = keras.tree.flatten(call.op.call(*args, **kwargs))
+        if None in (getattr(call.op, "newshape", None) or ()):
+            # A size that nobody knows, read off a tensor: whatever is left over.
+            sizes = [-1 if size is None else int(size) for size in call.op.newshape]
+            args, kwargs, run = (grid, sizes), {}, keras.ops.reshape
+        results = keras.tree.flatten(run(*args, **kwargs))
     except Exception:  # whatever does not fit the sizes that are open
         return None
     arrays = [np.asarray(keras.ops.convert_to_numpy(each)) for each in results]
