@@ -50,9 +50,13 @@ class ShapeCarrier:
     def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
         """Run `call()`; what the layer's class says of shapes is true of the whole layer only."""
         try:
-            return keras.Operation.compute_output_spec(self, *args, **kwargs)
+            found = keras.Operation.compute_output_spec(self, *args, **kwargs)
         except Exception:  # whatever a layer's own Python raises
-            return super().compute_output_spec(*args, **kwargs)  # type: ignore[misc]
+            found = None
+        # A layer may return nothing in the place of a cache, and then its class leaves that out.
+        if all(isinstance(each, keras.KerasTensor) for each in keras.tree.flatten(found)):
+            return found
+        return super().compute_output_spec(*args, **kwargs)  # type: ignore[misc]
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Any:
