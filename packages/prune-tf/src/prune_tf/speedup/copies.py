@@ -57,11 +57,18 @@ def copy_layer(op: Any, edit: Callable[[dict[str, Any]], None] | None = None) ->
             edit(config)
         return type(op).from_config(config)
     except (AttributeError, TypeError, ValueError, NotImplementedError) as error:
-        if isinstance(op, keras.layers.Layer) and op.built and not _is_of_keras(type(op)):
+        if _has_no_graph(op):
             return twin(op)
         raise SpeedupError(
             f"{op.name!r}, a {type(op).__name__}, cannot be copied from its config: {error}"
         ) from error
+
+
+def _has_no_graph(op: Any) -> bool:
+    """Whether a layer consists of attributes alone, and of no graph of symbolic tensors."""
+    if not isinstance(op, keras.layers.Layer) or not op.built:
+        return False
+    return not any(isinstance(each, keras.Model) for each in op._flatten_layers())
 
 
 def _is_of_keras(function: Any) -> bool:

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from prune_core.compressed import model_of
-from prune_core.errors import ConfigError, SpeedupError, did_you_mean
+from prune_core.errors import ConfigError, SpeedupError, did_you_mean, warn
 from prune_tf.constraint import Masked
 from prune_tf.files import load_masks
 from prune_tf.inputs import check_inputs, made_up_inputs, run
@@ -48,23 +48,28 @@ def shrink(
     `report.model`, compiled if the model was; the model itself is not touched.
 
     Args:
-        model: A built functional or Sequential model.
+        model: A built model: functional, Sequential, or a subclass.
         example_inputs: What both models are compared on; random numbers, or words, of the right
             shape unless given.
-        masks: Masks beside those in force, as a mapping or a mask file.
+        masks: Masks beside those in force, as a mapping or a mask file. Without any, what the
+            weights' own zeros make superfluous.
         constants: What to do where a masked channel still carries a constant, such as the offset
             of the batch norm after a masked convolution. `"exact"`: the small model computes what
             the masked one does; the constant moves into later layers, and where it cannot, the
             channel stays. `"keep"` moves none, so that only channels that are zero go. `"zero"`
             masks the offset as well, so that more can go, and the report
             says by how much the output moved.
-        verify: Compare both models.
+        verify: Compare both models. Without that, no number is edited that a layer's own Python
+            reads, as how many heads there are, so that less may go.
         tolerance: The largest difference allowed, relative to the largest output; by default what
             rounding does in the type that the model computes in.
 
     Raises:
-        SpeedupError: When nothing can be made smaller, or the outputs would differ.
+        SpeedupError: When the outputs would differ.
         MaskError: When the masks do not fit.
+
+    Warns:
+        PruneWarning: Nothing was removed, and why; `report.model` is the model itself then.
 
     Example:
         >>> import keras
@@ -95,10 +100,6 @@ def shrink(
     if isinstance(masks, str | PathLike):
         masks = load_masks(masks, model)
     applied = masked_weights(model, masks)
-    if not any(not mask.all() for mask in applied.values()):
-        raise SpeedupError(
-            f"Nothing of {model.name!r} is masked. Prune it first, or pass masks=..."
-        )
     if masks is None:
         _check_zeros(model)
     if verify and example_inputs is None:
@@ -150,7 +151,11 @@ def _shrunk(wanted: _Wanted, repairs: bool) -> SpeedupReport:
             small, pairs = _rebuilt(model, plan)
             changes = _changes(model, pairs)
             if not changes:
-                raise SpeedupError(_why_nothing(model, plan))
+                warn(_why_nothing(model, plan, applied))
+                size = model.count_params()
+                return SpeedupReport(
+                    model, (size, size), held=plan.held, unknown=plan.analysis.unknown
+                )
             expected = run(model, inputs) if wanted.verify else []
         if wanted.verify:
             worst = _proved(model, small, inputs, expected, wanted.tolerance)
@@ -248,7 +253,12 @@ def _keep_masks(small: keras.Model, pairs: Pairs, plan: Plan, masks: Values) -> 
     set_masks(small, left)
 
 
-def _why_nothing(model: keras.Model, plan: Plan) -> str:
+def _why_nothing(model: keras.Model, plan: Plan, masks: Values) -> str:
+    if all(mask.all() for mask in masks.values()):
+        return (
+            f"Nothing was removed: nothing of {model.name!r} is masked, and no channel is nothing "
+            "but zeros. Prune it first, or pass masks=..."
+        )
     reasons = []
     if plan.held:
         reasons.append(
@@ -263,4 +273,4 @@ def _why_nothing(model: keras.Model, plan: Plan) -> str:
         "channels go only as wholes, and channels that are added to each other go together: "
         "single weights that are masked cannot be taken out"
     )
-    return f"No layer of {model.name!r} can be made smaller: {'; '.join(reasons)}."
+    return f"Nothing was removed from {model.name!r}: {'; '.join(reasons)}."

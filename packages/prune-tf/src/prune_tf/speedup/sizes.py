@@ -49,10 +49,10 @@ class Size(int):
         return made
 
     def __mul__(self, other: Any) -> Any:
-        product = int(self) * other
-        if type(product) is not int:
-            return product
-        return self._of(product, (*self.sources, *getattr(other, "sources", ())))
+        if not isinstance(other, int):
+            return int(self) * other
+        sources = other.sources if isinstance(other, Size) else ()
+        return self._of(int(self) * int(other), (*self.sources, *sources))
 
     __rmul__ = __mul__
 
