@@ -17,7 +17,12 @@ from prune_tf.speedup.rules import RULES, rule_for
 VECTOR, SEQUENCE, IMAGE, VOLUME = (5,), (6, 5), (6, 6, 5), (4, 4, 4, 5)
 SHAPES = {"1D": SEQUENCE, "2D": IMAGE, "3D": VOLUME}
 
-PLAIN = ["abs", "absolute", "negative", "square", "sign", "ceil", "floor", "round", "sin", "cos", "arctan", "exp", "expm1", "erf", "tanh", "sigmoid", "relu", "relu6", "elu", "selu", "celu", "gelu", "silu", "softplus", "softsign", "log_sigmoid", "leaky_relu", "hard_sigmoid", "hard_silu", "hard_tanh", "soft_shrink", "hard_shrink", "tanh_shrink"]
+PLAIN = (
+    *("abs", "absolute", "negative", "square", "sign", "ceil", "floor", "round", "sin", "cos"),
+    *("arctan", "exp", "expm1", "erf", "tanh", "sigmoid", "relu", "relu6", "elu", "selu", "celu"),
+    *("gelu", "silu", "softplus", "softsign", "log_sigmoid", "leaky_relu", "hard_sigmoid"),
+    *("hard_silu", "hard_tanh", "soft_shrink", "hard_shrink", "tanh_shrink"),
+)
 ELEMENTWISE = {
     **{name: getattr(ops, name) for name in PLAIN},
     "threshold": lambda h: ops.threshold(h, 0.1, 0.0),

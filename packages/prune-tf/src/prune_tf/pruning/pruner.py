@@ -80,7 +80,7 @@ class Pruner(metaclass=ChecksOptions):
             )
         if isinstance(config_list, str | PathLike):
             config_list = load_config(config_list)
-        if isinstance(config_list, Sequence):
+        if isinstance(config_list, list | tuple):
             check_types(config_list, {type(named.layer).__name__ for named in layers_of(model)})
         entries = parse(config_list, self.config_keys)
         algorithm = Algorithm(type(self).__name__, self.default_types, self.supported_types)
@@ -209,7 +209,7 @@ class Pruner(metaclass=ChecksOptions):
             mask = np.broadcast_to(kept.reshape(lying), weight_shape) & target.alive
         masks = {target.slot.name: from_torch(target.layer, target.slot.name, mask)}
         if target.bias is not None:
-            masks[target.bias] = target.bias_mask(rows_of(mask, axis).any(axis=1))
+            masks[target.bias] = target.bias_mask(np.asarray(rows_of(mask, axis).any(axis=1)))
         return masks
 
     # --- masks to and from elsewhere --------------------------------------------------------

@@ -10,7 +10,7 @@ from typing import Any
 
 import keras
 
-from prune_core.errors import SpeedupError
+from prune_core.errors import SpeedupError, warn
 from prune_tf.speedup.graph import is_graph
 from prune_tf.speedup.shaping import plain_class
 from prune_tf.speedup.twin import twin
@@ -58,6 +58,12 @@ def copy_layer(op: Any, edit: Callable[[dict[str, Any]], None] | None = None) ->
         return type(op).from_config(config)
     except (AttributeError, TypeError, ValueError, NotImplementedError) as error:
         if _has_no_graph(op):
+            warn(
+                f"{op.name!r} was copied part by part, because the config of its class, "
+                f"{type(op).__name__}, does not make it again. The small model runs and trains, "
+                "but a .keras file of it could not be loaded, and nor could one of the model "
+                "itself: mend get_config(), or use save_weights() and other formats."
+            )
             return twin(op)
         raise SpeedupError(
             f"{op.name!r}, a {type(op).__name__}, cannot be copied from its config: {error}"

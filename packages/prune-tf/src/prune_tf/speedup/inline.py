@@ -44,7 +44,7 @@ def inlined(layers: Sequence[Any]) -> Iterator[list[Any]]:
         spec = partial(keras.Operation.compute_output_spec, layer)
         object.__setattr__(layer, "compute_output_spec", spec)
     for layer, kind in kinds:
-        layer.__class__ = _inlined(kind)
+        layer.__class__ = _inlined(kind)  # type: ignore[arg-type]
         object.__setattr__(layer, "_left_to_keras", left)
     try:
         with remembered():
@@ -58,7 +58,7 @@ def inlined(layers: Sequence[Any]) -> Iterator[list[Any]]:
 
 
 @cache
-def _inlined(kind: type) -> type:
+def _inlined(kind: Any) -> type:
     def run(self: Any, *args: Any, **kwargs: Any) -> Any:
         settings = {name: value for name, value in kwargs.items() if name != "training"}
         if "training" in inspect.signature(self.call).parameters:
@@ -70,7 +70,7 @@ def _inlined(kind: type) -> type:
                 raise
             self._left_to_keras.append(self)
             try:
-                return kind.__call__(self, *args, **kwargs)  # type: ignore[operator]
+                return kind.__call__(self, *args, **kwargs)
             except Exception:
                 raise error from None
 

@@ -82,7 +82,8 @@ def _follow(analysis: Analysis, call: Call, found: Recording) -> None:
         [source] = call.inputs
         flows = [analysis.flow(source)]
     elif isinstance(call.op, Given):
-        flows = [analysis.opaque(*call.outputs, "a layer returns them whatever it is given")]
+        [made] = call.outputs
+        flows = [analysis.opaque(made, "a layer returns them whatever it is given")]
     elif _is_plain(call.op):
         flows = _by_rule(analysis, call)
     if flows is None:

@@ -65,7 +65,8 @@ class _Copying:
             items = [self.copy(each) for each in value]
             named = hasattr(value, "_fields")
             return self._note(value, type(value)(*items) if named else type(value)(items))
-        made = self._note(value, type(value).__new__(type(value)))
+        kind: Any = type(value)
+        made = self._note(value, kind.__new__(kind))
         for name, each in getattr(value, "__dict__", {}).items():
             made.__dict__[name] = self.copy(each)
         if isinstance(value, list):
@@ -79,12 +80,12 @@ class _Copying:
 
 def _is_of_keras(value: Any) -> bool:
     """Whether it is a part that Keras gave the layer, such as its tracker or a seed generator."""
-    kind = type(value)
+    kind: Any = type(value)
     return (
         kind.__module__.partition(".")[0] == "keras"
         and hasattr(value, "__dict__")
         and not isinstance(value, keras.KerasTensor | keras.dtype_policies.DTypePolicy | type)
-        and type(value).__setattr__ is object.__setattr__
+        and kind.__setattr__ is object.__setattr__
     )
 
 
