@@ -29,19 +29,19 @@ from prune_tf.pruning.rows import rows_of
 from prune_tf.pruning.targets import Target, find_targets
 from prune_tf.torch_names import check_types
 
-__all__ = ["CHANNEL_TYPES", "WEIGHTED_TYPES", "ConfigList", "Pruner"]
+__all__ = ["CHANNEL_TYPES", "MATRIX_TYPES", "WEIGHTED_TYPES", "ConfigList", "Pruner"]
 
 Array = np.ndarray[Any, Any]
 ConfigList = Sequence[Mapping[str, Any]] | str | PathLike[str]
 
-CHANNEL_TYPES = (
+MATRIX_TYPES = (
     *(f"Conv{n}D" for n in (1, 2, 3)),
     *(f"Conv{n}DTranspose" for n in (1, 2, 3)),
     *(f"DepthwiseConv{n}D" for n in (1, 2)),
     *(f"SeparableConv{n}D" for n in (1, 2)),
     "Dense",
-    "EinsumDense",
 )
+CHANNEL_TYPES = (*MATRIX_TYPES, "EinsumDense")
 WEIGHTED_TYPES = (*CHANNEL_TYPES, "Embedding", "LSTMCell", "GRUCell")
 
 

@@ -67,7 +67,8 @@ class Target:
         for name in ("bias", "beta"):
             if name in slots_of(self.layer):
                 shape, axis = tuple(getattr(self.layer, name).shape), bias_axis(self.layer)
-                if len(shape) >= -axis and shape[axis] == self.weight.shape[self.axis]:
+                fits = len(shape) == 1 or isinstance(self.layer, keras.layers.EinsumDense)
+                if fits and len(shape) >= -axis and shape[axis] == self.weight.shape[self.axis]:
                     return name
         return None
 
