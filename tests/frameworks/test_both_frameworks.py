@@ -138,7 +138,8 @@ def test_the_same_masks_make_the_same_small_models(twins, tmp_path, constants):
     import prune_tf
 
     in_torch, in_keras = twins
-    pruner = prune_core.get_pruner("l1")(in_torch, RULES["torch"])
+    rules = [{"sparsity": 0.5, "op_types": ["Conv2d"]}]
+    pruner = prune_core.get_pruner("l1")(in_torch, rules)
     _, masks = pruner.compress()
     path = tmp_path / "masks.safetensors"
     pruner.save_masks(path)
@@ -172,11 +173,10 @@ def test_both_refuse_the_same_mistakes(twins):
 
     in_torch, in_keras = twins
     example = torch.zeros(1, 3, 8, 8)
-    for options in ({"constants": "none"}, {"tolerance": -1}):
-        with pytest.raises(prune_core.ConfigError, match=next(iter(options))):
-            prune_core.shrink(in_torch, example, **options)
-        with pytest.raises(prune_core.ConfigError, match=next(iter(options))):
-            prune_tf.shrink(in_keras, **options)
+    with pytest.raises(prune_core.ConfigError, match="constants is 'none'"):
+        prune_core.shrink(in_torch, example, constants="none")
+    with pytest.raises(prune_core.ConfigError, match="constants is 'none'"):
+        prune_tf.shrink(in_keras, constants="none")
     with pytest.raises(prune_core.MaskError, match="conv"):
         prune_core.shrink(in_torch, example, {"conv": {"weight": torch.ones(2, 2)}})
     with pytest.raises(prune_core.MaskError, match="conv"):
@@ -186,8 +186,8 @@ def test_both_refuse_the_same_mistakes(twins):
         (prune_tf.prune, in_keras, in_torch),
     ):
         with pytest.raises(prune_core.PruneError, match="prune_tf|prune_core"):
-            prune(other, "l1", sparsity=0.5)
+            prune(other, "l1", sparsity=0.5, exclude="head")
         with pytest.raises(prune_core.PruneError, match="sparsity"):
-            prune(model, "l1", sparsity=50)
+            prune(model, "l1", sparsity=50, exclude="head")
         with pytest.raises(prune_core.PruneError, match="l1_"):
-            prune(model, "l1_", sparsity=0.5)
+            prune(model, "l1_", sparsity=0.5, exclude="head")
