@@ -82,13 +82,24 @@ def in_order(analysis: Analysis, call: Call) -> list[Flow] | None:
     if axis is None:
         return None
     [over] = _axes(axis, rank)
-    parts = []
+    kept: list[Flow] = []
     for part in analysis.flow(call.inputs[0]).parts:
         if part.axis == over:
             analysis.labels.fix(part.labels, f"{call.op.name!r} ({call.kind}) orders all of them")
         else:
-            parts.append(replace(part, constants=np.full(len(part.labels), np.nan)))
-    return [analysis.made(output, parts) for output in call.outputs]
+            kept.append(part)
+    return [
+        analysis.made(output, [replace(p, constants=_ordered(call, at, p.constants)) for p in kept])
+        for at, output in enumerate(call.outputs)
+    ]
+
+
+def _ordered(call: Call, output: int, constants: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """In order, what is the same everywhere is itself; added up or multiplied, only zero is."""
+    if call.kind == "Sort" or (call.kind == "TopK" and output == 0):
+        return constants
+    zero = call.kind in ("Cumsum", "Cumprod")
+    return np.where((constants == 0) & zero, 0.0, np.nan)
 
 
 def _axes(axis: Any, rank: int) -> set[int]:
