@@ -20,7 +20,7 @@ from mutations import attack  # noqa: E402
 from networks import case  # noqa: E402
 
 from prune_core import shrink  # noqa: E402
-from prune_verify.checker import read_tensors  # noqa: E402
+from prune_verify.tensors import read_tensors  # noqa: E402
 
 
 def main():

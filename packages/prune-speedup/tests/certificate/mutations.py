@@ -10,7 +10,8 @@ import random
 
 import numpy as np
 
-from prune_verify.checker import OPERATORS, Checker, Rejected, check_read, indices, removed
+from prune_verify.checker import Checker, Rejected, check_read
+from prune_verify.vocabulary import OPERATORS
 
 
 class Case:

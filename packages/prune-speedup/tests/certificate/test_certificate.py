@@ -12,7 +12,7 @@ from torch import nn
 
 from prune_core import ModelSpeedup, PruneWarning, shrink
 from prune_verify import Rejected, check
-from prune_verify.checker import read_tensors
+from prune_verify.tensors import read_tensors
 
 FILES = "original.safetensors", "small.safetensors", "certificate.json"
 

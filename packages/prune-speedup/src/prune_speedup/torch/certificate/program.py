@@ -52,13 +52,15 @@ class Program:
         """Leave out the steps that no output depends on."""
         wanted, steps = set(self.outputs), []
         for step in reversed(self.steps):
-            if step.op == "input" or wanted.intersection(step.outs):
+            if step.told.get("call") == INPUT or wanted.intersection(step.outs):
                 wanted.update(step.ins)
                 while len(step.outs) > 1 and step.outs[-1] not in wanted:
                     step.outs.pop()
                 steps.append(step)
         self.steps = steps[::-1]
 
+
+INPUT = "what both models are given"
 
 LOWERINGS: dict[str, Callable[["Lowering", Call], bool | None]] = {}
 """By an operator's name without its underscore: what says it in the vocabulary, if it can."""
@@ -98,7 +100,7 @@ class Lowering:
         """The value of the program that an argument is."""
         if ref.index not in self._made:
             self._source = "a tensor that the model keeps elsewhere"
-            value = self.emit("input", [], [self.graph.metas[ref.index].shape])[0]
+            value = self.given(self.graph.metas[ref.index].shape)
             self.program.loose[value] = "a tensor that is no parameter, no buffer and no input"
             self.bind(ref.index, value)
         return self._made[ref.index]
@@ -116,6 +118,10 @@ class Lowering:
         outs = [self.new(shape) for shape in shapes]
         self.program.steps.append(Step(op, list(ins), outs, told, self._source))
         return outs
+
+    def given(self, shape: Sequence[int]) -> int:
+        """What both models are given."""
+        return self.emit("same", [], [shape], call=INPUT)[0]
 
     def move(self, value: int, shape: Sequence[int], *moves: list[Any]) -> int:
         """Move numbers; a tensor of one number stays one."""
@@ -136,9 +142,7 @@ class Lowering:
             return value
         return self.move(value, shape, ["reshape", list(shape)])
 
-    def pointwise(
-        self, function: str, arguments: Sequence[Any], axes: Sequence[int | None] = ()
-    ) -> int:
+    def pointwise(self, function: str, arguments: Sequence[Any]) -> int:
         """A function of single numbers; values of the program are `Ref`s, and broadcast."""
         ins: list[int] = []
         plain = []
@@ -148,13 +152,19 @@ class Lowering:
                 ins.append(argument.index)
             else:
                 plain.append(argument)
-        shapes = [
-            self.shape(i) for i, a in zip(ins, axes or [None] * len(ins), strict=True) if a is None
-        ]
         told: dict[str, Any] = {"function": function, "arguments": plain}
-        if any(axis is not None for axis in axes):
-            told["axes"] = list(axes)
-        return self.emit("pointwise", ins, [broadcast(shapes)], **told)[0]
+        return self.emit("pointwise", ins, [broadcast([self.shape(i) for i in ins])], **told)[0]
+
+    def along(
+        self, values: Sequence[int], function: str, size: dict[int, int], *told: Any, count: int = 1
+    ) -> list[int]:
+        """A function of rows along axes, with their lengths afterwards; the axes stay."""
+        shape = broadcast([self.shape(value) for value in values])
+        shape = tuple(size.get(axis, length) for axis, length in enumerate(shape))
+        axes, sizes = sorted(size), [size[axis] for axis in sorted(size)]
+        more = {"told": list(told)} if told else {}
+        kind: dict[str, Any] = {"function": function, "axes": axes, "size": sizes, **more}
+        return self.emit("along", values, [shape] * count, **kind)
 
     def outputs(self, call: Call) -> list[tuple[int, ...]]:
         """The shapes that a call made."""
@@ -212,7 +222,7 @@ def lower(graph: Graph, inputs: int, outputs: int) -> Program:
     lowering = Lowering(graph)
     for at, index in enumerate(dict.fromkeys(graph.inputs[:inputs])):
         lowering._source = f"input {at}"
-        lowering.bind(index, lowering.emit("input", [], [graph.metas[index].shape])[0])
+        lowering.bind(index, lowering.given(graph.metas[index].shape))
     for index, names in sorted(graph.tensors.items(), key=lambda item: item[1][0]):
         lowering._source = names[0]
         told = {"name": names[0]}

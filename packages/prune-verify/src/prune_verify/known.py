@@ -1,0 +1,76 @@
+"""What is known of numbers that an input may change: those that are the same for every input.
+
+An array of what is known has NaN for all other numbers. It broadcasts to the value that it tells
+of: along an axis of length one, what is known is the same at all places.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from prune_verify.vocabulary import FUNCTIONS, STOPS, Array
+
+__all__ = ["compact", "computed", "even", "part", "product"]
+
+
+def compact(numbers: Any, ndim: int) -> Array:
+    """The same with length one along axes along which it does not differ."""
+    known: Array = np.asarray(numbers)
+    known = np.array(np.nan) if np.isnan(known).all() else known
+    known = known.reshape((1,) * (ndim - known.ndim) + known.shape)
+    for axis, size in enumerate(known.shape):
+        first = known.take([0], axis) if size > 1 else known
+        same = size > 1 and ((known == first) | (np.isnan(known) & np.isnan(first))).all()
+        known = first if same else known
+    return known
+
+
+def part(known: Array, kept: Mapping[int, Array]) -> Array:
+    """What is known at the kept indices of axes."""
+    for axis, indices in kept.items():
+        known = known.take(indices, axis) if known.shape[axis] != 1 else known
+    return known
+
+
+def even(known: Array, axes: Iterable[int]) -> Array:
+    """The number of each row that is the same number throughout, and NaN of other rows."""
+    first = known
+    for axis in axes:
+        first = first.take([0], axis)
+    return np.where((known == first).all(tuple(axes), keepdims=True), first, np.nan)
+
+
+def computed(function: str, told: Sequence[Any]) -> Array:
+    """A function of what is known: a number where it is the same for every input, NaN elsewhere."""
+    given = [np.asarray(each, float) if isinstance(each, np.ndarray) else each for each in told]
+    if function not in FUNCTIONS:
+        return np.array(np.nan)
+    result = np.asarray(FUNCTIONS[function](*given), float)
+    if function in ("mul", "div"):  # nothing, times or divided by something finite
+        one, two = map(np.asarray, given)
+        zero = (one == 0) & ~np.isinf(two) & ((two != 0) | (function == "mul"))
+        zero |= (two == 0) & ~np.isinf(one) & (function == "mul")
+        return np.where(zero, 0.0, result)
+    if function == "where":
+        chosen = np.where(np.isnan(given[0]), np.nan, result)
+        return np.where(np.asarray(given[1]) == given[2], given[1], chosen)
+    arrays = [each for each in given if isinstance(each, np.ndarray)]
+    unknown = sum((np.isnan(each) for each in arrays), np.array(False))
+    # Rounding may make a zero of what is none, and a sign of what is none.
+    tiny = sum(((each != 0) & (np.abs(each) < 1e-6) for each in arrays), np.array(False))
+    some = sum((each != 0 for each in arrays), np.array(False))
+    doubtful = (result == 0) & (tiny if function in STOPS else some)
+    return np.where(unknown | doubtful, np.nan, result)
+
+
+def product(left: Array, right: Array) -> Array:
+    """A product of matrices: a sum is known if each of its terms is, or has a factor of zero."""
+    blank = np.isnan(left).all(tuple(range(left.ndim - 1)))  # terms that only `right` can tell
+    unknown = (right[..., blank, :] != 0).any(-2, keepdims=True)
+    left, right = left[..., ~blank], right[..., ~blank, :]
+    nans = [np.isnan(each).astype(np.float32) for each in (left, right)]
+    some = [(each != 0).astype(np.float32) for each in (left, right)]
+    result = np.nan_to_num(left).astype(float) @ np.nan_to_num(right).astype(float)
+    doubtful = nans[0] @ some[1] + some[0] @ nans[1] + (some[0] @ some[1]) * (result == 0)
+    return np.where(unknown | (doubtful > 0), np.nan, result)
