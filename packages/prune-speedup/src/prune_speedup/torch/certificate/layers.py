@@ -1,10 +1,9 @@
 """Sums of products, norms, pools and the like, in the vocabulary of certificates."""
 
-from math import prod
 from typing import Any
 
 from prune_speedup.engine.graph import Call, Ref
-from prune_speedup.torch.certificate.numbers import cut_to, plain
+from prune_speedup.torch.certificate.numbers import plain
 from prune_speedup.torch.certificate.program import Lowering, broadcast, lowers
 
 __all__: list[str] = []
@@ -135,8 +134,10 @@ def attention(lowering: Lowering, call: Call) -> bool | None:
     """Attention."""
     query, key, value = (lowering.read(ref) for ref in call.args[:3])
     mask = call.argument("attn_mask") or call.argument("attn_bias")
-    if call.argument("dropout_p") or call.argument("enable_gqa"):
+    if call.argument("dropout_p"):
         return False
+    heads = lowering.shape(query)[-3]
+    key, value = (_repeated(lowering, each, heads) for each in (key, value))
     shape = lowering.shape(key)
     turned = [*range(len(shape) - 2), len(shape) - 1, len(shape) - 2]
     key = lowering.move(key, [shape[axis] for axis in turned], ["permute", turned])
@@ -158,6 +159,16 @@ def attention(lowering: Lowering, call: Call) -> bool | None:
     shares = lowering.along([scores], "softmax", {axis: lowering.shape(scores)[axis]})[0]
     _one(lowering, call, _matmul(lowering, shares, value))
     return None
+
+
+def _repeated(lowering: Lowering, value: int, heads: int) -> int:
+    """Keys or values of fewer heads, each for several heads of the query."""
+    *lead, count, length, width = lowering.shape(value)
+    if count == heads:
+        return value
+    apart, wide = [*lead, count, 1, length, width], [*lead, count, heads // count, length, width]
+    shape = [*lead, heads, length, width]
+    return lowering.move(value, shape, ["reshape", apart], ["expand", wide], ["reshape", shape])
 
 
 # -- functions of rows -----------------------------------------------------------------------------
@@ -369,52 +380,3 @@ def glu(lowering: Lowering, call: Call) -> None:
     ]
     gate = lowering.pointwise("sigmoid", [Ref(halves[1])])
     _one(lowering, call, lowering.pointwise("mul", [Ref(halves[0]), Ref(gate)]))
-
-
-# -- rows by number --------------------------------------------------------------------------------
-
-
-def _gathered(lowering: Lowering, table: int, places: int, axis: int) -> int:
-    """What stands at some places of an axis; axes of the places come in its stead."""
-    shape, where = lowering.shape(table), lowering.shape(places)
-    ones = [1] * len(shape)
-    flat = lowering.reshape(places, (*ones[:axis], prod(where), *ones[axis + 1 :]))
-    made = lowering.along([table, flat], "gather", {axis: prod(where)})[0]
-    return lowering.reshape(made, (*shape[:axis], *where, *shape[axis + 1 :]))
-
-
-@lowers("embedding", "index_select")
-def embedding(lowering: Lowering, call: Call) -> None:
-    """Rows of a table."""
-    table, places = (call.args[0], call.args[-1])
-    axis = 0 if call.name == "embedding" else call.args[1] % len(lowering.outputs(call)[0])
-    if call.name == "embedding":
-        places = call.args[1]
-    made = _gathered(lowering, lowering.read(table), lowering.read(places), axis)
-    _one(lowering, call, made)
-
-
-@lowers("gather")
-def gather(lowering: Lowering, call: Call) -> bool | None:
-    """Of each row, what stands at places of its own."""
-    value, places = lowering.read(call.args[0]), lowering.read(call.args[2])
-    shape, axis = lowering.shape(value), call.args[1] % len(lowering.shape(value))
-    where = lowering.shape(places)
-    # The places may be fewer along the other axes, too.
-    for other, length in enumerate(where):
-        if other != axis and length != shape[other]:
-            value = cut_to(lowering, value, other, 0, length)
-    _rows(lowering, call, [value, places], "gather", {axis: where[axis]})
-    return None
-
-
-@lowers("index")
-def index(lowering: Lowering, call: Call) -> bool | None:
-    """Rows by number, along one axis."""
-    table = lowering.read(call.args[0])
-    given = [(axis, ref) for axis, ref in enumerate(call.args[1]) if ref is not None]
-    if len(given) != 1 or "bool" in str(lowering.graph.metas[given[0][1].index].dtype):
-        return False
-    axis, ref = given[0]
-    _one(lowering, call, _gathered(lowering, table, lowering.read(ref), axis))
-    return None

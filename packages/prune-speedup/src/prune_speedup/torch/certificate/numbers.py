@@ -171,7 +171,8 @@ def reshape(lowering: Lowering, call: Call) -> bool | None:
     value = lowering.read(call.args[0])
     if prod(lowering.shape(value)) != prod(shape):
         return False  # the bits seen as another type
-    _one(lowering, call, lowering.reshape(value, shape))
+    # Also where the shape stays: in the small model it may not.
+    _one(lowering, call, lowering.move(value, shape, ["reshape", list(shape)]))
     return None
 
 

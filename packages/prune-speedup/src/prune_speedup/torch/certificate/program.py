@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from prune_speedup.engine.graph import Call, Graph, Ref, refs_in, replace_refs, text_of
+from prune_speedup.engine.graph import ALIAS_WRITE, Call, Graph, Ref, refs_in, replace_refs, text_of
 
 __all__ = ["LOWERINGS", "Lowering", "Program", "Step", "lower", "lowers"]
 
@@ -85,6 +85,8 @@ class Lowering:
         self.program = Program()
         self._made: dict[int, int] = {}
         self._fills: dict[int, Any] = {}
+        self._moves: dict[int, tuple[int, list[Any]]] = {}
+        self._memory: dict[int, tuple[int, list[Any]]] = {}
         self._source = ""
 
     def shape(self, value: int) -> tuple[int, ...]:
@@ -127,8 +129,11 @@ class Lowering:
         """Move numbers; a tensor of one number stays one."""
         source = self._fills.get(value)
         if source is not None:
-            return self.fill(source, shape)
-        return self.emit("move", [value], [shape], moves=list(moves))[0]
+            made = self.fill(source, shape)
+        else:
+            made = self.emit("move", [value], [shape], moves=list(moves))[0]
+        self._moves[made] = value, list(moves)
+        return made
 
     def fill(self, number: Any, shape: Sequence[int]) -> int:
         """A tensor of one number."""
@@ -177,9 +182,33 @@ class Lowering:
         before = len(self.program.steps), len(self.program.shapes)
         if lowering is not None and all(ref is not None for ref in call.outputs[:1]):
             if lowering(self, call) is not False:
+                self._note_memory(call)
                 return
             del self.program.steps[before[0] :], self.program.shapes[before[1] :]
         self.any(call)
+
+    def memory(self, recorded: int) -> tuple[int, list[Any]]:
+        """Whose memory a value lies in, as far as is known, and the moves that lead to its part."""
+        return self._memory.get(recorded, (recorded, []))
+
+    def _note_memory(self, call: Call) -> None:
+        """Note which results lie in the memory of an argument."""
+        refs = refs_in(call.args)
+        if refs and (call.name.endswith("_") or call.target == ALIAS_WRITE):
+            if call.outputs[0] is not None:
+                self._memory[call.outputs[0]] = self.memory(refs[0].index)
+            return
+        given = {
+            self._made[ref.index]: ref.index for ref in reversed(refs) if ref.index in self._made
+        }
+        for output in (output for output in call.outputs if output is not None):
+            value, moves = self._made.get(output), list[Any]()
+            while value in self._moves and value not in given:
+                value, more = self._moves[value]
+                moves = [*more, *moves]
+            if value in given:
+                root, before = self.memory(given[value])
+                self._memory[output] = root, [*before, *moves]
 
     def any(self, call: Call) -> None:
         """A call of which nothing is known but that equal inputs give equal results."""
@@ -217,7 +246,11 @@ def lower(graph: Graph, inputs: int, outputs: int) -> Program:
         inputs: How many of its inputs belong to the first run.
         outputs: How many of its outputs do.
     """
-    from prune_speedup.torch.certificate import layers, numbers  # noqa: F401 - they register
+    from prune_speedup.torch.certificate import (  # noqa: F401 - they register
+        layers,
+        numbers,
+        places,
+    )
 
     lowering = Lowering(graph)
     for at, index in enumerate(dict.fromkeys(graph.inputs[:inputs])):

@@ -38,10 +38,10 @@ class SideBySide:
         self._sets: dict[bytes, int] = {}
         self._at: dict[int, int] = {}  # values of the original's program, by their new numbers
         self._beside: dict[int, int] = {}  # the small program's values, as the original's
-        self._readers: dict[int, list[Step]] = {}
-        for step in original.steps:
-            for value in step.ins:
-                self._readers.setdefault(value, []).append(step)
+        self._steps: list[dict[str, Any]] = []
+        # Values of one number that are smaller in the small model, and what is made of nothing
+        # else: which of their indices are kept is for what meets them to say, and may differ.
+        self._open: dict[int, tuple[Step, Step]] = {}
 
     def content(self) -> dict[str, Any]:
         """All that the checker reads, but for the hashes.
@@ -51,14 +51,15 @@ class SideBySide:
         """
         from prune_verify.checker import Rejected
 
-        steps: list[dict[str, Any]] = []
         for step, other in self._pairs():
             try:
-                steps.append(self._step(step, other))
+                self._follow(step, other)
             except (Rejected, ValueError, IndexError) as error:
                 unruled = self._original.unruled.get(step.outs[0])
                 why = f"the checker has no rule for {unruled}: " if unruled else ""
                 raise NoCertificateError(f"{why}{step.source}: {error}") from error
+        for value in self._open.keys() & {*self._original.outputs}:
+            self._settle(value, {})
         outputs = [self._at[value] for value in self._original.outputs]
         if [self._beside.get(v) for v in self._small.outputs] != self._original.outputs:
             raise NoCertificateError("the two models return other values")
@@ -70,7 +71,7 @@ class SideBySide:
             "version": 1,
             "sets": [ranges_of(each) for each in self._checker.sets],
             "values": self._claims,
-            "steps": steps,
+            "steps": self._steps,
             "outputs": outputs,
         }
 
@@ -89,7 +90,46 @@ class SideBySide:
         if len(one) != len(two):
             raise NoCertificateError("one of the models makes more calls than the other")
 
-    def _step(self, step: Step, other: Step) -> dict[str, Any]:
+    def _follow(self, step: Step, other: Step) -> None:
+        """Write a step, or leave it for later if only what reads it can say what is kept."""
+        less = [self._small.shapes[value] for value in other.outs]
+        cut = less != [self._original.shapes[value] for value in step.outs]
+        settled = [v for v in dict.fromkeys(step.ins) if v not in self._open]
+        met = [self._checker.values[self._at[value]] for value in settled]
+        if cut and (step.op == "fill" or self._is_open(step, less[0], met)):
+            self._open[step.outs[0]] = step, other
+            return
+        for value in {*step.ins} - {*settled}:
+            self._settle(value, self._wanted(value, step, met))
+        self._write(step, other)
+
+    def _is_open(self, step: Step, small: Sequence[int], met: Sequence["Value"]) -> bool:
+        """Whether nothing that is read says what is kept of an axis."""
+        if step.op != "pointwise" or self._open.keys().isdisjoint(step.ins):
+            return False
+        shape = self._original.shapes[step.outs[0]]
+        axes = [axis - len(shape) for axis, n in enumerate(shape) if small[axis] != n]
+        said = [(v, axis) for v in met for axis in axes if axis + len(v.shape) in v.kept]
+        return {axis for _, axis in said} != {*axes}
+
+    def _settle(self, value: int, kept: Kept) -> None:
+        """Write the step that makes a value, now that it is known what is kept."""
+        step, other = self._open[value]
+        ndim = len(self._original.shapes[value])
+        for each in {*step.ins} & self._open.keys():
+            shape, _ = self._sizes(each)
+            lead = ndim - len(shape)
+            alike = {a - lead: k for a, k in kept.items() if a >= lead and shape[a - lead] != 1}
+            self._settle(each, _cut(alike, shape))
+        self._write(step, other, kept)
+
+    def _sizes(self, value: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The shape of an open value in the original and in the small model."""
+        step, other = self._open[value]
+        return self._original.shapes[step.outs[0]], self._small.shapes[other.outs[0]]
+
+    def _write(self, step: Step, other: Step, kept: Kept | None = None) -> None:
+        """Write a step that the checker can follow."""
         from prune_verify.checker import derived
 
         told, small = dict(step.told), dict(other.told)
@@ -102,7 +142,8 @@ class SideBySide:
         guesses = []
         for value, beside in zip(step.outs, other.outs, strict=True):
             shape, less = self._original.shapes[value], self._small.shapes[beside]
-            guesses.append(derived(shape, self._kept(step, value, shape, less, values)))
+            guess = self._kept(step, value, shape, less, values) if kept is None else kept
+            guesses.append(derived(shape, guess))
         written: dict[str, Any] = {"op": step.op, "in": ins, "out": [], "from": step.source}
         if told:
             written["with"] = told
@@ -119,7 +160,7 @@ class SideBySide:
             written["out"].append(len(self._claims))
             self._checker.values[len(self._claims)] = result
             self._claims.append(self._claim(result))
-        return written
+        self._steps.append(written)
 
     def _claim(self, value: "Value") -> dict[str, Any]:
         """What a certificate says of a value: what is kept, and what is known of the rest."""
@@ -183,9 +224,7 @@ class SideBySide:
             return self._kept_of_tensor(value)
         if tuple(shape) == tuple(small):
             return {}
-        if step.op == "move":
-            return self._arrived(values, step.told["moves"], shape)
-        return self._wanted(value, shape, small) if step.op == "fill" else {}
+        return self._arrived(values, step.told["moves"], shape) if step.op == "move" else {}
 
     def _arrived(self, values: Sequence["Value"], moves: Any, shape: Sequence[int]) -> Kept:
         """The indices at which anything that is kept arrives."""
@@ -208,30 +247,21 @@ class SideBySide:
                 kept[axis] = np.flatnonzero(arrived.any(others))
         return _cut(kept, shape)
 
-    def _wanted(self, value: int, shape: Sequence[int], small: Sequence[int]) -> Kept:
-        """The indices that are kept of a tensor of one number: those of what it meets."""
-        flow = self._plan.labelling.flow
+    def _wanted(self, value: int, step: Step, met: Sequence["Value"]) -> Kept:
+        """The indices of an open value that a step can do with: those of what it meets."""
+        shape, small = self._sizes(value)
         recorded = self._original.recorded.get(value)
-        if recorded is not None and recorded in flow.values:
+        known = {}
+        if recorded is not None and recorded in self._plan.labelling.flow.values:
             known = self._plan.kept_of_value(recorded)
-            if tuple(len(known.get(a, range(n))) for a, n in enumerate(shape)) == tuple(small):
-                return _cut(known, shape)
-        step = next(iter(self._readers.get(value, [])), None)
-        met = [
-            self._checker.values[self._at[v]] for v in (step.ins if step else ()) if v in self._at
-        ]
         kept = {}
         for axis in (axis for axis in range(len(shape)) if shape[axis] != small[axis]):
             back = axis - len(shape)
-            if step is not None and step.op == "matmul" and met and value == step.ins[0]:
+            if step.op == "matmul" and back == -1 and value == step.ins[0]:
                 back = -2  # the rows of the other factor
-            found = [
-                other.kept[back + len(other.shape)]
-                for other in met
-                if back + len(other.shape) in other.kept
-                and len(other.kept[back + len(other.shape)]) == small[axis]
-            ]
-            kept[axis] = found[0] if found else np.arange(small[axis])
+            found = [other.kept.get(back + len(other.shape)) for other in met]
+            found = [*found, known.get(axis), np.arange(small[axis])]
+            kept[axis] = next(k for k in found if k is not None and len(k) == small[axis])
         return kept
 
 
