@@ -27,7 +27,7 @@ def main():
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
     warnings.simplefilter("ignore")
     passed = 0
-    for kind in ("convolutions", "attention"):
+    for kind in ("convolutions", "attention", "groups"):
         model, x, masks, producers = case(kind)
         with tempfile.TemporaryDirectory() as folder:
             shrink(model, x, masks, certificate=folder)

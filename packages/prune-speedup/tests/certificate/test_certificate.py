@@ -21,7 +21,7 @@ def files(folder):
     return [folder / name for name in FILES]
 
 
-@pytest.mark.parametrize("kind", ["convolutions", "attention"])
+@pytest.mark.parametrize("kind", ["convolutions", "attention", "groups"])
 def test_three_files_are_written_and_check(kind, tmp_path):
     model, x, masks, _ = case(kind)
     report = shrink(model, x, masks, certificate=tmp_path)
@@ -30,7 +30,7 @@ def test_three_files_are_written_and_check(kind, tmp_path):
     assert check(*files(tmp_path)).steps == report.certificate.steps
 
 
-@pytest.mark.parametrize("kind", ["convolutions", "attention"])
+@pytest.mark.parametrize("kind", ["convolutions", "attention", "groups"])
 def test_mutations_are_refused(kind, tmp_path):
     model, x, masks, producers = case(kind)
     shrink(model, x, masks, certificate=tmp_path)
