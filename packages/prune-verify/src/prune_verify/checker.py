@@ -222,6 +222,11 @@ class Checker:
         """
         said, moves, ndim = claimed[0], told["moves"], len(values[0].shape)
         looked = {*range(ndim)}
+        if told == small and [name for name, *_ in moves] == ["permute"]:
+            ((value,), order) = values, moves[0][1]
+            need({*order} == looked, "these are no axes in another order")
+            kept = {new: value.kept[old] for new, old in enumerate(order) if old in value.kept}
+            return [derived([value.shape[a] for a in order], kept, value.known.transpose(order))]
         if {name for name, *_ in (*moves, *small["moves"])} <= AXIAL:
             named = {axis for _, axis, *_ in (*moves, *small["moves"])}
             need(named <= looked, "there is no such axis")
@@ -242,8 +247,6 @@ class Checker:
         need(same, "the small model moves other numbers")
         if all(np.isnan(value.known).all() for value in values):
             return [derived(said.shape, said.kept)]
-        if {name for name, *_ in moves} == {"permute"}:
-            return [derived(said.shape, said.kept, moved([values[0].known], moves))]
         known = [value.wide(*looked) for value in values]
         for axis in free:
             length = max(each.shape[axis] for each in known)
@@ -317,7 +320,9 @@ class Checker:
         lost = np.zeros((1, 1))
         if len(gone):
             lost = part(one, left.kept | {row: gone})
-            lost = product(lost, part(two, right.kept | {column: gone}))
+            if lost.any():
+                lost = product(lost, part(two, right.kept | {column: gone}))
+            lost = lost if lost.any() else np.zeros((1, 1))
         self.settle(lost, bias)
         return [derived(shape, kept, sum((each.known for each in bias), product(one, two)))]
 

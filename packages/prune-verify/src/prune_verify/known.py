@@ -20,16 +20,24 @@ def compact(numbers: Any, ndim: int) -> Array:
     known = np.array(np.nan) if np.isnan(known).all() else known
     known = known.reshape((1,) * (ndim - known.ndim) + known.shape)
     for axis, size in enumerate(known.shape):
-        first = known.take([0], axis) if size > 1 else known
-        same = size > 1 and ((known == first) | (np.isnan(known) & np.isnan(first))).all()
-        known = first if same else known
+        first, last = along(known, axis, slice(1)), along(known, axis, slice(size - 1, None))
+        # Most arrays differ at once between their two ends.
+        if size > 1 and np.array_equal(first, last, True):
+            same = (known == first) | (np.isnan(known) & np.isnan(first))
+            known = first if same.all() else known
     return known
+
+
+def along(known: Array, axis: int, chosen: Any) -> Array:
+    """Some of the indices of an axis."""
+    found: Array = known[(slice(None),) * axis + (chosen,)]
+    return found
 
 
 def part(known: Array, kept: Mapping[int, Array]) -> Array:
     """What is known at the kept indices of axes."""
     for axis, indices in kept.items():
-        known = known.take(indices, axis) if known.shape[axis] != 1 else known
+        known = along(known, axis, indices) if known.shape[axis] != 1 else known
     return known
 
 
@@ -37,7 +45,7 @@ def even(known: Array, axes: Iterable[int]) -> Array:
     """The number of each row that is the same number throughout, and NaN of other rows."""
     first = known
     for axis in axes:
-        first = first.take([0], axis)
+        first = along(first, axis, slice(1))
     return np.where((known == first).all(tuple(axes), keepdims=True), first, np.nan)
 
 
@@ -66,9 +74,12 @@ def computed(function: str, told: Sequence[Any]) -> Array:
 
 def product(left: Array, right: Array) -> Array:
     """A product of matrices: a sum is known if each of its terms is, or has a factor of zero."""
-    blank = np.isnan(left).all(tuple(range(left.ndim - 1)))  # terms that only `right` can tell
-    unknown = (right[..., blank, :] != 0).any(-2, keepdims=True)
-    left, right = left[..., ~blank], right[..., ~blank, :]
+    lead = tuple(range(left.ndim - 1))
+    blank = np.isnan(left).all(lead)  # terms that only `right` can tell
+    met: Array = right if blank.all() else (right != 0) & blank[:, None]
+    unknown = np.asarray(met.any(-2, keepdims=True))
+    rest = ~blank & left.any(lead)
+    left, right = left[..., rest], right[..., rest, :]
     nans = [np.isnan(each).astype(np.float32) for each in (left, right)]
     some = [(each != 0).astype(np.float32) for each in (left, right)]
     result = np.nan_to_num(left).astype(float) @ np.nan_to_num(right).astype(float)

@@ -344,6 +344,7 @@ def _shrunk(
         references.append(Reference.of(model, flat, f"constants={constants!r} was applied first"))
     attributes = plain_attributes(model)
     fitting = Fitting(model, example_inputs, planned, flat, original, report, yielding)
+    small_graph = None
     if not verify:
         plan = planned(())
         with timed(seconds, "shrink"):
@@ -352,7 +353,7 @@ def _shrunk(
         meant = Meaning(flat, units is not None)
         plan, repairs, proof = fitting.proved(verify_inputs, meant, tolerance)
         report.comparison, report.verified = proof.difference, proof.inputs
-        report.inside, flops = proof.inside, proof.flops
+        report.inside, flops, small_graph = proof.inside, proof.flops, proof.recorded
     with timed(seconds, "config"):
         report.config = follow(model, example_inputs, shapes, compared=verify)
     report.corrections = [
@@ -382,7 +383,9 @@ def _shrunk(
         if units is not None:
             references = [each.without(plan) for each in references]
         with timed(seconds, "certificate"):
-            report.certificate = certify(certificate, model, example_inputs, plan, references)
+            report.certificate = certify(
+                certificate, model, example_inputs, plan, references, small_graph
+            )
     return report
 
 

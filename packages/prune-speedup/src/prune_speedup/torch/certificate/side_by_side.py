@@ -169,6 +169,8 @@ class SideBySide:
         claim: dict[str, Any] = {"shape": list(value.shape)}
         for axis, kept in value.kept.items():
             claim.setdefault("kept", {})[str(axis)] = self._set(kept)
+            if value.known.size == 1 and np.isnan(value.known).all():
+                continue  # nothing is known
             gone = value.gone(axis)
             known = part(value.known, {axis: gone})
             others = tuple(other for other in range(known.ndim) if other != axis)
@@ -230,6 +232,9 @@ class SideBySide:
         """The indices at which anything that is kept arrives."""
         from prune_verify.vocabulary import AXIAL, moved
 
+        if [name for name, *_ in moves] == ["permute"]:
+            before = values[0].kept
+            return {new: before[old] for new, old in enumerate(moves[0][1]) if old in before}
         ndim, axial = len(values[0].shape), {name for name, *_ in moves} <= AXIAL
         looked = {axis for _, axis, *_ in moves} if axial else {*range(ndim)}
         free = [axis for axis in range(ndim) if axis not in looked]

@@ -122,11 +122,12 @@ def _programs(
     model: nn.Module, example_inputs: Any, plan: Plan, recorded: Graph | None
 ) -> tuple[tuple[Program, Program], list[str]]:
     """The programs of both models, and what is assumed of them."""
+    graph = plan.labelling.graph
     if recorded is None:
-        recorder = Recorder(model, has_rule)
+        recorder = Recorder(model, has_rule, decisions=graph.decisions)
         recorder.run(example_inputs, again=False)
         recorded = recorder.graph
-    small, graph = recorded, plan.labelling.graph
+    small = recorded
     counts = len(small.inputs), len(small.outputs)
     programs = lower(graph, *counts), lower(small, *counts)
     shapes = [graph.metas[index].shape for index in dict.fromkeys(graph.inputs[: counts[0]])]

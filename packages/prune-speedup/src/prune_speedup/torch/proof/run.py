@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from prune_core.errors import ConfigError, SpeedupError
+from prune_speedup.engine.graph import Graph
 from prune_speedup.engine.plan import Plan
 from prune_speedup.torch.proof.cases import cases_of
 from prune_speedup.torch.proof.compare import Difference, compare
@@ -51,6 +52,7 @@ class Proof:
         doubtful: Attributes that were changed, and are read for something else in code that none
             of the inputs has reached.
         narrower: What the model returns with fewer channels, by the arguments that ask for it.
+        recorded: The small model's forward of the example, where it ran in its own numbers.
     """
 
     difference: Difference
@@ -59,6 +61,7 @@ class Proof:
     flops: int
     doubtful: dict[Source, str]
     narrower: dict[str, list[str]] = field(default_factory=dict)
+    recorded: Graph | None = None
 
 
 _NUDGE = 64
@@ -157,6 +160,7 @@ class _Prover:
         self._meant = meant
         self._states: TwoStates[_Seen] = TwoStates(model, original)
         self._last = Found(), Found()
+        self._recorded: Graph | None = None
         original.restore()
         self._zero_already = zero_already(model, meant.masks)
         self._states.small.restore()
@@ -180,6 +184,8 @@ class _Prover:
             nonlocal inside
             recorder, returned = self._run_small(case, seen, dtype)
             self._last = returned, _kept(recorder)
+            if case.name == "the example" and dtype is None and recorder.graph.again is None:
+                self._recorded = recorder.graph
             difference = _held(case, seen, returned, recorder, tolerance)
             if seen.narrower:
                 narrower[case.asks] = seen.narrower
@@ -195,7 +201,8 @@ class _Prover:
         found = self._states.held(self._masked(cases, dtype), dtype, hold, instead)
         assert found.inputs
         unsure = doubtful(self._model, self._attributes, self._reads)
-        return Proof(found.difference, found.inputs, inside, found.flops, unsure, narrower)
+        found_on = found.difference, found.inputs, inside, found.flops
+        return Proof(*found_on, unsure, narrower, self._recorded)
 
     def check_rounding(self, case: Case, own: torch.dtype, tolerance: float | None) -> None:
         """Run both in half precision too, where they may differ by what rounding explains."""
