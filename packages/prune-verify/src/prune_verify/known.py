@@ -75,7 +75,7 @@ def computed(function: str, told: Sequence[Any]) -> Array:
 def product(left: Array, right: Array) -> Array:
     """A product of matrices: a sum is known if each of its terms is, or has a factor of zero."""
     lead = tuple(range(left.ndim - 1))
-    blank = np.isnan(left).all(lead)  # terms that only `right` can tell
+    blank: Array = np.asarray(np.isnan(left).all(lead))  # terms that only `right` can tell
     met: Array = right if blank.all() else (right != 0) & blank[:, None]
     unknown = np.asarray(met.any(-2, keepdims=True))
     rest = ~blank & left.any(lead)

@@ -107,7 +107,11 @@ def shrink(
             is masked, constant or not. The report says by how much the output moved.
         verify: Compare the small model with the masked one and go back if they differ, on the
             example and on a batch of another size.
-        verify_inputs: More inputs to compare them on, each in the form of `example_inputs`.
+        verify_inputs: More inputs to compare them on, each in the form of `example_inputs`, or the
+            name of one that is made of the example: `"random"` has numbers of its range,
+            `"permuted"` its tokens in another order, `"length"` other lengths or resolutions, and
+            `"training"` runs it in train mode. What the model does not accept of these is left out;
+            `report.verified` names the rest.
         tolerance: The largest difference allowed, relative to the largest number of an output;
             by default what rounding does to the output's type (1e-4 for float32).
         measure: Time both models, and count what their results hold in memory.
