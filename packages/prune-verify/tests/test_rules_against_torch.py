@@ -5,7 +5,7 @@ from against_torch import F, follows, holds, part, proper, quick, sizes, small, 
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from prune_verify.checker import Value, derived
+from prune_verify.known import Value, derived
 from prune_verify.vocabulary import EVEN, FUNCTIONS, MOVES, OF_ZEROS, OPERATORS, ROWS
 
 UNARY = {

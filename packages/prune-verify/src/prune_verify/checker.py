@@ -8,14 +8,14 @@ the tensors in the two files, and names the first step that does not follow.
 """
 
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from prune_verify.known import compact, computed, even, part, product
+from prune_verify.known import Kept, Value, computed, derived, even, part, product
 from prune_verify.tensors import read_tensors
 from prune_verify.vocabulary import (
     AXIAL,
@@ -29,53 +29,12 @@ from prune_verify.vocabulary import (
     moved,
 )
 
-Kept = dict[int, Array]
 Told = dict[str, Any]
 Tensors = Mapping[str, tuple[str, Array]]
 
 
 class Rejected(Exception):  # noqa: N818
     """A step that does not follow, or a file that is not the one that was certified."""
-
-
-class Value(NamedTuple):
-    """What holds of a value for every input.
-
-    `shape` is that of the original, and `kept` has the indices that the small model keeps of each
-    axis that lost some. `known` broadcasts to the shape: a number where it is the same for every
-    input, NaN elsewhere. `folded` is a bias of the small model that took up constants.
-    """
-
-    shape: tuple[int, ...]
-    kept: Kept
-    known: Array
-    folded: Array | None = None
-
-    def at(self, axis: int) -> Array:
-        """The indices of an axis that are kept."""
-        return self.kept[axis] if axis in self.kept else np.arange(self.shape[axis])
-
-    def gone(self, axis: int) -> Array:
-        """The indices of an axis that were removed."""
-        left = np.zeros(self.shape[axis], bool)
-        left[self.at(axis)] = True
-        return np.flatnonzero(~left)
-
-    @property
-    def small(self) -> tuple[int, ...]:
-        """The shape in the small model."""
-        return tuple(len(self.kept.get(a, range(n))) for a, n in enumerate(self.shape))
-
-    def wide(self, *axes: int) -> Array:
-        """What is known, written out along some axes."""
-        sizes = [self.shape[a] if a in axes else n for a, n in enumerate(self.known.shape)]
-        return np.broadcast_to(self.known, sizes)
-
-    def across(self, axes: Collection[int]) -> "Value":
-        """Shape and kept indices of what has one number in the place of each row along axes."""
-        shape = tuple(1 if axis in axes else size for axis, size in enumerate(self.shape))
-        kept = {axis: each for axis, each in self.kept.items() if axis not in axes}
-        return Value(shape, kept, np.array(np.nan))
 
 
 class Verdict(NamedTuple):
@@ -101,11 +60,6 @@ def uncut(value: Value, axes: Iterable[int], why: str) -> None:
 def alike(one: Kept, other: Kept) -> bool:
     """Whether the same indices of the same axes are kept."""
     return one.keys() == other.keys() and all(np.array_equal(one[a], other[a]) for a in one)
-
-
-def derived(shape: Sequence[int], kept: Kept, known: Any = np.nan) -> Value:
-    """A value of which this follows."""
-    return Value(tuple(shape), kept, compact(known, len(shape)))
 
 
 def meet(*operands: Value) -> tuple[tuple[int, ...], Kept]:

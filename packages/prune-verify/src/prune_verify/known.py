@@ -1,17 +1,64 @@
-"""What is known of numbers that an input may change: those that are the same for every input.
+"""What holds of a value for every input: which indices are kept, and which numbers are known.
 
 An array of what is known has NaN for all other numbers. It broadcasts to the value that it tells
 of: along an axis of length one, what is known is the same at all places.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from prune_verify.vocabulary import FUNCTIONS, STOPS, Array
 
-__all__ = ["compact", "computed", "even", "part", "product"]
+__all__ = ["Kept", "Value", "computed", "derived", "even", "part", "product"]
+
+Kept = dict[int, Array]
+
+
+class Value(NamedTuple):
+    """What holds of a value for every input.
+
+    `shape` is that of the original, and `kept` has the indices that the small model keeps of each
+    axis that lost some. `known` broadcasts to the shape: a number where it is the same for every
+    input, NaN elsewhere. `folded` is a bias of the small model that took up constants.
+    """
+
+    shape: tuple[int, ...]
+    kept: Kept
+    known: Array
+    folded: Array | None = None
+
+    def at(self, axis: int) -> Array:
+        """The indices of an axis that are kept."""
+        return self.kept[axis] if axis in self.kept else np.arange(self.shape[axis])
+
+    def gone(self, axis: int) -> Array:
+        """The indices of an axis that were removed."""
+        left = np.zeros(self.shape[axis], bool)
+        left[self.at(axis)] = True
+        return np.flatnonzero(~left)
+
+    @property
+    def small(self) -> tuple[int, ...]:
+        """The shape in the small model."""
+        return tuple(len(self.kept.get(a, range(n))) for a, n in enumerate(self.shape))
+
+    def wide(self, *axes: int) -> Array:
+        """What is known, written out along some axes."""
+        sizes = [self.shape[a] if a in axes else n for a, n in enumerate(self.known.shape)]
+        return np.broadcast_to(self.known, sizes)
+
+    def across(self, axes: Collection[int]) -> "Value":
+        """Shape and kept indices of what has one number in the place of each row along axes."""
+        shape = tuple(1 if axis in axes else size for axis, size in enumerate(self.shape))
+        kept = {axis: each for axis, each in self.kept.items() if axis not in axes}
+        return Value(shape, kept, np.array(np.nan))
+
+
+def derived(shape: Sequence[int], kept: Kept, known: Any = np.nan) -> Value:
+    """A value of which this follows."""
+    return Value(tuple(shape), kept, compact(known, len(shape)))
 
 
 def compact(numbers: Any, ndim: int) -> Array:
@@ -34,7 +81,7 @@ def along(known: Array, axis: int, chosen: Any) -> Array:
     return found
 
 
-def part(known: Array, kept: Mapping[int, Array]) -> Array:
+def part(known: Array, kept: Kept) -> Array:
     """What is known at the kept indices of axes."""
     for axis, indices in kept.items():
         known = along(known, axis, indices) if known.shape[axis] != 1 else known

@@ -10,7 +10,7 @@ from prune_speedup.torch.certificate.program import Program, Step
 from prune_speedup.torch.certificate.reference import NoCertificateError, Numbers
 
 if TYPE_CHECKING:
-    from prune_verify.checker import Value
+    from prune_verify.known import Value
 
 __all__ = ["SideBySide"]
 
@@ -130,7 +130,7 @@ class SideBySide:
 
     def _write(self, step: Step, other: Step, kept: Kept | None = None) -> None:
         """Write a step that the checker can follow."""
-        from prune_verify.checker import derived
+        from prune_verify.known import derived
 
         told, small = dict(step.told), dict(other.told)
         ins = [self._at[value] for value in step.ins]
