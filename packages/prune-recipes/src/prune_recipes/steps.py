@@ -41,7 +41,7 @@ from prune_recipes.options import options_of
 from prune_recipes.plan import Step, steps_of
 from prune_recipes.recipe import Algorithm, Recipe, Shrink
 from prune_recipes.training import seed_of, train
-from prune_report import from_shrink
+from prune_report import from_shrink, of_search
 
 __all__ = ["MASKS", "MODEL", "Run"]
 
@@ -149,7 +149,7 @@ class Run:
             options["count"] = said.count
         options |= self._functions(taken, into)
         if said.config_list is not None:
-            pruned: Any = self._by_rules(model, said, options, taken)
+            pruned: Any = self._by_rules(model, said, options, taken, into)
         else:
             if said.targets is not None:
                 options["targets"] = said.targets
@@ -219,7 +219,12 @@ class Run:
         return finetune
 
     def _by_rules(
-        self, model: nn.Module, said: Algorithm, options: dict[str, Any], taken: Mapping[str, Any]
+        self,
+        model: nn.Module,
+        said: Algorithm,
+        options: dict[str, Any],
+        taken: Mapping[str, Any],
+        into: Path,
     ) -> Any:
         pruner_class = get_entry("pruner", said.algorithm, "torch").load()
         coupled = options.get("mode") in (None, "dependency_aware", "global")
@@ -228,7 +233,10 @@ class Run:
         pruner = pruner_class(model, said.config_list, **options)
         try:
             closes = getattr(pruner_class, "granularity", "") == ""
-            return pruner.compress(self.inputs) if closes else pruner.compress()
+            compressed = pruner.compress(self.inputs) if closes else pruner.compress()
+            if hasattr(pruner, "trials"):
+                _write(into / "document.json", of_search(pruner).to_json())
+            return compressed
         except BaseException:
             pruner.unwrap()
             raise
