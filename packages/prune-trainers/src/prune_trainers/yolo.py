@@ -1,4 +1,4 @@
-"""Training a pruned YOLO: ultralytics builds a model anew from its YAML, unless it is told not to."""
+"""Training a pruned YOLO: ultralytics builds models anew from their YAML, unless told not to."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def trainer_of(yolo: Any) -> type[Any]:
     """
     from torch import nn
 
-    small = getattr(yolo, "model", None)
+    small: nn.Module = getattr(yolo, "model", None)  # type: ignore[assignment]
     if not isinstance(small, nn.Module) or not hasattr(yolo, "task_map"):
         raise ConfigError(
             f"yolo is {shown(yolo)}; give a model of ultralytics, such as YOLO('best.pt')."
@@ -60,7 +60,7 @@ def trainer_of(yolo: Any) -> type[Any]:
     ready_to_export(yolo)
     of_task: type[Any] = yolo.task_map[yolo.task]["trainer"]
 
-    class SmallTrainer(of_task):  # type: ignore[misc]
+    class SmallTrainer(of_task):
         def get_model(
             self, cfg: Any = None, weights: Any = None, verbose: bool = True
         ) -> nn.Module:
@@ -68,8 +68,8 @@ def trainer_of(yolo: Any) -> type[Any]:
             wanted = self.data.get("nc")
             if classes is not None and wanted is not None and classes != wanted:
                 raise ConfigError(
-                    f"The data has {wanted} classes and the pruned model {classes}. Train the dense "
-                    "model on this data first, and prune it then."
+                    f"The data has {wanted} classes and the pruned model {classes}. Train the "
+                    "dense model on this data first, and prune it then."
                 )
             return small
 
