@@ -103,7 +103,7 @@ def prune_register_parts() -> Mapping[str, Mapping[str, Reference]]:
         `{kind: {name: Reference}}`, where kind is one of `"collector"`, `"metric"`,
         `"allocator"` and `"reconstructor"`, and the referenced class derives from
         `DataCollector`, `MetricsCalculator`, `SparsityAllocator` or `Reconstructor` of
-        `prune_core.tools`. An allocator can be chosen as the `mode` of a pruner, a reconstructor
+        `prune_toolkit`. An allocator can be chosen as the `mode` of a pruner, a reconstructor
         by `reconstruct=`, and all of them in a `ComposedPruner`.
 
     Example:
