@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-KINDS = {"removal": "Removed", "feature": "New", "bugfix": "Mended", "doc": "Documentation"}
+KINDS = {"removal": "Removed", "feature": "New", "bugfix": "Fixed", "doc": "Documentation"}
 MARKER = re.compile(r"^<!-- trained models: ([\w, ]+) -->$", re.MULTILINE)
 
 

@@ -44,7 +44,7 @@ def test_news_that_wait_are_on_the_page(tmp_path, monkeypatch):
     page = SimpleNamespace(file=SimpleNamespace(src_uri="history/prune-x.md"))
     text = docs_pages.on_page_markdown("# History\n", page=page)
     assert "### New\n\n* It does\n  more.\n" in text
-    assert text.index("It does") < text.index("### Mended") < text.index("It is right.")
+    assert text.index("It does") < text.index("### Fixed") < text.index("It is right.")
     page.file.src_uri = "guides/prune-x.md"
     assert docs_pages.on_page_markdown("# Guide\n", page=page) == "# Guide\n"
 
