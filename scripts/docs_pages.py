@@ -67,7 +67,7 @@ class Measured:
 def measured(text: str) -> Iterator[Measured]:
     """Yield all rows of the tables whose first column is `method`."""
     for section in re.split(r"^## ", text, flags=re.MULTILINE)[1:]:
-        whole = re.search(r"\*\*The whole model has ([\d.]+)", section)
+        whole = re.search(r"\*\*The whole model has (\d+(?:\.\d+)?)", section)
         rows = [_cells(line) for line in section.splitlines() if line.startswith("|")]
         if not rows or rows[0][0] != "method":
             continue
