@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
+import sysconfig
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from prune_recipes.recipe import Call, Recipe
 __all__ = ["Code", "code_of", "function_of", "load", "made", "modules_beside", "sources_of"]
 
 UNPICKLED = "model: the file is unpickled"
+_INSTALLED = {"site-packages", "dist-packages"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +80,11 @@ def sources_of(recipe: Recipe, beside: Path) -> dict[str, str]:
     # The program that was started is no part of the recipe, whatever else it is known as.
     named.pop(getattr(sys.modules["__main__"], "__file__", None), None)
     files = [Path(file) for file in named if file]
+    library = sysconfig.get_path("stdlib")
     found: dict[str, str] = {}
     for place in (beside.resolve(), Path.cwd()):
         for file in files:
-            installed = "site-packages" in file.parts or file.is_relative_to(sys.prefix)
+            installed = file.is_relative_to(library) or not _INSTALLED.isdisjoint(file.parts)
             if file.is_relative_to(place) and not installed and file.is_file():
                 digest = hashlib.sha256(file.read_bytes()).hexdigest()
                 found.setdefault(str(file.relative_to(place)), digest)

@@ -16,10 +16,11 @@ __all__ = ["run_document"]
 
 def run_document(run: Run, versions: dict[str, str], created: str) -> Document:
     """Put together what all steps of a finished run have noted."""
-    files = [run.folder.step(step.name) / "document.json" for step in run.steps]
-    parts = [Document.from_json(f.read_text(encoding="utf-8")) for f in files if f.is_file()]
+    from prune_recipes.steps import DOCUMENT, SEARCH  # imports torch
+
+    parts, searches = _noted(run, DOCUMENT), _noted(run, SEARCH)
     document = parts[-1] if parts else Document(title="")
-    search = next((part for part in reversed(parts) if part.trials), Document(title=""))
+    search = searches[-1] if searches else Document(title="")
     results = {step: run.folder.result(step.name) for step in run.steps}
     changed = [results[step] for step in run.steps if step.changes]
     dense = run.step_of("train", "dense")
@@ -51,6 +52,12 @@ def run_document(run: Run, versions: dict[str, str], created: str) -> Document:
         recipe=(run.folder.path / "recipe.yaml").read_text(encoding="utf-8"),
         **sizes,
     )
+
+
+def _noted(run: Run, name: str) -> list[Document]:
+    """Read what steps have written under a name, in their order."""
+    files = [run.folder.step(step.name) / name for step in run.steps]
+    return [Document.from_json(f.read_text(encoding="utf-8")) for f in files if f.is_file()]
 
 
 def _quality(run: Run, results: dict[Any, dict[str, Any]]) -> tuple[Quality, ...]:

@@ -44,9 +44,10 @@ from prune_recipes.recipe import Algorithm, Recipe, Shrink
 from prune_recipes.training import seed_of, train
 from prune_report import from_shrink, of_search
 
-__all__ = ["MASKS", "MODEL", "Run"]
+__all__ = ["DOCUMENT", "MASKS", "MODEL", "SEARCH", "Run"]
 
 MODEL, MASKS = "model.safetensors", "masks.safetensors"
+DOCUMENT, SEARCH = "document.json", "search.json"
 
 
 @dataclass
@@ -163,7 +164,7 @@ class Run:
                 **options,
             )
         if removes(get_entry("pruner", said.algorithm, "torch")):
-            _write(into / "document.json", from_shrink(pruned[1]).to_json())
+            _write(into / DOCUMENT, from_shrink(pruned[1]).to_json())
             return model_of(pruned), before, {"said": str(pruned[1])}
         masks = {n: {t: m.bool().cpu() for t, m in each.items()} for n, each in pruned[1].items()}
         model = unwrap(model_of(pruned)).eval()
@@ -235,7 +236,7 @@ class Run:
             closes = getattr(pruner_class, "granularity", "") == ""
             compressed = pruner.compress(self.inputs) if closes else pruner.compress()
             if hasattr(pruner, "trials"):
-                _write(into / "document.json", of_search(pruner).to_json())
+                _write(into / SEARCH, of_search(pruner).to_json())
             return compressed
         except BaseException:
             pruner.unwrap()
@@ -254,7 +255,7 @@ class Run:
             measure=said.measure,
         )
         _write(into / "shrink.txt", f"{report}\n\n{report.table()}\n")
-        _write(into / "document.json", from_shrink(report).to_json())
+        _write(into / DOCUMENT, from_shrink(report).to_json())
         return report.model, report.masks, {"difference": report.difference}
 
     def _recovered(self, model: nn.Module, masks: Masks) -> dict[str, Any]:
