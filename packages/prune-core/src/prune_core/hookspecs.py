@@ -219,6 +219,26 @@ def prune_register_exporters() -> Mapping[str, Reference]:
 
 
 @hookspec
+def prune_register_report_sections() -> Mapping[str, Reference]:
+    """Name sections that prune-report adds to its page, after its own.
+
+    Called once, when names are first looked up or listed.
+
+    Returns:
+        `{name: Reference}`; the summary of the reference is the title of the section. The
+        referenced function takes the `prune_report.document.Document` of a run. It returns text, or
+        what `prune_report.html.element` makes, or `None` where it has nothing to say.
+
+    Example:
+        ```python
+        @hookimpl
+        def prune_register_report_sections():
+            return {"energy": Reference("acme.energy:section", "Energy on Acme's chip")}
+        ```
+    """
+
+
+@hookspec
 def prune_register_commands(app: typer.Typer) -> None:
     """Add commands to the `prune` command line.
 
