@@ -142,7 +142,12 @@ class BasicPruner(Pruner):
         model: nn.Module,
         config_list: Sequence[Mapping[str, Any]] | str | PathLike[str],
     ) -> None:
-        """Start anew with another model or another config."""
+        """Start anew with another model or another config.
+
+        Args:
+            model: The model to prune from now on.
+            config_list: The rules, or the path of a file that holds them.
+        """
         super().reset(model, config_list)
         try:
             self.reset_tools()
