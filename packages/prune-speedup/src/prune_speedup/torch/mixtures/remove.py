@@ -30,7 +30,7 @@ from prune_speedup.torch.mixtures.counts import (
 )
 from prune_speedup.torch.mixtures.find import experts as found_experts
 from prune_speedup.torch.mixtures.mixture import Experts, Mixture
-from prune_speedup.torch.mixtures.proof import Proof
+from prune_speedup.torch.mixtures.without import ExpertsProof
 from prune_speedup.torch.model_config.build import built_like, shapes_of
 from prune_speedup.torch.model_config.numbers import Values, integers
 from prune_speedup.torch.optimizers import expect_optimizers
@@ -146,7 +146,9 @@ def _remove(
     try:
         # Without a config only a comparison shows which attributes count the experts.
         needed = verify or carrier is None
-        proof = Proof(model, example_inputs, verify_inputs, left, tolerance) if needed else None
+        proof = (
+            ExpertsProof(model, example_inputs, verify_inputs, left, tolerance) if needed else None
+        )
         _cut(model, left)
         values, why = _counted(model, left, carrier, proof)
         report.config = describe(model, example_inputs, carrier, values, numbers, why=why)
@@ -250,7 +252,7 @@ def _cut(model: nn.Module, left: Left) -> None:
 
 
 def _counted(
-    model: nn.Module, left: Left, carrier: Carrier | None, proof: Proof | None
+    model: nn.Module, left: Left, carrier: Carrier | None, proof: ExpertsProof | None
 ) -> tuple[Values, str]:
     """Let the model know how many experts it has, so that it passes the proof.
 
