@@ -158,7 +158,7 @@ class _Finder(Heads):
 
     def _add_heads(self, groups: list[_Group], size: int) -> None:
         """Give the layers that make so many numbers to the tables that they belong to."""
-        ends = [(value, None) for value in self._graph.outputs]
+        ends: list[tuple[int, int | None]] = [(value, None) for value in self._graph.outputs]
         ends += [
             (call.inputs()[0], call.inputs()[1])
             for call in self._calls

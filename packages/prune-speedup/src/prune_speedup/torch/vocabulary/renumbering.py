@@ -58,7 +58,7 @@ class Renumbering:
                 for each in listed_ids(value) if TOKEN_ID.search(name) else ():
                     found.setdefault(each, f"generation_config.{name}")
         for path, name in self.attributes:
-            value = vars(model.get_submodule(path)).get(name)
+            value = vars(model.get_submodule(path))[name]
             found.setdefault(value, ".".join(filter(None, (path, name))))
         return found
 
@@ -70,9 +70,9 @@ class Renumbering:
         """
         new = {old: at for at, old in enumerate(self.stay)}
         changed: dict[str, tuple[Any, Any]] = {}
-        modules = dict(model.named_modules(remove_duplicate=False))
+        modules: dict[str, Any] = dict(model.named_modules(remove_duplicate=False))
         for path, name in self.attributes:
-            own = vars(modules[path])
+            own: dict[str, Any] = vars(modules[path])
             if not TOKEN_ID.search(name) or type(own.get(name)) is not int:
                 raise SpeedupError(f"{name!r} of {path or 'the model'} is no token id.")
             own[name] = _one(own[name], new, name)
@@ -83,7 +83,7 @@ class Renumbering:
                 old = _held(carrier.config, keys)
                 if not TOKEN_ID.search(str(keys[-1])) or not listed_ids(old):
                     raise SpeedupError(f"{'.'.join(map(str, keys))!r} is no token id.")
-                values[tuple(keys)] = _each(old, lambda one, at=keys[-1]: _one(one, new, str(at)))
+                values[tuple(keys)] = _each(old, new, str(keys[-1]))
                 if values[tuple(keys)] != old:
                     label = ".".join(map(str, (*filter(None, [path]), *keys)))
                     changed[label] = old, values[tuple(keys)]
@@ -110,8 +110,11 @@ def listed_ids(value: Any) -> list[int]:
     return list(several) if all(type(each) is int for each in several) else []
 
 
-def _each(value: Any, new: Callable[[int], Any]) -> Any:
-    return type(value)(map(new, value)) if isinstance(value, list | tuple) else new(value)
+def _each(value: Any, new: Mapping[int, int], name: str) -> Any:
+    """An id, or a list of them, in new numbers."""
+    if isinstance(value, list | tuple):
+        return type(value)(_one(each, new, name) for each in value)
+    return _one(value, new, name)
 
 
 def _one(old: int, new: Mapping[int, int], name: str) -> int:
@@ -144,7 +147,8 @@ def _generation(config: Any, new: Mapping[int, int]) -> Any:
         elif name == "forced_decoder_ids":
             value = [[at, each if each is None else new.get(each)] for at, each in value]
         elif TOKEN_ID.search(name) and listed_ids(value):
-            value = _each(value, lambda each: new.get(each, each))
+            # What is no token of this vocabulary stays as it is.
+            value = _each(value, {each: each for each in listed_ids(value)} | {**new}, name)
         else:
             continue
         setattr(changed, name, value)

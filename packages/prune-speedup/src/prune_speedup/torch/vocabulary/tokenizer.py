@@ -117,7 +117,7 @@ def smaller_tokenizer(tokenizer: Any, tokens: TokenMap) -> Any:
 
 def _plain(tokenizer: Any) -> dict[str, Any]:
     """What a tokenizer consists of, as its own file has it."""
-    backend = getattr(tokenizer, "backend_tokenizer", None)
+    backend: Any = getattr(tokenizer, "backend_tokenizer", None)
     if not hasattr(backend, "to_str"):
         raise ConfigError(
             f"The tokenizer is {shown(tokenizer)}, and only tokenizers of transformers that are "
