@@ -2,9 +2,9 @@
 
 `python benchmarks/exports.py --results exports.jsonl` prunes ten models, writes each for every
 runtime and runs it there on another input than the one it was traced with.
-`--table docs/exports.md` writes the page from the results. It needs torchvision, timm, transformers,
-ultralytics, diffusers, onnxruntime, openvino, executorch and gguf. Random weights do: what is asked
-is whether the file computes what the pruned model computes.
+`--table docs/exports.md` writes the page from the results. It needs torchvision, timm,
+transformers, ultralytics, diffusers, onnxruntime, openvino, executorch and gguf. Random weights do:
+what is asked is whether the file computes what the pruned model computes.
 """
 
 import argparse
@@ -34,7 +34,7 @@ LM = {
 }  # fmt: skip
 
 
-# --- ten pruned models, each with an input and another one ------------------------------------------
+# --- ten pruned models, each with an input and another one --------------------------------------
 
 
 def channels(model, x, other, **how):
@@ -153,7 +153,7 @@ MODELS = {
 }
 
 
-# --- runtimes ---------------------------------------------------------------------------------------
+# --- runtimes -----------------------------------------------------------------------------------
 
 
 def called(inputs):
@@ -334,7 +334,7 @@ def cells(name):
     return {"cells": before}
 
 
-# --- the page ---------------------------------------------------------------------------------------
+# --- the page -----------------------------------------------------------------------------------
 
 HEAD = """\
 # Pruned models in other runtimes
@@ -356,8 +356,8 @@ its output. A dash means that the format is not for models of this kind.
   `prune_core.from_pretrained`.
 * **GGUF**: `prune_core.export(model, "model.gguf")`, read by transformers. Where layers differ, the
   file has a list of heads and hidden channels, one number for each layer, which llama.cpp reads for
-  its architecture `deci`. That file was read back by the package gguf, its numbers put into the model;
-  llama.cpp itself was not run.
+  its architecture `deci`. That file was read back by the package gguf, its numbers put into the
+  model; llama.cpp itself was not run.
 
 Weights are random and inputs small: images of 64 × 64, texts of 16 tokens, one at a time, on one
 core of a busy machine. So the milliseconds compare formats of one model, and no more.

@@ -19,7 +19,14 @@ from prune_core.calibration.restore import evaluating
 from prune_speedup.torch.heads import Place
 from prune_speedup.torch.mixtures.mixture import Mixture
 from prune_speedup.torch.model_config.build import built_like, run_as, same_outputs, shapes_of
-from prune_speedup.torch.model_config.numbers import Keys, Values, integers, is_config
+from prune_speedup.torch.model_config.layer_configs import holders_of, rows_of
+from prune_speedup.torch.model_config.numbers import (
+    PER_LAYER,
+    Keys,
+    Values,
+    integers,
+    is_config,
+)
 from prune_speedup.torch.record.isolation import untouched
 from prune_speedup.torch.resize.layers import sizes_written
 from prune_speedup.torch.saving import ConfigChange, inputs_of, refuse_saving
@@ -36,6 +43,7 @@ __all__ = [
     "describe",
     "fitting",
     "put_counts",
+    "values_by_layer",
 ]
 
 Attribute = tuple[str, str]
@@ -138,6 +146,33 @@ def _has(shapes: Mapping[str, tuple[int, ...]], counted: Counted, left: int) -> 
         for each in counted.lists
     ]
     return bool(places) and all(len(names) == left for names in held)
+
+
+def values_by_layer(carrier: Carrier, known: Mapping[str, Values]) -> dict[Keys, int]:
+    """Numbers of experts said of single layers, where a config has a place for that.
+
+    Args:
+        carrier: What carries the config.
+        known: Which numbers of it make each mixture what it is, by the name of the mixture, as if
+            all were like it.
+
+    Returns:
+        Numbers at places such as `("per_layer_config", 3, "num_local_experts")`; none if a mixture
+        lies outside the layers that the config can speak of.
+    """
+    for keys, holder in holders_of(carrier.config):
+        rows = rows_of(carrier.module, holder.num_hidden_layers)
+        found: dict[Keys, int] = {}
+        for name, values in known.items():
+            own = carrier.own(name)
+            row = next((row for row in rows if own.startswith(f"{row}.")), None)
+            if row is None or any(at[:-1] != keys for at in values):
+                break
+            layer = int(own.removeprefix(f"{row}.").split(".")[0])
+            found |= {(*keys, PER_LAYER, layer, at[-1]): value for at, value in values.items()}
+        else:
+            return found
+    return {}
 
 
 def attributes_by_config(carrier: Carrier, values: Values) -> dict[Attribute, int]:

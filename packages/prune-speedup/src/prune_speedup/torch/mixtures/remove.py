@@ -27,6 +27,7 @@ from prune_speedup.torch.mixtures.counts import (
     carrier_of,
     describe,
     put_counts,
+    values_by_layer,
 )
 from prune_speedup.torch.mixtures.find import experts as found_experts
 from prune_speedup.torch.mixtures.mixture import Experts, Mixture
@@ -292,6 +293,11 @@ def _ways(
             if shapes_of(built_like(carrier.module, known[name])) == shapes_of(carrier.module):
                 yield counts, known[name], ""
             own |= {at: new for at, new in counts.items() if _within(at[0], mixture.name)}
+        by_layer = values_by_layer(carrier, {name: known[name] for name in left})
+        if by_layer and shapes_of(built_like(carrier.module, by_layer)) == shapes_of(
+            carrier.module
+        ):
+            yield own, by_layer, ""
         why = "it knows one number of experts for all mixtures, and they have different ones"
         yield own, {}, why
     for counts in by_name(model, left):
