@@ -12,7 +12,7 @@ import transformers
 from transformers import CONFIG_MAPPING
 
 import prune_core
-from prune_core import ConfigError, PruneWarning, SpeedupError
+from prune_core import ConfigError, SpeedupError
 
 EXPERTS = 8
 
