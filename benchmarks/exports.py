@@ -339,8 +339,8 @@ def cells(name):
 HEAD = """\
 # Pruned models in other runtimes
 
-Ten pruned models, written for each runtime and run there, on another input than the one that they
-were traced with. A cell has the size of what was written in kilobytes, the milliseconds of a
+Pruned models, written for each runtime and run there, on another input than the one that they were
+traced with. A cell has the size of what was written in kilobytes, the milliseconds of a
 forward, and the largest difference to the pruned model in torch, relative to the largest number of
 its output. A dash means that the format is not for models of this kind.
 
@@ -374,8 +374,8 @@ python benchmarks/exports.py --results exports.jsonl --table docs/exports.md
 def write_page(rows, file):
     notes: list[str] = []
     lines = [f"| model | {' | '.join(RUNTIMES)} |", f"| --- |{' --: |' * len(RUNTIMES)}"]
-    for name in MODELS:
-        row = rows.get(name, {}).get("cells", {})
+    for name in (name for name in MODELS if "cells" in rows.get(name, {})):
+        row = rows[name]["cells"]
         made = [shown(row.get(runtime, {}), notes) for runtime in RUNTIMES]
         lines.append(f"| {name} | {' | '.join(made)} |")
     libraries = ("torch", "onnxruntime", "openvino", "executorch", "gguf", "transformers")
