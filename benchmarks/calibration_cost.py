@@ -12,10 +12,10 @@ import torch
 from models import Decoder
 from torch import Tensor, nn
 
-from prune_core.tools import LayerProblem, Statistics
 from prune_oneshot import WandaPruner
 from prune_oneshot.solvers import hessian_of, inverse_factor
 from prune_oneshot.sparsegpt import SparseGPTSolver
+from prune_toolkit import LayerProblem, Statistics
 
 BLOCK = 128
 

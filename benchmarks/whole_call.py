@@ -1,7 +1,8 @@
 """CPU seconds of the whole user call, beside Torch-Pruning, with and without proof.
 
     python -m venv .bench && . .bench/bin/activate
-    pip install -c constraints.txt torch ./packages/prune-core ./packages/prune-speedup
+    pip install -c constraints.txt torch ./packages/prune-core ./packages/prune-toolkit
+    pip install -c constraints.txt ./packages/prune-speedup
     pip install --no-deps torchvision==0.28.0 pillow torch-pruning==1.6.1
     pip install transformers
     python benchmarks/whole_call.py

@@ -10,7 +10,7 @@ import json
 import sys
 from pathlib import PurePath
 
-from repo import git, packages, siblings_of
+from repo import extras_of, git, packages, siblings_of
 
 EVERYWHERE = ("lint,types", "together,quickstart", "docs,dist")
 # What a package has beside the environment of its own name.
@@ -23,15 +23,17 @@ def affected(changed: list[str]) -> list[str]:
     >>> affected(["packages/prune-lottery/src/prune_lottery/ticket.py"])[:1]
     ['lottery,mincore-lottery']
     >>> of_core = affected(["packages/prune-core/tests/test_curves.py"])
-    >>> [job for job in affected(["tox.ini"]) if job not in of_core]  # the rest requires the core
-    ['verify']
+    >>> [job for job in affected(["tox.ini"]) if job not in of_core]  # all have to do with it
+    []
     """
     folders = {PurePath(path).parts[:2] for path in changed}
     of_packages = {name for top, *rest in folders if top == "packages" for name in rest}
     elsewhere = {top for top, *_ in folders if top not in ("packages", "docs")}
     if elsewhere or not of_packages <= set(packages()):
         of_packages = set(packages())
-    touched = [name for name in packages() if of_packages & {name, *siblings_of(name)}]
+    touched = [
+        name for name in packages() if of_packages & {name, *siblings_of(name, extras_of(name))}
+    ]
     jobs = []
     for name in touched:
         short = name.removeprefix("prune-")

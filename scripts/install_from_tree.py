@@ -24,7 +24,7 @@ def folders_of(wanted: list[str], core: Path | None = None) -> tuple[list[str], 
 
     >>> folders, others = folders_of(["prune-filter", "prune-core[cli]", "torch"])
     >>> [Path(folder).name for folder in folders], others
-    (['prune-core[cli]', 'prune-speedup', 'prune-filter'], ['torch'])
+    (['prune-core[cli]', 'prune-speedup', 'prune-toolkit', 'prune-filter'], ['torch'])
     """
     extras: dict[str, str] = {}
     others: list[str] = []
@@ -33,7 +33,8 @@ def folders_of(wanted: list[str], core: Path | None = None) -> tuple[list[str], 
         if match is None or match["name"] not in packages():
             others += [word] if word != "all" else []
             continue
-        for name in siblings_of(match["name"]):
+        wanted_extras = (match["extras"] or "").strip("[]").split(",")
+        for name in siblings_of(match["name"], filter(None, wanted_extras)):
             extras.setdefault(name, "")
         extras[match["name"]] = match["extras"] or extras.get(match["name"], "")
     # What others need comes first.

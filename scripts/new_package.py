@@ -51,8 +51,10 @@ def _pyproject(name: str) -> str:
     text = text.replace(PATTERN.replace("-", "_"), name.replace("-", "_"))
     description = tomllib.loads(pattern.read_text())["project"]["description"]
     text = text.replace(description, "Pruning for prune: say here what this package is for.")
-    requirement = f"{CORE}[torch]{compatible_range(str(version(CORE)))}"
-    return re.sub(r"^dependencies = .*$", f'dependencies = ["{requirement}"]', text, flags=re.M)
+    needed = [f"{CORE}[torch]{compatible_range(str(version(CORE)))}"]
+    needed += [f"prune-toolkit{compatible_range(str(version('prune-toolkit')))}"]
+    listed = ", ".join(f'"{each}"' for each in needed)
+    return re.sub(r"^dependencies = \[[^\]]*\]", f"dependencies = [{listed}]", text, flags=re.M)
 
 
 def with_lines_for(text: str, name: str) -> str:

@@ -3,7 +3,9 @@
 import re
 import subprocess
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -42,23 +44,38 @@ def core_requirement(package: str) -> Requirement:
     raise SystemExit(f"{package} does not require {CORE}.")
 
 
-def requirements_on_siblings(package: str) -> list[Requirement]:
-    """Return what a distribution requires of others of this repository."""
-    project = tomllib.loads((package_dir(package) / "pyproject.toml").read_text())["project"]
-    requirements = [Requirement(text) for text in project["dependencies"]]
+def _project(package: str) -> dict[str, Any]:
+    project: dict[str, Any] = tomllib.loads((package_dir(package) / "pyproject.toml").read_text())
+    return project["project"]
+
+
+def extras_of(package: str) -> list[str]:
+    """Return the names of a distribution's extras."""
+    return list(_project(package).get("optional-dependencies", {}))
+
+
+def requirements_on_siblings(package: str, extras: Iterable[str] = ()) -> list[Requirement]:
+    """Return what a distribution requires of others of this repository, for itself and extras."""
+    project = _project(package)
+    optional = project.get("optional-dependencies", {})
+    listed = [*project["dependencies"], *(text for extra in extras for text in optional[extra])]
+    requirements = [Requirement(text) for text in listed]
     return [each for each in requirements if canonicalize_name(each.name) in packages()]
 
 
-def siblings_of(package: str) -> list[str]:
+def siblings_of(package: str, extras: Iterable[str] = ()) -> list[str]:
     """Return the distributions of this repository that one needs, directly or not."""
     found: list[str] = []
-    waiting = [package]
+    seen: set[tuple[str, frozenset[str]]] = set()
+    waiting = [(package, frozenset(extras))]
     while waiting:
-        for requirement in requirements_on_siblings(waiting.pop()):
-            name = canonicalize_name(requirement.name)
-            if name not in found:
-                found.append(name)
-                waiting.append(name)
+        for requirement in requirements_on_siblings(*waiting.pop()):
+            need = canonicalize_name(requirement.name), frozenset(requirement.extras)
+            if need not in seen:
+                seen.add(need)
+                waiting.append(need)
+                if need[0] not in (package, *found):
+                    found.append(need[0])
     return found
 
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from prune_core import BasicPruner, Reference, hookimpl
 from prune_core.registry import registered
-from prune_core.tools import (
+from prune_toolkit import (
     GlobalSparsityAllocator,
     NormalSparsityAllocator,
     NormMetricsCalculator,

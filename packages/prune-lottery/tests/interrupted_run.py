@@ -10,8 +10,8 @@ from torch import nn
 
 from prune_core import BasicPruner
 from prune_core.files import replacing
-from prune_core.tools import NormalSparsityAllocator, NormMetricsCalculator, WeightDataCollector
 from prune_lottery import LotteryTicket, run_control
+from prune_toolkit import NormalSparsityAllocator, NormMetricsCalculator, WeightDataCollector
 
 
 class Level(BasicPruner):

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from prune_core import BasicPruner, PruneError
-from prune_core.tools import GradientCollector, NormalSparsityAllocator, StraightMetricsCalculator
 from prune_lottery import LotteryTicket, LotteryTicketPruner
+from prune_toolkit import GradientCollector, NormalSparsityAllocator, StraightMetricsCalculator
 
 RULES = [{"sparsity": 0.75, "op_types": ["Linear"]}]
 

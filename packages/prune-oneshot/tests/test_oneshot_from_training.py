@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from prune_core import ConfigError, PruneError
-from prune_core.pruning.from_training import FROM_TRAINING, follower, with_data
 from prune_oneshot import ActivationNormPruner, FLAPPruner, SparseGPTPruner, WandaPruner
+from prune_toolkit.from_training import FROM_TRAINING, follower, with_data
 
 RULES = [{"sparsity": 0.5, "op_types": ["Linear"]}]
 FIRST = [{"sparsity": 0.5, "op_names": ["0"]}]

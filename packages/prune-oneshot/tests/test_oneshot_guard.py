@@ -6,7 +6,7 @@ from torch import nn
 
 import prune_core
 from prune_core import PruneWarning
-from prune_core.tools import LayerReconstructor
+from prune_toolkit import LayerReconstructor
 
 BATCHES = list(torch.randn(4, 16, 6, generator=torch.Generator().manual_seed(0)))
 

@@ -9,8 +9,8 @@ from torch import nn
 import prune_core
 from prune_core import ChannelPruner
 from prune_core.errors import PruneError
-from prune_core.tools import NormMetricsCalculator, WeightDataCollector
 from prune_recover import Distillation
+from prune_toolkit import NormMetricsCalculator, WeightDataCollector
 
 BATCHES = list(torch.randn(64, 8, generator=torch.Generator().manual_seed(1)).split(16))
 

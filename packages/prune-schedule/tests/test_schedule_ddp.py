@@ -14,7 +14,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from prune_core import BasicPruner
-from prune_core.tools import (
+from prune_toolkit import (
     GradientCollector, NormalSparsityAllocator, StraightMetricsCalculator, WeightDataCollector,
 )
 from prune_schedule import AGPPruner, SimulatedAnnealingPruner

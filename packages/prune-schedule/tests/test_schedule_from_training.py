@@ -9,7 +9,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from prune_core import BasicPruner, ConfigError, PruneError, PruneWarning
-from prune_core.tools import (
+from prune_schedule import AGPPruner, ConstantPruner, LinearPruner
+from prune_toolkit import (
     ActivationCollector,
     GradientCollector,
     InputNormCollector,
@@ -17,7 +18,6 @@ from prune_core.tools import (
     NormMetricsCalculator,
     StraightMetricsCalculator,
 )
-from prune_schedule import AGPPruner, ConstantPruner, LinearPruner
 
 EPOCHS = [{"final_sparsity": 0.75, "end_epoch": 4, "op_types": ["Conv2d"]}]
 STEPS = [{"final_sparsity": 0.75, "end_step": 5, "op_types": ["Conv2d"]}]

@@ -12,7 +12,7 @@ import os, random, signal, sys, time
 import torch
 from torch import nn
 from prune_core import BasicPruner
-from prune_core.tools import (
+from prune_toolkit import (
     NormalSparsityAllocator, StraightMetricsCalculator, WeightDataCollector,
 )
 from prune_schedule import AGPPruner, GradualPruner

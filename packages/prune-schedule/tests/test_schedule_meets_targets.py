@@ -126,7 +126,7 @@ def test_masks_that_do_not_come_to_what_was_asked_are_told(toys):
 
 
 def test_layers_are_not_ranked_together_by_an_algorithm_that_could(toys):
-    from prune_core.tools import GlobalSparsityAllocator
+    from prune_toolkit import GlobalSparsityAllocator
 
     class Together(toys.Weights):
         def reset_tools(self):

@@ -14,7 +14,7 @@ import os, random, signal, sys, time
 import torch, optuna
 from torch import nn
 from prune_core import BasicPruner
-from prune_core.tools import (
+from prune_toolkit import (
     DependencyAwareAllocator, NormMetricsCalculator, WeightDataCollector,
 )
 from prune_schedule import AMCPruner, AutoCompressPruner, NetAdaptPruner, SimulatedAnnealingPruner

@@ -189,7 +189,7 @@ import time
 import torch
 from torch import nn
 from prune_core import BasicPruner
-from prune_core.tools import (
+from prune_toolkit import (
     NormalSparsityAllocator, StraightMetricsCalculator, WeightDataCollector,
 )
 from prune_schedule import SimulatedAnnealingPruner

@@ -15,7 +15,7 @@ from torch import nn
 from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 from prune_core import BasicPruner, ConfigError, PruneError
-from prune_core.tools import (
+from prune_toolkit import (
     GradientCollector, NormalSparsityAllocator, NormMetricsCalculator, StraightMetricsCalculator,
     WeightDataCollector,
 )

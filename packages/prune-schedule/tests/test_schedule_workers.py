@@ -23,7 +23,7 @@ from pathlib import Path
 import torch
 from torch import nn
 from prune_core import BasicPruner
-from prune_core.tools import (
+from prune_toolkit import (
     NormalSparsityAllocator, StraightMetricsCalculator, WeightDataCollector,
 )
 from prune_schedule import NetAdaptPruner, SensitivityPruner, SimulatedAnnealingPruner

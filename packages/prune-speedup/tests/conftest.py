@@ -7,7 +7,7 @@ import pytest
 
 from prune_core import BasicPruner, Reference, hookimpl
 from prune_core.registry import registered
-from prune_core.tools import (
+from prune_toolkit import (
     DependencyAwareAllocator,
     NormalSparsityAllocator,
     NormMetricsCalculator,

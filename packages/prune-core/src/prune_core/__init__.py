@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     from prune_core.masking.files import apply_compression_results as apply_compression_results
     from prune_core.masking.files import load_masks as load_masks
     from prune_core.masking.files import save_masks as save_masks
-    from prune_core.pruning import BasicPruner as BasicPruner
-    from prune_core.pruning import ChannelPruner as ChannelPruner
-    from prune_core.pruning import ComposedPruner as ComposedPruner
     from prune_core.pruning import Pruner as Pruner
     from prune_core.pruning.export import masked_state_dict as masked_state_dict
     from prune_core.pruning.exporting import export as export
@@ -49,6 +46,9 @@ if TYPE_CHECKING:
     from prune_speedup.torch import units as units
     from prune_speedup.torch import used_tokens as used_tokens
     from prune_speedup.torch import vocabularies as vocabularies
+    from prune_toolkit import BasicPruner as BasicPruner
+    from prune_toolkit import ChannelPruner as ChannelPruner
+    from prune_toolkit import ComposedPruner as ComposedPruner
 
 _HOMES = {
     "__about__": ("__version__",),
@@ -70,7 +70,7 @@ _HOMES = {
     "hookspecs": ("hookimpl",),
     "masking": ("unwrap",),
     "masking.files": ("apply_compression_results", "load_masks", "save_masks"),
-    "pruning": ("BasicPruner", "ChannelPruner", "ComposedPruner", "Pruner"),
+    "pruning": ("Pruner",),
     "pruning.export": ("masked_state_dict",),
     "pruning.exporting": ("export",),
     "recovery": ("recover",),
@@ -109,7 +109,10 @@ _OF_THE_ENGINE = (
     "vocabularies",
 )
 
-__all__ = sorted((*_HOME_OF, *_OF_THE_ENGINE))
+# What pruners are put together from, which is a plugin too (see `prune_core.tools`).
+_OF_THE_TOOLKIT = ("BasicPruner", "ChannelPruner", "ComposedPruner")
+
+__all__ = sorted((*_HOME_OF, *_OF_THE_ENGINE, *_OF_THE_TOOLKIT))
 
 
 def __getattr__(name: str) -> Any:
@@ -117,6 +120,10 @@ def __getattr__(name: str) -> Any:
         from prune_core import speedup
 
         return getattr(speedup, name)
+    if name in _OF_THE_TOOLKIT:
+        from prune_core import tools
+
+        return getattr(tools, name)
     home = _HOME_OF.get(name)
     if home is None:
         raise AttributeError(f"module 'prune_core' has no attribute {name!r}")

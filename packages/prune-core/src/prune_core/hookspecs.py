@@ -103,7 +103,7 @@ def prune_register_parts() -> Mapping[str, Mapping[str, Reference]]:
         `{kind: {name: Reference}}`, where kind is one of `"collector"`, `"metric"`,
         `"allocator"` and `"reconstructor"`, and the referenced class derives from
         `DataCollector`, `MetricsCalculator`, `SparsityAllocator` or `Reconstructor` of
-        `prune_core.tools`. An allocator can be chosen as the `mode` of a pruner, a reconstructor
+        `prune_toolkit`. An allocator can be chosen as the `mode` of a pruner, a reconstructor
         by `reconstruct=`, and all of them in a `ComposedPruner`.
 
     Example:
@@ -214,6 +214,26 @@ def prune_register_exporters() -> Mapping[str, Reference]:
         @hookimpl
         def prune_register_exporters():
             return {"acme": Reference("acme.export:write", "What Acme's compiler reads.")}
+        ```
+    """
+
+
+@hookspec
+def prune_register_report_sections() -> Mapping[str, Reference]:
+    """Name sections that prune-report adds to its page, after its own.
+
+    Called once, when names are first looked up or listed.
+
+    Returns:
+        `{name: Reference}`; the summary of the reference is the title of the section. The
+        referenced function takes the `prune_report.document.Document` of a run. It returns text, or
+        what `prune_report.html.element` makes, or `None` where it has nothing to say.
+
+    Example:
+        ```python
+        @hookimpl
+        def prune_register_report_sections():
+            return {"energy": Reference("acme.energy:section", "Energy on Acme's chip")}
         ```
     """
 

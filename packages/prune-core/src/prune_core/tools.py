@@ -1,66 +1,19 @@
-"""What pruners are put together from, and what they may derive from, under one roof."""
+"""What pruners are put together from: the door to `prune_toolkit`, which prune-toolkit brings."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from prune_core.calibration.statistics import Statistics
-from prune_core.calibration.watch import InputWatch
-from prune_core.pruning.allocate import (
-    BankSparsityAllocator,
-    BlockSparsityAllocator,
-    GlobalSparsityAllocator,
-    NMSparsityAllocator,
-    NormalSparsityAllocator,
-    OutlierSparsityAllocator,
-    RowSparsityAllocator,
-    SparsityAllocator,
-)
-from prune_core.pruning.collect import (
-    ActivationCollector,
-    ActivationGradientCollector,
-    CalibratedCollector,
-    DataCollector,
-    GradientCollector,
-    WeightDataCollector,
-)
-from prune_core.pruning.collect_inputs import (
-    InputCollector,
-    InputMeanCollector,
-    InputNormCollector,
-    InputVarianceCollector,
-)
-from prune_core.pruning.modes import allocator_for
-from prune_core.pruning.oneshot import CHANNEL_TYPES, ChannelPruner, OneShotPruner
-from prune_core.pruning.parts import make_part
-from prune_core.pruning.reconstruct import (
-    BatchNormStatistics,
-    BiasCompensation,
-    LayerFit,
-    LayerReconstructor,
-    LeastSquares,
-    ModelReconstructor,
-    Reconstructor,
-)
-from prune_core.pruning.score import (
-    DistMetricsCalculator,
-    MetricsCalculator,
-    NormMetricsCalculator,
-    StraightMetricsCalculator,
-)
-from prune_core.pruning.solver import LayerProblem, LayerSolver
-
-if TYPE_CHECKING:
-    from prune_speedup.torch import DependencyAwareAllocator
-
-__all__ = [
+_NAMES = [
     "CHANNEL_TYPES",
     "ActivationCollector",
     "ActivationGradientCollector",
     "BankSparsityAllocator",
+    "BasicPruner",
     "BatchNormStatistics",
     "BiasCompensation",
     "BlockSparsityAllocator",
     "CalibratedCollector",
     "ChannelPruner",
+    "ComposedPruner",
     "DataCollector",
     "DependencyAwareAllocator",
     "DistMetricsCalculator",
@@ -95,8 +48,21 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name == "DependencyAwareAllocator":
-        from prune_core.registry import get_part
+    if name not in _NAMES:
+        raise AttributeError(f"module 'prune_core.tools' has no attribute {name!r}")
+    try:
+        import prune_toolkit
 
-        return get_part("allocator", "dependency_aware")
-    raise AttributeError(f"module 'prune_core.tools' has no attribute {name!r}")
+        return getattr(prune_toolkit, name)
+    except ModuleNotFoundError as error:
+        if error.name not in ("prune_toolkit", "torch"):
+            raise
+        from prune_core.errors import MissingDependencyError
+
+        raise MissingDependencyError(
+            f"prune_core.{name} comes with prune-toolkit: `pip install prune-toolkit`."
+        ) from None
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_NAMES})

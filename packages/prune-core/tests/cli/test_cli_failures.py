@@ -15,8 +15,8 @@ def failed(process, *sentences):
 
 
 def test_an_unknown_name(prune):
-    process = prune("show", "spreat")
-    sentence = "There is no pruner, quantizer, schedule or part 'spreat'. Did you mean 'spread'?"
+    process = prune("show", "spreadd")
+    sentence = "There is no pruner, quantizer, schedule or part 'spreadd'. Did you mean 'spread'?"
     failed(process, f"Error: {sentence}")
     assert process.stdout == ""
 

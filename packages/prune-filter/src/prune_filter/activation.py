@@ -12,17 +12,17 @@ from torch.nn import functional as F
 from prune_core import ConfigError
 from prune_core.compat import understands
 from prune_core.evaluators import Evaluator
-from prune_core.pruning.basic import MoreOptions
-from prune_core.pruning.oneshot import ChannelPruner, ConfigList
-from prune_core.tools import (
+from prune_filter.calibrated import CalibratedPruner
+from prune_filter.calibration import Calibrate, calibration
+from prune_filter.compat import ACTIVATION
+from prune_toolkit import (
     ActivationCollector,
     DataCollector,
     MetricsCalculator,
     StraightMetricsCalculator,
 )
-from prune_filter.calibrated import CalibratedPruner
-from prune_filter.calibration import Calibrate, calibration
-from prune_filter.compat import ACTIVATION
+from prune_toolkit.basic import MoreOptions
+from prune_toolkit.oneshot import ChannelPruner, ConfigList
 
 __all__ = [
     "ActivationAPoZRankFilterPruner",

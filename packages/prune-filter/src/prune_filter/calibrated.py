@@ -7,14 +7,13 @@ from typing import Any, ClassVar, Unpack
 from torch import Tensor, nn
 
 from prune_core import Compressed, ConfigError
-from prune_core.pruning.basic import MoreOptions
-from prune_core.pruning.oneshot import ConfigList, OneShotPruner
-from prune_core.tools import CalibratedCollector
+from prune_core.masking import Masks
 from prune_filter.calibration import Calibrate, Calibration
+from prune_toolkit import CalibratedCollector
+from prune_toolkit.basic import MoreOptions
+from prune_toolkit.oneshot import ConfigList, OneShotPruner
 
 __all__ = ["CalibratedPruner", "Masks"]
-
-Masks = dict[str, dict[str, Tensor]]
 
 
 class CalibratedPruner(OneShotPruner):

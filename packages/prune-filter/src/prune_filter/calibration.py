@@ -10,11 +10,11 @@ from torch import nn
 from torch.optim import Optimizer
 
 from prune_core import ConfigError
-from prune_core.calibration.restore import left_as_it_was
 from prune_core.callables import check_takes_model, trainer_function
 from prune_core.errors import shown
 from prune_core.evaluators import holds_training
-from prune_core.pruning.from_training import FROM_TRAINING
+from prune_core.restore import left_as_it_was
+from prune_toolkit.from_training import FROM_TRAINING
 
 __all__ = ["Calibrate", "Calibration", "calibration"]
 

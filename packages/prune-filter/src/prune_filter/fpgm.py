@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from prune_core.pruning.oneshot import ChannelPruner
-from prune_core.tools import (
+from prune_toolkit import (
     DataCollector,
     DistMetricsCalculator,
     MetricsCalculator,
     WeightDataCollector,
 )
+from prune_toolkit.oneshot import ChannelPruner
 
 __all__ = ["FPGMPruner"]
 

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from prune_core import ConfigError, PruneError
-from prune_core.calibration.restore import left_as_it_was
 from prune_core.callables import UserFunction
 from prune_core.progress import track
-from prune_core.pruning.basic import MoreOptions
-from prune_core.pruning.oneshot import ConfigList, OneShotPruner
-from prune_core.tools import DataCollector, MetricsCalculator, StraightMetricsCalculator
+from prune_core.restore import left_as_it_was
+from prune_toolkit import DataCollector, MetricsCalculator, StraightMetricsCalculator
+from prune_toolkit.basic import MoreOptions
+from prune_toolkit.oneshot import ConfigList, OneShotPruner
 
 __all__ = ["GraSPPruner", "GradientFlowCollector"]
 

@@ -9,17 +9,17 @@ import torch
 from torch import nn
 
 from prune_core.compat import understands
-from prune_core.pruning.basic import Options
 from prune_core.pruning.compat import ONE_SHOT
-from prune_core.pruning.modes import allocator_for
-from prune_core.pruning.oneshot import ConfigList, OneShotPruner
-from prune_core.tools import (
+from prune_toolkit import (
     DataCollector,
     MetricsCalculator,
     SparsityAllocator,
     StraightMetricsCalculator,
     WeightDataCollector,
 )
+from prune_toolkit.basic import Options
+from prune_toolkit.modes import allocator_for
+from prune_toolkit.oneshot import ConfigList, OneShotPruner
 
 __all__ = ["LevelPruner"]
 

@@ -12,19 +12,20 @@ from prune_core import Compressed, ConfigError
 from prune_core.compat import understands
 from prune_core.curves import cubic
 from prune_core.evaluators import Evaluator
-from prune_core.pruning.basic import MoreOptions
-from prune_core.pruning.modes import allocator_for
-from prune_core.pruning.oneshot import ConfigList
-from prune_core.tools import (
+from prune_core.masking import Masks
+from prune_filter.calibrated import CalibratedPruner
+from prune_filter.calibration import Calibrate, Calibration, calibration
+from prune_filter.compat import MOVEMENT
+from prune_toolkit import (
     DataCollector,
     GradientCollector,
     MetricsCalculator,
     SparsityAllocator,
     StraightMetricsCalculator,
 )
-from prune_filter.calibrated import CalibratedPruner, Masks
-from prune_filter.calibration import Calibrate, Calibration, calibration
-from prune_filter.compat import MOVEMENT
+from prune_toolkit.basic import MoreOptions
+from prune_toolkit.modes import allocator_for
+from prune_toolkit.oneshot import ConfigList
 
 __all__ = ["MovementCollector", "MovementPruner"]
 

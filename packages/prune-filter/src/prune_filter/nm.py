@@ -6,10 +6,7 @@ from typing import Unpack
 
 from torch import nn
 
-from prune_core.pruning.allocate import check_n_of_m
-from prune_core.pruning.basic import Options
-from prune_core.pruning.oneshot import CHANNEL_TYPES, ConfigList, OneShotPruner
-from prune_core.tools import (
+from prune_toolkit import (
     DataCollector,
     MetricsCalculator,
     NMSparsityAllocator,
@@ -17,6 +14,9 @@ from prune_core.tools import (
     StraightMetricsCalculator,
     WeightDataCollector,
 )
+from prune_toolkit.allocate import check_n_of_m
+from prune_toolkit.basic import Options
+from prune_toolkit.oneshot import CHANNEL_TYPES, ConfigList, OneShotPruner
 
 __all__ = ["NMPruner"]
 

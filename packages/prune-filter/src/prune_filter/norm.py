@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from prune_core.pruning.oneshot import ChannelPruner
-from prune_core.tools import (
+from prune_toolkit import (
     DataCollector,
     MetricsCalculator,
     NormMetricsCalculator,
     WeightDataCollector,
 )
+from prune_toolkit.oneshot import ChannelPruner
 
 __all__ = [
     "L1FilterPruner",

@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from prune_core.compat import understands
-from prune_core.pruning.basic import Options
 from prune_core.pruning.compat import ONE_SHOT
-from prune_core.pruning.oneshot import ChannelPruner, ConfigList, OneShotPruner
-from prune_core.tools import (
+from prune_toolkit import (
     DataCollector,
     MetricsCalculator,
     WeightDataCollector,
 )
+from prune_toolkit.basic import Options
+from prune_toolkit.oneshot import ChannelPruner, ConfigList, OneShotPruner
 
 __all__ = ["RandomMetricsCalculator", "RandomPruner", "RandomWeightPruner"]
 

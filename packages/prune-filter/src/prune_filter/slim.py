@@ -12,18 +12,18 @@ from torch import Tensor, nn
 from prune_core import ConfigError
 from prune_core.compat import understands
 from prune_core.evaluators import Evaluator
-from prune_core.pruning.basic import MoreOptions
-from prune_core.pruning.modes import allocator_for
-from prune_core.pruning.oneshot import ConfigList, OneShotPruner
-from prune_core.tools import (
+from prune_filter.calibration import Calibrate, calibration
+from prune_filter.compat import SLIM
+from prune_toolkit import (
     DataCollector,
     MetricsCalculator,
     SparsityAllocator,
     StraightMetricsCalculator,
     WeightDataCollector,
 )
-from prune_filter.calibration import Calibrate, calibration
-from prune_filter.compat import SLIM
+from prune_toolkit.basic import MoreOptions
+from prune_toolkit.modes import allocator_for
+from prune_toolkit.oneshot import ConfigList, OneShotPruner
 
 __all__ = ["SlimPruner", "SparseScaleCollector"]
 

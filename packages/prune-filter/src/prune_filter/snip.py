@@ -7,18 +7,18 @@ from typing import ClassVar, Unpack
 import torch
 from torch import nn
 
-from prune_core.pruning.basic import MoreOptions
-from prune_core.pruning.modes import allocator_for
-from prune_core.pruning.oneshot import ConfigList
-from prune_core.tools import (
+from prune_filter.calibrated import CalibratedPruner
+from prune_filter.calibration import Calibrate, calibration
+from prune_toolkit import (
     DataCollector,
     GradientCollector,
     MetricsCalculator,
     SparsityAllocator,
     StraightMetricsCalculator,
 )
-from prune_filter.calibrated import CalibratedPruner
-from prune_filter.calibration import Calibrate, calibration
+from prune_toolkit.basic import MoreOptions
+from prune_toolkit.modes import allocator_for
+from prune_toolkit.oneshot import ConfigList
 
 __all__ = ["SNIPPruner"]
 

@@ -12,15 +12,14 @@ from torch.func import functional_call
 from torch.utils import _pytree as pytree
 
 from prune_core import Compressed, ConfigError, PruneError
-from prune_core.calibration.restore import left_as_it_was
+from prune_core.masking import Masks
 from prune_core.progress import track
-from prune_core.pruning.basic import Options
-from prune_core.pruning.oneshot import ConfigList, OneShotPruner
-from prune_core.tools import DataCollector, MetricsCalculator, StraightMetricsCalculator
+from prune_core.restore import left_as_it_was
+from prune_toolkit import DataCollector, MetricsCalculator, StraightMetricsCalculator
+from prune_toolkit.basic import Options
+from prune_toolkit.oneshot import ConfigList, OneShotPruner
 
 __all__ = ["SynFlowPruner", "SynapticFlowCollector"]
-
-Masks = dict[str, dict[str, Tensor]]
 
 
 class SynapticFlowCollector(DataCollector):

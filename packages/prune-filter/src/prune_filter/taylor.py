@@ -11,17 +11,17 @@ from torch import Tensor, nn
 from prune_core.compat import understands
 from prune_core.evaluators import Evaluator
 from prune_core.masking import PrunerModuleWrapper
-from prune_core.pruning.basic import MoreOptions
-from prune_core.pruning.oneshot import ChannelPruner, ConfigList
-from prune_core.tools import (
+from prune_filter.calibrated import CalibratedPruner
+from prune_filter.calibration import Calibrate, calibration
+from prune_filter.compat import STATISTICS
+from prune_toolkit import (
     DataCollector,
     GradientCollector,
     MetricsCalculator,
     StraightMetricsCalculator,
 )
-from prune_filter.calibrated import CalibratedPruner
-from prune_filter.calibration import Calibrate, calibration
-from prune_filter.compat import STATISTICS
+from prune_toolkit.basic import MoreOptions
+from prune_toolkit.oneshot import ChannelPruner, ConfigList
 
 __all__ = [
     "GroupTaylorPruner",

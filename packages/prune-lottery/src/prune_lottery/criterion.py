@@ -9,11 +9,11 @@ from typing import Any
 from torch import nn
 
 from prune_core.errors import ConfigError, PruneError
-from prune_core.masking import PrunerModuleWrapper
-from prune_core.pruning import BasicPruner, Pruner
-from prune_core.pruning.allocate import Masks
-from prune_core.pruning.from_training import follower, with_data
+from prune_core.masking import Masks, PrunerModuleWrapper
+from prune_core.pruning import Pruner
 from prune_core.registry import get_pruner
+from prune_toolkit.basic import BasicPruner
+from prune_toolkit.from_training import follower, with_data
 
 __all__ = ["Algorithm", "Criterion", "find_algorithm"]
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from prune_core.errors import ConfigError
+from prune_core.masking import Masks
 from prune_core.options import ChecksOptions
-from prune_core.pruning.allocate import Masks
 
 __all__ = ["EarlyBird", "MaskWatch", "mask_distance"]
 

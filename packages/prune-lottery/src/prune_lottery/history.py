@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from prune_core.pruning.allocate import Masks
+from prune_core.masking import Masks
 
 __all__ = ["MaskHistory"]
 

@@ -17,10 +17,9 @@ from prune_core.compressed import Compressed
 from prune_core.config import Key
 from prune_core.errors import ConfigError
 from prune_core.evaluators import holds_training, scoring_of, training_of
-from prune_core.masking import unwrap
+from prune_core.masking import Masks, unwrap
 from prune_core.progress import note
 from prune_core.pruning import Pruner
-from prune_core.pruning.allocate import Masks
 from prune_core.pruning.results import ResultFolder, reached_config
 from prune_lottery.callables import Evaluate, Train, trainer_of
 from prune_lottery.compat import LOTTERY

@@ -7,9 +7,8 @@ from typing import Any
 from torch import nn
 
 from prune_core.errors import ConfigError
-from prune_core.masking import PrunerModuleWrapper, unwrap
+from prune_core.masking import Masks, PrunerModuleWrapper, unwrap
 from prune_core.options import ChecksOptions
-from prune_core.pruning.allocate import Masks
 from prune_lottery.criterion import Criterion
 from prune_lottery.ema import wrap_average
 from prune_lottery.history import MaskHistory

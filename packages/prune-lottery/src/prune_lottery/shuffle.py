@@ -7,8 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from prune_core.masking import PrunerModuleWrapper, output_axis
-from prune_core.pruning.allocate import Masks
+from prune_core.masking import Masks, PrunerModuleWrapper, output_axis
 
 __all__ = ["shuffled"]
 

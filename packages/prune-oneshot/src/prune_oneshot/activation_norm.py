@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from prune_core.tools import DataCollector, Statistics
 from prune_oneshot.units import UnitCollector, UnitPruner
+from prune_toolkit import DataCollector, Statistics
 
 __all__ = ["ActivationNormCollector", "ActivationNormPruner"]
 

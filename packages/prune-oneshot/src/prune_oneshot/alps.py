@@ -9,10 +9,7 @@ from torch import Tensor, nn
 
 from prune_core import ConfigError
 from prune_core.amount import number_to_prune
-from prune_core.pruning.basic import Options
 from prune_core.pruning.pruner import ConfigList
-from prune_core.pruning.reconstruct.solve import refitted
-from prune_core.tools import LayerProblem, LayerSolver
 from prune_oneshot.layerwise import LayerwisePruner
 from prune_oneshot.solvers import (
     MASKED,
@@ -23,6 +20,9 @@ from prune_oneshot.solvers import (
     keep_largest,
     keep_of_each,
 )
+from prune_toolkit import LayerProblem, LayerSolver
+from prune_toolkit.basic import Options
+from prune_toolkit.reconstruct.solve import refitted
 
 __all__ = ["ALPSPruner", "ALPSSolver"]
 

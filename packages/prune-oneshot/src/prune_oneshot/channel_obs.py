@@ -8,14 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from prune_core import ConfigError
-from prune_core.calibration.layers import has_bias
-from prune_core.pruning.basic import Options
-from prune_core.pruning.blockwise import Walk
 from prune_core.pruning.pruner import ConfigList
-from prune_core.pruning.reconstruct.solve import factor
-from prune_core.tools import DataCollector, InputWatch, Statistics
 from prune_oneshot.solvers import check_damping, hessian_of
 from prune_oneshot.units import Reader, UnitPruner, UnitScores, readers_of
+from prune_toolkit import DataCollector, InputWatch, Statistics
+from prune_toolkit.basic import Options
+from prune_toolkit.blockwise import Walk
+from prune_toolkit.calibration.layers import has_bias
+from prune_toolkit.reconstruct.solve import factor
 
 __all__ = ["ChannelOBSPruner", "EliminationCollector"]
 

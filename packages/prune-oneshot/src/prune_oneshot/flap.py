@@ -6,10 +6,10 @@ from typing import Any, Unpack
 
 from torch import Tensor, nn
 
-from prune_core.pruning.basic import Options
 from prune_core.pruning.pruner import ConfigList
-from prune_core.tools import DataCollector, Statistics
 from prune_oneshot.units import UnitCollector, UnitPruner
+from prune_toolkit import DataCollector, Statistics
+from prune_toolkit.basic import Options
 
 __all__ = ["FLAPPruner", "FluctuationCollector"]
 

@@ -7,11 +7,8 @@ from typing import ClassVar, Unpack
 from torch import nn
 
 from prune_core import ConfigError
-from prune_core.calibration.replay import Calibrate
-from prune_core.pruning.allocate import check_n_of_m
-from prune_core.pruning.basic import Options
 from prune_core.pruning.pruner import ConfigList
-from prune_core.tools import (
+from prune_toolkit import (
     DataCollector,
     InputNormCollector,
     NMSparsityAllocator,
@@ -19,6 +16,9 @@ from prune_core.tools import (
     SparsityAllocator,
     allocator_for,
 )
+from prune_toolkit.allocate import check_n_of_m
+from prune_toolkit.basic import Options
+from prune_toolkit.calibration.replay import Calibrate
 
 __all__ = ["INPUT_TYPES", "InputWeightPruner", "check_calibrate", "check_pattern"]
 

@@ -6,10 +6,11 @@ from typing import Any, ClassVar, Unpack
 
 from torch import Tensor, nn
 
-from prune_core.pruning.allocate import check_n_of_m
-from prune_core.pruning.basic import Options
 from prune_core.pruning.pruner import ConfigList
-from prune_core.tools import (
+from prune_oneshot.inputs import LAYERS, check_calibrate, check_pattern
+from prune_oneshot.solvers import hessian_of, inverse_factor
+from prune_oneshot.wanda import WandaMetricsCalculator
+from prune_toolkit import (
     DataCollector,
     InputCollector,
     MetricsCalculator,
@@ -19,9 +20,8 @@ from prune_core.tools import (
     Statistics,
     allocator_for,
 )
-from prune_oneshot.inputs import LAYERS, check_calibrate, check_pattern
-from prune_oneshot.solvers import hessian_of, inverse_factor
-from prune_oneshot.wanda import WandaMetricsCalculator
+from prune_toolkit.allocate import check_n_of_m
+from prune_toolkit.basic import Options
 
 __all__ = ["InverseHessianCollector", "LayerwisePruner"]
 

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from prune_core import ConfigError
-from prune_core.calibration.layers import matrix_of, weight_of
-from prune_core.pruning.basic import Options
 from prune_core.pruning.pruner import ConfigList
-from prune_core.tools import MetricsCalculator
 from prune_oneshot.inputs import InputWeightPruner
 from prune_oneshot.wanda import WandaMetricsCalculator
+from prune_toolkit import MetricsCalculator
+from prune_toolkit.basic import Options
+from prune_toolkit.calibration.layers import matrix_of, weight_of
 
 __all__ = ["RIAMetricsCalculator", "RIAPruner"]
 

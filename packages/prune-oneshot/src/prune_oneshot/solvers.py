@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from prune_core import ConfigError, PruneError
-from prune_core.pruning.allocate.per_layer import keep_in_rows
-from prune_core.pruning.reconstruct.solve import damped, factor
-from prune_core.tools import LayerProblem
+from prune_toolkit import LayerProblem
+from prune_toolkit.allocate.per_layer import keep_in_rows
+from prune_toolkit.reconstruct.solve import damped, factor
 
 __all__ = [
     "MASKED",

@@ -11,22 +11,22 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from prune_core.calibration.layers import feature_axis, is_layer, matrix_of
-from prune_core.calibration.precision import wide
 from prune_core.masking import output_axis, weight_name
 from prune_core.masking.recurrent import hidden_names, is_recurrent, rows
-from prune_core.pruning.basic import Options
-from prune_core.pruning.blockwise import example_of
 from prune_core.pruning.pruner import ConfigList
-from prune_core.tools import (
+from prune_oneshot.inputs import check_calibrate
+from prune_speedup.torch import Coupling, DependencyAwareAllocator
+from prune_toolkit import (
     ChannelPruner,
     InputCollector,
     MetricsCalculator,
     Statistics,
     StraightMetricsCalculator,
 )
-from prune_oneshot.inputs import check_calibrate
-from prune_speedup.torch import Coupling, DependencyAwareAllocator
+from prune_toolkit.basic import Options
+from prune_toolkit.blockwise import example_of
+from prune_toolkit.calibration.layers import feature_axis, is_layer, matrix_of
+from prune_toolkit.calibration.precision import wide
 
 __all__ = ["Reader", "UnitCollector", "UnitPruner", "UnitScores", "readers_of"]
 

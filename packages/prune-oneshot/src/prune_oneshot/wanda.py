@@ -7,12 +7,12 @@ from typing import Any, Unpack
 
 from torch import Tensor, nn
 
-from prune_core.calibration.precision import wide
 from prune_core.masking.sharded import whole
-from prune_core.pruning.basic import Options
 from prune_core.pruning.pruner import ConfigList
-from prune_core.tools import MetricsCalculator
 from prune_oneshot.inputs import InputWeightPruner
+from prune_toolkit import MetricsCalculator
+from prune_toolkit.basic import Options
+from prune_toolkit.calibration.precision import wide
 
 __all__ = ["WandaMetricsCalculator", "WandaPruner"]
 

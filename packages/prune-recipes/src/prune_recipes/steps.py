@@ -31,6 +31,7 @@ from prune_core import (
 from prune_core.compressed import model_of
 from prune_core.errors import ConfigError, PruneError, shown
 from prune_core.files import replacing
+from prune_core.masking import Masks
 from prune_core.random_state import seeded
 from prune_core.registry import get_entry
 from prune_recipes import loading
@@ -45,7 +46,6 @@ from prune_report import from_shrink
 
 __all__ = ["MASKS", "MODEL", "Run"]
 
-Masks = dict[str, dict[str, Tensor]]
 MODEL, MASKS = "model.safetensors", "masks.safetensors"
 
 

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from prune_core.calibration.steps import leaves, rebuilt
 from prune_core.errors import ConfigError, nearest, shown
+from prune_toolkit.calibration.steps import leaves, rebuilt
 
 __all__ = ["Call", "call_of", "device_of", "logits_of", "moved", "tensor_in"]
 

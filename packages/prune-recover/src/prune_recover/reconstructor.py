@@ -9,15 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from prune_core.calibration.replay import Calibrate
-from prune_core.calibration.restore import left_as_it_was, only_run
-from prune_core.calibration.steps import leaves, rebuilt
 from prune_core.errors import PruneError
 from prune_core.masking import unwrap
 from prune_core.masking.rewrite import Rewrites
 from prune_core.masking.watcher import Watcher
-from prune_core.tools import ModelReconstructor
+from prune_core.restore import left_as_it_was, only_run
 from prune_recover.training import recover
+from prune_toolkit import ModelReconstructor
+from prune_toolkit.calibration.replay import Calibrate
+from prune_toolkit.calibration.steps import leaves, rebuilt
 
 __all__ = ["Distillation"]
 

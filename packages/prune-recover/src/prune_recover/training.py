@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
-from prune_core.calibration.restore import evaluating, in_its_mode
 from prune_core.callables import UserFunction
 from prune_core.compressed import model_of
 from prune_core.errors import ConfigError, OptionError, PruneError, did_you_mean, shown, warn
@@ -27,6 +26,7 @@ from prune_core.masking import check_model
 from prune_core.masking.sharded import local
 from prune_core.progress import Task
 from prune_core.random_state import as_seed, seeded
+from prune_core.restore import evaluating, in_its_mode
 from prune_recover.batches import call_of, device_of, moved
 from prune_recover.distiller import Distiller
 from prune_recover.report import Recovery

@@ -8,6 +8,7 @@ from prune_report.document import Document
 from prune_report.headline import header, notes, proof_banner, tiles
 from prune_report.html import Html, element
 from prune_report.pieces import folded
+from prune_report.plugin_sections import from_plugins
 from prune_report.sections import SECTIONS, architecture, stayed, whole
 
 __all__ = ["fragment", "page"]
@@ -15,7 +16,8 @@ __all__ = ["fragment", "page"]
 
 def page(document: Document) -> str:
     """Return the whole page."""
-    found = [(title, body) for title, draw in SECTIONS if (body := draw(document))]
+    drawn = ((title, draw(document)) for title, draw in SECTIONS)
+    found = [(title, body) for title, body in (*drawn, *from_plugins(document)) if body]
     sections = [
         element(
             "section",

@@ -15,14 +15,14 @@ from torch import Tensor, nn
 
 from prune_core import ChannelPruner, shrink
 from prune_core.testing import ConvNet, make_batch, make_toy, run_checks
-from prune_core.tools import (
+from prune_schedule.run.result import Result
+from prune_schedule.search.base import SearchPruner
+from prune_toolkit import (
     DataCollector,
     MetricsCalculator,
     NormMetricsCalculator,
     WeightDataCollector,
 )
-from prune_schedule.run.result import Result
-from prune_schedule.search.base import SearchPruner
 
 __all__ = ["CHECKS", "check_search"]
 

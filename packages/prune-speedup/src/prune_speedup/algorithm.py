@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from prune_core.calibration.restore import evaluating
 from prune_core.errors import ConfigError, PruneError
 from prune_core.progress import note
 from prune_core.registry import get_pruner, names
+from prune_core.restore import evaluating
 from prune_speedup.torch.record.inputs import call
 
 __all__ = ["chosen", "running"]

@@ -10,15 +10,14 @@ from torch import nn
 from prune_core.compressed import Compressed, model_of
 from prune_core.config.names import find_names
 from prune_core.errors import ConfigError, did_you_mean, nearest, shown, warn
-from prune_core.masking import bare, check_model, modules_of, tied_layers
-from prune_core.pruning.allocate import Masks
-from prune_core.pruning.basic import BasicPruner
-from prune_core.pruning.blockwise import example_of
+from prune_core.masking import Masks, bare, check_model, modules_of, tied_layers
 from prune_core.registry import get_pruner
 from prune_speedup.algorithm import chosen, running
 from prune_speedup.budget.target import check_target, fit_budget
 from prune_speedup.pruning.dependency_aware import DependencyAwareAllocator
 from prune_speedup.torch.constants.zero import check_choice
+from prune_toolkit.basic import BasicPruner
+from prune_toolkit.blockwise import example_of
 
 __all__ = ["prune"]
 

@@ -11,16 +11,16 @@ from torch import nn
 import prune_core
 from prune_core import ChannelPruner, ConfigError, PluginError, Reference, hookimpl, shrink
 from prune_core.registry import registered
-from prune_core.tools import (
-    NormMetricsCalculator,
-    WeightDataCollector,
-)
 from prune_speedup.budget.costs import workload_of, workload_of_plan
 from prune_speedup.engine.plan import make_plan
 from prune_speedup.testing import check_cost
 from prune_speedup.torch.cost import cost_of
 from prune_speedup.torch.record.recorder import trace
 from prune_speedup.torch.rules import has_rule
+from prune_toolkit import (
+    NormMetricsCalculator,
+    WeightDataCollector,
+)
 
 
 class Channels(ChannelPruner):

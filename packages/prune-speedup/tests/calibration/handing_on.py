@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from prune_core.calibration.layers import is_layer
+from prune_toolkit.calibration.layers import is_layer
 
 
 class Layer(nn.Module):

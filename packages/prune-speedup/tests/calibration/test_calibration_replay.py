@@ -14,10 +14,10 @@ from handing_on import (
 from torch import nn
 
 from prune_core import ConfigError, PruneError, PruneWarning
-from prune_core.calibration.replay import Enough, Replay, first_call, limited
-from prune_core.calibration.restore import left_as_it_was, only_run
-from prune_core.calibration.steps import as_example, find_steps
-from prune_core.calibration.store import keeper
+from prune_core.restore import left_as_it_was, only_run
+from prune_toolkit.calibration.replay import Enough, Replay, first_call, limited
+from prune_toolkit.calibration.steps import as_example, find_steps
+from prune_toolkit.calibration.store import keeper
 
 
 def words(*shape):

@@ -4,7 +4,7 @@ import torch
 from handing_on import SharedCache, Skipping, Transformer, Twice, convolutions, layers_of
 from torch import nn
 
-from prune_core.calibration.steps import as_example, find_steps, leaves, rebuilt
+from prune_toolkit.calibration.steps import as_example, find_steps, leaves, rebuilt
 
 
 def cut(model, *example, layers=None):

@@ -11,7 +11,7 @@ import prune_core
 from prune_core import BasicPruner, ConfigError, hookimpl
 from prune_core.masking import PrunerModuleWrapper
 from prune_core.registry import Reference, registered
-from prune_core.tools import NormalSparsityAllocator, NormMetricsCalculator, WeightDataCollector
+from prune_toolkit import NormalSparsityAllocator, NormMetricsCalculator, WeightDataCollector
 
 CONFIG = [{"op_types": ["default"], "sparsity": 0.5}]
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from prune_core import BasicPruner, ConfigError, MaskError, PruneWarning, prune, unwrap
-from prune_core.tools import (
+from prune_toolkit import (
     DependencyAwareAllocator,
     NormalSparsityAllocator,
     NormMetricsCalculator,

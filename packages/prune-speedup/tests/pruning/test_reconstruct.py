@@ -12,7 +12,7 @@ import prune_core
 from prune_core import BasicPruner, ConfigError, PruneError, PruneWarning
 from prune_core.hookspecs import hookimpl
 from prune_core.registry import Reference, registered
-from prune_core.tools import (
+from prune_toolkit import (
     BatchNormStatistics,
     BiasCompensation,
     ChannelPruner,

@@ -15,7 +15,7 @@ from torch import nn
 import prune_core
 from prune_core import BasicPruner, ConfigError, PruneError, hookimpl
 from prune_core.registry import registered
-from prune_core.tools import (
+from prune_toolkit import (
     ActivationCollector,
     ChannelPruner,
     GlobalSparsityAllocator,
@@ -417,7 +417,7 @@ import os, signal, sys
 import torch
 sys.path.insert(0, {here!r})
 import test_sequence as t
-from prune_core.pruning.journal import Journal
+from prune_toolkit.journal import Journal
 
 folder, kill = sys.argv[1], sys.argv[2]
 write = Journal.write

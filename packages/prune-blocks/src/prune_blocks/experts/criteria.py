@@ -17,12 +17,12 @@ from prune_blocks.experts.statistics import Statistics, gather
 from prune_core.compressed import Compressed, model_of
 from prune_core.errors import ConfigError, did_you_mean, nearest, shown, warn
 from prune_core.masking import bare
-from prune_core.pruning.blockwise import example_of
 from prune_speedup.algorithm import running
 from prune_speedup.torch.mixtures.find import experts
 from prune_speedup.torch.mixtures.mixture import Experts, Mixture
 from prune_speedup.torch.mixtures.remove import remove_experts
 from prune_speedup.torch.report import SpeedupReport
+from prune_toolkit.blockwise import example_of
 
 __all__ = ["ExpertActivationPruner", "ExpertFrequencyPruner", "ExpertPruner", "ReapPruner"]
 

@@ -11,12 +11,12 @@ from typing import Any, ClassVar
 from torch import nn
 
 from prune_blocks.layers.amount import Amount, amount_of
-from prune_core.calibration.restore import only_run
 from prune_core.callables import UserFunction
 from prune_core.compressed import Compressed, model_of
 from prune_core.errors import ConfigError, PruneError, nearest, shown
 from prune_core.masking import bare
 from prune_core.options import ChecksOptions
+from prune_core.restore import only_run
 from prune_speedup.algorithm import running
 from prune_speedup.torch import Block, Blocks, RemovalReport, blocks, remove_blocks
 

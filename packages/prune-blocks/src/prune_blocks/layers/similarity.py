@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from prune_core.calibration.watch import padding_of
 from prune_core.errors import PruneError
 from prune_speedup.torch import Block, Blocks
+from prune_toolkit.calibration.watch import padding_of
 
 __all__ = ["Cosines", "channel_axis", "directions"]
 

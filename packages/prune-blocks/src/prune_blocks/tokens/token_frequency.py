@@ -16,7 +16,6 @@ from prune_core.compressed import Compressed, model_of
 from prune_core.errors import ConfigError, shown
 from prune_core.masking import bare
 from prune_core.progress import note
-from prune_core.pruning.blockwise import example_of
 from prune_speedup.algorithm import running
 from prune_speedup.torch.record.inputs import tensors_in
 from prune_speedup.torch.report import SpeedupReport
@@ -28,6 +27,7 @@ from prune_speedup.torch.vocabulary.remove import (
 )
 from prune_speedup.torch.vocabulary.token_map import checked_ids
 from prune_speedup.torch.vocabulary.vocabulary import Vocabulary
+from prune_toolkit.blockwise import example_of
 
 __all__ = ["TokenFrequencyPruner"]
 

@@ -19,15 +19,6 @@ __all__ = ["command"]
 
 # Their versions are read from their metadata: importing them takes seconds.
 FRAMEWORKS = ("torch", "tensorflow", "tensorflow-cpu", "keras")
-PACKAGES = (
-    "prune-core",
-    "prune-speedup",
-    "prune-filter",
-    "prune-schedule",
-    "prune-lottery",
-    "prune-oneshot",
-    "prune-tf",
-)
 STYLES = {"ok": "green", "slow": "yellow", "disabled": "dim", "left out": "red"}
 
 

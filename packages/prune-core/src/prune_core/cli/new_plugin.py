@@ -16,6 +16,7 @@ import typer
 from prune_core.__about__ import __version__
 from prune_core.cli.output import AsJson, print_json
 from prune_core.errors import PluginError
+from prune_core.registry.directory import directory
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
@@ -23,16 +24,6 @@ if TYPE_CHECKING:
 __all__ = ["command", "compatible_range", "write_template"]
 
 NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
-TAKEN = {
-    "prune_core",
-    "prune_filter",
-    "prune_lottery",
-    "prune_oneshot",
-    "prune_schedule",
-    "prune_speedup",
-    "prune_tf",
-    "torch",
-}
 SUFFIX = ".template"  # keeps linters and test runners from reading a template as what it makes
 
 
@@ -78,6 +69,7 @@ def write_template(target: Path, name: str, *, author: str = "") -> list[str]:
         "name": name,
         "package": package,
         "requirement": f"prune-core[torch]{compatible_range(__version__)}",
+        "toolkit": f"prune-toolkit{_installed_range('prune-toolkit')}",
         "author": author or f"the authors of {name}",
         "year": str(date.today().year),
     }
@@ -103,6 +95,16 @@ def compatible_range(version: str) -> str:
     return f">={lowest},<{major + 1}" if major else f">={lowest},<0.{minor + 1}"
 
 
+def _installed_range(distribution: str) -> str:
+    """Return the versions that get along with the installed one, or "" where it is missing."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return compatible_range(version(distribution))
+    except PackageNotFoundError:
+        return ""
+
+
 def _package_name(name: str) -> str:
     package = name.replace("-", "_")
     if not NAME.fullmatch(name):
@@ -110,7 +112,7 @@ def _package_name(name: str) -> str:
             f"{name!r} is no good name for a plugin: it is lower case letters, digits and single "
             f"dashes, and starts with a letter, such as {_suggestion(name)!r}."
         )
-    if package in TAKEN or package in sys.stdlib_module_names or iskeyword(package):
+    if name in (*directory(), "torch") or package in sys.stdlib_module_names or iskeyword(package):
         raise PluginError(
             f"{name!r} means something to Python or to prune already. Choose a name of your own, "
             f"such as 'my-{name}'."

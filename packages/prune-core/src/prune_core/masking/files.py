@@ -15,11 +15,10 @@ from prune_core.config.names import by_known_names
 from prune_core.errors import MaskError, MaskFileError, did_you_mean
 from prune_core.maskfile import MaskFile, as_path, read_mask_file, write_mask_file
 from prune_core.masking.bare import bare
-from prune_core.masking.wrapper import PrunerModuleWrapper
+from prune_core.masking.wrapper import Masks, PrunerModuleWrapper
 
 __all__ = ["apply_compression_results", "check_masks", "load_masks", "save_masks"]
 
-Masks = dict[str, dict[str, Tensor]]
 TORCH_MAGIC = (b"PK", b"\x80")
 
 

@@ -21,7 +21,10 @@ from prune_core.masking.sharded import is_sharded, local, sharded_like
 from prune_core.masking.slices import whole_rows
 from prune_core.masking.watcher import Watcher
 
-__all__ = ["PrunerModuleWrapper"]
+__all__ = ["Masks", "PrunerModuleWrapper"]
+
+Masks = dict[str, dict[str, Tensor]]
+"""`{module name: {tensor name: mask}}`: 1 where a value stays."""
 
 SUFFIX = "_mask"
 DENSE = "_orig"

@@ -1,8 +1,5 @@
-"""Data becomes scores, scores become masks."""
+"""What every pruner of torch models is, and the files that it writes."""
 
-from prune_core.pruning.basic import BasicPruner
-from prune_core.pruning.composed import ComposedPruner
-from prune_core.pruning.oneshot import ChannelPruner
 from prune_core.pruning.pruner import Pruner
 
-__all__ = ["BasicPruner", "ChannelPruner", "ComposedPruner", "Pruner"]
+__all__ = ["Pruner"]

@@ -17,6 +17,7 @@ from prune_core.config import Algorithm, Key, load_config, parse
 from prune_core.config.names import by_known_names
 from prune_core.errors import ConfigError, MaskError, PruneError, did_you_mean
 from prune_core.masking import (
+    Masks,
     PrunerModuleWrapper,
     bare,
     check_model,
@@ -28,7 +29,6 @@ from prune_core.masking import (
 )
 from prune_core.masking.files import load_masks, save_masks
 from prune_core.options import ChecksOptions
-from prune_core.pruning.allocate import Masks
 from prune_core.pruning.compat import ANY_PRUNER
 from prune_core.pruning.export import export_model
 from prune_core.pruning.summary import Summary, summarise

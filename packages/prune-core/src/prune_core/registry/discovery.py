@@ -31,7 +31,15 @@ CORE = "prune-core"
 DISABLED_VARIABLE = "PRUNE_DISABLED_PLUGINS"
 PART_KINDS = ("collector", "metric", "allocator", "reconstructor")
 DOTTED_KINDS = ("rule", "resizer")
-PLAIN_KINDS = ("pruner", "quantizer", "schedule", "cost", "exporter", "engine")
+PLAIN_KINDS = (
+    "pruner",
+    "quantizer",
+    "schedule",
+    "cost",
+    "exporter",
+    "engine",
+    "report_section",
+)
 KINDS = (*PLAIN_KINDS[:3], *PART_KINDS, *DOTTED_KINDS, *PLAIN_KINDS[3:])
 HEAVY_IMPORTS = ("torch", "tensorflow", "keras", "jax")
 NAME = re.compile(r"[a-z][a-z0-9_]*")

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from prune_core.calibration.restore import evaluating
 from prune_core.compressed import model_of
 from prune_core.errors import ConfigError, PruneWarning
 from prune_core.kernels import plain_kernels
 from prune_core.masking import PrunerModuleWrapper
+from prune_core.restore import evaluating
 
 __all__ = ["Counted", "count_flops_params"]
 

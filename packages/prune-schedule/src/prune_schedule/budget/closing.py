@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from prune_core.pruning.allocate import Masks
+from prune_core.masking import Masks
 from prune_speedup.pruning.coupling import Coupling
 
 __all__ = ["closed_over"]

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from torch import nn
 
 from prune_core import Compressed, ConfigError, PruneError, Pruner, get_pruner
-from prune_schedule.run.delegating import Masks
+from prune_core.masking import Masks
 from prune_schedule.run.evaluation import Evaluate, Finetune
 
 __all__ = [

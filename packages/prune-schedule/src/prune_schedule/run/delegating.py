@@ -7,15 +7,15 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from prune_core import ConfigError, Pruner, get_pruner, unwrap
+from prune_core.masking import Masks
 from prune_core.pruning.results import reached_config
 from prune_schedule.store.trials import Trials
 
-__all__ = ["AMOUNTS", "DelegatingPruner", "Masks", "one_shot_class", "set_sparsity"]
+__all__ = ["AMOUNTS", "DelegatingPruner", "one_shot_class", "set_sparsity"]
 
-Masks = dict[str, dict[str, Tensor]]
 AMOUNTS = ("sparsity", "sparsity_per_layer", "total_sparsity")
 """The names that a sparsity goes by in a config."""
 

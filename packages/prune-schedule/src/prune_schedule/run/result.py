@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import nn
 
+from prune_core.masking import Masks
 from prune_core.masking.files import save_masks
-from prune_schedule.run.delegating import Masks
 from prune_schedule.store.trials import Trials
 
 __all__ = ["Result"]

@@ -14,9 +14,9 @@ from torch import nn
 from prune_core import Compressed, ConfigError, PruneWarning
 from prune_core.callables import check_takes_model
 from prune_core.compat import understands
+from prune_core.masking import Masks
 from prune_core.random_state import seeded
 from prune_schedule.compat.positional import SEARCH
-from prune_schedule.run.delegating import Masks
 from prune_schedule.run.evaluation import Evaluate, Finetune
 from prune_schedule.run.isolation import tidied
 from prune_schedule.run.result import Result

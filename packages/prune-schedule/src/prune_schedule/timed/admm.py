@@ -17,9 +17,10 @@ from prune_core.callables import trainer_function
 from prune_core.compat import understands
 from prune_core.config import OPTIONAL_KEYS, load_config, parse
 from prune_core.evaluators import holds_training
+from prune_core.masking import Masks
 from prune_core.progress import Task
 from prune_schedule.compat.positional import ADMM
-from prune_schedule.run.delegating import DelegatingPruner, Masks, one_shot_class
+from prune_schedule.run.delegating import DelegatingPruner, one_shot_class
 from prune_schedule.run.evaluation import Finetune
 from prune_schedule.run.isolation import tidied
 from prune_schedule.store.snapshot import MasksInForce, Plain, Snapshots, Stateful

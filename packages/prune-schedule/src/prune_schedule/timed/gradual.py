@@ -14,9 +14,9 @@ from torch.utils.hooks import RemovableHandle
 from prune_core import Compressed, ConfigError
 from prune_core.compat import understands
 from prune_core.config import load_config, parse
-from prune_core.pruning.from_training import with_data
+from prune_core.masking import Masks
 from prune_schedule.compat.positional import GRADUAL
-from prune_schedule.run.delegating import Masks, one_shot_class
+from prune_schedule.run.delegating import one_shot_class
 from prune_schedule.run.evaluation import Evaluate, Finetune
 from prune_schedule.run.user_functions import functions_of
 from prune_schedule.store.result_folder import ResultFolder
@@ -28,6 +28,7 @@ from prune_schedule.timed.rules import SCHEDULE_KEYS, timetables, without_schedu
 from prune_schedule.timed.timed_masks import TimedMasks
 from prune_schedule.timed.timetable import Unit
 from prune_schedule.timed.training_data import TrainingData
+from prune_toolkit.from_training import with_data
 
 __all__ = ["GradualPruner"]
 
@@ -73,8 +74,8 @@ class GradualPruner(TimedMasks):
 
     Example:
         >>> from torch import nn
-        >>> from prune_core.tools import NormalSparsityAllocator, StraightMetricsCalculator
-        >>> from prune_core.tools import WeightDataCollector
+        >>> from prune_toolkit import NormalSparsityAllocator, StraightMetricsCalculator
+        >>> from prune_toolkit import WeightDataCollector
         >>> from prune_core import BasicPruner
         >>> class Smallest(BasicPruner):
         ...     def reset_tools(self):

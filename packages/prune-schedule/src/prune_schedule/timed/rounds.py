@@ -10,8 +10,9 @@ from typing import Any
 from torch import nn
 
 from prune_core import ConfigError, PruneError
+from prune_core.masking import Masks
 from prune_core.progress import Task
-from prune_schedule.run.delegating import DelegatingPruner, Masks
+from prune_schedule.run.delegating import DelegatingPruner
 from prune_schedule.run.evaluation import Evaluate, Finetune, Score, score_of
 from prune_schedule.run.isolation import tidied
 from prune_schedule.run.result import Result

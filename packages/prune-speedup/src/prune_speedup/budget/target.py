@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from prune_core.errors import ConfigError, SpeedupError, did_you_mean
-from prune_core.pruning.basic import BasicPruner
 from prune_core.registry import names
 from prune_speedup.budget.costs import Costs, Workload, is_registered, workload_of, workload_of_plan
 from prune_speedup.budget.rehearsal import rehearse
@@ -22,6 +21,7 @@ from prune_speedup.torch.record.recorder import trace
 from prune_speedup.torch.report import SpeedupReport
 from prune_speedup.torch.rules import has_rule
 from prune_speedup.torch.speedup import shrink
+from prune_toolkit.basic import BasicPruner
 
 __all__ = ["BUDGETS", "budgets", "check_target", "fit_budget", "relative_latency"]
 

@@ -12,17 +12,18 @@ from torch import Tensor
 
 from prune_core.amount import number_to_prune
 from prune_core.errors import ConfigError, warn
-from prune_core.pruning.allocate.base import Masks, SparsityAllocator, check_scores
-from prune_core.pruning.allocate.over_layers import (
-    DEFAULT_CAP,
-    check_ranked_together,
-    weights_of,
-)
-from prune_core.pruning.allocate.per_layer import keep_mask
+from prune_core.masking import Masks
 from prune_speedup.engine.labels import Array, among
 from prune_speedup.pruning.across import Ranked, in_order, worst
 from prune_speedup.pruning.coupling import Coupling, Producer
 from prune_speedup.pruning.families import Choice, Family, choice
+from prune_toolkit.allocate.base import SparsityAllocator, check_scores
+from prune_toolkit.allocate.over_layers import (
+    DEFAULT_CAP,
+    check_ranked_together,
+    weights_of,
+)
+from prune_toolkit.allocate.per_layer import keep_mask
 
 if TYPE_CHECKING:
     from prune_core.pruning.pruner import Pruner

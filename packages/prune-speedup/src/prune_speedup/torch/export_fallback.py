@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from prune_core.calibration.restore import evaluating
 from prune_core.errors import SpeedupError
+from prune_core.restore import evaluating
 from prune_speedup.torch.proof.cases import other_batch
 from prune_speedup.torch.record.inputs import arguments, tensors_in
 from prune_speedup.torch.resize.corrections import Becomes, become

@@ -13,7 +13,7 @@ from torch import nn
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from prune_core.calibration.restore import evaluating
+from prune_core.restore import evaluating
 from prune_speedup.torch.masks import alive_in
 from prune_speedup.torch.record.inputs import call
 from prune_speedup.torch.record.isolation import untouched

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from prune_core.calibration.restore import evaluating
 from prune_core.errors import SpeedupError
+from prune_core.restore import evaluating
 from prune_speedup.torch.model_config.build import (
     Shapes,
     built_like,

@@ -16,10 +16,11 @@ from torch import nn
 from prune_core import Compressed, ConfigError, PruneError, load_pruned, save_pruned
 from prune_core.compat import understands
 from prune_core.config import load_config, parse
+from prune_core.masking import Masks
 from prune_core.progress import Task
 from prune_core.random_state import as_seed, seeded
 from prune_schedule.compat.positional import AUTOCOMPRESS
-from prune_schedule.run.delegating import AMOUNTS, Masks, one_shot_class
+from prune_schedule.run.delegating import AMOUNTS, one_shot_class
 from prune_schedule.run.evaluation import Evaluate, Finetune
 from prune_schedule.run.result import Result
 from prune_schedule.search.autocompress.rounds import AutoCompressRounds

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from prune_core import unwrap
 from prune_core.files import make_folder
-from prune_core.masking import PrunerModuleWrapper
+from prune_core.masking import Masks, PrunerModuleWrapper
 from prune_schedule.budget.removed_weights import RemovedWeights
-from prune_schedule.run.delegating import DelegatingPruner, Masks, one_shot_class
+from prune_schedule.run.delegating import DelegatingPruner, one_shot_class
 from prune_schedule.run.evaluation import Evaluate, Finetune, score_of
 from prune_schedule.run.isolation import tidied
 from prune_schedule.search.annealing import SimulatedAnnealingPruner

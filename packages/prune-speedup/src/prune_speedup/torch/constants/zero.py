@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from prune_core.calibration.restore import evaluating
 from prune_core.errors import ConfigError, did_you_mean
+from prune_core.restore import evaluating
 from prune_speedup.engine.plan import Flags
 from prune_speedup.engine.standing import Standing, standing
 from prune_speedup.engine.units import read_units

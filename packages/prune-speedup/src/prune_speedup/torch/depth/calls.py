@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from prune_core.calibration.restore import evaluating
 from prune_core.kernels import plain_kernels
+from prune_core.restore import evaluating
 from prune_speedup.torch.depth.standins import Form
 from prune_speedup.torch.record.inputs import call, found_in
 from prune_speedup.torch.record.isolation import untouched

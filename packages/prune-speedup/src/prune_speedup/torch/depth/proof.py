@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from prune_core.calibration.restore import evaluating
 from prune_core.errors import ConfigError, SpeedupError
+from prune_core.restore import evaluating
 from prune_speedup.torch.depth.calls import Seen
 from prune_speedup.torch.depth.flow import Addition
 from prune_speedup.torch.depth.reference import Reference, skipping

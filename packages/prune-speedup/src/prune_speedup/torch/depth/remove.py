@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from prune_core.calibration.restore import evaluating
 from prune_core.compressed import model_of
 from prune_core.errors import ConfigError, SpeedupError, shown, warn
 from prune_core.masking import bare, check_model, wrappers_in
+from prune_core.restore import evaluating
 from prune_speedup.gc_pause import collecting_later
 from prune_speedup.torch.depth.calls import Seen
 from prune_speedup.torch.depth.depth_config import carriers, configs_in, fitting

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from prune_core.calibration.restore import evaluating
+from prune_core.restore import evaluating
 from prune_speedup.torch.heads import Place
 from prune_speedup.torch.mixtures.mixture import Mixture
 from prune_speedup.torch.model_config.build import built_like, run_as, same_outputs, shapes_of

@@ -13,9 +13,9 @@ from torch.nn.modules.module import (
     register_module_forward_pre_hook,
 )
 
-from prune_core.calibration.restore import evaluating
 from prune_core.errors import ConfigError
 from prune_core.kernels import plain_kernels
+from prune_core.restore import evaluating
 from prune_speedup.engine.graph import Graph
 from prune_speedup.torch.record.call_sites import Frame
 from prune_speedup.torch.record.case import Case

@@ -211,3 +211,31 @@ def index_select(flow: Flow, call: Call) -> Value:
         if made.axes:
             groups.append(made)
     return _looked_up(flow, Value(shape, tuple(groups)), [call.argument("index")])
+
+
+@rule("aten.masked_scatter")
+def masked_scatter(flow: Flow, call: Call) -> Value:
+    """Rows of the one in the places of another's that are marked, as images among words.
+
+    `words (2, 7, H)`, `marked (2, 7, 1)` and `images (5, H)`: the numbers of the images are taken
+    in order, so the k-th marked place gets row k. H may shrink, in both at once; no place and no
+    row may go.
+    """
+    value, marked, source = (flow.get(argument) for argument in call.args[:3])
+    last = value.ndim - 1
+    rows = value.shape[-1:] == source.shape[-1:] and marked.ndim > 0
+    if not rows or not marked.any_size(marked.ndim - 1):
+        for each in (value, marked, source):
+            flow.fix_value(each, "its numbers are counted off")
+        return Value(flow.result_shape(call))
+    flow.fix_value(marked, "it says which places are overwritten")
+    flow.pin_all(value, range(last), "some of its places are overwritten")
+    flow.pin_all(source, range(source.ndim - 1), "it is read row by row")
+    group = source.group_at(-1)
+    row = (
+        [] if group is None else [Group(at_first(group.codes, range(source.ndim - 1)).reshape(-1))]
+    )
+    of_source = Value(
+        source.shape[-1:], tuple(row), frozenset({0} if source.any_size(-1 % source.ndim) else ())
+    )
+    return flow.align([value, of_source], flow.result_shape(call), all)
