@@ -83,7 +83,7 @@ def yolo():
 def unet():
     model, x = suite("diffusers").build("unet_2d")
     other = {**x, "sample": torch.randn_like(x["sample"])}
-    return channels(model, x, other, exclude=["time_embedding"])
+    return channels(model, x, other)
 
 
 class Tagger(nn.Module):
@@ -114,7 +114,11 @@ def llama(**how):
     from transformers import LlamaConfig, LlamaForCausalLM
 
     model = LlamaForCausalLM(LlamaConfig(**LM, num_key_value_heads=4))
-    hidden = [f"model.layers.{layer}.mlp.gate_proj" for layer in range(4)]
+    hidden = [
+        f"model.layers.{layer}.mlp.{name}"
+        for layer in range(4)
+        for name in ("gate_proj", "up_proj")
+    ]
     how |= {"target": {"parameters": 0.8}, "targets": hidden}
     return channels(model, *texts(), **how)
 
