@@ -57,8 +57,9 @@ def gguf(
             "GGUF files need the package gguf: `pip install 'prune-core[gguf]'`."
         ) from None
     config: Any = getattr(model, "config", None)
+    head: Any = getattr(model, "lm_head", None)
     kind = str(getattr(config, "model_type", ""))
-    if kind not in _ARCHITECTURES or not hasattr(model, "lm_head"):
+    if kind not in _ARCHITECTURES or head is None:
         raise ConfigError(
             f"{type(model).__name__} cannot be written as GGUF; "
             f"{', '.join(sorted(_ARCHITECTURES))} with a language head can. For any other, save "
@@ -87,7 +88,7 @@ def gguf(
         library.MODEL_ARCH[architecture.upper()], config.num_hidden_layers
     )
     for name, tensor in model.state_dict().items():
-        if name == "lm_head.weight" and model.lm_head.weight is _table(model):
+        if name == "lm_head.weight" and head.weight is _table(model):
             continue  # a tied head is not written twice
         new = names.get_name(name, try_suffixes=(".weight", ".bias"))
         if new is None:
@@ -121,7 +122,8 @@ def _layers(model: Any, config: Any) -> tuple[list[_Layer], int]:
     )
     found = []
     for layer in model.model.layers:
-        attention, mlp = getattr(layer, "self_attn", None), getattr(layer, "mlp", None)
+        attention: Any = getattr(layer, "self_attn", None)
+        mlp: Any = getattr(layer, "mlp", None)
         if not hasattr(attention, "q_proj") or not hasattr(mlp, "gate_proj"):
             raise ConfigError(
                 "A layer has lost its attention or its hidden layer, for which GGUF has no form. "
