@@ -54,7 +54,7 @@ def _pyproject(name: str) -> str:
     needed = [f"{CORE}[torch]{compatible_range(str(version(CORE)))}"]
     needed += [f"prune-toolkit{compatible_range(str(version('prune-toolkit')))}"]
     listed = ", ".join(f'"{each}"' for each in needed)
-    return re.sub(r"^dependencies = \[[^\]]*\]", f"dependencies = [{listed}]", text, flags=re.M)
+    return re.sub(r"(?ms)^dependencies = \[.*?\]$", f"dependencies = [{listed}]", text)
 
 
 def with_lines_for(text: str, name: str) -> str:

@@ -72,7 +72,7 @@ def _library(module: str, distribution: str) -> ModuleType:
     except ModuleNotFoundError as error:
         raise MissingDependencyError(
             f"This format needs {distribution}, and {error.name} is missing: "
-            f"`pip install 'prune-core[{distribution}]'`."
+            f"`pip install 'prune-export[{distribution}]'`."
         ) from None
 
 

@@ -54,7 +54,7 @@ def gguf(
         import gguf as library
     except ModuleNotFoundError:
         raise MissingDependencyError(
-            "GGUF files need the package gguf: `pip install 'prune-core[gguf]'`."
+            "GGUF files need the package gguf: `pip install 'prune-export[gguf]'`."
         ) from None
     config: Any = getattr(model, "config", None)
     head: Any = getattr(model, "lm_head", None)

@@ -43,7 +43,7 @@ def test_executorch(tmp_path):
 def test_what_is_missing_is_named(tmp_path, monkeypatch, ending, library):
     monkeypatch.setitem(sys.modules, library, None)
     extra = library.partition(".")[0]
-    with pytest.raises(MissingDependencyError, match=rf"prune-core\[{extra}\]"):
+    with pytest.raises(MissingDependencyError, match=rf"prune-export\[{extra}\]"):
         export(network(), tmp_path / f"model.{ending}", torch.rand(1, 2, 4, 4))
     assert not list(tmp_path.iterdir())
 
