@@ -18,7 +18,7 @@ from prune_core.masking.axes import masked_names
 from prune_core.masking.rewrite import Rewrites
 from prune_core.pruning.pruner import ConfigList, Pruner
 from prune_toolkit.allocate import SparsityAllocator
-from prune_toolkit.calibration.replay import Calibrate, limited
+from prune_toolkit.calibration.calibrate import Calibrate, limited
 from prune_toolkit.calibration.store import keeper
 from prune_toolkit.calibration.watch import TokenMask, padding_of
 from prune_toolkit.data import DataCollector

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any, Self
 
@@ -206,20 +206,24 @@ class PrunerModuleWrapper(nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run the wrapped module with masked parameters."""
-        if any(isinstance(value, Proxy) for value in (*args, *kwargs.values())):
+        if _has_proxy(args) or _has_proxy(kwargs.values()):
             raise MaskError(
                 f"torch.fx would record the wrapped module {self.name!r} without its masks. Unwrap "
                 "the model first, prune_core.unwrap(model), or use torch.export, which keeps them."
             )
+        module = self._modules["module"]
+        assert module is not None
         for name in self.masked_names:
-            if name in self.module.__dict__ or name not in self.module._parameters:
+            if name in module.__dict__ or name not in module._parameters:
                 raise MaskError(
                     f"{self.name}.{name} is no parameter any more while the model runs, so its "
                     "mask cannot reach it; FullyShardedDataParallel replaces parameters in that "
                     "way. torch.distributed.fsdp.fully_shard() leaves them, and works."
                 )
         seen = {name: self.masked(name) for name in self.masked_names}
-        return functional_call(self.module, seen, args, kwargs)
+        if module._modules or torch.compiler.is_compiling() or torch._C._get_tracing_state():
+            return functional_call(module, seen, args, kwargs)
+        return _call_with(module, seen, args, kwargs)
 
     def apply_masks(self) -> None:
         """Write zeros into the parameters where they are masked, remembering what was there."""
@@ -397,6 +401,26 @@ class PrunerModuleWrapper(nn.Module):
     def _fqn_modifiers(self) -> dict[str, str]:
         """Tell torch's distributed checkpoints which child leaves no trace in the names."""
         return {"": "module"}
+
+
+def _has_proxy(values: Iterable[Any]) -> bool:
+    for value in values:  # noqa: SIM110 - any() would make a generator at each call of each layer
+        if isinstance(value, Proxy):
+            return True
+    return False
+
+
+def _call_with(
+    module: nn.Module, seen: Mapping[str, Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """Do what `functional_call` does, for a module without others in it, in a third of the time."""
+    parameters: dict[str, Any] = module._parameters
+    held = {name: parameters[name] for name in seen}
+    parameters.update(seen)
+    try:
+        return module(*args, **kwargs)
+    finally:
+        parameters.update(held)
 
 
 def _name_plainly(wrapper: nn.Module, keys: Any) -> None:
