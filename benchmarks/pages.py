@@ -49,7 +49,7 @@ PAGES = {
 
 def main() -> None:
     """Do what the command line says."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("pages", nargs="+", choices=["list", *PAGES], metavar="PAGE")
     parser.add_argument("--no-measuring", action="store_true", help="only write the pages again")
     options = parser.parse_args()
