@@ -77,6 +77,9 @@ class PrunerModuleWrapper(nn.Module):
         """Return a parameter of the wrapped module, or what stands in for it at the moment.
 
         While `torch.func.functional_call` runs, that is a tensor which is no parameter.
+
+        Args:
+            name: `"weight"`, `"bias"` or another that is masked.
         """
         module = self._modules["module"]  # past __getattr__: this is asked for again and again
         assert module is not None
@@ -101,6 +104,9 @@ class PrunerModuleWrapper(nn.Module):
 
         Boolean masks are taken as they are, not copied.
 
+        Args:
+            masks: `{tensor name: mask}`; None takes a mask away.
+
         Raises:
             MaskError: When a mask is for a tensor that is not there, has another shape, or holds
                 something else than zeros and ones. Nothing is changed then.
@@ -116,7 +122,11 @@ class PrunerModuleWrapper(nn.Module):
                 self._buffers[name + SUFFIX] = mask.detach().to(home, torch.bool)
 
     def check_masks(self, masks: Mapping[str, Tensor | None]) -> None:
-        """Raise what `set_masks` would raise, and change nothing."""
+        """Raise what `set_masks` would raise, and change nothing.
+
+        Args:
+            masks: `{tensor name: mask}`.
+        """
         for name, mask in masks.items():
             if mask is not None:
                 self._check(name, mask)
@@ -146,7 +156,11 @@ class PrunerModuleWrapper(nn.Module):
                 )
 
     def masked_count(self, name: str) -> int:
-        """Return how many values of a parameter are masked."""
+        """Return how many values of a parameter are masked.
+
+        Args:
+            name: The name of the tensor.
+        """
         mask = self._buffers[name + SUFFIX]
         if mask is None:
             return 0
@@ -155,7 +169,11 @@ class PrunerModuleWrapper(nn.Module):
         return mask.numel() - int(kept)
 
     def masked(self, name: str) -> Tensor:
-        """Return a parameter as the forward sees it; gradients reach the parameter."""
+        """Return a parameter as the forward sees it; gradients reach the parameter.
+
+        Args:
+            name: The name of the tensor.
+        """
         parameter, mask = self.parameter(name), self._buffers[name + SUFFIX]
         # A processor multiplies by bytes as fast as it copies; by booleans, or with where(), it is
         # three to fifteen times slower. The view costs nothing.

@@ -107,7 +107,11 @@ def shrink(
             is masked, constant or not. The report says by how much the output moved.
         verify: Compare the small model with the masked one and go back if they differ, on the
             example and on a batch of another size.
-        verify_inputs: More inputs to compare them on, each in the form of `example_inputs`.
+        verify_inputs: More inputs to compare them on, each in the form of `example_inputs`, or the
+            name of one that is made of the example: `"random"` has numbers of its range,
+            `"permuted"` its tokens in another order, `"length"` other lengths or resolutions, and
+            `"training"` runs it in train mode. What the model does not accept of these is left out;
+            `report.verified` names the rest.
         tolerance: The largest difference allowed, relative to the largest number of an output;
             by default what rounding does to the output's type (1e-4 for float32).
         measure: Time both models, and count what their results hold in memory.
@@ -352,6 +356,7 @@ def _shrunk(
     fitting = Fitting(
         model, example_inputs, planned, flat, original, report, yielding, cutting=cutting
     )
+    small_graph = None
     if not verify:
         plan = planned(())
         with timed(seconds, "shrink"):
@@ -360,7 +365,7 @@ def _shrunk(
         meant = Meaning(flat, units is not None)
         plan, repairs, proof = fitting.proved(verify_inputs, meant, tolerance)
         report.comparison, report.verified = proof.difference, proof.inputs
-        report.inside, flops = proof.inside, proof.flops
+        report.inside, flops, small_graph = proof.inside, proof.flops, proof.recorded
     with timed(seconds, "config"):
         report.config = follow(model, example_inputs, shapes, compared=verify)
     report.corrections = [
@@ -392,7 +397,9 @@ def _shrunk(
         if units is not None:
             references = [each.without(plan) for each in references]
         with timed(seconds, "certificate"):
-            report.certificate = certify(certificate, model, example_inputs, plan, references)
+            report.certificate = certify(
+                certificate, model, example_inputs, plan, references, small_graph
+            )
     return report
 
 

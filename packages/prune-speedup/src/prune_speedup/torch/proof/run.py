@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from prune_core.errors import ConfigError, SpeedupError
+from prune_speedup.engine.graph import Graph
 from prune_speedup.engine.plan import Plan
 from prune_speedup.torch.proof.cases import cases_of
 from prune_speedup.torch.proof.compare import Difference, compare
@@ -52,6 +53,7 @@ class Proof:
         doubtful: Attributes that were changed, and are read for something else in code that none
             of the inputs has reached.
         narrower: What the model returns with fewer channels, by the arguments that ask for it.
+        recorded: The small model's forward of the example, where it ran in its own numbers.
     """
 
     difference: Difference
@@ -60,6 +62,7 @@ class Proof:
     flops: int
     doubtful: dict[Source, str]
     narrower: dict[str, list[str]] = field(default_factory=dict)
+    recorded: Graph | None = None
 
 
 _NUDGE = 64
@@ -158,6 +161,7 @@ class _Prover:
         self._meant = meant
         self._states: TwoStates[_Seen] = TwoStates(model, original)
         self._last = Found(), Found()
+        self._recorded: Graph | None = None
         original.restore()
         self._zero_already = zero_already(model, meant.masks)
         self._states.small.restore()
@@ -167,7 +171,8 @@ class _Prover:
         assert verdict.inputs
         unsure = doubtful(self._model, self._attributes, self._reads)
         inputs, flops = verdict.inputs, verdict.flops
-        return Proof(verdict.difference, inputs, self._inside, flops, unsure, self._narrower)
+        found = verdict.difference, inputs, self._inside, flops
+        return Proof(*found, unsure, self._narrower, self._recorded)
 
     def compared(
         self, cases: Sequence[Case], tolerance: float | None, dtype: torch.dtype | None
@@ -183,6 +188,8 @@ class _Prover:
         def hold(case: Case, seen: _Seen) -> tuple[Recorder, Difference]:
             recorder, returned = self._run_small(case, seen, dtype)
             self._last = returned, _kept(recorder)
+            if case.name == "the example" and dtype is None and recorder.graph.again is None:
+                self._recorded = recorder.graph
             difference = _held(case, seen, returned, recorder, tolerance)
             if seen.narrower:
                 self._narrower[case.asks] = seen.narrower

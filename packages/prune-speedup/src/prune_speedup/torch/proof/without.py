@@ -1,18 +1,22 @@
-"""Hold a model without some experts to what it has to compute."""
+"""Hold a model without some of its choices to what it has to compute.
+
+Experts that a router chooses among are such choices, and tokens that a language model chooses
+among. What is left has to be the model as it was, with the logits of the others at −∞.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
 
 from prune_core.errors import ConfigError, SpeedupError
 from prune_speedup.torch.cost import flops_of
-from prune_speedup.torch.mixtures.mixture import Mixture
-from prune_speedup.torch.mixtures.without import NEVER, WithoutExperts, as_small
 from prune_speedup.torch.proof.cases import cases_of
 from prune_speedup.torch.proof.compare import Difference, compare
 from prune_speedup.torch.proof.two_states import (
@@ -29,33 +33,40 @@ from prune_speedup.torch.record.recorder import Recorder
 from prune_speedup.torch.rules import has_rule
 from prune_speedup.torch.tensors import Snapshot
 
-__all__ = ["Proof"]
+__all__ = ["NEVER", "ProofWithout"]
+
+NEVER = (float("-inf"), -1e30)
+"""What stands for −∞; the second where a model computes with differences of logits."""
 
 
-class Proof:
-    """What a model computed before experts were removed, and has to compute after.
+class ProofWithout(ABC):
+    """What a model computed before some choices were removed, and has to compute after.
+
+    Args:
+        model: The model as it is.
+        example_inputs: The example.
+        verify_inputs: More inputs.
+        tolerance: The largest difference allowed.
 
     Attributes:
+        what: What the choices are called.
         difference: Where both are farthest apart.
         inputs: What both were run on, for people.
         flops: Of the example, before and after.
     """
+
+    what: ClassVar[str]
 
     def __init__(
         self,
         model: nn.Module,
         example_inputs: Any,
         verify_inputs: Sequence[Any],
-        left: Mapping[str, tuple[Mixture, list[int]]],
         tolerance: float | None,
     ) -> None:
-        """Run the model as it is, with no token sent to the experts that will go."""
+        """Run the model as it is, in which nobody makes the choices that will go."""
         self._model, self._tolerance = model, tolerance
         self._original = Snapshot(model)
-        self._removed = {
-            name: (mixture, sorted({*range(mixture.experts)} - {*stay}))
-            for name, (mixture, stay) in left.items()
-        }
         self._cases = cases_of(
             model, example_inputs, verify_inputs, opened=False, repaired=True, asked=False
         )
@@ -64,6 +75,26 @@ class Proof:
         self.flops = 0, 0
         self._own = type_to_prove_in(model)
         self._known = self._expected(self._cases, self._own)
+
+    @abstractmethod
+    def recorder(self, never: float) -> Recorder:
+        """Return what runs the model as it was, with the logits of what goes at `never`."""
+
+    @abstractmethod
+    def as_small(self, expected: Found, found: Found) -> Found:
+        """What was returned, without the places that a smaller model does not return."""
+
+    @abstractmethod
+    def hint(self, expected: Found, difference: Difference) -> str:
+        """What may be the cause of a difference, as a sentence after a space, or nothing."""
+
+    def before(self, inputs: Any) -> Any:
+        """What the model as it was is run on."""
+        return inputs
+
+    def after(self, inputs: Any) -> Any:
+        """The same for the small model."""
+        return inputs
 
     def check(self) -> None:
         """Run the model as it has become, and compare.
@@ -92,9 +123,10 @@ class Proof:
             states.small.restore()
 
     def _run_before(self, case: Case, never: float, dtype: torch.dtype | None) -> Found | None:
-        recorder = WithoutExperts(self._model, self._removed, never)
+        recorder = self.recorder(never)
         try:
-            returned = found_in(run_case(recorder, case, dtype))
+            before = replace(case, inputs=self.before(case.inputs))
+            returned = found_in(run_case(recorder, before, dtype))
         except Exception as error:
             if not case.required:
                 return None  # a made-up case that the model does not accept
@@ -112,20 +144,21 @@ class Proof:
         def hold(case: Case, expected: Found) -> tuple[Recorder, Difference]:
             recorder = Recorder(self._model, has_rule)
             try:
-                returned = found_in(run_case(recorder, case, dtype))
+                after = replace(case, inputs=self.after(case.inputs))
+                returned = found_in(run_case(recorder, after, dtype))
             except Exception as error:
                 raise SpeedupError(
-                    f"Without the experts the model does not run on {case.name}, where it did "
+                    f"Without the {self.what} the model does not run on {case.name}, where it did "
                     f"with them: {type(error).__name__}: {error}; it is left as it was."
                 ) from error
-            difference = compare(as_small(expected, returned), returned, tolerance)
+            difference = compare(self.as_small(expected, returned), returned, tolerance)
             if not difference.ok:
                 raise CaseError(
                     case,
-                    f"Without the experts the model differs by {difference.relative:.2e} "
+                    f"Without the {self.what} the model differs by {difference.relative:.2e} "
                     f"(relative) in {difference.where} from what it computes when nobody chooses "
                     f"them, on {case.name}; {difference.tolerance:.0e} is allowed."
-                    f"{_hint(expected, difference)} It is left as it was.",
+                    f"{self.hint(expected, difference)} It is left as it was.",
                     runs=True,
                     rounds=difference.rounds,
                 )
@@ -134,16 +167,6 @@ class Proof:
         states: TwoStates[Found] = TwoStates(self._model, self._original)
         pairs = self._known if dtype == self._own else self._expected(cases, dtype)
         return states.held(pairs, dtype, hold)
-
-
-def _hint(expected: Found, difference: Difference) -> str:
-    tensor = expected.tensors.get(difference.where)
-    if tensor is None or tensor.ndim:
-        return ""
-    return (
-        " A loss that spreads tokens evenly depends on how many experts there are: leave it out "
-        "of the example (output_router_logits=False in models of transformers)."
-    )
 
 
 def _has_nan(expected: Found) -> bool:
