@@ -239,7 +239,7 @@ def test_layers_of_a_nested_model_go_by_their_path():
 @pytest.mark.parametrize(
     ("rules", "message"),
     [
-        ([{"sparsity": 0.5, "op_types": ["Conv2d"]}], "no such module. Did you mean 'Conv2D'"),
+        ([{"sparsity": 0.5, "op_types": ["Conv2d"]}], "Keras calls it 'Conv2D'"),
         ([{"sparsity": 0.5, "op_names": ["con"]}], "no module of that name. Did you mean 'conv'"),
         ([{"sparsity": 0.5, "op_names": ["relu"]}], "a ReLU; L1NormPruner prunes Conv1D"),
         ([{"sparsity": 1.5, "op_types": ["default"]}], "at least 0 and less than 1"),

@@ -151,7 +151,7 @@ IN_A_SEQUENCE = {
     "dot_product_attention": lambda h: ops.dot_product_attention(
         *[ops.expand_dims(h, 2)] * 3, scale=1.0
     ),
-    "EinsumDense": layers.EinsumDense("bsd,dhe->bshe", (6, 2, 3)),
+    "EinsumDense": layers.EinsumDense("bsd,de->bse", (6, 3)),
     "SimpleRNN": layers.SimpleRNN(4),
     "LSTM": layers.LSTM(4),
     "GRU": layers.GRU(4),
@@ -219,7 +219,7 @@ def half_of(layer):
 )
 def test_what_a_rule_lets_go(shape, left, step):
     if isinstance(step, layers.Layer):
-        step = type(step).from_config(step.get_config())
+        step = type(step).from_config(step.get_config() | {"name": "step"})
     model = model_with(shape, step)
     hidden = model.get_layer("hidden")
     if left == 8:
@@ -239,7 +239,9 @@ def test_what_a_rule_lets_go(shape, left, step):
 
 
 def test_no_rule_is_without_a_row():
-    seen = {"CustomScaleLayer"}  # of keras.applications, where Inception-ResNet is tried
+    # One is of keras.applications, where Inception-ResNet is tried; the other is an older name of
+    # Absolute, which keras.ops makes no more.
+    seen = {"CustomScaleLayer", "Abs"}
     for _, shape, _, step in ROWS:
         model = model_with(shape, step)
         for call in record(model, lambda op: rule_for(op) is not None).calls:
