@@ -34,7 +34,7 @@ python benchmarks/zoo/run.py --seconds {seconds} --results zoo.jsonl
 python benchmarks/zoo/run.py --results zoo.jsonl --table docs/speedup-zoo.md
 ```
 
-which needs torchvision, timm and transformers beside prune-core. Each model runs in a process of
+which needs the libraries of the suites beside prune-core. Each model runs in a process of
 its own, within {seconds} s and a limit on memory. *Seconds* is what the speedup took with its own
 proof, on one core of a machine that was busy, so it is good for comparing models and no more. A run
 goes on where it was stopped; `--again` judges models of the states that it is given once more.
@@ -46,6 +46,8 @@ _TITLES = {
     "torchvision": "torchvision",
     "timm": "timm",
     "transformers": "transformers",
+    "ultralytics": "ultralytics",
+    "diffusers": "diffusers",
 }
 
 
@@ -55,7 +57,7 @@ def write_table(rows, file: Path, *, exact, visible, seconds):
     for row in rows.values():
         suite, _, name = row["model"].partition("/")
         suites.setdefault(suite, []).append({**row, "name": name})
-    names = ("torch", "torchvision", "timm", "transformers")
+    names = [suite for suite in _TITLES if suite in suites and suite != "nasty"]
     lines = [
         _HEAD.format(
             exact=exact,

@@ -12,7 +12,7 @@ import transformers
 from transformers import CONFIG_MAPPING
 
 import prune_core
-from prune_core import ConfigError, PruneWarning, SpeedupError
+from prune_core import ConfigError, SpeedupError
 
 EXPERTS = 8
 
@@ -179,16 +179,24 @@ def test_channels_within_experts_are_units(name, how):
     assert 24 in model.model.layers[1].mlp.experts.down_proj.shape
 
 
-def test_different_numbers_of_experts_are_saved_another_way(tmp_path):
-    model, inputs = build("qwen3_moe", {})
+@pytest.mark.parametrize("family", ["mixtral", "qwen3_moe"])
+def test_a_config_says_how_many_experts_each_layer_has(family, tmp_path):
+    model, inputs = build(family, {})
     dense = copy.deepcopy(model)
-    with pytest.warns(PruneWarning, match="one number of experts for all mixtures"):
-        report = prune_core.remove_experts(model, inputs, {"model.layers.0.mlp": [0, 1]})
-    with pytest.raises(SpeedupError, match="save_pruned"):
-        model.save_pretrained(tmp_path / "pretrained")
+    report = prune_core.remove_experts(model, inputs, {"model.layers.0.mlp": [0, 1]})
+    [(name, (_, left))] = report.config.values.items()
+    assert name.startswith("per_layer_config.0.num_")
+    assert left == EXPERTS - 2
+    model.save_pretrained(tmp_path / "pretrained")
     report.save(tmp_path / "small")
-    loaded = prune_core.load_pruned(dense, tmp_path / "small")
-    assert torch.equal(loaded(**inputs).logits, model(**inputs).logits)
+    asked = {"max_new_tokens": 3, "do_sample": False, "pad_token_id": 0}
+    tokens = model.generate(**inputs, **asked, use_cache=False)
+    for loaded in (
+        prune_core.from_pretrained(tmp_path / "pretrained").eval(),
+        prune_core.load_pruned(dense, tmp_path / "small"),
+    ):
+        assert torch.equal(loaded(**inputs).logits, model(**inputs).logits)
+        assert torch.equal(loaded.generate(**inputs, **asked), tokens)
 
 
 def test_groups_of_experts_stay_equally_large():

@@ -11,6 +11,8 @@ SUITES = {
     "torchvision": "suites.torchvision_models",
     "timm": "suites.timm_models",
     "transformers": "suites.transformers_models",
+    "ultralytics": "suites.ultralytics_models",
+    "diffusers": "suites.diffusers_models",
 }
 
 

@@ -46,4 +46,9 @@ def prune_register_pruners() -> Mapping[str, Reference]:
             prunes="experts",
             paper="https://arxiv.org/abs/2510.13999",
         ),
+        "token_frequency": Reference(
+            "prune_blocks.tokens.token_frequency:TokenFrequencyPruner",
+            summary="Removes the tokens of a vocabulary that occur least in data.",
+            prunes="tokens",
+        ),
     }

@@ -34,10 +34,10 @@ def prune_register_schedules() -> dict[str, Reference]:
 
 @hookimpl
 def prune_register_exporters() -> dict[str, Reference]:
-    """Register the formats that torch itself brings."""
+    """Register the formats that torch itself brings, and those of other runtimes."""
 
-    def exporter(name: str, summary: str) -> Reference:
-        return Reference(f"prune_core.pruning.exporting:{name}", summary)
+    def exporter(name: str, summary: str, home: str = "exporting") -> Reference:
+        return Reference(f"prune_core.pruning.{home}:{name}", summary)
 
     return {
         "onnx": exporter("onnx", "ONNX, for any batch size; needs the extra prune-core[onnx]."),
@@ -45,6 +45,15 @@ def prune_register_exporters() -> dict[str, Reference]:
         "pt2": exporter("program", "The program of torch.export, with torch.export.save."),
         "pt": exporter("state_dict", "The state dict, with torch.save."),
         "pth": exporter("state_dict", "The state dict, with torch.save."),
+        "xml": exporter(
+            "openvino", "OpenVINO's form; needs the extra prune-core[openvino].", "runtimes"
+        ),
+        "pte": exporter(
+            "executorch", "An ExecuTorch program; needs prune-core[executorch].", "runtimes"
+        ),
+        "gguf": exporter(
+            "gguf", "GGUF for llama.cpp, of Llama and the like; needs prune-core[gguf].", "gguf"
+        ),
     }
 
 

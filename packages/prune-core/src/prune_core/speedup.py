@@ -16,10 +16,14 @@ if TYPE_CHECKING:
     from prune_speedup.torch import prune as prune
     from prune_speedup.torch import remove_blocks as remove_blocks
     from prune_speedup.torch import remove_experts as remove_experts
+    from prune_speedup.torch import remove_tokens as remove_tokens
     from prune_speedup.torch import save_pruned as save_pruned
     from prune_speedup.torch import shrink as shrink
+    from prune_speedup.torch import shrink_checkpoint as shrink_checkpoint
     from prune_speedup.torch import shrink_optimizer as shrink_optimizer
     from prune_speedup.torch import units as units
+    from prune_speedup.torch import used_tokens as used_tokens
+    from prune_speedup.torch import vocabularies as vocabularies
 
 __all__ = [
     "ModelSpeedup",
@@ -31,10 +35,14 @@ __all__ = [
     "prune",
     "remove_blocks",
     "remove_experts",
+    "remove_tokens",
     "save_pruned",
     "shrink",
+    "shrink_checkpoint",
     "shrink_optimizer",
     "units",
+    "used_tokens",
+    "vocabularies",
 ]
 
 

@@ -34,6 +34,13 @@ def check(recipe: Recipe) -> Iterator[Found]:
         except PruneError as error:
             yield (*place, "algorithm"), _first_sentence(str(error)), False
             continue
+        if entry.reference.prunes == "tokens":
+            said = (
+                f"{algorithm.algorithm!r} gives tokens new ids, which no data of a recipe have. "
+                "Do it in Python first: prune_core.prune(model, ...) returns the ids as well."
+            )
+            yield (*place, "algorithm"), said, False
+            continue
         yield from _check_algorithm(recipe, algorithm, entry, place)
         if removes(entry) and masked:
             said = (

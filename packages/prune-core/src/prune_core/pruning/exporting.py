@@ -20,7 +20,16 @@ from prune_core.masking import bare, unwrap
 from prune_core.pruning.export import apart, export_onnx
 from prune_core.registry import get_entry, names
 
-__all__ = ["export", "onnx", "open_batch", "program", "safetensors", "state_dict"]
+__all__ = [
+    "arguments",
+    "export",
+    "onnx",
+    "open_batch",
+    "program",
+    "program_of",
+    "safetensors",
+    "state_dict",
+]
 
 
 def export(
@@ -100,7 +109,7 @@ def onnx(model: nn.Module, path: Path, example_inputs: Any) -> None:
     """Write ONNX, for any batch size where the forward allows it."""
     if example_inputs is None:
         raise ConfigError("ONNX is made by tracing the model: give example_inputs.")
-    args, kwargs = _call(example_inputs)
+    args, kwargs = arguments(example_inputs)
     try:
         with torch.no_grad():
             model(*args, **kwargs)
@@ -115,19 +124,26 @@ def program(model: nn.Module, path: Path, example_inputs: Any = None) -> None:
     """Write the program of `torch.export`, for any batch size where the forward allows it."""
     if example_inputs is None:
         raise ConfigError("torch.export traces the model: give example_inputs.")
-    args, kwargs = _call(example_inputs)
+    made = program_of(model, *arguments(example_inputs))
+    with warnings.catch_warnings(), replacing(path) as file:
+        warnings.simplefilter("ignore")  # of torch, about its own code
+        torch.export.save(made, file)
+
+
+def program_of(
+    model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], *, batch: bool = True
+) -> torch.export.ExportedProgram:
+    """Return the program of `torch.export`, for any batch size unless told otherwise."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of torch, about its own code
         try:
-            shapes = open_batch(model, args, kwargs)
-            made = torch.export.export(model, args, kwargs, dynamic_shapes=shapes)
+            shapes = open_batch(model, args, kwargs) if batch else None
+            return torch.export.export(model, args, kwargs, dynamic_shapes=shapes)
         except Exception as error:
             raise ConfigError(
                 f"torch.export cannot follow the model: {type(error).__name__}: "
                 f"{' '.join(str(error).split())[:300]}"
             ) from error
-        with replacing(path) as file:
-            torch.export.save(made, file)
 
 
 def open_batch(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -142,8 +158,8 @@ def open_batch(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) 
     return shapes.dynamic_shapes(model, args, kwargs)
 
 
-def _call(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The arguments in a tensor, a tuple of positional or a dict of keyword ones."""
+def arguments(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return the arguments in a tensor, a tuple of positional or a dict of keyword ones."""
     if isinstance(inputs, Mapping):
         return (), dict(inputs)
     if isinstance(inputs, list | tuple):

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         DependencyAwareAllocator as DependencyAwareAllocator,
     )
     from prune_speedup.torch.analysis import units as units
+    from prune_speedup.torch.checkpoint.shrink import shrink_checkpoint as shrink_checkpoint
     from prune_speedup.torch.depth.find import Block as Block
     from prune_speedup.torch.depth.find import Blocks as Blocks
     from prune_speedup.torch.depth.find import blocks as blocks
@@ -38,6 +39,13 @@ if TYPE_CHECKING:
     from prune_speedup.torch.speedup import ModelSpeedup as ModelSpeedup
     from prune_speedup.torch.speedup import shrink as shrink
     from prune_speedup.torch.surgery import save_pruned as save_pruned
+    from prune_speedup.torch.vocabulary.find import vocabularies as vocabularies
+    from prune_speedup.torch.vocabulary.remove import remove_tokens as remove_tokens
+    from prune_speedup.torch.vocabulary.token_map import TokenMap as TokenMap
+    from prune_speedup.torch.vocabulary.tokenizer import smaller_tokenizer as smaller_tokenizer
+    from prune_speedup.torch.vocabulary.tokenizer import used_tokens as used_tokens
+    from prune_speedup.torch.vocabulary.vocabulary import Vocabularies as Vocabularies
+    from prune_speedup.torch.vocabulary.vocabulary import Vocabulary as Vocabulary
 
 _HOMES = {
     "engine.graph": ("Call", "Graph"),
@@ -46,6 +54,7 @@ _HOMES = {
     "pruning.coupling": ("Coupling",),
     "pruning.dependency_aware": ("DependencyAwareAllocator",),
     "torch.analysis": ("units",),
+    "torch.checkpoint.shrink": ("shrink_checkpoint",),
     "torch.depth.find": ("Block", "Blocks", "blocks"),
     "torch.depth.left_out": ("left_out",),
     "torch.depth.remove": ("remove_blocks",),
@@ -61,6 +70,11 @@ _HOMES = {
     "torch.rules": ("rule",),
     "torch.speedup": ("ModelSpeedup", "shrink"),
     "torch.surgery": ("save_pruned",),
+    "torch.vocabulary.find": ("vocabularies",),
+    "torch.vocabulary.remove": ("remove_tokens",),
+    "torch.vocabulary.token_map": ("TokenMap",),
+    "torch.vocabulary.tokenizer": ("smaller_tokenizer", "used_tokens"),
+    "torch.vocabulary.vocabulary": ("Vocabularies", "Vocabulary"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -62,6 +62,7 @@ def load_pruned(model: nn.Module, path: str | PathLike[str]) -> nn.Module:
             surgery, tied, tensors = _read(path)
             _take_out(plain, surgery)
             _keep_children(plain, surgery.children)
+            _renumber(plain, surgery)
             small = _Small(plain, surgery, tied, tensors)
             small.check()
             small.apply()
@@ -138,6 +139,15 @@ def _keep_children(model: nn.Module, children: Mapping[str, list[int]]) -> None:
                 "dense?"
             )
         keep_children(held, stay)
+
+
+def _renumber(model: nn.Module, surgery: Surgery) -> None:
+    """Give the tokens that the model names the ids that they have in the file."""
+    for written in surgery.tokens:
+        try:
+            written.apply(model)
+        except (SpeedupError, LookupError, AttributeError, TypeError, ValueError) as error:
+            raise _RefusedError(f"it takes tokens out of another model: {error}") from None
 
 
 class _Small:

@@ -18,6 +18,7 @@ from prune_speedup.torch.proof.compare import Difference
 from prune_speedup.torch.saving import ConfigChange
 from prune_speedup.torch.screen import DONE, first_screen
 from prune_speedup.torch.surgery import save_pruned
+from prune_speedup.torch.vocabulary.token_map import TokenMap
 
 __all__ = ["Change", "SpeedupReport"]
 
@@ -75,6 +76,7 @@ class SpeedupReport:
         gained: Names of biases that layers have gained, since a constant was folded into them.
         layers: Every layer with parameters: its channels, parameters and FLOPs before and after.
         experts: Of each mixture that has lost some, how many experts it had, and which stayed.
+        tokens: Which tokens stayed in a vocabulary that has lost some, and what their ids are now.
         certificate: What became of the certificate that was asked for.
     """
 
@@ -111,6 +113,7 @@ class SpeedupReport:
     gained: list[str] = field(default_factory=list)
     layers: list[LayerSize] = field(default_factory=list, repr=False)
     experts: dict[str, tuple[int, list[int]]] = field(default_factory=dict)
+    tokens: TokenMap | None = None
     certificate: Certificate | None = None
 
     @property
@@ -170,7 +173,11 @@ class SpeedupReport:
         ]
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Write the small model, as it is now, to a file that `load_pruned` reads."""
+        """Write the small model, as it is now, to a file that `load_pruned` reads.
+
+        Args:
+            path: The file to write.
+        """
         save_pruned(self.model, path)
 
     def to_json(self) -> str:
@@ -181,7 +188,7 @@ class SpeedupReport:
             if name
             not in (
                 *("model", "masks", "slices", "comparison"),
-                *("changes", "kept", "config", "running", "layers"),
+                *("changes", "kept", "config", "running", "layers", "tokens"),
             )
         }
         plain["changes"] = [asdict(change) for change in self.changes]
@@ -190,6 +197,7 @@ class SpeedupReport:
         plain["difference"] = None if self.comparison is None else self.difference
         plain["comparison"] = None if self.comparison is None else asdict(self.comparison)
         plain["running"] = None if self.running is None else asdict(self.running)
+        plain["tokens"] = None if self.tokens is None else asdict(self.tokens)
         plain["config"] = None if self.config is None else asdict(self.config)
         return json.dumps(plain, indent=2)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from os import PathLike
 from typing import Any
 
@@ -27,6 +27,7 @@ from prune_speedup.torch.resize.copying import keep_in_copies
 from prune_speedup.torch.resize.corrections import PlainCorrection, to_plain
 from prune_speedup.torch.resize.smaller import corrections_of, kept_attributes
 from prune_speedup.torch.saving import ConfigChange
+from prune_speedup.torch.vocabulary.renumbering import Renumbering
 
 __all__ = [
     "Surgery",
@@ -35,6 +36,7 @@ __all__ = [
     "plain_attributes",
     "record_step",
     "record_surgery",
+    "record_tokens",
     "save_pruned",
     "shapes_of_tensors",
 ]
@@ -61,6 +63,8 @@ class Surgery:
         blocks: What was taken out as a whole, step by step, before all of the above is done.
         children: `{module: [number, ...]}` of lists of modules, and which of these stayed. They
             go by the names of the first ones then.
+        tokens: The token ids that are written down, and which tokens stayed, each time that some
+            were taken out of a vocabulary.
     """
 
     attributes: Attributes = field(default_factory=dict)
@@ -73,6 +77,7 @@ class Surgery:
     refused: dict[str, str] = field(default_factory=dict)
     blocks: list[Step] = field(default_factory=list)
     children: dict[str, list[int]] = field(default_factory=dict)
+    tokens: list[Renumbering] = field(default_factory=list)
 
 
 def keep_children(module: nn.Module, stay: Sequence[int]) -> None:
@@ -163,16 +168,26 @@ def record_surgery(
 def record_step(model: nn.Module, step: Step) -> None:
     """Note on a model that blocks were taken out of it, and call by its new name what stays."""
     surgery: Surgery = vars(model).get(MARK) or Surgery()
-    changed: dict[str, Any] = {"blocks": [*surgery.blocks, step]}
+    changed: dict[str, Any] = {
+        "blocks": [*surgery.blocks, step],
+        "tokens": [each.renamed(step.now) for each in surgery.tokens],
+    }
     for each in fields(surgery):
         known = getattr(surgery, each.name)
         if isinstance(known, dict):
             changed[each.name] = {
                 new: value for name, value in known.items() if (new := step.now(name)) is not None
             }
-        elif each.name != "blocks":
+        elif each.name not in changed:
             changed[each.name] = [new for name in known if (new := step.now(name)) is not None]
     model.__dict__[MARK] = Surgery(**changed)
+    keep_in_copies(model, {"": [MARK]})
+
+
+def record_tokens(model: nn.Module, written: Renumbering) -> None:
+    """Note on a model that tokens were taken out of its vocabulary."""
+    surgery: Surgery = vars(model).get(MARK) or Surgery()
+    model.__dict__[MARK] = replace(surgery, tokens=[*surgery.tokens, written])
     keep_in_copies(model, {"": [MARK]})
 
 

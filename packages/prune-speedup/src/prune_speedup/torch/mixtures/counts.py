@@ -10,15 +10,23 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
 
 from prune_core.restore import evaluating
+from prune_speedup.torch.heads import Place
 from prune_speedup.torch.mixtures.mixture import Mixture
 from prune_speedup.torch.model_config.build import built_like, run_as, same_outputs, shapes_of
-from prune_speedup.torch.model_config.numbers import Keys, Values, integers, is_config
+from prune_speedup.torch.model_config.layer_configs import holders_of, rows_of
+from prune_speedup.torch.model_config.numbers import (
+    PER_LAYER,
+    Keys,
+    Values,
+    integers,
+    is_config,
+)
 from prune_speedup.torch.record.isolation import untouched
 from prune_speedup.torch.resize.layers import sizes_written
 from prune_speedup.torch.saving import ConfigChange, inputs_of, refuse_saving
@@ -27,18 +35,37 @@ from prune_speedup.torch.surgery import plain_attributes
 __all__ = [
     "Attribute",
     "Carrier",
+    "Counted",
     "attributes_by_config",
     "by_config",
     "by_name",
     "carrier_of",
     "describe",
+    "fitting",
     "put_counts",
+    "values_by_layer",
 ]
 
 Attribute = tuple[str, str]
 """A module, and an attribute of it."""
 
 _MOST_KEYS, _MOST_NAMES = 5, 4
+
+
+class Counted(Protocol):
+    """What a model has a number of: experts of a mixture, or tokens of a vocabulary."""
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+
+    @property
+    def places(self) -> tuple[Place, ...]:
+        """The tensors with something for each."""
+
+    @property
+    def lists(self) -> tuple[str, ...]:
+        """Modules that hold a module for each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,21 +104,22 @@ def carrier_of(model: nn.Module, left: Mapping[str, Any]) -> Carrier | None:
     return None
 
 
-def by_config(carrier: Carrier, left: Mapping[str, tuple[Mixture, list[int]]]) -> dict[str, Values]:
-    """Which numbers of a config make each of the mixtures smaller, as far as that is known."""
+def by_config(carrier: Carrier, left: Mapping[str, tuple[Counted, list[int]]]) -> dict[str, Values]:
+    """Which numbers of a config make each of some things fewer, as far as that is known."""
     found: dict[str, Values] = {}
     known: dict[tuple[int, int], Values] = {}
-    for name, (mixture, stay) in left.items():
-        sizes = mixture.experts, len(stay)
+    for name, (counted, stay) in left.items():
+        sizes = counted.count, len(stay)
         if sizes not in known:
-            known[sizes] = next(_fitting(carrier, mixture, len(stay)), {})
+            known[sizes] = next(fitting(carrier, counted, len(stay)), {})
         if known[sizes]:
             found[name] = known[sizes]
     return found
 
 
-def _fitting(carrier: Carrier, mixture: Mixture, left: int) -> Iterator[dict[Keys, int]]:
-    keys = [keys for keys, value in integers(carrier.config) if value == mixture.experts]
+def fitting(carrier: Carrier, counted: Counted, left: int) -> Iterator[dict[Keys, int]]:
+    """Yield numbers of a config with which fewer of some things are built, the fewest first."""
+    keys = [keys for keys, value in integers(carrier.config) if value == counted.count]
     for count in range(1, min(len(keys), _MOST_KEYS) + 1):
         for chosen in combinations(keys, count):
             values = dict.fromkeys(chosen, left)
@@ -100,13 +128,13 @@ def _fitting(carrier: Carrier, mixture: Mixture, left: int) -> Iterator[dict[Key
             except Exception:  # sizes that do not go together are refused in many ways
                 continue
             shapes = {carrier.outside(name): shape for name, shape in built.items()}
-            if _has(shapes, mixture, left):
+            if _has(shapes, counted, left):
                 yield values
 
 
-def _has(shapes: Mapping[str, tuple[int, ...]], mixture: Mixture, left: int) -> bool:
-    """Whether a model of these shapes has a mixture with so many experts."""
-    places = [(name, axis) for name, axis in mixture.places if name in shapes]
+def _has(shapes: Mapping[str, tuple[int, ...]], counted: Counted, left: int) -> bool:
+    """Whether a model of these shapes has so many of some things."""
+    places = [(name, axis) for name, axis in counted.places if name in shapes]
     if any(shapes[name][axis] != left for name, axis in places):
         return False
     held = [
@@ -115,9 +143,36 @@ def _has(shapes: Mapping[str, tuple[int, ...]], mixture: Mixture, left: int) -> 
             for name in shapes
             if name.startswith(f"{each}.")
         }
-        for each in mixture.lists
+        for each in counted.lists
     ]
     return bool(places) and all(len(names) == left for names in held)
+
+
+def values_by_layer(carrier: Carrier, known: Mapping[str, Values]) -> dict[Keys, int]:
+    """Numbers of experts said of single layers, where a config has a place for that.
+
+    Args:
+        carrier: What carries the config.
+        known: Which numbers of it make each mixture what it is, by the name of the mixture, as if
+            all were like it.
+
+    Returns:
+        Numbers at places such as `("per_layer_config", 3, "num_local_experts")`; none if a mixture
+        lies outside the layers that the config can speak of.
+    """
+    for keys, holder in holders_of(carrier.config):
+        rows = rows_of(carrier.module, holder.num_hidden_layers)
+        found: dict[Keys, int] = {}
+        for name, values in known.items():
+            own = carrier.own(name)
+            row = next((row for row in rows if own.startswith(f"{row}.")), None)
+            if row is None or any(at[:-1] != keys for at in values):
+                break
+            layer = int(own.removeprefix(f"{row}.").split(".")[0])
+            found |= {(*keys, PER_LAYER, layer, at[-1]): value for at, value in values.items()}
+        else:
+            return found
+    return {}
 
 
 def attributes_by_config(carrier: Carrier, values: Values) -> dict[Attribute, int]:

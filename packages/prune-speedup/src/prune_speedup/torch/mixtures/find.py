@@ -9,8 +9,6 @@ one kind. What is found is only used after a proof, so a likeness that means not
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 from torch import nn
@@ -18,12 +16,10 @@ from torch import nn
 from prune_core.masking import bare
 from prune_speedup.engine.graph import Call, Graph, Ref
 from prune_speedup.torch.analysis import analysis_of
-from prune_speedup.torch.mixtures.mixture import Experts, Groups, Mixture, Place
+from prune_speedup.torch.heads import Head, Heads, Place
+from prune_speedup.torch.mixtures.mixture import Experts, Groups, Mixture
 
-__all__ = ["CONTRACTIONS", "experts", "find"]
-
-CONTRACTIONS = frozenset({"mm", "addmm", "bmm", "baddbmm", "convolution", "linear", "mv", "addmv"})
-"""Operators that sum over an axis of a parameter."""
+__all__ = ["experts", "find"]
 
 _CHOICES = frozenset({"topk", "argmax", "max", "sort", "argsort"})
 _WEIGHTS = frozenset({"_softmax", "softmax", "sigmoid", "_log_softmax"})
@@ -51,7 +47,7 @@ def experts(model: nn.Module, example_inputs: Any) -> Experts:
 def find(model: nn.Module, graph: Graph) -> list[Mixture]:
     """Find the mixtures in what was recorded of a model."""
     finder = _Finder(model, graph)
-    claimed: dict[Place | str, tuple[int, _Router]] = {}
+    claimed: dict[Place | str, tuple[int, Head]] = {}
     scopes: dict[str, tuple[str, list[Place], list[str]]] = {}
     for router in finder.routers():
         scope, tensors, lists = finder.storage(router)
@@ -66,48 +62,10 @@ def find(model: nn.Module, graph: Graph) -> list[Mixture]:
     return [finder.mixture(r, *scopes[r.weight[0]]) for r in sorted(routers, key=lambda r: r.at)]
 
 
-@dataclass(slots=True)
-class _Router:
-    """A layer that makes a number for each of some things, and what is decided by them."""
-
-    at: int
-    module: str
-    weight: Place
-    size: int
-    places: list[Place]
-    corrections: list[Place] = field(default_factory=list)
-    decisions: list[int] = field(default_factory=list)
-    between: set[int] = field(default_factory=set)
-
-
-class _Finder:
-    def __init__(self, model: nn.Module, graph: Graph) -> None:
-        self._graph = graph
-        self._modules = dict(model.named_modules())
-        self._calls = graph.calls[: graph.first]
-        self._made_by = {
-            value: at
-            for at, call in enumerate(graph.calls)
-            for value in call.outputs
-            if value is not None
-        }
-        self._shapes = {names[0]: graph.metas[v].shape for v, names in graph.tensors.items()}
-        self._names = {value: frozenset(names[:1]) for value, names in graph.tensors.items()}
-        self._note_what_is_made_of_tensors_alone()
-
-    def _note_what_is_made_of_tensors_alone(self) -> None:
-        """A weight that is turned, cast or normalised is still known by its name."""
-        for call in self._graph.calls:
-            inputs = call.inputs()
-            if inputs and all(value in self._names for value in inputs):
-                names = frozenset().union(*(self._names[value] for value in inputs))
-                for value in call.outputs:
-                    if value is not None and value not in self._graph.tensors:
-                        self._names[value] = names
-
-    def routers(self) -> list[_Router]:
+class _Finder(Heads):
+    def routers(self) -> list[Head]:
         """What could be the router of a mixture: layers with a decision along their outputs."""
-        found: dict[str, _Router] = {}
+        found: dict[str, Head] = {}
         for at, call in enumerate(self._calls):
             if call.name not in _CHOICES | _WEIGHTS or not call.inputs():
                 continue
@@ -115,7 +73,7 @@ class _Finder:
             shape = self._graph.metas[value].shape
             axes = range(len(shape)) if call.name == "sigmoid" else [_axis(call)]
             for size in {shape[axis] for axis in axes if shape and shape[axis] > 1}:
-                for router in self._behind(value, size):
+                for router in self.behind(value, size):
                     known = found.setdefault(router.weight[0], router)
                     known.decisions.append(at)
                     known.between |= router.between
@@ -124,61 +82,7 @@ class _Finder:
                     ]
         return list(found.values())
 
-    def _behind(self, value: int, size: int) -> Iterator[_Router]:
-        """The layers whose outputs, one for each of `size` things, lead to a value."""
-        waiting, seen, corrections = [value], {value}, list[Place]()
-        linear: Call | None = None
-        while waiting:
-            at = self._made_by.get(waiting.pop())
-            if at is None:
-                continue
-            call = self._graph.calls[at]
-            if call.name in CONTRACTIONS:
-                places = self._summed(call, size)
-                if places and linear is None:
-                    linear = call
-                    router = _Router(at, call.module, places[-1], size, places)
-                continue
-            names = [n for v in call.inputs() for n in sorted(self._names.get(v, ()))]
-            places = [place for name in names if (place := self._place(name, size)) is not None]
-            corrections += [place for place in places if place not in corrections]
-            for other in call.inputs():
-                has_axis = size in self._graph.metas[other].shape
-                if other not in self._names and has_axis and other not in seen:
-                    seen.add(other)
-                    waiting.append(other)
-        if linear is not None:
-            router.corrections, router.between = corrections, seen
-            yield router
-
-    def _summed(self, call: Call, size: int) -> list[Place]:
-        """The tensors that make `size` numbers of whatever comes into a layer.
-
-        A square weight has this size twice; which axis is meant follows from which is summed over.
-        """
-        operands = [v for v in call.inputs() if v in self._names]
-        out = call.outputs[0]
-        if len(operands) == len(call.inputs()) or out is None:
-            return []
-        axis = 1 if call.name == "convolution" else -1
-        if self._graph.metas[out].shape[axis] != size:
-            return []
-        places: list[Place] = []
-        for value in operands:
-            there = _summed_axis(call, value, len(self._graph.metas[value].shape))
-            traced = self._traced(value, there) if there is not None else None
-            for name in sorted(self._names[value]):
-                place = traced or self._place(name, size)
-                if place is not None and self._shapes[place[0]][place[1]] == size:
-                    places.append(place)
-        return places
-
-    def _place(self, name: str, size: int) -> Place | None:
-        """Where a tensor has something for each of `size` things."""
-        shape = self._shapes[name]
-        return (name, shape.index(size)) if size in shape else None
-
-    def storage(self, router: _Router) -> tuple[str, list[Place], list[str]]:
+    def storage(self, router: Head) -> tuple[str, list[Place], list[str]]:
         """The innermost module around a decision that has experts, and where these are."""
         # A loss that balances the load decides once more, outside.
         scope = self._calls[min(router.decisions)].module
@@ -188,7 +92,7 @@ class _Finder:
                 return scope, tensors, lists
             scope = scope.rpartition(".")[0]
 
-    def _tensors(self, router: _Router, scope: str) -> list[Place]:
+    def _tensors(self, router: Head, scope: str) -> list[Place]:
         """The tensors with a slice for each expert, read one at a time or each for itself."""
         found: dict[Place, None] = {}
         own = {name for name, _ in (*router.places, *router.corrections)}
@@ -196,7 +100,7 @@ class _Finder:
             if not _within(call.module, scope) or call.name not in _SELECTS:
                 continue
             for value, axis in _selected(call):
-                place = self._traced(value, axis)
+                place = self.traced(value, axis)
                 if place is None or place[0] in own or not _within(place[0], scope):
                     continue
                 if self._shapes[place[0]][place[1]] == router.size:
@@ -210,30 +114,7 @@ class _Finder:
                     found.setdefault((other, axis), None)
         return list(found)
 
-    def _traced(self, value: int, axis: int) -> Place | None:
-        """Which axis of which tensor an axis of a value is, if only axes have been moved."""
-        metas = self._graph.metas
-        axis %= max(len(metas[value].shape), 1)
-        while value not in self._graph.tensors:
-            if value not in self._names or value not in self._made_by:
-                return None
-            call = self._graph.calls[self._made_by[value]]
-            source = call.inputs()[0]
-            before, after = metas[source].shape, metas[value].shape
-            if call.name in ("t", "transpose", "permute"):
-                axis = _order(call, len(before))[axis]
-            elif before != after:
-                lead = len(before) - len(after)
-                if axis < len(before) and before[: axis + 1] == after[: axis + 1]:
-                    pass
-                elif axis + lead >= 0 and before[axis + lead :] == after[axis:]:
-                    axis += lead
-                else:
-                    return None
-            value = source
-        return self._graph.tensors[value][0], axis
-
-    def _lists(self, router: _Router, scope: str) -> list[str]:
+    def _lists(self, router: Head, scope: str) -> list[str]:
         return [
             name
             for name, module in self._modules.items()
@@ -246,9 +127,7 @@ class _Finder:
             and any(_within(call.module, name) for call in self._calls[router.at :])
         ]
 
-    def mixture(
-        self, router: _Router, scope: str, tensors: list[Place], lists: list[str]
-    ) -> Mixture:
+    def mixture(self, router: Head, scope: str, tensors: list[Place], lists: list[str]) -> Mixture:
         """Put together what was found."""
         held = {name for name, _ in tensors}
         return Mixture(
@@ -262,7 +141,7 @@ class _Finder:
             tuple(lists),
         )
 
-    def _top_k(self, router: _Router) -> int | None:
+    def _top_k(self, router: Head) -> int | None:
         """How many experts are chosen; one for each `argmax` over all of them."""
         ways: dict[str, int] = defaultdict(int)
         for at in sorted(set(router.decisions)):
@@ -275,7 +154,7 @@ class _Finder:
                 ways["sort"] = 1
         return max(ways.values(), default=None)
 
-    def _groups(self, router: _Router) -> Groups | None:
+    def _groups(self, router: Head) -> Groups | None:
         """A view of the experts as groups, along which something is chosen as well."""
         for call in self._calls[router.at :]:
             inputs, outputs = call.inputs(), call.outputs
@@ -320,26 +199,6 @@ def _selected(call: Call) -> list[tuple[int, int]]:
         return [(first, places[0])] if len(places) == 1 else []
     axis = call.argument("dim")
     return [(first, axis if isinstance(axis, int) else 0)]
-
-
-def _summed_axis(call: Call, value: int, count: int) -> int | None:
-    """The axis of an operand that comes out of a contraction, if it is the last one there."""
-    if call.name == "convolution":
-        return 0
-    if call.name in ("mm", "addmm", "bmm", "baddbmm"):
-        return count - 1 if value == call.inputs()[-1] or count == 1 else None
-    return None
-
-
-def _order(call: Call, count: int) -> list[int]:
-    """Where each axis of the result was before."""
-    order = list(range(count))
-    if call.name == "permute":
-        return [axis % count for axis in call.args[1]]
-    one, other = (0, 1) if call.name == "t" else (call.args[1] % count, call.args[2] % count)
-    if count > 1:
-        order[one], order[other] = order[other], order[one]
-    return order
 
 
 def _within(name: str, module: str) -> bool:

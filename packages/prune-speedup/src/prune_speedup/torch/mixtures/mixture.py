@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-__all__ = ["Experts", "Groups", "Mixture", "Place"]
+from prune_speedup.torch.heads import Place
 
-Place = tuple[str, int]
-"""A tensor by its name, and the axis along which the experts lie in it."""
+__all__ = ["Experts", "Groups", "Mixture"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +49,11 @@ class Mixture:
     corrections: tuple[Place, ...]
     tensors: tuple[Place, ...]
     lists: tuple[str, ...]
+
+    @property
+    def count(self) -> int:
+        """How many experts there are."""
+        return self.experts
 
     @property
     def least(self) -> int:

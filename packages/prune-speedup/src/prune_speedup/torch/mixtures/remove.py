@@ -27,10 +27,11 @@ from prune_speedup.torch.mixtures.counts import (
     carrier_of,
     describe,
     put_counts,
+    values_by_layer,
 )
 from prune_speedup.torch.mixtures.find import experts as found_experts
 from prune_speedup.torch.mixtures.mixture import Experts, Mixture
-from prune_speedup.torch.mixtures.proof import Proof
+from prune_speedup.torch.mixtures.without import ExpertsProof
 from prune_speedup.torch.model_config.build import built_like, shapes_of
 from prune_speedup.torch.model_config.numbers import Values, integers
 from prune_speedup.torch.optimizers import expect_optimizers
@@ -146,7 +147,9 @@ def _remove(
     try:
         # Without a config only a comparison shows which attributes count the experts.
         needed = verify or carrier is None
-        proof = Proof(model, example_inputs, verify_inputs, left, tolerance) if needed else None
+        proof = (
+            ExpertsProof(model, example_inputs, verify_inputs, left, tolerance) if needed else None
+        )
         _cut(model, left)
         values, why = _counted(model, left, carrier, proof)
         report.config = describe(model, example_inputs, carrier, values, numbers, why=why)
@@ -250,7 +253,7 @@ def _cut(model: nn.Module, left: Left) -> None:
 
 
 def _counted(
-    model: nn.Module, left: Left, carrier: Carrier | None, proof: Proof | None
+    model: nn.Module, left: Left, carrier: Carrier | None, proof: ExpertsProof | None
 ) -> tuple[Values, str]:
     """Let the model know how many experts it has, so that it passes the proof.
 
@@ -290,6 +293,11 @@ def _ways(
             if shapes_of(built_like(carrier.module, known[name])) == shapes_of(carrier.module):
                 yield counts, known[name], ""
             own |= {at: new for at, new in counts.items() if _within(at[0], mixture.name)}
+        by_layer = values_by_layer(carrier, {name: known[name] for name in left})
+        if by_layer and shapes_of(built_like(carrier.module, by_layer)) == shapes_of(
+            carrier.module
+        ):
+            yield own, by_layer, ""
         why = "it knows one number of experts for all mixtures, and they have different ones"
         yield own, {}, why
     for counts in by_name(model, left):

@@ -6,23 +6,22 @@ looks at more than the logit, as with a bias that balances the load, that is -âˆ
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
 
 from prune_speedup.engine.graph import Call, name_of
-from prune_speedup.torch.mixtures.find import CONTRACTIONS
+from prune_speedup.torch.heads import CONTRACTIONS
 from prune_speedup.torch.mixtures.mixture import Mixture
+from prune_speedup.torch.proof.compare import Difference
+from prune_speedup.torch.proof.without import NEVER, ProofWithout
 from prune_speedup.torch.record.inputs import Found
 from prune_speedup.torch.record.recorder import Recorder
 from prune_speedup.torch.rules import has_rule
 
-__all__ = ["NEVER", "WithoutExperts", "as_small"]
-
-NEVER = (float("-inf"), -1e30)
-"""What stands for -âˆž; the second where a router computes with differences of logits."""
+__all__ = ["ExpertsProof", "WithoutExperts"]
 
 _ADDS = frozenset({"add", "add_", "sub", "sub_", "rsub"})
 
@@ -93,17 +92,51 @@ class WithoutExperts(Recorder):  # type: ignore[no-untyped-call]
         return frozenset(names[:1]) & (self._gone.keys() | self._biases.keys())
 
 
-def as_small(expected: Found, found: Found) -> Found:
-    """What was returned, without the places of experts that a smaller model does not return."""
-    for path, tensor in expected.tensors.items():
-        other = found.tensors.get(path)
-        if other is None or other.ndim != tensor.ndim:
-            continue
-        for axis, (size, left) in enumerate(zip(tensor.shape, other.shape, strict=True)):
-            if left < size and tensor.is_floating_point():
-                flat = tensor.movedim(axis, 0).flatten(1)
-                there = ~((flat <= NEVER[1]) | (flat == 0)).all(1)
-                if int(there.sum()) == left:
-                    tensor = tensor.index_select(axis, there.nonzero()[:, 0])
-        expected.tensors[path] = tensor
-    return expected
+class ExpertsProof(ProofWithout):
+    """What a model computed before experts were removed, and has to compute after."""
+
+    what: ClassVar[str] = "experts"
+
+    def __init__(
+        self,
+        model: nn.Module,
+        example_inputs: Any,
+        verify_inputs: Sequence[Any],
+        left: Mapping[str, tuple[Mixture, list[int]]],
+        tolerance: float | None,
+    ) -> None:
+        """Run the model as it is, with no token sent to the experts that will go."""
+        self._removed = {
+            name: (mixture, sorted({*range(mixture.experts)} - {*stay}))
+            for name, (mixture, stay) in left.items()
+        }
+        super().__init__(model, example_inputs, verify_inputs, tolerance)
+
+    def recorder(self, never: float) -> Recorder:
+        """Return what runs the model as it was, with the experts' logits at `never`."""
+        return WithoutExperts(self._model, self._removed, never)
+
+    def as_small(self, expected: Found, found: Found) -> Found:
+        """What was returned, without the places of experts that are gone."""
+        for path, tensor in expected.tensors.items():
+            other = found.tensors.get(path)
+            if other is None or other.ndim != tensor.ndim:
+                continue
+            for axis, (size, left) in enumerate(zip(tensor.shape, other.shape, strict=True)):
+                if left < size and tensor.is_floating_point():
+                    flat = tensor.movedim(axis, 0).flatten(1)
+                    there = ~((flat <= NEVER[1]) | (flat == 0)).all(1)
+                    if int(there.sum()) == left:
+                        tensor = tensor.index_select(axis, there.nonzero()[:, 0])
+            expected.tensors[path] = tensor
+        return expected
+
+    def hint(self, expected: Found, difference: Difference) -> str:
+        """Say that a loss may depend on how many experts there are."""
+        tensor = expected.tensors.get(difference.where)
+        if tensor is None or tensor.ndim:
+            return ""
+        return (
+            " A loss that spreads tokens evenly depends on how many experts there are: leave it "
+            "out of the example (output_router_logits=False in models of transformers)."
+        )

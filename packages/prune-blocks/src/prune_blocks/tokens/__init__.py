@@ -1,0 +1,1 @@
+"""Tokens of a vocabulary: which of them go."""

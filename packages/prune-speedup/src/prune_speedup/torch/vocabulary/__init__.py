@@ -1,0 +1,1 @@
+"""Vocabularies: the rows of embeddings and heads that belong to tokens."""
