@@ -13,6 +13,7 @@ F = torch.nn.functional
 quick = settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.filter_too_much]
 )
+each = settings(quick, max_examples=12)  # of each function
 sizes = st.integers(1, 4)
 
 

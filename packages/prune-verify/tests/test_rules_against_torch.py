@@ -1,7 +1,8 @@
 """Each rule, held to the real operator: what is accepted is so, on random shapes and zeros."""
 
 import numpy as np
-from against_torch import F, follows, holds, part, proper, quick, sizes, small, torch, value
+import pytest
+from against_torch import F, each, follows, holds, part, proper, quick, sizes, small, torch, value
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
@@ -24,8 +25,9 @@ BINARY = {
 POSITIVE = {"log1p", "sqrt", "rsqrt"}
 
 
-@quick
-@given(st.data(), st.sampled_from(sorted(UNARY)))
+@pytest.mark.parametrize("name", sorted(UNARY))
+@each
+@given(data=st.data())
 def test_functions_of_one_number(data, name):
     shape = (2, data.draw(sizes), data.draw(sizes))
     x, numbers = data.draw(value(shape, {1: data.draw(part(shape[1]))}, constants=True))
@@ -39,8 +41,9 @@ def test_functions_of_one_number(data, name):
     holds(made, UNARY[name](numbers), UNARY[name](small(x, numbers)))
 
 
-@quick
-@given(st.data(), st.sampled_from(sorted(BINARY)))
+@pytest.mark.parametrize("name", sorted(BINARY))
+@each
+@given(data=st.data())
 def test_functions_of_two_numbers(data, name):
     width = data.draw(sizes)
     kept = [data.draw(part(width)) for _ in range(2)]
@@ -59,8 +62,9 @@ def test_functions_of_two_numbers(data, name):
     holds(made, BINARY[name](one, two), BINARY[name](small(x, one), small(y, two)))
 
 
-@quick
-@given(st.data(), st.sampled_from(["clamp", "pow", "where", "cast"]))
+@pytest.mark.parametrize("name", ["clamp", "pow", "where", "cast"])
+@each
+@given(data=st.data())
 def test_functions_that_are_told_numbers(data, name):
     width = data.draw(st.integers(2, 4))
     kept = {1: data.draw(part(width))}
@@ -144,8 +148,9 @@ def along(name, axes, there, **more):
     return {"op": "along", "with": told}
 
 
-@quick
-@given(st.data(), st.sampled_from(sorted({*ALONG, *ALONG_ONE})))
+@pytest.mark.parametrize("name", sorted({*ALONG, *ALONG_ONE}))
+@each
+@given(data=st.data())
 def test_functions_of_rows(data, name):
     shape = (data.draw(sizes), data.draw(sizes), data.draw(st.integers(2, 4)))
     axes = sorted(data.draw(st.sets(st.integers(0, 2), min_size=1)))
@@ -166,8 +171,9 @@ def test_functions_of_rows(data, name):
     holds(made, there, function(small(x, numbers)))
 
 
-@quick
-@given(st.data(), st.sampled_from(sorted(ON_PLACES)))
+@pytest.mark.parametrize("name", sorted(ON_PLACES))
+@each
+@given(data=st.data())
 def test_pools_and_upsampling(data, name):
     width = data.draw(sizes)
     shape = (1, width, 4, 4)
@@ -182,8 +188,9 @@ def test_pools_and_upsampling(data, name):
     holds(made, there, ON_PLACES[name](small(x, numbers)))
 
 
-@quick
-@given(st.data(), st.sampled_from(["gather", "scatter", "scatter_add", "grid_sample"]))
+@pytest.mark.parametrize("name", ["gather", "scatter", "scatter_add", "grid_sample"])
+@each
+@given(data=st.data())
 def test_functions_that_are_told_places(data, name):
     width, length = data.draw(sizes), data.draw(st.integers(1, 3))
     kept = {1: data.draw(part(width))}
@@ -214,8 +221,9 @@ def test_functions_that_are_told_places(data, name):
     return holds(made, there, function(small(x, numbers), small(y, others)))
 
 
-@quick
-@given(st.data(), st.sampled_from(["normalise", "rms_normalise", "mean", "var"]))
+@pytest.mark.parametrize("name", ["normalise", "rms_normalise", "mean", "var"])
+@each
+@given(data=st.data())
 def test_functions_of_the_rest_of_a_row(data, name):
     """What is left alone is used, and the rest is zero: that is what both models are said to do."""
     width = data.draw(st.integers(2, 5))
@@ -360,8 +368,9 @@ WITH_AXIS = {
 }
 
 
-@quick
-@given(st.data(), st.sampled_from(sorted(ONE_MOVE)))
+@pytest.mark.parametrize("name", sorted(ONE_MOVE))
+@each
+@given(data=st.data())
 def test_numbers_that_move(data, name):
     lead, width = data.draw(st.integers(1, 3)), data.draw(st.integers(1, 3))
     kept = data.draw(part(lead))
@@ -381,8 +390,9 @@ def test_numbers_that_move(data, name):
     holds(made, there, function(here, width))
 
 
-@quick
-@given(st.data(), st.sampled_from(sorted(WITH_AXIS)))
+@pytest.mark.parametrize("name", sorted(WITH_AXIS))
+@each
+@given(data=st.data())
 def test_numbers_that_move_along_an_axis(data, name):
     width = data.draw(st.integers(1, 4))
     x, numbers = data.draw(value((2, width), {1: data.draw(part(width))}, constants=True))

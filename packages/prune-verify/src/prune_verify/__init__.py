@@ -1,4 +1,4 @@
-"""Check certificates of pruned models, with numpy and nothing else."""
+"""Check certificates of pruned models, with numpy and without the engine."""
 
 from typing import TYPE_CHECKING, Any
 
