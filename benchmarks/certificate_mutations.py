@@ -20,14 +20,14 @@ from mutations import attack  # noqa: E402
 from networks import case  # noqa: E402
 
 from prune_core import shrink  # noqa: E402
-from prune_verify.checker import read_tensors  # noqa: E402
+from prune_verify.tensors import read_tensors  # noqa: E402
 
 
 def main():
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
     warnings.simplefilter("ignore")
     passed = 0
-    for kind in ("convolutions", "attention"):
+    for kind in ("convolutions", "attention", "groups"):
         model, x, masks, producers = case(kind)
         with tempfile.TemporaryDirectory() as folder:
             shrink(model, x, masks, certificate=folder)

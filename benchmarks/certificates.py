@@ -13,6 +13,7 @@ import tempfile
 import warnings
 from collections import Counter
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from time import process_time
 
@@ -26,6 +27,11 @@ from suites import SUITES, suite  # noqa: E402
 
 def main():
     options = parsed()
+    # The processes are copies of this one: what they all need is imported once.
+    for module in ("judge", "prune_core.speedup", "prune_speedup.torch", "prune_verify"):
+        import_module(module)
+    for module in {"transformers", "timm", "torchvision"} & {*options.suites}:
+        import_module(module)
     file = Path(options.results)
     done = {name for name, row in read(file).items() if row["status"] not in options.again}
     count = 0

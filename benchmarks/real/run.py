@@ -4,11 +4,12 @@
     python benchmarks/real/run.py --tasks "CREPE tiny" "rxnmapper ALBERT" --results results.jsonl
     python benchmarks/real/page.py results.jsonl > docs/real-models.md
 
-Every model comes with its weights from a package. It is pruned to the same share of its FLOPs, or
-of the hidden units of its feed-forward networks, by each method, made small, and judged on data
-that nothing else sees: at once, and after `prune_recover.recover` has trained it for `--steps`
-steps, the same for all. Every seed draws other data to calibrate and to train with. Results are
-added to a file, one line for each model that was pruned, and what is there is not done again.
+Every model comes with its weights from a package. It is pruned to the same share of its FLOPs, of
+the hidden units of its feed-forward networks, or of its single weights, by each method, and judged
+on data that nothing else sees. What can be made small is made small, timed beside the whole model,
+and judged again after `prune_recover.recover` has trained it for `--steps` steps, the same for all.
+Every seed draws other data to calibrate and to train with. Results are added to a file, one line
+for each model that was pruned, and what is there is not done again.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import statistics
 import sys
 import time
 import warnings
@@ -23,6 +25,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from torch import nn
 
 import prune_core
@@ -34,23 +37,29 @@ from tasks.task import Task
 from tasks.voices import Voices
 
 TASKS: tuple[Callable[[], Task], ...] = (CrepeTiny, CrepeFull, Reactions, Voices)
-CALIBRATION = 8
-"""How many batches a method may look at."""
 SAMPLES = 16
 """How many samples Torch-Pruning's Hessian takes gradients of, each alone, before each step."""
 STEPS, EACH = 40, 2
 """In how many steps it may go, and how many batches its Taylor sees before each."""
+ROUNDS = 3
+"""How often small and whole model are timed, in turns."""
 HALF_THE_FLOPS, FEED_FORWARD = "50 % of the FLOPs", "60 % of the hidden units"
-KEPT = {HALF_THE_FLOPS: 0.5, FEED_FORWARD: 0.6}
+HALF, THIRD = "50 % of the single weights", "30 % of the single weights"
+KEPT = {HALF_THE_FLOPS: 0.5, FEED_FORWARD: 0.6, HALF: 0.5, THIRD: 0.3}
 
 
 class Pruned(NamedTuple):
-    """A small model, what is left of its parameters and of its FLOPs, and what was proved."""
+    """A pruned model; of a small one what is left of parameters and FLOPs, and what was proved."""
 
     model: nn.Module
-    parameters: float
-    flops: float
+    parameters: float | None = None
+    flops: float | None = None
     difference: float | None = None
+
+    @property
+    def small(self) -> bool:
+        """Whether it is smaller, and not only full of zeros."""
+        return self.parameters is not None
 
 
 Method = Callable[[Task, int, str], Pruned]
@@ -60,32 +69,39 @@ def ours(algorithm: str | None, **options: Any) -> Method:
     """Prune with an algorithm of ours."""
 
     def run(task: Task, seed: int, size: str) -> Pruned:
-        model, example = task.model(), task.example()
-        batches = list(itertools.islice(task.batches(seed), CALIBRATION))
-
-        def calibrate(model: nn.Module) -> None:
-            for batch in batches:
-                task.loss(model, batch).backward()  # type: ignore[no-untyped-call]
-            model.zero_grad()
-
-        given: dict[str, Any] = dict(options)
-        if algorithm != "l1" or "reconstruct" in options:
-            given["calibrate"] = calibrate
-        if size == FEED_FORWARD:
-            given.update(sparsity=1 - KEPT[size], targets=list(task.feed_forward))
+        example, given = task.example(), dict(options)
+        if algorithm not in ("l1", "level") or "reconstruct" in options:
+            given["calibrate"] = _calibration(task, seed)
+        if size == HALF_THE_FLOPS:
+            given.update(target={"flops": KEPT[size]}, exclude=_there(task.model(), task.exclude))
         else:
-            excluded = [name for name in task.exclude if _has(model, name)]
-            given.update(target={"flops": KEPT[size]}, exclude=excluded)
-        model, masks = prune_core.prune(model, algorithm, example_inputs=example, **given)
-        report = prune_core.shrink(prune_core.unwrap(model), example, masks)
+            targets = task.feed_forward if size == FEED_FORWARD else task.linear
+            given.update(sparsity=1 - KEPT[size], targets=list(targets))
+        model, masks = prune_core.prune(task.model(), algorithm, example_inputs=example, **given)
+        model = prune_core.unwrap(model)
+        if size in (HALF, THIRD):
+            return Pruned(model)
+        report = prune_core.shrink(model, example, masks)
         shares = (after / before for before, after in (report.parameters, report.flops))
         return Pruned(report.model, *shares, difference=report.difference)
 
     return run
 
 
-def _has(model: nn.Module, name: str) -> bool:
-    return any(found == name for found, _ in model.named_modules())
+def _calibration(task: Task, seed: int) -> Callable[[nn.Module], None]:
+    batches = list(itertools.islice(task.batches(seed), task.calibration))
+
+    def calibrate(model: nn.Module) -> None:
+        for batch in batches:
+            task.loss(model, batch).backward()  # type: ignore[no-untyped-call]
+        model.zero_grad()
+
+    return calibrate
+
+
+def _there(model: nn.Module, names: tuple[str, ...]) -> list[str]:
+    there = {name for name, _ in model.named_modules()}
+    return [name for name in names if name in there]
 
 
 def torch_pruning(importance: str) -> Method:
@@ -105,9 +121,9 @@ def torch_pruning(importance: str) -> Method:
             ignored = [module for name, module in model.named_modules() if name in fixed]
             how = {"global_pruning": True, "pruning_ratio": 0.95, "iterative_steps": STEPS}
         pruner = tp.pruner.BasePruner(model, example, score, ignored_layers=ignored, **how)
-        endless = itertools.cycle(itertools.islice(task.batches(seed), CALIBRATION))
+        endless = itertools.cycle(itertools.islice(task.batches(seed), task.calibration))
         for _ in range(how.get("iterative_steps", 1)):
-            each = EACH if size == HALF_THE_FLOPS else CALIBRATION
+            each = EACH if size == HALF_THE_FLOPS else task.calibration
             _give_gradients(task, model, score, list(itertools.islice(endless, each)))
             pruner.step()
             now, left = tp.utils.count_ops_and_params(model, example)
@@ -153,18 +169,52 @@ def _samples(batches: list[Any]) -> Iterator[Any]:
 
 
 LEAST_SQUARES = {"reconstruct": "least_squares"}
-METHODS: dict[str, Method] = {
-    "l1": ours("l1"),
-    "l1 and least squares": ours("l1", **LEAST_SQUARES),
-    "activation_norm": ours("activation_norm"),
-    "activation_norm and least squares": ours("activation_norm", **LEAST_SQUARES),
-    "channel_obs": ours("channel_obs"),
-    "taylorfo, global": ours("taylorfo", mode="global"),
-    "taylorfo, global, and least squares": ours("taylorfo", mode="global", **LEAST_SQUARES),
-    "Torch-Pruning, magnitude": torch_pruning("GroupMagnitudeImportance"),
-    "Torch-Pruning, Taylor": torch_pruning("GroupTaylorImportance"),
-    "Torch-Pruning, Hessian": torch_pruning("GroupHessianImportance"),
+SINGLE: dict[str, Method] = {
+    "level": ours("level"),
+    "level and least squares": ours("level", **LEAST_SQUARES),
+    "wanda": ours("wanda"),
+    "sparsegpt": ours("sparsegpt"),
+    "alps": ours("alps"),
 }
+METHODS: dict[str, dict[str, Method]] = {
+    HALF_THE_FLOPS: {
+        "l1": ours("l1"),
+        "taylorfo, global": ours("taylorfo", mode="global"),
+        "taylorfo, global, and batch norm": ours(
+            "taylorfo", mode="global", reconstruct="batch_norm"
+        ),
+        "taylorfo, global, and least squares": ours("taylorfo", mode="global", **LEAST_SQUARES),
+        "Torch-Pruning, magnitude": torch_pruning("GroupMagnitudeImportance"),
+        "Torch-Pruning, Taylor": torch_pruning("GroupTaylorImportance"),
+        "Torch-Pruning, Hessian": torch_pruning("GroupHessianImportance"),
+    },
+    FEED_FORWARD: {
+        "l1": ours("l1"),
+        "l1 and least squares": ours("l1", **LEAST_SQUARES),
+        "activation_norm": ours("activation_norm"),
+        "activation_norm and least squares": ours("activation_norm", **LEAST_SQUARES),
+        "channel_obs": ours("channel_obs"),
+        "Torch-Pruning, magnitude": torch_pruning("GroupMagnitudeImportance"),
+        "Torch-Pruning, Taylor": torch_pruning("GroupTaylorImportance"),
+        "Torch-Pruning, Hessian": torch_pruning("GroupHessianImportance"),
+    },
+    HALF: SINGLE,
+    THIRD: SINGLE,
+}
+NAMES = list(dict.fromkeys(name for methods in METHODS.values() for name in methods))
+
+
+@torch.no_grad()
+def milliseconds(task: Task, *models: nn.Module) -> list[float]:
+    """Return the processor time that each model needs for a batch, measured in turns."""
+    batch = next(task.batches(0))
+    spent: list[list[float]] = [[] for _ in models]
+    for _ in range(ROUNDS):
+        for model, times in zip(models, spent, strict=True):
+            began = time.process_time()
+            task.loss(model, batch)
+            times.append(1000 * (time.process_time() - began))
+    return [statistics.median(times) for times in spent]
 
 
 def recovered(task: Task, model: nn.Module, seed: int, steps: int) -> float:
@@ -184,19 +234,34 @@ def recovered(task: Task, model: nn.Module, seed: int, steps: int) -> float:
 def measured(task: Task, name: str, seed: int, size: str, steps: int) -> dict[str, Any]:
     """Return one result: a model that was pruned, judged, trained and judged again."""
     began = time.process_time()
-    pruned = METHODS[name](task, seed, size)
-    took = time.process_time() - began
-    found = {
+    pruned = METHODS[size][name](task, seed, size)
+    found: dict[str, Any] = {"cpu_seconds": time.process_time() - began}
+    found["pruned"] = task.quality(pruned.model)
+    if not pruned.small:
+        return found
+    found |= {
         "flops": pruned.flops,
         "parameters": pruned.parameters,
         "difference": pruned.difference,
-        "cpu_seconds": took,
-        "pruned": task.quality(pruned.model),
     }
+    found["ms"], found["dense_ms"] = milliseconds(task, pruned.model, task.model())
     if steps:
+        began = time.process_time()
         found["training_seconds"] = recovered(task, pruned.model, seed, steps)
+        found["training_cpu_seconds"] = time.process_time() - began
         found["recovered"] = task.quality(pruned.model)
     return found
+
+
+def _sizes(task: Task) -> list[str]:
+    """Return what a model can be pruned to."""
+    wanted = {
+        FEED_FORWARD: task.feed_forward,
+        HALF_THE_FLOPS: task.of_all_flops,
+        HALF: task.linear,
+        THIRD: task.linear,
+    }
+    return [size for size in KEPT if wanted[size]]
 
 
 def main() -> None:
@@ -204,30 +269,36 @@ def main() -> None:
     names = [task.name for task in TASKS]  # type: ignore[attr-defined]
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--tasks", nargs="+", default=names, choices=names)
-    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
+    parser.add_argument("--methods", nargs="+", default=NAMES, choices=NAMES)
     parser.add_argument("--sizes", nargs="+", default=list(KEPT), choices=list(KEPT))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=100, help="of training again; 0 for none")
     parser.add_argument("--results", type=Path, required=True)
     args = parser.parse_args()
     warnings.filterwarnings("ignore", category=UserWarning)
-    done = set()
+    done, known = set(), {}
     if args.results.exists():
-        lines = map(json.loads, args.results.read_text().splitlines())
-        done = {(each["task"], each["size"], each["method"], each["seed"]) for each in lines}
+        for each in map(json.loads, args.results.read_text().splitlines()):
+            done.add((each["task"], each["size"], each["method"], each["seed"]))
+            known[each["task"]] = each["dense"]
     for make in TASKS:
         if make.name not in args.tasks:  # type: ignore[attr-defined]
             continue
         task = make()
-        dense = task.quality(task.model())
         # All methods with the first seed, then all with the second: a part is of use as well.
-        for seed, size, name in itertools.product(range(args.seeds), args.sizes, args.methods):
-            if (task.name, size, name, seed) in done:
-                continue
-            if size == FEED_FORWARD and not task.feed_forward:
-                continue
-            result: dict[str, Any] = {"task": task.name, "metric": task.metric, "dense": dense}
-            result |= {"size": size, "method": name, "seed": seed, "steps": args.steps}
+        todo = [
+            (seed, size, name)
+            for seed, size in itertools.product(range(args.seeds), _sizes(task))
+            for name in METHODS[size]
+            if size in args.sizes and name in args.methods
+            if (task.name, size, name, seed) not in done
+        ]
+        if todo and task.name not in known:
+            known[task.name] = task.quality(task.model())
+        for seed, size, name in todo:
+            result: dict[str, Any] = {"task": task.name, "metric": task.metric}
+            result |= {"dense": known[task.name], "size": size, "method": name, "seed": seed}
+            result |= {"steps": args.steps, "calibration": task.calibration}
             result["higher_is_better"] = task.higher_is_better
             try:
                 result |= measured(task, name, seed, size, args.steps)

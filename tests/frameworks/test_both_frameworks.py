@@ -119,3 +119,75 @@ def test_masks_of_keras_in_torch_compute_the_same(twins, tmp_path):
     with torch.no_grad():
         actual = in_torch(torch.from_numpy(x.transpose(0, 3, 1, 2).copy())).numpy()
     np.testing.assert_allclose(np.asarray(in_keras(x)), actual, rtol=1e-5, atol=1e-6)
+
+
+def outputs_of_both(in_torch, in_keras):
+    import torch
+
+    x = np.random.default_rng(0).normal(size=(2, 8, 8, 3)).astype("float32")
+    with torch.no_grad():
+        first = in_torch(torch.from_numpy(x.transpose(0, 3, 1, 2).copy())).numpy()
+    return first, np.asarray(in_keras(x))
+
+
+@pytest.mark.parametrize("constants", ["exact", "keep", "zero"])
+def test_the_same_masks_make_the_same_small_models(twins, tmp_path, constants):
+    import torch
+
+    import prune_core
+    import prune_tf
+
+    in_torch, in_keras = twins
+    rules = [{"sparsity": 0.5, "op_types": ["Conv2d"]}]
+    pruner = prune_core.get_pruner("l1")(in_torch, rules)
+    _, masks = pruner.compress()
+    path = tmp_path / "masks.safetensors"
+    pruner.save_masks(path)
+    prune_core.unwrap(in_torch)
+    first = prune_core.shrink(in_torch, torch.zeros(1, 3, 8, 8), masks, constants=constants)
+    second = prune_tf.shrink(in_keras, masks=path, constants=constants)
+    assert first.model.conv.out_channels == second.model.get_layer("conv").filters == 4
+    assert first.parameters == second.parameters
+    assert max(first.difference, second.difference) < 1e-5
+    np.testing.assert_allclose(*outputs_of_both(first.model, second.model), rtol=1e-5, atol=1e-6)
+
+
+def test_where_nothing_is_masked_both_warn_and_return_the_model(twins):
+    import torch
+
+    import prune_core
+    import prune_tf
+
+    in_torch, in_keras = twins
+    with pytest.warns(prune_core.PruneWarning, match="Nothing was removed"):
+        assert prune_core.shrink(in_torch, torch.zeros(1, 3, 8, 8)).model is in_torch
+    with pytest.warns(prune_core.PruneWarning, match="Nothing was removed"):
+        assert prune_tf.shrink(in_keras).model is in_keras
+
+
+def test_both_refuse_the_same_mistakes(twins):
+    import torch
+
+    import prune_core
+    import prune_tf
+
+    in_torch, in_keras = twins
+    example = torch.zeros(1, 3, 8, 8)
+    with pytest.raises(prune_core.ConfigError, match="constants is 'none'"):
+        prune_core.shrink(in_torch, example, constants="none")
+    with pytest.raises(prune_core.ConfigError, match="constants is 'none'"):
+        prune_tf.shrink(in_keras, constants="none")
+    with pytest.raises(prune_core.MaskError, match="conv"):
+        prune_core.shrink(in_torch, example, {"conv": {"weight": torch.ones(2, 2)}})
+    with pytest.raises(prune_core.MaskError, match="conv"):
+        prune_tf.shrink(in_keras, masks={"conv": {"kernel": np.ones((2, 2), bool)}})
+    for prune, model, other in (
+        (prune_core.prune, in_torch, in_keras),
+        (prune_tf.prune, in_keras, in_torch),
+    ):
+        with pytest.raises(prune_core.PruneError, match="prune_tf|prune_core"):
+            prune(other, "l1", sparsity=0.5, exclude="head")
+        with pytest.raises(prune_core.PruneError, match="sparsity"):
+            prune(model, "l1", sparsity=50, exclude="head")
+        with pytest.raises(prune_core.PruneError, match="l1_"):
+            prune(model, "l1_", sparsity=0.5, exclude="head")

@@ -10,7 +10,11 @@ import pytest
 pytest.importorskip("tensorflow", reason="needs TensorFlow")
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "docs/keras/index.md", ROOT / "packages/prune-tf/README.md"]
+PAGES = [
+    ROOT / "docs/keras/index.md",
+    ROOT / "docs/keras/from-tfmot.md",
+    ROOT / "packages/prune-tf/README.md",
+]
 FENCED = re.compile(r"^```py\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 

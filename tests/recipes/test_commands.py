@@ -4,8 +4,11 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+import prune_report
 
 
 def test_a_run_keeps_all_that_it_takes_to_repeat_it(finished):
@@ -87,6 +90,32 @@ def test_init_writes_what_runs(prune, folder):
     assert "there already" in prune("init", "-m", "work:make", "-i", "2,1,8,8", status=1).stderr
 
 
+def test_init_says_that_there_are_better_algorithms(folder, monkeypatch, capsys):
+    from prune_recipes import commands, starting
+
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(starting, "names", lambda kind: ("l1",))
+    commands.init(Path("new.yaml"), "work:make", "", "2,1,8,8", data="work:batches")
+    assert "pip install prune-oneshot" in capsys.readouterr().out
+    assert "prune run new.yaml --output" in Path("new.yaml").read_text()
+
+
+def test_what_was_never_trained_again_is_said(prune, folder, finished):
+    with (folder / "work.py").open("a") as work:
+        work.write("\n\ndef size(model):\n    return sum(map(torch.numel, model.parameters()))\n")
+        work.write(
+            "\n\ndef zeros(model):\n    return sum(map(torch.count_nonzero, model.parameters()))\n"
+        )
+    recipe = "model: work:make\ninputs: {shape: [2, 1, 8, 8]}\nevaluate: work:EVALUATE\n"
+    recipe += "prune: [{algorithm: l1, sparsity: 0.5}]\n"
+    for function in ("size", "zeros"):  # masks change the second one only
+        (folder / "recipe.yaml").write_text(recipe.replace("EVALUATE", function))
+        prune("run", "recipe.yaml", "-o", function, "--trust")
+        said = " ".join(prune_report.read(folder / function).notes)
+        assert ("pruning has changed zeros. Training" in said) == (function == "zeros")
+    assert not prune_report.read(finished / "whole").notes
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -136,3 +165,31 @@ def completions(folder, typed):
 )
 def test_the_shell_completes(finished, typed, offered):
     assert offered <= set(completions(finished, typed))
+
+
+SEARCH = """\
+model: work:make
+inputs: {shape: [2, 1, 8, 8]}
+evaluate: work:loss
+prune:
+  - algorithm: simulated_annealing
+    config_list: [{total_sparsity: 0.5, op_types: [Conv2d]}]
+    options:
+      pruning_algorithm: l1
+      optimize_mode: minimize
+      start_temperature: 20
+      stop_temperature: 10
+      cool_down_rate: 0.5
+"""
+
+
+def test_a_search_is_in_the_report(prune, folder):
+    with (folder / "work.py").open("a") as work:
+        work.write("\n\ndef loss(model):\n    return 1 - accuracy(model)\n")
+    (folder / "recipe.yaml").write_text(SEARCH)
+    prune("run", "recipe.yaml", "-o", "run", "--trust")
+    document = prune_report.read(folder / "run")
+    assert len(document.trials) > 1
+    best = min(trial.score for trial in document.trials)
+    page = (folder / "run/report.html").read_text()
+    assert f"the best score, the lowest, is {best:.4g}" in page

@@ -116,3 +116,22 @@ def test_other_folders_are_not_touched(prune, folder):
     done = prune("run", "recipe.yaml", "-o", "mine", "--trust", status=1)
     assert "mine is not empty ('recipe.yaml' among others)" in done.stderr
     assert (folder / "mine/recipe.yaml").read_text() == "mine"
+
+
+def test_changed_code_is_noticed(call, prune, folder):
+    """The run goes on: that is how one mends a function that failed. But it is said."""
+    with (folder / "work.py").open("a") as work:
+        work.write("\nimport helper\n")
+    (folder / "helper.py").write_text("")
+    call("die_after.py", "3", "run", status=-signal.SIGKILL)
+    (folder / "helper.py").write_text("# something else\n")
+    command = ("-m", "prune_core", "run", "recipe.yaml", "-o", "run", "--trust")
+    done = call("-W", "default", *command)
+    assert "has changed since the run began: helper.py. Steps" in " ".join(done.stderr.split())
+    assert "has changed since the run began: helper.py" in (folder / "run/run.log").read_text()
+
+
+def test_code_that_is_as_it_was_is_not_spoken_of(call, folder):
+    call("die_after.py", "3", "run", status=-signal.SIGKILL)
+    done = call("-W", "default", "-m", "prune_core", "run", "recipe.yaml", "-o", "run", "--trust")
+    assert "changed" not in done.stderr

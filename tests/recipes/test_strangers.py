@@ -1,5 +1,8 @@
 """A recipe from a stranger: looking at it runs no code, and running it has to be allowed."""
 
+import os
+import subprocess
+import sys
 from importlib.util import find_spec
 
 import pytest
@@ -37,6 +40,43 @@ def test_running_has_to_be_allowed(prune, stranger):
     assert "add --trust" in done.stderr
     assert not (stranger / "was_here").exists()
     assert not (stranger / "run").exists()
+
+
+def at_a_terminal(folder, answer):
+    """Run the recipe at a terminal where somebody types an answer; return what is seen there."""
+    pty = pytest.importorskip("pty", reason="Windows has no such terminals")
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "prune_core", "run", "strange.yaml", "-o", "run"]
+    process = subprocess.Popen(command, cwd=folder, stdin=theirs, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    seen = b""
+    try:
+        while b"[y/N]:" not in seen:
+            seen += os.read(ours, 1024)
+        assert not (folder / "was_here").exists()
+        os.write(ours, answer.encode() + b"\n")
+        while part := os.read(ours, 1024):
+            seen += part
+    except OSError:  # how Linux says that the other end has been closed
+        pass
+    finally:
+        os.close(ours)
+        process.wait(60)
+    return " ".join(seen.decode().split())
+
+
+def test_at_a_terminal_it_asks(stranger):
+    said = at_a_terminal(stranger, "n")
+    assert "strange:make (model)" in said
+    assert "Do you trust it? [y/N]:" in said
+    assert not (stranger / "was_here").exists()
+    assert not (stranger / "run").exists()
+
+
+def test_at_a_terminal_a_yes_runs_it(stranger):
+    said = at_a_terminal(stranger, "y")
+    assert (stranger / "was_here").exists()
+    assert "'strange:make' names 'make', which 'strange' does not have" in said
 
 
 def test_with_trust_it_runs(prune, stranger):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import warnings
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -121,6 +122,18 @@ def test_searches_and_schedules():
     assert document.schedule[0].metrics == {"loss": 0.1}
     assert "Sensitivity" in prune_report.page(document)
     assert "Made with" not in prune_report.page(dataclasses.replace(Document("x")))
+
+
+def test_the_best_trial_is_what_the_search_calls_best():
+    trials = [{"trial": at, "score": score} for at, score in enumerate((0.9, 0.2, 0.4))]
+    search = SimpleNamespace(trials=trials, optimize_mode="minimize")
+    for given in ({"trials": search}, {"trials": trials, "optimize_mode": "minimize"}):
+        html = prune_report.page(from_shrink(shrunk(), **given))
+        assert "the best score, the lowest, is 0.2, of trial 1" in html
+    html = prune_report.page(from_shrink(shrunk(), trials=trials))
+    assert "the best score, the highest, is 0.9, of trial 0" in html
+    with pytest.raises(ReportError, match="must be 'maximize' or 'minimize'"):
+        from_shrink(shrunk(), trials=trials, optimize_mode="max")
 
 
 def test_a_model_of_keras():

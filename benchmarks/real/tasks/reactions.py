@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 BATCH, LENGTH, TESTED = 16, 96, 256
+LAYER = "albert.encoder.albert_layer_groups.0.albert_layers.0"
 MASKED = 0.15
 TOKEN = re.compile(
     r"\[[^\]]+]|Br?|Cl?|N|O|S|P|F|I|b|c|n|o|s|p|\(|\)|\.|=|#|-|\+|\\|\/|:|~|@|\?|>>?|\*|\$|%\d\d|\d"
@@ -98,9 +99,13 @@ class Reactions:
     higher_is_better: ClassVar[bool] = True
     exclude: ClassVar[tuple[str, ...]] = ("predictions.decoder",)
     fixed_for_others: ClassVar[tuple[str, ...]] = ()
-    feed_forward: ClassVar[tuple[str, ...]] = (
-        "albert.encoder.albert_layer_groups.0.albert_layers.0.ffn",
+    of_all_flops: ClassVar[bool] = False
+    feed_forward: ClassVar[tuple[str, ...]] = (f"{LAYER}.ffn",)
+    linear: ClassVar[tuple[str, ...]] = (
+        *(f"{LAYER}.attention.{name}" for name in ("query", "key", "value", "dense")),
+        *(f"{LAYER}.{name}" for name in ("ffn", "ffn_output")),
     )
+    calibration: ClassVar[int] = 8
     compare: ClassVar[str] = "kl"
 
     def __init__(self) -> None:

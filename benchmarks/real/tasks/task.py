@@ -19,7 +19,10 @@ class Task(Protocol):
         higher_is_better: Whether a high quality is a good one.
         exclude: Modules that stay as they are, such as the layer that makes the answer.
         fixed_for_others: More of them for tools that cannot follow what the forward does there.
+        of_all_flops: Whether the model is pruned to a share of its FLOPs, wherever they are.
         feed_forward: The layers that make the hidden units of feed-forward networks, if any.
+        linear: The layers of which single weights are pruned, if any.
+        calibration: How many batches a method may look at.
         compare: How far the answers of two models are apart, as `Distiller` takes it.
     """
 
@@ -28,7 +31,10 @@ class Task(Protocol):
     higher_is_better: ClassVar[bool]
     exclude: ClassVar[tuple[str, ...]]
     fixed_for_others: ClassVar[tuple[str, ...]]
+    of_all_flops: ClassVar[bool]
     feed_forward: ClassVar[tuple[str, ...]]
+    linear: ClassVar[tuple[str, ...]]
+    calibration: ClassVar[int]
     compare: Any
 
     def model(self) -> nn.Module:

@@ -133,7 +133,10 @@ class Voices:
     higher_is_better: ClassVar[bool] = False
     exclude: ClassVar[tuple[str, ...]] = ("linear",)
     fixed_for_others: ClassVar[tuple[str, ...]] = ()
+    of_all_flops: ClassVar[bool] = True
     feed_forward: ClassVar[tuple[str, ...]] = ()
+    linear: ClassVar[tuple[str, ...]] = ()
+    calibration: ClassVar[int] = 8
     compare: ClassVar[str] = "mse"
 
     def __init__(self) -> None:

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from prune_core import ConfigError, PruneError
+import prune_core
+from prune_core import ConfigError, PruneError, PruneWarning
 from prune_oneshot import (
     ActivationNormPruner,
     ALPSPruner,
@@ -16,6 +17,7 @@ from prune_oneshot import (
     SparseGPTPruner,
     WandaPruner,
 )
+from prune_toolkit.calibration import watch
 
 WEIGHTS = (WandaPruner, RIAPruner, SparseGPTPruner, ALPSPruner)
 CHANNELS = (ActivationNormPruner, FLAPPruner, ChannelOBSPruner)
@@ -71,6 +73,43 @@ def test_data_that_never_reach_a_layer(pruner):
     refused(*made(pruner, ("up", "spare")), r"'spare'.*never reach.*'exclude': True")
 
 
+@pytest.mark.parametrize("pruner", CHANNELS)
+def test_data_that_never_reach_what_is_pruned_by_channels(pruner):
+    _, made_pruner = made(pruner, ("up", "spare"))
+    with pytest.warns(PruneWarning, match=r"'spare' stays dense: it was not called"):
+        _, masks = made_pruner.compress()
+    assert bool(masks["spare"]["weight"].all())
+    assert int(masks["up"]["weight"].sum()) == 48
+
+
+@pytest.mark.parametrize("pruner", [ActivationNormPruner, FLAPPruner])
+def test_channels_that_only_a_layer_without_data_reads(pruner):
+    class TwoWays(Model):
+        def forward(self, x, whole=True):
+            hidden = torch.relu(self.up(x))
+            return self.down(hidden) if whole else hidden
+
+    model = TwoWays()
+    sizes = model.up.weight.detach().square().sum(1)
+    rules = [{"op_names": ["up"], "sparsity": 0.5}]
+    made_pruner = pruner(
+        model, rules, dummy_input=X, calibrate=lambda m: m(X, whole=False), reconstruct=None
+    )
+    with pytest.warns(PruneWarning, match="never reach 'down', which reads the channels of 'up'"):
+        _, masks = made_pruner.compress()
+    kept = masks["up"]["bias"].nonzero().flatten()
+    assert set(kept.tolist()) == set(sizes.topk(6).indices.tolist())
+
+
+@pytest.mark.parametrize("algorithm", ["wanda", "sparsegpt", "alps", "flap", "channel_obs"])
+def test_no_batches_at_all(algorithm):
+    model = Model()
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(PruneError, match="never ran the model"):
+        prune_core.prune(model, algorithm, sparsity=0.5, example_inputs=X, data=[])
+    assert all(torch.equal(before[n], v) for n, v in model.state_dict().items())
+
+
 @pytest.mark.parametrize("pruner", EVERY)
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_activations_that_are_no_numbers(pruner, value):
@@ -124,6 +163,61 @@ def test_squares_beyond_half_precision_are_no_problem():
     # 2000² is beyond float16, and so are sums of many such.
     _, masks = made(WandaPruner, ("up",), Model().half(), (500 * X).half())[1].compress()
     assert int(masks["up"]["weight"].sum()) == 48
+
+
+def overflowing():
+    """A layer whose two inputs are equal, with weights that float16 can hold, but not their sum."""
+    model = Model()
+    with torch.no_grad():
+        model.up.weight[:] = 40000.0
+        model.up.weight[:, 4:] = 39000.0
+    data = torch.randn(60, 4, generator=torch.Generator().manual_seed(0)).repeat(1, 2) / 1e4
+    return model.half(), data.half()
+
+
+@pytest.mark.parametrize("pruner", [SparseGPTPruner, ALPSPruner])
+def test_fitted_weights_beyond_half_precision(pruner):
+    model, data = overflowing()
+    refused(*made(pruner, ("up",), model, data), r"'up'.*does not fit into torch.float16.*float32")
+
+
+def test_least_squares_beyond_half_precision():
+    model, data = overflowing()
+    how = {"reconstruct": "least_squares"}
+    refused(
+        *made(WandaPruner, ("up",), model, data, **how), "'up'.*does not fit into torch.float16"
+    )
+
+
+@pytest.mark.parametrize("pruner", [SparseGPTPruner, ChannelOBSPruner])
+def test_products_that_cannot_be_factored_name_the_layer(pruner, monkeypatch):
+    # Rounding as bad as this cannot be had from real inputs on a CPU.
+    add = watch.add_products
+
+    def negative(products, *given):
+        add(products, *given)
+        products.neg_()
+
+    monkeypatch.setattr(watch, "add_products", negative)
+    layer = "up" if pruner is SparseGPTPruner else "down"
+    refused(*made(pruner), rf"'{layer}' cannot be fitted: .*larger damping")
+
+
+def test_products_that_no_memory_holds(monkeypatch):
+    monkeypatch.setattr(watch, "physical_memory", lambda: 8 * 8 * 8 - 1)
+    refused(*made(SparseGPTPruner, ("up",)), r"'up' has 8 inputs, and their products need .* GB")
+
+
+def test_a_solver_leaves_weights_of_one_output_alone_until_they_are_put():
+    model = nn.Sequential(nn.Linear(8, 1))
+    pruner = SparseGPTPruner(
+        model, [{"op_names": ["0"], "sparsity": 0.5}], calibrate=lambda m: m(X)
+    )
+    before = model[0].weight.detach().clone()
+    model, _ = pruner.compress()
+    assert int((model[0].weight != 0).sum()) == 4
+    prune_core.unwrap(model, apply=False)
+    assert torch.equal(model[0].weight, before)
 
 
 @pytest.mark.parametrize("pruner", [WandaPruner, SparseGPTPruner])

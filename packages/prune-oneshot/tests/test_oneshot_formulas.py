@@ -1,6 +1,7 @@
 """Masks and weights are those of the papers, computed here once more in the plainest way."""
 
 import copy
+from importlib import import_module
 from itertools import combinations
 
 import pytest
@@ -169,6 +170,32 @@ def test_sparsegpt(sparsity, how):
     found = model[0].weight.detach().double() * mask
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
     assert int(mask.sum()) == mask.numel() - number_to_prune(sparsity, mask.numel())
+
+
+@pytest.mark.parametrize("pruner", [SparseGPTPruner, ALPSPruner])
+def test_layers_that_read_one_tensor_share_a_decomposition(pruner, monkeypatch):
+    class Attention(nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.q, self.k, self.v = (nn.Linear(24, 24) for _ in range(3))
+
+        def forward(self, x):
+            return self.q(x) * self.k(x) + self.v(x)
+
+    calls = []
+    where = import_module(pruner.__module__)
+    hessian_of = where.hessian_of
+    monkeypatch.setattr(
+        where, "hessian_of", lambda *given: (calls.append(given[0]), hessian_of(*given))[1]
+    )
+    model = nn.Sequential(Attention(), nn.Linear(24, 200))  # an attention is a block of its own
+    alone = {f"0.{name}": copy.deepcopy(each) for name, each in model[0].named_children()}
+    _, masks = pruner(model, rules(0.5), calibrate=calibrate).compress()
+    assert calls == ["0.q", "1"]
+    for name, layer in alone.items():
+        _, expected = pruner(nn.Sequential(layer), rules(0.5), calibrate=calibrate).compress()
+        assert torch.equal(masks[name]["weight"], expected["0"]["weight"])
 
 
 def test_sparsegpt_of_a_wide_layer_crosses_many_blocks():

@@ -17,18 +17,30 @@ class Proof:
 
     def __init__(self):
         self.original, self.small = {}, {}
-        self.values, self.steps, self.outputs = [], [], []
+        self.values, self.steps, self.outputs, self.sets = [], [], [], []
+
+    def set(self, indices):
+        """The number of a set of indices."""
+        self.sets.append(ranges(indices))
+        return len(self.sets) - 1
 
     def add(self, op, ins, shape, kept=None, small=None, told=None, **claims):
         claim = {"shape": list(shape), **claims}
         if kept:
-            claim["kept"] = {str(axis): ranges(indices) for axis, indices in kept.items()}
+            claim["kept"] = {str(axis): self.set(indices) for axis, indices in kept.items()}
         step = {"op": op, "in": list(ins), "out": [len(self.values)], "with": told or {}}
         if small:
             step["small"] = small
         self.values.append(claim)
         self.steps.append(step)
         return len(self.values) - 1
+
+    def input(self, *shape):
+        return self.add("same", [], shape, told={"call": "an input"})
+
+    def move(self, ins, shape, moves, kept=None, small=None):
+        small = small and {"moves": small}
+        return self.add("move", ins, shape, kept, small, {"moves": moves})
 
     def tensor(self, name, numbers, kept=None, small=None, **told):
         """A tensor, and of it in SMALL what is kept unless that is given."""
@@ -40,14 +52,20 @@ class Proof:
         self.small[name] = part if small is None else small
         return self.add("tensor", [], numbers.shape, kept, told={"name": name, **told})
 
-    def check(self):
-        files = [
+    def files(self):
+        """What the checker reads of both files."""
+        return [
             {n: (hashlib.sha256(t.tobytes()).hexdigest(), t) for n, t in each.items()}
             for each in (self.original, self.small)
         ]
-        told = {
+
+    def told(self):
+        """The certificate, with hashes that fit."""
+        files = self.files()
+        return {
             "format": "prune-certificate",
             "version": 1,
+            "sets": self.sets,
             "values": copy.deepcopy(self.values),
             "steps": copy.deepcopy(self.steps),
             "outputs": self.outputs,
@@ -55,7 +73,9 @@ class Proof:
             "original": {n: digest for n, (digest, _) in files[0].items()},
             "small": {n: digest for n, (digest, _) in files[1].items()},
         }
-        return check_read(*files, told)
+
+    def check(self):
+        return check_read(*self.files(), self.told())
 
 
 def numbers(*shape, seed=0):
@@ -65,7 +85,7 @@ def numbers(*shape, seed=0):
 def channels(zero=(1,), width=3, kept=(0, 2)):
     """A value of (2, width) whose indices `zero` are zero, of which `kept` are kept."""
     proof = Proof()
-    proof.add("input", [], (2, 4))
+    proof.input(2, 4)
     weight = numbers(4, width)
     weight[:, list(zero)] = 0
     proof.tensor("first", weight, {1: list(kept)})

@@ -10,12 +10,23 @@ __all__ = ["constant", "cubic", "geometric", "linear", "one_cycle"]
 
 
 def constant(progress: float, initial: float, final: float) -> float:
-    """Prune everything at once: `final` from the first step on."""
+    """Prune everything at once: `final` from the first step on.
+
+    Args:
+        progress: How far the run has come, from 0 to 1.
+        initial: The sparsity at the beginning.
+        final: The sparsity at the end.
+    """
     return final
 
 
 def linear(progress: float, initial: float, final: float) -> float:
     """Prune the same number of weights in each step.
+
+    Args:
+        progress: How far the run has come, from 0 to 1.
+        initial: The sparsity at the beginning.
+        final: The sparsity at the end.
 
     >>> [round(linear(t / 5, 0.0, 0.8), 3) for t in range(6)]
     [0.0, 0.16, 0.32, 0.48, 0.64, 0.8]
@@ -28,6 +39,11 @@ def cubic(progress: float, initial: float, final: float) -> float:
 
     `final + (initial - final) · (1 - progress)³`
 
+    Args:
+        progress: How far the run has come, from 0 to 1.
+        initial: The sparsity at the beginning.
+        final: The sparsity at the end.
+
     >>> [round(cubic(t / 5, 0.0, 0.8), 3) for t in range(6)]
     [0.0, 0.39, 0.627, 0.749, 0.794, 0.8]
     """
@@ -38,6 +54,11 @@ def geometric(progress: float, initial: float, final: float) -> float:
     """Prune the same share of what is left in each step, as lottery tickets do.
 
     `1 - (1 - initial) · ((1 - final) / (1 - initial))^progress`
+
+    Args:
+        progress: How far the run has come, from 0 to 1.
+        initial: The sparsity at the beginning.
+        final: The sparsity at the end.
 
     >>> [round(geometric(t / 5, 0.0, 0.8), 3) for t in range(6)]
     [0.0, 0.275, 0.475, 0.619, 0.724, 0.8]
@@ -53,6 +74,11 @@ def one_cycle(progress: float, initial: float, final: float) -> float:
 
     Unlike the published formula, which starts a little above `initial`, this one is shifted to
     begin at `initial` exactly.
+
+    Args:
+        progress: How far the run has come, from 0 to 1.
+        initial: The sparsity at the beginning.
+        final: The sparsity at the end.
     """
 
     def sigmoid(t: float) -> float:

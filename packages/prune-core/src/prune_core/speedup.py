@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from prune_speedup.torch import remove_tokens as remove_tokens
     from prune_speedup.torch import save_pruned as save_pruned
     from prune_speedup.torch import shrink as shrink
+    from prune_speedup.torch import shrink_checkpoint as shrink_checkpoint
     from prune_speedup.torch import shrink_optimizer as shrink_optimizer
     from prune_speedup.torch import units as units
     from prune_speedup.torch import used_tokens as used_tokens
@@ -37,6 +38,7 @@ __all__ = [
     "remove_tokens",
     "save_pruned",
     "shrink",
+    "shrink_checkpoint",
     "shrink_optimizer",
     "units",
     "used_tokens",

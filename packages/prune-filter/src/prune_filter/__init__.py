@@ -6,6 +6,8 @@ Names are imported when they are first used, so that `import prune_filter` loads
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from prune_filter.hooks import prune_register_pruners
+
 if TYPE_CHECKING:
     from prune_filter.__about__ import __version__ as __version__
     from prune_filter.activation import *  # noqa: F403
@@ -23,29 +25,16 @@ if TYPE_CHECKING:
     from prune_filter.synflow import *  # noqa: F403
     from prune_filter.taylor import *  # noqa: F403
 
-_HOMES = {
+# Beside the registered pruners: their names in older releases, and what is no pruner.
+_MORE = {
     "__about__": ("__version__",),
-    "activation": (
-        "ActivationAPoZRankFilterPruner",
-        "ActivationAPoZRankPruner",
-        "ActivationMeanRankFilterPruner",
-        "ActivationMeanRankPruner",
-    ),
+    "activation": ("ActivationAPoZRankFilterPruner", "ActivationMeanRankFilterPruner"),
     "evaluator": ("TorchEvaluator",),
-    "fpgm": ("FPGMPruner",),
-    "grasp": ("GraSPPruner",),
-    "hrank": ("HRankPruner",),
-    "level": ("LevelPruner",),
-    "movement": ("MovementPruner",),
-    "nm": ("NMPruner",),
-    "norm": ("L1FilterPruner", "L1NormPruner", "L2FilterPruner", "L2NormPruner"),
-    "random": ("RandomPruner", "RandomWeightPruner"),
-    "slim": ("SlimPruner",),
-    "snip": ("SNIPPruner",),
-    "synflow": ("SynFlowPruner",),
-    "taylor": ("GroupTaylorPruner", "TaylorFOWeightFilterPruner", "TaylorFOWeightPruner"),
+    "norm": ("L1FilterPruner", "L2FilterPruner"),
+    "taylor": ("TaylorFOWeightFilterPruner",),
 }
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+_HOME_OF = {each.attribute: each.module for each in prune_register_pruners().values()}
+_HOME_OF |= {name: f"prune_filter.{home}" for home, names in _MORE.items() for name in names}
 
 __all__ = sorted(_HOME_OF)
 
@@ -54,7 +43,7 @@ def __getattr__(name: str) -> Any:
     home = _HOME_OF.get(name)
     if home is None:
         raise AttributeError(f"module 'prune_filter' has no attribute {name!r}")
-    value = getattr(import_module(f"prune_filter.{home}"), name)
+    value = getattr(import_module(home), name)
     globals()[name] = value
     return value
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Unpack
+from typing import NamedTuple, Self, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +30,22 @@ _RHO = 0.1
 _EVERY = 3
 # How ρ grows: fast while many weights still change sides, slowly when few do.
 _GROWTH = ((0.1, 1.3), (0.005, 1.2), (0.0, 1.1))
+
+
+class _Scaled(NamedTuple):
+    """A matrix of products for features of length 1, and its eigenvalues and eigenvectors."""
+
+    length: Tensor
+    hessian: Tensor
+    values: Tensor
+    vectors: Tensor
+
+    @classmethod
+    def of(cls, hessian: Tensor, dtype: torch.dtype) -> Self:
+        """Scale and decompose a matrix in its own precision; keep what came of it in `dtype`."""
+        length = hessian.diagonal(dim1=-2, dim2=-1).sqrt()
+        scaled = hessian / (length.unsqueeze(-1) * length.unsqueeze(-2))
+        return cls(*(x.to(dtype) for x in (length, scaled, *torch.linalg.eigh(scaled))))
 
 
 class ALPSSolver(LayerSolver):
@@ -63,20 +79,24 @@ class ALPSSolver(LayerSolver):
     def solve(self, problem: LayerProblem) -> tuple[Tensor, Tensor]:
         """Return a boolean mask and the new weight."""
         order = ChannelsTogether(problem.module, problem.weight.shape[-1], self.m)
-        gram = problem.statistics.gram
-        hessian = order.square(hessian_of(problem.name, gram, self.damping))
-        first = order(goes_first(problem))
-        kept = order.undo(self._chosen(order(problem.weight), hessian, first, problem.sparsity))
-        return kept, refitted(problem.weight, kept, gram, self.damping)
+        seen, first = problem.statistics, goes_first(problem)
 
-    def _chosen(self, weight: Tensor, hessian: Tensor, first: Tensor, sparsity: float) -> Tensor:
+        def make() -> _Scaled:
+            hessian = order.square(hessian_of(problem.name, seen.gram, self.damping))
+            return _Scaled.of(hessian, problem.weight.dtype)
+
+        scaled = seen.once(("scaled", order.places, problem.weight.dtype), make)
+        first = None if first is None else order(first)
+        kept = order.undo(self._chosen(order(problem.weight), scaled, first, problem.sparsity))
+        return kept, refitted(problem.weight, kept, seen.gram, self.damping)
+
+    def _chosen(
+        self, weight: Tensor, scaled: _Scaled, first: Tensor | None, sparsity: float
+    ) -> Tensor:
         """Return which weights stay."""
-        length = hessian.diagonal(dim1=-2, dim2=-1).sqrt()
-        scaled = hessian / (length.unsqueeze(-1) * length.unsqueeze(-2))
-        values, vectors = (x.to(weight.dtype) for x in torch.linalg.eigh(scaled))
-        values = values.unsqueeze(1)
-        dense = weight * length.unsqueeze(1).to(weight.dtype)
-        wanted = dense @ scaled.to(weight.dtype)
+        values, vectors = scaled.values.unsqueeze(1), scaled.vectors
+        dense = weight * scaled.length.unsqueeze(1)
+        wanted = dense @ scaled.hessian
         sparse, pull, rho = dense, torch.zeros_like(dense), _RHO
         before: Tensor | None = None
         kept = self._cut(dense, first, sparsity)
@@ -97,14 +117,17 @@ class ALPSSolver(LayerSolver):
                 before = kept
         return kept
 
-    def _cut(self, weight: Tensor, first: Tensor, sparsity: float) -> Tensor:
-        size = torch.where(first < 0, first, weight.abs())
-        masked = first == MASKED
+    def _cut(self, weight: Tensor, first: Tensor | None, sparsity: float) -> Tensor:
+        size = weight.abs()
+        masked = None if first is None else first == MASKED
+        if first is not None:
+            size = torch.where(first < 0, first, size)
         if self.m is None or self.n is None:
             lost = number_to_prune(sparsity, size.numel())
-            return keep_largest(size, max(lost, int(masked.sum())))
+            return keep_largest(size, lost if masked is None else max(lost, int(masked.sum())))
         grouped = size.view(*size.shape[:-1], -1, self.m)
-        return keep_of_each(grouped, self.n, axis=-1).flatten(-2) & ~masked
+        kept = keep_of_each(grouped, self.n, axis=-1).flatten(-2)
+        return kept if masked is None else kept & ~masked
 
 
 class ALPSPruner(LayerwisePruner):

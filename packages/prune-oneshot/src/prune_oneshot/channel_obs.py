@@ -15,6 +15,7 @@ from prune_toolkit import DataCollector, InputWatch, Statistics
 from prune_toolkit.basic import Options
 from prune_toolkit.blockwise import Walk
 from prune_toolkit.calibration.layers import has_bias
+from prune_toolkit.reconstruct.layers import naming
 from prune_toolkit.reconstruct.solve import factor
 
 __all__ = ["ChannelOBSPruner", "EliminationCollector"]
@@ -67,51 +68,73 @@ class EliminationCollector(DataCollector):
         left = torch.arange(len(units))
         places = torch.zeros(len(units), dtype=torch.float64)
         each = -(-len(units) // self.compressor.rounds)
-        while len(left):
+        while True:
             costs = torch.stack([problem.costs(left) for problem in problems]).sum(0)
             order = costs.argsort(stable=True)
             last = len(left) <= each
             gone = order if last else order[:each]
             start = len(units) - len(left) + 1
             places[left[gone]] = torch.arange(start, start + len(gone), dtype=torch.float64)
+            if last:
+                break
+            for problem in problems:
+                problem.drop(left[gone])
             left = left[order[len(gone) :].sort().values]
         return places
 
 
 class _Problem:
-    """What one layer's output loses with some units, when the others make up for them."""
+    """What one layer's output loses with some units, when the others make up for them.
+
+    Of the features that are left it keeps the inverse H⁻¹ of their moments and the weight W that is
+    fitted to them. When features g go and k stay, both follow without another decomposition:
+
+        S = ((H⁻¹)_gg)⁻¹ (H⁻¹)_gk,    H⁻¹ ← (H⁻¹)_kk − (H⁻¹)_kg S,    W ← W_k − W_g S
+    """
 
     def __init__(
         self, units: Tensor, reader: Reader, statistics: Statistics, damping: float
     ) -> None:
+        self.name = reader.name
         moments = statistics.covariance if has_bias(reader.module) else statistics.gram
-        self.hessian = hessian_of(reader.name, moments, damping)
-        self.weight = reader.weight().to(self.hessian.dtype)
-        self.product = self.weight @ self.hessian
-        unit_of = reader.unit_of_feature()
-        places = [(unit_of == unit).nonzero().flatten() for unit in units]
+        hessian = hessian_of(reader.name, moments, damping)
+        with naming(self.name):
+            self.inverse = torch.cholesky_inverse(factor(hessian))
+        self.weight = reader.weight().to(hessian.dtype)
+        self.unit_of = reader.unit_of_feature()
+        places = [(self.unit_of == unit).nonzero().flatten() for unit in units]
         # A unit has as many features in this layer as any other, or none.
         self.present = torch.tensor([len(place) > 0 for place in places])
         self.features = torch.stack([place for place in places if len(place)])
-        self.others = (~torch.isin(unit_of, units)).nonzero().flatten()
         self.row = self.present.cumsum(0) - 1
+        self.left = torch.arange(len(self.unit_of))
 
-    def costs(self, left: Tensor) -> Tensor:
-        """Return what each of the units that are left costs now: `tr(W_u (H⁻¹)_uu⁻¹ W_uᵀ)`."""
-        costs = torch.zeros(len(left), dtype=torch.float64)
-        here = self.present[left]
-        features = self.features[self.row[left[here]]]
-        kept = torch.cat([features.flatten(), self.others]).to(self.hessian.device)
-        inverse = torch.cholesky_inverse(factor(self.hessian[:, kept][:, :, kept]))
-        weight = self.product[:, :, kept] @ inverse
-        count, width = features.shape
-        groups, outputs, _ = weight.shape
-        mine = count * width
-        weight = weight[..., :mine].reshape(groups, outputs, count, width).movedim(2, 1)
-        blocks = inverse[:, :mine, :mine].reshape(groups, count, width, count, width)
-        own = blocks.diagonal(dim1=1, dim2=3).movedim(-1, 1)  # (groups, units, width, width)
-        solved = torch.linalg.solve(own, weight.transpose(-1, -2))
-        costs[here] = (solved * weight.transpose(-1, -2)).sum((0, 2, 3)).cpu()
+    def drop(self, units: Tensor) -> None:
+        """Take some units out; the others are fitted anew."""
+        here = units[self.present[units]]
+        gone = torch.isin(self.left, self.features[self.row[here]].flatten())
+        if not bool(gone.any()):
+            return
+        g, k = (at.nonzero().flatten().to(self.inverse.device) for at in (gone, ~gone))
+        among = self.inverse[:, g]
+        with naming(self.name):
+            share = torch.cholesky_solve(among[:, :, k], factor(among[:, :, g]))
+        self.inverse = self.inverse[:, k][:, :, k].baddbmm_(
+            among[:, :, k].transpose(1, 2), share, alpha=-1
+        )
+        self.weight = self.weight[:, :, k].baddbmm_(self.weight[:, :, g], share, alpha=-1)
+        self.left = self.left[~gone]
+
+    def costs(self, units: Tensor) -> Tensor:
+        """Return what each of some units costs now: `tr(W_u (H⁻¹)_uu⁻¹ W_uᵀ)`."""
+        costs = torch.zeros(len(units), dtype=torch.float64)
+        here = self.present[units]
+        at = torch.empty(len(self.unit_of), dtype=torch.long)
+        at[self.left] = torch.arange(len(self.left))
+        places = at[self.features[self.row[units[here]]]].to(self.inverse.device)
+        own = self.inverse[:, places.unsqueeze(2), places.unsqueeze(1)]
+        weight = self.weight[:, :, places].movedim(1, 3)  # (groups, units, width, outputs)
+        costs[here] = (torch.linalg.solve(own, weight) * weight).sum((0, 2, 3)).cpu()
         return costs
 
 

@@ -18,7 +18,7 @@ from prune_toolkit import (
 )
 from prune_toolkit.allocate import check_n_of_m
 from prune_toolkit.basic import Options
-from prune_toolkit.calibration.replay import Calibrate
+from prune_toolkit.calibration.calibrate import Calibrate
 
 __all__ = ["INPUT_TYPES", "InputWeightPruner", "check_calibrate", "check_pattern"]
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from prune_core import ConfigError, PruneError
 from prune_toolkit import LayerProblem
 from prune_toolkit.allocate.per_layer import keep_in_rows
-from prune_toolkit.reconstruct.solve import damped, factor
+from prune_toolkit.reconstruct.solve import damp, factor
 
 __all__ = [
     "MASKED",
@@ -34,14 +34,16 @@ def check_damping(damping: float) -> None:
 
 
 def hessian_of(name: str, gram: Tensor, damping: float) -> Tensor:
-    """Return the damped Gram matrices of a layer; inputs that are always zero get a diagonal of 1.
+    """Damp the Gram matrices of a layer in place; inputs that are always zero get a diagonal of 1.
 
     Raises:
         PruneError: They cannot be made positive.
     """
     dead = gram.diagonal(dim1=-2, dim2=-1) == 0
-    hessian = damped(gram, damping) + torch.diag_embed(dead.to(gram.dtype))
-    if not bool(hessian.isfinite().all()):
+    hessian = damp(gram, damping)
+    hessian.diagonal(dim1=-2, dim2=-1).add_(dead)
+    # A sum of what is not finite is not finite either, and takes no memory.
+    if not bool(hessian.sum().isfinite()):
         raise PruneError(
             f"The products of the inputs of {name!r} are not finite. Look at the data, or run the "
             "model in float32."
@@ -55,19 +57,28 @@ def inverse_factor(hessian: Tensor) -> Tensor:
     Read from the last row to the first, the Cholesky factor of the reversed matrix is an upper V
     with `H = V Vᵀ`; U is its inverse.
     """
-    upper = factor(hessian.flip(-1, -2)).flip(-1, -2)
-    identity = torch.eye(hessian.shape[-1], dtype=hessian.dtype, device=hessian.device)
-    inverse: Tensor = torch.linalg.solve_triangular(upper, identity.expand_as(upper), upper=True)
+    # Each line frees what the one before it has made: these matrices are the largest there are.
+    hessian = hessian.flip(-1, -2)
+    hessian = factor(hessian)
+    hessian = hessian.flip(-1, -2)
+    inverse = torch.eye(hessian.shape[-1], dtype=hessian.dtype, device=hessian.device)
+    # Column by column in memory, as LAPACK writes, so that it can be solved in place.
+    inverse = inverse.expand_as(hessian).contiguous().mT
+    torch.linalg.solve_triangular(hessian, inverse, upper=True, out=inverse)
     return inverse
 
 
-def goes_first(problem: LayerProblem) -> Tensor:
+def goes_first(problem: LayerProblem) -> Tensor | None:
     """Return what is less than any cost where a weight goes before all others, and 0 elsewhere.
 
-    A weight that is masked already goes first, and then those whose input is always zero.
+    A weight that is masked already goes first, and then those whose input is always zero. None
+    stands for a layer that has neither.
     """
+    dead = problem.statistics.squares.unsqueeze(1) == 0
+    if problem.alive is None and not bool(dead.any()):
+        return None
     first = torch.zeros_like(problem.weight)
-    first.masked_fill_(problem.statistics.squares.unsqueeze(1) == 0, DEAD)
+    first.masked_fill_(dead, DEAD)
     if problem.alive is not None:
         first.masked_fill_(~problem.alive, MASKED)
     return first
@@ -93,18 +104,19 @@ class ChannelsTogether:
     """
 
     def __init__(self, module: nn.Module, features: int, m: int | None) -> None:
-        places = prod(getattr(module, "kernel_size", (1,))) if m is not None else 1
-        order = torch.arange(features).view(-1, places).t().flatten()
+        self.places = prod(getattr(module, "kernel_size", (1,))) if m is not None else 1
+        self._stays = self.places == 1
+        order = torch.arange(features).view(-1, self.places).t().flatten()
         self._order, self._back = order, order.argsort()
 
     def __call__(self, tensor: Tensor) -> Tensor:
         """Return a weight `(groups, outputs, features)` in this order."""
-        return tensor[..., self._order.to(tensor.device)]
+        return tensor if self._stays else tensor[..., self._order.to(tensor.device)]
 
     def square(self, matrix: Tensor) -> Tensor:
         """Return a matrix of features by features in this order."""
-        return self(matrix)[..., self._order.to(matrix.device), :]
+        return matrix if self._stays else self(matrix)[..., self._order.to(matrix.device), :]
 
     def undo(self, tensor: Tensor) -> Tensor:
         """Put the features of a weight back."""
-        return tensor[..., self._back.to(tensor.device)]
+        return tensor if self._stays else tensor[..., self._back.to(tensor.device)]

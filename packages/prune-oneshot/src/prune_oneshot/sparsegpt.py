@@ -63,9 +63,17 @@ class SparseGPTSolver(LayerSolver):
     def solve(self, problem: LayerProblem) -> tuple[Tensor, Tensor]:
         """Return a boolean mask and the new weight."""
         order = ChannelsTogether(problem.module, problem.weight.shape[-1], self.m)
-        hessian = hessian_of(problem.name, problem.statistics.gram, self.damping)
-        factor = inverse_factor(order.square(hessian)).to(problem.weight.dtype)
-        columns = _Columns(order(problem.weight), factor, order(goes_first(problem)))
+        seen = problem.statistics
+
+        def make() -> Tensor:
+            # No name is given to what is large, so that it is freed as soon as it can be.
+            return inverse_factor(
+                order.square(hessian_of(problem.name, seen.take_gram(), self.damping))
+            ).to(problem.weight.dtype)
+
+        factor = seen.once("inverse factor", make).to(problem.weight.dtype)
+        first = goes_first(problem)
+        columns = _Columns(order(problem.weight), factor, None if first is None else order(first))
         few = _FEW if self.m is None else self.m * -(-_FEW // self.m)
         blocksize = few * -(-self.blocksize // few) if self.m else self.blocksize
         for start in range(0, len(columns), blocksize):
@@ -85,9 +93,11 @@ class _Columns:
     Shapes are `(groups, features, outputs)`.
     """
 
-    def __init__(self, weight: Tensor, factor: Tensor, first: Tensor) -> None:
-        self.weight = weight.transpose(1, 2).contiguous()
-        self.factor, self.first = factor, first.transpose(1, 2)
+    def __init__(self, weight: Tensor, factor: Tensor, first: Tensor | None) -> None:
+        # A copy even where one output or one feature needs none: it is written into.
+        self.weight = weight.transpose(1, 2).clone(memory_format=torch.contiguous_format)
+        self.factor = factor
+        self.first = None if first is None else first.transpose(1, 2)
         self.diagonal = factor.diagonal(dim1=-2, dim2=-1).unsqueeze(-1)
         self.kept = torch.ones_like(self.weight, dtype=torch.bool)
         self.lost = 0
@@ -97,34 +107,46 @@ class _Columns:
 
     def _costs(self, start: int, end: int) -> Tensor:
         here = slice(start, end)
-        costs = (self.weight[:, here] / self.diagonal[:, here]).square()
+        costs = (self.weight[:, here] / self.diagonal[:, here]).square_()
+        if self.first is None:
+            return costs
         return torch.where(self.first[:, here] < 0, self.first[:, here], costs)
 
     def choose(self, start: int, end: int, sparsity: float) -> None:
         """Choose the cheapest of a block; so many that the whole layer comes out exact."""
         costs = self._costs(start, end)
         wanted = number_to_prune(sparsity, end * self.weight[:, 0].numel()) - self.lost
-        masked = int((self.first[:, start:end] == MASKED).sum())
-        lost = min(max(0, wanted, masked), costs.numel())
+        if self.first is not None:
+            wanted = max(wanted, int((self.first[:, start:end] == MASKED).sum()))
+        lost = min(max(0, wanted), costs.numel())
         self.kept[:, start:end] = keep_largest(costs, lost)
         self.lost += lost
 
     def hand_on(self, start: int, end: int, few: int, n: int | None, m: int | None) -> Tensor:
         """Let the columns of a block hand on their errors within the block; return the errors."""
-        errors = torch.empty_like(self.weight[:, start:end])
+        # What a column is multiplied with to give its error; each becomes the error in its turn.
+        errors = self._lost_over_diagonal(start, end)
         for first in range(start, end, few):
             last = min(first + few, end)
-            for column in range(first, last):
-                if m is not None and n is not None and column % m == 0:
-                    costs = self._costs(column, column + m)
-                    self.kept[:, column : column + m] = keep_of_each(costs, n, axis=1)
-                error = self.weight[:, column] / self.diagonal[:, column]
-                errors[:, column - start] = error.masked_fill_(self.kept[:, column], 0.0)
-                if column + 1 < last:
-                    share = self.factor[:, column, column + 1 : last].unsqueeze(-1)
-                    self.weight[:, column + 1 : last] -= share * error.unsqueeze(1)
-            self.spread(first, last, end, errors[:, first - start : last - start])
+            here = slice(first, last)
+            weight, error_of = self.weight[:, here], errors[:, first - start : last - start]
+            shares = self.factor[:, here, here].unsqueeze(-1).unbind(1)
+            parts = (part.unsqueeze(2).unbind(1) for part in (weight, error_of))
+            each = zip(*parts, shares, strict=True)
+            for after, (column, error, share) in enumerate(each, 1):
+                if m is not None and n is not None and (after - 1) % m == 0:
+                    at = first + after - 1
+                    kept = keep_of_each(self._costs(at, at + m), n, axis=1)
+                    self.kept[:, at : at + m] = kept
+                    error_of[:, after - 1 : after - 1 + m] = self._lost_over_diagonal(at, at + m)
+                error *= column
+                if after < last - first:
+                    weight[:, after:].addcmul_(share[:, after:], error, value=-1)
+            self.spread(first, last, end, error_of)
         return errors
+
+    def _lost_over_diagonal(self, start: int, end: int) -> Tensor:
+        return ~self.kept[:, start:end] / self.diagonal[:, start:end]
 
     def spread(self, start: int, end: int, upto: int, errors: Tensor) -> None:
         """Give the columns from `end` on their share of the errors of those before."""
@@ -134,7 +156,7 @@ class _Columns:
 
     def result(self) -> tuple[Tensor, Tensor]:
         """Return mask and weight, `(groups, outputs, features)`."""
-        return self.kept.transpose(1, 2), (self.weight * self.kept).transpose(1, 2)
+        return self.kept.transpose(1, 2), self.weight.mul_(self.kept).transpose(1, 2)
 
 
 class SparseGPTPruner(LayerwisePruner):

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from prune_core.errors import warn
 from prune_core.masking import output_axis, weight_name
 from prune_core.masking.recurrent import hidden_names, is_recurrent, rows
 from prune_core.pruning.pruner import ConfigList
@@ -100,10 +101,29 @@ class UnitCollector(InputCollector):
     def data(self, found: Mapping[str, Statistics]) -> dict[str, Tensor]:
         """Return a score for each output channel of the wrapped modules."""
         scores = UnitScores(self.compressor.coupling)
+        self._say_unreached(found)
         for name, statistics in found.items():
             reader = self._readers[name]
             scores.add(reader.unit_of_feature(), self.read(reader, statistics))
         return scores.over_channels(self.compressor)
+
+    def _say_unreached(self, found: Mapping[str, Statistics]) -> None:
+        """Name the modules whose channels are read, but by layers that got no data."""
+        producers, reached = self.compressor.coupling.producers, [self._readers[n] for n in found]
+        for name in self.compressor.get_modules_wrapper():
+            made = producers.get(name)
+            if made is None:
+                continue
+            units = torch.from_numpy(made.classes)
+            read_by = [
+                n for n, each in self._readers.items() if torch.isin(units, each.units).any()
+            ]
+            if read_by and not any(torch.isin(units, each.units).any() for each in reached):
+                warn(
+                    f"The data never reach {read_by[0]!r}, which reads the channels of {name!r}, "
+                    "so those are ranked by their weights alone. Give data that reach it, or "
+                    f"exclude {name!r}."
+                )
 
     def read(self, reader: Reader, statistics: Statistics) -> Tensor:
         """Return what a layer reads of each feature: its statistic times its squared weights."""
@@ -141,13 +161,23 @@ class UnitScores:
         for name, wrapper in pruner.get_modules_wrapper().items():
             device = wrapper.parameter(wrapper.target).device
             made = producers.get(name)
-            if made is None:
+            if made is None:  # it stays whole
+                self._say_unused(name)
                 channels = len(_made_of(wrapper.module))
                 scores[name] = torch.zeros(channels, dtype=torch.float64, device=device)
-            else:
-                units = torch.from_numpy(made.classes)
-                scores[name] = (self.values / parts.clamp_min(1))[units].to(device)
+                continue
+            units = torch.from_numpy(made.classes)
+            scores[name] = (self.values / parts.clamp_min(1))[units].to(device)
         return scores
+
+    def _say_unused(self, name: str) -> None:
+        units, module = self.coupling.units, self.coupling.modules[name]
+        weight = f"{name}.{weight_name(module)}"
+        if units.aliases.get(weight, weight) not in units.shapes:
+            warn(
+                f"{name!r} stays dense: it was not called when the model ran on the example. Give "
+                f"data that reach it, or exclude it: {{'op_names': [{name!r}], 'exclude': True}}."
+            )
 
     def _fill(self) -> None:
         """Score by the weights that make them the units of which no reader is understood."""

@@ -6,7 +6,9 @@ imported, whoever runs the recipe sees them listed and agrees.
 
 from __future__ import annotations
 
+import hashlib
 import sys
+import sysconfig
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +21,10 @@ from prune_core.errors import ConfigError, PruneError
 from prune_core.reference import Reference
 from prune_recipes.recipe import Call, Recipe
 
-__all__ = ["Code", "code_of", "function_of", "load", "made", "modules_beside"]
+__all__ = ["Code", "code_of", "function_of", "load", "made", "modules_beside", "sources_of"]
+
+UNPICKLED = "model: the file is unpickled"
+_INSTALLED = {"site-packages", "dist-packages"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +49,7 @@ def code_of(recipe: Recipe) -> list[Code]:
     if recipe.model.call is not None:
         found.append(Code(recipe.model.call, "model"))
     if recipe.model.file is not None:
-        found.append(Code(recipe.model.file, "model: the file is unpickled"))
+        found.append(Code(recipe.model.file, UNPICKLED))
     if recipe.inputs.call is not None:
         found.append(Code(recipe.inputs.call, "inputs"))
     for key in ("train", "calibrate", "data", "evaluate", "finetune"):
@@ -57,6 +62,33 @@ def code_of(recipe: Recipe) -> list[Code]:
     if recipe.recover is not None:
         found.append(Code(recipe.recover.data.call, "recover.data"))
     return found
+
+
+def sources_of(recipe: Recipe, beside: Path) -> dict[str, str]:
+    """Import what a recipe names, and return a digest of each source file that lies there.
+
+    Those are the files beside the recipe and where one stands, with what they import from there.
+    Files of installed packages are not among them: their versions are written down.
+
+    Returns:
+        `{file: digest}`, such as `{"digits.py": "0f3c…"}`.
+    """
+    for each in code_of(recipe):
+        if each.used_for != UNPICKLED:
+            load(each.what, each.used_for)
+    named = dict.fromkeys(getattr(module, "__file__", None) for module in [*sys.modules.values()])
+    # The program that was started is no part of the recipe, whatever else it is known as.
+    named.pop(getattr(sys.modules["__main__"], "__file__", None), None)
+    files = [Path(file) for file in named if file]
+    library = sysconfig.get_path("stdlib")
+    found: dict[str, str] = {}
+    for place in (beside.resolve(), Path.cwd()):
+        for file in files:
+            installed = file.is_relative_to(library) or not _INSTALLED.isdisjoint(file.parts)
+            if file.is_relative_to(place) and not installed and file.is_file():
+                digest = hashlib.sha256(file.read_bytes()).hexdigest()
+                found.setdefault(str(file.relative_to(place)), digest)
+    return dict(sorted(found.items()))
 
 
 @contextmanager

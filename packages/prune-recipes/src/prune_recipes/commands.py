@@ -125,7 +125,7 @@ def init(
     from prune_recipes.asking import asked
     from prune_recipes.reader import parse_recipe
     from prune_recipes.schema import recipe_schema
-    from prune_recipes.starting import write_recipe
+    from prune_recipes.starting import best_algorithm, write_recipe
     from prune_recipes.text import Text
 
     if recipe.exists() and not force:
@@ -143,13 +143,15 @@ def init(
         epochs=epochs,
     )
     beside = recipe.with_name("prune-recipe.schema.json")
-    text = write_recipe(answers, known, beside.name).encode()
+    text = write_recipe(answers, known, beside.name, str(recipe)).encode()
     parse_recipe(Text(recipe, text))  # what is wrong in the answers is said before it is written
     with replacing(beside) as file:
         file.write((json.dumps(recipe_schema(), indent=1) + "\n").encode())
     with replacing(recipe) as file:
         file.write(text)
     print(f"{known}.")
+    if answers.data and not answers.algorithm and best_algorithm(data=True) == "l1":
+        print("pip install prune-oneshot: it has algorithms that rank channels by your data.")
     print(f"Wrote {recipe}, and {beside.name} for your editor. Next:")
     print(f"  prune inspect {recipe}")
     print(f"  prune run {recipe} --output runs/first")

@@ -16,9 +16,11 @@ __all__ = ["run_document"]
 
 def run_document(run: Run, versions: dict[str, str], created: str) -> Document:
     """Put together what all steps of a finished run have noted."""
-    files = [run.folder.step(step.name) / "document.json" for step in run.steps]
-    parts = [Document.from_json(f.read_text(encoding="utf-8")) for f in files if f.is_file()]
+    from prune_recipes.steps import DOCUMENT, SEARCH  # imports torch
+
+    parts, searches = _noted(run, DOCUMENT), _noted(run, SEARCH)
     document = parts[-1] if parts else Document(title="")
+    search = searches[-1] if searches else Document(title="")
     results = {step: run.folder.result(step.name) for step in run.steps}
     changed = [results[step] for step in run.steps if step.changes]
     dense = run.step_of("train", "dense")
@@ -28,16 +30,21 @@ def run_document(run: Run, versions: dict[str, str], created: str) -> Document:
         key: Change(first[key], last[key]) for key in ("parameters", "flops", "bytes", "zeros")
     }
     name = type(run.template).__name__
+    quality = _quality(run, results)
     return replace(
         document,
+        notes=(*document.notes, *_advice(run, quality)),
         title=name,
         model=name,
         framework="torch",
         blocks=tuple(block for part in parts for block in part.blocks),
         experts=tuple(mixture for part in parts for mixture in part.experts),
+        sensitivity=search.sensitivity,
+        trials=search.trials,
+        optimize_mode=search.optimize_mode,
         created=created,
         algorithm=", ".join(each.algorithm for each in run.recipe.prune),
-        quality=_quality(run, results),
+        quality=quality,
         loading=_loading(run),
         files=tuple(_files(run.folder.path)),
         seconds={step.name: round(results[step]["seconds"], 3) for step in run.steps},
@@ -45,6 +52,12 @@ def run_document(run: Run, versions: dict[str, str], created: str) -> Document:
         recipe=(run.folder.path / "recipe.yaml").read_text(encoding="utf-8"),
         **sizes,
     )
+
+
+def _noted(run: Run, name: str) -> list[Document]:
+    """Read what steps have written under a name, in their order."""
+    files = [run.folder.step(step.name) / name for step in run.steps]
+    return [Document.from_json(f.read_text(encoding="utf-8")) for f in files if f.is_file()]
 
 
 def _quality(run: Run, results: dict[Any, dict[str, Any]]) -> tuple[Quality, ...]:
@@ -59,6 +72,25 @@ def _quality(run: Run, results: dict[Any, dict[str, Any]]) -> tuple[Quality, ...
         for metric, score in results.get(step, {}).get("quality", {}).items():
             found.setdefault(metric, {})[stage] = score
     return tuple(Quality(metric, **scores) for metric, scores in found.items())
+
+
+def _advice(run: Run, quality: tuple[Quality, ...]) -> list[str]:
+    """Say what is worth trying next."""
+    if run.step_of("finetune", "recover") is not None:
+        return []
+    moved = [
+        each.metric
+        for each in quality
+        if each.dense is not None
+        and each.pruned is not None
+        and abs(each.pruned - each.dense) > 0.01 * abs(each.dense)
+    ]
+    if not moved:
+        return []
+    return [
+        f"Nothing was trained after pruning, and pruning has changed {', '.join(moved)}. Training "
+        "brings back most of what pruning costs: add finetune or recover to the recipe."
+    ]
 
 
 def _loading(run: Run) -> Loading:

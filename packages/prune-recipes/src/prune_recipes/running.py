@@ -23,7 +23,7 @@ from prune_core.files import replacing
 from prune_core.progress import Task
 from prune_core.progress.log import is_first, log
 from prune_core.registry import manager, plugins
-from prune_recipes.code import Code, code_of, modules_beside
+from prune_recipes.code import Code, code_of, modules_beside, sources_of
 from prune_recipes.folder import RunFolder, write_json
 from prune_recipes.reader import parse_recipe
 from prune_recipes.recipe import Recipe
@@ -84,7 +84,7 @@ def run_recipe(
         return Outcome(folder.path, already=True)
     may_run(code_of(recipe))
     with folder.alone(), modules_beside(text.path.parent):
-        environment = _environment()
+        environment = _environment(sources_of(recipe, text.path.parent))
         folder.begin(
             text.content,
             {
@@ -102,9 +102,9 @@ def _run(recipe: Recipe, beside: Path, folder: RunFolder, environment: dict[str,
 
     run = Run(recipe, beside, folder)
     done = [step for step in run.steps if folder.is_done(step.name)]
-    if done:
-        _warn_of_changes(folder, environment)
     with _recorded(folder.path), Task("prune run", len(run.steps), "step", announce=True) as task:
+        if done:
+            _warn_of_changes(folder, environment)
         for step in run.steps:
             if folder.is_done(step.name):
                 task.advance(f"{step.name} (done before)", replayed=True)
@@ -145,7 +145,7 @@ def _resolved(recipe: Recipe) -> dict[str, Any]:
     return resolved
 
 
-def _environment() -> dict[str, Any]:
+def _environment(sources: dict[str, str]) -> dict[str, Any]:
     import torch
 
     versions = {"python": platform.python_version()}
@@ -157,6 +157,7 @@ def _environment() -> dict[str, Any]:
     versions |= {each.distribution: each.version for each in plugins() if each.error is None}
     return {
         "versions": versions,
+        "sources": sources,
         "platform": platform.platform(),
         "threads": torch.get_num_threads(),
         "deterministic": torch.are_deterministic_algorithms_enabled(),
@@ -182,6 +183,13 @@ def _warn_of_changes(folder: RunFolder, now: dict[str, Any]) -> None:
         warn(
             f"This run began with something else: {', '.join(changed)}. It goes on, and its "
             "numbers may differ in the last digits from those of a run that was not stopped."
+        )
+    old, new = then.get("sources", {}), now["sources"]
+    if files := sorted(file for file in {*old, *new} if old.get(file) != new.get(file)):
+        warn(
+            f"The code of this recipe has changed since the run began: {', '.join(files)}. Steps "
+            "that are done keep what the old code has made. To do them again with the new one, "
+            "name another folder with --output."
         )
 
 

@@ -92,19 +92,20 @@ def best_algorithm(*, data: bool) -> str:
     return there[0] if data and there else WITHOUT_DATA
 
 
-def write_recipe(answers: Answers, known: Known, schema: str) -> str:
+def write_recipe(answers: Answers, known: Known, schema: str, file: str = "recipe.yaml") -> str:
     """Return the text of a first recipe.
 
     Args:
         answers: What was answered.
         known: What the model told.
         schema: The file of the JSON Schema, for editors.
+        file: The file that it is for.
     """
     chosen = answers.algorithm or best_algorithm(data=bool(answers.data))
     lines = [
         f"# yaml-language-server: $schema={schema}",
         f"# {known}.",
-        "# Try it: prune run THIS_FILE --output runs/first",
+        f"# Try it: prune run {file} --output runs/first",
         "",
     ]
     if answers.huggingface:

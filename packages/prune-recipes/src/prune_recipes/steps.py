@@ -42,11 +42,12 @@ from prune_recipes.options import options_of
 from prune_recipes.plan import Step, steps_of
 from prune_recipes.recipe import Algorithm, Recipe, Shrink
 from prune_recipes.training import seed_of, train
-from prune_report import from_shrink
+from prune_report import from_shrink, of_search
 
-__all__ = ["MASKS", "MODEL", "Run"]
+__all__ = ["DOCUMENT", "MASKS", "MODEL", "SEARCH", "Run"]
 
 MODEL, MASKS = "model.safetensors", "masks.safetensors"
+DOCUMENT, SEARCH = "document.json", "search.json"
 
 
 @dataclass
@@ -149,7 +150,7 @@ class Run:
             options["count"] = said.count
         options |= self._functions(taken, into)
         if said.config_list is not None:
-            pruned: Any = self._by_rules(model, said, options, taken)
+            pruned: Any = self._by_rules(model, said, options, taken, into)
         else:
             if said.targets is not None:
                 options["targets"] = said.targets
@@ -163,7 +164,7 @@ class Run:
                 **options,
             )
         if removes(get_entry("pruner", said.algorithm, "torch")):
-            _write(into / "document.json", from_shrink(pruned[1]).to_json())
+            _write(into / DOCUMENT, from_shrink(pruned[1]).to_json())
             return model_of(pruned), before, {"said": str(pruned[1])}
         masks = {n: {t: m.bool().cpu() for t, m in each.items()} for n, each in pruned[1].items()}
         model = unwrap(model_of(pruned)).eval()
@@ -219,7 +220,12 @@ class Run:
         return finetune
 
     def _by_rules(
-        self, model: nn.Module, said: Algorithm, options: dict[str, Any], taken: Mapping[str, Any]
+        self,
+        model: nn.Module,
+        said: Algorithm,
+        options: dict[str, Any],
+        taken: Mapping[str, Any],
+        into: Path,
     ) -> Any:
         pruner_class = get_entry("pruner", said.algorithm, "torch").load()
         coupled = options.get("mode") in (None, "dependency_aware", "global")
@@ -228,7 +234,10 @@ class Run:
         pruner = pruner_class(model, said.config_list, **options)
         try:
             closes = getattr(pruner_class, "granularity", "") == ""
-            return pruner.compress(self.inputs) if closes else pruner.compress()
+            compressed = pruner.compress(self.inputs) if closes else pruner.compress()
+            if hasattr(pruner, "trials"):
+                _write(into / SEARCH, of_search(pruner).to_json())
+            return compressed
         except BaseException:
             pruner.unwrap()
             raise
@@ -246,7 +255,7 @@ class Run:
             measure=said.measure,
         )
         _write(into / "shrink.txt", f"{report}\n\n{report.table()}\n")
-        _write(into / "document.json", from_shrink(report).to_json())
+        _write(into / DOCUMENT, from_shrink(report).to_json())
         return report.model, report.masks, {"difference": report.difference}
 
     def _recovered(self, model: nn.Module, masks: Masks) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from prune_core.masking.watcher import Watcher
 from prune_core.restore import left_as_it_was, only_run
 from prune_recover.training import recover
 from prune_toolkit import ModelReconstructor
-from prune_toolkit.calibration.replay import Calibrate
+from prune_toolkit.calibration.calibrate import Calibrate
 from prune_toolkit.calibration.steps import leaves, rebuilt
 
 __all__ = ["Distillation"]

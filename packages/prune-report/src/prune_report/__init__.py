@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "__about__": ("__version__",),
-    "building": ("from_shrink",),
+    "building": ("from_shrink", "of_search"),
     "model_card": ("card",),
     "notebook": ("as_html",),
     "whole_page": ("page",),

@@ -22,7 +22,7 @@ from prune_report.document import (
 from prune_report.sources import part_of
 from prune_report.versions import versions_in_use
 
-__all__ = ["from_shrink"]
+__all__ = ["from_shrink", "of_search"]
 
 
 Metrics = Mapping[str, Mapping[str, Any]] | Iterable[Quality]
@@ -35,7 +35,8 @@ def from_shrink(
     algorithm: str = "",
     quality: Metrics = (),
     schedule: Iterable[Step | Mapping[str, Any]] = (),
-    trials: Iterable[Mapping[str, Any]] = (),
+    trials: Any = (),
+    optimize_mode: str | None = None,
     curves: Iterable[Mapping[str, Any]] = (),
     metric: str = "",
     saved: str = "",
@@ -56,7 +57,9 @@ def from_shrink(
         quality: `{metric: {"dense": …, "pruned": …, "small": …, "recovered": …}}`, each of which
             may be missing; `"higher_is_better"` may stand beside them.
         schedule: `{"step": …, "sparsity": …}` for each moment, with metrics beside them.
-        trials: Those of a search: `pruner.trials`.
+        trials: A search, or its trials: `pruner` or `pruner.trials`.
+        optimize_mode: Whether the best score is the highest, `"maximize"`, or the lowest,
+            `"minimize"`; by default what the search says, or `"maximize"`.
         curves: Those of a `SensitivityPruner`: `pruner.curves`.
         metric: What the scores of trials and curves are.
         saved: The file of the small model, beside the report; the document then says how to
@@ -91,7 +94,8 @@ def from_shrink(
         algorithm=algorithm,
         quality=tuple(_qualities(quality)),
         schedule=tuple(_step(each) for each in schedule),
-        trials=tuple(_trial(number, each) for number, each in enumerate(trials)),
+        trials=tuple(_trial(number, each) for number, each in enumerate(_of_search(trials))),
+        optimize_mode=_mode(trials, optimize_mode),
         sensitivity=tuple(_curves(curves, metric)),
         loading=_loading(document, saved),
         files=tuple(files),
@@ -99,6 +103,21 @@ def from_shrink(
         recipe=recipe,
         created=datetime.now(UTC).isoformat(timespec="seconds") if created is None else created,
         versions=versions_in_use() if versions is None else dict(versions),
+    )
+
+
+def of_search(pruner: Any, *, metric: str = "") -> Document:
+    """Make a document that says of a search what it has tried, and nothing else.
+
+    Args:
+        pruner: The search, after `compress()`; its `curves` are kept as well, if it has some.
+        metric: What its scores are.
+    """
+    return Document(
+        title=type(pruner).__name__,
+        trials=tuple(_trial(number, each) for number, each in enumerate(pruner.trials)),
+        optimize_mode=_mode(pruner, None),
+        sensitivity=tuple(_curves(getattr(pruner, "curves", ()), metric)),
     )
 
 
@@ -204,6 +223,21 @@ def _step(given: Step | Mapping[str, Any]) -> Step:
             f"schedule has the entry {shown(given)}; each must be "
             '{"step": 100, "sparsity": 0.5}, with metrics beside them.'
         ) from None
+
+
+def _of_search(trials: Any) -> Iterable[Mapping[str, Any]]:
+    found: Iterable[Mapping[str, Any]] = getattr(trials, "trials", trials)
+    return found
+
+
+def _mode(trials: Any, said: str | None) -> str:
+    mode = getattr(trials, "optimize_mode", "maximize") if said is None else said
+    if mode not in ("maximize", "minimize"):
+        raise ReportError(
+            f"optimize_mode is {shown(mode)}; it must be 'maximize' or 'minimize', as for the "
+            "search."
+        )
+    return str(mode)
 
 
 def _trial(number: int, given: Mapping[str, Any]) -> Trial:

@@ -311,6 +311,7 @@ class Document:
         sensitivity: How a metric falls as each layer is pruned alone.
         schedule: The sparsity over the training.
         trials: The trials of a search.
+        optimize_mode: `"maximize"` if the search wants high scores, `"minimize"` if low ones.
         loading: How to load the small model.
         files: What else was written.
         notes: Sentences that the reader must not miss.
@@ -342,6 +343,7 @@ class Document:
     sensitivity: tuple[Curve, ...] = ()
     schedule: tuple[Step, ...] = ()
     trials: tuple[Trial, ...] = ()
+    optimize_mode: str = "maximize"
     loading: Loading | None = None
     files: tuple[File, ...] = ()
     notes: tuple[str, ...] = ()

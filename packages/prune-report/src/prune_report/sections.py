@@ -290,17 +290,18 @@ def _search(document: Document) -> Html | None:
         return None
     failed = len(document.trials) - len(scored)
     said = f"{len(document.trials)} trials" + (f", of which {failed} failed" if failed else "")
-    best = max(scored, key=lambda each: each[1], default=None)
+    low = document.optimize_mode == "minimize"
+    best = (min if low else max)(scored, key=lambda each: each[1], default=None)
     chart = lines(
         [Line("trials", scored, dots=True)],
         f"the score of each of {len(scored)} trials",
         x_label="trial",
         y_label="score",
     )
-    words = (
-        said if best is None else f"{said}; the highest score is {best[1]:.4g}, of trial {best[0]}"
-    )
-    return join((element("p", f"{words}.", class_="pr-explained"), chart))
+    if best is not None:
+        said += f"; the best score, the {'lowest' if low else 'highest'}, is {best[1]:.4g}"
+        said += f", of trial {best[0]}"
+    return join((element("p", f"{said}.", class_="pr-explained"), chart))
 
 
 def _loading(document: Document) -> Html | None:

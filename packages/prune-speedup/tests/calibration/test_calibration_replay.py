@@ -15,7 +15,8 @@ from torch import nn
 
 from prune_core import ConfigError, PruneError, PruneWarning
 from prune_core.restore import left_as_it_was, only_run
-from prune_toolkit.calibration.replay import Enough, Replay, first_call, limited
+from prune_toolkit.calibration.calibrate import Enough, first_call, limited
+from prune_toolkit.calibration.replay import Replay
 from prune_toolkit.calibration.steps import as_example, find_steps
 from prune_toolkit.calibration.store import keeper
 

@@ -10,7 +10,8 @@ import random
 
 import numpy as np
 
-from prune_verify.checker import OPERATORS, Checker, Rejected, check_read, indices, removed
+from prune_verify.checker import Checker, Rejected, check_read
+from prune_verify.vocabulary import OPERATORS
 
 
 class Case:
@@ -25,6 +26,17 @@ class Case:
         getattr(self, which)[name] = digest, numbers
         self.told[which][name] = digest
 
+    def kept(self, value, axis):
+        """The indices that a value is said to keep of an axis."""
+        return {
+            i for start, stop in self.told["sets"][value["kept"][axis]] for i in range(start, stop)
+        }
+
+    def set(self, indices):
+        """The number of a set of indices."""
+        self.told["sets"].append([[i, i + 1] for i in sorted(indices)])
+        return len(self.told["sets"]) - 1
+
 
 def cut_values(case):
     return [v for v in case.told["values"] if v.get("kept")]
@@ -35,10 +47,22 @@ def shift_kept(case, pick):
     value = pick.choice(cut_values(case))
     axis = pick.choice(sorted(value["kept"]))
     size = value["shape"][int(axis)]
-    kept = set(indices(value["kept"][axis], size).tolist())
+    kept = case.kept(value, axis)
     gone = sorted(set(range(size)) - kept)
     kept ^= {pick.choice(sorted(kept)), pick.choice(gone)}
-    value["kept"][axis] = [[i, i + 1] for i in sorted(kept)]
+    value["kept"][axis] = case.set(kept)
+
+
+def shift_set(case, pick):
+    """The same, of all values that keep the same."""
+    value = pick.choice(cut_values(case))
+    axis = pick.choice(sorted(value["kept"]))
+    kept = case.kept(value, axis)
+    kept ^= {
+        pick.choice(sorted(kept)),
+        pick.choice(sorted(set(range(value["shape"][int(axis)])) - kept)),
+    }
+    case.told["sets"][value["kept"][axis]] = [[i, i + 1] for i in sorted(kept)]
 
 
 def keep_more(case, pick):
@@ -46,9 +70,9 @@ def keep_more(case, pick):
     value = pick.choice(cut_values(case))
     axis = pick.choice(sorted(value["kept"]))
     size = value["shape"][int(axis)]
-    kept = set(indices(value["kept"][axis], size).tolist())
+    kept = case.kept(value, axis)
     kept.add(pick.choice(sorted(set(range(size)) - kept)))
-    value["kept"][axis] = [[i, i + 1] for i in sorted(kept)]
+    value["kept"][axis] = case.set(kept)
 
 
 def claim_zero(case, pick):
@@ -56,20 +80,19 @@ def claim_zero(case, pick):
     number = pick.choice([n for n, v in enumerate(case.told["values"]) if v.get("kept")])
     value = case.told["values"][number]
     axis = pick.choice(sorted(value["kept"]))
-    kept = indices(value["kept"][axis], value["shape"][int(axis)])
-    place = int(pick.choice(list(kept)))
+    place = pick.choice(sorted(case.kept(value, axis)))
     known = case.derived[number].known
     known = np.broadcast_to(known, value["shape"]).take(place, int(axis))
     if (known == 0).all():
         return False
-    value.setdefault("zero", {})[axis] = [[place, place + 1]]
+    value.setdefault("zero", {})[axis] = case.set([place])
     return None
 
 
 def other_shape(case, pick):
     """A value has one index more."""
     value = pick.choice([v for v in case.told["values"] if v["shape"]])
-    read = {at for step in case.told["steps"] if step["op"] not in ("input",) for at in step["out"]}
+    read = {at for step in case.told["steps"] if step["op"] != "same" for at in step["out"]}
     if case.told["values"].index(value) not in read:
         return False
     axis = pick.randrange(len(value["shape"]))
@@ -79,8 +102,8 @@ def other_shape(case, pick):
 
 def other_operator(case, pick):
     """A step is another operator."""
-    step = pick.choice([s for s in case.told["steps"] if s["op"] not in ("input", "same")])
-    step["op"] = pick.choice(sorted({*OPERATORS} - {step["op"], "input", "same"}))
+    step = pick.choice([s for s in case.told["steps"] if s["op"] != "same"])
+    step["op"] = pick.choice(sorted({*OPERATORS} - {step["op"], "same"}))
 
 
 def other_size(case, pick):
@@ -169,8 +192,7 @@ def not_zero(case, pick):
         return False
     name, value = pick.choice(found)
     numbers = case.original[name][1].copy()
-    gone = removed(value, 0)
-    numbers[int(pick.choice(list(gone)))] = pick.choice([0.5, -0.5, 1.0])
+    numbers[int(pick.choice(list(value.gone(0))))] = pick.choice([0.5, -0.5, 1.0])
     case.put("original", name, numbers)
     return None
 
@@ -199,25 +221,26 @@ def along_cut(case, pick):
     for step in case.told["steps"]:
         if step["op"] == "along" and "over" not in step["with"]:
             value = case.derived[step["in"][0]]
-            if value.cut() and step["with"]["function"] != "sum":
+            if value.kept and step["with"]["function"] != "sum":
                 found.append((step, value))
     if not found:
         return False
     step, value = pick.choice(found)
-    step["with"]["axes"] = [pick.choice(value.cut())]
+    step["with"]["axes"] = [pick.choice(sorted(value.kept))] * len(step["with"]["axes"])
     return None
 
 
 MUTATIONS = [
-    shift_kept, keep_more, claim_zero, other_shape, other_operator, other_size, told_apart,
-    exchange, roll, disturb, not_zero, forget_step, other_hash, cut_output, along_cut,
+    shift_kept, shift_set, keep_more, claim_zero, other_shape, other_operator, other_size,
+    told_apart, exchange, roll, disturb, not_zero, forget_step, other_hash, cut_output, along_cut,
 ]  # fmt: skip
 
 
 def attack(original, small, told, producers, count, seed=0):
     """How many changed cases of each kind were made, and those that got through."""
     pick = random.Random(seed)
-    checker = Checker(original, small)
+    sets = [np.concatenate([np.arange(*ends) for ends in each]) for each in told["sets"]]
+    checker = Checker(original, small, sets)
     for step in told["steps"]:
         checker.run(step, told["values"])
     made, survived, seen = {}, [], set()

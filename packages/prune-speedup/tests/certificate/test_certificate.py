@@ -10,9 +10,9 @@ from mutations import attack
 from networks import case
 from torch import nn
 
-from prune_core import ModelSpeedup, PruneWarning, shrink
+from prune_core import ModelSpeedup, PruneWarning, shrink, units
 from prune_verify import Rejected, check
-from prune_verify.checker import read_tensors
+from prune_verify.tensors import read_tensors
 
 FILES = "original.safetensors", "small.safetensors", "certificate.json"
 
@@ -21,7 +21,7 @@ def files(folder):
     return [folder / name for name in FILES]
 
 
-@pytest.mark.parametrize("kind", ["convolutions", "attention"])
+@pytest.mark.parametrize("kind", ["convolutions", "attention", "groups"])
 def test_three_files_are_written_and_check(kind, tmp_path):
     model, x, masks, _ = case(kind)
     report = shrink(model, x, masks, certificate=tmp_path)
@@ -30,7 +30,7 @@ def test_three_files_are_written_and_check(kind, tmp_path):
     assert check(*files(tmp_path)).steps == report.certificate.steps
 
 
-@pytest.mark.parametrize("kind", ["convolutions", "attention"])
+@pytest.mark.parametrize("kind", ["convolutions", "attention", "groups"])
 def test_mutations_are_refused(kind, tmp_path):
     model, x, masks, producers = case(kind)
     shrink(model, x, masks, certificate=tmp_path)
@@ -62,24 +62,21 @@ def test_the_two_step_form_writes_one_too(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["net.json"]
 
 
-class Sorted(nn.Module):
+class Running(nn.Module):
     def __init__(self):
         super().__init__()
         self.up, self.down = nn.Linear(4, 6), nn.Linear(6, 2)
 
     def forward(self, x):
-        y = self.up(x)
-        out = torch.zeros_like(y)
-        out.index_put_((torch.arange(2),), y)
-        return self.down(out)
+        return self.down(self.up(x).cummax(0)[0])
 
 
 def test_where_a_rule_is_missing_it_says_which(tmp_path):
     torch.manual_seed(0)
-    model = Sorted()
+    model = Running()
     masks = {"up": {"weight": torch.ones(6, 4), "bias": torch.ones(6)}}
     masks["up"]["weight"][2], masks["up"]["bias"][2] = 0, 0
-    with pytest.warns(PruneWarning, match=r"no rule for aten\.index_put_"):
+    with pytest.warns(PruneWarning, match=r"no rule for aten\.cummax"):
         report = shrink(model, torch.randn(2, 4), masks, certificate=tmp_path / "proof")
     assert report.removed == 1
     assert report.certificate.path == ""
@@ -96,6 +93,73 @@ def test_the_command_says_proved_or_not(tmp_path):
     done = subprocess.run(called, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr.startswith("NOT PROVED")
+
+
+def test_the_small_model_is_not_recorded_again(tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise AssertionError("recorded once more")
+
+    monkeypatch.setattr("prune_speedup.torch.certificate.write.Recorder", refuse)
+    model, x, masks, _ = case("attention")
+    assert shrink(model, x, masks, certificate=tmp_path).certificate.path
+    model, x, masks, _ = case("attention")
+    with pytest.raises(AssertionError, match="once more"):
+        shrink(model, x, masks, certificate=tmp_path, verify=False)
+
+
+class Places(nn.Module):
+    """Lookups, writes to parts, and tensors of one number that meet what was cut."""
+
+    def __init__(self):
+        super().__init__()
+        self.up, self.down = nn.Linear(4, 6), nn.Linear(6, 2)
+
+    def forward(self, x):
+        y = self.up(x)
+        state = torch.zeros_like(y) + torch.ones(1, 1)
+        state = state * y.sigmoid()
+        y = y[torch.tensor([1, -1, 0])] * state
+        picked = torch.zeros(5, *y.shape[1:])
+        picked[torch.tensor([4, 0, 2])] = y
+        picked[1:2].copy_(y[:1])
+        grid = picked.view(5, 1, -1).expand(-1, 2, -1)[torch.arange(5), torch.ones(5).long()]
+        return self.down(grid * (grid - 1.0))
+
+
+def test_lookups_and_writes(tmp_path):
+    torch.manual_seed(0)
+    model = Places().eval()
+    masks = {"up": {"weight": torch.ones(6, 4), "bias": torch.ones(6)}}
+    masks["up"]["weight"][2], masks["up"]["bias"][2] = 0, 0
+    report = shrink(model, torch.randn(3, 4), masks, certificate=tmp_path)
+    assert report.removed == 1
+    assert report.certificate.reason == ""
+    assert check(*files(tmp_path)).steps == report.certificate.steps
+
+
+class Grouped(nn.Module):
+    """Fewer heads of keys than of queries."""
+
+    def __init__(self):
+        super().__init__()
+        self.q, self.kv, self.out = nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 8)
+
+    def forward(self, x):
+        q = self.q(x).unflatten(-1, (4, 2)).transpose(1, 2)
+        k, v = self.kv(x).unflatten(-1, (4, 2)).transpose(1, 2).chunk(2, 1)
+        y = nn.functional.scaled_dot_product_attention(q, k, v, enable_gqa=True, is_causal=True)
+        return self.out(y.transpose(1, 2).flatten(2))
+
+
+def test_heads_that_share_keys(tmp_path):
+    torch.manual_seed(0)
+    model = Grouped().eval()
+    x = torch.randn(2, 5, 8)
+    first = next(iter(units(model, x)))
+    report = shrink(model, x, units=[first], certificate=tmp_path)
+    assert report.removed == 1
+    assert report.certificate.reason == ""
+    assert check(*files(tmp_path)).steps == report.certificate.steps
 
 
 def test_a_file_that_is_none(tmp_path):

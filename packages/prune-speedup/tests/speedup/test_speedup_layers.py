@@ -78,6 +78,11 @@ def test_a_clock_that_cannot_tell_says_so():
     assert "medians of 9 runs that spread by 10% and 20%: too noisy to tell them apart" in said
     report.running = sure
     assert "too noisy" not in str(report)
+    assert "slower" not in str(report)
+    report.running = Running((0.010, 0.012), (1, 1), (0.001, 0.001), 9)
+    assert "the small model is slower here" in str(report)
+    assert "round_to=8" in str(report)
+    assert not Running((0.010, 0.0105), (1, 1), (0.001, 0.001), 9).slower
 
 
 def test_a_notebook_shows_a_table_without_prune_report(monkeypatch):

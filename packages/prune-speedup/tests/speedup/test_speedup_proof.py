@@ -8,9 +8,16 @@ from torch import nn
 
 from prune_core import ConfigError, PruneWarning, SpeedupError, shrink, units
 from prune_speedup.torch import fitting as run
-from prune_speedup.torch.proof.compare import compare
-from prune_speedup.torch.proof.two_states import CaseError, where_it_hardly_rounds
+from prune_speedup.torch.proof import run as proof
+from prune_speedup.torch.proof.compare import IN_DOUBLE, compare
+from prune_speedup.torch.proof.two_states import (
+    CaseError,
+    TwoStates,
+    Verdict,
+    where_it_hardly_rounds,
+)
 from prune_speedup.torch.record.case import Case
+from prune_speedup.torch.tensors import Snapshot
 
 
 class Branching(nn.Module):
@@ -367,25 +374,85 @@ def test_a_difference_in_what_is_kept_is_not_taken_for_rounding(monkeypatch):
         shrink(model, x, units=half(model, x))
 
 
+def apart(case, *, runs=True, rounds=True):
+    return CaseError(case, f"apart on {case.name}", runs=runs, rounds=rounds)
+
+
+FIRST, SECOND = Case("the first", None), Case("the second", None)
+
+
 @pytest.mark.parametrize(
-    ("runs", "rounds", "tolerance", "asked"),
-    [
-        (True, True, None, [None, torch.float64]),
-        (True, False, None, [None]),
-        (False, True, None, [None]),
-        (True, True, 1e-4, [None]),
-    ],
+    ("tolerance", "asked"),
+    [(None, [(None, None), (IN_DOUBLE, torch.float64)]), (1e-4, [(1e-4, None)])],
 )
-def test_only_what_may_be_rounding_is_run_in_double(runs, rounds, tolerance, asked):
+def test_only_what_may_be_rounding_is_run_in_double(tolerance, asked):
     seen = []
 
-    def prove(tolerance, dtype):
-        seen.append(dtype)
-        raise CaseError(Case("a case", None), "apart", runs=runs, rounds=rounds)
+    def prove(cases, tolerance, dtype):
+        seen.append((tolerance, dtype))
+        return Verdict(apart=[apart(case) for case in cases])
 
     with pytest.raises(CaseError):
-        where_it_hardly_rounds(nn.Linear(2, 2), tolerance, prove)
+        where_it_hardly_rounds(nn.Linear(2, 2), tolerance, [FIRST], prove)
     assert seen == asked
+
+
+def test_only_the_doubtful_case_is_run_in_double_and_later_from_the_first():
+    seen = []
+
+    def prove(cases, tolerance, dtype):
+        seen.append(([case.name for case in cases], dtype))
+        failing = cases[1:] if dtype is None else []
+        names = [case.name for case in cases if case not in failing]
+        return Verdict(inputs=names, apart=[apart(case) for case in failing])
+
+    rounding = set()
+    for _ in range(2):
+        verdict = where_it_hardly_rounds(nn.Linear(2, 2), None, [FIRST, SECOND], prove, rounding)
+        assert verdict.inputs == ["the first", "the second"]
+    assert seen == [
+        (["the first", "the second"], None),
+        (["the second"], torch.float64),
+        (["the first"], None),
+        (["the second"], torch.float64),
+    ]
+
+
+def test_the_example_comes_first_whatever_it_is_looked_at_in():
+    def prove(cases, tolerance, dtype):
+        failing = cases[:1] if dtype is None else []
+        names = [case.name for case in cases if case not in failing]
+        return Verdict(inputs=names, apart=[apart(case) for case in failing])
+
+    cases = [Case("the example", None), SECOND]
+    verdict = where_it_hardly_rounds(nn.Linear(2, 2), None, cases, prove)
+    assert verdict.inputs == ["the example", "the second"]
+
+
+@pytest.mark.parametrize("refuses", [True, False])
+def test_a_doubtful_case_that_does_not_run_in_double_is_not_left_out(refuses):
+    def prove(cases, tolerance, dtype):
+        if dtype is None:
+            return Verdict(inputs=["the first"], apart=[apart(SECOND)])
+        if refuses:
+            raise ConfigError("no kernel takes doubles")
+        return Verdict()  # a case that was made up, and is not accepted
+
+    with pytest.raises(CaseError, match="apart on the second"):
+        where_it_hardly_rounds(nn.Linear(2, 2), None, [FIRST, SECOND], prove)
+    rounding = {"the second"}
+    with pytest.raises(CaseError, match="apart on the second"):
+        where_it_hardly_rounds(nn.Linear(2, 2), None, [FIRST, SECOND], prove, rounding)
+
+
+@pytest.mark.parametrize(("runs", "rounds"), [(True, False), (False, True)])
+def test_what_is_no_rounding_is_an_error_at_once(runs, rounds):
+    def hold(case, expected):
+        raise apart(case, runs=runs, rounds=rounds)
+
+    model = nn.Linear(2, 2)
+    with pytest.raises(CaseError):
+        TwoStates(model, Snapshot(model)).held([(FIRST, None)], None, hold)
 
 
 def test_numbers_of_another_shape_are_no_rounding():
@@ -395,3 +462,20 @@ def test_numbers_of_another_shape_are_no_rounding():
     assert not compare(one, one.double()).rounds
     assert compare(one, one + torch.inf).rounds
     assert not compare({"a": one}, {"b": one}).rounds
+
+
+def test_rounding_inside_of_half_precision_is_no_error(monkeypatch):
+    """A norm computes in single precision of what was rounded to half of it."""
+
+    class Rounding(proof.Inside):
+        def check(self, call, result):
+            super().check(call, result)
+            if isinstance(result, torch.Tensor) and result.dtype == torch.bfloat16:
+                self.worst = 2.0
+
+    monkeypatch.setattr(proof, "Inside", Rounding)
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4)).bfloat16().eval()
+    x = torch.randn(2, 8).bfloat16()
+    report = shrink(model, x, units=half(model, x))
+    assert report.parameters[1] < report.parameters[0]

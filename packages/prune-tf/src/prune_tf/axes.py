@@ -22,7 +22,7 @@ import numpy as np
 
 from prune_tf.layers import slots_of
 
-__all__ = ["from_torch", "output_axis", "to_torch", "torch_shape"]
+__all__ = ["bias_axis", "channel_letter", "from_torch", "output_axis", "to_torch", "torch_shape"]
 
 Array = np.ndarray[tuple[int, ...], Any]
 
@@ -72,7 +72,40 @@ def torch_shape(layer: Any, name: str) -> tuple[int, ...]:
 
 def output_axis(layer: Any) -> int:
     """Return the axis, in torch's order, along which the weight's output channels lie."""
+    if isinstance(layer, keras.layers.EinsumDense):
+        return _terms(layer)[1].index(channel_letter(layer))
     return 1 if isinstance(layer, _TRANSPOSED) else 0
+
+
+def bias_axis(layer: Any) -> int:
+    """Return the axis of the bias along which output channels lie, counted from the end."""
+    if isinstance(layer, keras.layers.EinsumDense):
+        result = _terms(layer)[2]
+        return result.index(channel_letter(layer)) - len(result)
+    return -1
+
+
+def channel_letter(layer: keras.layers.EinsumDense) -> str:
+    """Return the letter of an einsum layer's equation that its output channels go by.
+
+    It is the first that the kernel brings in: the heads of attention rather than what is inside
+    of each head, unless there is one head only.
+
+    >>> channel_letter(keras.layers.EinsumDense("abc,cde->abde", (None, 4, 8)))
+    'd'
+    """
+    taken, kernel, result = _terms(layer)
+    brought = [letter for letter in kernel if letter in result and letter not in taken]
+    sizes = dict(zip(kernel, layer._kernel.shape, strict=True)) if layer.built else {}
+    several = [letter for letter in brought if sizes.get(letter, 2) > 1]
+    return (several or brought or [kernel[-1]])[0]
+
+
+def _terms(layer: keras.layers.EinsumDense) -> tuple[str, str, str]:
+    """Return the letters of what comes in, of the kernel, and of what goes out."""
+    sides, result = layer.equation.replace(" ", "").replace("...", "").split("->")
+    taken, kernel = sides.split(",")
+    return taken, kernel, result
 
 
 def _kind(layer: Any, name: str) -> str:

@@ -21,7 +21,7 @@ __all__ = ["load_masks", "save_masks"]
 def save_masks(
     path: str | PathLike[str],
     masks: Mapping[str, Mapping[str, Any]],
-    model: keras.Model,
+    model: keras.Model | None = None,
     *,
     algorithm: str = "",
     config: Mapping[str, Any] | None = None,
@@ -41,8 +41,16 @@ def save_masks(
     Raises:
         MaskError: When a mask does not fit the model; nothing is written then.
     """
-    if isinstance(masks, keras.Model):
-        raise MaskError("masks is a model: save_masks takes (path, masks, model), in that order.")
+    if isinstance(path, keras.Model | Mapping) or isinstance(masks, keras.Model | str | PathLike):
+        raise MaskError(
+            f"path is a {type(path).__name__} and masks is a {type(masks).__name__}: save_masks "
+            "takes (path, masks, model), in that order."
+        )
+    if model is None:
+        raise MaskError(
+            "save_masks needs the model as well, whose layers say how the axes of a mask lie: "
+            "save_masks(path, masks, model)."
+        )
     check_masks(model, masks)
     layers = {name: named for named in layers_of(model) for name in named.names}
     arrays: dict[str, dict[str, np.ndarray[Any, Any]]] = {}

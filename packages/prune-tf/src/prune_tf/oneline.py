@@ -11,6 +11,7 @@ from prune_core.errors import ConfigError, did_you_mean, nearest, shown
 from prune_core.registry import get_pruner
 from prune_tf.layers import layers_of, slots_of
 from prune_tf.masks import Masks, masks_of, unwrap
+from prune_tf.torch_names import keras_name
 
 __all__ = ["prune"]
 
@@ -114,6 +115,10 @@ def _selectors(
         if name not in names and name not in types:
             raise ConfigError(
                 f"{argument} has {name!r}, and the model has no layer of that name or class."
-                f"{did_you_mean(name, [*names, *types]) or nearest(name, weighted)}"
+                + (
+                    keras_name(name, types)
+                    or did_you_mean(name, [*names, *types])
+                    or nearest(name, weighted)
+                )
             )
     return [{"op_names" if name in names else "op_types": [name]} for name in wanted]

@@ -18,7 +18,7 @@ from prune_core.masking.axes import masked_names
 from prune_core.masking.rewrite import Rewrites
 from prune_core.pruning.pruner import ConfigList, Pruner
 from prune_toolkit.allocate import SparsityAllocator
-from prune_toolkit.calibration.replay import Calibrate, limited
+from prune_toolkit.calibration.calibrate import Calibrate, limited
 from prune_toolkit.calibration.store import keeper
 from prune_toolkit.calibration.watch import TokenMask, padding_of
 from prune_toolkit.data import DataCollector
@@ -142,7 +142,12 @@ class BasicPruner(Pruner):
         model: nn.Module,
         config_list: Sequence[Mapping[str, Any]] | str | PathLike[str],
     ) -> None:
-        """Start anew with another model or another config."""
+        """Start anew with another model or another config.
+
+        Args:
+            model: The model to prune from now on.
+            config_list: The rules, or the path of a file that holds them.
+        """
         super().reset(model, config_list)
         try:
             self.reset_tools()

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from prune_core.progress import Task
 from prune_core.restore import only_run
-from prune_toolkit.calibration.replay import Calibrate, Replay, first_call
+from prune_toolkit.calibration.calibrate import Calibrate, first_call
+from prune_toolkit.calibration.replay import Replay
 from prune_toolkit.calibration.steps import Step, as_example, find_steps
 from prune_toolkit.calibration.store import Keep
 from prune_toolkit.calibration.watch import TokenMask

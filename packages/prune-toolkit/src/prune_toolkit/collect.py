@@ -20,8 +20,8 @@ from prune_core.masking.recurrent import is_recurrent, rows
 from prune_core.masking.sharded import is_sharded, whole
 from prune_core.masking.watcher import Watcher
 from prune_toolkit.calibrated import CalibratedCollector
+from prune_toolkit.calibration.calibrate import Calibrate
 from prune_toolkit.calibration.precision import counting_type, wide
-from prune_toolkit.calibration.replay import Calibrate
 from prune_toolkit.data import DataCollector
 
 if TYPE_CHECKING:

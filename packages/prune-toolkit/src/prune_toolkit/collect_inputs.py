@@ -20,7 +20,7 @@ from prune_toolkit.calibration.watch import InputWatch
 
 if TYPE_CHECKING:
     from prune_core.pruning.pruner import Pruner
-    from prune_toolkit.calibration.replay import Calibrate
+    from prune_toolkit.calibration.calibrate import Calibrate
 
 __all__ = ["InputCollector", "InputMeanCollector", "InputNormCollector", "InputVarianceCollector"]
 

@@ -23,9 +23,9 @@ from prune_core.progress.log import is_first
 from prune_core.registry import get_engine
 from prune_toolkit.blockwise import Block, Walk, example_of
 from prune_toolkit.calibrated import CalibratedCollector
+from prune_toolkit.calibration.calibrate import Calibrate
 from prune_toolkit.calibration.layers import matrix_of, weight_of
 from prune_toolkit.calibration.precision import wide
-from prune_toolkit.calibration.replay import Calibrate
 from prune_toolkit.calibration.watch import InputWatch
 from prune_toolkit.collect import ActivationGradientCollector, GradientCollector
 from prune_toolkit.journal import Done, Journal
@@ -34,6 +34,8 @@ from prune_toolkit.reconstruct.layers import (
     fit_layer,
     layers_to_fit,
     loses_channels,
+    naming,
+    storable,
 )
 from prune_toolkit.solver import LayerProblem
 
@@ -182,8 +184,10 @@ def _solved(pruner: BasicPruner, walk: Walk, block: Block, rewrites: Rewrites) -
     with InputWatch(modules, products=True) as watch:
         block.run(watch.begin)
     found = watch.gathered()
+    watch.forget()
     made: Masks = {}
     for name, module in modules.items():
+        seen = found.pop(name)  # its products are freed with the last layer that needs them
         wrapper = pruner._wrappers[name]
         mask = wrapper.masks[wrapper.target] if wrapper.masked_count(wrapper.target) else None
         problem = LayerProblem(
@@ -192,12 +196,14 @@ def _solved(pruner: BasicPruner, walk: Walk, block: Block, rewrites: Rewrites) -
             wide(matrix_of(module, wrapper.masked(wrapper.target).detach())),
             None if mask is None else matrix_of(module, mask),
             wrapper.config["sparsity"],
-            found[name],
+            seen,
         )
-        kept, weight = solver.solve(problem)
+        with naming(name):
+            kept, weight = solver.solve(problem)
         keep = weight_of(module, kept).contiguous()
         parameter = wrapper.parameter(wrapper.target).detach()
-        value = torch.where(keep, weight_of(module, weight).to(parameter.dtype), parameter)
+        fitted = storable(name, weight_of(module, weight), parameter.dtype)
+        value = torch.where(keep, fitted, parameter)
         rewrites.put(module, wrapper.target, value)
         made[name] = allocator._expand_mask(name, keep)
     return made

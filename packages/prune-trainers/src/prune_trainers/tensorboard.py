@@ -53,6 +53,9 @@ class TensorBoardListener:
 def to_tensorboard(writer: Any) -> Iterator[TensorBoardListener]:
     """Write to TensorBoard what prune does while the block runs.
 
+    Args:
+        writer: A `SummaryWriter`, or what has its `add_scalar` and `add_text`.
+
     Example:
         ```python
         with to_tensorboard(SummaryWriter("runs/prune")):

@@ -4,8 +4,6 @@ from typing import Annotated
 
 import typer
 
-from prune_verify.__main__ import main
-
 __all__ = ["command"]
 
 
@@ -15,5 +13,7 @@ def command(
     certificate: Annotated[str, typer.Argument(help="The certificate, as JSON.")],
 ) -> None:
     """Check a certificate that a small model computes what the masked one does."""
+    from prune_verify.__main__ import main  # which needs numpy
+
     if status := main([original, small, certificate]):
         raise typer.Exit(status)

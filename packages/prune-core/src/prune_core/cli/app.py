@@ -1,7 +1,5 @@
-"""The application: its commands, those of plugins, and what happens when one of them fails."""
+"""The application: its commands, and those of plugins."""
 
-import os
-import sys
 import warnings
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -9,44 +7,19 @@ from typing import Annotated, Any
 import typer
 
 from prune_core.__about__ import __version__
-from prune_core.cli import doctor, new_plugin, show
-from prune_core.cli import list as list_
+from prune_core.cli import doctor, names, new_plugin
 from prune_core.cli.plugin_commands import add_plugin_commands
-from prune_core.errors import PruneError, PruneWarning
+from prune_core.errors import PruneWarning
 from prune_core.registry import plugins
 
-__all__ = ["build", "run"]
+__all__ = ["build"]
 
 COMMANDS: dict[str, Callable[..., Any]] = {
-    "list": list_.command,
-    "show": show.command,
+    "list": names.list_,
+    "show": names.show,
     "doctor": doctor.command,
     "new-plugin": new_plugin.command,
 }
-
-INTERRUPTED = 130  # what newer Typer makes, in silence, of Ctrl-C inside a command
-
-
-def run() -> None:
-    """Run `prune`; whatever a user can cause ends in one sentence and exit code 1."""
-    try:
-        try:
-            build()(prog_name="prune")
-        finally:
-            # Here a broken pipe can still be caught; at the interpreter's end it cannot.
-            sys.stdout.flush()
-    except PruneError as error:
-        sys.exit(f"Error: {error}")
-    except KeyboardInterrupt:
-        sys.exit("Aborted.")
-    except SystemExit as ended:
-        if ended.code == INTERRUPTED:
-            sys.exit("Aborted.")
-        raise
-    except BrokenPipeError:
-        # Whoever read the output has left. What is still buffered must not be tried again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
 
 
 def build() -> typer.Typer:

@@ -3,33 +3,20 @@
 from __future__ import annotations
 
 from itertools import groupby
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from prune_core.cli.completion import beginning
-from prune_core.cli.output import AsJson, console, print_json
+from prune_core.cli.output import console, print_json
 from prune_core.registry import Entry, entries
 from prune_core.registry.discovery import KINDS
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["Kind", "as_dict", "command"]
-
-Kind = Annotated[
-    str | None,
-    typer.Option(
-        "--kind",
-        "-k",
-        help=f"Show one kind only: {', '.join(KINDS)}.",
-        autocompletion=lambda incomplete: beginning(incomplete, KINDS),
-    ),
-]
+__all__ = ["as_dict", "list_names"]
 
 
-def command(kind: Kind = None, as_json: AsJson = False) -> None:
-    """List algorithms, schedules and parts of every installed plugin."""
+def list_names(kind: str | None = None, *, as_json: bool = False) -> None:
+    """Print the algorithms, schedules and parts of every installed plugin."""
     found = sorted(entries(kind), key=lambda entry: (KINDS.index(entry.kind), entry.name))
     if as_json:
         print_json([as_dict(entry) for entry in found])

@@ -1,26 +1,38 @@
 """Printing what commands found, for people and for programs.
 
-Rich is imported where something is printed with it: `--json` does not wait for it.
+Rich is imported where something is printed with it: `--json` does not wait for it. Nor does
+anything wait for Typer that is not called by it.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from typing import Annotated
+
+    import typer
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    AsJson = Annotated[bool, typer.Option("--json")]
+
 __all__ = ["AsJson", "console", "grid", "print_json"]
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
-
 PIPED_WIDTH = 160
+
+
+def __getattr__(name: str) -> Any:
+    if name != "AsJson":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from typing import Annotated
+
+    import typer
+
+    return Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
 def console() -> Console:

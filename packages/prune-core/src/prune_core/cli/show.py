@@ -3,39 +3,22 @@
 from __future__ import annotations
 
 from textwrap import indent
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
-
-from prune_core.cli.completion import beginning, registered_names
-from prune_core.cli.list import Kind, as_dict
-from prune_core.cli.output import AsJson, console, grid, print_json
+from prune_core.cli.list import as_dict
+from prune_core.cli.output import console, grid, print_json
 from prune_core.registry import Entry, get_entry
 
 if TYPE_CHECKING:
     from prune_core.cli.describe import Description
 
-__all__ = ["command"]
-
-Name = Annotated[
-    str,
-    typer.Argument(help="Such as l1, or prune-filter:l1.", autocompletion=registered_names),
-]
-Framework = Annotated[
-    str | None,
-    typer.Option(
-        "--framework",
-        "-f",
-        help="torch or keras, where both exist.",
-        autocompletion=lambda incomplete: beginning(incomplete, ("torch", "keras")),
-    ),
-]
+__all__ = ["show_name"]
 
 
-def command(
-    name: Name, kind: Kind = None, framework: Framework = None, as_json: AsJson = False
+def show_name(
+    name: str, kind: str | None = None, framework: str | None = None, *, as_json: bool = False
 ) -> None:
-    """Show the signature, paper, config keys and example of one name."""
+    """Print the signature, paper, config keys and example of one name."""
     from prune_core.cli.describe import describe  # `prune list` need not wait for it
 
     entry = get_entry(kind, name, framework)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -33,11 +34,17 @@ _CONTENT = {
 
 def content(module: nn.Module) -> nn.Module | None:
     """Return what a module runs that computes nothing of its own; None for any other module."""
-    for base in type(module).__mro__:
-        child = _CONTENT.get(base.__name__)
-        if child is not None and (inside := module._modules.get(child)) is not None:
+    kind: type = type(module)
+    for child in _children_of(kind):
+        if (inside := module._modules.get(child)) is not None:
             return inside
     return None
+
+
+@lru_cache(maxsize=1024)
+def _children_of(kind: type) -> tuple[str, ...]:
+    """Where a class may keep what it runs: asked for every module of a model, again and again."""
+    return tuple(_CONTENT[base.__name__] for base in kind.__mro__ if base.__name__ in _CONTENT)
 
 
 def check_model(model: object, *, compiled: bool = True) -> None:

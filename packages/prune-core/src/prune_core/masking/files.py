@@ -49,6 +49,9 @@ def load_masks(path: str | PathLike[str]) -> Masks:
 
     The latter is read with `weights_only=True`, so that no file can run code.
 
+    Args:
+        path: The file.
+
     Raises:
         MaskFileError: When the file is missing, damaged, or holds something else.
     """
@@ -121,6 +124,10 @@ def _binary(what: str, mask: Tensor) -> Tensor:
 
 def check_masks(model: nn.Module, masks: Mapping[str, Mapping[str, Tensor]]) -> None:
     """Refuse masks that do not fit a model.
+
+    Args:
+        model: The model, wrapped or not.
+        masks: `{module name: {tensor name: mask}}`.
 
     Raises:
         MaskError: Naming the module, the tensor and what is there instead.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any, Self
 
@@ -77,6 +77,9 @@ class PrunerModuleWrapper(nn.Module):
         """Return a parameter of the wrapped module, or what stands in for it at the moment.
 
         While `torch.func.functional_call` runs, that is a tensor which is no parameter.
+
+        Args:
+            name: `"weight"`, `"bias"` or another that is masked.
         """
         module = self._modules["module"]  # past __getattr__: this is asked for again and again
         assert module is not None
@@ -101,6 +104,9 @@ class PrunerModuleWrapper(nn.Module):
 
         Boolean masks are taken as they are, not copied.
 
+        Args:
+            masks: `{tensor name: mask}`; None takes a mask away.
+
         Raises:
             MaskError: When a mask is for a tensor that is not there, has another shape, or holds
                 something else than zeros and ones. Nothing is changed then.
@@ -116,7 +122,11 @@ class PrunerModuleWrapper(nn.Module):
                 self._buffers[name + SUFFIX] = mask.detach().to(home, torch.bool)
 
     def check_masks(self, masks: Mapping[str, Tensor | None]) -> None:
-        """Raise what `set_masks` would raise, and change nothing."""
+        """Raise what `set_masks` would raise, and change nothing.
+
+        Args:
+            masks: `{tensor name: mask}`.
+        """
         for name, mask in masks.items():
             if mask is not None:
                 self._check(name, mask)
@@ -146,7 +156,11 @@ class PrunerModuleWrapper(nn.Module):
                 )
 
     def masked_count(self, name: str) -> int:
-        """Return how many values of a parameter are masked."""
+        """Return how many values of a parameter are masked.
+
+        Args:
+            name: The name of the tensor.
+        """
         mask = self._buffers[name + SUFFIX]
         if mask is None:
             return 0
@@ -155,7 +169,11 @@ class PrunerModuleWrapper(nn.Module):
         return mask.numel() - int(kept)
 
     def masked(self, name: str) -> Tensor:
-        """Return a parameter as the forward sees it; gradients reach the parameter."""
+        """Return a parameter as the forward sees it; gradients reach the parameter.
+
+        Args:
+            name: The name of the tensor.
+        """
         parameter, mask = self.parameter(name), self._buffers[name + SUFFIX]
         # A processor multiplies by bytes as fast as it copies; by booleans, or with where(), it is
         # three to fifteen times slower. The view costs nothing.
@@ -188,20 +206,24 @@ class PrunerModuleWrapper(nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run the wrapped module with masked parameters."""
-        if any(isinstance(value, Proxy) for value in (*args, *kwargs.values())):
+        if _has_proxy(args) or _has_proxy(kwargs.values()):
             raise MaskError(
                 f"torch.fx would record the wrapped module {self.name!r} without its masks. Unwrap "
                 "the model first, prune_core.unwrap(model), or use torch.export, which keeps them."
             )
+        module = self._modules["module"]
+        assert module is not None
         for name in self.masked_names:
-            if name in self.module.__dict__ or name not in self.module._parameters:
+            if name in module.__dict__ or name not in module._parameters:
                 raise MaskError(
                     f"{self.name}.{name} is no parameter any more while the model runs, so its "
                     "mask cannot reach it; FullyShardedDataParallel replaces parameters in that "
                     "way. torch.distributed.fsdp.fully_shard() leaves them, and works."
                 )
         seen = {name: self.masked(name) for name in self.masked_names}
-        return functional_call(self.module, seen, args, kwargs)
+        if module._modules or torch.compiler.is_compiling() or torch._C._get_tracing_state():
+            return functional_call(module, seen, args, kwargs)
+        return _call_with(module, seen, args, kwargs)
 
     def apply_masks(self) -> None:
         """Write zeros into the parameters where they are masked, remembering what was there."""
@@ -379,6 +401,26 @@ class PrunerModuleWrapper(nn.Module):
     def _fqn_modifiers(self) -> dict[str, str]:
         """Tell torch's distributed checkpoints which child leaves no trace in the names."""
         return {"": "module"}
+
+
+def _has_proxy(values: Iterable[Any]) -> bool:
+    for value in values:  # noqa: SIM110 - any() would make a generator at each call of each layer
+        if isinstance(value, Proxy):
+            return True
+    return False
+
+
+def _call_with(
+    module: nn.Module, seen: Mapping[str, Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """Do what `functional_call` does, for a module without others in it, in a third of the time."""
+    parameters: dict[str, Any] = module._parameters
+    held = {name: parameters[name] for name in seen}
+    parameters.update(seen)
+    try:
+        return module(*args, **kwargs)
+    finally:
+        parameters.update(held)
 
 
 def _name_plainly(wrapper: nn.Module, keys: Any) -> None:

@@ -93,7 +93,11 @@ class Task:
         self._hear(self.said if said is None else said, under_way=False)
 
     def say(self, said: str) -> None:
-        """Say something of the step that is being made."""
+        """Say something of the step that is being made.
+
+        Args:
+            said: What it does, in a few words.
+        """
         self._hear(said, under_way=True)
 
     def _hear(self, said: str, *, under_way: bool) -> None:
@@ -137,7 +141,14 @@ class Task:
 def track(
     items: Iterable[Item], title: str, total: int | None = None, unit: str = "step"
 ) -> Iterator[Item]:
-    """Yield items one after the other, as the steps of a task."""
+    """Yield items one after the other, as the steps of a task.
+
+    Args:
+        items: What to go through.
+        title: What is being done, such as `"calibrate"`.
+        total: How many there are, if `items` does not know.
+        unit: What one of them is called.
+    """
     with Task(title, total, unit) as task:
         for item in items:
             yield item

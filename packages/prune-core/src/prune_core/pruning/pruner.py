@@ -91,7 +91,12 @@ class Pruner(metaclass=ChecksOptions):
     # --- life cycle -----------------------------------------------------------------------
 
     def reset(self, model: nn.Module, config_list: ConfigList) -> None:
-        """Start anew with another model or another config; an old model is unwrapped first."""
+        """Start anew with another model or another config; an old model is unwrapped first.
+
+        Args:
+            model: The model to prune from now on.
+            config_list: The rules, or the path of a YAML or JSON file that holds them.
+        """
         model = model_of(model)
         check_model(model, compiled=False)
         if isinstance(config_list, str | PathLike):
@@ -121,7 +126,12 @@ class Pruner(metaclass=ChecksOptions):
         )
 
     def validate_config(self, model: nn.Module, config_list: Sequence[Mapping[str, Any]]) -> None:
-        """Check what only this algorithm knows; the common rules have been checked already."""
+        """Check what only this algorithm knows; the common rules have been checked already.
+
+        Args:
+            model: The model.
+            config_list: The rules, as they were given.
+        """
         self._validate_config_before_canonical(model, config_list)
 
     def _validate_config_before_canonical(
@@ -173,6 +183,10 @@ class Pruner(metaclass=ChecksOptions):
         """Make masks, put them in force, and return the wrapped model and the masks.
 
         What is returned, a `Compressed`, unpacks to the two and can be used as the model.
+
+        Args:
+            example_inputs: An input of the model. With it, masks are closed: what can only be
+                removed together is masked together.
         """
         raise NotImplementedError
 
@@ -190,6 +204,9 @@ class Pruner(metaclass=ChecksOptions):
         """Let `get_modules_wrapper()` return only some modules for a while.
 
         So what collects, scores and allocates works on a part of a model.
+
+        Args:
+            names: The modules that count meanwhile.
         """
         before, self._focus = self._focus, frozenset(names)
         try:
@@ -198,7 +215,12 @@ class Pruner(metaclass=ChecksOptions):
             self._focus = before
 
     def set_wrappers_attribute(self, name: str, value: Any) -> None:
-        """Set an attribute on every wrapper; a tensor becomes a buffer, a copy on each."""
+        """Set an attribute on every wrapper; a tensor becomes a buffer, a copy on each.
+
+        Args:
+            name: The name of the attribute.
+            value: Its value.
+        """
         for wrapper in self._wrappers.values():
             if isinstance(value, Tensor):
                 wrapper.register_buffer(name, value.clone())
@@ -278,6 +300,9 @@ class Pruner(metaclass=ChecksOptions):
     def load_masks(self, masks: Mapping[str, Mapping[str, Tensor]] | str | PathLike[str]) -> None:
         """Put masks in force, from a mapping or a file.
 
+        Args:
+            masks: `{module name: {tensor name: mask}}`, or the path of a file of masks.
+
         Raises:
             MaskError: When a mask does not fit; the masks in force stay as they are.
         """
@@ -318,7 +343,11 @@ class Pruner(metaclass=ChecksOptions):
         return self._closing.keys() - masks.keys() if replaced else ()
 
     def masks_with(self, masks: Masks) -> Masks:
-        """Return what will be in force when `load_masks()` has got some masks."""
+        """Return what will be in force when `load_masks()` has got some masks.
+
+        Args:
+            masks: The masks that `load_masks()` would get.
+        """
         outdated = self._outdated(masks)
         return {n: tensors for n, tensors in self.masks.items() if n not in outdated} | masks
 
@@ -328,7 +357,11 @@ class Pruner(metaclass=ChecksOptions):
         return {wrapper.name: wrapper.masks for wrapper in self._all_wrappers()}
 
     def save_masks(self, path: str | PathLike[str]) -> None:
-        """Write the masks in force to a safetensors file."""
+        """Write the masks in force to a safetensors file.
+
+        Args:
+            path: The file to write.
+        """
         config = {name: wrapper.config for name, wrapper in self._wrappers.items()}
         save_masks(path, self.masks, algorithm=type(self).__name__, config=config)
 
@@ -339,7 +372,11 @@ class Pruner(metaclass=ChecksOptions):
         return summarise(self._wrappers.values())
 
     def show_pruned_weights(self, dim: int = 0) -> None:
-        """Print, for each module, how many slices along `dim` have anything left."""
+        """Print, for each module, how many slices along `dim` have anything left.
+
+        Args:
+            dim: The axis whose slices are counted; 0 is that of output channels.
+        """
         for name, wrapper in self._wrappers.items():
             mask = wrapper.masks[wrapper.target]
             if not -mask.ndim <= dim < mask.ndim:
@@ -395,18 +432,30 @@ class Pruner(metaclass=ChecksOptions):
         return self.masks
 
     def get_pruned_weights(self, dim: int = 0) -> None:
-        """`show_pruned_weights()`."""
+        """`show_pruned_weights()`.
+
+        Args:
+            dim: As there.
+        """
         self.show_pruned_weights(dim)
 
     def load_model_state_dict(self, model_state: Mapping[str, Any]) -> None:
-        """Load a state dict of the model without wrappers; masks stay in force."""
+        """Load a state dict of the model without wrappers; masks stay in force.
+
+        Args:
+            model_state: What `state_dict()` of the model without wrappers returned.
+        """
         with self.plain() as model:
             model.load_state_dict(model_state)
 
     # --- called from training loops; algorithms that need it override ----------------------
 
     def update_epoch(self, epoch: int) -> None:
-        """Hear that an epoch begins."""
+        """Hear that an epoch begins.
+
+        Args:
+            epoch: Its number, from 0.
+        """
 
     def step(self) -> None:
         """Hear that an optimizer step was made."""

@@ -112,7 +112,12 @@ class SearchPruner(KeptSearch):
         self.reset(model, config_list)
 
     def reset(self, model: nn.Module, config_list: ConfigList) -> None:
-        """Start over with another model or config; the old model is unwrapped first."""
+        """Start over with another model or config; the old model is unwrapped first.
+
+        Args:
+            model: The model to prune from now on.
+            config_list: The rules, or the path of a file that holds them.
+        """
         if isinstance(config_list, str | PathLike):
             config_list = load_config(config_list)
         algorithm, params = one_shot_class(self.pruning_algorithm), self.pruning_params

@@ -46,7 +46,11 @@ class Trials(list[dict[str, Any]]):
         return text.getvalue()
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Write a file, whose name ends with `.json` or `.csv`."""
+        """Write a file, whose name ends with `.json` or `.csv`.
+
+        Args:
+            path: The file to write: JSON, or CSV if its name ends so.
+        """
         forms = {".json": self.to_json, ".csv": self.to_csv}
         form = forms.get(Path(path).suffix)
         if form is None:

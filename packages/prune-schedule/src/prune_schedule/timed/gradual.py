@@ -139,7 +139,12 @@ class GradualPruner(TimedMasks):
         self.reset(model, config_list)
 
     def reset(self, model: nn.Module, config_list: ConfigList) -> None:
-        """Start over with another model or config; the old model is unwrapped first."""
+        """Start over with another model or config; the old model is unwrapped first.
+
+        Args:
+            model: The model to prune from now on.
+            config_list: The rules, or the path of a file that holds them.
+        """
         if isinstance(config_list, str | PathLike):
             config_list = load_config(config_list)
         algorithm = one_shot_class(self.pruning_algorithm)
@@ -208,7 +213,11 @@ class GradualPruner(TimedMasks):
         }
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> Self:
-        """Resume from a state; it must be that of a schedule over the same layers."""
+        """Resume from a state; it must be that of a schedule over the same layers.
+
+        Args:
+            state_dict: What `state_dict()` returned.
+        """
         missing = {"now", "done", "in_force", "trials", "masks"} - set(state_dict)
         if missing:
             raise ConfigError(

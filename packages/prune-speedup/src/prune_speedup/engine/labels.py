@@ -14,7 +14,10 @@ FIXED = 0
 def among(labels: npt.ArrayLike, wanted: npt.ArrayLike) -> npt.NDArray[np.bool_]:
     """Which labels are among some others: by a table, for neither has to be sorted then."""
     left, right = (np.asarray(each, dtype=np.int64) for each in (labels, wanted))
-    return np.isin(left, right, kind="table")
+    table = np.zeros(1 + int(max(left.max(initial=0), right.max(initial=0))), dtype=np.bool_)
+    table[right] = True
+    found: npt.NDArray[np.bool_] = table[left]
+    return found
 
 
 class Labels:

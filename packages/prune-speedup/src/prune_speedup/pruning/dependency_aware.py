@@ -16,7 +16,7 @@ from prune_core.masking import Masks
 from prune_speedup.engine.labels import Array, among
 from prune_speedup.pruning.across import Ranked, in_order, worst
 from prune_speedup.pruning.coupling import Coupling, Producer
-from prune_speedup.pruning.families import Choice, Family, choice
+from prune_speedup.pruning.families import Choice, Family, choice, spare, staying
 from prune_toolkit.allocate.base import SparsityAllocator, check_scores
 from prune_toolkit.allocate.over_layers import (
     DEFAULT_CAP,
@@ -86,6 +86,7 @@ class DependencyAwareAllocator(SparsityAllocator):
         self.constants = constants
         self.as_one = False
         self._choice: tuple[tuple[bool, str], Choice] | None = None
+        self._together: tuple[bool, Choice] | None = None
         with pruner.plain() as model:
             self.coupling = Coupling(model, dummy_input)
 
@@ -97,10 +98,29 @@ class DependencyAwareAllocator(SparsityAllocator):
 
     def generate_sparsity(self, metrics: Mapping[str, Tensor]) -> Masks:
         """Return the masks; modules of one group agree on their channels."""
-        wrappers = self.pruner.get_modules_wrapper()
-        pruned = self.choose(metrics)
+        if (masks := self._untried(metrics)) is not None:
+            return masks
+        return self._masks(self.choose(metrics), metrics)
+
+    def _untried(self, metrics: Mapping[str, Tensor]) -> Masks | None:
+        """Return masks over all that is selected, if the speedup would remove what they cover.
+
+        Most often it would. A trial beforehand costs as much as to see it of the masks themselves.
+        """
+        if self.across or self._tried():
+            return None
+        families = self._sorted_out().families
+        pruned = self._chosen(families, metrics)
+        masks = self._masks(pruned, metrics)
+        if self.constants == "zero":
+            return masks
+        with self.pruner.plain():
+            stays = staying(self.coupling, masks, np.array(pruned, dtype=np.int64))
+        return None if len(stays) else masks
+
+    def _masks(self, pruned: list[int], metrics: Mapping[str, Tensor]) -> Masks:
         masks = {}
-        for name, wrapper in wrappers.items():
+        for name, wrapper in self.pruner.get_modules_wrapper().items():
             producer = self.coupling.producers.get(name)
             keep = torch.ones(metrics[name].shape, dtype=torch.bool, device="cpu")
             if producer is not None:
@@ -112,26 +132,41 @@ class DependencyAwareAllocator(SparsityAllocator):
     @property
     def choice(self) -> Choice:
         """What may be pruned, and what not; found out once, with a warning of what is left out."""
-        key = (self.uniform, self.constants)
-        if self._choice is None or self._choice[0] != key:
-            with self.pruner.plain():
-                found = choice(
-                    self.coupling,
-                    self.pruner.get_modules_wrapper(),
-                    uniform=self.uniform,
-                    removable_only=self.constants != "zero",
-                )
-            self._choice = key, found
-            self._warn(found)
+        if not self._tried():
+            found = self._sorted_out()
+            if self.constants != "zero":
+                with self.pruner.plain():
+                    found = spare(self.coupling, found)
+                self._tell_of_spared(found)
+            self._choice = self._settings, found
+        assert self._choice is not None
         return self._choice[1]
 
-    def _warn(self, found: Choice) -> None:
+    @property
+    def _settings(self) -> tuple[bool, str]:
+        return self.uniform, self.constants
+
+    def _tried(self) -> bool:
+        return self._choice is not None and self._choice[0] == self._settings
+
+    def _sorted_out(self) -> Choice:
+        """What belongs together and is selected, whether or not the speedup would remove it."""
+        if self._together is None or self._together[0] != self.uniform:
+            selected = self.pruner.get_modules_wrapper()
+            found = choice(self.coupling, selected, uniform=self.uniform)
+            self._together = self.uniform, found
+            self._tell_of_held(found)
+        return self._together[1]
+
+    def _tell_of_held(self, found: Choice) -> None:
         for name, other in found.held.items():
             warn(
                 f"{name!r} is left dense: its channels belong together with those of {other!r}, "
                 "which the config_list does not select"
                 + (", or have to be as many, for uniform=True." if self.uniform else ".")
             )
+
+    def _tell_of_spared(self, found: Choice) -> None:
         names = list(dict.fromkeys(found.spared))
         if names and (self.tells_of_spared or not self._mostly_free(names)):
             warn(
@@ -152,9 +187,11 @@ class DependencyAwareAllocator(SparsityAllocator):
 
     def choose(self, metrics: Mapping[str, Tensor]) -> list[int]:
         """Return the numbers of the units to prune, as `Units.unit` takes them."""
+        return self._chosen(self.choice.families, metrics)
+
+    def _chosen(self, families: list[Family], metrics: Mapping[str, Tensor]) -> list[int]:
         for name in self.pruner.get_modules_wrapper():
             check_scores(name, metrics[name])
-        families = self.choice.families
         scored = [[*self._scored(family, metrics)] for family in families]
         if self.across:
             counts = self._counts_across(families, scored)

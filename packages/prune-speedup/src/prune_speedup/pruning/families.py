@@ -17,7 +17,7 @@ from prune_speedup.pruning.coupling import Coupling, Producer
 if TYPE_CHECKING:
     from prune_speedup.engine.units import UnitGroup
 
-__all__ = ["Choice", "Family", "choice"]
+__all__ = ["Choice", "Family", "choice", "spare", "staying"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,16 +73,13 @@ class Choice(NamedTuple):
     fixed: dict[str, str]
 
 
-def choice(
-    coupling: Coupling, selected: Collection[str], *, uniform: bool, removable_only: bool
-) -> Choice:
-    """Sort out what may be pruned of the selected modules.
+def choice(coupling: Coupling, selected: Collection[str], *, uniform: bool) -> Choice:
+    """Sort out what may be pruned of the selected modules, and belongs together.
 
     Args:
         coupling: The model's units; the model must not be wrapped meanwhile.
         selected: The names of the modules that the pruner masks.
         uniform: Whether groups that are alike lose as many.
-        removable_only: Whether to leave out what the speedup would not remove.
     """
     groups = coupling.units.groups
     found = Choice([], {}, [], {})
@@ -101,19 +98,21 @@ def choice(
             found.held[wanted[0]] = held[0]
         else:
             found.families.append(family)
-    if removable_only:
-        _spare(coupling, found)
     for name in selected:
         if name not in coupling.producers:
             found.fixed[name] = coupling.why_fixed(name)
     return found
 
 
-def _spare(coupling: Coupling, found: Choice) -> None:
+def spare(coupling: Coupling, found: Choice) -> Choice:
     """Leave out families of which the speedup would keep what is masked.
 
     Half of the units of each are masked for a trial: a part, so that what reads them still reads
     something, and as closely as `compress()` would close such masks.
+
+    Args:
+        coupling: The model's units; the model must not be wrapped meanwhile.
+        found: What may be pruned otherwise.
     """
     tried = [
         np.sort(np.array(group.labels))[: max(1, len(group) // 2)]
@@ -121,13 +120,24 @@ def _spare(coupling: Coupling, found: Choice) -> None:
         for group in family.groups
     ]
     if not tried:
-        return
-    removable = coupling.closing(_masks(coupling, found.families, np.concatenate(tried))).removable
-    stays = np.setdiff1d(np.concatenate(tried), removable)
-    for family in list(found.families):
+        return found
+    units = np.concatenate(tried)
+    stays = staying(coupling, _masks(coupling, found.families, units), units)
+    families: list[Family] = []
+    spared: list[str] = []
+    for family in found.families:
         if any(among(group.labels, stays).any() for group in family.groups):
-            found.families.remove(family)
-            found.spared.extend(family.names)
+            spared += family.names
+        else:
+            families.append(family)
+    return found._replace(families=families, spared=spared)
+
+
+def staying(
+    coupling: Coupling, masks: Mapping[str, Mapping[str, torch.Tensor]], units: Array
+) -> Array:
+    """Return those of some masked units that the speedup would keep, with closed masks."""
+    return np.setdiff1d(units, coupling.closing(masks).removable)
 
 
 def _masks(

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         DependencyAwareAllocator as DependencyAwareAllocator,
     )
     from prune_speedup.torch.analysis import units as units
+    from prune_speedup.torch.checkpoint.shrink import shrink_checkpoint as shrink_checkpoint
     from prune_speedup.torch.depth.find import Block as Block
     from prune_speedup.torch.depth.find import Blocks as Blocks
     from prune_speedup.torch.depth.find import blocks as blocks
@@ -53,6 +54,7 @@ _HOMES = {
     "pruning.coupling": ("Coupling",),
     "pruning.dependency_aware": ("DependencyAwareAllocator",),
     "torch.analysis": ("units",),
+    "torch.checkpoint.shrink": ("shrink_checkpoint",),
     "torch.depth.find": ("Block", "Blocks", "blocks"),
     "torch.depth.left_out": ("left_out",),
     "torch.depth.remove": ("remove_blocks",),

@@ -36,7 +36,9 @@ def describe(
     owned = np.concatenate(
         [c for cs in labelling.axes.values() for c in cs if c is not None] or [roots]
     )
-    report.removed = len(np.unique(roots[owned][plan.removed[owned]]))
+    gone = np.zeros(len(roots), dtype=np.bool_)
+    gone[roots[owned[plan.removed[owned]]]] = True
+    report.removed = int(np.count_nonzero(gone))
     model = report.model
     where = {n: t.device for n, t in (*model.named_parameters(), *model.named_buffers())}
     report.masks = nested_masks(

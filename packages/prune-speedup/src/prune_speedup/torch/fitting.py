@@ -28,7 +28,10 @@ from prune_speedup.torch.resize.origins import Source
 from prune_speedup.torch.resize.search import Mismatch, Repairs, repair
 from prune_speedup.torch.tensors import Snapshot, cut_tensors
 
-__all__ = ["CannotFollowError", "Fitting", "timed"]
+__all__ = ["CannotFollowError", "Cutting", "Fitting", "timed"]
+
+Cutting = Callable[[nn.Module, Plan, Mapping[str, torch.Tensor]], None]
+"""Leaves of every tensor of a model what a plan keeps, with its masks multiplied in."""
 
 _PLANS = 50
 
@@ -62,6 +65,8 @@ class Fitting:
         also: Cases to be recorded beside the example.
         unfollowed: Cases that the small model does not follow, and why.
         others: Other inputs, from which it is learnt which sizes are not always the same.
+        rounding: The names of cases in which single precision does not tell rounding from error.
+        cutting: What makes the tensors smaller.
     """
 
     model: nn.Module
@@ -75,6 +80,8 @@ class Fitting:
     also: list[Case] = field(default_factory=list)
     unfollowed: dict[str, str] = field(default_factory=dict)
     others: dict[str, Any] = field(default_factory=dict)
+    rounding: set[str] = field(default_factory=set)
+    cutting: Cutting = cut_tensors
 
     def proved(
         self, verify_inputs: Sequence[Any], meant: Meaning, tolerance: float | None
@@ -101,6 +108,7 @@ class Fitting:
                         repairs=repairs,
                         without=self.unfollowed,
                         planned={case.name for case in self.also},
+                        rounding=self.rounding,
                     )
             except CaseError as error:
                 self.original.restore()
@@ -120,6 +128,10 @@ class Fitting:
         if case.name not in {"the example", *(each.name for each in self.also)}:
             # What happens there is looked at as what happens on the example.
             self.also.append(case)
+            after = case.otherwise if error.shaky else None
+            if after is not None and all(each.name != after.name for each in self.also):
+                self.also.append(after)  # for that is looked at in its place
+                self.rounding.add(after.name)
             return self.planned(self.also)
         if repairs.attributes:
             # An attribute may mean something else, too, where the example does not come.
@@ -136,7 +148,7 @@ class Fitting:
         report = self.report
         report.returned = []
         for _ in range(_PLANS):
-            cut_tensors(self.model, plan, self.masks)
+            self.cutting(self.model, plan, self.masks)
             update_sizes(self.model, plan)
             repairs = repair(self.model, self.example_inputs, plan, self.others, self.staying)
             if repairs.unresolved is None:

@@ -93,7 +93,7 @@ def count_masked(
     causes: dict[tuple[str, str], dict[str, int]] = defaultdict(dict)
     for module, labels in channels:
         stays = labels[~plan.removed[labels]]
-        for cause in _causes(wanted, found, stays):
+        for cause in _causes(wanted, found, stays) if len(stays) else ():
             causes[cause][module] = causes[cause].get(module, 0) + 1
     kept = [
         Kept(sum(count.values()), cause, remedy, tuple(count))
@@ -118,11 +118,14 @@ def _channels(model: nn.Module, found: Standing, asked: Zeros) -> Iterator[tuple
         if column is None or (many and axis != _channel_axis(modules.get(path, model))):
             continue
         (wide if many else narrow)[path].append(np.unique(found.roots[column[zero]]))
-    counted = [array for arrays in wide.values() for array in arrays]
+    counted = np.zeros(len(found.roots), dtype=np.bool_)
     for path, arrays in wide.items():
-        yield path, np.unique(np.concatenate(arrays))
+        labels = np.unique(np.concatenate(arrays))
+        counted[labels] = True
+        yield path, labels
     for path, arrays in narrow.items():
-        alone = np.setdiff1d(np.concatenate(arrays), np.concatenate([*counted, []]))
+        labels = np.unique(np.concatenate(arrays))
+        alone = labels[~counted[labels]]
         if len(alone):
             yield path, alone
 

@@ -1,6 +1,7 @@
 """Masks of any origin as one flat `{tensor name: 0/1 tensor}`, checked against the model."""
 
 from collections.abc import ItemsView, Mapping
+from functools import reduce
 from os import PathLike
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch import nn
 
 from prune_core.config.names import by_known_names
 from prune_core.errors import MaskError, did_you_mean
-from prune_core.masking.slices import held_along
+from prune_core.masking.slices import held_along, not_zero_along
 from prune_speedup.engine.graph import Graph
 from prune_speedup.engine.propagate import Zeros
 
@@ -93,11 +94,9 @@ def zeros_of(model: nn.Module, graph: Graph, masks: Mapping[str, torch.Tensor]) 
     zeros: dict[tuple[int, int], npt.NDArray[np.bool_]] = {}
     for value in graph.parameters:
         names = graph.tensors[value]
-        alive = alive_in(named[names[0]].detach())
-        for name in names:
-            if name in masks:
-                alive = alive & masks[name].to(alive.device)
-        for axis, held in enumerate(held_along(alive)):
+        covering = [masks[name] for name in names if name in masks]
+        mask = reduce(torch.logical_and, covering) if covering else None
+        for axis, held in enumerate(not_zero_along(named[names[0]].detach(), mask)):
             if not bool(held.all()):
                 zeros[value, axis] = ~held.cpu().numpy()
     return zeros

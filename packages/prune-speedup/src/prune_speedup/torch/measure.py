@@ -45,6 +45,11 @@ class Running:
         """Whether the two models differ by less than the runs of one of them do."""
         return abs(self.seconds[0] - self.seconds[1]) < max(self.spread)
 
+    @property
+    def slower(self) -> bool:
+        """Whether the small model takes longer, by more than the runs of one model differ."""
+        return not self.noisy and self.seconds[1] > self.seconds[0]
+
 
 def zeros_in(model: nn.Module, masks: Mapping[str, torch.Tensor] | None = None) -> int:
     """How many values of the parameters are zero, or would be once masked."""

@@ -12,7 +12,7 @@ from prune_core.errors import ConfigError, MissingDependencyError, SpeedupError,
 from prune_speedup.torch.model_config.layer_configs import by_layer, holders_of, layer_classes
 from prune_speedup.torch.model_config.numbers import PER_LAYER, overrides_of
 
-__all__ = ["from_pretrained"]
+__all__ = ["class_of", "from_pretrained"]
 
 
 def from_pretrained(
@@ -65,16 +65,7 @@ def from_pretrained(
             "save_pruned is read with prune_core.load_pruned(dense_model, path)."
         )
     config = transformers.AutoConfig.from_pretrained(folder)
-    kind = model_class
-    if kind is None:
-        name = next(iter(getattr(config, "architectures", None) or ()), "")
-        kind = getattr(transformers, name, None) if name else None
-        if kind is None:
-            said = f"transformers has no {name}" if name else "its config names no architecture"
-            raise SpeedupError(
-                f"No class is known for the model in {str(folder)!r}: {said}. Say which one: "
-                "from_pretrained(folder, model_class=...)."
-            )
+    kind = class_of(config, folder) if model_class is None else model_class
     alike = copy.deepcopy(config)
     differing = [holder for _, holder in holders_of(alike) if overrides_of(holder)]
     for holder in differing:
@@ -86,3 +77,18 @@ def from_pretrained(
     with by_layer(classes):
         model: nn.Module = kind.from_pretrained(folder, **options)
     return model
+
+
+def class_of(config: Any, folder: str | PathLike[str]) -> Any:
+    """Return the class of transformers that wrote a folder with this config."""
+    import transformers
+
+    name = next(iter(getattr(config, "architectures", None) or ()), "")
+    kind = getattr(transformers, name, None) if name else None
+    if kind is None:
+        said = f"transformers has no {name}" if name else "its config names no architecture"
+        raise SpeedupError(
+            f"No class is known for the model in {str(folder)!r}: {said}. Say which one by "
+            "model_class=..."
+        )
+    return kind

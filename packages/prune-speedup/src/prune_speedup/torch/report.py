@@ -173,7 +173,11 @@ class SpeedupReport:
         ]
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Write the small model, as it is now, to a file that `load_pruned` reads."""
+        """Write the small model, as it is now, to a file that `load_pruned` reads.
+
+        Args:
+            path: The file to write.
+        """
         save_pruned(self.model, path)
 
     def to_json(self) -> str:

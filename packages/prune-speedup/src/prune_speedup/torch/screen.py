@@ -52,7 +52,15 @@ def _sizes(report: SpeedupReport) -> list[tuple[str, str]]:
         before, after = (1000 * seconds for seconds in report.running.seconds)
         rows.append(("latency", _row(f"{before:.2f} ms", f"{after:.2f} ms", before, after)))
         rows.append(("", _clock(report.running)))
+        if report.running.slower:
+            rows.append(("", _SLOWER))
     return rows
+
+
+_SLOWER = (
+    "the small model is slower here: odd widths are the usual cause; prune with round_to=8, or to "
+    'target={"latency": 0.9}, which measures'
+)
 
 
 def _clock(running: Running) -> str:

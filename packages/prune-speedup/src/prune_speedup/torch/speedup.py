@@ -24,10 +24,10 @@ from prune_speedup.gc_pause import collecting_later
 from prune_speedup.torch.analysis import Analysis, analysis_of, is_outdated
 from prune_speedup.torch.certificate.write import Reference, certify, require_checker
 from prune_speedup.torch.constants.zero import check_choice, masked_output, settle
-from prune_speedup.torch.cost import cost_of, flops_by_module, flops_of
+from prune_speedup.torch.cost import flops_by_module
 from prune_speedup.torch.describe import describe
 from prune_speedup.torch.export_fallback import bake, exported
-from prune_speedup.torch.fitting import CannotFollowError, Fitting, timed
+from prune_speedup.torch.fitting import CannotFollowError, Cutting, Fitting, timed
 from prune_speedup.torch.kept import count_masked
 from prune_speedup.torch.layers import layer_sizes
 from prune_speedup.torch.masks import Masks, asked_for, flat_masks, zeros_of
@@ -48,9 +48,9 @@ from prune_speedup.torch.rules import has_rule
 from prune_speedup.torch.saving import follow, shapes_of
 from prune_speedup.torch.shortfall import shortfall
 from prune_speedup.torch.surgery import plain_attributes, record_surgery, shapes_of_tensors
-from prune_speedup.torch.tensors import Snapshot
+from prune_speedup.torch.tensors import Snapshot, cut_tensors
 
-__all__ = ["ModelSpeedup", "make_small", "shrink"]
+__all__ = ["ModelSpeedup", "make_small", "shrink", "tell"]
 
 P = ParamSpec("P")
 
@@ -107,7 +107,11 @@ def shrink(
             is masked, constant or not. The report says by how much the output moved.
         verify: Compare the small model with the masked one and go back if they differ, on the
             example and on a batch of another size.
-        verify_inputs: More inputs to compare them on, each in the form of `example_inputs`.
+        verify_inputs: More inputs to compare them on, each in the form of `example_inputs`, or the
+            name of one that is made of the example: `"random"` has numbers of its range,
+            `"permuted"` its tokens in another order, `"length"` other lengths or resolutions, and
+            `"training"` runs it in train mode. What the model does not accept of these is left out;
+            `report.verified` names the rest.
         tolerance: The largest difference allowed, relative to the largest number of an output;
             by default what rounding does to the output's type (1e-4 for float32).
         measure: Time both models, and count what their results hold in memory.
@@ -143,7 +147,7 @@ def shrink(
         fallback=fallback,
         certificate=certificate,
     )
-    _tell(report)
+    tell(report)
     if optimizer is not None and report.form == "graph":
         warn(
             "report.model is a graph with parameters of its own, which the optimizer does not "
@@ -154,7 +158,7 @@ def shrink(
     return report
 
 
-def _tell(report: SpeedupReport) -> None:
+def tell(report: SpeedupReport) -> None:
     """Tell listeners of a smaller model, and the user of what is not as small as was asked."""
     emit("prune_model_shrunk", model=report.model, report=report)
     if report.shortfall:
@@ -183,8 +187,12 @@ def make_small(
     measure: bool = False,
     fallback: bool = False,
     certificate: str | PathLike[str] | None = None,
+    cutting: Cutting = cut_tensors,
 ) -> SpeedupReport:
-    """Do what `shrink` does, and tell nobody: for one step of several, which end in a summary."""
+    """Do what `shrink` does, and tell nobody: for one step of several, which end in a summary.
+
+    `cutting` makes the tensors smaller, where that is to be done otherwise.
+    """
     check_choice(constants)
     check_model(model, compiled=False)
     if certificate is not None:
@@ -225,6 +233,7 @@ def make_small(
                 yielding=yielding,
                 used=used,
                 certificate=certificate,
+                cutting=cutting,
             )
 
         before, used = Snapshot(model), list[Analysis]()
@@ -288,6 +297,7 @@ def _shrunk(
     yielding: bool,
     used: list[Analysis],
     certificate: str | PathLike[str] | None,
+    cutting: Cutting,
 ) -> SpeedupReport:
     """`shrink` of what has been checked; where it fails, the model is not put back.
 
@@ -343,7 +353,10 @@ def _shrunk(
     if done is not None:
         references.append(Reference.of(model, flat, f"constants={constants!r} was applied first"))
     attributes = plain_attributes(model)
-    fitting = Fitting(model, example_inputs, planned, flat, original, report, yielding)
+    fitting = Fitting(
+        model, example_inputs, planned, flat, original, report, yielding, cutting=cutting
+    )
+    small_graph = None
     if not verify:
         plan = planned(())
         with timed(seconds, "shrink"):
@@ -352,7 +365,7 @@ def _shrunk(
         meant = Meaning(flat, units is not None)
         plan, repairs, proof = fitting.proved(verify_inputs, meant, tolerance)
         report.comparison, report.verified = proof.difference, proof.inputs
-        report.inside, flops = proof.inside, proof.flops
+        report.inside, flops, small_graph = proof.inside, proof.flops, proof.recorded
     with timed(seconds, "config"):
         report.config = follow(model, example_inputs, shapes, compared=verify)
     report.corrections = [
@@ -369,20 +382,24 @@ def _shrunk(
     labelling = plan.labelling
     graph = labelling.graph
     report.unknown, report.uncompared = dict(labelling.flow.unknown), sorted(set(graph.opaque))
-    report.flops = flops_of(graph), flops if verify else cost_of(plan).flops
+    by_module = flops_by_module(plan)
+    planned_flops = sum(by_module[1].values())
+    report.flops = sum(by_module[0].values()), flops if verify else planned_flops
     report.gained = [name for name, _ in model.named_parameters() if name not in sizes]
     record_surgery(model, attributes, sizes, report.config, repairs.attributes)
     if units is None:
         asked = asked_for(graph, zeros, given)
         report.asked, report.kept = count_masked(model, wanted, plan, found, asked)
     describe(report, labelling, plan, flat)
-    report.layers = layer_sizes(model, sizes, report.slices, attributes, flops_by_module(plan))
+    report.layers = layer_sizes(model, sizes, report.slices, attributes, by_module)
     report.shortfall = shortfall(report, masks=bool(given), units=units is not None)
     if certificate is not None:
         if units is not None:
             references = [each.without(plan) for each in references]
         with timed(seconds, "certificate"):
-            report.certificate = certify(certificate, model, example_inputs, plan, references)
+            report.certificate = certify(
+                certificate, model, example_inputs, plan, references, small_graph
+            )
     return report
 
 
@@ -425,5 +442,5 @@ class ModelSpeedup:
                 "because masked channels of which a normalisation had made constants were taken "
                 "out; constants='exact' keeps those that cannot go without a change."
             )
-        _tell(report)
+        tell(report)
         return self.model

@@ -1,6 +1,6 @@
 """Cut parameters and buffers in place, and put them back if need be."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import nn
@@ -9,7 +9,7 @@ from prune_core.masking.slices import all_of
 from prune_speedup.engine.labels import Array
 from prune_speedup.engine.plan import Plan
 
-__all__ = ["Snapshot", "cut_tensors", "places", "put"]
+__all__ = ["Snapshot", "cut", "cut_tensors", "places", "put"]
 
 
 class Snapshot:
@@ -59,30 +59,47 @@ _HOLDERS = (
 )
 
 
-def cut_tensors(model: nn.Module, plan: Plan, masks: Mapping[str, torch.Tensor]) -> None:
+def cut_tensors(
+    model: nn.Module,
+    plan: Plan,
+    masks: Mapping[str, torch.Tensor],
+    wanted: Callable[[torch.Tensor], bool] = lambda tensor: True,
+) -> None:
     """Leave of every tensor only what the plan keeps, with its masks multiplied in.
 
     The tensor objects stay: an optimizer, a tie and `requires_grad` all survive.
+
+    Args:
+        model: The model.
+        plan: What goes.
+        masks: `{tensor name: mask}`.
+        wanted: Whether a tensor is cut here.
     """
     named = dict([*model.named_parameters(), *model.named_buffers()])
     for value, names in plan.labelling.graph.tensors.items():
         tensor = next(named[name] for name in names if name in named)
+        if not wanted(tensor):
+            continue
         kept = plan.kept(value)
         masked = next((masks[name] for name in names if name in masks), None)
-        shape, numbers = tensor.shape, tensor.data
-        data, grad = numbers, tensor.grad
-        # What leaves least goes first, so that the other axes copy as little as there is.
-        for axis, indices in sorted(kept.items(), key=lambda item: len(item[1]) / shape[item[0]]):
-            there = places(indices, data.device)
-            data = data.index_select(axis, there)
-            grad = None if grad is None else grad.index_select(axis, there)
-            if masked is not None:
-                masked = masked.index_select(axis, places(indices, masked.device))
+        numbers, grad = tensor.data, tensor.grad
+        data = cut(numbers, kept)
+        grad = None if grad is None else cut(grad, kept)
+        masked = None if masked is None else cut(masked, kept)
         # Most often all that is masked is cut away, and nothing is left to be multiplied.
         if masked is not None and not all_of(masked):
             data = data * masked.to(data.device, data.dtype)
         if data is not numbers:
             put(tensor, _in_order_of(tensor, data), grad)
+
+
+def cut(tensor: torch.Tensor, kept: Mapping[int, Array]) -> torch.Tensor:
+    """Leave of a tensor the indices of some axes."""
+    shape = tensor.shape
+    # What leaves least goes first, so that the other axes copy as little as there is.
+    for axis, indices in sorted(kept.items(), key=lambda item: len(item[1]) / shape[item[0]]):
+        tensor = tensor.index_select(axis, places(indices, tensor.device))
+    return tensor
 
 
 def places(indices: Array, device: torch.device) -> torch.Tensor:

@@ -12,6 +12,7 @@ import numpy as np
 from prune_core.errors import ConfigError, PruneError
 from prune_core.progress import track
 from prune_tf.arrays import array_of
+from prune_tf.axes import bias_axis
 from prune_tf.inputs import check_inputs
 from prune_tf.pruning.batches import Data, batches_of
 from prune_tf.pruning.observe import observed
@@ -61,9 +62,9 @@ class _ActivationPruner(Pruner):
 
         def look(name: str, layer: Any, output: Any) -> None:
             value = self.statistic(array_of(keras.ops.cast(output, "float32")))
-            # A convolution may put channels first; everything else has them last.
+            # A convolution may put channels first; in an output they lie as in a bias.
             first = getattr(layer, "data_format", None) == "channels_first"
-            flat = rows_of(value, 1 if first else value.ndim - 1)
+            flat = rows_of(value, 1 if first else value.ndim + bias_axis(layer))
             sums[name] = sums.get(name, 0.0) + flat.sum(axis=1, dtype=np.float64)
             counts[name] = counts.get(name, 0) + flat.shape[1]
 

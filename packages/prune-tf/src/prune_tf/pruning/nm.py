@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from prune_core.errors import ConfigError
-from prune_tf.pruning.pruner import CHANNEL_TYPES, ConfigList, Pruner
+from prune_tf.pruning.pruner import MATRIX_TYPES, ConfigList, Pruner
 from prune_tf.pruning.rows import keep_in_rows
 from prune_tf.pruning.targets import Target
 
@@ -39,8 +39,8 @@ class NMPruner(Pruner):
         [[2, 2], [2, 2]]
     """
 
-    default_types = CHANNEL_TYPES
-    supported_types = CHANNEL_TYPES
+    default_types = MATRIX_TYPES
+    supported_types = MATRIX_TYPES
     per_channel = False
 
     def __init__(self, model: keras.Model, config_list: ConfigList, n: int = 2, m: int = 4) -> None:

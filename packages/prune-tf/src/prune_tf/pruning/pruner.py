@@ -21,25 +21,28 @@ from prune_core.summary import Row, Summary
 from prune_tf.axes import from_torch
 from prune_tf.export import export_model
 from prune_tf.files import load_masks, save_masks
+from prune_tf.layers import layers_of
 from prune_tf.masks import Masks, masks_of, set_masks, unwrap
 from prune_tf.pruning.allocate import across_layers, layer_by_layer
 from prune_tf.pruning.coupled import Coupling
 from prune_tf.pruning.rows import rows_of
 from prune_tf.pruning.targets import Target, find_targets
+from prune_tf.torch_names import check_types
 
-__all__ = ["CHANNEL_TYPES", "WEIGHTED_TYPES", "ConfigList", "Pruner"]
+__all__ = ["CHANNEL_TYPES", "MATRIX_TYPES", "WEIGHTED_TYPES", "ConfigList", "Pruner"]
 
 Array = np.ndarray[Any, Any]
 ConfigList = Sequence[Mapping[str, Any]] | str | PathLike[str]
 
-CHANNEL_TYPES = (
+MATRIX_TYPES = (
     *(f"Conv{n}D" for n in (1, 2, 3)),
     *(f"Conv{n}DTranspose" for n in (1, 2, 3)),
     *(f"DepthwiseConv{n}D" for n in (1, 2)),
     *(f"SeparableConv{n}D" for n in (1, 2)),
     "Dense",
 )
-WEIGHTED_TYPES = (*CHANNEL_TYPES, "EinsumDense", "Embedding", "LSTMCell", "GRUCell")
+CHANNEL_TYPES = (*MATRIX_TYPES, "EinsumDense")
+WEIGHTED_TYPES = (*CHANNEL_TYPES, "Embedding", "LSTMCell", "GRUCell")
 
 
 class Pruner(metaclass=ChecksOptions):
@@ -68,7 +71,7 @@ class Pruner(metaclass=ChecksOptions):
         if not isinstance(model, keras.Model):
             raise PruneError(
                 f"model is a {type(model).__module__}.{type(model).__name__}; "
-                f"{type(self).__name__} prunes Keras 3 models (keras.Model)."
+                f"{type(self).__name__}(model, config_list) prunes Keras 3 models (keras.Model)."
             )
         if mode not in self.modes:
             raise ConfigError(
@@ -77,6 +80,8 @@ class Pruner(metaclass=ChecksOptions):
             )
         if isinstance(config_list, str | PathLike):
             config_list = load_config(config_list)
+        if isinstance(config_list, list | tuple):
+            check_types(config_list, {type(named.layer).__name__ for named in layers_of(model)})
         entries = parse(config_list, self.config_keys)
         algorithm = Algorithm(type(self).__name__, self.default_types, self.supported_types)
         self.bound_model, self.mode, self.config_list = model, mode, config_list
@@ -204,7 +209,7 @@ class Pruner(metaclass=ChecksOptions):
             mask = np.broadcast_to(kept.reshape(lying), weight_shape) & target.alive
         masks = {target.slot.name: from_torch(target.layer, target.slot.name, mask)}
         if target.bias is not None:
-            masks[target.bias] = np.asarray(rows_of(mask, axis).any(axis=1))
+            masks[target.bias] = target.bias_mask(np.asarray(rows_of(mask, axis).any(axis=1)))
         return masks
 
     # --- masks to and from elsewhere --------------------------------------------------------

@@ -13,7 +13,7 @@ import numpy as np
 from prune_core.config import Algorithm, Entry, ModuleInfo, match
 from prune_core.config.tied import leave_out_tied
 from prune_core.errors import ConfigError
-from prune_tf.axes import output_axis, to_torch
+from prune_tf.axes import bias_axis, output_axis, to_torch
 from prune_tf.constraint import Masked
 from prune_tf.layers import Named, Slot, layers_of, slots_of, weight_slots
 
@@ -63,13 +63,21 @@ class Target:
 
     @property
     def bias(self) -> str | None:
-        """The companion with one value for each output channel, or None."""
+        """The companion with values for each output channel, or None."""
         for name in ("bias", "beta"):
             if name in slots_of(self.layer):
-                shape = tuple(getattr(self.layer, name).shape)
-                if shape == (self.weight.shape[self.axis],):
+                shape, axis = tuple(getattr(self.layer, name).shape), bias_axis(self.layer)
+                fits = len(shape) == 1 or isinstance(self.layer, keras.layers.EinsumDense)
+                if fits and len(shape) >= -axis and shape[axis] == self.weight.shape[self.axis]:
                     return name
         return None
+
+    def bias_mask(self, kept: Array) -> Array:
+        """Return the mask of the companion, given which output channels are kept."""
+        shape, axis = tuple(getattr(self.layer, str(self.bias)).shape), bias_axis(self.layer)
+        lying = [1] * len(shape)
+        lying[axis] = -1
+        return np.array(np.broadcast_to(kept.reshape(lying), shape))
 
 
 def find_targets(

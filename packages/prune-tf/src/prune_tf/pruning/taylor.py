@@ -11,6 +11,7 @@ import numpy as np
 from prune_core.errors import ConfigError, PruneError
 from prune_core.progress import track
 from prune_tf.axes import to_torch
+from prune_tf.inputs import check_inputs
 from prune_tf.pruning.batches import Data, batches_of
 from prune_tf.pruning.gradients import gradients
 from prune_tf.pruning.pruner import ConfigList, Pruner
@@ -93,8 +94,10 @@ class TaylorFOWeightPruner(Pruner):
         for batch in track(batches, title, self.batches, "batch"):
             if len(batch) < 2:
                 raise ConfigError("data yields samples without targets; a loss needs both.")
+            if not seen:
+                check_inputs(self.bound_model, batch[0], "data")
             seen = True
-            found = gradients(self.bound_model, list(variables.values()), batch, self.loss)
+            found = self._gradients([*variables.values()], batch)
             for target, gradient in zip(self.targets, found, strict=True):
                 if gradient is None:
                     raise PruneError(
@@ -107,3 +110,18 @@ class TaylorFOWeightPruner(Pruner):
         if not seen:
             raise PruneError("There was no batch in data, so there is nothing to score.")
         return totals
+
+    def _gradients(self, variables: list[Any], batch: tuple[Any, ...]) -> list[Any]:
+        try:
+            return gradients(self.bound_model, variables, batch, self.loss)
+        except PruneError:
+            raise
+        except Exception as error:  # whatever a loss raises, and every backend its own
+            wanted, given = (
+                keras.tree.map_structure(lambda x: tuple(getattr(x, "shape", ())), each)
+                for each in (self.bound_model(batch[0], training=False), batch[1])
+            )
+            raise ConfigError(
+                f"The loss cannot be computed: the model puts out {wanted}, and the targets in "
+                f"data have the shape {given} ({str(error).strip().splitlines()[0]})."
+            ) from error

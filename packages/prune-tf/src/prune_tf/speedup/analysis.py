@@ -11,6 +11,7 @@ import numpy as np
 
 from prune_tf.speedup.graph import Call
 from prune_tf.speedup.labels import Labels
+from prune_tf.speedup.sizes import Source
 
 __all__ = ["Analysis", "Flow", "Use"]
 
@@ -88,6 +89,8 @@ class Analysis:
         inner: `{layer: its fresh inputs}` of the same.
         shaped: `{layer: its call}` of layers of which a copy is cut to shape.
         attributes: `{layer: {attribute: what it is given a plan}}`, sizes that a layer remembers.
+        counted: `{(layer, attribute): labels}` of the attributes that say how many there are.
+        repairs: Whether attributes may be edited that a layer's own Python reads.
     """
 
     weights: Callable[[Any, str], Array]
@@ -107,6 +110,29 @@ class Analysis:
     attributes: dict[int, dict[str, Callable[[Any], Any]]] = field(
         default_factory=lambda: defaultdict(dict)
     )
+    counted: dict[tuple[int, str], Array] = field(default_factory=dict)
+    repairs: bool = True
+
+    def counts(self, source: Source, labels: Array) -> None:
+        """Say that an attribute has to say how many of some labels there are."""
+        layer, name = source.owner, str(source.place)
+        known = self.counted.setdefault((id(layer), name), labels)
+        if len(known) != len(labels):
+            why = f"{layer.name!r} counts others by its attribute {name!r} as well"
+            self.labels.fix(known, why)
+            self.labels.fix(labels, why)
+            return
+        if known is not labels:
+            self.labels.tie(known, labels)
+        self.attributes[id(layer)][name] = lambda plan: len(plan.kept(known))
+
+    def counted_by(self, source: Source) -> Array | None:
+        """Return the labels of which something says how many there are, if any are known."""
+        if isinstance(source.place, str):
+            return self.counted.get((id(source.owner), source.place))
+        flow = self.flows.get(id(source.owner))
+        part = flow.at(source.place) if flow is not None else None
+        return None if part is None else part.labels
 
     def inputs(self, call: Call) -> list[Flow]:
         """Return what is known of the tensors that a call is given."""

@@ -10,9 +10,10 @@ from typing import Any
 
 import keras
 
-from prune_core.errors import SpeedupError
+from prune_core.errors import SpeedupError, warn
 from prune_tf.speedup.graph import is_graph
 from prune_tf.speedup.shaping import plain_class
+from prune_tf.speedup.twin import twin
 
 __all__ = ["Copies", "Pairs", "carry_state", "copy_layer", "copy_model", "pairs_of"]
 
@@ -23,7 +24,7 @@ Pairs = list[tuple[Any, Any]]
 
 
 def copy_layer(op: Any, edit: Callable[[dict[str, Any]], None] | None = None) -> Any:
-    """Return a new layer or operation, made from its config.
+    """Return a new layer or operation, made from its config, or part by part.
 
     Args:
         op: The layer or operation.
@@ -55,10 +56,25 @@ def copy_layer(op: Any, edit: Callable[[dict[str, Any]], None] | None = None) ->
         if edit is not None:
             edit(config)
         return type(op).from_config(config)
-    except (TypeError, ValueError, NotImplementedError) as error:
+    except (AttributeError, TypeError, ValueError, NotImplementedError) as error:
+        if _has_no_graph(op):
+            warn(
+                f"{op.name!r} was copied part by part, because the config of its class, "
+                f"{type(op).__name__}, does not make it again. The small model runs and trains, "
+                "but a .keras file of it could not be loaded, and nor could one of the model "
+                "itself: mend get_config(), or use save_weights() and other formats."
+            )
+            return twin(op)
         raise SpeedupError(
             f"{op.name!r}, a {type(op).__name__}, cannot be copied from its config: {error}"
         ) from error
+
+
+def _has_no_graph(op: Any) -> bool:
+    """Whether a layer consists of attributes alone, and of no graph of symbolic tensors."""
+    if not isinstance(op, keras.layers.Layer) or not op.built:
+        return False
+    return not any(isinstance(each, keras.Model) for each in op._flatten_layers())
 
 
 def _is_of_keras(function: Any) -> bool:
@@ -108,7 +124,7 @@ def pairs_of(copies: Copies) -> Pairs:
             continue
         inside = ([each] if is_graph(each) else _with_all_inside(each) for each in (old, new))
         before, after = inside
-        if [*map(plain_class, before)] != [*map(plain_class, after)]:
+        if not is_graph(old) and [*map(plain_class, before)] != [*map(plain_class, after)]:
             raise SpeedupError(
                 f"{old.name!r}, a {type(old).__name__}, cannot be copied: what its config makes "
                 "has other layers inside than it has."

@@ -12,7 +12,7 @@ import numpy as np
 from prune_tf.layers import layers_of, slots_of
 from prune_tf.speedup.analysis import Analysis, Flow
 from prune_tf.speedup.graph import Call
-from prune_tf.speedup.record import Passed, Recording, record
+from prune_tf.speedup.record import Given, Passed, Recording, record
 from prune_tf.speedup.reference import Values, reader
 from prune_tf.speedup.rules import is_wide, rule_for
 
@@ -20,7 +20,11 @@ __all__ = ["analyse"]
 
 
 def analyse(
-    model: keras.Model, masks: Values, silence: bool = False, example_inputs: Any = None
+    model: keras.Model,
+    masks: Values,
+    silence: bool = False,
+    example_inputs: Any = None,
+    repairs: bool = True,
 ) -> Analysis:
     """Return what is known of the channels of a model.
 
@@ -29,6 +33,7 @@ def analyse(
         masks: Applied to its weights.
         silence: Whether to add masks for batch norms where nothing but a constant comes in.
         example_inputs: What a subclassed model is called with.
+        repairs: Whether sizes that a layer's own Python reads may be edited.
 
     Raises:
         SpeedupError: When a subclassed model cannot be followed.
@@ -36,24 +41,17 @@ def analyse(
     found = record(model, lambda op: rule_for(op) is not None, example_inputs)
     analysis = Analysis(reader(masks), _silencer(masks) if silence else None)
     analysis.entered, analysis.inner = found.entered, found.inner
+    analysis.repairs = repairs
     analysis.owners = _owners(model)
     analysis.calls.update(id(call.op) for call in found.calls)
     for call in found.calls:
         _follow(analysis, call, found)
     for given, first in found.again:
         _alike(analysis, given, first)
-    for call in found.entered.values():
-        if isinstance(call.op, _AS_WIDE_AS_ITS_QUERY):
-            why = f"{call.op.name!r} ({call.kind}) says that its outputs are as many"
-            analysis.labels.fix(analysis.along(call.inputs[0], -1).labels, why)
     for output in found.outputs:
         for part in analysis.flow(output).parts:
             analysis.labels.fix(part.labels, f"{model.name!r} returns them")
     return analysis
-
-
-_AS_WIDE_AS_ITS_QUERY = (keras.layers.MultiHeadAttention, keras.layers.GroupQueryAttention)
-"""What tells Keras the shape of its output by that of its input, whatever its weights are."""
 
 
 def _silencer(masks: Values) -> Callable[[Any, np.ndarray[Any, Any]], None]:
@@ -83,6 +81,9 @@ def _follow(analysis: Analysis, call: Call, found: Recording) -> None:
     if isinstance(call.op, Passed):
         [source] = call.inputs
         flows = [analysis.flow(source)]
+    elif isinstance(call.op, Given):
+        [made] = call.outputs
+        flows = [analysis.opaque(made, "a layer returns them whatever it is given")]
     elif _is_plain(call.op):
         flows = _by_rule(analysis, call)
     if flows is None:

@@ -87,6 +87,7 @@ def _shaped(layer: Any, plan: Plan) -> Any:
         for name, labels in plan.analysis.sizes.get(id(each), {}).items():
             attributes[name] = len(plan.kept(labels))
         changed = any(tuple(v.shape) != tuple(s) for v, s in zip(own, shapes, strict=True))
+        changed |= any(getattr(each, name) != value for name, value in attributes.items())
         known = isinstance(layer, ShapeCarrier) and str(place) in layer._shaped["sizes"]
         if changed or known:
             before = dict(layer._shaped["sizes"][str(place)]) if known else {}

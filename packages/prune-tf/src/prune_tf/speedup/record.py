@@ -5,7 +5,8 @@ calls there, Keras notes down as it does for a functional model:
 
     Block(…)(x)     →     Dense, gelu, Dense, Add
 
-So what a composite layer or a subclassed model does is known without a rule for its class.
+So what a composite layer or a subclassed model does is known without a rule for its class. Layers
+inside of it that have no rule either run their own `call()` in the same go.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import keras
 from prune_core.errors import SpeedupError
 from prune_tf.inputs import symbolic_inputs
 from prune_tf.speedup.graph import Call, calls_between, calls_of, is_graph
+from prune_tf.speedup.inline import inlined
 
 __all__ = ["Recording", "left_as_it_was", "record"]
 
@@ -55,6 +57,22 @@ class Passed:
     name = "passed"
 
 
+class Given:
+    """Stands for what a layer puts out whatever comes in, such as a table of positions."""
+
+    name = "given"
+
+
+@dataclass(frozen=True, slots=True)
+class Entered:
+    """What was seen inside of a layer: the tensors it started from, its outputs, its calls."""
+
+    fresh: list[Any]
+    outputs: list[Any]
+    calls: list[Call]
+    whole: bool
+
+
 def record(
     model: keras.Model, has_rule: Callable[[Any], bool], example_inputs: Any = None
 ) -> Recording:
@@ -74,24 +92,28 @@ def record(
         if is_graph(model):
             calls, found.outputs = calls_of(model), list(model.outputs)
         else:
-            calls, found.outputs = _root(model, example_inputs, found)
+            calls, found.outputs = _root(model, has_rule, example_inputs, found)
         for call in calls:
             _expand(call, has_rule, found)
     return found
 
 
-def _root(model: keras.Model, example_inputs: Any, found: Recording) -> tuple[list[Call], Any]:
+def _root(
+    model: keras.Model, has_rule: Callable[[Any], bool], example_inputs: Any, found: Recording
+) -> tuple[list[Call], Any]:
     problem = "it does not say what it takes; call it on a batch first"
     for inputs in symbolic_inputs(model, example_inputs):
         call = Call(model, tuple(keras.tree.flatten(inputs)), (), ((inputs,), {}))
-        for sizes in SIZES:
-            entered = _enter(call, sizes)
-            if not isinstance(entered, str):
-                fresh, outputs, calls = entered
-                found.entered[id(model)] = call
-                found.inner[id(model)] = fresh
-                return [replace(each, holder=model) for each in calls], outputs
+        entered = _entered(call, has_rule)
+        if isinstance(entered, str):
             problem = entered
+            continue
+        if not all(isinstance(each, keras.KerasTensor) for each in entered.outputs):
+            problem = "it returns what does not depend on its input"
+            continue
+        found.entered[id(model)] = call
+        found.inner[id(model)] = entered.fresh
+        return [replace(each, holder=model) for each in entered.calls], entered.outputs
     raise SpeedupError(
         f"{type(model).__name__} {model.name!r} computes in Python code of its own that cannot be "
         f"followed: {problem}. Its masks stay in force. Write its call() with Keras layers and "
@@ -110,27 +132,24 @@ def _expand(call: Call, has_rule: Callable[[Any], bool], found: Recording) -> No
     if not isinstance(call.op, keras.layers.Layer) or has_rule(call.op):
         found.calls.append(call)
         return
-    entered: Any = _not_to_enter(call.op)
-    for sizes in SIZES if not entered else ():
-        entered = _enter(call, sizes)
-        if not isinstance(entered, str):
-            break
+    entered = _not_to_enter(call.op) or _entered(call, has_rule)
     if isinstance(entered, str):
         found.problems[id(call.op)] = entered
         found.calls.append(call)
         return
-    fresh, outputs, calls = entered
     if id(call.op) in found.entered:
-        found.again += zip(fresh, found.inner[id(call.op)], strict=True)
+        found.again += zip(entered.fresh, found.inner[id(call.op)], strict=True)
     found.entered.setdefault(id(call.op), call)
-    found.inner.setdefault(id(call.op), fresh)
-    for outer, inner in zip(_each_once(call.inputs), fresh, strict=True):
+    found.inner.setdefault(id(call.op), entered.fresh)
+    for outer, inner in zip(_each_once(call.inputs), entered.fresh, strict=True):
         found.calls.append(Call(Passed(), (outer,), (inner,), ((), {})))
     holder = call.holder if is_graph(call.op) else call.holder or call.op
-    for each in calls:
+    for each in entered.calls:
         _expand(replace(each, holder=holder), has_rule, found)
-    for inner, outer in zip(outputs, call.outputs, strict=True):
-        found.calls.append(Call(Passed(), (inner,), (outer,), ((), {})))
+    for inner, outer in zip(entered.outputs, call.outputs, strict=True):
+        depends = isinstance(inner, keras.KerasTensor)
+        step, given = (Passed(), (inner,)) if depends else (Given(), ())
+        found.calls.append(Call(step, given, (outer,), ((), {})))
 
 
 def _not_to_enter(layer: Any) -> str:
@@ -144,13 +163,25 @@ def _not_to_enter(layer: Any) -> str:
     return ""
 
 
-def _enter(
-    call: Call, sizes: tuple[int | None, int | None]
-) -> str | tuple[list[Any], list[Any], list[Call]]:
-    """Run a layer's own `call()` on fresh tensors: those, what comes out, and what it calls.
+def _entered(call: Call, has_rule: Callable[[Any], bool]) -> str | Entered:
+    """Look inside of a layer, with sizes that fit; a text says why that cannot be done."""
+    problems: list[str] = []
+    found: list[Entered] = []
+    for sizes in SIZES:
+        entered = _enter(call, has_rule, sizes)
+        if isinstance(entered, str):
+            problems.append(entered)
+        elif entered.whole:
+            return entered
+        else:
+            found.append(entered)
+    return found[0] if found else problems[0]
 
-    Returns a text where that cannot be done.
-    """
+
+def _enter(
+    call: Call, has_rule: Callable[[Any], bool], sizes: tuple[int | None, int | None]
+) -> str | Entered:
+    """Run a layer's own `call()` on fresh tensors, and see what it calls in turn."""
     samples, other = sizes
     fresh: dict[int, Any] = {}
 
@@ -164,20 +195,32 @@ def _enter(
 
     args, kwargs = keras.tree.map_structure(renewed, call.arguments)
     parameters = inspect.signature(call.op.call).parameters
+    # A model hands it to each of its layers, and Keras drops it where a layer does not take it.
+    kwargs = {name: value for name, value in kwargs.items() if name != "training"}
     if "training" in parameters:
         kwargs = kwargs | {"training": False}
+    # A model inside of another is copied layer by layer, so that each of them is entered alone.
+    inside = [
+        each
+        for each in ([] if is_graph(call.op) else call.op._flatten_layers())
+        if each is call.op or not (has_rule(each) or _is_done_elsewhere(each, has_rule))
+    ]
     try:
-        with keras.StatelessScope():
+        with keras.StatelessScope(), inlined(inside) as left:
             outputs = keras.tree.flatten(call.op.call(*args, **kwargs))
         calls = calls_between([*fresh.values()], outputs)
     except Exception as error:  # whatever a layer's own Python raises
         said = str(error).strip().splitlines()
         return f"{type(error).__name__}: {said[0]}" if said else type(error).__name__
-    if not all(isinstance(each, keras.KerasTensor) for each in outputs):
-        return "it returns what does not depend on its input"
     if call.outputs and len(call.outputs) != len(outputs):
         return "it returns something else when it is called on its own"
-    return [fresh[id(each)] for each in _each_once(call.inputs)], outputs, calls
+    return Entered([fresh[id(each)] for each in _each_once(call.inputs)], outputs, calls, not left)
+
+
+def _is_done_elsewhere(layer: Any, has_rule: Callable[[Any], bool]) -> bool:
+    """Whether `_expand` knows better what to do with a layer than to run its `call()`."""
+    timed = type(layer) is keras.layers.TimeDistributed and has_rule(layer.layer)
+    return timed or bool(_not_to_enter(layer))
 
 
 def _each_once(tensors: Sequence[Any]) -> list[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from os import PathLike
 from typing import Any
@@ -11,7 +12,7 @@ import keras
 import numpy as np
 
 from prune_core.compressed import model_of
-from prune_core.errors import ConfigError, SpeedupError, did_you_mean
+from prune_core.errors import ConfigError, SpeedupError, did_you_mean, warn
 from prune_tf.constraint import Masked
 from prune_tf.files import load_masks
 from prune_tf.inputs import check_inputs, made_up_inputs, run
@@ -47,23 +48,28 @@ def shrink(
     `report.model`, compiled if the model was; the model itself is not touched.
 
     Args:
-        model: A built functional or Sequential model.
+        model: A built model: functional, Sequential, or a subclass.
         example_inputs: What both models are compared on; random numbers, or words, of the right
             shape unless given.
-        masks: Masks beside those in force, as a mapping or a mask file.
+        masks: Masks beside those in force, as a mapping or a mask file. Without any, what the
+            weights' own zeros make superfluous.
         constants: What to do where a masked channel still carries a constant, such as the offset
             of the batch norm after a masked convolution. `"exact"`: the small model computes what
             the masked one does; the constant moves into later layers, and where it cannot, the
             channel stays. `"keep"` moves none, so that only channels that are zero go. `"zero"`
             masks the offset as well, so that more can go, and the report
             says by how much the output moved.
-        verify: Compare both models.
+        verify: Compare both models. Without that, no number is edited that a layer's own Python
+            reads, as how many heads there are, so that less may go.
         tolerance: The largest difference allowed, relative to the largest output; by default what
             rounding does in the type that the model computes in.
 
     Raises:
-        SpeedupError: When nothing can be made smaller, or the outputs would differ.
+        SpeedupError: When the outputs would differ.
         MaskError: When the masks do not fit.
+
+    Warns:
+        PruneWarning: Nothing was removed, and why; `report.model` is the model itself then.
 
     Example:
         >>> import keras
@@ -94,38 +100,71 @@ def shrink(
     if isinstance(masks, str | PathLike):
         masks = load_masks(masks, model)
     applied = masked_weights(model, masks)
-    if not any(not mask.all() for mask in applied.values()):
-        raise SpeedupError(
-            f"Nothing of {model.name!r} is masked. Prune it first, or pass masks=..."
-        )
     if masks is None:
         _check_zeros(model)
     if verify and example_inputs is None:
         example_inputs = made_up_inputs(model)
     elif verify:
         check_inputs(model, example_inputs)
-    asked = dict(applied)
-    # Which adds to the masks that are applied.
-    given = example_inputs if not is_graph(model) else None
-    found = analyse(model, applied, silence=constants == "zero", example_inputs=given)
-    plan = make_plan(found, fold=constants != "keep")
-    with masked(model, applied):
-        try:
-            small, pairs = rebuild(model, plan)
-        except (TypeError, ValueError) as error:
-            raise SpeedupError(
-                f"The smaller layers of {model.name!r} do not fit together: {error}"
-            ) from error
-        changes = _changes(model, pairs)
-        if not changes:
-            raise SpeedupError(_why_nothing(model, plan))
-        expected = run(model, example_inputs) if verify else []
+    wanted = _Wanted(model, applied, example_inputs, constants, verify, tolerance)
+    try:
+        # A size in a layer's own Python is edited only where a comparison would show a mistake.
+        return _shrunk(wanted, repairs=verify)
+    except _NotEqualError as error:
+        if not error.repaired:
+            raise
+        return _shrunk(wanted, repairs=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What `shrink` was asked for, and what it found out about it."""
+
+    model: keras.Model
+    masks: Values
+    inputs: Any
+    constants: str
+    verify: bool
+    tolerance: float | None
+
+
+class _NotEqualError(SpeedupError):
+    """The small model does not run, or computes something else."""
+
+    repaired = False
+
+
+def _shrunk(wanted: _Wanted, repairs: bool) -> SpeedupReport:
+    model, inputs = wanted.model, wanted.inputs
+    applied = dict(wanted.masks)
+    found = analyse(
+        model,
+        applied,  # gets masks for batch norms that are to be silent
+        silence=wanted.constants == "zero",
+        example_inputs=inputs if not is_graph(model) else None,
+        repairs=repairs,
+    )
+    plan = make_plan(found, fold=wanted.constants != "keep")
     worst, moved = None, 0.0
-    if verify:
-        if constants == "zero":
-            with masked(model, asked):
-                moved = difference(run(model, example_inputs), expected)
-        worst = _proved(model, small, example_inputs, expected, tolerance)
+    try:
+        with masked(model, applied):
+            small, pairs = _rebuilt(model, plan)
+            changes = _changes(model, pairs)
+            if not changes:
+                warn(_why_nothing(model, plan, applied))
+                size = model.count_params()
+                return SpeedupReport(
+                    model, (size, size), held=plan.held, unknown=plan.analysis.unknown
+                )
+            expected = run(model, inputs) if wanted.verify else []
+        if wanted.verify:
+            worst = _proved(model, small, inputs, expected, wanted.tolerance)
+    except _NotEqualError as error:
+        error.repaired = bool(found.counted)
+        raise
+    if wanted.verify and wanted.constants == "zero":
+        with masked(model, wanted.masks):
+            moved = difference(run(model, inputs), expected)
     _keep_masks(small, pairs, plan, applied)
     compile_alike(small, model, pairs, partial(cut, plan))
     return SpeedupReport(
@@ -137,6 +176,15 @@ def shrink(
         plan.analysis.unknown,
         moved,
     )
+
+
+def _rebuilt(model: keras.Model, plan: Plan) -> tuple[keras.Model, Pairs]:
+    try:
+        return rebuild(model, plan)
+    except (TypeError, ValueError) as error:
+        raise _NotEqualError(
+            f"The smaller layers of {model.name!r} do not fit together: {error}"
+        ) from error
 
 
 def _proved(
@@ -151,12 +199,12 @@ def _proved(
     try:
         found = run(small, inputs)
     except Exception as error:  # whatever a layer's own Python raises
-        raise SpeedupError(
+        raise _NotEqualError(
             f"The small model of {model.name!r} does not run: {str(error).strip()}"
         ) from error
     worst = difference(expected, found)
     if worst > allowed:
-        raise SpeedupError(
+        raise _NotEqualError(
             f"The small model's outputs differ from the masked model's by {worst:.1e} of the "
             f"largest output, and tolerance is {allowed:.1e}. {model.name!r} is untouched. "
             "For a deep model a larger tolerance may be all that is missing."
@@ -205,7 +253,12 @@ def _keep_masks(small: keras.Model, pairs: Pairs, plan: Plan, masks: Values) -> 
     set_masks(small, left)
 
 
-def _why_nothing(model: keras.Model, plan: Plan) -> str:
+def _why_nothing(model: keras.Model, plan: Plan, masks: Values) -> str:
+    if all(mask.all() for mask in masks.values()):
+        return (
+            f"Nothing was removed: nothing of {model.name!r} is masked, and no channel is nothing "
+            "but zeros. Prune it first, or pass masks=..."
+        )
     reasons = []
     if plan.held:
         reasons.append(
@@ -220,4 +273,4 @@ def _why_nothing(model: keras.Model, plan: Plan) -> str:
         "channels go only as wholes, and channels that are added to each other go together: "
         "single weights that are masked cannot be taken out"
     )
-    return f"No layer of {model.name!r} can be made smaller: {'; '.join(reasons)}."
+    return f"Nothing was removed from {model.name!r}: {'; '.join(reasons)}."

@@ -47,6 +47,17 @@ class ShapeCarrier:
         plain = {key: config[key] for key in ("module", "class_name", "config", "registered_name")}
         return {"layer": plain, **self._shaped}
 
+    def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
+        """Run `call()`; what the layer's class says of shapes is true of the whole layer only."""
+        try:
+            found = keras.Operation.compute_output_spec(self, *args, **kwargs)
+        except Exception:  # whatever a layer's own Python raises
+            found = None
+        # A layer may return nothing in the place of a cache, and then its class leaves that out.
+        if all(isinstance(each, keras.KerasTensor) for each in keras.tree.flatten(found)):
+            return found
+        return super().compute_output_spec(*args, **kwargs)  # type: ignore[misc]
+
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Any:
         """Return the layer, built and cut to shape."""

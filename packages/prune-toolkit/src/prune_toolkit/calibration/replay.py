@@ -6,14 +6,12 @@ as often as it takes, and what it returns once it has been pruned is what the ne
 
 from __future__ import annotations
 
-import copy
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
 from hashlib import sha256
 from itertools import repeat
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,99 +19,17 @@ from torch.utils.hooks import RemovableHandle
 
 from prune_core.errors import PruneError, warn
 from prune_core.restore import evaluating, only_run
+from prune_toolkit.calibration.calibrate import Calibrate, Enough
+from prune_toolkit.calibration.kept import Batch, Kept
+from prune_toolkit.calibration.sketch import alike, sketch, sketches
 from prune_toolkit.calibration.steps import Step, leaves, rebuilt
 from prune_toolkit.calibration.store import Keep
 from prune_toolkit.calibration.watch import TokenMask, padding_of
 
-__all__ = ["Calibrate", "Enough", "Replay", "first_call", "limited"]
-
-Calibrate = Callable[[nn.Module], Any]
+__all__ = ["Replay"]
 
 # Of so many batches it is seen whether running steps gives what running the model gave.
 _COMPARED = 2
-_PLAIN = (int, float, complex, bool, str, bytes, type(None), torch.dtype, torch.device)
-
-
-class Enough(Exception):  # noqa: N818
-    """Leaves the user's calibration, or a forward, when enough has been seen."""
-
-
-def first_call(model: nn.Module, calibrate: Calibrate) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Return what a calibration calls the model with first; the model does not run."""
-    seen: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
-
-    def look(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        seen.append((args, kwargs))
-        raise Enough
-
-    handle = model.register_forward_pre_hook(look, with_kwargs=True)
-    try:
-        calibrate(model)
-    except Enough:
-        pass
-    finally:
-        handle.remove()
-    if not seen:
-        raise PruneError("calibrate(model) never ran the model, so there is nothing to score.")
-    return seen[0]
-
-
-def limited(calibrate: Calibrate, batches: int | None) -> Calibrate:
-    """Return a calibration that stops after so many calls of the model."""
-    if batches is None:
-        return calibrate
-
-    def run(model: nn.Module) -> None:
-        seen = 0
-
-        def count(module: nn.Module, args: Any) -> None:
-            nonlocal seen
-            if seen == batches:
-                raise Enough
-            seen += 1
-
-        handle = model.register_forward_pre_hook(count)
-        try:
-            calibrate(model)
-        except Enough:
-            pass
-        finally:
-            handle.remove()
-
-    return run
-
-
-class _Kept(NamedTuple):
-    """Something that a step is called with, and the device of a tensor."""
-
-    value: Any
-    device: torch.device | None
-
-    def fresh(self) -> Any:
-        """Return a copy that a step may write into."""
-        if self.device is not None:
-            moved = self.value.to(self.device)
-            return moved.clone() if moved is self.value else moved
-        return self.value if isinstance(self.value, _PLAIN) else copy.deepcopy(self.value)
-
-
-@dataclass
-class _Batch:
-    """What is kept of one call of the model.
-
-    Attributes:
-        forms: For each step the nested tuples and dicts that it is called with, without leaves.
-        constants: Leaves that depend on nothing pruned, by step and place.
-        values: What steps returned that is needed again, by the number of the value.
-        tokens: Which tokens are no padding.
-        call: What the model was called with, if a step has to be reached through it.
-    """
-
-    forms: dict[int, Any] = field(default_factory=dict)
-    constants: dict[tuple[int, int], _Kept] = field(default_factory=dict)
-    values: dict[int, _Kept] = field(default_factory=dict)
-    tokens: _Kept | None = None
-    call: tuple[Any, list[_Kept]] | None = None
 
 
 class Replay:
@@ -140,7 +56,7 @@ class Replay:
         self.model, self._keep, self._tokens = model, keep, tokens
         self._dense = dense
         self._cut(steps)
-        self._batches: list[_Batch] = []
+        self._batches: list[Batch] = []
         self._sketches: dict[tuple[int, int], list[Tensor]] = {}
         self._autocast: tuple[str, torch.dtype] | None = None
 
@@ -197,7 +113,7 @@ class Replay:
     @contextmanager
     def _capturing(self, batches: int | None) -> Iterator[None]:
         calls: Counter[str] = Counter()
-        kept: dict[int, tuple[Any, _Kept]] = {}
+        kept: dict[int, tuple[Any, Kept]] = {}
         places: dict[str, list[int]] = {}
         for place, step in enumerate(self.steps):
             if step.follows or not place or self._dense:
@@ -208,7 +124,7 @@ class Replay:
                 raise Enough
             calls.clear()
             kept.clear()
-            batch = _Batch()
+            batch = Batch()
             tokens = self._tokens(args, kwargs)
             batch.tokens = None if tokens is None else self._kept(tokens)
             batch.call = self._call((args, kwargs), kept)
@@ -231,7 +147,7 @@ class Replay:
                 number = len(self._batches) - 1
                 for place in places[name]:
                     if number < _COMPARED and self.steps[place].occurrence == calls[name] - 1:
-                        self._sketches[number, place] = _sketches(output)
+                        self._sketches[number, place] = sketches(output)
 
             return sketch
 
@@ -246,7 +162,7 @@ class Replay:
             for handle in handles:
                 handle.remove()
 
-    def _note(self, place: int, tree: Any, kept: dict[int, tuple[Any, _Kept]]) -> None:
+    def _note(self, place: int, tree: Any, kept: dict[int, tuple[Any, Kept]]) -> None:
         """Keep what a step is called with, but for what the steps before it will return."""
         batch, linked = self._batches[-1], self._linked[place]
         batch.forms[place] = rebuilt(tree, repeat(None))
@@ -254,21 +170,17 @@ class Replay:
             if at >= len(linked) or linked[at] is None:
                 batch.constants[place, at] = self._once(leaf, kept)
 
-    def _call(self, tree: Any, kept: dict[int, tuple[Any, _Kept]]) -> tuple[Any, list[_Kept]]:
+    def _call(self, tree: Any, kept: dict[int, tuple[Any, Kept]]) -> tuple[Any, list[Kept]]:
         return rebuilt(tree, repeat(None)), [self._once(leaf, kept) for leaf in leaves(tree)]
 
-    def _once(self, leaf: Any, kept: dict[int, tuple[Any, _Kept]]) -> _Kept:
+    def _once(self, leaf: Any, kept: dict[int, tuple[Any, Kept]]) -> Kept:
         """Keep something once, however many steps are called with it."""
         if id(leaf) not in kept:
             kept[id(leaf)] = leaf, self._kept(leaf)
         return kept[id(leaf)][1]
 
-    def _kept(self, leaf: Any) -> _Kept:
-        if isinstance(leaf, Tensor):
-            with torch.inference_mode(False):
-                return _Kept(self._keep(leaf.detach()), leaf.device)
-        # A key/value cache, say, is kept as it was before the model wrote into it.
-        return _Kept(leaf if isinstance(leaf, _PLAIN) else copy.deepcopy(leaf), None)
+    def _kept(self, leaf: Any) -> Kept:
+        return Kept.of(leaf, self._keep)
 
     def _differs(self) -> str | None:
         """Run the steps on the first batches; return one that is not given what it was given.
@@ -285,7 +197,7 @@ class Replay:
                     if any(n not in batch.values for n in given):
                         continue  # they come from a step that has to be reached
                     output = self._run_one(batch, place)
-                    if not _alike(output, self._sketches.get((number, place), [])):
+                    if not alike(output, self._sketches.get((number, place), [])):
                         return self.steps[place].name
                     self._keep_outputs(batch, place, output)
             return None
@@ -341,10 +253,10 @@ class Replay:
             assert batch.call is not None
             for leaf in batch.call[1]:
                 if isinstance(leaf.value, Tensor):
-                    digest.update(_sketch(leaf.value).numpy().tobytes())
+                    digest.update(sketch(leaf.value).numpy().tobytes())
         return digest.hexdigest()
 
-    def _run_one(self, batch: _Batch, place: int) -> Any:
+    def _run_one(self, batch: Batch, place: int) -> Any:
         linked, form = self._linked[place], batch.forms[place]
         count = sum(1 for _ in leaves(form))
         given = (
@@ -357,7 +269,7 @@ class Replay:
         with self._as_it_was_called():
             return self.model.get_submodule(self.steps[place].name)(*args, **kwargs)
 
-    def _keep_outputs(self, batch: _Batch, place: int, output: Any) -> None:
+    def _keep_outputs(self, batch: Batch, place: int, output: Any) -> None:
         later = self._wanted_after(place)
         for number, leaf in zip(self.steps[place].outputs, leaves(output), strict=True):
             if number is not None and number in later:
@@ -386,7 +298,7 @@ class Replay:
                 self.model(*args, **kwargs)
 
     @contextmanager
-    def _seizing(self, place: int, batch: _Batch) -> Iterator[None]:
+    def _seizing(self, place: int, batch: Batch) -> Iterator[None]:
         calls = 0
 
         def seize(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -427,25 +339,3 @@ class Replay:
         finally:
             if handle is not None:
                 handle.remove()
-
-
-def _sketches(tree: Any) -> list[Tensor]:
-    """Return a few sums by which the tensors of something are known again."""
-    return [_sketch(leaf) for leaf in leaves(tree) if isinstance(leaf, Tensor)]
-
-
-def _sketch(tensor: Tensor) -> Tensor:
-    with torch.inference_mode(False), torch.no_grad():
-        flat = tensor.detach().flatten().double().cpu()
-        return torch.stack([flat.sum(), flat.abs().sum(), flat.new_tensor(flat.numel())])
-
-
-def _alike(tree: Any, sketches: list[Tensor]) -> bool:
-    found = _sketches(tree)
-    return len(found) == len(sketches) and all(map(_same, found, sketches))
-
-
-def _same(one: Tensor, other: Tensor) -> bool:
-    if not bool(other.isfinite().all()):
-        return not bool(one.isfinite().all())  # whoever looks at the numbers will complain
-    return bool((one - other).abs().max() <= 1e-3 * other[1].clamp_min(1e-6))

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import ClassVar, Self
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Self, TypeVar
 
 import torch
 from torch import Tensor
 
 __all__ = ["Statistics"]
+
+_T = TypeVar("_T")
 
 
 @dataclass
@@ -27,6 +29,7 @@ class Statistics:
     sums: Tensor
     squares: Tensor
     products: Tensor | None = None
+    _made: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     PARTS: ClassVar[tuple[str, ...]] = ("rows", "sums", "squares", "products")
 
@@ -51,8 +54,24 @@ class Statistics:
             {"products": None} | {name: part.clone() for name, part in self.parts().items()}
         )
 
+    def once(self, what: Hashable, make: Callable[[], _T]) -> _T:
+        """Return what `make` computes of these sums, made by the first who asks for it.
+
+        Queries, keys and values of an attention read one tensor, and their layers share one object
+        of this class: a decomposition of its products is needed once for all three.
+
+        Args:
+            what: Tells one result from others.
+            make: Computes it.
+        """
+        if what not in self._made:
+            self._made[what] = make()
+        made: _T = self._made[what]
+        return made
+
     def add(self, other: Statistics) -> None:
         """Add what another batch gave, in place."""
+        self._made.clear()
         self.rows += other.rows
         self.sums += other.sums
         self.squares += other.squares
@@ -85,6 +104,12 @@ class Statistics:
         """The mean of `x xᵀ`."""
         assert self.products is not None, "asked of statistics that were gathered without products"
         return self.products / max(1, self.rows)
+
+    def take_gram(self) -> Tensor:
+        """Return `gram` in the memory of the products, which are gone afterwards."""
+        assert self.products is not None, "asked of statistics that were gathered without products"
+        products, self.products = self.products, None
+        return products.div_(max(1, self.rows))
 
     @property
     def covariance(self) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Mapping
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -157,6 +158,7 @@ class InputWatch:
                     "nothing that could make up for another. Exclude it."
                 )
             size = sums.shape[-1]
+            _check_room(name, len(sums), size, sums)
             products = sums.new_zeros(len(sums), size, size)
             add_products(products, module, inputs.detach(), mask)
         return Statistics(rows, sums, squares, products)
@@ -242,6 +244,26 @@ class InputWatch:
             for name in self.modules
             if f"{name}:sums" in sums
         }
+
+
+def _check_room(name: str, groups: int, size: int, like: Tensor) -> None:
+    """Refuse products that cannot be in memory, before the operating system ends the process."""
+    needed, there = groups * size**2 * like.element_size(), physical_memory()
+    if like.device.type == "cpu" and there is not None and needed > there:
+        raise PruneError(
+            f"{name!r} has {size} inputs, and their products need {needed / 1e9:.0f} GB; this "
+            f"machine has {there / 1e9:.0f} GB. Take what needs no products, such as "
+            "activation_norm with reconstruct='bias' or 'batch_norm', or exclude what is pruned "
+            "before this layer."
+        )
+
+
+def physical_memory() -> int | None:
+    """Return how many bytes the machine has, or None where it does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return None
 
 
 def _form(module: nn.Module) -> tuple[Any, ...]:

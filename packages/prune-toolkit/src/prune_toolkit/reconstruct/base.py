@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from torch import Tensor, nn
 
 from prune_core.errors import ConfigError
-from prune_toolkit.calibration.replay import Calibrate
+from prune_toolkit.calibration.calibrate import Calibrate
 from prune_toolkit.calibration.statistics import Statistics
 from prune_toolkit.parts import make_part
 

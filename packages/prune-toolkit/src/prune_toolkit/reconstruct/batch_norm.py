@@ -14,7 +14,7 @@ from prune_core.errors import PruneError
 from prune_core.masking.rewrite import Rewrites
 from prune_core.processes import is_distributed
 from prune_core.restore import only_run
-from prune_toolkit.calibration.replay import Calibrate
+from prune_toolkit.calibration.calibrate import Calibrate
 from prune_toolkit.reconstruct.base import ModelReconstructor
 
 __all__ = ["BatchNormStatistics"]
@@ -34,14 +34,14 @@ class BatchNormStatistics(ModelReconstructor):
 
     def apply(self, model: nn.Module, calibrate: Calibrate, rewrites: Rewrites) -> None:
         """Run the model, and give its batch norms what they have seen."""
-        norms = [
-            module
-            for module in model.modules()
+        norms = {
+            module: name
+            for name, module in model.named_modules()
             if isinstance(module, _BatchNorm) and module.track_running_stats
-        ]
+        }
         if not norms:
             return
-        with only_run(model), _measuring(norms) as ran:
+        with only_run(model), _measuring(list(norms)) as ran:
             calibrate(model)
             seen = {
                 norm: (norm.running_mean.clone(), norm.running_var.clone())
@@ -49,15 +49,16 @@ class BatchNormStatistics(ModelReconstructor):
                 if norm.running_mean is not None and norm.running_var is not None
             }
         if len(seen) < len(norms):
+            missed = next(name for norm, name in norms.items() if norm not in seen)
             raise PruneError(
                 f"calibrate(model) reached {len(seen)} of {len(norms)} batch norms, so the others "
-                "cannot be measured. Run the model on data that reaches them."
+                f"cannot be measured, such as {missed!r}. Run the model on data that reaches them."
             )
         for norm, (mean, variance) in seen.items():
             if not bool(mean.isfinite().all() & variance.isfinite().all()):
                 raise PruneError(
-                    "A batch norm has seen NaN or infinity during the calibration. Look at the "
-                    "data, or run the model in float32."
+                    f"The batch norm {norms[norm]!r} has seen NaN or infinity during the "
+                    "calibration. Look at the data, or run the model in float32."
                 )
             rewrites.put(norm, "running_mean", _averaged(mean))
             rewrites.put(norm, "running_var", _averaged(variance))

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from prune_core.restore import only_run
-from prune_toolkit.calibration.replay import Calibrate, Enough
+from prune_toolkit.calibration.calibrate import Calibrate, Enough
 from prune_toolkit.calibration.steps import leaves
 from prune_toolkit.calibration.watch import TokenMask
 

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from prune_core.errors import ConfigError
+from prune_core.errors import ConfigError, PruneError
 from prune_core.masking import output_axis, weight_name
 from prune_core.masking.axes import masked_names
 from prune_toolkit.calibration.layers import bias_name, is_layer, matrix_of, weight_of
 from prune_toolkit.calibration.statistics import Statistics
 from prune_toolkit.reconstruct.base import LayerFit, LayerReconstructor
+from prune_toolkit.reconstruct.solve import NotPositiveError
 
 if TYPE_CHECKING:
     from prune_core.masking import Masks
     from prune_core.masking.rewrite import Rewrites
     from prune_core.pruning.pruner import Pruner
 
-__all__ = ["Fitted", "fit_layer", "layers_to_fit", "loses_channels"]
+__all__ = ["Fitted", "fit_layer", "layers_to_fit", "loses_channels", "naming", "storable"]
 
 
 class Fitted(NamedTuple):
@@ -98,17 +100,42 @@ def fit_layer(
     before = wrapper.masked(parameter_name).detach() if wrapper is not None else parameter
     weight = matrix_of(module, before)
     left, missing = weight * support, None
-    for step in steps:
-        left, missing = step.fit(LayerFit(name, module, weight, left, support, statistics))
-    value = weight_of(module, left * support)
+    with naming(name):
+        for step in steps:
+            left, missing = step.fit(LayerFit(name, module, weight, left, support, statistics))
+    value = storable(name, weight_of(module, left * support), parameter.dtype)
     own = masks.get(name, {}).get(parameter_name)
     if own is not None:
-        value = torch.where(own.to(value.device, torch.bool), value, parameter.to(value.dtype))
+        value = torch.where(own.to(value.device, torch.bool), value, parameter)
     rewrites.put(module, parameter_name, value)
     if missing is not None:
         _add_to_bias(name, module, missing, support, rewrites)
         if wrapper is not None:
             wrapper.masked_names = masked_names(module)
+
+
+@contextmanager
+def naming(layer: str) -> Iterator[None]:
+    """Say which layer it is that cannot be solved."""
+    try:
+        yield
+    except NotPositiveError as error:
+        raise PruneError(f"{layer!r} cannot be fitted: {error}") from error
+
+
+def storable(layer: str, value: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return new values of a parameter in its type.
+
+    Raises:
+        PruneError: They are not finite there; float16 ends at 65504.
+    """
+    stored = value.to(dtype)
+    if not bool(stored.isfinite().all()):
+        raise PruneError(
+            f"What {layer!r} was fitted to does not fit into {dtype}: it overflows. Run the model "
+            "in float32 and convert it afterwards, or give a larger damping."
+        )
+    return stored
 
 
 def _add_to_bias(
@@ -123,4 +150,6 @@ def _add_to_bias(
     now: Tensor | None = getattr(module, bias)
     outputs = support.any(-1).flatten()
     added = torch.where(outputs, missing, torch.zeros_like(missing))
-    rewrites.put(module, bias, added if now is None else now.detach().to(added.dtype) + added)
+    value = added if now is None else now.detach().to(added.dtype) + added
+    dtype = module.get_parameter(weight_name(module) or "weight").dtype
+    rewrites.put(module, bias, storable(name, value, dtype if now is None else now.dtype))

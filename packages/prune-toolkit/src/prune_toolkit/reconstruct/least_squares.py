@@ -7,9 +7,9 @@ from typing import ClassVar
 from torch import Tensor
 
 from prune_core.errors import ConfigError
+from prune_toolkit.calibration.calibrate import Calibrate
 from prune_toolkit.calibration.layers import has_bias
 from prune_toolkit.calibration.precision import wide
-from prune_toolkit.calibration.replay import Calibrate
 from prune_toolkit.reconstruct.base import LayerFit, LayerReconstructor
 from prune_toolkit.reconstruct.solve import refitted
 

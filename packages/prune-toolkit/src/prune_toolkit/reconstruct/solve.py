@@ -21,10 +21,14 @@ from torch import Tensor
 
 from prune_core.errors import PruneError
 
-__all__ = ["damped", "factor", "refitted"]
+__all__ = ["NotPositiveError", "damp", "damped", "factor", "refitted"]
 
 _ROUNDS = 60
 _CLOSE = 1e-4
+
+
+class NotPositiveError(PruneError):
+    """Products of inputs that are not those of any numbers."""
 
 
 def damped(gram: Tensor, damping: float) -> Tensor:
@@ -34,11 +38,16 @@ def damped(gram: Tensor, damping: float) -> Tensor:
         gram: One for each group, `(groups, features, features)`.
         damping: The share.
     """
+    return damp(gram.clone(), damping)
+
+
+def damp(gram: Tensor, damping: float) -> Tensor:
+    """Add `λ I` in place; see `damped`."""
     diagonal = gram.diagonal(dim1=-2, dim2=-1)
     added = damping * diagonal.mean(-1, keepdim=True)
     # A layer whose inputs are all zero has nothing to be fitted to.
-    added = torch.where(added > 0, added, torch.ones_like(added))
-    return gram + torch.diag_embed(added.expand_as(diagonal))
+    diagonal += torch.where(added > 0, added, torch.ones_like(added))
+    return gram
 
 
 def factor(matrix: Tensor) -> Tensor:
@@ -52,9 +61,9 @@ def factor(matrix: Tensor) -> Tensor:
         lower, wrong = torch.linalg.cholesky_ex(attempt)
         if not bool(wrong.any()):
             return lower
-    raise PruneError(
-        "The products of a layer's inputs are not those of any numbers: rounding has left them "
-        "with negative squares. Give a larger damping, or run the model in float32."
+    raise NotPositiveError(
+        "the products of its inputs are not those of any numbers: rounding has left them with "
+        "negative squares. Give a larger damping, or run the model in float32."
     )
 
 

@@ -53,7 +53,8 @@ def dot(lowering: Lowering, call: Call) -> None:
     """The sum of products of two vectors."""
     both = [Ref(lowering.read(ref)) for ref in call.args[:2]]
     made = lowering.pointwise("mul", both)
-    _one(lowering, call, _along(lowering, made, "sum", [0], (), keepdim=False)[0])
+    total = lowering.along([made], "sum", {0: 1})[0]
+    _one(lowering, call, lowering.reshape(total, ()))
 
 
 @lowers("_weight_norm_interface")
@@ -64,7 +65,7 @@ def weight_norm(lowering: Lowering, call: Call) -> None:
     keep = call.argument("dim") % len(shape)
     axes = [axis for axis in range(len(shape)) if axis != keep]
     sizes = [n if axis == keep else 1 for axis, n in enumerate(shape)]
-    norm = _along(lowering, value, "norm", axes, sizes, keepdim=True, p=2)[0]
+    norm = lowering.along([value], "norm", dict.fromkeys(axes, 1), 2)[0]
     ratio = lowering.pointwise("div", [Ref(lowering.reshape(length, sizes)), Ref(norm)])
     _one(lowering, call, lowering.pointwise("mul", [Ref(value), Ref(ratio)]))
 
@@ -100,9 +101,24 @@ def convolution(lowering: Lowering, call: Call) -> bool | None:
         "groups": int(call.argument("groups")),
     }
     told["size"] = list(lowering.outputs(call)[0][2:])
+    if told["transposed"]:
+        weight = _turned(lowering, weight, told["groups"])
     ins = [value, weight] + ([lowering.read(call.args[2])] if call.args[2] is not None else [])
     _one(lowering, call, lowering.emit("conv", ins, lowering.outputs(call), **told)[0])
     return None
+
+
+def _turned(lowering: Lowering, weight: int, groups: int) -> int:
+    """The weight of a transposed convolution, laid out as that of another: outputs come first."""
+    inputs, outputs, *window = lowering.shape(weight)
+    width = inputs // groups
+    shape = (groups * outputs, width, *window)
+    moves: list[list[Any]] = [
+        ["reshape", [groups, width, outputs, *window]],
+        ["permute", [0, 2, 1, *range(3, 3 + len(window))]],
+        ["reshape", list(shape)],
+    ]
+    return lowering.move(weight, shape, *moves)
 
 
 def _each(number: Any, ndim: int) -> list[int]:
@@ -116,35 +132,67 @@ def _each(number: Any, ndim: int) -> list[int]:
 @lowers("_scaled_dot_product_cudnn_attention")
 def attention(lowering: Lowering, call: Call) -> bool | None:
     """Attention."""
-    ins = [lowering.read(ref) for ref in call.args[:3]]
+    query, key, value = (lowering.read(ref) for ref in call.args[:3])
     mask = call.argument("attn_mask") or call.argument("attn_bias")
-    if call.argument("dropout_p") or call.argument("enable_gqa"):
+    if call.argument("dropout_p"):
         return False
+    heads = lowering.shape(query)[-3]
+    key, value = (_repeated(lowering, each, heads) for each in (key, value))
+    shape = lowering.shape(key)
+    turned = [*range(len(shape) - 2), len(shape) - 1, len(shape) - 2]
+    key = lowering.move(key, [shape[axis] for axis in turned], ["permute", turned])
     scale = call.argument("scale")
-    scale = lowering.shape(ins[0])[-1] ** -0.5 if scale is None else float(scale)
-    ins += [] if mask is None else [lowering.read(mask)]
-    told = {"scale": scale, "causal": bool(call.argument("is_causal"))}
-    _one(lowering, call, lowering.emit("attention", ins, lowering.outputs(call)[:1], **told)[0])
+    scale = shape[-1] ** -0.5 if scale is None else float(scale)
+    scores = lowering.pointwise("mul", [Ref(_matmul(lowering, query, key)), scale])
+    axis = len(lowering.shape(scores)) - 1
+    if call.argument("is_causal"):
+        size = lowering.shape(scores)[-2:]
+        sees = lowering.along([lowering.fill(1.0, size)], "tril", {0: size[0], 1: size[1]}, 0)[0]
+        scores = lowering.pointwise("where", [Ref(sees), Ref(scores), "-inf"])
+    if mask is not None:
+        lets = lowering.read(mask)
+        told: list[Any] = [Ref(lets), Ref(scores), "-inf"]
+        plus = lowering.graph.metas[mask.index].real
+        scores = lowering.pointwise(
+            *(("add", [Ref(scores), Ref(lets)]) if plus else ("where", told))
+        )
+    shares = lowering.along([scores], "softmax", {axis: lowering.shape(scores)[axis]})[0]
+    _one(lowering, call, _matmul(lowering, shares, value))
     return None
 
 
+def _repeated(lowering: Lowering, value: int, heads: int) -> int:
+    """Keys or values of fewer heads, each for several heads of the query."""
+    *lead, count, length, width = lowering.shape(value)
+    if count == heads:
+        return value
+    apart, wide = [*lead, count, 1, length, width], [*lead, count, heads // count, length, width]
+    shape = [*lead, heads, length, width]
+    return lowering.move(value, shape, ["reshape", apart], ["expand", wide], ["reshape", shape])
+
+
 # -- functions of rows -----------------------------------------------------------------------------
-
-
-def _along(
-    lowering: Lowering, value: int, function: str, axes: list[int], *shapes: Any, **told: Any
-) -> list[int]:
-    made = shapes or (lowering.shape(value),)
-    return lowering.emit("along", [value], made, function=function, axes=axes, **told)
 
 
 def _affine(lowering: Lowering, value: int, scale: Any, shift: Any, axis: int | None) -> int:
     """Times a scale, plus a shift, of the channels or of the last axes."""
     for function, each in (("mul", scale), ("add", shift)):
         if each is not None:
-            told = [Ref(value), Ref(lowering.read(each))]
-            value = lowering.pointwise(function, told, [None, axis] if axis is not None else ())
+            told = lowering.read(each)
+            told = told if axis is None else _laid(lowering, told, value, axis)
+            value = lowering.pointwise(function, [Ref(value), Ref(told)])
     return value
+
+
+def _laid(lowering: Lowering, vector: int, value: int, axis: int) -> int:
+    """A vector along one axis of a value, such as the scales of channels."""
+    ones = [1] * (len(lowering.shape(value)) - axis - 1)
+    return lowering.reshape(vector, (*lowering.shape(vector), *ones))
+
+
+def _normalised(lowering: Lowering, value: int, function: str, axes: list[int], eps: Any) -> int:
+    shape = lowering.shape(value)
+    return lowering.along([value], function, {axis: shape[axis] for axis in axes}, eps)[0]
 
 
 @lowers("native_layer_norm", "_fused_rms_norm")
@@ -155,7 +203,7 @@ def layer_norm(lowering: Lowering, call: Call) -> None:
     axes = list(range(ndim - count, ndim))
     function = "normalise" if call.name == "native_layer_norm" else "rms_normalise"
     eps = call.argument("eps")
-    value = _along(lowering, value, function, axes, eps="of the type" if eps is None else eps)[0]
+    value = _normalised(lowering, value, function, axes, "of the type" if eps is None else eps)
     shift = call.argument("bias") if call.name == "native_layer_norm" else None
     _one(lowering, call, _affine(lowering, value, call.argument("weight"), shift, None))
 
@@ -167,9 +215,8 @@ def group_norm(lowering: Lowering, call: Call) -> None:
     shape = lowering.shape(value)
     apart = [shape[0], groups, shape[1] // groups, *shape[2:]]
     value = lowering.move(value, apart, ["reshape", apart])
-    value = _along(
-        lowering, value, "normalise", list(range(2, len(apart))), eps=call.argument("eps")
-    )[0]
+    axes = list(range(2, len(apart)))
+    value = _normalised(lowering, value, "normalise", axes, call.argument("eps"))
     value = lowering.move(value, shape, ["reshape", list(shape)])
     _one(
         lowering, call, _affine(lowering, value, call.argument("weight"), call.argument("bias"), 1)
@@ -187,35 +234,22 @@ def batch_norm(lowering: Lowering, call: Call) -> None:
     eps = call.argument("eps") if call.argument("eps") is not None else call.argument("epsilon")
     if mean is None or call.argument("training"):
         others = [axis for axis in range(len(lowering.shape(value))) if axis != 1]
-        value = _along(lowering, value, "normalise", others, eps=eps)[0]
-        _one(lowering, call, _affine(lowering, value, scale, shift, 1))
-        return
-    told: list[Any] = [Ref(value)]
-    for each, otherwise in ((scale, 1.0), (shift, 0.0), (mean, None), (var, None)):
-        told.append(otherwise if each is None else Ref(lowering.read(each)))
-    axes: list[int | None] = [None]
-    axes += [1] * (sum(isinstance(each, Ref) for each in told) - 1)
-    _one(lowering, call, lowering.pointwise("batch_norm", [*told, eps], axes))
+        value = _normalised(lowering, value, "normalise", others, eps)
+    else:
+        var_eps = lowering.pointwise("add", [Ref(lowering.read(var)), eps])
+        factor = lowering.pointwise("rsqrt", [Ref(var_eps)])
+        for function, each in (("sub", lowering.read(mean)), ("mul", factor)):
+            laid = Ref(_laid(lowering, each, value, 1))
+            value = lowering.pointwise(function, [Ref(value), laid])
+    _one(lowering, call, _affine(lowering, value, scale, shift, 1))
 
 
 _REDUCE = {
-    name: name
-    for name in [
-        "sum",
-        "mean",
-        "amax",
-        "amin",
-        "max",
-        "min",
-        "var",
-        "std",
-        "prod",
-        "argmax",
-        "argmin",
-    ]
-}
-_REDUCE |= {name: name for name in ["any", "all", "logsumexp", "median", "var_mean"]}
-_REDUCE |= {"linalg_vector_norm": "norm", "norm": "norm"}
+    "sum": "sum", "mean": "mean", "amax": "amax", "amin": "amin", "max": "max", "min": "min",
+    "var": "var", "std": "std", "prod": "prod", "argmax": "argmax", "argmin": "argmin",
+    "any": "any", "all": "all", "logsumexp": "logsumexp", "median": "median",
+    "var_mean": "var_mean", "linalg_vector_norm": "norm", "norm": "norm",
+}  # fmt: skip
 
 
 @lowers(*_REDUCE)
@@ -228,35 +262,40 @@ def reduce(lowering: Lowering, call: Call) -> bool | None:
         return False
     axes = [axes] if isinstance(axes, int) else axes
     axes = sorted(axis % ndim for axis in axes) if axes else list(range(ndim))
-    told: dict[str, Any] = {"keepdim": bool(call.argument("keepdim"))}
-    for key in ("correction", "unbiased", "ord", "p"):
-        if (number := call.argument(key)) is not None:
-            told["p" if key in ("ord", "p") else key] = plain(number)
-    outs = _along(lowering, value, name, axes, *lowering.outputs(call), **told)
-    _all(lowering, call, outs)
+    told = [call.argument(key) for key in ("correction", "unbiased", "ord", "p")]
+    _rows(lowering, call, [value], name, dict.fromkeys(axes, 1), *told)
     return None
 
 
-def _all(lowering: Lowering, call: Call, made: list[int]) -> None:
-    for recorded, value in zip((o for o in call.outputs if o is not None), made, strict=True):
-        lowering.bind(recorded, value)
+def _rows(
+    lowering: Lowering, call: Call, values: list[int], name: str, size: dict[int, int], *told: Any
+) -> None:
+    """A function of rows with all its results, which may have lost the axes of length one."""
+    shapes = lowering.outputs(call)
+    plain_ = [plain(each) for each in told if each is not None]
+    made = lowering.along(values, name, size, *plain_, count=len(shapes))
+    recorded = (output for output in call.outputs if output is not None)
+    for output, value, shape in zip(recorded, made, shapes, strict=True):
+        lowering.bind(output, lowering.reshape(value, shape))
 
 
-_KEEP = {"_softmax": "softmax", "_log_softmax": "log_softmax", "_safe_softmax": "softmax"}
-_KEEP |= {name: name for name in ["softmax", "log_softmax", "cumsum", "cumprod", "sort", "argsort"]}
+_KEEP = {
+    "_softmax": "softmax", "_log_softmax": "log_softmax", "_safe_softmax": "softmax",
+    "softmax": "softmax", "log_softmax": "log_softmax", "cumsum": "cumsum", "cumprod": "cumprod",
+    "sort": "sort", "argsort": "argsort",
+}  # fmt: skip
 
 
 @lowers(*_KEEP)
 def along(lowering: Lowering, call: Call) -> bool | None:
     """A number for each of an axis, made of all of them."""
     value = lowering.read(call.args[0])
-    ndim = len(lowering.shape(value))
-    if not ndim:
+    shape = lowering.shape(value)
+    if not shape:
         return False
-    told = {k: n for k in ("descending", "stable") if (n := call.argument(k)) is not None}
-    axes = [call.argument("dim") % ndim]
-    outs = _along(lowering, value, _KEEP[call.name], axes, *lowering.outputs(call), **told)
-    _all(lowering, call, outs)
+    axis = call.argument("dim") % len(shape)
+    told = [call.argument(key) for key in ("descending", "stable")]
+    _rows(lowering, call, [value], _KEEP[call.name], {axis: shape[axis]}, *told)
     return None
 
 
@@ -264,54 +303,39 @@ def along(lowering: Lowering, call: Call) -> bool | None:
 def triangle(lowering: Lowering, call: Call) -> None:
     """One side of a diagonal."""
     value = lowering.read(call.args[0])
-    ndim = len(lowering.shape(value))
-    axes = [ndim - 2, ndim - 1]
-    _one(
-        lowering,
-        call,
-        _along(lowering, value, call.name.rstrip("_"), axes, diagonal=call.argument("diagonal"))[0],
-    )
+    shape = lowering.shape(value)
+    size = {axis: shape[axis] for axis in (len(shape) - 2, len(shape) - 1)}
+    _rows(lowering, call, [value], call.name.rstrip("_"), size, call.argument("diagonal"))
 
 
 @lowers("topk")
 def topk(lowering: Lowering, call: Call) -> None:
     """The largest of an axis."""
-    value = lowering.read(call.args[0])
-    shapes = lowering.outputs(call)
-    axis = call.argument("dim") % len(shapes[0])
-    told = {
-        "size": [shapes[0][axis]],
-        "largest": call.argument("largest"),
-        "sorted": call.argument("sorted"),
-    }
-    _all(lowering, call, _along(lowering, value, "topk", [axis], *shapes, **told))
+    shape = lowering.outputs(call)[0]
+    axis = call.argument("dim") % len(shape)
+    told = call.argument("largest"), call.argument("sorted")
+    _rows(lowering, call, [lowering.read(call.args[0])], "topk", {axis: shape[axis]}, *told)
 
 
 @lowers("max_pool2d_with_indices", "max_pool3d_with_indices", "avg_pool1d", "avg_pool2d")
 @lowers("avg_pool3d", "max_pool2d", "max_pool3d", "max_pool1d")
 def pool(lowering: Lowering, call: Call) -> None:
     """One number of each window."""
-    value = lowering.read(call.args[0])
-    shapes = lowering.outputs(call)
+    shape = lowering.outputs(call)[0]
     count = int(call.name.partition("pool")[2][0])
-    ndim = len(lowering.shape(value))
     window = _each(call.argument("kernel_size"), count)
-    told: dict[str, Any] = {
-        "window": window,
-        "stride": _each(call.argument("stride") or window, count),
-        "padding": _each(call.argument("padding"), count),
-        "dilation": _each(call.argument("dilation") or 1, count),
-        "ceil": bool(call.argument("ceil_mode")),
-    }
+    told = [
+        window,
+        _each(call.argument("stride") or window, count),
+        _each(call.argument("padding"), count),
+        _each(call.argument("dilation") or 1, count),
+        bool(call.argument("ceil_mode")),
+    ]
     if "avg" in call.name:
-        told |= {
-            "count_include_pad": bool(call.argument("count_include_pad")),
-            "divisor": call.argument("divisor_override"),
-        }
+        told += [bool(call.argument("count_include_pad")), call.argument("divisor_override") or 0]
     function = "avg_pool" if "avg" in call.name else "max_pool"
-    axes = list(range(ndim - count, ndim))
-    told["size"] = [shapes[0][axis] for axis in axes]
-    _all(lowering, call, _along(lowering, value, function, axes, *shapes, **told))
+    size = {axis: shape[axis] for axis in range(len(shape) - count, len(shape))}
+    _rows(lowering, call, [lowering.read(call.args[0])], function, size, *told)
 
 
 _RESIZE = {
@@ -339,11 +363,9 @@ def resize(lowering: Lowering, call: Call) -> None:
     """Other places for the same channels."""
     value = lowering.read(call.args[0])
     function, count = _RESIZE[call.name]
-    shapes = lowering.outputs(call)
-    axes = list(range(len(shapes[0]) - count, len(shapes[0])))
-    told = [plain(each) for each in (*call.args[1:], *call.kwargs.values())]
-    size = [shapes[0][axis] for axis in axes]
-    _all(lowering, call, _along(lowering, value, function, axes, *shapes, size=size, told=told))
+    shape = lowering.outputs(call)[0]
+    size = {axis: shape[axis] for axis in range(len(shape) - count, len(shape))}
+    _rows(lowering, call, [value], function, size, *call.args[1:], *call.kwargs.values())
 
 
 @lowers("glu")
@@ -358,33 +380,3 @@ def glu(lowering: Lowering, call: Call) -> None:
     ]
     gate = lowering.pointwise("sigmoid", [Ref(halves[1])])
     _one(lowering, call, lowering.pointwise("mul", [Ref(halves[0]), Ref(gate)]))
-
-
-# -- rows by number --------------------------------------------------------------------------------
-
-
-@lowers("embedding", "index_select")
-def embedding(lowering: Lowering, call: Call) -> None:
-    """Rows of a table."""
-    if call.name == "embedding":
-        table, places, axis = lowering.read(call.args[0]), lowering.read(call.args[1]), 0
-    else:
-        table, places = lowering.read(call.args[0]), lowering.read(call.args[2])
-        axis = call.args[1] % len(lowering.shape(table))
-    shape = lowering.outputs(call)[0]
-    _one(lowering, call, lowering.emit("lookup", [table, places], [shape], axis=axis)[0])
-
-
-@lowers("index")
-def index(lowering: Lowering, call: Call) -> bool | None:
-    """Rows by number, along one axis."""
-    table = lowering.read(call.args[0])
-    given = [(axis, ref) for axis, ref in enumerate(call.args[1]) if ref is not None]
-    if len(given) != 1 or "bool" in str(lowering.graph.metas[given[0][1].index].dtype):
-        return False
-    axis, ref = given[0]
-    shape = lowering.outputs(call)[0]
-    _one(
-        lowering, call, lowering.emit("lookup", [table, lowering.read(ref)], [shape], axis=axis)[0]
-    )
-    return None

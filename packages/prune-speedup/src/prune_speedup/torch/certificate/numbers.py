@@ -6,7 +6,7 @@ from typing import Any
 from prune_speedup.engine.graph import Call, Ref
 from prune_speedup.torch.certificate.program import Lowering, lowers
 
-__all__ = ["POINTWISE"]
+__all__ = ["POINTWISE", "cut_to", "plain"]
 
 
 def _one(lowering: Lowering, call: Call, value: int) -> None:
@@ -171,7 +171,8 @@ def reshape(lowering: Lowering, call: Call) -> bool | None:
     value = lowering.read(call.args[0])
     if prod(lowering.shape(value)) != prod(shape):
         return False  # the bits seen as another type
-    _one(lowering, call, lowering.reshape(value, shape))
+    # Also where the shape stays: in the small model it may not.
+    _one(lowering, call, lowering.move(value, shape, ["reshape", list(shape)]))
     return None
 
 
@@ -218,7 +219,8 @@ def expand(lowering: Lowering, call: Call) -> None:
     _one(lowering, call, value)
 
 
-def _slice(lowering: Lowering, value: int, axis: int, start: int, stop: int, step: int = 1) -> int:
+def cut_to(lowering: Lowering, value: int, axis: int, start: int, stop: int, step: int = 1) -> int:
+    """A part along one axis."""
     shape = list(lowering.shape(value))
     if (start, stop, step) == (0, shape[axis], 1):
         return value
@@ -235,7 +237,7 @@ def cut(lowering: Lowering, call: Call) -> None:
     start, stop, step = slice(*(call.argument(key) for key in ("start", "end", "step"))).indices(
         shape[axis]
     )
-    _one(lowering, call, _slice(lowering, value, axis, start, max(start, stop), step))
+    _one(lowering, call, cut_to(lowering, value, axis, start, max(start, stop), step))
 
 
 @lowers("select")
@@ -245,7 +247,7 @@ def select(lowering: Lowering, call: Call) -> None:
     shape = lowering.shape(value)
     axis = call.argument("dim") % len(shape)
     place = call.argument("index") % shape[axis]
-    part = _slice(lowering, value, axis, place, place + 1)
+    part = cut_to(lowering, value, axis, place, place + 1)
     _one(lowering, call, lowering.reshape(part, lowering.outputs(call)[0]))
 
 
@@ -259,9 +261,15 @@ def split(lowering: Lowering, call: Call) -> None:
         assert recorded is not None
         shape = lowering.graph.metas[recorded].shape
         width = 1 if call.name == "unbind" else shape[axis]
-        part = _slice(lowering, value, axis, start, start + width)
+        part = cut_to(lowering, value, axis, start, start + width)
         lowering.bind(recorded, lowering.reshape(part, shape))
         start += width
+
+
+def _joined(lowering: Lowering, pieces: list[int], axis: int, shape: tuple[int, ...]) -> int:
+    if len(pieces) == 1:
+        return pieces[0]
+    return lowering.emit("move", pieces, [shape], moves=[["cat", axis]])[0]
 
 
 @lowers("cat", "concatenate")
@@ -271,7 +279,7 @@ def cat(lowering: Lowering, call: Call) -> None:
     pieces = [lowering.read(ref) for ref in call.args[0]]
     pieces = [p for p in pieces if lowering.shape(p) != (0,)]
     axis = call.argument("dim") % len(shape)
-    _one(lowering, call, lowering.emit("cat", pieces, [shape], axis=axis)[0])
+    _one(lowering, call, _joined(lowering, pieces, axis, shape))
 
 
 @lowers("stack")
@@ -281,26 +289,27 @@ def stack(lowering: Lowering, call: Call) -> None:
     axis = call.argument("dim") % len(shape)
     one = (*shape[:axis], 1, *shape[axis + 1 :])
     pieces = [lowering.reshape(lowering.read(ref), one) for ref in call.args[0]]
-    _one(lowering, call, lowering.emit("cat", pieces, [shape], axis=axis)[0])
+    _one(lowering, call, _joined(lowering, pieces, axis, shape))
 
 
 @lowers("flip")
 def flip(lowering: Lowering, call: Call) -> None:
     """Backwards along axes."""
     value = lowering.read(call.args[0])
-    axes = [axis % len(lowering.shape(value)) for axis in call.args[1]]
-    _one(lowering, call, lowering.move(value, lowering.shape(value), ["flip", axes]))
+    shape = lowering.shape(value)
+    moves = [["flip", axis % len(shape)] for axis in call.args[1]]
+    _one(lowering, call, lowering.move(value, shape, *moves))
 
 
 @lowers("roll")
 def roll(lowering: Lowering, call: Call) -> bool | None:
     """Round and round along axes."""
     value = lowering.read(call.args[0])
-    axes = [axis % len(lowering.shape(value)) for axis in call.argument("dims") or ()]
+    shape, axes = lowering.shape(value), call.argument("dims")
     if not axes:
         return False
-    shifts = list(call.args[1])
-    _one(lowering, call, lowering.move(value, lowering.shape(value), ["roll", shifts, axes]))
+    moves = [["roll", a % len(shape), s] for a, s in zip(axes, call.args[1], strict=True)]
+    _one(lowering, call, lowering.move(value, shape, *moves))
     return None
 
 
@@ -363,14 +372,12 @@ def pad(lowering: Lowering, call: Call) -> None:
         axis = len(lowering.shape(value)) - 1 - back
         before, behind = widths[at], widths[at + 1]
         size = lowering.shape(value)[axis]
-        value = _slice(lowering, value, axis, max(0, -before), size - max(0, -behind))
+        value = cut_to(lowering, value, axis, max(0, -before), size - max(0, -behind))
         shape = list(lowering.shape(value))
-        pieces = [value]
-        for width, place in ((before, 0), (behind, len(pieces) + (before > 0))):
-            if width > 0:
-                part = [*shape[:axis], width, *shape[axis + 1 :]]
-                pieces.insert(place, lowering.fill(number, part))
-        if len(pieces) > 1:
-            shape[axis] = sum(lowering.shape(piece)[axis] for piece in pieces)
-            value = lowering.emit("cat", pieces, [shape], axis=axis)[0]
+        ends = [
+            [lowering.fill(number, [*shape[:axis], width, *shape[axis + 1 :]])] if width > 0 else []
+            for width in (before, behind)
+        ]
+        shape[axis] += max(0, before) + max(0, behind)
+        value = _joined(lowering, [*ends[0], value, *ends[1]], axis, tuple(shape))
     _one(lowering, call, value)

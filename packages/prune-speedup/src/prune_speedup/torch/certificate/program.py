@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from prune_speedup.engine.graph import Call, Graph, Ref, refs_in, replace_refs, text_of
+from prune_speedup.engine.graph import ALIAS_WRITE, Call, Graph, Ref, refs_in, replace_refs, text_of
 
 __all__ = ["LOWERINGS", "Lowering", "Program", "Step", "lower", "lowers"]
 
@@ -52,13 +52,15 @@ class Program:
         """Leave out the steps that no output depends on."""
         wanted, steps = set(self.outputs), []
         for step in reversed(self.steps):
-            if step.op == "input" or wanted.intersection(step.outs):
+            if step.told.get("call") == INPUT or wanted.intersection(step.outs):
                 wanted.update(step.ins)
                 while len(step.outs) > 1 and step.outs[-1] not in wanted:
                     step.outs.pop()
                 steps.append(step)
         self.steps = steps[::-1]
 
+
+INPUT = "what both models are given"
 
 LOWERINGS: dict[str, Callable[["Lowering", Call], bool | None]] = {}
 """By an operator's name without its underscore: what says it in the vocabulary, if it can."""
@@ -83,6 +85,8 @@ class Lowering:
         self.program = Program()
         self._made: dict[int, int] = {}
         self._fills: dict[int, Any] = {}
+        self._moves: dict[int, tuple[int, list[Any]]] = {}
+        self._memory: dict[int, tuple[int, list[Any]]] = {}
         self._source = ""
 
     def shape(self, value: int) -> tuple[int, ...]:
@@ -98,7 +102,7 @@ class Lowering:
         """The value of the program that an argument is."""
         if ref.index not in self._made:
             self._source = "a tensor that the model keeps elsewhere"
-            value = self.emit("input", [], [self.graph.metas[ref.index].shape])[0]
+            value = self.given(self.graph.metas[ref.index].shape)
             self.program.loose[value] = "a tensor that is no parameter, no buffer and no input"
             self.bind(ref.index, value)
         return self._made[ref.index]
@@ -117,12 +121,19 @@ class Lowering:
         self.program.steps.append(Step(op, list(ins), outs, told, self._source))
         return outs
 
+    def given(self, shape: Sequence[int]) -> int:
+        """What both models are given."""
+        return self.emit("same", [], [shape], call=INPUT)[0]
+
     def move(self, value: int, shape: Sequence[int], *moves: list[Any]) -> int:
         """Move numbers; a tensor of one number stays one."""
         source = self._fills.get(value)
         if source is not None:
-            return self.fill(source, shape)
-        return self.emit("move", [value], [shape], moves=list(moves))[0]
+            made = self.fill(source, shape)
+        else:
+            made = self.emit("move", [value], [shape], moves=list(moves))[0]
+        self._moves[made] = value, list(moves)
+        return made
 
     def fill(self, number: Any, shape: Sequence[int]) -> int:
         """A tensor of one number."""
@@ -136,9 +147,7 @@ class Lowering:
             return value
         return self.move(value, shape, ["reshape", list(shape)])
 
-    def pointwise(
-        self, function: str, arguments: Sequence[Any], axes: Sequence[int | None] = ()
-    ) -> int:
+    def pointwise(self, function: str, arguments: Sequence[Any]) -> int:
         """A function of single numbers; values of the program are `Ref`s, and broadcast."""
         ins: list[int] = []
         plain = []
@@ -148,13 +157,19 @@ class Lowering:
                 ins.append(argument.index)
             else:
                 plain.append(argument)
-        shapes = [
-            self.shape(i) for i, a in zip(ins, axes or [None] * len(ins), strict=True) if a is None
-        ]
         told: dict[str, Any] = {"function": function, "arguments": plain}
-        if any(axis is not None for axis in axes):
-            told["axes"] = list(axes)
-        return self.emit("pointwise", ins, [broadcast(shapes)], **told)[0]
+        return self.emit("pointwise", ins, [broadcast([self.shape(i) for i in ins])], **told)[0]
+
+    def along(
+        self, values: Sequence[int], function: str, size: dict[int, int], *told: Any, count: int = 1
+    ) -> list[int]:
+        """A function of rows along axes, with their lengths afterwards; the axes stay."""
+        shape = broadcast([self.shape(value) for value in values])
+        shape = tuple(size.get(axis, length) for axis, length in enumerate(shape))
+        axes, sizes = sorted(size), [size[axis] for axis in sorted(size)]
+        more = {"told": list(told)} if told else {}
+        kind: dict[str, Any] = {"function": function, "axes": axes, "size": sizes, **more}
+        return self.emit("along", values, [shape] * count, **kind)
 
     def outputs(self, call: Call) -> list[tuple[int, ...]]:
         """The shapes that a call made."""
@@ -167,9 +182,33 @@ class Lowering:
         before = len(self.program.steps), len(self.program.shapes)
         if lowering is not None and all(ref is not None for ref in call.outputs[:1]):
             if lowering(self, call) is not False:
+                self._note_memory(call)
                 return
             del self.program.steps[before[0] :], self.program.shapes[before[1] :]
         self.any(call)
+
+    def memory(self, recorded: int) -> tuple[int, list[Any]]:
+        """Whose memory a value lies in, as far as is known, and the moves that lead to its part."""
+        return self._memory.get(recorded, (recorded, []))
+
+    def _note_memory(self, call: Call) -> None:
+        """Note which results lie in the memory of an argument."""
+        refs = refs_in(call.args)
+        if refs and (call.name.endswith("_") or call.target == ALIAS_WRITE):
+            if call.outputs[0] is not None:
+                self._memory[call.outputs[0]] = self.memory(refs[0].index)
+            return
+        given = {
+            self._made[ref.index]: ref.index for ref in reversed(refs) if ref.index in self._made
+        }
+        for output in (output for output in call.outputs if output is not None):
+            value, moves = self._made.get(output), list[Any]()
+            while value in self._moves and value not in given:
+                value, more = self._moves[value]
+                moves = [*more, *moves]
+            if value in given:
+                root, before = self.memory(given[value])
+                self._memory[output] = root, [*before, *moves]
 
     def any(self, call: Call) -> None:
         """A call of which nothing is known but that equal inputs give equal results."""
@@ -207,12 +246,16 @@ def lower(graph: Graph, inputs: int, outputs: int) -> Program:
         inputs: How many of its inputs belong to the first run.
         outputs: How many of its outputs do.
     """
-    from prune_speedup.torch.certificate import layers, numbers  # noqa: F401 - they register
+    from prune_speedup.torch.certificate import (  # noqa: F401 - they register
+        layers,
+        numbers,
+        places,
+    )
 
     lowering = Lowering(graph)
     for at, index in enumerate(dict.fromkeys(graph.inputs[:inputs])):
         lowering._source = f"input {at}"
-        lowering.bind(index, lowering.emit("input", [], [graph.metas[index].shape])[0])
+        lowering.bind(index, lowering.given(graph.metas[index].shape))
     for index, names in sorted(graph.tensors.items(), key=lambda item: item[1][0]):
         lowering._source = names[0]
         told = {"name": names[0]}

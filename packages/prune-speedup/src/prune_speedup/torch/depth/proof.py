@@ -84,7 +84,9 @@ class Prover:
         """
         states: TwoStates[_Run] = TwoStates(self._model, self._original)
 
-        def proved(tolerance: float | None, dtype: torch.dtype | None) -> Verdict:
+        def proved(
+            cases: Sequence[Case], tolerance: float | None, dtype: torch.dtype | None
+        ) -> Verdict:
             def hold(case: Case, expected: _Run) -> tuple[Recorder, Difference]:
                 recorder, found = self._run_small(case, dtype)
                 return recorder, self._held(case, expected, found, meant, tolerance)
@@ -93,7 +95,7 @@ class Prover:
             return states.held(whole, dtype, hold)
 
         try:
-            return where_it_hardly_rounds(self._model, self._tolerance, proved)
+            return where_it_hardly_rounds(self._model, self._tolerance, cases, proved)
         finally:
             states.small.restore()
 

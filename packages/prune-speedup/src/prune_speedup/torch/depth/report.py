@@ -62,7 +62,11 @@ class RemovalReport:
         return nan if self.comparison is None else self.comparison.relative
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Write the model, as it is now, to a file that `load_pruned` reads."""
+        """Write the model, as it is now, to a file that `load_pruned` reads.
+
+        Args:
+            path: The file to write.
+        """
         save_pruned(self.model, path)
 
     def to_json(self) -> str:

@@ -2,8 +2,8 @@
 
 import copy
 import sys
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -26,6 +26,7 @@ __all__ = [
     "run_built",
     "same_outputs",
     "shapes_of",
+    "without_numbers",
 ]
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -61,15 +62,25 @@ def builder(model: nn.Module) -> Build:
 
 
 def _build(kind: Any, config: Any) -> nn.Module:
-    def empty(module: nn.Module, name: str, parameter: nn.Parameter) -> nn.Parameter:
+    with without_numbers():
+        made: nn.Module = kind(config)
+        return made
+
+
+@contextmanager
+def without_numbers() -> Iterator[None]:
+    """Give the parameters of models that are built meanwhile no room for numbers."""
+
+    def empty(module: nn.Module, name: str, parameter: nn.Parameter) -> nn.Parameter | None:
+        if parameter.is_meta:
+            return None  # it is tied to another, and stays the same
         return nn.Parameter(parameter.to("meta"), requires_grad=parameter.requires_grad)
 
     hook: Any = empty
     handle = register_module_parameter_registration_hook(hook)
     try:
         with torch.random.fork_rng(devices=[]), _without_first_numbers():
-            made: nn.Module = kind(config)
-            return made
+            yield
     finally:
         handle.remove()
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from prune_speedup.torch.proof.made_up import made_up
 from prune_speedup.torch.record.case import Case
 from prune_speedup.torch.record.inputs import arguments, tensors_in
 
@@ -39,7 +40,7 @@ def cases_of(
     Args:
         model: What is run.
         example_inputs: The example.
-        more: Inputs that the user gives.
+        more: Inputs that the user gives, or names of such as are made of the example.
         opened: Whether the recording found everything once where the forward looks for something.
         repaired: Whether sizes were changed in attributes or in the source. If so, all of it is
             looked at by itself.
@@ -47,7 +48,9 @@ def cases_of(
     """
     example = Case("the example", example_inputs, required=True)
     cases = [example]
-    cases += [Case(f"verify_inputs[{at}]", one, required=True) for at, one in enumerate(more)]
+    for at, one in enumerate(more):
+        by_name = _by_name(one, example) if isinstance(one, str) else []
+        cases += by_name or [Case(f"verify_inputs[{at}]", one, required=True)]
     if opened:
         name = "the example, with all that it looks for found"
         cases.append(Case(name, example_inputs, opened=True))
@@ -64,6 +67,17 @@ def cases_of(
     cases += _in_length(optional)
     cases += [_with(model, optional, {name: value}) for name, value in flags.items()]
     return cases
+
+
+def _by_name(name: str, example: Case) -> list[Case]:
+    """What users ask for by a name among the inputs that they give."""
+    case = replace(example, required=False)
+    if name == "training":
+        return [replace(case, name="the example in training", training=True)]
+    if name == "length":
+        return [*_in_length(case)]
+    said, inputs = made_up(name, example.inputs)
+    return [replace(case, name=said, inputs=inputs)]
 
 
 def _at_once(

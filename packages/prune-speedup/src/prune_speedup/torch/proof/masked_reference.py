@@ -6,6 +6,7 @@ that is what a pruned norm means. Everything else is the big model's own arithme
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -151,7 +152,19 @@ class Masked(Recorder):  # type: ignore[no-untyped-call]
         if recorded is not None:
             pairs = zip(call.outputs, recorded.outputs, strict=False)
             self._origins |= {new: old for new, old in pairs if None not in (new, old)}  # type: ignore[misc]
+        elif call.name in _PASSING_ON:
+            self._pass_on(call)
         self._note(call, self._masked(result), recorded)
+
+    def _pass_on(self, call: Call) -> None:
+        """Know what a new cache holds: the example may keep none, and joins nothing to nothing."""
+        metas = self.graph.metas
+        given = [value for value in call.inputs() if prod(metas[value].shape)]
+        made = call.outputs[0]
+        if made is not None and len(given) == 1 and metas[given[0]].shape == metas[made].shape:
+            origin = self._origins.get(given[0])
+            if origin is not None:
+                self._origins[made] = origin
 
     def _masked(self, tree: Any) -> Any:
         if isinstance(tree, torch.Tensor):
@@ -191,6 +204,10 @@ class Masked(Recorder):  # type: ignore[no-untyped-call]
             grown = result.new_zeros(shape)
             result = grown.index_copy(axis, places(indices, result.device), result)
         return result
+
+
+_PASSING_ON = {"cat", "clone", "alias", "detach"}
+"""Operators whose result may be one of their operands, and nothing else."""
 
 
 def _others(kept: Array, size: int) -> torch.Tensor:

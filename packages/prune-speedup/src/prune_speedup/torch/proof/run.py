@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from prune_core.errors import ConfigError, SpeedupError
+from prune_speedup.engine.graph import Graph
 from prune_speedup.engine.plan import Plan
 from prune_speedup.torch.proof.cases import cases_of
 from prune_speedup.torch.proof.compare import Difference, compare
@@ -18,6 +19,7 @@ from prune_speedup.torch.proof.masked_reference import Masked, Meaning, zero_alr
 from prune_speedup.torch.proof.two_states import (
     CaseError,
     TwoStates,
+    Verdict,
     run_case,
     where_it_hardly_rounds,
 )
@@ -51,6 +53,7 @@ class Proof:
         doubtful: Attributes that were changed, and are read for something else in code that none
             of the inputs has reached.
         narrower: What the model returns with fewer channels, by the arguments that ask for it.
+        recorded: The small model's forward of the example, where it ran in its own numbers.
     """
 
     difference: Difference
@@ -59,6 +62,7 @@ class Proof:
     flops: int
     doubtful: dict[Source, str]
     narrower: dict[str, list[str]] = field(default_factory=dict)
+    recorded: Graph | None = None
 
 
 _NUDGE = 64
@@ -100,6 +104,7 @@ def prove(
     repairs: Repairs,
     without: Collection[str] = (),
     planned: Collection[str] = (),
+    rounding: set[str] | None = None,
 ) -> Proof:
     """Compare a small model with what its masks mean.
 
@@ -114,6 +119,8 @@ def prove(
         repairs: What sizes were changed in attributes and in the source.
         without: The names of cases to leave out.
         planned: The names of cases that the plan was made for, beside the example.
+        rounding: The names of cases in which an earlier proof had to look at numbers that hardly
+            round. Those of this one are added.
 
     Raises:
         SpeedupError: They differ.
@@ -125,18 +132,12 @@ def prove(
     repaired = bool(repairs.attributes or repairs.corrections)
     cases = cases_of(model, example_inputs, more_inputs, opened=opened, repaired=repaired)
     cases = [case for case in cases if case.name not in without]
-    prover = _Prover(model, plan, meant, original, list(repairs.attributes))
+    prover = _Prover(model, plan, meant, original, list(repairs.attributes), planned)
+    verdict = where_it_hardly_rounds(model, tolerance, cases, prover.compared, rounding)
     own = narrowest(model)
-
-    def proved(allowed: float | None, dtype: torch.dtype | None) -> Proof:
-        in_double = own if dtype is None else dtype
-        may_round = in_double == torch.float64 and tolerance is None
-        return prover.proof(cases, allowed, dtype, planned if may_round else ())
-
-    proof = where_it_hardly_rounds(model, tolerance, proved)
     if own.itemsize < torch.float32.itemsize:
         prover.check_rounding(cases[0], own, tolerance)
-    return proof
+    return prover.proof(verdict)
 
 
 class _Prover:
@@ -149,56 +150,65 @@ class _Prover:
         meant: Meaning,
         original: Snapshot,
         attributes: Collection[Source],
+        planned: Collection[str],
     ) -> None:
-        self._attributes = attributes
+        self._attributes, self._planned = attributes, planned
+        self._inside = 0
+        self._narrower: dict[str, list[str]] = {}
         self._reads: Reads = {}
         self._model = model
         self._plan = plan
         self._meant = meant
         self._states: TwoStates[_Seen] = TwoStates(model, original)
         self._last = Found(), Found()
+        self._recorded: Graph | None = None
         original.restore()
         self._zero_already = zero_already(model, meant.masks)
         self._states.small.restore()
 
-    def proof(
-        self,
-        cases: Iterable[Case],
-        tolerance: float | None,
-        dtype: torch.dtype | None,
-        planned: Collection[str] = (),
-    ) -> Proof:
-        """Compare the two in each case, in this type of numbers or in their own.
+    def proof(self, verdict: Verdict) -> Proof:
+        """What was seen in all cases."""
+        assert verdict.inputs
+        unsure = doubtful(self._model, self._attributes, self._reads)
+        inputs, flops = verdict.inputs, verdict.flops
+        found = verdict.difference, inputs, self._inside, flops
+        return Proof(*found, unsure, self._narrower, self._recorded)
+
+    def compared(
+        self, cases: Sequence[Case], tolerance: float | None, dtype: torch.dtype | None
+    ) -> Verdict:
+        """Compare the two in some cases, in this type of numbers or in their own.
 
         A case that was made up is left out where the plan was made for it, too, and rounding alone
-        moves the masked model by as much: it says nothing of the small one.
+        moves the masked model by as much in double: it says nothing of the small one.
         """
-        inside = 0
-        narrower: dict[str, list[str]] = {}
+        double = narrowest(self._model) == torch.float64 and tolerance is None
+        hardly_rounds = double or dtype == torch.float64
 
         def hold(case: Case, seen: _Seen) -> tuple[Recorder, Difference]:
-            nonlocal inside
             recorder, returned = self._run_small(case, seen, dtype)
             self._last = returned, _kept(recorder)
+            if case.name == "the example" and dtype is None and recorder.graph.again is None:
+                self._recorded = recorder.graph
             difference = _held(case, seen, returned, recorder, tolerance)
             if seen.narrower:
-                narrower[case.asks] = seen.narrower
-            inside += seen.inside.compared
+                self._narrower[case.asks] = seen.narrower
+            self._inside += seen.inside.compared
             return recorder, difference
 
-        def instead(case: Case, seen: _Seen, error: CaseError) -> list[tuple[Case, _Seen]]:
-            explained = not case.required and case.name in planned and error.rounds
-            if not (explained and self._is_shaky(case, seen, tolerance, dtype)):
-                raise error
-            return [] if case.otherwise is None else self._masked([case.otherwise], dtype)
+        def is_explained(case: Case, seen: _Seen, error: CaseError) -> bool:
+            may_be = hardly_rounds and not case.required
+            error.shaky = may_be and self._is_shaky(case, seen, tolerance, dtype)
+            return error.shaky and case.name in self._planned
 
-        found = self._states.held(self._masked(cases, dtype), dtype, hold, instead)
-        assert found.inputs
-        unsure = doubtful(self._model, self._attributes, self._reads)
-        return Proof(found.difference, found.inputs, inside, found.flops, unsure, narrower)
+        return self._states.held(self._masked(cases, dtype), dtype, hold, is_explained)
 
     def check_rounding(self, case: Case, own: torch.dtype, tolerance: float | None) -> None:
-        """Run both in half precision too, where they may differ by what rounding explains."""
+        """Run both in half precision too, where they may differ by what rounding explains.
+
+        Inside, they are held to each other in wider numbers alone: what is computed in single
+        precision of a number in half precision is as uncertain as that, and does not look so.
+        """
         (_, wide), *_ = self._masked([case], torch.float32)
         (_, narrow), *_ = self._masked([case], None)
         self._states.become(self._states.small, None)
@@ -208,7 +218,7 @@ class _Prover:
         allowed = tolerance
         if allowed is None:
             allowed = _ROUNDS * (rounded.relative + torch.finfo(own).eps)
-        _held(case, narrow, returned, recorder, allowed)
+        _held(case, narrow, returned, recorder, allowed, inside=False)
         self._states.small.restore()
 
     def _is_shaky(
@@ -331,7 +341,13 @@ def _kept(recorder: Recorder) -> Found:
 
 
 def _held(
-    case: Case, seen: _Seen, returned: Found, recorder: Recorder, tolerance: float | None
+    case: Case,
+    seen: _Seen,
+    returned: Found,
+    recorder: Recorder,
+    tolerance: float | None,
+    *,
+    inside: bool = True,
 ) -> Difference:
     """Hold what the small model did to what the masked one did."""
     apart = partial(CaseError, case, runs=True)
@@ -357,7 +373,7 @@ def _held(
             f"{kept.where!r}: they differ by {kept.relative:.2e} (relative), where "
             f"{kept.tolerance:.0e} is allowed; the model is left as it was.",
         )
-    if not seen.inside.worst <= 1:
+    if inside and not seen.inside.worst <= 1:
         raise apart(
             message=f"Inside, the small model computes other numbers than the masked one: in "
             f"{seen.inside.where}, on {case.name}. What it returns need not show it. The model is "

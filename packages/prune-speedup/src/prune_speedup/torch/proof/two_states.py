@@ -4,7 +4,9 @@ Every proof does that: of smaller layers, of blocks left out, of experts removed
 state has to compute, and what counts as the same, each of them says itself.
 """
 
-from collections.abc import Callable, Iterable
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -22,7 +24,6 @@ from prune_speedup.torch.tensors import Snapshot
 __all__ = ["CaseError", "TwoStates", "Verdict", "run_case", "where_it_hardly_rounds"]
 
 Expected = TypeVar("Expected")
-Result = TypeVar("Result")
 
 
 class CaseError(SpeedupError):
@@ -32,7 +33,10 @@ class CaseError(SpeedupError):
         case: The case.
         runs: Whether the small model runs there at all.
         rounds: Whether rounding may be all that it is.
+        shaky: Whether rounding alone moves the model before by as much.
     """
+
+    shaky = False
 
     def __init__(self, case: Case, message: str, *, runs: bool, rounds: bool = True) -> None:
         """Note the case."""
@@ -49,32 +53,108 @@ class Verdict:
         difference: The largest, weighed by what is allowed; without a case, none.
         inputs: What both were run on, for people.
         flops: Of the small model, on the example.
+        apart: The cases in which they differ by what may be rounding.
+        explained: The cases that say nothing, because rounding alone moves the model as far.
+        instead: What is to be looked at in their place.
     """
 
     difference: Difference = field(default_factory=lambda: Difference(0.0, "", 0.0))
     inputs: list[str] = field(default_factory=list)
     flops: int = 0
+    apart: list[CaseError] = field(default_factory=list)
+    explained: list[str] = field(default_factory=list)
+    instead: list[Case] = field(default_factory=list)
+
+    def note(self, case: Case, difference: Difference, recorder: Recorder) -> None:
+        """Add a case in which they are the same."""
+        if case.name == "the example":
+            self.flops = flops_of(recorder.graph)
+        self._add([case.name], difference)
+
+    def add(self, other: Verdict) -> None:
+        """Add what was seen in other numbers."""
+        self.flops = self.flops or other.flops
+        self.explained += other.explained
+        self.instead += other.instead
+        if other.inputs:
+            self._add(other.inputs, other.difference)
+
+    def _add(self, inputs: list[str], difference: Difference) -> None:
+        if not self.inputs or difference.weight > self.difference.weight:
+            self.difference = difference
+        self.inputs += inputs
+
+
+Prove = Callable[[Sequence[Case], float | None, torch.dtype | None], Verdict]
+"""Compares in some cases, with a tolerance, in a type of numbers."""
 
 
 def where_it_hardly_rounds(
     model: nn.Module,
     tolerance: float | None,
-    prove: Callable[[float | None, torch.dtype | None], Result],
-) -> Result:
-    """Prove in the model's own numbers, and, where it computes something else, once more in double.
+    cases: Sequence[Case],
+    prove: Prove,
+    rounding: set[str] | None = None,
+) -> Verdict:
+    """Prove in the model's own numbers, and in double what differs there.
 
     Rounding can be told from an error in numbers that hardly round. Half precision is widened from
     the first. A tolerance that the user gives is meant for the numbers at hand.
+
+    Args:
+        model: The model.
+        tolerance: What the user allows.
+        cases: The cases.
+        prove: Compares both models in some of them.
+        rounding: The names of cases that are looked at in double at once, because an earlier proof
+            had to. Those of this one are added.
+
+    Raises:
+        CaseError: They differ in a case.
     """
+    if not cases:
+        return Verdict()
+    known = set() if rounding is None else rounding
+    verdict = _proved(model, tolerance, cases, prove, known)
+    verdict.add(where_it_hardly_rounds(model, tolerance, verdict.instead, prove, known))
+    verdict.inputs.sort(key=lambda name: name != "the example")
+    return verdict
+
+
+def _proved(
+    model: nn.Module,
+    tolerance: float | None,
+    cases: Sequence[Case],
+    prove: Prove,
+    rounding: set[str],
+) -> Verdict:
+    own = type_to_prove_in(model)
+    if tolerance is not None or narrowest(model) == torch.float64:
+        return _without_errors(prove(cases, tolerance, own))
+    doubtful = [case for case in cases if case.name in rounding]
+    verdict = prove([case for case in cases if case.name not in rounding], None, own)
+    rounding.update(error.case.name for error in verdict.apart)
+    doubtful += [error.case for error in verdict.apart]
+    if not doubtful:
+        return verdict
     try:
-        return prove(tolerance, type_to_prove_in(model))
-    except CaseError as apart:
-        if tolerance is not None or not apart.rounds or narrowest(model) == torch.float64:
-            raise
-        try:
-            return prove(IN_DOUBLE, torch.float64)
-        except ConfigError:
-            raise apart from None  # some kernels take no doubles
+        in_double = _without_errors(prove(doubtful, IN_DOUBLE, torch.float64))
+    except ConfigError:
+        in_double = Verdict()
+    done = {*in_double.inputs, *in_double.explained}
+    for error in verdict.apart:
+        if error.case.name not in done:
+            raise error  # some kernels take no doubles
+    verdict.add(in_double)
+    if left := [case for case in doubtful if case.name not in done]:
+        verdict.add(_without_errors(prove(left, None, own)))
+    return verdict
+
+
+def _without_errors(verdict: Verdict) -> Verdict:
+    if verdict.apart:
+        raise verdict.apart[0]
+    return verdict
 
 
 class TwoStates(Generic[Expected]):
@@ -126,36 +206,35 @@ class TwoStates(Generic[Expected]):
         pairs: list[tuple[Case, Expected]],
         dtype: torch.dtype | None,
         hold: Callable[[Case, Expected], tuple[Recorder, Difference]],
-        instead: Callable[[Case, Expected, CaseError], list[tuple[Case, Expected]]] | None = None,
+        is_explained: Callable[[Case, Expected, CaseError], bool] = lambda *_: False,
     ) -> Verdict:
         """Run the model as it has become in each case, and hold it to what was expected.
+
+        A case in which they differ by what may be rounding is noted; any other difference raises.
 
         Args:
             pairs: The cases, and what is expected.
             dtype: The type of numbers.
             hold: Runs it and compares; raises where they differ.
-            instead: What to look at where they differ for a reason that says nothing of the small
-                model; it raises the error where that is not so.
+            is_explained: Whether they differ for a reason that says nothing of the small model.
         """
         verdict = Verdict()
-        waiting = list(pairs)
         self.become(self.small, dtype)
         try:
-            while waiting:
-                case, seen = waiting.pop(0)
+            for case, seen in pairs:
                 try:
                     recorder, difference = hold(case, seen)
                 except CaseError as error:
-                    if instead is None:
+                    if not error.rounds:
                         raise
-                    waiting = instead(case, seen, error) + waiting
+                    if is_explained(case, seen, error):
+                        verdict.explained.append(case.name)
+                        verdict.instead += [] if case.otherwise is None else [case.otherwise]
+                    else:
+                        verdict.apart.append(error)
                     self.become(self.small, dtype)
                     continue
-                if case.name == "the example":
-                    verdict.flops = flops_of(recorder.graph)
-                if not verdict.inputs or difference.weight > verdict.difference.weight:
-                    verdict.difference = difference
-                verdict.inputs.append(case.name)
+                verdict.note(case, difference, recorder)
         finally:
             self.small.restore()
         return verdict

@@ -1,6 +1,9 @@
 """Run a model in wider numbers than its own, so that rounding can be told from error."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -9,10 +12,23 @@ from torch import nn
 from prune_speedup.torch.record.wide import is_narrow
 from prune_speedup.torch.tensors import put
 
-__all__ = ["narrowest", "type_to_prove_in", "widen", "widened"]
+__all__ = ["narrowest", "one_at_a_time", "type_to_prove_in", "widen", "widened"]
 
 _SHARE = 0.8
 """How much of the memory that is free a model may take in wider numbers."""
+
+
+_at_once: ContextVar[bool] = ContextVar("at_once", default=True)
+
+
+@contextmanager
+def one_at_a_time() -> Iterator[None]:
+    """Leave a model as it is meanwhile: it is mapped from files, and may be larger than memory."""
+    token = _at_once.set(False)
+    try:
+        yield
+    finally:
+        _at_once.reset(token)
 
 
 def narrowest(model: nn.Module) -> torch.dtype:
@@ -33,6 +49,8 @@ def widen(model: nn.Module, dtype: torch.dtype) -> None:
     Where there is not enough memory for that, nothing is done: a recorder then widens each tensor
     when it is read.
     """
+    if not _at_once.get():
+        return
     tensors = [
         tensor for tensor in (*model.parameters(), *model.buffers()) if is_narrow(tensor, dtype)
     ]

@@ -73,8 +73,8 @@ class ProofWithout(ABC):
         self.difference = Difference(0.0, "", 0.0)
         self.inputs: list[str] = []
         self.flops = 0, 0
-        self._known: dict[torch.dtype | None, list[tuple[Case, Found]]] = {}
-        self._expected(type_to_prove_in(model))
+        self._own = type_to_prove_in(model)
+        self._known = self._expected(self._cases, self._own)
 
     @abstractmethod
     def recorder(self, never: float) -> Recorder:
@@ -102,25 +102,25 @@ class ProofWithout(ABC):
         Raises:
             SpeedupError: It computes something else, or does not run.
         """
-        verdict = where_it_hardly_rounds(self._model, self._tolerance, self._compared)
+        verdict = where_it_hardly_rounds(self._model, self._tolerance, self._cases, self._compared)
         self.difference, self.inputs = verdict.difference, verdict.inputs
         self.flops = self.flops[0], verdict.flops
 
-    def _expected(self, dtype: torch.dtype | None) -> list[tuple[Case, Found]]:
-        """What the model computed, which is found out once for each type of numbers."""
-        if dtype not in self._known:
-            states: TwoStates[Found] = TwoStates(self._model, self._original)
-            try:
-                for never in NEVER:
-                    found = states.expected(
-                        self._cases, dtype, partial(self._run_before, never=never, dtype=dtype)
-                    )
-                    if not any(_has_nan(each) for _, each in found):
-                        break
-                self._known[dtype] = found
-            finally:
-                states.small.restore()
-        return self._known[dtype]
+    def _expected(
+        self, cases: Sequence[Case], dtype: torch.dtype | None
+    ) -> list[tuple[Case, Found]]:
+        """What the model computed."""
+        states: TwoStates[Found] = TwoStates(self._model, self._original)
+        try:
+            for never in NEVER:
+                found = states.expected(
+                    cases, dtype, partial(self._run_before, never=never, dtype=dtype)
+                )
+                if not any(_has_nan(each) for _, each in found):
+                    break
+            return found
+        finally:
+            states.small.restore()
 
     def _run_before(self, case: Case, never: float, dtype: torch.dtype | None) -> Found | None:
         recorder = self.recorder(never)
@@ -138,7 +138,9 @@ class ProofWithout(ABC):
             self.flops = flops_of(recorder.graph), 0
         return returned
 
-    def _compared(self, tolerance: float | None, dtype: torch.dtype | None) -> Verdict:
+    def _compared(
+        self, cases: Sequence[Case], tolerance: float | None, dtype: torch.dtype | None
+    ) -> Verdict:
         def hold(case: Case, expected: Found) -> tuple[Recorder, Difference]:
             recorder = Recorder(self._model, has_rule)
             try:
@@ -163,7 +165,8 @@ class ProofWithout(ABC):
             return recorder, difference
 
         states: TwoStates[Found] = TwoStates(self._model, self._original)
-        return states.held(self._expected(dtype), dtype, hold)
+        pairs = self._known if dtype == self._own else self._expected(cases, dtype)
+        return states.held(pairs, dtype, hold)
 
 
 def _has_nan(expected: Found) -> bool:

@@ -1,4 +1,14 @@
-"""Fused attention: two contractions with a softmax between them."""
+"""Fused attention: two contractions with a softmax between them.
+
+Labels of heads before and after, for two heads of queries that share one head of keys and values:
+
+    query (1, 2, T, 4)   axis 1:  a b
+    key   (1, 1, S, 4)   axis 1:  c       repeated for both: c c, so a, b and c go together
+    made  (1, 2, T, 4)   axis 1:  a b
+
+The width of the values, the last axis, moves on to what is made. That of queries and keys stays,
+since the scale is one over its root.
+"""
 
 from collections.abc import Sequence
 

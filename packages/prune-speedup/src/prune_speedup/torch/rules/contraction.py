@@ -1,4 +1,15 @@
-"""Products summed over an axis: matrices, batches of matrices, convolutions."""
+"""Products summed over an axis: matrices, batches of matrices, convolutions.
+
+The axis that is summed over is tied, and is gone afterwards. The others are kept:
+
+    x (8, 4)   axis 1:  1 2 3 4  ┐ tied: 1=5 2=6 3=7 4=8
+    w (3, 4)   axis 1:  5 6 7 8  ┘
+               axis 0:  9 10 11
+    x @ w.T    axis 1:  9 10 11
+
+A convolution is the same with more axes: a kernel `(out, in, 3, 3)` ties `in`, and its window keeps
+the axes that it slides along.
+"""
 
 from collections.abc import Sequence
 from string import ascii_lowercase

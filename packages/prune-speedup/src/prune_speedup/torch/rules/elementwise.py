@@ -1,4 +1,11 @@
-"""What works element by element: labels at the same position are the same label."""
+"""What works element by element: labels at the same position are the same label.
+
+    a (8, 4)   axis 1:  1 2 3 4  ┐
+    b (4,)     axis 0:  5 6 7 8  ┘ tied: 1=5 2=6 3=7 4=8
+    a + b      axis 1:  1 2 3 4
+
+Whether zeros stay zeros is asked of the operator itself: `relu(0)` is 0, `exp(0)` is not.
+"""
 
 from collections.abc import Sequence
 from typing import Any

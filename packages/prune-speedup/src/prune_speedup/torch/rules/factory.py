@@ -1,4 +1,9 @@
-"""Tensors made from nothing, and what only reads a shape."""
+"""Tensors made from nothing, and what only reads a shape.
+
+`zeros(8, 4)` has no labels: all of its axes are free, which means as long as its neighbours need
+them. So `cat([h, zeros(8, 4)], 1)` may lose channels of either. `arange(4)` is another number at
+each place and belongs to no parameter: its axis is fixed.
+"""
 
 from prune_speedup.engine.flow import Flow
 from prune_speedup.engine.graph import Call, Ref

@@ -1,4 +1,8 @@
-"""Looking up by index: the axis that is looked up in keeps all its places."""
+"""Looking up by index: the axis that is looked up in keeps all its places.
+
+table (100, 4)   axis 0:  fixed, since numbers point into it    axis 1:  1 2 3 4
+table[[7, 7, 2]]  (3, 4)                                        axis 1:  1 2 3 4
+"""
 
 from collections.abc import Iterable
 from typing import NamedTuple

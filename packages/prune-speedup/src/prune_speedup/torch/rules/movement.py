@@ -1,4 +1,13 @@
-"""What only moves data is run as it is, on the labels instead of the numbers."""
+"""What only moves data is run as it is, on the labels instead of the numbers.
+
+    h (2, 6)             axis 1:  1 2 3 4 5 6
+    h.flip(1)            axis 1:  6 5 4 3 2 1
+    h[:, 2:]             axis 1:  3 4 5 6
+    h.view(2, 3, 2)      axes 1 and 2, in one group:  1 2 / 3 4 / 5 6
+
+In the last one no label is the same along a whole row or column yet. Whoever uses one of the two
+axes for itself ties it: `sum(2)` needs rows, so 1=2, 3=4, 5=6, and pairs go together.
+"""
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace

@@ -3,6 +3,12 @@
 A layer norm over a shorter axis is a norm over the live channels. That is what a pruned norm is
 taken to mean everywhere in this package, and the calls concerned are listed in
 `Flow.live_norms`, so that a proof can be made against the same meaning.
+
+    h (8, 4)             axis 1:  1 2 3 4
+    weight, bias (4,)    axis 0:  tied to it
+    layer_norm(h)        axis 1:  1 2 3 4; with 2 gone, the mean of 1, 3 and 4
+
+    group_norm(h, 2)     1=2 and 3=4: a group goes as a whole
 """
 
 from collections.abc import Callable, Sequence

@@ -1,4 +1,11 @@
-"""What runs over an axis: sums, means, extremes, softmax, sorts and scans."""
+"""What runs over an axis: sums, means, extremes, softmax, sorts and scans.
+
+h (8, 4)       axis 1:  1 2 3 4
+h.sum(1)       the axis is gone; 1 to 4 may go where they are zero: a zero adds nothing
+h.mean(1)      pending: right if it is used to normalise h, where "over what is left" is meant
+h.amax(1)      fixed: the largest may be the one that goes
+softmax(h, 1)  fixed: each depends on all the others
+"""
 
 from collections.abc import Sequence
 from typing import Any

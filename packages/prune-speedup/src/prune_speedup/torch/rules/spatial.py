@@ -1,4 +1,8 @@
-"""Pooling and resampling: each channel for itself, the other axes as a whole."""
+"""Pooling and resampling: each channel for itself, the other axes as a whole.
+
+h (8, 4 channels, 6, 6)        axis 1:  1 2 3 4    axes 2 and 3:  fixed, a window slides there
+max_pool2d(h, 2)  (8, 4, 3, 3) axis 1:  1 2 3 4
+"""
 
 from collections.abc import Sequence
 from re import search

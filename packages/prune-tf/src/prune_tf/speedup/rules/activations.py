@@ -54,7 +54,7 @@ OPERATIONS = frozenset(
         *("Log", "Log1p", "LogSigmoid", "Maximum", "Minimum", "Mod", "Multiply", "Negative"),
         *("Power", "Reciprocal", "Relu", "Relu6", "Round", "Rsqrt", "Selu", "Sigmoid", "Sign"),
         *("Silu", "Sin", "Softplus", "Softsign", "Sqrt", "Square", "Subtract", "Tanh"),
-        *("TrueDivide", "Celu", "SoftShrink", "HardShrink", "TanhShrink", "Threshold", "Mish"),
+        *("TrueDivide", "Celu", "SoftShrink", "HardShrink", "TanhShrink", "Threshold"),
     }
 )
 """Operations of `keras.ops` that make each value of values at the same place, and of numbers."""

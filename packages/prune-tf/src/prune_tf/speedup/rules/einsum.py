@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from prune_tf.axes import output_axis
 from prune_tf.speedup.analysis import Analysis, Flow, Use
 from prune_tf.speedup.graph import Call
 from prune_tf.speedup.rules.activations import activated, is_elementwise
@@ -61,9 +62,9 @@ def einsum_dense(analysis: Analysis, call: Call) -> list[Flow] | None:
         replace(part, constants=np.full(len(part.labels), np.nan) if each is None else each)
         for part, each in zip(parts, known, strict=True)
     ]
-    last = kernel.parts.get(-1)
-    if last is not None:
-        analysis.axes[id(layer)].setdefault(("", 0), last.labels)
+    channels = kernel.parts.get(output_axis(layer) - len(kernel.shape))
+    if channels is not None:
+        analysis.axes[id(layer)].setdefault(("", 0), channels.labels)
     analysis.shaped[id(layer)] = call
     _remember_sizes(analysis, layer, parts)
     return [analysis.made(call.outputs[0], parts)]

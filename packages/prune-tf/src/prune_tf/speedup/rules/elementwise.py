@@ -93,6 +93,36 @@ def cast(analysis: Analysis, call: Call) -> list[Flow] | None:
     return _each_part(analysis, call, lambda c: np.where(wide | (c == 0), c, np.nan))
 
 
+@rule("LogicalNot", "Isnan", "Isinf", "Isfinite", wide=True)
+def question(analysis: Analysis, call: Call) -> list[Flow] | None:
+    """What is true or false is not followed."""
+    return _each_part(analysis, call, lambda c: np.full(len(c), np.nan))
+
+
+@rule("ZerosLike", wide=True)
+def zeros(analysis: Analysis, call: Call) -> list[Flow] | None:
+    """Zeros wherever something was."""
+    return _each_part(analysis, call, lambda c: np.zeros(len(c)))
+
+
+@rule("OnesLike", wide=True)
+def ones(analysis: Analysis, call: Call) -> list[Flow] | None:
+    """Ones wherever something was."""
+    return _each_part(analysis, call, lambda c: np.ones(len(c)))
+
+
+@rule("OneHot", wide=True)
+def one_hot(analysis: Analysis, call: Call) -> list[Flow] | None:
+    """A new axis, of which the numbers choose one place each."""
+    flow, rank = analysis.flow(call.inputs[0]), len(call.outputs[0].shape)
+    new = call.op.axis % rank - rank
+    parts = [
+        replace(p, constants=np.full(len(p.labels), np.nan), axis=p.axis - (p.axis <= new))
+        for p in flow.parts
+    ]
+    return [analysis.made(call.outputs[0], parts)]
+
+
 def _each_part(
     analysis: Analysis, call: Call, change: Callable[[Array], Array]
 ) -> list[Flow] | None:

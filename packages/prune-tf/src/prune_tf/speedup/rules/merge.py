@@ -165,6 +165,31 @@ def where(analysis: Analysis, call: Call) -> list[Flow] | None:
     return [analysis.made(call.outputs[0], parts)]
 
 
+@rule(
+    *("Equal", "NotEqual", "Greater", "GreaterEqual", "Less", "LessEqual"),
+    *("LogicalAnd", "LogicalOr", "LogicalXor"),
+    wide=True,
+)
+def compare(analysis: Analysis, call: Call) -> list[Flow] | None:
+    """As addition; what is true or false there is not followed."""
+    return _together(analysis, call, lambda first, second: np.full(first.shape, np.nan))
+
+
+@rule("Stack", wide=True)
+def stack(analysis: Analysis, call: Call) -> list[Flow] | None:
+    """As concatenation along an axis that is new, so that the others go together."""
+    operands = [operand(analysis, each) for each in call.arguments[0][0]]
+    rank = len(call.outputs[0].shape)
+    new = call.op.axis % rank - rank
+    parts = []
+    for axis in range(1 - rank, 0):
+        part = _meeting(analysis, call, operands, axis, _agreed)
+        if part is not None:
+            # The axes in front of the new one are one further from the end.
+            parts.append(replace(part, axis=axis - 1 if axis <= new else axis))
+    return [analysis.made(call.outputs[0], parts)]
+
+
 @rule("Concatenate", wide=True)
 def concatenate(analysis: Analysis, call: Call) -> list[Flow] | None:
     """Channels side by side, or the same channels at more places."""

@@ -14,6 +14,7 @@ from prune_tf.speedup.analysis import Analysis, Flow
 from prune_tf.speedup.graph import Call
 from prune_tf.speedup.rules.operand import operand
 from prune_tf.speedup.rules.registry import rule
+from prune_tf.speedup.sizes import Size, source_of
 
 __all__: list[str] = []
 
@@ -58,6 +59,9 @@ def repeat(analysis: Analysis, call: Call) -> list[Flow] | None:
     moved = _moved(analysis, call)
     if moved is None:
         return None
+    if call.kind == "BroadcastTo":
+        for _, part in moved[0]:
+            _written(analysis, call, part, call.op.shape)
     if call.kind in ("BroadcastTo", "Tile"):
         return _if_whole(analysis, call, moved)
     return [analysis.made(call.outputs[0], [part for _, part in moved[0]])]
@@ -81,7 +85,7 @@ def split(analysis: Analysis, call: Call) -> list[Flow] | None:
     ]
 
 
-@rule("GetItem", "Take", "Flip", "Roll", wide=True)
+@rule("GetItem", "Take", "Flip", "Roll", "Unstack", wide=True)
 def pick(analysis: Analysis, call: Call) -> list[Flow] | None:
     """Some of the places, or all of them in another order; the axes that are left whole may go."""
     if call.kind == "Take":
@@ -140,16 +144,57 @@ def _reshaped(analysis: Analysis, call: Call) -> list[Flow] | None:
     target = getattr(call.op, "target_shape", None)
     target = list(call.op.newshape) if target is None else [None, *target]
     parts = [part for _, part in moved[0]]
-    for part in parts:
-        if len(target) < -part.axis or target[part.axis] == -1:
-            continue
-        editable = call.holder is None and len(parts) == 1 and not analysis.is_shared(call.op)
-        if editable:
+    if call.holder is None and len(parts) == 1 and not analysis.is_shared(call.op):
+        [part] = parts
+        if len(target) >= -part.axis and target[part.axis] != -1:
             analysis.reshaped[id(call.op)] = (part.axis, part.labels)
-        else:
-            why = f"{call.op.name!r} has their number written down"
-            analysis.labels.fix(part.labels, why)
+    elif call.holder is not None and isinstance(call.op, keras.layers.Reshape):
+        _remember_shape(analysis, call, parts)
+    else:
+        for part in parts:
+            _written(analysis, call, part, target)
     return [analysis.made(call.outputs[0], parts)]
+
+
+def _remember_shape(analysis: Analysis, call: Call, parts: Sequence[Flow]) -> None:
+    """A layer inside of another keeps the shape in an attribute, which can be edited."""
+    shape = tuple(call.op.target_shape)
+    if analysis.is_shared(call.op):
+        for part in parts:
+            _written(analysis, call, part, shape)
+        return
+
+    def smaller(plan: Any) -> tuple[int, ...]:
+        sizes = list(shape)
+        for part in parts:
+            if len(sizes) >= -part.axis and sizes[part.axis] != -1:
+                sizes[part.axis] = len(plan.kept(part.labels))
+        return tuple(sizes)
+
+    analysis.attributes[id(call.op)]["target_shape"] = smaller
+
+
+def _written(analysis: Analysis, call: Call, part: Flow, shape: Sequence[Any]) -> None:
+    """A number in Python code: it follows if it is read from an attribute, and else it stays."""
+    if len(shape) < -part.axis or shape[part.axis] in (-1, None):
+        return
+    number = shape[part.axis]
+    source = source_of(number)
+    if source is not None and analysis.repairs:
+        analysis.counts(source, part.labels)
+    elif not (isinstance(number, Size) and _follows(analysis, number, part.labels)):
+        analysis.labels.fix(part.labels, f"{call.op.name!r} has their number written down")
+
+
+def _follows(analysis: Analysis, number: Size, labels: Array) -> bool:
+    """Whether a number, such as heads times the size of each, shrinks as what it is made of."""
+    for source in number.sources:
+        known = analysis.counted_by(source)
+        if known is not None and len(labels) % len(known) == 0:
+            expected = analysis.labels.roots(np.repeat(known, len(labels) // len(known)))
+            if np.array_equal(expected, analysis.labels.roots(labels)):
+                return True
+    return False
 
 
 def _if_whole(analysis: Analysis, call: Call, moved: list[Moved]) -> list[Flow]:
@@ -204,6 +249,10 @@ def _moved(analysis: Analysis, call: Call) -> list[Moved] | None:
 
 def _most(call: Call, axes: Sequence[int], shape: Sequence[int]) -> int:
     """Which of several axes may lose places: heads rather than the channels of each."""
+    target = list(getattr(call.op, "newshape", ()))
+    named = [axis for axis in axes if axis < len(target) and source_of(target[axis]) is not None]
+    if named:
+        return named[0]
     if len(axes) > 1 and len(call.inputs[0].shape) == 3:
         return axes[0]
     return max(axes, key=lambda axis: shape[axis])
@@ -218,9 +267,13 @@ def _run(call: Call, places: Array, axis: int) -> list[Array] | None:
     def numbered(given: Any) -> Any:
         return grid if given is source else given
 
-    args, kwargs = keras.tree.map_structure(numbered, call.arguments)
+    (args, kwargs), run = keras.tree.map_structure(numbered, call.arguments), call.op.call
     try:
-        results = keras.tree.flatten(call.op.call(*args, **kwargs))
+        if None in (getattr(call.op, "newshape", None) or ()):
+            # A size that nobody knows, read off a tensor: whatever is left over.
+            sizes = [-1 if size is None else int(size) for size in call.op.newshape]
+            args, kwargs, run = (grid, sizes), {}, keras.ops.reshape
+        results = keras.tree.flatten(run(*args, **kwargs))
     except Exception:  # whatever does not fit the sizes that are open
         return None
     arrays = [np.asarray(keras.ops.convert_to_numpy(each)) for each in results]

@@ -14,7 +14,11 @@ from prune_tf.speedup.rules.registry import rule
 __all__: list[str] = []
 
 
-@rule("Mean", "Sum", "Max", "Min", "Amax", "Amin", "Var", "Std", "Logsumexp", wide=True)
+@rule(
+    *("Mean", "Sum", "Max", "Min", "Amax", "Amin", "Var", "Std", "Logsumexp", "Prod", "Median"),
+    *("All", "Any", "Argmax", "Argmin", "CountNonzero"),
+    wide=True,
+)
 def reduction(analysis: Analysis, call: Call) -> list[Flow] | None:
     """A sum may lose what is zero; anything else runs over all that there was."""
     rank = len(call.inputs[0].shape)
@@ -63,10 +67,39 @@ def softmax(analysis: Analysis, call: Call) -> list[Flow] | None:
         if part.axis in over:
             analysis.labels.fix(part.labels, f"{call.op.name!r} takes shares of all of them")
         parts.append(replace(part, constants=np.full(len(part.labels), np.nan)))
-    if len(call.inputs) > 1:
+    for tensor in call.inputs[1:]:
         for part in parts:
-            analysis.labels.fix(part.labels, f"{call.op.name!r} is given a mask for them")
+            if len(tensor.shape) >= -part.axis and tensor.shape[part.axis] != 1:
+                analysis.labels.fix(part.labels, f"{call.op.name!r} is given a mask for them")
     return [analysis.made(call.outputs[0], parts)]
+
+
+@rule("TopK", "Sort", "Argsort", "Cumsum", "Cumprod", wide=True)
+def in_order(analysis: Analysis, call: Call) -> list[Flow] | None:
+    """What comes out depends on all places along one axis; along others each is by itself."""
+    rank = len(call.inputs[0].shape)
+    axis = getattr(call.op, "axis", -1)
+    if axis is None:
+        return None
+    [over] = _axes(axis, rank)
+    kept: list[Flow] = []
+    for part in analysis.flow(call.inputs[0]).parts:
+        if part.axis == over:
+            analysis.labels.fix(part.labels, f"{call.op.name!r} ({call.kind}) orders all of them")
+        else:
+            kept.append(part)
+    return [
+        analysis.made(output, [replace(p, constants=_ordered(call, at, p.constants)) for p in kept])
+        for at, output in enumerate(call.outputs)
+    ]
+
+
+def _ordered(call: Call, output: int, constants: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """In order, what is the same everywhere is itself; added up or multiplied, only zero is."""
+    if call.kind == "Sort" or (call.kind == "TopK" and output == 0):
+        return constants
+    zero = call.kind in ("Cumsum", "Cumprod")
+    return np.where((constants == 0) & zero, 0.0, np.nan)
 
 
 def _axes(axis: Any, rank: int) -> set[int]:

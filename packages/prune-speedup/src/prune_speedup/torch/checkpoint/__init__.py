@@ -1,0 +1,1 @@
+"""Pruning checkpoints that are bigger than memory, shard by shard."""

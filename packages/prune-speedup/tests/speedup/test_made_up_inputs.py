@@ -1,0 +1,83 @@
+"""Inputs that are made of the example: each is looked at where it is asked for by its name."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from prune_core import ConfigError, PruneWarning, shrink
+from prune_speedup.torch.proof.made_up import made_up
+
+
+class Tokens(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.words, self.up, self.down = nn.Embedding(9, 6), nn.Linear(6, 8), nn.Linear(8, 3)
+
+    def forward(self, tokens, scale):
+        return self.down(torch.relu(self.up(self.words(tokens))) * scale)
+
+
+def masks():
+    mask = {"weight": torch.ones(8, 6), "bias": torch.ones(8)}
+    mask["weight"][2], mask["bias"][2] = 0, 0
+    return {"up": mask}
+
+
+def inputs():
+    return torch.tensor([[1, 2, 3, 4]]), torch.rand(1, 4, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("random", "random numbers of the example's shape and range"),
+        ("permuted", "the example's tokens in another order"),
+        ("length", "2 along axis 1 where the example has 4"),
+        ("training", "the example in training"),
+    ],
+)
+def test_each_is_looked_at_where_it_is_asked_for(name, said):
+    torch.manual_seed(0)
+    assert said not in shrink(Tokens(), inputs(), masks()).verified
+    assert said in shrink(Tokens(), inputs(), masks(), verify_inputs=[name]).verified
+
+
+def test_a_name_that_is_none():
+    with pytest.raises(ConfigError, match=r"'rnadom'.*'random'"):
+        shrink(Tokens(), inputs(), masks(), verify_inputs=["rnadom"])
+
+
+def test_random_numbers_are_of_the_example_s_range():
+    x = torch.randn(3, 4)
+    before = torch.get_rng_state()
+    _, other = made_up("random", {"x": x, "tokens": torch.arange(6).view(2, 3)})
+    assert torch.equal(before, torch.get_rng_state())
+    assert x.min() <= other["x"].min() < other["x"].max() <= x.max()
+    assert not torch.equal(other["x"], x)
+    assert sorted(other["tokens"].flatten().tolist()) == [*range(6)]
+
+
+class TwoPaths(nn.Module):
+    """Where numbers fall, a masked channel is not zero when it is read."""
+
+    def __init__(self):
+        super().__init__()
+        self.up, self.down = nn.Linear(4, 6), nn.Linear(6, 2)
+
+    def forward(self, x):
+        y = self.up(x)
+        rises = bool((x.diff() > 0).all())
+        return self.down(torch.relu(y) if rises else torch.cos(y))
+
+
+def test_random_numbers_take_a_path_that_the_example_does_not():
+    mask = {"weight": torch.ones(6, 4), "bias": torch.ones(6)}
+    mask["weight"][2], mask["bias"][2] = 0, 0
+    x = torch.arange(4.0)[None]
+    torch.manual_seed(0)
+    model = TwoPaths()
+    assert shrink(copy.deepcopy(model), x, {"up": mask}).removed == 1
+    with pytest.warns(PruneWarning, match="stay"):
+        assert shrink(model, x, {"up": mask}, verify_inputs=["random"]).removed == 0
