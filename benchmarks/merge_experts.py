@@ -22,6 +22,7 @@ from prune_blocks.experts.criteria import ExpertActivationPruner
 from prune_blocks.experts.statistics import gather
 from prune_speedup.algorithm import running
 
+PIECES = 64
 WAYS = ("dropped", "merged", "merged in order")
 
 
@@ -64,7 +65,7 @@ def losses(dense, text, share, seed):
         copy.deepcopy(dense), [{"sparsity": share}], data=data, example_inputs=data[0]
     )
     pruner.compress()
-    yield loss_of(pruner.model, text)
+    yield loss_of(pruner.model, text, PIECES)
     seen = gather(dense, prune_core.experts(dense, data[0]), running(data))
     for ordered in (False, True):
         model = copy.deepcopy(dense)
@@ -74,7 +75,7 @@ def losses(dense, text, share, seed):
             merge(model.get_submodule(name), stay, shares, ordered=ordered)
             gone[name] = sorted({*range(count)} - {*stay})
         prune_core.remove_experts(model, data[0], gone)
-        yield loss_of(model, text)
+        yield loss_of(model, text, PIECES)
 
 
 def main():
