@@ -16,10 +16,12 @@ import os
 import random
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from repo import ROOT
 
@@ -62,14 +64,14 @@ def mutants_of(file: Path) -> Iterator[Mutant]:
             yield Mutant(file, getattr(node, "lineno", 0), what, ast.unparse(tree))
 
 
-def _changes(node: ast.AST) -> Iterator[tuple[str, object]]:
+def _changes(node: ast.AST) -> Iterator[tuple[str, Callable[[Any], None]]]:
     """Yield what can be turned around at a node, and how."""
     if isinstance(node, ast.Compare) and type(node.ops[0]) in SWAPPED:
         other = SWAPPED[type(node.ops[0])]
         yield f"{ast.unparse(node)}: {other.__name__}", lambda n: n.ops.__setitem__(0, other())
     if isinstance(node, ast.BoolOp):
-        other = ast.Or if isinstance(node.op, ast.And) else ast.And
-        yield f"{ast.unparse(node)}: {other.__name__}", lambda n: setattr(n, "op", other())
+        joined = ast.Or if isinstance(node.op, ast.And) else ast.And
+        yield f"{ast.unparse(node)}: {joined.__name__}", lambda n: setattr(n, "op", joined())
     if isinstance(node, ast.Constant) and type(node.value) is int:
         yield f"{node.value}: + 1", lambda n: setattr(n, "value", n.value + 1)
     if isinstance(node, ast.Expr) and _name(node.value) in NOTES:
@@ -93,7 +95,9 @@ class Instead(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         parts = mutant.file.relative_to(SOURCE.parent).with_suffix("").parts
         self.mutant, self.name = mutant, ".".join(parts).removesuffix(".__init__")
 
-    def find_spec(self, name: str, path: object = None, target: object = None) -> object:
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
         """Return a loader for the one module."""
         if name != self.name:
             return None

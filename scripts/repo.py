@@ -45,8 +45,10 @@ def core_requirement(package: str) -> Requirement:
 
 
 def _project(package: str) -> dict[str, Any]:
-    project: dict[str, Any] = tomllib.loads((package_dir(package) / "pyproject.toml").read_text())
-    return project["project"]
+    project: dict[str, Any] = tomllib.loads((package_dir(package) / "pyproject.toml").read_text())[
+        "project"
+    ]
+    return project
 
 
 def extras_of(package: str) -> list[str]:
