@@ -6,7 +6,7 @@ from torch import nn
 
 import prune_core
 from prune_core import PruneWarning, SpeedupError, shrink, units
-from prune_speedup.torch import fitting as run
+from prune_speedup.torch import apply_plan as run
 
 
 class Block(nn.Module):

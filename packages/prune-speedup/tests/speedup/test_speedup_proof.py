@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from prune_core import ConfigError, PruneWarning, SpeedupError, shrink, units
-from prune_speedup.torch import fitting as run
+from prune_speedup.torch import apply_plan as run
 from prune_speedup.torch.proof import run as proof
 from prune_speedup.torch.proof.compare import IN_DOUBLE, compare
 from prune_speedup.torch.proof.two_states import (

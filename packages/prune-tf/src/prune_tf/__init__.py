@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from prune_tf.masks import masks_of as masks_of
     from prune_tf.masks import set_masks as set_masks
     from prune_tf.masks import unwrap as unwrap
-    from prune_tf.oneline import prune as prune
+    from prune_tf.one_shot import prune as prune
     from prune_tf.pruning.activation import (
         ActivationAPoZRankPruner as ActivationAPoZRankPruner,
     )

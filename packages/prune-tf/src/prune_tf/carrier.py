@@ -23,8 +23,8 @@ from typing import Any
 import keras
 
 from prune_tf.constraint import Masked, packed, unpacked
-from prune_tf.holding import put_mask
 from prune_tf.layers import slots_of
+from prune_tf.masked_variable import put_mask
 
 __all__ = ["MaskCarrier", "attach", "carry", "drop", "dropped"]
 

@@ -15,8 +15,8 @@ from prune_core.errors import MaskError, did_you_mean
 from prune_tf import carrier
 from prune_tf.arrays import array_of
 from prune_tf.constraint import Masked
-from prune_tf.holding import put_mask, set_constraint
 from prune_tf.layers import Slot, layers_of, slots_of
+from prune_tf.masked_variable import put_mask, set_constraint
 
 __all__ = [
     "Masks",

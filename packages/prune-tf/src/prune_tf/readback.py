@@ -16,7 +16,7 @@ import keras
 import numpy as np
 
 from prune_core.errors import PruneError
-from prune_tf import reading
+from prune_tf import run_exported
 from prune_tf.arrays import array_of
 from prune_tf.inputs import run
 
@@ -90,9 +90,9 @@ def _read_elsewhere(
     }
     with tempfile.TemporaryDirectory(prefix="prune-readback-") as folder:
         Path(folder, "request.json").write_text(json.dumps(request), encoding="utf-8")
-        reading.save_arrays(Path(folder, "inputs.npz"), arrays)
+        run_exported.save_arrays(Path(folder, "inputs.npz"), arrays)
         done = subprocess.run(
-            [sys.executable, reading.__file__, folder],
+            [sys.executable, run_exported.__file__, folder],
             capture_output=True,
             text=True,
             env=_environment(),
@@ -105,7 +105,7 @@ def _read_elsewhere(
                 "written. verify=False writes the file all the same."
             )
         notes = json.loads(Path(folder, "notes.json").read_text(encoding="utf-8"))
-        return reading.load_arrays(Path(folder, "outputs.npz")), notes
+        return run_exported.load_arrays(Path(folder, "outputs.npz")), notes
 
 
 def _environment() -> dict[str, str]:

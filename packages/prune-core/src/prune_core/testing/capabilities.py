@@ -11,7 +11,7 @@ from torch import Tensor
 from prune_core.errors import ConfigError, PruneError
 from prune_core.masking import output_axis
 from prune_core.registry import get_engine
-from prune_core.testing.promises import Subject, expect
+from prune_core.testing.pruner_contract import Subject, expect
 
 __all__ = ["capabilities_are_as_declared"]
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import nn
 
-from prune_core.testing import promises
+from prune_core.testing import pruner_contract
 from prune_core.testing.capabilities import capabilities_are_as_declared
-from prune_core.testing.promises import Subject
+from prune_core.testing.pruner_contract import Subject
 from prune_core.testing.report import run_checks
 from prune_core.testing.toys import ConvNet, make_batch, make_toy
 
@@ -17,17 +17,17 @@ __all__ = ["CHECKS", "check_pruner"]
 
 CHECKS: Mapping[str, Callable[[Subject], None]] = {
     "capabilities": capabilities_are_as_declared,
-    "sparsity": promises.sparsity_is_exact,
-    "masks": promises.masks_are_binary_and_fit,
-    "unwrap": promises.unwrapped_model_computes_the_same,
-    "idempotence": promises.wrapping_and_unwrapping_twice_is_harmless,
-    "parameters": promises.parameters_stay_the_same_objects,
-    "training": promises.masked_values_stay_zero_in_training,
-    "state_dict": promises.state_dict_survives_a_round_trip,
-    "deepcopy": promises.a_copy_is_a_model_of_its_own,
-    "determinism": promises.same_seed_gives_same_masks,
-    "exclude": promises.excluded_modules_stay_dense,
-    "bad_config": promises.bad_config_is_refused_and_the_model_untouched,
+    "sparsity": pruner_contract.sparsity_is_exact,
+    "masks": pruner_contract.masks_are_binary_and_fit,
+    "unwrap": pruner_contract.unwrapped_model_computes_the_same,
+    "idempotence": pruner_contract.wrapping_and_unwrapping_twice_is_harmless,
+    "parameters": pruner_contract.parameters_stay_the_same_objects,
+    "training": pruner_contract.masked_values_stay_zero_in_training,
+    "state_dict": pruner_contract.state_dict_survives_a_round_trip,
+    "deepcopy": pruner_contract.a_copy_is_a_model_of_its_own,
+    "determinism": pruner_contract.same_seed_gives_same_masks,
+    "exclude": pruner_contract.excluded_modules_stay_dense,
+    "bad_config": pruner_contract.bad_config_is_refused_and_the_model_untouched,
 }
 
 
@@ -41,7 +41,7 @@ def check_pruner(
     skip: Collection[str] = (),
     **arguments: Any,
 ) -> None:
-    """Check that a pruner keeps what every pruner promises.
+    """Check that a pruner keeps what every pruner pruner_contract.
 
     Every check gets a model of its own, with the same weights. All failures are reported at
     once, each with what was expected and what was found.

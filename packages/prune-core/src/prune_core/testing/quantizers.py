@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from prune_core.errors import ConfigError
 from prune_core.masking import PrunerModuleWrapper, output_axis, replace_modules, weight_name
-from prune_core.testing.promises import expect
+from prune_core.testing.pruner_contract import expect
 from prune_core.testing.report import run_checks
 from prune_core.testing.toys import ConvNet, make_batch, make_toy
 

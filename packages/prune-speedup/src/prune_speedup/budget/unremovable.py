@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from prune_speedup.engine.labels import among
-from prune_speedup.engine.standing import standing
+from prune_speedup.engine.mask_effects import standing
 from prune_speedup.pruning.coupling import Coupling
 from prune_speedup.torch.masks import flat_masks, zeros_of
 

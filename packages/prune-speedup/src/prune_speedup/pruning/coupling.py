@@ -18,7 +18,7 @@ from prune_speedup.engine.labels import FIXED, Array, among
 from prune_speedup.gc_pause import collecting_later
 
 if TYPE_CHECKING:
-    from prune_speedup.engine.standing import Standing
+    from prune_speedup.engine.mask_effects import Standing
     from prune_speedup.engine.units import UnitGroup, Units
 
 __all__ = ["Closing", "Coupling", "Producer"]
@@ -146,7 +146,7 @@ class Coupling:
         return Closing(more, found.removable)
 
     def _standing(self, *masks: Mapping[str, Mapping[str, Tensor]]) -> Standing:
-        from prune_speedup.engine.standing import standing
+        from prune_speedup.engine.mask_effects import standing
         from prune_speedup.torch.masks import flat_masks, zeros_of
 
         together: dict[str, Tensor] = {}

@@ -18,7 +18,7 @@ from prune_core.restore import evaluating
 from prune_speedup.torch.proof.cases import other_batch
 from prune_speedup.torch.record.inputs import arguments, tensors_in
 from prune_speedup.torch.resize.corrections import Becomes, become
-from prune_speedup.torch.resize.rewriting import syntax_of
+from prune_speedup.torch.resize.rewrite import syntax_of
 from prune_speedup.torch.resize.smaller import correct, corrections_of
 
 __all__ = ["GRAPH", "bake", "exported"]

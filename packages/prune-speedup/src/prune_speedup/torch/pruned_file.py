@@ -26,8 +26,8 @@ from prune_speedup.torch.model_config.numbers import PER_LAYER, is_config
 from prune_speedup.torch.resize.copying import keep_in_copies
 from prune_speedup.torch.resize.corrections import from_plain
 from prune_speedup.torch.resize.layers import resize, sizes_written
-from prune_speedup.torch.resize.origins import Source, read, write
 from prune_speedup.torch.resize.smaller import correct
+from prune_speedup.torch.resize.traced_integers import Source, read, write
 from prune_speedup.torch.saving import put_config, refuse_saving
 from prune_speedup.torch.surgery import FORMAT, FORMAT_VERSION, MARK, Surgery, keep_children
 from prune_speedup.torch.tensors import Snapshot, put

@@ -11,13 +11,13 @@ from torch import nn
 
 from prune_core.notebook import as_html
 from prune_speedup.torch.certificate.write import Certificate
-from prune_speedup.torch.kept import Kept
 from prune_speedup.torch.layers import LayerSize
 from prune_speedup.torch.measure import Running
+from prune_speedup.torch.overview import DONE, first_screen
 from prune_speedup.torch.proof.compare import Difference
 from prune_speedup.torch.saving import ConfigChange
-from prune_speedup.torch.screen import DONE, first_screen
 from prune_speedup.torch.surgery import save_pruned
+from prune_speedup.torch.unremoved import Kept
 from prune_speedup.torch.vocabulary.token_map import TokenMap
 
 __all__ = ["Change", "SpeedupReport"]

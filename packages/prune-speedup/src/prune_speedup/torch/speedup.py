@@ -15,20 +15,19 @@ from prune_core.events import emit
 from prune_core.masking import bare, check_model, wrappers_in
 from prune_core.progress import Task
 from prune_speedup.compat import SPEEDUP
+from prune_speedup.engine.mask_effects import Standing, standing
 from prune_speedup.engine.plan import Plan, make_plan
 from prune_speedup.engine.propagate import Zeros
 from prune_speedup.engine.removable import labels_of_units
-from prune_speedup.engine.standing import Standing, standing
 from prune_speedup.engine.units import Unit
 from prune_speedup.gc_pause import collecting_later
 from prune_speedup.torch.analysis import Analysis, analysis_of, is_outdated
+from prune_speedup.torch.apply_plan import CannotFollowError, Cutting, Fitting, timed
 from prune_speedup.torch.certificate.write import Reference, certify, require_checker
 from prune_speedup.torch.constants.zero import check_choice, masked_output, settle
 from prune_speedup.torch.cost import flops_by_module
 from prune_speedup.torch.describe import describe
 from prune_speedup.torch.export_fallback import bake, exported
-from prune_speedup.torch.fitting import CannotFollowError, Cutting, Fitting, timed
-from prune_speedup.torch.kept import count_masked
 from prune_speedup.torch.layers import layer_sizes
 from prune_speedup.torch.masks import Masks, asked_for, flat_masks, zeros_of
 from prune_speedup.torch.measure import measure as measured
@@ -49,6 +48,7 @@ from prune_speedup.torch.saving import follow, shapes_of
 from prune_speedup.torch.shortfall import shortfall
 from prune_speedup.torch.surgery import plain_attributes, record_surgery, shapes_of_tensors
 from prune_speedup.torch.tensors import Snapshot, cut_tensors
+from prune_speedup.torch.unremoved import count_masked
 
 __all__ = ["ModelSpeedup", "make_small", "shrink", "tell"]
 

@@ -18,7 +18,7 @@ from prune_speedup.torch.checkpoint.cutting import CutCheckpoint
 from prune_speedup.torch.checkpoint.shards import INDEX, Shards
 from prune_speedup.torch.model_config.build import without_numbers
 from prune_speedup.torch.pretrained import class_of
-from prune_speedup.torch.proof.wide import one_at_a_time
+from prune_speedup.torch.proof.higher_precision import one_at_a_time
 from prune_speedup.torch.report import SpeedupReport
 from prune_speedup.torch.speedup import make_small, tell
 

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from prune_speedup.engine.graph import Call, Ref
 from prune_speedup.engine.labels import Array
+from prune_speedup.engine.mask_effects import Standing
 from prune_speedup.engine.plan import Flags, make_plan
 from prune_speedup.engine.propagate import Labelling
-from prune_speedup.engine.standing import Standing
 from prune_speedup.engine.values import UNIFORM
 from prune_speedup.torch.proof.cases import other_batch
 from prune_speedup.torch.proof.masked_reference import Masked, Meaning

@@ -15,8 +15,8 @@ from torch.func import functional_call
 
 from prune_core.errors import ConfigError, did_you_mean
 from prune_core.restore import evaluating
+from prune_speedup.engine.mask_effects import Standing, standing
 from prune_speedup.engine.plan import Flags
-from prune_speedup.engine.standing import Standing, standing
 from prune_speedup.engine.units import read_units
 from prune_speedup.pruning.coupling import Coupling
 from prune_speedup.torch.analysis import analysis_of

@@ -16,7 +16,7 @@ from heapq import heappop, heappush
 from typing import Any
 
 from prune_speedup.engine.graph import Graph, Ref
-from prune_speedup.torch.record.places import key_of
+from prune_speedup.torch.record.source_places import key_of
 
 __all__ = ["Addition", "Branch", "Flow"]
 

@@ -14,8 +14,8 @@ from prune_speedup.engine.graph import name_of
 from prune_speedup.torch.depth.calls import Seen
 from prune_speedup.torch.depth.flow import Addition
 from prune_speedup.torch.depth.standins import Skip
-from prune_speedup.torch.record.places import key_of, place_of_call
 from prune_speedup.torch.record.recorder import Recorder
+from prune_speedup.torch.record.source_places import key_of, place_of_call
 from prune_speedup.torch.rules import has_rule
 
 __all__ = ["Reference", "skipping"]

@@ -10,7 +10,7 @@ from typing import Any
 
 from prune_speedup.engine.graph import Call
 from prune_speedup.engine.plan import Plan
-from prune_speedup.torch.record.places import key_of, place_of_call
+from prune_speedup.torch.record.source_places import key_of, place_of_call
 
 __all__ = ["Matching"]
 

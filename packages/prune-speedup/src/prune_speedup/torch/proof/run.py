@@ -14,6 +14,7 @@ from prune_speedup.engine.graph import Graph
 from prune_speedup.engine.plan import Plan
 from prune_speedup.torch.proof.cases import cases_of
 from prune_speedup.torch.proof.compare import Difference, compare
+from prune_speedup.torch.proof.higher_precision import narrowest, widened
 from prune_speedup.torch.proof.inside import Inside
 from prune_speedup.torch.proof.masked_reference import Masked, Meaning, zero_already
 from prune_speedup.torch.proof.two_states import (
@@ -23,13 +24,12 @@ from prune_speedup.torch.proof.two_states import (
     run_case,
     where_it_hardly_rounds,
 )
-from prune_speedup.torch.proof.wide import narrowest, widened
 from prune_speedup.torch.record.case import Case
 from prune_speedup.torch.record.data_dependent import Decisions, agree
 from prune_speedup.torch.record.inputs import Found, found_in
 from prune_speedup.torch.record.recorder import Recorder
-from prune_speedup.torch.resize.origins import Source
 from prune_speedup.torch.resize.search import Repairs
+from prune_speedup.torch.resize.traced_integers import Source
 from prune_speedup.torch.resize.uses import Reads, doubtful, watching
 from prune_speedup.torch.rules import has_rule
 from prune_speedup.torch.tensors import Snapshot, put

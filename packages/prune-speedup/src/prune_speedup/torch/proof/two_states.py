@@ -16,7 +16,7 @@ from torch import nn
 from prune_core.errors import ConfigError, SpeedupError
 from prune_speedup.torch.cost import flops_of
 from prune_speedup.torch.proof.compare import IN_DOUBLE, Difference
-from prune_speedup.torch.proof.wide import narrowest, type_to_prove_in, widen, widened
+from prune_speedup.torch.proof.higher_precision import narrowest, type_to_prove_in, widen, widened
 from prune_speedup.torch.record.case import Case
 from prune_speedup.torch.record.recorder import Recorder
 from prune_speedup.torch.tensors import Snapshot

@@ -19,6 +19,7 @@ from prune_core.errors import ConfigError, SpeedupError
 from prune_speedup.torch.cost import flops_of
 from prune_speedup.torch.proof.cases import cases_of
 from prune_speedup.torch.proof.compare import Difference, compare
+from prune_speedup.torch.proof.higher_precision import type_to_prove_in
 from prune_speedup.torch.proof.two_states import (
     CaseError,
     TwoStates,
@@ -26,7 +27,6 @@ from prune_speedup.torch.proof.two_states import (
     run_case,
     where_it_hardly_rounds,
 )
-from prune_speedup.torch.proof.wide import type_to_prove_in
 from prune_speedup.torch.record.case import Case
 from prune_speedup.torch.record.inputs import Found, found_in
 from prune_speedup.torch.record.recorder import Recorder

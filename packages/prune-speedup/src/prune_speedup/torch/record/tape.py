@@ -23,12 +23,12 @@ from prune_speedup.torch.record.data_dependent import (
     everything,
     seen,
 )
+from prune_speedup.torch.record.higher_precision import run_wide, wide_arguments
 from prune_speedup.torch.record.inputs import (
     found_in,
 )
-from prune_speedup.torch.record.places import place_of_call
-from prune_speedup.torch.record.steady import steadily
-from prune_speedup.torch.record.wide import run_wide, wide_arguments
+from prune_speedup.torch.record.same_random import steadily
+from prune_speedup.torch.record.source_places import place_of_call
 
 __all__ = ["Tape", "written_by"]
 

@@ -14,8 +14,8 @@ from torch import nn
 
 from prune_speedup.engine.plan import Plan
 from prune_speedup.torch.record.call_sites import Number
-from prune_speedup.torch.resize.beside import Mismatch, Trial, attempt
-from prune_speedup.torch.resize.origins import Source, read, solved, write
+from prune_speedup.torch.resize.run_small import Mismatch, Trial, attempt
+from prune_speedup.torch.resize.traced_integers import Source, read, solved, write
 
 __all__ = ["Changed", "set_attributes"]
 

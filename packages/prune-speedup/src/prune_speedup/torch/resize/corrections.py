@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from prune_core.errors import SpeedupError
 from prune_speedup.torch.record.call_sites import Number
-from prune_speedup.torch.record.places import Span
+from prune_speedup.torch.record.source_places import Span
 
 __all__ = [
     "Becomes",

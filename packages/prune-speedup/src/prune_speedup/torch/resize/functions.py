@@ -7,9 +7,9 @@ from typing import Any
 from torch import nn
 
 from prune_core.errors import SpeedupError
-from prune_speedup.torch.record.places import Place
+from prune_speedup.torch.record.source_places import Place
 from prune_speedup.torch.resize.corrections import Path, Where
-from prune_speedup.torch.resize.rewriting import inside, name_of, text_of
+from prune_speedup.torch.resize.rewrite import inside, name_of, text_of
 
 __all__ = ["functions_in", "functions_of", "path_of", "with_function"]
 

@@ -12,11 +12,11 @@ from torch import nn
 
 from prune_speedup.engine.plan import Plan
 from prune_speedup.torch.resize.attributes import Changed, set_attributes
-from prune_speedup.torch.resize.beside import Mismatch, attempt
 from prune_speedup.torch.resize.copying import keep_in_copies
-from prune_speedup.torch.resize.learning import learn
-from prune_speedup.torch.resize.origins import Source
+from prune_speedup.torch.resize.literal_values import learn
+from prune_speedup.torch.resize.run_small import Mismatch, attempt
 from prune_speedup.torch.resize.smaller import correct, kept_attributes
+from prune_speedup.torch.resize.traced_integers import Source
 
 __all__ = ["Mismatch", "Repairs", "repair"]
 

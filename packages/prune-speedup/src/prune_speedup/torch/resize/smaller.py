@@ -17,10 +17,10 @@ from torch import nn
 
 from prune_core.errors import SpeedupError
 from prune_speedup.torch.record.call_sites import with_numbers
-from prune_speedup.torch.record.places import Span
+from prune_speedup.torch.record.source_places import Span
 from prune_speedup.torch.resize.corrections import Becomes, Correction, Path, Where, become
 from prune_speedup.torch.resize.functions import functions_in, functions_of, with_function
-from prune_speedup.torch.resize.rewriting import (
+from prune_speedup.torch.resize.rewrite import (
     Edit,
     kind_at,
     name_of,

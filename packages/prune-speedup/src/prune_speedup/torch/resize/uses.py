@@ -17,8 +17,8 @@ from torch import nn
 
 from prune_core.errors import SpeedupError
 from prune_speedup.torch.record.call_sites import SIZED
-from prune_speedup.torch.resize.origins import Source
-from prune_speedup.torch.resize.rewriting import original_of, syntax_of
+from prune_speedup.torch.resize.rewrite import original_of, syntax_of
+from prune_speedup.torch.resize.traced_integers import Source
 
 __all__ = ["Reads", "doubtful", "watching"]
 

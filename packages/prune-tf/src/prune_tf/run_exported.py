@@ -1,7 +1,7 @@
 """Read an exported file back and run it, in a process that has nothing but the file.
 
-This is a script: `python reading.py FOLDER`, started by `prune_tf.readback`. It must import nothing
-of this package, so that what it reads is known to need nothing of it. The folder holds
+This is a script: `python run_exported.py FOLDER`, started by `prune_tf.readback`. It must import
+nothing of this package, so that what it reads is known to need nothing of it. The folder holds
 
     inputs.npz      the inputs, flat: "0", "1", …
     request.json    kind, path, the inputs' structure and names, modules to import

@@ -12,9 +12,9 @@ from torch import nn
 
 from prune_core.masking.axes import output_axis
 from prune_speedup.engine.labels import Array
+from prune_speedup.engine.mask_effects import Standing
 from prune_speedup.engine.plan import Plan
 from prune_speedup.engine.propagate import Zeros
-from prune_speedup.engine.standing import Standing
 
 __all__ = ["Kept", "Masked", "count_masked"]
 

@@ -26,7 +26,7 @@ from types import CellType, CodeType, FunctionType
 from typing import Any
 
 from prune_core.errors import SpeedupError
-from prune_speedup.torch.record.places import Span
+from prune_speedup.torch.record.source_places import Span
 
 __all__ = [
     "Edit",

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from prune_speedup.torch.record.wide import is_narrow
+from prune_speedup.torch.record.higher_precision import is_narrow
 from prune_speedup.torch.tensors import put
 
 __all__ = ["narrowest", "one_at_a_time", "type_to_prove_in", "widen", "widened"]

@@ -17,11 +17,11 @@ from torch import nn
 from prune_core.errors import SpeedupError
 from prune_speedup.engine.plan import Plan
 from prune_speedup.torch.record.call_sites import Number, Site, numbers, with_numbers
-from prune_speedup.torch.record.places import key_of, place_of_call
 from prune_speedup.torch.record.recorder import Recorder
-from prune_speedup.torch.resize.beside import Mismatch, Need, Observer, attempt
+from prune_speedup.torch.record.source_places import key_of, place_of_call
 from prune_speedup.torch.resize.corrections import Becomes, Correction, Path, become
 from prune_speedup.torch.resize.functions import path_of
+from prune_speedup.torch.resize.run_small import Mismatch, Need, Observer, attempt
 from prune_speedup.torch.resize.smaller import correct, corrections_of, kept_attributes
 from prune_speedup.torch.rules import has_rule
 

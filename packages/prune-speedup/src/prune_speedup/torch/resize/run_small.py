@@ -14,10 +14,10 @@ from torch import Tag, nn
 from prune_speedup.engine.graph import ALIAS_WRITE, Call
 from prune_speedup.engine.plan import Plan
 from prune_speedup.torch.record.call_sites import Number, Site
-from prune_speedup.torch.record.places import Place, key_of, place_of_call
 from prune_speedup.torch.record.recorder import Recorder
+from prune_speedup.torch.record.source_places import Place, key_of, place_of_call
 from prune_speedup.torch.resize.literals import same_places, wanted_numbers
-from prune_speedup.torch.resize.origins import remembering
+from prune_speedup.torch.resize.traced_integers import remembering
 from prune_speedup.torch.rules import has_rule
 
 __all__ = ["Mismatch", "Need", "Trial", "attempt"]

@@ -24,8 +24,8 @@ from prune_speedup.torch.proof.two_states import CaseError
 from prune_speedup.torch.record.case import Case
 from prune_speedup.torch.report import SpeedupReport
 from prune_speedup.torch.resize.layers import update_sizes
-from prune_speedup.torch.resize.origins import Source
 from prune_speedup.torch.resize.search import Mismatch, Repairs, repair
+from prune_speedup.torch.resize.traced_integers import Source
 from prune_speedup.torch.tensors import Snapshot, cut_tensors
 
 __all__ = ["CannotFollowError", "Cutting", "Fitting", "timed"]
