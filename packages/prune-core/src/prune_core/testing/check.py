@@ -41,7 +41,7 @@ def check_pruner(
     skip: Collection[str] = (),
     **arguments: Any,
 ) -> None:
-    """Check that a pruner keeps what every pruner pruner_contract.
+    """Check that a pruner keeps what every pruner promises.
 
     Every check gets a model of its own, with the same weights. All failures are reported at
     once, each with what was expected and what was found.
