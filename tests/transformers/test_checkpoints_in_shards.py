@@ -200,7 +200,7 @@ def test_a_damaged_file_is_refused(big, tmp_path):
 
 def test_no_second_model_is_made_to_compare_in_wider_numbers(big, tmp_path, monkeypatch):
     widened = []
-    monkeypatch.setattr(wide, "put", lambda tensor, *others: widened.append(tensor))
+    monkeypatch.setattr(higher_precision, "put", lambda tensor, *others: widened.append(tensor))
     folder = big(llama().bfloat16())
     prune_core.shrink_checkpoint(folder, tmp_path / "small", X, sparsity=0.5)
     assert not widened
