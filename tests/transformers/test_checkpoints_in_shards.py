@@ -18,6 +18,7 @@ import prune_core
 from prune_core import ConfigError, SpeedupError
 from prune_speedup.torch.checkpoint import cutting
 from prune_speedup.torch.checkpoint.shards import Shards
+from prune_speedup.torch.proof import higher_precision
 
 X = {"input_ids": torch.arange(12)[None]}
 
