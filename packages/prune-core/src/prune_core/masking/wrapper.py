@@ -105,7 +105,7 @@ class PrunerModuleWrapper(nn.Module):
         Boolean masks are taken as they are, not copied.
 
         Args:
-            masks: `{tensor name: mask}`; None takes a mask away.
+            masks: `{tensor name: mask}`; None leaves that tensor as it is.
 
         Raises:
             MaskError: When a mask is for a tensor that is not there, has another shape, or holds
