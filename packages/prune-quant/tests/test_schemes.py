@@ -200,13 +200,7 @@ def test_a_quantised_model_is_neither_quantised_nor_pruned_again():
     with pytest.raises(ConfigError, match="'0' is quantised already"):
         quantize(made, "int8")
     with pytest.raises(ConfigError, match="is quantised .*pruning comes first"):
-        prune_core.ComposedPruner(
-            made,
-            [{"sparsity": 0.5, "op_types": ["Linear"]}],
-            collector="weight",
-            metric="norm",
-            allocator="normal",
-        )
+        prune_core.Pruner(made, [{"sparsity": 0.5, "op_types": ["Linear"]}])
 
 
 def test_a_layer_that_shares_its_weight_stays():
