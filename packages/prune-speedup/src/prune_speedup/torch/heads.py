@@ -115,7 +115,8 @@ class Heads:
                 place = traced or self._place(name, size)
                 if place is not None and self._shapes[place[0]][place[1]] == size:
                     places.append(place)
-        return places
+        # The weight last: `addmm` is given the bias before it, and `linear` behind it.
+        return sorted(places, key=lambda place: len(self._shapes[place[0]]))
 
     def _place(self, name: str, size: int) -> Place | None:
         """Where a tensor has something for each of `size` things."""

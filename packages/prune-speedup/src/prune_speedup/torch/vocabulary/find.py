@@ -173,7 +173,7 @@ class _Finder(Heads):
                 tied = [each for each in groups if not each.tables.keys().isdisjoint(head.places)]
                 earlier = [group for group in groups if group.at < head.at] or groups
                 group = (tied or earlier)[-1]
-                group.heads |= dict.fromkeys(head.places)
+                group.heads |= dict.fromkeys(reversed(head.places))
                 group.corrections |= dict.fromkeys(head.corrections)
                 if labels is not None:
                     group.inputs |= dict.fromkeys(self._sources(labels))
