@@ -47,7 +47,7 @@ _HOMES = {
     "export": ("export_model", "gzipped_size"),
     "files": ("load_masks", "save_masks"),
     "masks": ("apply_masks", "masks_of", "set_masks", "unwrap"),
-    "oneline": ("prune",),
+    "one_shot": ("prune",),
     "pruning.activation": ("ActivationAPoZRankPruner", "ActivationMeanRankPruner"),
     "pruning.block": ("BlockPruner",),
     "pruning.fpgm": ("FPGMPruner",),

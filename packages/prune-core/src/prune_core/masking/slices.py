@@ -44,11 +44,12 @@ def not_zero_along(tensor: Tensor, mask: Tensor | None = None) -> list[Tensor]:
         >>> [held.tolist() for held in not_zero_along(weight)]
         [[True, False], [True, False]]
     """
+    mask = None if mask is None else mask.to(tensor.device)
     if tensor.ndim < 2:
         return held_along(_alive(tensor, mask))
     size = tensor.shape[0], prod(tensor.shape[1:])
     flat = tensor.reshape(size)
-    hidden = None if mask is None else mask.to(tensor.device).reshape(size)
+    hidden = None if mask is None else mask.reshape(size)
     rows = _held_rows(flat, hidden)
     first = torch.nonzero(rows)[:_SAMPLE, 0]
     others = _any(_alive(flat[first], None if hidden is None else hidden[first]), 0)
