@@ -158,7 +158,7 @@ def test_dense_weights_leave_the_masks_in_force(tmp_path, zeros_hold):
     dense.save_weights(tmp_path / "dense.weights.h5")
     before = every_mask(model)
     model.load_weights(tmp_path / "dense.weights.h5")
-    for old, new in zip(before, every_mask(model), strict=True):
+    for (_, old), (_, new) in zip(before, every_mask(model), strict=True):
         np.testing.assert_array_equal(old, new)
     zeros_hold(model)
 
