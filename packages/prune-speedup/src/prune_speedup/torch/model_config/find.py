@@ -92,7 +92,8 @@ def find_values(
             continue
         for values in fitting(made_up, builds):
             if same(values):
-                return _without_needless(values, made_up, same), ""
+                needed = _without_needless(values, made_up, same)
+                return {keys: needed[keys] for keys in sorted(needed, key=str)}, ""
     if uneven:
         return {}, f"{uneven}, and no numbers of single layers make this model either; {_ALIKE}"
     search = searches[-1]
