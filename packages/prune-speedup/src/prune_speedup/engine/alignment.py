@@ -52,7 +52,11 @@ def broadcast(value: Value, shape: tuple[int, ...]) -> tuple[Value, tuple[Group,
 
 
 def clusters(operands: list[tuple[Value, tuple[Group, ...]]]) -> list[frozenset[int]]:
-    """Sets of axes that are linked by groups of any operand."""
+    """Sets of axes that are linked by groups of any operand.
+
+    One operand is cut along axes 1 and 2 together, the other along 2 alone, and along 3: what
+    becomes of 1 and 2 has to be decided in one go, and 3 is a matter of its own.
+    """
     clusters: list[frozenset[int]] = []
     for _, groups in operands:
         for group in groups:
@@ -72,7 +76,8 @@ def states_of(members: list[tuple[Value, list[Group]]], zero: ZeroTest) -> Array
         known.append(np.maximum.reduce(np.broadcast_arrays(*own)) if own else base)
     if all(each.min() == each.max() for each in known):
         return np.array([_result([int(each.min()) for each in known], zero)], dtype=np.int64)
-    # One digit per operand makes a number of each combination that occurs.
+    # One digit per operand makes a number of each combination that occurs: the test then runs once
+    # for each of these, and not once for each position.
     kinds = UNKNOWN + 1
     combined: Array = sum(each * kinds**digit for digit, each in enumerate(known))
     occurs = np.bincount(combined.ravel())

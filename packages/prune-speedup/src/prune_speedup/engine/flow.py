@@ -4,6 +4,13 @@ Everything that a rule says at once is *hard*: it is true whatever else turns ou
 group shapes overlap without being equal, either of two cuts could be meant; that choice is
 *deferred* until all that is hard has been said, because most often it has decided the matter by
 then (see ``Flow.deferred``).
+
+    tie        x + y              position by position, both carry one label from here on
+    fix        return x           what x carries stays
+    pin        softmax(x, 1)      nothing goes along axis 1; other axes are not concerned
+    align      x * scale[:, None] broadcast, then tie
+    reduce     x.sum(1)           labels along axis 1 can go where they stand for zeros
+    contract   x @ w              align by all letters of `ij,jk->ik`, then reduce j
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -166,7 +173,11 @@ class Flow:
             self.pin_labels(group.compact(), axis % value.ndim, why)
 
     def pin_labels(self, labels: Array, axis: int, why: str) -> None:
-        """`pin` for an array of labels."""
+        """`pin` for an array of labels.
+
+        [1 2 3] is fixed. Of [[1 2] [3 4]], pinned along axis 0, whole columns can still go: 3 is
+        tied to 1, and 4 to 2.
+        """
         if labels.shape[axis] == 1:
             return
         roots = self.labels.find(labels)
@@ -231,6 +242,7 @@ class Flow:
                     for group in present:
                         if axis in group.axes:
                             self.pin_labels(group.compact(), axis, why)
+        # 1. All are cut by the same axes, as in the sum of two feature maps: tie them.
         widest = max(present, key=lambda group: len(group.axes))
         if all(group.axes == widest.axes for group in present):
             for group in present:
@@ -239,6 +251,8 @@ class Flow:
             states = states_of(members, zero)
             one = all(follows(group, widest) for group in present)
             return [widest.with_states(states if one else mixed(states))]
+        # 2. None holds all others, or the sum over them comes next, as in attention: heads x
+        #    features against features. Only what every one is cut by can be cut.
         common = set(widest.axes).intersection(*(group.axes for group in present))
         if summed & cluster or not all(set(g.axes) <= set(widest.axes) for g in present):
             keep = set(summed & common) or common
@@ -248,6 +262,8 @@ class Flow:
             reduced = [(value, [group.only(keep) for group in groups]) for value, groups in members]
             narrow = next(group for _, groups in reduced for group in groups)
             return [narrow.with_states(mixed(states_of(reduced, zero)))]
+        # 3. One holds all others: heads x features plus features. It may turn out that nothing but
+        #    whole heads can go, and then the other need not lose a feature. Wait and see.
         self.deferred.append(lambda: self._choose(members, why))
         return [widest.with_states(mixed(states_of(members, zero)))]
 
@@ -326,6 +342,8 @@ class Flow:
         pending = list(value.pending)
         groups: list[Group] = []
         for group in value.groups:
+            # Channels x places, averaged over places: a channel can go, one place of one channel
+            # cannot, so the labels are tied along the axes that go and kept along those that stay.
             inside, outside = over & set(group.axes), set(group.axes) - over
             if inside and (outside or kind == "other"):
                 for axis in inside:

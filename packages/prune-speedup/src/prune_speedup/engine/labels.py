@@ -1,4 +1,17 @@
-"""Integer labels and which of them are the same: a union-find that works on whole arrays."""
+"""Integer labels and which of them are the same: a union-find that works on whole arrays.
+
+A convolution's channels and those of the normalisation behind it have labels of their own until
+the call that makes them meet ties them. What is true of one is true of the other from then on:
+
+    >>> labels = Labels()
+    >>> channels, scale = labels.new(3), labels.new(3)
+    >>> labels.tie(channels, scale)
+    >>> labels.fix(channels[:1], "the model returns it")
+    >>> labels.is_fixed(scale).tolist()
+    [True, False, False]
+    >>> labels.reason(int(scale[0]))
+    'the model returns it'
+"""
 
 import numpy as np
 import numpy.typing as npt
@@ -54,11 +67,14 @@ class Labels:
     def find(self, labels: Array) -> Array:
         """The representative of the class of each label."""
         roots = self._parent[labels]
+        # A parent is never larger than its child (`tie` lets the smallest win), so each round
+        # climbs, and the climb ends.
         while True:
             above = self._parent[roots]
             if (above == roots).all():
                 break
             roots = above
+        # Next time the way is one step long.
         self._parent[labels] = roots
         return roots
 
@@ -79,6 +95,10 @@ class Labels:
         if against_fixed.any():
             self.fix(np.maximum(a, b)[against_fixed], why)
             a, b = a[~against_fixed], b[~against_fixed]
+        # Invariant: a and b are roots, and the pairs (a, b) are what is still to be tied. Of the
+        # pairs (2, 5) and (3, 5), 5 can have one parent: it gets 2. The other pair is looked at
+        # again by its roots, which are 3 and 2 now. Each round gives every root that was some
+        # pair's larger one a parent, so there are few.
         while True:
             differ = a != b
             if not differ.any():

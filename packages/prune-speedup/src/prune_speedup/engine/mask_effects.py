@@ -88,6 +88,8 @@ def _find(labelling: Labelling, zeros: Zeros) -> Standing:
     none = np.zeros(len(labels), dtype=np.bool_)
     if not (masked & ~closed).any():
         return Standing(labelling, roots, masked, closed, none, none, none, None)
+    # The masks do not reach all of some unit: a bias is left, or the next layer's columns. Follow
+    # the numbers through the graph, to see whether any sum would miss what is left.
     flow = propagate(graph, labelling.flow.rules, zeros, labels).flow
     leaking = {True: none.copy(), False: none.copy()}
     for _, state, found in flow.leaks or ():

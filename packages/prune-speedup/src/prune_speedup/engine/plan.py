@@ -52,6 +52,8 @@ class Plan:
             if not gone.any():
                 continue
             for axis in group.axes:
+                # An index goes if it goes wherever it stands along the other axes: of
+                # [[gone gone] [stays stays]] row 0 does, and no column.
                 others = tuple(other for other in range(gone.ndim) if other != axis)
                 along = gone.all(axis=others)
                 if along.any():

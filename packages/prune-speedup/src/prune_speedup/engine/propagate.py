@@ -1,4 +1,15 @@
-"""Send labels through a graph until nothing more can be said."""
+"""Send labels through a graph until nothing more can be said.
+
+It is one walk along the calls, in the order in which they ran. In `linear(relu(conv(x)))`:
+
+    conv.weight    [1 2 3] x [4 5]      its result carries 1 2 3 along the channels
+    relu                                hands them on: what was zero is zero
+    linear.weight  [6 7] x [8 9 10]     the sum over its columns ties 8 9 10 to 1 2 3
+    returned                            fixes 6 7, which the result carries
+
+The classes {1 8}, {2 9} and {3 10} are left, which are the units. 4 and 5 meet the input, which has
+no labels and cannot lose anything: they are fixed.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -74,6 +85,8 @@ def propagate(
             flow.values.setdefault(index, Value(graph.metas[index].shape))
         _apply(flow, graph, position)
     flow.where = ""
+    # Whoever gets what leaves the model expects its size. That holds however the choices below are
+    # made, so it is said before them.
     for index in graph.outputs:
         for related in flow.stale.get(index, ()):
             flow.fix_value(flow.values[related], "it was written to through a view")
@@ -226,6 +239,9 @@ def _results(flow: Flow, graph: Graph, call: Call) -> list[Value | None]:
 
 def _settle(flow: Flow) -> None:
     """Make the choices that were put off, the likeliest to be decided already first."""
+    # A choice only ties or fixes more, and may decide another one. So they are all made again after
+    # each kind, until nothing changes. Preferences come late: they give something up where two
+    # cuts would both be right.
     _repeat(flow, flow.deferred)
     for labels in flow.rectangles:
         _make_rectangular(flow, labels)
@@ -239,6 +255,7 @@ def _settle(flow: Flow) -> None:
 
 
 def _repeat(flow: Flow, choices: list) -> None:  # type: ignore[type-arg]
+    # Classes only grow, so this ends by itself; the bound is for rules that do not keep to it.
     for _ in range(_ROUNDS):
         before = flow.labels.changes
         for choose in choices:
@@ -248,7 +265,11 @@ def _repeat(flow: Flow, choices: list) -> None:  # type: ignore[type-arg]
 
 
 def _make_rectangular(flow: Flow, labels: Array) -> None:
-    """Let a group be cut along one axis only: the one that leaves the most to choose from."""
+    """Let a group be cut along one axis only: the one that leaves the most to choose from.
+
+    Labels [[1 2 3] [4 5 6]] differ along both axes, but a grid with a hole in it is no tensor. The
+    second axis is the longer one: 4 is tied to 1, 5 to 2 and 6 to 3, and columns can go.
+    """
     roots = flow.labels.find(labels)
     varying = [
         axis

@@ -128,6 +128,7 @@ def read_units(labelling: Labelling) -> Units:
             if classes.any():
                 axes[first, axis] = classes
                 owned[classes] |= index in graph.parameters
+    # A class that stands in buffers only, such as positions in a table, is no unit of weights.
     for key, classes in list(axes.items()):
         kept = np.where(owned[classes], classes, 0)
         if kept.any():

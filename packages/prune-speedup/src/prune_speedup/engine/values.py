@@ -1,4 +1,17 @@
-"""What a value looks like to the engine: which of its axes carry which labels."""
+"""What a value looks like to the engine: which of its axes carry which labels.
+
+What a convolution of 3 channels makes, of shape (1, 3, 8, 8), has one group. Its codes have that
+shape too, but only three of them are in memory: the strides are 0 along all other axes.
+
+    axis      0   1   2   3
+    labels    .   5   .   .        group.axes == (1,)
+              .   6   .   .        group.compact().shape == (1, 3, 1, 1)
+              .   7   .   .
+
+Flattened to (1, 192), each label stands 64 times in a row along axis 1: 5 5 5 ... 6 6 6 ... 7 7 7.
+So a linear layer behind it ties 64 of its columns to each channel. Where labels differ along two
+axes at once, as along the heads and the features of a head, one group runs along both of them.
+"""
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -40,6 +53,8 @@ What is known of a result is at most what is known of the weakest operand, so th
 taking the largest.
 """
 
+# Bits 60 and 61 of a code are the state, those below are the label: whoever reshapes, slices or
+# gathers the codes moves both.
 _SHIFT = 60
 _LABEL = (1 << _SHIFT) - 1
 
@@ -120,6 +135,7 @@ def at_first(codes: Array, axes: Iterable[int]) -> Array:
 
 def mixed(states: Array) -> Array:
     """What is known where numbers of these kinds stand side by side."""
+    # Two channels may each be one number all over, without its being the same number.
     return np.where(states == UNIFORM, CONSTANT, states)
 
 
