@@ -2,37 +2,31 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from os import PathLike
-from typing import Any, ClassVar, TypeGuard
+from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from prune_core.compat import understands
 from prune_core.compressed import Compressed, model_of
 from prune_core.config import Algorithm, Key, load_config, parse
-from prune_core.config.names import by_known_names
-from prune_core.errors import ConfigError, MaskError, PruneError, did_you_mean
+from prune_core.errors import PruneError
 from prune_core.masking import (
     Masks,
     PrunerModuleWrapper,
     bare,
     check_model,
     find_targets,
-    replace_modules,
-    unwrap,
-    weight_name,
-    wrappers_in,
 )
-from prune_core.masking.files import load_masks, save_masks
+from prune_core.masking.files import save_masks
 from prune_core.options import ChecksOptions
 from prune_core.pruning.compat import ANY_PRUNER
 from prune_core.pruning.export import export_model
+from prune_core.pruning.older_names import OlderNames
 from prune_core.pruning.summary import Summary, summarise
-from prune_core.registry import get_engine
 
 __all__ = ["WEIGHTED_TYPES", "Pruner"]
 
@@ -45,7 +39,7 @@ WEIGHTED_TYPES = (
 )
 
 
-class Pruner(metaclass=ChecksOptions):
+class Pruner(OlderNames, metaclass=ChecksOptions):
     """Selects modules of a model, wraps them, and keeps their masks.
 
     A subclass says what it prunes and which further keys its `config_list` may have, and makes
@@ -80,11 +74,7 @@ class Pruner(metaclass=ChecksOptions):
 
     @understands(ANY_PRUNER)
     def __init__(self, model: nn.Module | None, config_list: ConfigList | None) -> None:
-        self._wrappers: dict[str, PrunerModuleWrapper] = {}
-        self._focus: frozenset[str] | None = None
-        # Modules that are not pruned, but masked where others are: see close_masks().
-        self._closing: dict[str, PrunerModuleWrapper] = {}
-        self.bound_model: nn.Module = nn.Module()
+        super().__init__()
         if model is not None or config_list is not None:
             self.reset(model, config_list)  # type: ignore[arg-type]  # it says what is missing
 
@@ -139,44 +129,6 @@ class Pruner(metaclass=ChecksOptions):
     ) -> None:
         """Check more; subclasses written for the predecessor override this one."""
 
-    def clear_model_references(self) -> None:
-        """Let go of the model, for example to free its memory."""
-        self.bound_model = nn.Module()
-        self._wrappers, self._closing = {}, {}
-
-    @property
-    def is_wrapped(self) -> bool:
-        """Whether the wrappers are in the model now; `prune_core.unwrap` takes them out as well."""
-        own = {id(wrapper) for wrapper in self._all_wrappers()}
-        return any(id(module) in own for module in self.bound_model.modules())
-
-    def wrap(self) -> nn.Module:
-        """Put the wrappers in, and return the model; nothing happens when they are in already.
-
-        Values that unwrapping set to zero come back, except where training has changed them.
-        """
-        if self.is_wrapped:
-            return self.bound_model
-        if others := list(wrappers_in(self.bound_model)):
-            raise PruneError(
-                f"The model is wrapped by another pruner ({others[0]!r} among others). Unwrap it "
-                "first, prune_core.unwrap(model)."
-            )
-        for wrapper in self._all_wrappers():
-            wrapper.training = wrapper.module.training
-            wrapper.restore_dense()
-        replace_modules(self.bound_model, {w.module: w for w in self._all_wrappers()})
-        return self.bound_model
-
-    def unwrap(self) -> nn.Module:
-        """Take the wrappers out, zeros where masks were, and return the model.
-
-        Nothing happens when they are out already.
-        """
-        if self.is_wrapped:
-            unwrap(self.bound_model, self._all_wrappers())
-        return self.bound_model
-
     # --- masks ----------------------------------------------------------------------------
 
     def compress(self, example_inputs: Any = None) -> Compressed[nn.Module, Masks]:
@@ -189,43 +141,6 @@ class Pruner(metaclass=ChecksOptions):
                 removed together is masked together.
         """
         raise NotImplementedError
-
-    def get_modules_wrapper(self) -> OrderedDict[str, PrunerModuleWrapper]:
-        """Return `{module name: wrapper}` in the model's order."""
-        focus = self._focus
-        return OrderedDict(
-            (name, wrapper)
-            for name, wrapper in self._wrappers.items()
-            if focus is None or name in focus
-        )
-
-    @contextmanager
-    def focused(self, names: Iterable[str]) -> Iterator[None]:
-        """Let `get_modules_wrapper()` return only some modules for a while.
-
-        So what collects, scores and allocates works on a part of a model.
-
-        Args:
-            names: The modules that count meanwhile.
-        """
-        before, self._focus = self._focus, frozenset(names)
-        try:
-            yield
-        finally:
-            self._focus = before
-
-    def set_wrappers_attribute(self, name: str, value: Any) -> None:
-        """Set an attribute on every wrapper; a tensor becomes a buffer, a copy on each.
-
-        Args:
-            name: The name of the attribute.
-            value: Its value.
-        """
-        for wrapper in self._wrappers.values():
-            if isinstance(value, Tensor):
-                wrapper.register_buffer(name, value.clone())
-            else:
-                setattr(wrapper, name, value)
 
     def generate_module_groups(self) -> dict[int, list[str]]:
         """Return `{entry of the config_list: module names}`."""
@@ -242,120 +157,6 @@ class Pruner(metaclass=ChecksOptions):
         with self.plain() as model:
             return {name: now[id(p)] for name, p in model.named_parameters()}
 
-    @contextmanager
-    def plain(self) -> Iterator[nn.Module]:
-        """Take the wrappers out for a moment, without touching any value.
-
-        What comes is the model itself, also where `DataParallel` or `torch.compile` holds it.
-        """
-        wrappers = list(self._all_wrappers()) if self.is_wrapped else []
-        replace_modules(self.bound_model, {w: w.module for w in wrappers})
-        try:
-            with bare(self.bound_model) as model:
-                yield model
-        finally:
-            replace_modules(self.bound_model, {w.module: w for w in wrappers})
-
-    def _all_wrappers(self) -> Iterable[PrunerModuleWrapper]:
-        return [*self._wrappers.values(), *self._closing.values()]
-
-    def close_masks(self, example_inputs: Any, coupling: Any = None) -> Masks:
-        """Mask what else keeps a masked channel from being zero, and return all masks in force.
-
-        A normalisation after a masked convolution still adds its bias. With closed masks nothing
-        is left of a masked channel, so that removing it changes nothing.
-
-        Args:
-            example_inputs: An input of the model: a tensor, a tuple or a dict.
-            coupling: The units of the model, if they are known from such inputs.
-        """
-        with self.plain() as model:
-            if coupling is None:
-                engine = get_engine("torch", wanted="closing masks over what follows a channel")
-                coupling = engine.Coupling(model, example_inputs)
-            more = coupling.closed(self.masks)
-            modules = dict(model.named_modules(remove_duplicate=False))
-        known = {**self._closing, **self._wrappers}
-        self._put_in(self._closing_wrapper(n, modules[n]) for n in more if n not in known)
-        for name, tensors in more.items():
-            wrapper = self._wrappers.get(name) or self._closing[name]
-            # A module may have parameters beside its weight and bias, which no wrapper masks.
-            in_force = wrapper.masks
-            covered = {n: mask & in_force[n] for n, mask in tensors.items() if n in in_force}
-            wrapper.set_masks(covered)
-        return self.masks
-
-    def _closing_wrapper(self, name: str, module: nn.Module) -> PrunerModuleWrapper:
-        wrapper = PrunerModuleWrapper(module, name, {"closes": True})
-        self._closing[name] = wrapper
-        return wrapper
-
-    def _put_in(self, wrappers: Iterable[PrunerModuleWrapper]) -> None:
-        """Put more wrappers into the model, all in one walk; if it is wrapped at all."""
-        wrapped = self.is_wrapped
-        more = {wrapper.module: wrapper for wrapper in wrappers}
-        if wrapped and more:
-            replace_modules(self.bound_model, more)
-
-    def load_masks(self, masks: Mapping[str, Mapping[str, Tensor]] | str | PathLike[str]) -> None:
-        """Put masks in force, from a mapping or a file.
-
-        Args:
-            masks: `{module name: {tensor name: mask}}`, or the path of a file of masks.
-
-        Raises:
-            MaskError: When a mask does not fit; the masks in force stay as they are.
-        """
-        if isinstance(masks, str | PathLike):
-            masks = load_masks(masks)
-        wrappers = {wrapper.name: wrapper for wrapper in self._all_wrappers()}
-        with self.plain() as model:
-            modules = dict(model.named_modules(remove_duplicate=False))
-        masks = by_known_names(masks, modules)
-        closing: dict[str, nn.Module] = {}
-        for name, tensors in masks.items():
-            if name in wrappers:
-                wrappers[name].check_masks(tensors)
-                continue
-            module = modules.get(name)
-            if module is None or not _closes(module):
-                raise MaskError(
-                    f"The masks have {name!r}, which is not among the wrapped modules."
-                    f"{did_you_mean(name, wrappers)}"
-                )
-            PrunerModuleWrapper(module, name, {}).check_masks(tensors)
-            closing[name] = module
-        made = {name: self._closing_wrapper(name, module) for name, module in closing.items()}
-        self._put_in(made.values())
-        wrappers |= made
-        for name in self._outdated(masks):
-            outdated = self._closing[name]
-            outdated.put_masks({n: torch.ones_like(m) for n, m in outdated.masks.items()})
-        for name, tensors in masks.items():
-            wrappers[name].put_masks(tensors)
-
-    def _outdated(self, masks: Mapping[str, Any]) -> Collection[str]:
-        """Return the modules whose masks go when others come into force.
-
-        What closed masks that are replaced says nothing of those that replace them.
-        """
-        replaced = self._wrappers.keys() <= masks.keys()
-        return self._closing.keys() - masks.keys() if replaced else ()
-
-    def masks_with(self, masks: Masks) -> Masks:
-        """Return what will be in force when `load_masks()` has got some masks.
-
-        Args:
-            masks: The masks that `load_masks()` would get.
-        """
-        outdated = self._outdated(masks)
-        return {n: tensors for n, tensors in self.masks.items() if n not in outdated} | masks
-
-    @property
-    def masks(self) -> Masks:
-        """The masks in force, `{module name: {tensor name: mask}}`."""
-        return {wrapper.name: wrapper.masks for wrapper in self._all_wrappers()}
-
     def save_masks(self, path: str | PathLike[str]) -> None:
         """Write the masks in force to a safetensors file.
 
@@ -370,22 +171,6 @@ class Pruner(metaclass=ChecksOptions):
     def summary(self) -> Summary:
         """Return a table of what is masked; `print()` shows it."""
         return summarise(self._wrappers.values())
-
-    def show_pruned_weights(self, dim: int = 0) -> None:
-        """Print, for each module, how many slices along `dim` have anything left.
-
-        Args:
-            dim: The axis whose slices are counted; 0 is that of output channels.
-        """
-        for name, wrapper in self._wrappers.items():
-            mask = wrapper.masks[wrapper.target]
-            if not -mask.ndim <= dim < mask.ndim:
-                raise ConfigError(
-                    f"dim is {dim}, and {name}.{wrapper.target} has the shape {tuple(mask.shape)}."
-                )
-            axes = [axis for axis in range(mask.ndim) if axis != dim % mask.ndim]
-            left = mask.amax(dim=axes) if axes else mask
-            print(f"simulated prune {name} remain/total: {int(left.sum())}/{len(left)}")
 
     def export_model(
         self,
@@ -409,45 +194,6 @@ class Pruner(metaclass=ChecksOptions):
         if mask_path is not None:
             self.save_masks(mask_path)
 
-    # --- the same under the names of older releases ----------------------------------------
-
-    def _wrap_model(self) -> None:
-        """`wrap()`."""
-        self.wrap()
-
-    def _unwrap_model(self) -> None:
-        """`unwrap()`."""
-        self.unwrap()
-
-    def wrap_model(self) -> None:
-        """`wrap()`."""
-        self.wrap()
-
-    def unwrap_model(self) -> None:
-        """`unwrap()`."""
-        self.unwrap()
-
-    def get_masks(self) -> Masks:
-        """Return `masks`."""
-        return self.masks
-
-    def get_pruned_weights(self, dim: int = 0) -> None:
-        """`show_pruned_weights()`.
-
-        Args:
-            dim: As there.
-        """
-        self.show_pruned_weights(dim)
-
-    def load_model_state_dict(self, model_state: Mapping[str, Any]) -> None:
-        """Load a state dict of the model without wrappers; masks stay in force.
-
-        Args:
-            model_state: What `state_dict()` of the model without wrappers returned.
-        """
-        with self.plain() as model:
-            model.load_state_dict(model_state)
-
     # --- called from training loops; algorithms that need it override ----------------------
 
     def update_epoch(self, epoch: int) -> None:
@@ -459,9 +205,3 @@ class Pruner(metaclass=ChecksOptions):
 
     def step(self) -> None:
         """Hear that an optimizer step was made."""
-
-
-def _closes(module: nn.Module | None) -> TypeGuard[nn.Module]:
-    """Whether a module scales and shifts channels, so that masks of others may cover it too."""
-    name = None if module is None else weight_name(module)
-    return module is not None and name is not None and module.get_parameter(name).ndim == 1
