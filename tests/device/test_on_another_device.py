@@ -9,6 +9,7 @@ from torch import nn
 
 import prune_core
 from prune_core import (
+    ConfigError,
     ModelSpeedup,
     PruneWarning,
     functional,
@@ -171,9 +172,21 @@ def test_an_encoder_loses_heads_and_features(pretend):
     model(torch.cat([tokens, tokens])).sum().backward()
 
 
-@pytest.mark.parametrize("target", [{"flops": 0.5}, {"parameters": 0.5}, {"latency": 0.97}])
+@pytest.mark.parametrize("target", [{"flops": 0.5}, {"parameters": 0.5}])
 def test_a_target(user, target):
     prune(user.model, "l1", target=target, example_inputs=user.x, exclude=["10"])
+    user.train(user.model)
+
+
+def test_a_target_that_is_measured(user):
+    # On a machine that does other work, the clock may find the whole model fast enough.
+    for attempt in range(5):
+        try:
+            prune(user.model, "l1", target={"latency": 0.9}, example_inputs=user.x, exclude=["10"])
+        except ConfigError:
+            assert attempt < 4
+        else:
+            break
     user.train(user.model)
 
 

@@ -8,6 +8,7 @@ import ast
 import copy
 import operator
 from collections.abc import Mapping
+from inspect import signature
 from typing import Any
 
 import torch
@@ -51,7 +52,7 @@ def exported(model: nn.Module, example_inputs: Any) -> fx.GraphModule:
         except Exception as error:
             failure = error
         else:
-            graph = program.module(check_guards=False)
+            graph = _module_of(program)
             assert isinstance(graph, fx.GraphModule)
             for refused in ("train", "eval"):  # which only raise, and here mean nothing
                 graph.__dict__.pop(refused, None)
@@ -61,6 +62,12 @@ def exported(model: nn.Module, example_inputs: Any) -> fx.GraphModule:
         "The forward does not follow smaller tensors, and torch.export makes no graph of it: "
         f"{type(failure).__name__}: {failure}"
     ) from failure
+
+
+def _module_of(program: torch.export.ExportedProgram) -> nn.Module:
+    """The module of a program, without checks that its inputs are as long as the example's."""
+    checks = "check_guards" in signature(program.module).parameters  # older releases make none
+    return program.module(**({"check_guards": False} if checks else {}))
 
 
 def bake(graph: fx.GraphModule) -> None:

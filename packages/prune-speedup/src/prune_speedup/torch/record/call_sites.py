@@ -149,7 +149,8 @@ def with_numbers(
         nonlocal position
         if isinstance(arg, slice):
             return slice(walk(arg.start), walk(arg.stop), walk(arg.step))
-        if isinstance(arg, list | tuple | torch.Size):
+        # No union of types: this runs in forwards, and torch.compile reads unions since 2.9 only.
+        if isinstance(arg, (list, tuple, torch.Size)):
             items = [walk(item) for item in arg]
             return items if isinstance(arg, list) else tuple(items)
         if isinstance(arg, _NUMBERS) and not isinstance(arg, bool):
