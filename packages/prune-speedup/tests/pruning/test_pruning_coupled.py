@@ -269,7 +269,7 @@ def test_what_a_layer_has_beside_its_weight_and_bias_is_left_open(x):
 
 @pytest.mark.usefixtures("toys")
 def test_masks_are_closed_by_one_walk_through_the_model(monkeypatch):
-    from prune_core.pruning import pruner as home
+    from prune_core.pruning import wrapped as home
 
     more: list[int] = []
     original = home.replace_modules

@@ -178,6 +178,8 @@ def test_what_is_tied_stays_tied():
 
 
 def test_it_is_compiled_whole_for_any_batch(kind):
+    if kind is Tied and not hasattr(torch.nn.functional, "grouped_mm"):
+        pytest.skip("older torch does not compile its own encoder layer with fewer heads")
     model = small(kind)
     torch._dynamo.reset()
     compiled = torch.compile(model, backend="aot_eager", fullgraph=True)

@@ -64,7 +64,7 @@ class InDouble(TorchFunctionMode):
         func = {torch.Tensor.float: torch.Tensor.double}.get(func, func)
         args = tuple(torch.float64 if arg is torch.float32 else arg for arg in args)
         kwargs = {n: torch.float64 if a is torch.float32 else a for n, a in (kwargs or {}).items()}
-        if func in (torch._grouped_mm, F.grouped_mm):
+        if func in (torch._grouped_mm, getattr(F, "grouped_mm", None)):
             return _grouped_product(*args, **kwargs)
         return func(*args, **kwargs)
 

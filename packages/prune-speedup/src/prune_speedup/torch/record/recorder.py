@@ -4,6 +4,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -53,6 +54,9 @@ def trace(
     Raises:
         ConfigError: The model does not run on these inputs.
     """
+    if any(tensor.is_meta for tensor in (*model.parameters(), *model.buffers())):
+        # Some kernels of that device import this when they first run, which a tape must not see.
+        import_module("torch._dynamo")
     recorder = Recorder(model, known or (lambda target: True))
     try:
         recorder.run(example_inputs)

@@ -39,6 +39,9 @@ _ON_THE_WAY = frozenset({"add", "sub", "mul", "div", "true_divide", "neg", "squa
 
 @rule(
     "kind.pointwise",
+    # Those that older releases of torch do not tag as pointwise.
+    *(f"aten.{name}" for name in ("celu", "elu", "hardsigmoid", "hardtanh", "ldexp", "selu")),
+    "aten.leaky_relu",
     "aten._prelu_kernel",
     "aten.complex",
     "aten.polar",
