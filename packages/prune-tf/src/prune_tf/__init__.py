@@ -39,7 +39,10 @@ if TYPE_CHECKING:
     from prune_tf.schedule import PruningSchedule as PruningSchedule
     from prune_tf.schedule import polynomial as polynomial
     from prune_tf.speedup import SpeedupReport as SpeedupReport
+    from prune_tf.speedup import load_pruned as load_pruned
+    from prune_tf.speedup import save_pruned as save_pruned
     from prune_tf.speedup import shrink as shrink
+    from prune_tf.speedup import units as units
 
 _HOMES = {
     "__about__": ("__version__",),
@@ -58,7 +61,7 @@ _HOMES = {
     "pruning.slim": ("SlimPruner",),
     "pruning.taylor": ("TaylorFOWeightPruner",),
     "schedule": ("AGPSchedule", "PruningSchedule", "polynomial"),
-    "speedup": ("SpeedupReport", "shrink"),
+    "speedup": ("SpeedupReport", "load_pruned", "save_pruned", "shrink", "units"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

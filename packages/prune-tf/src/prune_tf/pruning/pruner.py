@@ -132,14 +132,19 @@ class Pruner(metaclass=ChecksOptions):
         alive = {t.name: self.alive(t) for t in self.targets}
         self._check_shapes(scores, alive)
         kept = self.allocate(scores, alive, lambda t: share(float(t.config["sparsity"])))
+        masks = self.masks_for(kept)
+        set_masks(self.bound_model, masks)
+        emit("prune_masks_made", pruner=self, masks=masks)
+        return masks
+
+    def masks_for(self, kept: Mapping[str, Array]) -> Masks:
+        """Return `{layer name: {variable name: mask}}`, given which scores of each layer stay."""
         masks: Masks = {}
         for target in self.targets:
             known = masks.setdefault(target.layer_name, {})
             for name, mask in self._spread(target, kept[target.name]).items():
                 # A bias belongs to all weights of its layer: it stays while any of them has it.
                 known[name] = known[name] | mask if name in known else mask
-        set_masks(self.bound_model, masks)
-        emit("prune_masks_made", pruner=self, masks=masks)
         return masks
 
     def amounts(self, share: Callable[[float], float]) -> tuple[int, ...]:

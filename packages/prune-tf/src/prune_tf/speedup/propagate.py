@@ -44,6 +44,7 @@ def analyse(
     analysis.repairs = repairs
     analysis.owners = _owners(model)
     analysis.calls.update(id(call.op) for call in found.calls)
+    analysis.followed = found.calls
     for call in found.calls:
         _follow(analysis, call, found)
     for given, first in found.again:
@@ -133,6 +134,7 @@ def _unknown(analysis: Analysis, call: Call, found: Recording) -> list[Flow]:
     why = f"{call.op.name!r} ({call.kind}) {_lack(call, found)}"
     if call.holder is not None:
         why = f"inside of {told.name!r} ({type(told).__name__}), {why}"
+    analysis.why_unknown[id(call.op)] = why
     flows = [analysis.flow(tensor) for tensor in call.inputs]
     if any(_is_free(analysis, part) for flow in flows for part in flow.parts) or not call.holder:
         analysis.unknown[told.name] = type(told).__name__
@@ -146,8 +148,7 @@ def _unknown(analysis: Analysis, call: Call, found: Recording) -> list[Flow]:
 
 
 def _is_free(analysis: Analysis, part: Flow) -> bool:
-    fixed = analysis.labels.fixed()
-    return any(int(root) not in fixed for root in analysis.labels.roots(part.labels))
+    return not analysis.labels.is_fixed(part.labels).all()
 
 
 def _lack(call: Call, found: Recording) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 
 from prune_core.errors import SpeedupError
 
-__all__ = ["difference", "tolerance_of"]
+__all__ = ["constant_places", "difference", "tolerance_of"]
 
 Array = np.ndarray[Any, Any]
 TOLERANCES = {"float64": 1e-6, "float32": 1e-5, "float16": 1e-2, "bfloat16": 5e-2}
@@ -41,3 +41,17 @@ def difference(expected: Sequence[Array], found: Sequence[Array]) -> float:
         scale = float(np.abs(a).max(initial=0.0)) or 1.0
         worst = max(worst, float(np.abs(a - b).max(initial=0.0)) / scale)
     return worst
+
+
+def constant_places(outputs: Sequence[Array], inputs: Any) -> tuple[int, ...]:
+    """Return the places of outputs that are the same for every sample, though samples differ."""
+    given = [np.asarray(keras.ops.convert_to_numpy(x)) for x in keras.tree.flatten(inputs)]
+    if not any(_differs(each) for each in given):
+        return ()
+    return tuple(
+        at for at, each in enumerate(outputs) if each.ndim and len(each) > 1 and not _differs(each)
+    )
+
+
+def _differs(batch: Array) -> bool:
+    return batch.ndim > 0 and len(batch) > 1 and bool((batch != batch[:1]).any())
