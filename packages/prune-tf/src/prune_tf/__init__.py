@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from prune_tf.export import gzipped_size as gzipped_size
     from prune_tf.files import load_masks as load_masks
     from prune_tf.files import save_masks as save_masks
+    from prune_tf.gradual import AGPPruner as AGPPruner
+    from prune_tf.gradual import GradualPruner as GradualPruner
+    from prune_tf.gradual import LinearPruner as LinearPruner
     from prune_tf.masks import apply_masks as apply_masks
     from prune_tf.masks import masks_of as masks_of
     from prune_tf.masks import set_masks as set_masks
@@ -49,6 +52,7 @@ _HOMES = {
     "constraint": ("Masked",),
     "export": ("export_model", "gzipped_size"),
     "files": ("load_masks", "save_masks"),
+    "gradual": ("AGPPruner", "GradualPruner", "LinearPruner"),
     "masks": ("apply_masks", "masks_of", "set_masks", "unwrap"),
     "one_shot": ("prune",),
     "pruning.activation": ("ActivationAPoZRankPruner", "ActivationMeanRankPruner"),

@@ -17,8 +17,8 @@ from prune_tf.layers import layers_of, slots_of
 from prune_tf.masks import Masks, masks_of, set_masks, unwrap
 from prune_tf.pruning.closing import closed
 from prune_tf.pruning.pruner import Pruner
-from prune_tf.speedup.run import check_constants
 from prune_tf.speedup.find_units import both
+from prune_tf.speedup.run import check_constants
 from prune_tf.torch_names import keras_name
 
 __all__ = ["prune"]
@@ -85,6 +85,8 @@ def prune(
         8
     """
     _check(model, algorithm, sparsity, target, round_to, constants)
+    if "dummy_input" in options:
+        raise ConfigError("dummy_input is not needed: Keras models are read without inputs.")
     if example_inputs is not None:
         check_inputs(model, example_inputs)
     amount = 0.0 if sparsity is None else sparsity

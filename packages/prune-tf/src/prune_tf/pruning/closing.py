@@ -15,8 +15,8 @@ import keras
 from prune_speedup.engine.plan import Plan
 from prune_speedup.engine.units import Unit, Units
 from prune_tf.masks import Masks
-from prune_tf.speedup.run import plan_for
 from prune_tf.speedup.find_units import both, masks_of_units
+from prune_tf.speedup.run import plan_for
 
 __all__ = ["closed"]
 
@@ -39,8 +39,16 @@ def closed(
     """
     more = both(masks, masks_of_units(model, found, gone, every=False))
     plan = plan_for(model, more, constants)
-    stays = [label for label in gone if not _goes(plan, found.unit(label))]
-    return both(more, masks_of_units(model, found, stays)) if stays else more
+    stays = {label for label in gone if not _goes(plan, found.unit(label))}
+    # One of several constants that are merged stays for the others; without it, another would.
+    with_them = [
+        label
+        for group in found.groups
+        if not stays.isdisjoint(group.labels)
+        for label in group.labels
+    ]
+    wanted = sorted({*gone} & {*with_them})
+    return both(more, masks_of_units(model, found, wanted)) if wanted else more
 
 
 def _goes(plan: Plan, unit: Unit) -> bool:

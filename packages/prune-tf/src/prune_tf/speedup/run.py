@@ -23,6 +23,7 @@ from prune_tf.layers import layers_of, slots_of
 from prune_tf.masks import masks_of, set_masks
 from prune_tf.speedup.copies import Pairs
 from prune_tf.speedup.cost import bytes_of, cost_of
+from prune_tf.speedup.find_units import analysed, both, labels_in, masks_of_units
 from prune_tf.speedup.graph import check_model, is_graph
 from prune_tf.speedup.labelling import labelling_of
 from prune_tf.speedup.plan import Plan, make_plan
@@ -31,7 +32,6 @@ from prune_tf.speedup.rebuild import cut, rebuild
 from prune_tf.speedup.reference import Values, masked, masked_weights, reader
 from prune_tf.speedup.report import Change, SpeedupReport
 from prune_tf.speedup.training import compile_alike
-from prune_tf.speedup.find_units import analysed, both, labels_in, masks_of_units
 from prune_tf.speedup.verify import constant_places, difference, tolerance_of
 
 __all__ = ["check_constants", "plan_for", "shrink"]
@@ -187,6 +187,7 @@ def _shrunk(wanted: _Wanted, repairs: bool) -> SpeedupReport:
                 warn(_why_nothing(model, plan, applied))
                 return _unchanged(model, plan)
             expected = run(model, inputs) if wanted.verify else []
+            constant = constant_places(partial(run, model), inputs, expected)
         if wanted.verify:
             worst = _proved(model, small, inputs, expected, wanted.tolerance)
     except _NotEqualError as error:
@@ -197,7 +198,6 @@ def _shrunk(wanted: _Wanted, repairs: bool) -> SpeedupReport:
             moved = difference(run(model, inputs), expected)
     _keep_masks(small, pairs, plan, applied)
     compile_alike(small, model, pairs, partial(cut, plan))
-    constant = constant_places(expected, inputs) if wanted.verify else ()
     if constant:
         warn(_says_little(model, constant, len(expected)))
     return SpeedupReport(
