@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import prod
 from string import ascii_letters
+from typing import Any
 
 import keras
 import numpy as np
@@ -46,51 +47,58 @@ def flops_of(operation: Operation) -> int:
 
 
 def _dense(call: Operation) -> int:
-    return prod(call.outputs[0]) * call.kwargs["kernel"][0]
+    return prod(call.outputs[0]) * _weight(call, "kernel")[0]
 
 
 def _convolution(call: Operation) -> int:
-    return prod(call.outputs[0]) * prod(call.kwargs["kernel"][:-1])
+    return prod(call.outputs[0]) * prod(_weight(call, "kernel")[:-1])
 
 
 def _transposed(call: Operation) -> int:
-    return prod(call.inputs[0]) * prod(call.kwargs["kernel"][:-1])
+    return prod(call.inputs[0]) * prod(_weight(call, "kernel")[:-1])
 
 
 def _depthwise(call: Operation) -> int:
-    return prod(call.outputs[0]) * prod(call.kwargs["kernel"][:-2])
+    return prod(call.outputs[0]) * prod(_weight(call, "kernel")[:-2])
 
 
 def _separable(call: Operation) -> int:
-    first, second = call.kwargs["depthwise_kernel"], call.kwargs["pointwise_kernel"]
+    first, second = _weight(call, "depthwise_kernel"), _weight(call, "pointwise_kernel")
     places = prod(call.outputs[0]) // second[-1]
     return places * second[-2] * (prod(first[:-2]) + second[-1])
 
 
 def _recurrent(call: Operation) -> int:
+    weights = prod(_weight(call, "kernel")) + prod(_weight(call, "recurrent_kernel"))
     samples, steps = call.inputs[0][:2]
-    return samples * steps * (prod(call.kwargs["kernel"]) + prod(call.kwargs["recurrent_kernel"]))
+    return samples * steps * weights
 
 
 def _matmul(call: Operation) -> int:
-    return prod(call.outputs[0]) * call.inputs[0][-1] if call.inputs else 0
+    first = call.args[0]
+    return prod(call.outputs[0]) * first[-1] if _is_shape(first) else 0
 
 
 def _einsum(call: Operation) -> int:
-    shapes = [each for each in call.args if _is_shape(each)]
+    shapes: list[Shape] = [each for each in call.args if _is_shape(each)]
     if "kernel" in call.kwargs:
-        shapes.append(call.kwargs["kernel"])
+        shapes.append(_weight(call, "kernel"))
     return _letters(call.kwargs["equation"], shapes, len(call.outputs[0]))
 
 
 def _attention(call: Operation) -> int:
-    query, key, value = (each for each in call.args[:3])
+    query, key, value = call.inputs[:3]
     places = prod(query[:-1]) * key[1]
     return places * (query[-1] + value[-1])
 
 
-def _is_shape(given: object) -> bool:
-    return isinstance(given, tuple) and all(isinstance(size, int) for size in given)
+def _weight(call: Operation, name: str) -> Shape:
+    shape: Shape = call.kwargs[name]
+    return shape
+
+
+def _is_shape(given: Any) -> bool:
+    return isinstance(given, tuple) and bool(given) and all(isinstance(size, int) for size in given)
 
 
 def _letters(equation: str, shapes: list[Shape], rank: int) -> int:

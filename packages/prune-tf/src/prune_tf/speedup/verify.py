@@ -57,7 +57,9 @@ def constant_places(
         outputs: What came out.
     """
     places = [at for at, each in enumerate(outputs) if each.ndim and _is_alike(each)]
-    if not places or all(_is_alike(array_of(each)) for each in keras.tree.flatten(inputs)):
+    given = [array_of(each) for each in keras.tree.flatten(inputs)] if places else []
+    # Of words that were made up, a model may know none, so that they are all the same to it.
+    if all(_is_alike(each) for each in given) or any(each.dtype.kind in "OSU" for each in given):
         return ()
     for factor in _FACTORS:
         found = run(keras.tree.map_structure(lambda x: _scaled(array_of(x), factor), inputs))  # noqa: B023
@@ -65,7 +67,7 @@ def constant_places(
     return tuple(places)
 
 
-_FACTORS = (-1.0, 1e2, -1e4)
+_FACTORS = (-1.0, 1e2 + 1, -1e4 - 1)
 
 
 def _is_alike(batch: Array) -> bool:
@@ -73,6 +75,10 @@ def _is_alike(batch: Array) -> bool:
 
 
 def _scaled(values: Array, factor: float) -> Array:
+    if not values.ndim:
+        return values
     if values.dtype.kind != "f":
-        return values[::-1]
-    return np.asarray(values * factor, values.dtype)
+        largest = values.max(initial=0)
+        return np.roll(values ^ True if values.dtype == bool else largest - values, int(factor), -1)
+    with np.errstate(all="ignore"):
+        return np.asarray(values * factor, values.dtype)
