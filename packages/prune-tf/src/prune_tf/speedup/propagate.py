@@ -15,6 +15,7 @@ from prune_tf.speedup.graph import Call
 from prune_tf.speedup.record import Given, Passed, Recording, record
 from prune_tf.speedup.reference import Values, reader
 from prune_tf.speedup.rules import is_wide, rule_for
+from prune_tf.speedup.rules.layout import channel_axis
 
 __all__ = ["analyse"]
 
@@ -107,7 +108,7 @@ def _narrow(analysis: Analysis, call: Call, tensor: Any) -> None:
     flow = analysis.flow(tensor)
     if not flow.more:
         return
-    kept = flow.at(-1) or flow.parts[0]
+    kept = flow.at(channel_axis(call.op, len(tensor.shape))) or flow.at(-1) or flow.parts[0]
     for part in flow.parts:
         if part.axis != kept.axis:
             why = f"the rule for {call.op.name!r} ({call.kind}) cuts one axis only"
