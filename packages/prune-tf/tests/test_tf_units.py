@@ -8,7 +8,7 @@ import pytest
 from keras import layers
 
 import prune_tf
-from prune_core import ConfigError, PruneWarning, SpeedupError
+from prune_core import ConfigError, PruneWarning, SpeedupError, get_engine
 from prune_speedup.engine.plan import make_plan
 from prune_tf import load_pruned, masks_of, save_pruned, shrink, units
 from prune_tf.speedup.cost import cost_of
@@ -238,11 +238,31 @@ def test_small_models_come_back_from_files(tmp_path):
         save_pruned(model, tmp_path / "small.h5")
     with pytest.raises(SpeedupError, match="smal.keras does not exist.*'small.keras'"):
         load_pruned(tmp_path / "smal.keras")
-    with pytest.raises(SpeedupError, match=r"load_pruned\(path\) takes a path"):
+    with pytest.raises(SpeedupError, match=r"load_pruned\(path\), or a dense model before it"):
         load_pruned(model)
+    again = get_engine("keras").load_pruned(image_model(), tmp_path / "small.keras")
+    assert again.count_params() == report.parameters[1]
+    other = keras.Sequential([layers.Input((4,)), layers.Dense(2, name="else")])
+    with pytest.raises(SpeedupError, match="is of another model than 'sequential"):
+        load_pruned(other, tmp_path / "small.keras")
     (tmp_path / "broken.keras").write_bytes(b"no model")
     with pytest.raises(SpeedupError, match="cannot be read as a small model"):
         load_pruned(tmp_path / "broken.keras")
+
+
+def test_a_dense_model_brings_the_classes_of_its_layers(tmp_path):
+    class Halved(layers.Layer):
+        def call(self, x):
+            return x / 2
+
+    x = layers.Input((4,))
+    y = Halved(name="halved")(layers.Dense(8, name="hidden")(x))
+    model = keras.Model(x, layers.Dense(2, name="out")(y))
+    prune_tf.prune(model, "l1", sparsity=0.5)
+    shrink(model).save(tmp_path / "small.keras")
+    with pytest.raises(SpeedupError, match="Halved"):
+        load_pruned(tmp_path / "small.keras")
+    assert load_pruned(model, tmp_path / "small.keras").get_layer("hidden").units == 4
 
 
 def test_an_output_that_no_input_reaches_is_told():

@@ -28,6 +28,17 @@ def _gradual(name: str, summary: str, paper: str = "") -> Reference:
 
 
 @hookimpl
+def prune_register_engines() -> dict[str, Reference]:
+    """Register the engine for Keras models."""
+    return {
+        "keras": Reference(
+            "prune_tf:engine",
+            "Finds coupled channels of Keras models, rebuilds them smaller, compares the results.",
+        )
+    }
+
+
+@hookimpl
 def prune_register_pruners() -> dict[str, Reference]:
     """Register the algorithms, under the names that they have for torch."""
     return {

@@ -39,30 +39,52 @@ def save_pruned(model: keras.Model, path: str | PathLike[str]) -> None:
     model.save(path)
 
 
-def load_pruned(path: str | PathLike[str], **options: Any) -> keras.Model:
+def load_pruned(
+    model: keras.Model | str | PathLike[str],
+    path: str | PathLike[str] | None = None,
+    **options: Any,
+) -> keras.Model:
     """Return the model of a file, with the sizes and the masks that it was saved with.
 
-    A torch model cannot be built from a file, so that `prune_core.load_pruned(model, path)` fills
-    one that is there; a file of Keras holds what builds the model.
+    A file of Keras holds what builds the model, so that `load_pruned(path)` is enough. With a dense
+    model before the path, as for torch, its classes are known while the file is read, registered or
+    not; that model itself stays as it is, because layers of Keras cannot change their shapes.
 
     Args:
+        model: The path, or a dense model of the same layers.
         path: Written by `save_pruned`, by `SpeedupReport.save`, or by `model.save`.
         options: For `keras.models.load_model`, such as `custom_objects=` and `compile=`.
 
     Raises:
-        SpeedupError: The file is missing or damaged, or a class of its own is not known here.
+        SpeedupError: The file is missing or damaged, of another model, or names a class that is not
+            known here.
     """
-    if isinstance(path, keras.Model):
+    dense = model if isinstance(model, keras.Model) else None
+    if dense is not None:
+        own = {type(each) for each in dense._flatten_layers()}
+        known = {each.__name__: each for each in own if not each.__module__.startswith("keras.")}
+        options = options | {"custom_objects": known | options.get("custom_objects", {})}
+    place = path if dense is not None else model
+    if not isinstance(place, str | PathLike) or (dense is None and path is not None):
         raise SpeedupError(
-            "load_pruned(path) takes a path and returns a model: a .keras file holds what builds "
-            "it, so that no dense model is needed."
+            "load_pruned takes the path of a file, load_pruned(path), or a dense model before it, "
+            "load_pruned(model, path)."
         )
-    if not Path(fspath(path)).exists():
-        there = [each.name for each in Path(fspath(path)).parent.glob(f"*{_ENDING}")]
-        raise SpeedupError(
-            f"{fspath(path)} does not exist.{did_you_mean(Path(fspath(path)).name, there)}"
-        )
+    file = Path(fspath(place))
+    if not file.exists():
+        there = [each.name for each in file.parent.glob(f"*{_ENDING}")]
+        raise SpeedupError(f"{file} does not exist.{did_you_mean(file.name, there)}")
     try:
-        return keras.models.load_model(path, **options)
+        found = keras.models.load_model(file, **options)
     except (OSError, TypeError, ValueError, KeyError) as error:
-        raise SpeedupError(f"{fspath(path)} cannot be read as a small model: {error}") from error
+        raise SpeedupError(f"{file} cannot be read as a small model: {error}") from error
+    if dense is not None and _names(dense) != _names(found):
+        odd = next(iter(_names(dense) ^ _names(found)))
+        raise SpeedupError(
+            f"{file} is of another model than {dense.name!r}: only one of them has a layer {odd!r}."
+        )
+    return found
+
+
+def _names(model: keras.Model) -> set[str]:
+    return {layer.name for layer in model.layers if layer.weights}
