@@ -136,6 +136,8 @@ def _together(
     coupling.round_to, coupling.uniform, coupling.across = round_to, uniform, mode == "global"
     if target is not None:
         sparsity = fit_budget(pruner, target, constants)
+        for each in pruner.targets:
+            each.config["sparsity"] = sparsity
     scores = pruner.scores()
     alive = {each.name: pruner.alive(each) for each in pruner.targets}
     gone = coupling.choose(pruner.targets, scores, alive, lambda each: sparsity)

@@ -24,11 +24,11 @@ from prune_speedup.engine.values import CONSTANT, Group, Value, encode, spread
 from prune_tf.layers import layers_of
 from prune_tf.speedup.analysis import Analysis
 from prune_tf.speedup.graph import Call as KerasCall
-from prune_tf.speedup.open_sizes import SAMPLES, known_sizes
+from prune_tf.speedup.open_sizes import known_sizes
 from prune_tf.speedup.record import Passed
 from prune_tf.speedup.shaping import own_variables
 
-__all__ = ["SAMPLES", "labelling_of", "variables_of"]
+__all__ = ["labelling_of", "variables_of"]
 
 
 class _Rules:
