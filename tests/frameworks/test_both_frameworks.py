@@ -191,3 +191,180 @@ def test_both_refuse_the_same_mistakes(twins):
             prune(model, "l1", sparsity=50, exclude="head")
         with pytest.raises(prune_core.PruneError, match="l1_"):
             prune(model, "l1_", sparsity=0.5, exclude="head")
+
+
+@pytest.fixture
+def residual_twins():
+    """A block with a sum in both frameworks, with the same weights."""
+    import keras
+    from torch import nn
+
+    keras.utils.set_random_seed(1)
+    x = keras.layers.Input((8, 8, 3))
+    start = keras.layers.Conv2D(8, 3, name="start")(x)
+    y = keras.layers.Conv2D(12, 1, activation="relu", name="up")(start)
+    y = keras.layers.Conv2D(8, 1, name="down")(y)
+    y = keras.layers.GlobalAveragePooling2D()(keras.layers.Add()([start, y]))
+    in_keras = keras.Model(x, keras.layers.Dense(4, name="head")(y))
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.start, self.up, self.down = (
+                nn.Conv2d(3, 8, 3),
+                nn.Conv2d(8, 12, 1),
+                nn.Conv2d(12, 8, 1),
+            )
+            self.head = nn.Linear(8, 4)
+
+        def forward(self, x):
+            start = self.start(x)
+            return self.head((start + self.down(self.up(start).relu())).mean((2, 3)))
+
+    in_torch = Net()
+    for name in ("start", "up", "down", "head"):
+        weight = getattr(in_torch, name).weight.detach().numpy()
+        axes = (2, 3, 1, 0) if weight.ndim == 4 else (1, 0)
+        bias = getattr(in_torch, name).bias.detach().numpy()
+        in_keras.get_layer(name).set_weights([weight.transpose(axes), bias])
+    return in_torch, in_keras
+
+
+def test_both_find_the_same_units(residual_twins):
+    import torch
+
+    import prune_core
+    import prune_tf
+
+    def of(found, names):
+        groups = {}
+        for group in found.groups:
+            axes = sorted((names(name), found.shapes[name][axis]) for name, axis in group.axes)
+            groups[len(group)] = axes
+        return groups
+
+    in_torch, in_keras = residual_twins
+    first = of(
+        prune_core.units(in_torch, torch.zeros(1, 3, 8, 8)),
+        lambda name: tuple(name.replace("weight", "kernel").split(".")),
+    )
+    second = of(prune_tf.units(in_keras), lambda name: tuple(name.split("/")))
+    assert first == second
+    assert set(first) == {8, 12}
+
+
+HOW = {
+    "half": {"sparsity": 0.5},
+    "multiples": {"sparsity": 0.4, "round_to": 4},
+    "together": {"sparsity": 0.5, "mode": "global"},
+    "uniform": {"sparsity": 0.5, "uniform": True},
+    "flops": {"target": {"flops": 0.5}},
+    "parameters": {"target": {"parameters": 0.4}},
+    "both": {"target": {"flops": 0.7, "parameters": 0.4}},
+}
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_the_same_call_makes_the_same_masks_and_reports(residual_twins, how):
+    import torch
+
+    import prune_core
+    import prune_tf
+
+    in_torch, in_keras = residual_twins
+    example = torch.zeros(1, 3, 8, 8)
+    _, torch_masks = prune_core.prune(in_torch, "l1", example_inputs=example, **HOW[how])
+    _, keras_masks = prune_tf.prune(in_keras, "l1", **HOW[how])
+    for layer in ("start", "up", "down", "head"):
+        weight = torch_masks[layer]["weight"].numpy()
+        axes = (2, 3, 1, 0) if weight.ndim == 4 else (1, 0)
+        np.testing.assert_array_equal(weight.transpose(axes), keras_masks[layer]["kernel"])
+    prune_core.unwrap(in_torch)
+    first = prune_core.shrink(in_torch, example, torch_masks)
+    second = prune_tf.shrink(in_keras)
+    for name in ("parameters", "flops", "bytes", "removed"):
+        assert getattr(first, name) == getattr(second, name), name
+    np.testing.assert_allclose(*outputs_of_both(first.model, second.model), rtol=1e-4, atol=1e-5)
+
+
+def test_named_units_go_in_both(residual_twins):
+    import torch
+
+    import prune_core
+    import prune_tf
+
+    in_torch, in_keras = residual_twins
+    first = prune_core.shrink(in_torch, torch.zeros(1, 3, 8, 8), units=[{"up.weight": {0: (2, 5)}}])
+    second = prune_tf.shrink(in_keras, units=[{"up/kernel": {3: (2, 5)}}])
+    assert first.flops == second.flops
+    assert first.removed == second.removed == 2
+    np.testing.assert_allclose(*outputs_of_both(first.model, second.model), rtol=1e-4, atol=1e-5)
+
+
+def test_both_refuse_the_same_budgets(residual_twins):
+    import torch
+
+    import prune_core
+    import prune_tf
+
+    in_torch, in_keras = residual_twins
+    for options, message in (
+        ({"target": {"flop": 0.5}}, "Did you mean 'flops'"),
+        ({"target": {"flops": 1.5}}, "must be what may be left"),
+        ({"target": {"flops": 0.5}, "sparsity": 0.5}, "Say how much to prune, once"),
+        ({"target": {"flops": 0.01}}, "of everything that may be pruned gone"),
+        ({"sparsity": 0.5, "round_to": 0}, "round_to is 0"),
+        ({"sparsity": 0.5, "round_to": 4, "mode": "normal"}, "mode is 'normal'"),
+    ):
+        with pytest.raises(prune_core.ConfigError, match=message):
+            prune_core.prune(in_torch, "l1", example_inputs=torch.zeros(1, 3, 8, 8), **options)
+        with pytest.raises(prune_core.ConfigError, match=message):
+            prune_tf.prune(in_keras, "l1", **options)
+    assert prune_tf.masks_of(in_keras) == {}
+
+
+def test_data_and_calibrate_mean_the_same(residual_twins):
+    import torch
+
+    import prune_core
+    import prune_tf
+
+    in_torch, in_keras = residual_twins
+    x = np.random.default_rng(0).normal(size=(8, 8, 8, 3)).astype("float32")
+    for_torch = [torch.from_numpy(batch.transpose(0, 3, 1, 2).copy()) for batch in (x[:4], x[4:])]
+    _, torch_masks = prune_core.prune(
+        in_torch, "apoz", sparsity=0.5, data=for_torch, example_inputs=for_torch[0]
+    )
+    _, keras_masks = prune_tf.prune(in_keras, "apoz", sparsity=0.5, data=[x[:4], x[4:]])
+    prune_tf.unwrap(in_keras)
+    for name in ("start", "up"):
+        weight = torch_masks[name]["weight"].numpy().transpose(2, 3, 1, 0)
+        np.testing.assert_array_equal(weight, keras_masks[name]["kernel"])
+    prune_core.unwrap(in_torch)
+    with pytest.raises(prune_core.ConfigError, match="data and calibrate are both given"):
+        prune_core.prune(in_torch, "apoz", sparsity=0.5, data=for_torch, calibrate=in_torch)
+    with pytest.raises(prune_core.ConfigError, match="data and calibrate are both given"):
+        prune_tf.prune(in_keras, "apoz", sparsity=0.5, data=x, calibrate=lambda model: model(x))
+
+
+def test_gradual_pruners_go_by_the_same_timetable(twins):
+    import prune_core
+
+    in_torch, in_keras = twins
+    when = {"start_epoch": 1, "end_epoch": 8, "frequency": 2, "initial_sparsity": 0.1}
+    reached = []
+    for framework, model in (("torch", in_torch), ("keras", in_keras)):
+        rules = [{"sparsity": 0.7, "op_names": ["head"], **when}]
+        pruner = prune_core.get_pruner("agp", framework=framework)(model, rules, "level")
+        pruner.compress()
+        seen = []
+        for epoch in range(9):
+            pruner.update_epoch(epoch)
+            if framework == "keras":
+                seen.append(pruner.sparsity()["head"])
+            else:
+                mask = next(iter(pruner.get_modules_wrapper().values())).masks["weight"]
+                seen.append(1 - float(mask.float().mean()))
+        reached.append(seen)
+    np.testing.assert_allclose(*reached)
+    assert reached[0][-1] == pytest.approx(0.7, abs=0.02)

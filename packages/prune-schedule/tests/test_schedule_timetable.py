@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from prune_core import ConfigError, UnknownNameError
 from prune_core.amount import number_to_prune
 from prune_core.curves import cubic, linear
-from prune_schedule.timed.curve import as_curve, value
-from prune_schedule.timed.timetable import Timetable
+from prune_core.timetable import Timetable, as_curve, value
 
 
 def rounds(curve, final, n):

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from prune_tf.export import gzipped_size as gzipped_size
     from prune_tf.files import load_masks as load_masks
     from prune_tf.files import save_masks as save_masks
+    from prune_tf.gradual import AGPPruner as AGPPruner
+    from prune_tf.gradual import GradualPruner as GradualPruner
+    from prune_tf.gradual import LinearPruner as LinearPruner
     from prune_tf.masks import apply_masks as apply_masks
     from prune_tf.masks import masks_of as masks_of
     from prune_tf.masks import set_masks as set_masks
@@ -39,13 +42,17 @@ if TYPE_CHECKING:
     from prune_tf.schedule import PruningSchedule as PruningSchedule
     from prune_tf.schedule import polynomial as polynomial
     from prune_tf.speedup import SpeedupReport as SpeedupReport
+    from prune_tf.speedup import load_pruned as load_pruned
+    from prune_tf.speedup import save_pruned as save_pruned
     from prune_tf.speedup import shrink as shrink
+    from prune_tf.speedup import units as units
 
 _HOMES = {
     "__about__": ("__version__",),
     "constraint": ("Masked",),
     "export": ("export_model", "gzipped_size"),
     "files": ("load_masks", "save_masks"),
+    "gradual": ("AGPPruner", "GradualPruner", "LinearPruner"),
     "masks": ("apply_masks", "masks_of", "set_masks", "unwrap"),
     "one_shot": ("prune",),
     "pruning.activation": ("ActivationAPoZRankPruner", "ActivationMeanRankPruner"),
@@ -58,7 +65,7 @@ _HOMES = {
     "pruning.slim": ("SlimPruner",),
     "pruning.taylor": ("TaylorFOWeightPruner",),
     "schedule": ("AGPSchedule", "PruningSchedule", "polynomial"),
-    "speedup": ("SpeedupReport", "shrink"),
+    "speedup": ("SpeedupReport", "load_pruned", "save_pruned", "shrink", "units"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import gzip
-import io
 import shutil
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -18,8 +17,10 @@ from prune_core.compressed import model_of
 from prune_core.errors import ConfigError, MissingDependencyError, PruneError, warn
 from prune_core.maskfile import as_path
 from prune_tf.inputs import check_inputs, made_up_inputs
+from prune_tf.litert import ALLOWED as LOOSER
+from prune_tf.litert import check_optimizations, example_of, write_litert
 from prune_tf.masks import plain
-from prune_tf.readback import check_file
+from prune_tf.readback import ALLOWED, check_file
 
 __all__ = ["export_model", "gzipped_size"]
 
@@ -31,6 +32,8 @@ def export_model(
     *,
     example_inputs: Any = None,
     verify: bool = True,
+    optimizations: str | None = None,
+    representative_dataset: Any = None,
 ) -> Path:
     """Write a model with zeros where it is masked, and without the masks themselves.
 
@@ -46,6 +49,11 @@ def export_model(
         example_inputs: What the file and the model are compared on; random numbers, or words,
             unless given.
         verify: Read the file back and compare.
+        optimizations: For LiteRT, how to write fewer bits: `"float16"` halves the weights,
+            `"dynamic_range"` writes them in int8, and `"int8"` has activations in int8 as well.
+            The comparison allows for what that rounds.
+        representative_dataset: Inputs of the model for `"int8"`: an array, or batches as `data=` of
+            a pruner takes them. The file is compared on the first batch of it.
 
     Raises:
         ConfigError: When the format is unknown or cannot be told from the path, the backend of
@@ -68,6 +76,12 @@ def export_model(
             ".onnx."
         )
     _check_backend(kind)
+    check_optimizations(kind, optimizations, representative_dataset)
+    if representative_dataset is not None and example_inputs is None:
+        example_inputs = example_of(model, representative_dataset)
+    writers = WRITERS | {
+        "litert": partial(write_litert, optimizations=optimizations, data=representative_dataset)
+    }
     _check_replaceable(path, kind)
     path.parent.mkdir(parents=True, exist_ok=True)
     with (
@@ -79,9 +93,10 @@ def export_model(
             example_inputs = made_up_inputs(model)
         elif verify:
             check_inputs(model, example_inputs)
-        _write(model, written, kind)
+        _write(model, written, kind, writers[kind])
         if verify:
-            not_compiled = check_file(model, written, kind, example_inputs)
+            allowed = LOOSER.get(optimizations or "", ALLOWED)
+            not_compiled = check_file(model, written, kind, example_inputs, allowed)
             if not_compiled:
                 _write_uncompiled(model, written, not_compiled)
         if path.is_dir():
@@ -90,9 +105,12 @@ def export_model(
     return path
 
 
-def _write(model: keras.Model, path: Path, kind: str) -> None:
+Writer = Callable[[keras.Model, Path], None]
+
+
+def _write(model: keras.Model, path: Path, kind: str, write: Writer) -> None:
     try:
-        WRITERS[kind](model, path)
+        write(model, path)
     except PruneError:
         raise
     except Exception as error:
@@ -159,17 +177,6 @@ def _saved_model(model: keras.Model, path: Path) -> None:
     model.export(path, format="tf_saved_model", verbose=False)
 
 
-def _litert(model: keras.Model, path: Path) -> None:
-    import tensorflow as tf
-
-    with tempfile.TemporaryDirectory() as folder:
-        # By way of a SavedModel, because Keras' exporter takes inputs of any structure.
-        _saved_model(model, Path(folder))
-        converter = tf.lite.TFLiteConverter.from_saved_model(folder)
-        with contextlib.redirect_stdout(io.StringIO()):  # It announces temporary files.
-            path.write_bytes(converter.convert())
-
-
 def _onnx(model: keras.Model, path: Path) -> None:
     try:
         import onnx
@@ -191,10 +198,10 @@ def _onnx(model: keras.Model, path: Path) -> None:
 
 
 ENDINGS = {".keras": "keras", ".tflite": "litert", ".onnx": "onnx", "": "saved_model"}
-WRITERS: dict[str, Callable[[keras.Model, Path], None]] = {
+WRITERS: dict[str, Writer] = {
     "keras": _keras,
     "saved_model": _saved_model,
-    "litert": _litert,
+    "litert": write_litert,
     "onnx": _onnx,
 }
 NEED_TENSORFLOW = ("saved_model", "litert", "onnx")

@@ -17,6 +17,27 @@ def _at(target: str, summary: str, prunes: str, paper: str = "") -> Reference:
     )
 
 
+def _gradual(name: str, summary: str, paper: str = "") -> Reference:
+    return Reference(
+        f"prune_tf.gradual:{name}",
+        summary,
+        prunes="what a pruner of your choice prunes",
+        paper=f"https://arxiv.org/abs/{paper}" if paper else "",
+        framework="keras",
+    )
+
+
+@hookimpl
+def prune_register_engines() -> dict[str, Reference]:
+    """Register the engine for Keras models."""
+    return {
+        "keras": Reference(
+            "prune_tf:engine",
+            "Finds coupled channels of Keras models, rebuilds them smaller, compares the results.",
+        )
+    }
+
+
 @hookimpl
 def prune_register_pruners() -> dict[str, Reference]:
     """Register the algorithms, under the names that they have for torch."""
@@ -53,4 +74,7 @@ def prune_register_pruners() -> dict[str, Reference]:
             "nm:NMPruner", "The smallest of every m, so that n are left.", WEIGHTS, "2104.08378"
         ),
         "block": _at("block:BlockPruner", "The blocks of smallest norm.", "blocks of weights"),
+        "agp": _gradual("AGPPruner", "Gradual pruning along a cubic curve.", "1710.01878"),
+        "gradual": _gradual("GradualPruner", "Gradual pruning along any curve."),
+        "linear": _gradual("LinearPruner", "Gradual pruning in equal steps."),
     }

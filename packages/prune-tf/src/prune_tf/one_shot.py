@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 
+from prune_core.compressed import Compressed
 from prune_core.errors import ConfigError, did_you_mean, nearest, shown
+from prune_core.events import emit
 from prune_core.registry import get_pruner
+from prune_tf.budget import check_budget, fit_budget
+from prune_tf.inputs import check_inputs
 from prune_tf.layers import layers_of, slots_of
-from prune_tf.masks import Masks, masks_of, unwrap
+from prune_tf.masks import Masks, masks_of, set_masks, unwrap
+from prune_tf.pruning.closing import closed
+from prune_tf.pruning.pruner import Pruner
+from prune_tf.speedup.find_units import both
+from prune_tf.speedup.run import check_constants
 from prune_tf.torch_names import keras_name
 
 __all__ = ["prune"]
@@ -21,25 +29,46 @@ def prune(
     algorithm: str = "l1",
     *,
     sparsity: float | None = None,
+    target: Mapping[str, float] | None = None,
+    example_inputs: Any = None,
     targets: str | Sequence[str] = ("default",),
     exclude: str | Sequence[str] = (),
+    round_to: int = 1,
+    uniform: bool = False,
+    constants: str = "exact",
     **options: Any,
 ) -> tuple[keras.Model, Masks]:
-    """Mask a model with a registered algorithm.
+    """Mask a model with a registered algorithm, by a ratio or by a budget.
 
-    Channels of a functional or Sequential model that belong together go together
-    (`mode="dependency_aware"`), where the algorithm prunes channels; outputs of the model stay.
+    Where the algorithm prunes channels, those that belong together go together, outputs of the
+    model stay, and masks are closed over what follows a channel, so that `shrink` removes all that
+    is masked.
 
     Args:
         model: The model, masked in place.
         algorithm: The name of a registered pruner.
-        sparsity: The ratio that each selected layer loses.
+        sparsity: The ratio that each selected layer loses; with `mode="global"`, that all of them
+            lose together.
+        target: What may be left instead, such as `{"flops": 0.5}`, of `parameters` or `flops`; the
+            least sparsity that meets it is found.
+        example_inputs: Needed for nothing: Keras models are read without inputs. It is taken so
+            that a call for torch's `prune` reads the same, and refused where the model does not
+            run on it.
         targets: Names or class names of layers, or `"default"` for what the algorithm prunes.
         exclude: Names or class names of layers that stay dense.
-        **options: Further arguments of the pruner.
+        round_to: Leave a multiple of this many channels.
+        uniform: Leave layers that are alike equally wide.
+        constants: What `shrink` will be told to do with a masked channel that is not zero.
+        **options: Further arguments of the pruner. `mode="global"` ranks the channels of all
+            layers together instead of taking as much of each, `mode="normal"` masks each layer for
+            itself.
 
     Returns:
         The model and its masks.
+
+    Raises:
+        ConfigError: Something cannot be done, or nothing could be pruned; the model is left as it
+            was.
 
     Example:
         >>> import keras
@@ -51,10 +80,82 @@ def prune(
         ...         keras.layers.Dense(2, name="head"),
         ...     ]
         ... )
-        >>> model, masks = prune_tf.prune(model, "l1", sparsity=0.5)
+        >>> model, masks = prune_tf.prune(model, "l1", target={"flops": 0.5})
         >>> prune_tf.shrink(model).model.get_layer("hidden").units
         8
     """
+    _check(model, algorithm, sparsity, target, round_to, constants)
+    if "dummy_input" in options:
+        raise ConfigError("dummy_input is not needed: Keras models are read without inputs.")
+    if example_inputs is not None:
+        check_inputs(model, example_inputs)
+    amount = 0.0 if sparsity is None else sparsity
+    rules: list[dict[str, Any]] = [
+        {"sparsity": amount, **selector} for selector in _selectors(model, "targets", targets)
+    ]
+    rules += [{"exclude": True, **selector} for selector in _selectors(model, "exclude", exclude)]
+    pruner_class: Any = get_pruner(algorithm, framework="keras")
+    mode = options.get("mode")
+    modes = getattr(pruner_class, "modes", ())
+    coupled = COUPLED in modes and mode in (None, COUPLED, "global")
+    if coupled:
+        options = options | {"mode": COUPLED}
+    elif target is not None or round_to > 1 or uniform:
+        raise ConfigError(_not_coupled(algorithm, mode, modes))
+    before = masks_of(model)
+    try:
+        pruner: Pruner = pruner_class(model, rules, **options)
+        if coupled:
+            masks = _together(pruner, target, amount, round_to, uniform, mode, constants)
+        else:
+            masks = pruner.compress()[1]
+        if all(mask.all() for tensors in masks.values() for mask in tensors.values()):
+            raise ConfigError(_nothing(pruner, amount, target))
+    except BaseException:
+        if not before:
+            unwrap(model)
+        raise
+    return Compressed(model, masks)
+
+
+COUPLED = "dependency_aware"
+
+
+def _together(
+    pruner: Pruner,
+    target: Mapping[str, float] | None,
+    sparsity: float,
+    round_to: int,
+    uniform: bool,
+    mode: str | None,
+    constants: str,
+) -> Masks:
+    """Mask whole units, and close the masks over what follows them."""
+    coupling, model = pruner.coupling, pruner.bound_model
+    assert coupling is not None
+    coupling.round_to, coupling.uniform, coupling.across = round_to, uniform, mode == "global"
+    if target is not None:
+        sparsity = fit_budget(pruner, target, constants)
+        for each in pruner.targets:
+            each.config["sparsity"] = sparsity
+    scores = pruner.scores()
+    alive = {each.name: pruner.alive(each) for each in pruner.targets}
+    gone = coupling.choose(pruner.targets, scores, alive, lambda each: sparsity)
+    made = pruner.masks_for(coupling.masks_of(pruner.targets, scores, gone))
+    masks = closed(model, coupling.units, made, gone, constants) if gone else made
+    set_masks(model, both(masks_of(model), masks))
+    emit("prune_masks_made", pruner=pruner, masks=masks)
+    return masks
+
+
+def _check(
+    model: Any,
+    algorithm: Any,
+    sparsity: float | None,
+    target: Mapping[str, float] | None,
+    round_to: int,
+    constants: str,
+) -> None:
     if not isinstance(model, keras.Model):
         raise ConfigError(
             f"model is {shown(model)}; it must be a Keras 3 model (keras.Model). prune_core.prune "
@@ -65,32 +166,43 @@ def prune(
             f"algorithm is {shown(algorithm)}; it must be the name of one, such as 'l1'. How much "
             "to prune is said by name: sparsity=0.5."
         )
-    if sparsity is None:
+    if (sparsity is None) == (target is None):
         raise ConfigError(
-            "Say how much to prune: sparsity=0.5 prunes half of each layer. Budgets (target=...) "
-            "are there for torch models only."
+            "Say how much to prune, once: sparsity=0.5 prunes half of each layer, and "
+            "target={'flops': 0.5} as little as leaves half of the work."
         )
-    rules: list[dict[str, Any]] = [
-        {"sparsity": sparsity, **selector} for selector in _selectors(model, "targets", targets)
-    ]
-    rules += [{"exclude": True, **selector} for selector in _selectors(model, "exclude", exclude)]
-    pruner_class = get_pruner(algorithm, framework="keras")
-    if "dependency_aware" in getattr(pruner_class, "modes", ()):
-        options = {"mode": "dependency_aware"} | options
-    for name in ("example_inputs", "dummy_input"):
-        if name in options:
-            raise ConfigError(f"{name} is not needed: Keras models are read without inputs.")
-    was_masked = bool(masks_of(model))
-    compressed: tuple[keras.Model, Masks] = pruner_class(model, rules, **options).compress()
-    masks = compressed[1]
-    if all(mask.all() for tensors in masks.values() for mask in tensors.values()):
-        if not was_masked:
-            unwrap(model)
-        raise ConfigError(
-            f"Nothing can be pruned: sparsity={sparsity} is less than one channel, or one weight, "
-            "of any layer."
+    if target is not None:
+        check_budget(target)
+    if not isinstance(round_to, int) or isinstance(round_to, bool) or round_to < 1:
+        raise ConfigError(f"round_to is {round_to!r}; it must be a whole number of at least 1.")
+    check_constants(constants)
+
+
+def _not_coupled(algorithm: str, mode: str | None, modes: Sequence[str]) -> str:
+    if COUPLED in modes:
+        return (
+            f"mode is {mode!r}, which masks each layer for itself; a budget, round_to and uniform "
+            "need layers that agree on their channels. Leave mode out, or say mode='global'."
         )
-    return compressed
+    return (
+        f"A budget, round_to and uniform need an algorithm that prunes output channels together, "
+        f"and {algorithm!r} has no mode {COUPLED!r}. Use one that has, such as 'l1', or say "
+        "sparsity= without the others."
+    )
+
+
+def _nothing(pruner: Pruner, sparsity: float, target: Mapping[str, float] | None) -> str:
+    reasons = [f"sparsity={sparsity} is less than one channel, or one weight, of any layer"]
+    if target is not None:
+        reasons = ["the budget is met as it is"]
+    if pruner.coupling is not None and not pruner.coupling.choice(pruner.targets).families:
+        found = pruner.coupling.choice(pruner.targets)
+        reasons = [f"{name!r} stays because {why}" for name, why in found.fixed.items()]
+        reasons += [
+            f"{name!r} belongs together with {other!r}" for name, other in found.held.items()
+        ]
+    more = f"; and {len(reasons) - 3} more" if reasons[3:] else ""
+    return f"Nothing can be pruned: {'; '.join(reasons[:3])}{more}."
 
 
 def _listed(argument: str, value: str | Sequence[str]) -> list[str]:

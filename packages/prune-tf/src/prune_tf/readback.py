@@ -20,7 +20,7 @@ from prune_tf import run_exported
 from prune_tf.arrays import array_of
 from prune_tf.inputs import run
 
-__all__ = ["check_file"]
+__all__ = ["ALLOWED", "check_file"]
 
 Array = np.ndarray[Any, Any]
 ALLOWED = 1e-3
@@ -92,7 +92,8 @@ def _read_elsewhere(
         Path(folder, "request.json").write_text(json.dumps(request), encoding="utf-8")
         run_exported.save_arrays(Path(folder, "inputs.npz"), arrays)
         done = subprocess.run(
-            [sys.executable, run_exported.__file__, folder],
+            # Without -P, modules beside the script would be taken for others of their names.
+            [sys.executable, "-P", run_exported.__file__, folder],
             capture_output=True,
             text=True,
             env=_environment(),

@@ -15,6 +15,8 @@ from prune_core import Compressed, ConfigError
 from prune_core.compat import understands
 from prune_core.config import load_config, parse
 from prune_core.masking import Masks
+from prune_core.schedule_keys import SCHEDULE_KEYS, timetables, without_schedule
+from prune_core.timetable import Curve, Unit, as_curve, name_of
 from prune_schedule.compat.positional import GRADUAL
 from prune_schedule.run.delegating import one_shot_class
 from prune_schedule.run.evaluation import Evaluate, Finetune
@@ -22,11 +24,8 @@ from prune_schedule.run.user_functions import functions_of
 from prune_schedule.store.result_folder import ResultFolder
 from prune_schedule.store.snapshot import Plain, Snapshots, Stateful
 from prune_schedule.store.trials import Trials
-from prune_schedule.timed.curve import Curve, as_curve, name_of
 from prune_schedule.timed.optimizer_steps import on_each_step, telling_optimizer
-from prune_schedule.timed.rules import SCHEDULE_KEYS, timetables, without_schedule
 from prune_schedule.timed.timed_masks import TimedMasks
-from prune_schedule.timed.timetable import Unit
 from prune_schedule.timed.training_data import TrainingData
 from prune_toolkit.from_training import with_data
 

@@ -12,6 +12,7 @@ from torch import nn
 from prune_core import ConfigError, PruneError
 from prune_core.masking import Masks
 from prune_core.progress import Task
+from prune_core.timetable import Timetable
 from prune_schedule.run.delegating import DelegatingPruner
 from prune_schedule.run.evaluation import Evaluate, Finetune, Score, score_of
 from prune_schedule.run.isolation import tidied
@@ -19,7 +20,6 @@ from prune_schedule.run.result import Result
 from prune_schedule.run.user_functions import functions_of
 from prune_schedule.store.result_folder import ResultFolder
 from prune_schedule.store.snapshot import Snapshots
-from prune_schedule.timed.timetable import Timetable
 from prune_schedule.timed.training_data import TrainingData
 
 __all__ = ["RoundsPruner"]

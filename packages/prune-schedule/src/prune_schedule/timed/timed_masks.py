@@ -7,10 +7,9 @@ from collections.abc import Mapping
 
 from prune_core import ConfigError, PruneError
 from prune_core.progress import note
+from prune_core.timetable import Curve, Unit
 from prune_schedule.run.delegating import set_sparsity
-from prune_schedule.timed.curve import Curve
 from prune_schedule.timed.rounds import RoundsPruner
-from prune_schedule.timed.timetable import Unit
 
 __all__ = ["TimedMasks"]
 

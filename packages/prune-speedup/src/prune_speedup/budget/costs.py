@@ -17,6 +17,7 @@ from prune_speedup.engine.graph import Call, Graph, Ref, replace_refs, text_of
 from prune_speedup.engine.plan import Plan
 
 __all__ = [
+    "Cost",
     "Costs",
     "Operation",
     "Shape",
@@ -27,6 +28,20 @@ __all__ = [
 ]
 
 Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a model holds and does.
+
+    Attributes:
+        parameters: Values in the parameters that the forward reads.
+        flops: Floating-point operations of one forward, two per multiply-add, as
+            `torch.utils.flop_counter` counts them: those of products and convolutions.
+    """
+
+    parameters: int
+    flops: int
 
 
 @dataclass(frozen=True, slots=True)

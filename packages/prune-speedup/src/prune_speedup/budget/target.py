@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from prune_core.errors import ConfigError, SpeedupError, did_you_mean
-from prune_core.registry import names
-from prune_speedup.budget.costs import Costs, Workload, is_registered, workload_of, workload_of_plan
+from prune_core.errors import ConfigError, SpeedupError
+from prune_speedup.budget.costs import Costs, Workload, workload_of, workload_of_plan
+from prune_speedup.budget.ratios import BUDGETS, Ratios, budgets, check_target, sparsity_for
 from prune_speedup.budget.rehearsal import rehearse
 from prune_speedup.engine.plan import make_plan
 from prune_speedup.pruning.dependency_aware import DependencyAwareAllocator
@@ -25,45 +25,7 @@ from prune_toolkit.basic import BasicPruner
 
 __all__ = ["BUDGETS", "budgets", "check_target", "fit_budget", "relative_latency"]
 
-BUDGETS = ("parameters", "flops", "latency")
-"""What prune itself can count or measure; plugins may register further costs."""
-MOST = 0.99
-CLOSE_ENOUGH = 1e-3
-# Each probe of a latency shrinks a copy of the model and times it.
-CLOSE_ENOUGH_MEASURED = 0.03
 REPETITIONS = 7
-ATTEMPTS = 6
-"""How often a lower budget is aimed at, where `shrink` leaves more than was planned."""
-A_LITTLE = 0.1
-"""Up to which share of a budget. Where more stays, the user should know before anything else pays
-for it."""
-
-Ratios = Mapping[str, float]
-
-
-def budgets() -> tuple[str, ...]:
-    """Return the names of all that a budget can be about."""
-    return (*BUDGETS, *sorted(names("cost") - set(BUDGETS)))
-
-
-def check_target(target: Ratios) -> None:
-    """Refuse a budget that is not one."""
-    if not isinstance(target, Mapping) or not target:
-        raise ConfigError(
-            f"target is {target!r}; it must be a dict such as {{'flops': 0.5}}, what may be left "
-            f"of {', '.join(budgets())}."
-        )
-    for name, ratio in target.items():
-        if name not in (known := budgets()) and not (isinstance(name, str) and is_registered(name)):
-            raise ConfigError(
-                f"target has {name!r}; a budget is one of {', '.join(known)}."
-                f"{did_you_mean(name, known)}"
-            )
-        if not isinstance(ratio, int | float) or isinstance(ratio, bool) or not 0 < ratio < 1:
-            raise ConfigError(
-                f"target[{name!r}] is {ratio!r}; it must be what may be left, greater than 0 and "
-                "less than 1."
-            )
 
 
 def fit_budget(
@@ -97,40 +59,22 @@ def fit_budget(
     allocator = pruner.sparsity_allocator
     assert isinstance(allocator, DependencyAwareAllocator)
     allocator.constants, allocator.as_one = constants, True
-    left = _probe(pruner, allocator, metrics, target, example_inputs)
-    aimed_at = dict(target)
-    for attempt in range(ATTEMPTS + 1):
-        sparsity = _least_sparsity(left, aimed_at, allocator)
+    planned = _probe(pruner, allocator, metrics, target, example_inputs)
+    reports: list[SpeedupReport] = []
+
+    def really(sparsity: float) -> dict[str, float]:
         _set_sparsity(pruner, sparsity)
-        really, report = _really_left(pruner, allocator, metrics, target, example_inputs)
-        over = {name: ratio - target[name] for name, ratio in really.items()}
-        if max(over.values(), default=0.0) <= 0:
-            break
-        if attempt == ATTEMPTS or any(over[name] > A_LITTLE * target[name] for name in over):
-            raise ConfigError(_missed(target, really, report))
-        # Some of what is masked stays, for a way of running that the plan did not see.
-        aimed_at = {name: ratio - max(over.get(name, 0.0), 0.0) for name, ratio in aimed_at.items()}
-    return sparsity
+        left, report = _really_left(pruner, allocator, metrics, target, example_inputs)
+        reports.append(report)
+        return left
 
-
-def _least_sparsity(
-    left: Callable[[float], dict[str, float]], target: Ratios, allocator: DependencyAwareAllocator
-) -> float:
-    def missed_by(ratios: Ratios) -> list[str]:
-        return [name for name, ratio in ratios.items() if ratio > target[name]]
-
-    reached = left(MOST)
-    for missed in missed_by(reached):
-        raise ConfigError(
-            f"target[{missed!r}] is {target[missed]:.3g}, and with {MOST:.0%} of everything that "
-            f"may be pruned gone {reached[missed]:.3f} is left{_because(allocator)}. Let more "
-            "modules be pruned, or ask for less."
-        )
-    low, high = 0.0, MOST
-    while high - low > (CLOSE_ENOUGH_MEASURED if "latency" in target else CLOSE_ENOUGH):
-        middle = (low + high) / 2
-        low, high = (middle, high) if missed_by(left(middle)) else (low, middle)
-    return high
+    return sparsity_for(
+        target,
+        planned,
+        really,
+        stays=lambda: _because(allocator),
+        missed=lambda left: _missed(target, left, reports[-1]),
+    )
 
 
 def _because(allocator: DependencyAwareAllocator) -> str:

@@ -33,7 +33,7 @@ from prune_speedup.engine.values import (
     spread,
 )
 
-__all__ = ["Labelling", "Zeros", "propagate"]
+__all__ = ["Labelling", "Zeros", "keep_whole_axes", "propagate"]
 
 _ROUNDS = 20
 
@@ -109,7 +109,7 @@ def propagate(
     for index, how in graph.left.items():
         flow.fix_value(flow.values[index], f"it leaves torch by {how}")
     _settle(flow)
-    _keep_whole_axes(labels, axes)
+    keep_whole_axes(labels, axes)
     return Labelling(graph, labels, axes, flow)
 
 
@@ -284,7 +284,7 @@ def _make_rectangular(flow: Flow, labels: Array) -> None:
             flow.labels.tie(labels, labels.take([0], axis), "an axis is cut in a grid")
 
 
-def _keep_whole_axes(labels: Labels, axes: dict[int, list[Array | None]]) -> None:
+def keep_whole_axes(labels: Labels, axes: dict[int, list[Array | None]]) -> None:
     """A class that is all of an axis would leave nothing of it."""
     for columns in axes.values():
         for column in columns:

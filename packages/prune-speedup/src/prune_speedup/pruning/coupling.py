@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -15,28 +14,14 @@ from prune_core.masking.axes import masked_names
 from prune_core.masking.recurrent import gates, is_recurrent, spread, unspread
 from prune_core.masking.slices import held_along
 from prune_speedup.engine.labels import FIXED, Array, among
+from prune_speedup.engine.selection import Producer
 from prune_speedup.gc_pause import collecting_later
 
 if TYPE_CHECKING:
     from prune_speedup.engine.mask_effects import Standing
     from prune_speedup.engine.units import UnitGroup, Units
 
-__all__ = ["Closing", "Coupling", "Producer"]
-
-
-@dataclass(frozen=True, slots=True)
-class Producer:
-    """A module whose output channels belong to units.
-
-    Attributes:
-        name: The module's name.
-        tensor: The name of its weight.
-        classes: For each output channel the number of its unit, 0 where it must stay.
-    """
-
-    name: str
-    tensor: str
-    classes: Array
+__all__ = ["Closing", "Coupling"]
 
 
 class Closing(NamedTuple):

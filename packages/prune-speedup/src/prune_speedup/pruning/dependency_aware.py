@@ -7,16 +7,28 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from prune_core.amount import number_to_prune
 from prune_core.errors import ConfigError, warn
 from prune_core.masking import Masks
-from prune_speedup.engine.labels import Array, among
-from prune_speedup.pruning.across import Ranked, in_order, worst
-from prune_speedup.pruning.coupling import Coupling, Producer
-from prune_speedup.pruning.families import Choice, Family, choice, spare, staying
+from prune_speedup.engine.labels import among
+from prune_speedup.engine.selection import (
+    Choice,
+    Family,
+    Producer,
+    Ranked,
+    Scored,
+    choice,
+    in_order,
+    rounded,
+    scored,
+    worst,
+)
+from prune_speedup.pruning.coupling import Coupling
+from prune_speedup.pruning.families import spare, staying
 from prune_toolkit.allocate.base import SparsityAllocator, check_scores
 from prune_toolkit.allocate.over_layers import (
     DEFAULT_CAP,
@@ -192,50 +204,45 @@ class DependencyAwareAllocator(SparsityAllocator):
     def _chosen(self, families: list[Family], metrics: Mapping[str, Tensor]) -> list[int]:
         for name in self.pruner.get_modules_wrapper():
             check_scores(name, metrics[name])
-        scored = [[*self._scored(family, metrics)] for family in families]
+        found = [[*self._scored(family, metrics)] for family in families]
         if self.across:
-            counts = self._counts_across(families, scored)
+            counts = self._counts_across(families, found)
         else:
             counts = [number_to_prune(self._ratio(family), len(family)) for family in families]
         pruned: list[int] = []
-        for family, groups, count in zip(families, scored, counts, strict=True):
-            count = _rounded(count, len(family), family.multiple(self.round_to))
-            dead = max(int((~alive).count_nonzero()) for _, _, alive in groups)
+        for family, groups, count in zip(families, found, counts, strict=True):
+            count = rounded(count, len(family), family.multiple(self.round_to))
+            dead = max(int(np.count_nonzero(~alive)) for _, _, alive in groups)
             for labels, scores, alive in groups:
-                gone = ~keep_mask(scores, max(count, dead), alive).numpy()
-                pruned += labels[gone].tolist()
+                keep = keep_mask(
+                    torch.from_numpy(scores), max(count, dead), torch.from_numpy(alive)
+                )
+                pruned += labels[~keep.numpy()].tolist()
         return pruned
 
     def _ratio(self, family: Family) -> float:
         wrappers = self.pruner.get_modules_wrapper()
         return min(float(wrappers[name].config["sparsity"]) for name in family.names)
 
-    def _scored(
-        self, family: Family, metrics: Mapping[str, Tensor]
-    ) -> Iterator[tuple[Array, Tensor, Tensor]]:
+    def _scored(self, family: Family, metrics: Mapping[str, Tensor]) -> Iterator[Scored]:
         for group, producers in zip(family.groups, family.producers, strict=True):
             yield self._scores(group, producers, metrics)
 
     def _scores(
         self, group: UnitGroup, producers: list[Producer], metrics: Mapping[str, Tensor]
-    ) -> tuple[Array, Tensor, Tensor]:
+    ) -> Scored:
         """Return the units of a group, sorted, with their scores and whether they are in force."""
-        labels = np.sort(np.array(group.labels))
-        scores = torch.zeros(len(labels), dtype=torch.float64, device="cpu")
-        alive = torch.ones(len(labels), dtype=torch.bool, device="cpu")
-        for producer in producers:
-            inside = among(producer.classes, labels)
-            place = torch.from_numpy(np.searchsorted(labels, producer.classes[inside]))
-            channels = torch.from_numpy(np.flatnonzero(inside))
-            scores.index_add_(0, place, metrics[producer.name].cpu().double()[channels])
-            mask = self._alive(producer.name)
-            if mask is not None:
-                alive[place] &= mask.cpu()[channels]
-        return labels, scores, alive
 
-    def _counts_across(
-        self, families: list[Family], scored: list[list[tuple[Array, Tensor, Tensor]]]
-    ) -> list[int]:
+        def scores(name: str) -> npt.NDArray[np.float64]:
+            return metrics[name].detach().cpu().double().numpy()
+
+        def alive(name: str) -> npt.NDArray[np.bool_] | None:
+            mask = self._alive(name)
+            return None if mask is None else mask.cpu().numpy()
+
+        return scored(group, producers, scores, alive)
+
+    def _counts_across(self, families: list[Family], found: list[list[Scored]]) -> list[int]:
         """Return how many units of each family are among the worst of all of its entry."""
         entries: dict[int, list[int]] = defaultdict(list)
         wrappers = self.pruner.get_modules_wrapper()
@@ -246,14 +253,14 @@ class DependencyAwareAllocator(SparsityAllocator):
         for members in entries.values():
             ranked = [
                 Ranked(
-                    in_order([(scores, alive) for _, scores, alive in scored[at]]),
+                    in_order(found[at]),
                     self._weights(families[at]),
                     self._cap(families[at]),
                 )
                 for at in members
             ]
-            found = worst(ranked, self._ratio(families[members[0]]))
-            for at, count in zip(members, found, strict=True):
+            gone = worst(ranked, self._ratio(families[members[0]]))
+            for at, count in zip(members, gone, strict=True):
                 counts[at] = count
         return counts
 
@@ -272,9 +279,3 @@ class DependencyAwareAllocator(SparsityAllocator):
                 weights = weights_of(wrappers[producer.name])
                 total += channels * weights // len(producer.classes)
         return total // len(family)
-
-
-def _rounded(count: int, total: int, multiple: int) -> int:
-    """Prune fewer, so that what is left is a multiple; never more."""
-    left = total - count
-    return total - min(total, left + -left % multiple)

@@ -7,33 +7,19 @@ formulas that torch counts with want nothing but shapes.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from math import prod
 from typing import Any
 
 import torch
 from torch.utils.flop_counter import flop_registry
 
+from prune_speedup.budget.costs import Cost
 from prune_speedup.engine.graph import Call, Graph, Ref, replace_refs
 from prune_speedup.engine.plan import Plan
 
 __all__ = ["Cost", "cost_of", "flops_by_module", "flops_of", "flops_of_calls"]
 
 aten = torch.ops.aten
-
-
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """What a model holds and does.
-
-    Attributes:
-        parameters: Values in the parameters that the forward reads.
-        flops: Floating-point operations of one forward of the example, two per multiply-add, as
-            `torch.utils.flop_counter` counts them.
-    """
-
-    parameters: int
-    flops: int
 
 
 def cost_of(plan: Plan) -> Cost:

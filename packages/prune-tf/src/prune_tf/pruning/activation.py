@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import keras
 import numpy as np
 
-from prune_core.errors import ConfigError, PruneError
+from prune_core.errors import ConfigError, PruneError, shown
 from prune_core.progress import track
 from prune_tf.arrays import array_of
 from prune_tf.axes import bias_axis
@@ -37,18 +37,22 @@ class _ActivationPruner(Pruner):
         self,
         model: keras.Model,
         config_list: ConfigList,
-        data: Data,
+        data: Data | None = None,
         batches: int | None = None,
         activation: str = "relu",
         mode: str = "normal",
+        calibrate: Callable[[keras.Model], Any] | None = None,
     ) -> None:
         if activation not in ACTIVATIONS:
             raise ConfigError(
                 f"activation is {activation!r}; it must be one of "
                 f"{', '.join(map(repr, ACTIVATIONS))}."
             )
-        batches_of(data, batches)  # refuses what has no batches
+        _check_data(type(self).__name__, data, calibrate)
+        if calibrate is None:
+            batches_of(data, batches)  # refuses what has no batches
         self.data, self.batches, self.activation = data, batches, ACTIVATIONS[activation]
+        self.calibrate = calibrate
         super().__init__(model, config_list, mode)
 
     @abstractmethod
@@ -69,11 +73,8 @@ class _ActivationPruner(Pruner):
             counts[name] = counts.get(name, 0) + flat.shape[1]
 
         layers = {target.name: target.layer for target in self.targets}
-        batches = batches_of(self.data, self.batches)
-        title = f"{type(self).__name__}, calibration"
         with observed(layers, look):
-            for x, *_ in track(batches, title, self.batches, "batch"):
-                check_inputs(self.bound_model, x, "data")
+            self._run()
         for name in layers:
             if name not in sums:
                 raise PruneError(
@@ -81,6 +82,29 @@ class _ActivationPruner(Pruner):
                     + ("the layer was not used." if sums else "there was no batch in it.")
                 )
         return {name: sums[name] / counts[name] for name in layers}
+
+    def _run(self) -> None:
+        if self.calibrate is not None:
+            self.calibrate(self.bound_model)
+            return
+        title = f"{type(self).__name__}, calibration"
+        for x, *_ in track(batches_of(self.data, self.batches), title, self.batches, "batch"):
+            check_inputs(self.bound_model, x, "data")
+
+
+def _check_data(pruner: str, data: Any, calibrate: Any) -> None:
+    if data is not None and calibrate is not None:
+        raise ConfigError("data and calibrate are both given; one runs the model, choose.")
+    if data is None and calibrate is None:
+        raise ConfigError(
+            f"{pruner} needs 'data', some inputs of the model, or 'calibrate', a function that "
+            "takes the model and runs it on some."
+        )
+    if calibrate is not None and not callable(calibrate):
+        raise ConfigError(
+            f"calibrate is {shown(calibrate)}; it must be a function that takes the model and runs "
+            "it on some inputs. The inputs themselves are data=..."
+        )
 
 
 class ActivationAPoZRankPruner(_ActivationPruner):
@@ -99,6 +123,7 @@ class ActivationAPoZRankPruner(_ActivationPruner):
         activation: `"relu"` or `"relu6"`, applied to the outputs of a layer.
         mode: `"normal"` ranks the channels of each layer, `"dependency_aware"` those of layers
             that can only lose the same channels together.
+        calibrate: Takes the model and runs it on some inputs, in the place of `data`.
 
     Example:
         >>> import keras

@@ -1,4 +1,8 @@
-"""Channels that can only go together are ranked together, so that all that is masked can go."""
+"""Channels that can only go together are ranked together, so that all that is masked can go.
+
+What belongs together, how it is scored and how many of it go is the engine's, as for torch models;
+here is where the layers of a Keras model meet it.
+"""
 
 from __future__ import annotations
 
@@ -11,55 +15,80 @@ import numpy as np
 
 from prune_core.amount import number_to_prune
 from prune_core.errors import ConfigError, warn
+from prune_speedup.engine.labels import among
+from prune_speedup.engine.selection import (
+    Choice,
+    Family,
+    Producer,
+    Ranked,
+    Scored,
+    choice,
+    in_order,
+    rounded,
+    scored,
+    worst,
+)
+from prune_speedup.engine.units import UnitGroup
 from prune_tf.layers import Named, layers_of
-from prune_tf.pruning.allocate import check_scores, keep
+from prune_tf.pruning.allocate import DEFAULT_CAP, check_scores, keep
 from prune_tf.pruning.targets import Target
-from prune_tf.speedup.graph import check_model
-from prune_tf.speedup.propagate import analyse
+from prune_tf.speedup.find_units import analysed
 
 __all__ = ["Coupling"]
 
 Array = np.ndarray[Any, Any]
+Ratio = Callable[[Target], float]
 
 
 class Coupling:
     """Which output channels of a model's layers belong together.
 
     Channels that are added to each other, or that a depthwise convolution hands on one by one, are
-    a unit. Units that pass through the same layers are a group and compete with each other.
+    a unit. Units that cut the same tensors are a group and compete with each other.
 
     Args:
         model: A built model.
+        example_inputs: What a subclassed model is called with, unless it tells by itself.
+
+    Attributes:
+        units: The units of the model.
+        producers: The layers that make channels of which some can go, by name.
+        round_to: A multiple of this many channels is left of each layer.
+        uniform: Whether groups that are alike lose as many units.
+        across: Whether the units of all groups of a config's entry are ranked together.
 
     Raises:
         SpeedupError: When the calls of a subclassed model cannot be followed.
     """
 
-    def __init__(self, model: keras.Model) -> None:
-        check_model(model)
-        analysis = analyse(model, {})
-        fixed = analysis.labels.fixed()
-        self.classes: dict[str, Array] = {}
-        self.reasons: dict[str, str] = {}
+    def __init__(self, model: keras.Model, example_inputs: Any = None) -> None:
+        self.round_to, self.uniform, self.across = 1, False, False
+        self.units, analysis = analysed(model, example_inputs)
+        self.producers: dict[str, Producer] = {}
+        self._reasons: dict[str, str] = {}
+        self._choice: tuple[tuple[bool, frozenset[str]], Choice] | None = None
         for named in layers_of(model):
             labels = analysis.outputs(named.layer)
             if labels is None:
-                self.reasons[named.name] = _why_unread(named, analysis.unknown)
+                self._reasons[named.name] = _why_unread(named, analysis.unknown)
                 continue
-            roots = analysis.labels.roots(labels)
             # What has to stay, such as an output of the model, is in no unit.
-            self.classes[named.name] = np.where(np.isin(roots, [*fixed]), -1, roots)
-            why = next((fixed[int(root)] for root in roots if int(root) in fixed), "")
+            fixed = analysis.labels.is_fixed(labels)
+            classes = np.where(fixed, 0, analysis.labels.find(labels))
+            if classes.any():
+                self.producers[named.name] = Producer(named.name, "", classes)
+            why = next(filter(None, analysis.labels.reasons(labels[fixed])), "")
             if why:
-                self.reasons[named.name] = why
-        through: dict[int, list[str]] = defaultdict(list)
-        for name, classes in self.classes.items():
-            for unit in np.unique(classes[classes >= 0]):
-                through[int(unit)].append(name)
-        groups: dict[tuple[str, ...], list[int]] = defaultdict(list)
-        for unit, names in sorted(through.items()):
-            groups[tuple(names)].append(unit)
-        self.groups = {names: np.array(units) for names, units in groups.items()}
+                self._reasons[named.name] = why
+
+    def of_group(self, group: UnitGroup) -> list[Producer]:
+        """Return the layers that make the channels of a group."""
+        makers = self.producers.values()
+        return [maker for maker in makers if among(maker.classes, group.labels).any()]
+
+    def why_fixed(self, name: str) -> str:
+        """Return why a layer can lose none of its output channels."""
+        return self._reasons.get(name, "its channels are followed nowhere")
 
     def check(self, targets: Sequence[Target]) -> None:
         """Say which layers stay as they are, and why.
@@ -67,12 +96,8 @@ class Coupling:
         Raises:
             ConfigError: When that is all of them.
         """
-        dense = {
-            target.name: self.reasons.get(target.name, "its channels are followed nowhere")
-            for target in targets
-            if not (self.classes.get(target.name, np.array([-1])) >= 0).any()
-        }
-        told = [f"{name!r} stays dense: {why}" for name, why in dense.items()]
+        dense = [target.name for target in targets if target.name not in self.producers]
+        told = [f"{name!r} stays dense: {self.why_fixed(name)}" for name in dense]
         if targets and len(dense) == len(targets):
             raise ConfigError(
                 f"Nothing can be pruned where channels go together: {_some(told)}. "
@@ -83,45 +108,114 @@ class Coupling:
         if told:
             warn(f"{len(told)} of {len(targets)} selected layers keep all channels. {_some(told)}.")
 
+    def choice(self, targets: Sequence[Target]) -> Choice:
+        """Return what may be pruned, and what not; a warning says what is left out, once."""
+        names = frozenset(target.name for target in targets)
+        if self._choice is None or self._choice[0] != (self.uniform, names):
+            found = choice(self, [target.name for target in targets], uniform=self.uniform)
+            self._choice = (self.uniform, names), found
+            for name, other in found.held.items():
+                warn(
+                    f"{name!r} is left dense: its channels belong together with those of "
+                    f"{other!r}, which the config_list does not select"
+                    + (", or have to be as many, for uniform=True." if self.uniform else ".")
+                )
+        return self._choice[1]
+
     def allocate(
         self,
         targets: Sequence[Target],
         scores: Mapping[str, Array],
         alive: Mapping[str, Array],
-        ratio: Callable[[Target], float],
+        ratio: Ratio,
     ) -> dict[str, Array]:
         """Return a mask of each layer's channels; layers of one group agree.
 
         The score of a unit is the sum of its channels' scores, and the layers of a group lose the
         smallest ratio that any of them is asked for.
         """
+        return self.masks_of(targets, scores, self.choose(targets, scores, alive, ratio))
+
+    def masks_of(
+        self, targets: Sequence[Target], scores: Mapping[str, Array], gone: Sequence[int]
+    ) -> dict[str, Array]:
+        """Return which channels of each layer stay where some units go."""
+        return {
+            target.name: ~among(self.producers[target.name].classes, gone)
+            if target.name in self.producers
+            else np.ones(len(scores[target.name]), bool)
+            for target in targets
+        }
+
+    def choose(
+        self,
+        targets: Sequence[Target],
+        scores: Mapping[str, Array],
+        alive: Mapping[str, Array],
+        ratio: Ratio,
+    ) -> list[int]:
+        """Return the numbers of the units to prune, as `Units.unit` takes them."""
         chosen = {target.name: target for target in targets}
         for name in chosen:
             check_scores(name, scores[name])
+        families = self.choice(targets).families
+        found = [
+            [
+                scored(group, makers, scores.__getitem__, alive.get)
+                for group, makers in zip(family.groups, family.producers, strict=True)
+            ]
+            for family in families
+        ]
+        ratios = [min(ratio(chosen[name]) for name in family.names) for family in families]
+        if self.across:
+            counts = self._counts_across(families, found, ratios, chosen)
+        else:
+            counts = [
+                number_to_prune(asked, len(family))
+                for asked, family in zip(ratios, families, strict=True)
+            ]
         gone: list[int] = []
-        for names, units in self.groups.items():
-            inside = [name for name in names if name in chosen]
-            if not inside:
-                continue
-            if len(inside) < len(names):
-                other = next(name for name in names if name not in chosen)
-                warn(
-                    f"{inside[0]!r} is left dense: its channels belong together with those of "
-                    f"{other!r}, which the config_list does not select."
-                )
-                continue
-            total, left = np.zeros(len(units)), np.ones(len(units), bool)
-            for name in inside:
-                channels = np.flatnonzero(np.isin(self.classes[name], units))
-                places = np.searchsorted(units, self.classes[name][channels])
-                np.add.at(total, places, scores[name][channels])
-                np.logical_and.at(left, places, alive[name][channels])
-            count = number_to_prune(min(ratio(chosen[name]) for name in inside), len(units))
-            gone += units[~keep(total, count, left)].tolist()
-        return {
-            name: ~np.isin(self.classes.get(name, np.full(len(scores[name]), -1)), gone)
-            for name in chosen
-        }
+        for family, groups, wanted in zip(families, found, counts, strict=True):
+            count = rounded(wanted, len(family), family.multiple(self.round_to))
+            dead = max(int(np.count_nonzero(~each.alive)) for each in groups)
+            for labels, total, left in groups:
+                gone += labels[~keep(total, max(count, dead), left)].tolist()
+        return gone
+
+    def _counts_across(
+        self,
+        families: Sequence[Family],
+        found: Sequence[Sequence[Scored]],
+        ratios: Sequence[float],
+        chosen: Mapping[str, Target],
+    ) -> list[int]:
+        """Return how many units of each family are among the worst of all of its entry."""
+        entries: dict[Any, list[int]] = defaultdict(list)
+        for at, family in enumerate(families):
+            entries[chosen[family.names[0]].config["entry"]].append(at)
+        counts = [0] * len(families)
+        for members in entries.values():
+            ranked = [
+                Ranked(in_order(found[at]), _weights(families[at], chosen), _cap(families[at]))
+                for at in members
+            ]
+            for at, count in zip(members, worst(ranked, ratios[members[0]]), strict=True):
+                counts[at] = count
+        return counts
+
+
+def _weights(family: Family, chosen: Mapping[str, Target]) -> int:
+    """Return how many weights of the selected layers one unit of each group takes."""
+    total = 0
+    for group, makers in zip(family.groups, family.producers, strict=True):
+        for maker in makers:
+            channels = int(among(maker.classes, group.labels).sum())
+            total += channels * chosen[maker.name].weight.size // len(maker.classes)
+    return total // len(family)
+
+
+def _cap(family: Family) -> int:
+    return min(number_to_prune(DEFAULT_CAP, len(family)), len(family) - 1)
 
 
 def _why_unread(named: Named, unknown: Mapping[str, str]) -> str:

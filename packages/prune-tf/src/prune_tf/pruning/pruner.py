@@ -128,26 +128,40 @@ class Pruner(metaclass=ChecksOptions):
         Args:
             share: Takes the sparsity that the config asks for and returns the one for now.
         """
+        return self.compress_at(lambda target: share(float(target.config["sparsity"])))
+
+    def compress_at(self, ratio: Callable[[Target], float]) -> Masks:
+        """Make masks for a sparsity of each layer.
+
+        Args:
+            ratio: Takes a target and returns the ratio that it is to lose.
+        """
         scores = self.scores()
         alive = {t.name: self.alive(t) for t in self.targets}
         self._check_shapes(scores, alive)
-        kept = self.allocate(scores, alive, lambda t: share(float(t.config["sparsity"])))
+        kept = self.allocate(scores, alive, ratio)
+        masks = self.masks_for(kept)
+        set_masks(self.bound_model, masks)
+        emit("prune_masks_made", pruner=self, masks=masks)
+        return masks
+
+    def masks_for(self, kept: Mapping[str, Array]) -> Masks:
+        """Return `{layer name: {variable name: mask}}`, given which scores of each layer stay."""
         masks: Masks = {}
         for target in self.targets:
             known = masks.setdefault(target.layer_name, {})
             for name, mask in self._spread(target, kept[target.name]).items():
                 # A bias belongs to all weights of its layer: it stays while any of them has it.
                 known[name] = known[name] | mask if name in known else mask
-        set_masks(self.bound_model, masks)
-        emit("prune_masks_made", pruner=self, masks=masks)
         return masks
 
     def amounts(self, share: Callable[[float], float]) -> tuple[int, ...]:
         """Return how many scores of each layer would go; as long as they stay, masks do too."""
-        return tuple(
-            number_to_prune(share(float(t.config["sparsity"])), self.alive(t).size)
-            for t in self.targets
-        )
+        return self.amounts_at(lambda target: share(float(target.config["sparsity"])))
+
+    def amounts_at(self, ratio: Callable[[Target], float]) -> tuple[int, ...]:
+        """Return the same for a sparsity of each layer."""
+        return tuple(number_to_prune(ratio(t), self.alive(t).size) for t in self.targets)
 
     def _tell_of_more_than_asked(self) -> None:
         """Warn where more is masked already, because pruning never takes anything back."""

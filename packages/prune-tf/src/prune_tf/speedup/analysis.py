@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from prune_speedup.engine.labels import Labels
 from prune_tf.speedup.graph import Call
-from prune_tf.speedup.labels import Labels
 from prune_tf.speedup.sizes import Source
 
 __all__ = ["Analysis", "Flow", "Use"]
@@ -84,6 +84,8 @@ class Analysis:
         flows: What is known of each tensor.
         unknown: `{layer name: class}` of what has no rule.
         calls: How often each layer is called.
+        followed: The calls, in their order.
+        why_unknown: `{layer: why}` of what no rule has spoken for.
         owners: `{variable: (layer, name of the attribute, name of the variable)}`.
         entered: `{layer: its call}` of the layers that were followed to the inside.
         inner: `{layer: its fresh inputs}` of the same.
@@ -103,6 +105,8 @@ class Analysis:
     flows: dict[int, Flow] = field(default_factory=dict)
     unknown: dict[str, str] = field(default_factory=dict)
     calls: Counter[int] = field(default_factory=Counter)
+    followed: list[Call] = field(default_factory=list)
+    why_unknown: dict[int, str] = field(default_factory=dict)
     owners: dict[int, tuple[Any, str, str]] = field(default_factory=dict)
     entered: dict[int, Call] = field(default_factory=dict)
     inner: dict[int, list[Any]] = field(default_factory=dict)

@@ -8,6 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from prune_speedup.engine.plan import Plan as Cut
+from prune_speedup.engine.plan import make_plan as make_cut
+from prune_speedup.engine.propagate import Labelling
 from prune_tf.speedup.analysis import Analysis, Use
 
 __all__ = ["Merge", "Plan", "make_plan"]
@@ -33,7 +36,8 @@ class Plan:
     """What becomes of a model.
 
     Attributes:
-        removed: The labels that go, by what stands for them.
+        analysis: What the rules have found.
+        cut: What goes, and the shapes that everything has then, as the engine has it.
         biases: `{layer: what is added to its bias}`.
         merges: Slices that take over for others.
         held: How many masked channels must stay, because their constant reaches the borders of
@@ -41,18 +45,17 @@ class Plan:
     """
 
     analysis: Analysis
-    removed: set[int]
+    cut: Cut
     biases: dict[int, Array] = field(default_factory=dict)
     merges: list[Merge] = field(default_factory=list)
     held: int = 0
 
     def kept(self, labels: Array) -> Array:
         """Return the places of an axis that stay."""
-        roots = self.analysis.labels.roots(labels)
-        return np.flatnonzero([root not in self.removed for root in roots])
+        return np.flatnonzero(~self.cut.removed[labels])
 
 
-def make_plan(analysis: Analysis, fold: bool = True) -> Plan:
+def make_plan(analysis: Analysis, labelling: Labelling, fold: bool = True) -> Plan:
     """Choose every channel whose removal changes nothing.
 
     That is: wherever it is added up, it is multiplied by zeros, or it is a constant. A constant
@@ -62,38 +65,50 @@ def make_plan(analysis: Analysis, fold: bool = True) -> Plan:
 
     Args:
         analysis: What is known of the model.
+        labelling: The same as the engine has it.
         fold: Whether constants may move; if not, only what is zero goes.
     """
-    fixed = analysis.labels.fixed()
-    known = {analysis.labels.find(label) for label in range(len(analysis.labels))}
+    labels = analysis.labels
     # label → the places where it is added up in a way that a bias cannot make up for
     obstacles: dict[int, dict[tuple[int, int], float]] = defaultdict(dict)
     for number, use in enumerate(analysis.uses):
-        roots = analysis.labels.roots(use.labels)
-        for place, (root, constant) in enumerate(zip(roots, use.constants, strict=True)):
-            immovable = np.isnan(constant) or use.bias is None or not fold
-            if use.matters[place] and constant != 0 and immovable:
-                obstacles[int(root)][number, place] = float(constant)
-    removed = known - set(fixed) - set(obstacles)
-    plan = Plan(analysis, removed)
-    in_the_way = {label: at for label, at in obstacles.items() if label not in fixed}
+        immovable = np.isnan(use.constants) | (use.bias is None or not fold)
+        places = np.flatnonzero(use.matters & (use.constants != 0) & immovable)
+        roots = labels.find(use.labels)
+        for place in places.tolist():
+            obstacles[int(roots[place])][number, place] = float(use.constants[place])
+    everything = labels.find(np.arange(len(labels)))
+    free = ~np.isin(everything, [*obstacles])
+    fixed = labels.is_fixed(np.array([*obstacles], dtype=np.int64))
+    in_the_way = {
+        label: at for (label, at), stays in zip(obstacles.items(), fixed, strict=True) if not stays
+    }
     if fold:
-        _merge(plan, in_the_way)
+        merges, merged, held = _merged(analysis, in_the_way)
     else:
-        plan.held = sum(not np.isnan([*at.values()]).any() for at in in_the_way.values())
-    _keep_one_of_each(plan)
+        still = [at for at in in_the_way.values() if not np.isnan([*at.values()]).any()]
+        merges, merged, held = [], [], len(still)
+    cut = make_cut(labelling, [*np.flatnonzero(free).tolist(), *merged])
+    merges = [merge for merge in merges if cut.removed[merge.label]]
+    plan = Plan(analysis, cut, merges=merges, held=held)
     _fold(plan)
     return plan
 
 
-def _merge(plan: Plan, obstacles: dict[int, dict[tuple[int, int], float]]) -> None:
-    uses = plan.analysis.uses
+def _merged(
+    analysis: Analysis, obstacles: dict[int, dict[tuple[int, int], float]]
+) -> tuple[list[Merge], list[int], int]:
+    """Return what takes over for what, which labels can go then, and how many have to stay."""
+    uses = analysis.uses
+    merges: list[Merge] = []
+    merged: list[int] = []
+    held = 0
     groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
     for label, at in obstacles.items():
         numbers = tuple(number for number, _ in at)
         if any(np.isnan(constant) for constant in at.values()):
             continue
-        plan.held += 1
+        held += 1
         if len(set(numbers)) == len(numbers) and all(uses[n].variable for n in numbers):
             groups[numbers].append(label)
     for labels in groups.values():
@@ -103,9 +118,8 @@ def _merge(plan: Plan, obstacles: dict[int, dict[tuple[int, int], float]]) -> No
         for label in labels:
             if label == keeper:
                 continue
-            plan.removed.add(label)
-            plan.held -= 1
-            plan.merges += [
+            merged.append(label)
+            merges += [
                 Merge(
                     uses[number].layer,
                     uses[number].variable or "",
@@ -117,16 +131,7 @@ def _merge(plan: Plan, obstacles: dict[int, dict[tuple[int, int], float]]) -> No
                 )
                 for (number, place), constant in obstacles[label].items()
             ]
-
-
-def _keep_one_of_each(plan: Plan) -> None:
-    """Leave every layer at least one channel; nothing can have none."""
-    for places in plan.analysis.axes.values():
-        for labels in places.values():
-            if not len(plan.kept(labels)):
-                stays = plan.analysis.labels.find(int(labels[0]))
-                plan.removed.discard(stays)
-                plan.merges = [merge for merge in plan.merges if merge.label != stays]
+    return merges, merged, held - len(merged)
 
 
 def _fold(plan: Plan) -> None:

@@ -15,6 +15,7 @@ from prune_tf.speedup.graph import Call
 from prune_tf.speedup.record import Given, Passed, Recording, record
 from prune_tf.speedup.reference import Values, reader
 from prune_tf.speedup.rules import is_wide, rule_for
+from prune_tf.speedup.rules.layout import channel_axis
 
 __all__ = ["analyse"]
 
@@ -44,6 +45,7 @@ def analyse(
     analysis.repairs = repairs
     analysis.owners = _owners(model)
     analysis.calls.update(id(call.op) for call in found.calls)
+    analysis.followed = found.calls
     for call in found.calls:
         _follow(analysis, call, found)
     for given, first in found.again:
@@ -106,7 +108,7 @@ def _narrow(analysis: Analysis, call: Call, tensor: Any) -> None:
     flow = analysis.flow(tensor)
     if not flow.more:
         return
-    kept = flow.at(-1) or flow.parts[0]
+    kept = flow.at(channel_axis(call.op, len(tensor.shape))) or flow.at(-1) or flow.parts[0]
     for part in flow.parts:
         if part.axis != kept.axis:
             why = f"the rule for {call.op.name!r} ({call.kind}) cuts one axis only"
@@ -133,6 +135,7 @@ def _unknown(analysis: Analysis, call: Call, found: Recording) -> list[Flow]:
     why = f"{call.op.name!r} ({call.kind}) {_lack(call, found)}"
     if call.holder is not None:
         why = f"inside of {told.name!r} ({type(told).__name__}), {why}"
+    analysis.why_unknown[id(call.op)] = why
     flows = [analysis.flow(tensor) for tensor in call.inputs]
     if any(_is_free(analysis, part) for flow in flows for part in flow.parts) or not call.holder:
         analysis.unknown[told.name] = type(told).__name__
@@ -146,8 +149,7 @@ def _unknown(analysis: Analysis, call: Call, found: Recording) -> list[Flow]:
 
 
 def _is_free(analysis: Analysis, part: Flow) -> bool:
-    fixed = analysis.labels.fixed()
-    return any(int(root) not in fixed for root in analysis.labels.roots(part.labels))
+    return not analysis.labels.is_fixed(part.labels).all()
 
 
 def _lack(call: Call, found: Recording) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from os import PathLike
@@ -13,22 +13,28 @@ import numpy as np
 
 from prune_core.compressed import model_of
 from prune_core.errors import ConfigError, SpeedupError, did_you_mean, warn
+from prune_speedup.engine.plan import Plan as Cut
+from prune_speedup.engine.plan import make_plan as make_cut
+from prune_speedup.engine.units import Unit
 from prune_tf.constraint import Masked
 from prune_tf.files import load_masks
 from prune_tf.inputs import check_inputs, made_up_inputs, run
 from prune_tf.layers import layers_of, slots_of
-from prune_tf.masks import set_masks
+from prune_tf.masks import masks_of, set_masks
 from prune_tf.speedup.copies import Pairs
+from prune_tf.speedup.cost import bytes_of, cost_of
+from prune_tf.speedup.find_units import analysed, both, labels_in, masks_of_units
 from prune_tf.speedup.graph import check_model, is_graph
+from prune_tf.speedup.labelling import labelling_of
 from prune_tf.speedup.plan import Plan, make_plan
 from prune_tf.speedup.propagate import analyse
 from prune_tf.speedup.rebuild import cut, rebuild
 from prune_tf.speedup.reference import Values, masked, masked_weights, reader
 from prune_tf.speedup.report import Change, SpeedupReport
 from prune_tf.speedup.training import compile_alike
-from prune_tf.speedup.verify import difference, tolerance_of
+from prune_tf.speedup.verify import constant_places, difference, tolerance_of
 
-__all__ = ["shrink"]
+__all__ = ["check_constants", "plan_for", "shrink"]
 
 CHOICES = ("exact", "keep", "zero")
 
@@ -38,6 +44,7 @@ def shrink(
     example_inputs: Any = None,
     masks: Mapping[str, Mapping[str, Any]] | str | PathLike[str] | None = None,
     *,
+    units: Iterable[Unit] | None = None,
     constants: str = "exact",
     verify: bool = True,
     tolerance: float | None = None,
@@ -53,6 +60,8 @@ def shrink(
             shape unless given.
         masks: Masks beside those in force, as a mapping or a mask file. Without any, what the
             weights' own zeros make superfluous.
+        units: Units to remove besides, as found by `prune_tf.units` on this model. All that belongs
+            to them is taken to be zero.
         constants: What to do where a masked channel still carries a constant, such as the offset
             of the batch norm after a masked convolution. `"exact"`: the small model computes what
             the masked one does; the constant moves into later layers, and where it cannot, the
@@ -86,22 +95,20 @@ def shrink(
         >>> print(shrink(model).parameters)
         (1602, 802)
     """
-    if constants not in CHOICES:
-        raise ConfigError(
-            f"constants is {constants!r}; it must be 'exact', which moves a constant into the next "
-            "bias where that changes nothing, 'keep', which moves none, or 'zero', which also "
-            "masks what makes a constant of a masked channel. What 'fold' and 'remove' do is there "
-            f"for torch models only.{did_you_mean(constants, CHOICES)}"
-        )
+    check_constants(constants)
     if tolerance is not None and not (isinstance(tolerance, int | float) and tolerance >= 0):
         raise ConfigError(f"tolerance is {tolerance!r}; it must be a number of at least 0.")
     model = model_of(model)
     check_model(model)
     if isinstance(masks, str | PathLike):
         masks = load_masks(masks, model)
-    applied = masked_weights(model, masks)
     if masks is None:
         _check_zeros(model)
+    if units is not None:
+        found = analysed(model, example_inputs if not is_graph(model) else None)[0]
+        going = masks_of_units(model, found, labels_in(found, units))
+        masks = both(both(masks_of(model), masks or {}), going)
+    applied = masked_weights(model, masks)
     if verify and example_inputs is None:
         example_inputs = made_up_inputs(model)
     elif verify:
@@ -114,6 +121,32 @@ def shrink(
         if not error.repaired:
             raise
         return _shrunk(wanted, repairs=False)
+
+
+def check_constants(constants: str) -> None:
+    """Refuse a choice that there is not."""
+    if constants not in CHOICES:
+        raise ConfigError(
+            f"constants is {constants!r}; it must be 'exact', which moves a constant into the next "
+            "bias where that changes nothing, 'keep', which moves none, or 'zero', which also "
+            "masks what makes a constant of a masked channel. What 'fold' and 'remove' do is there "
+            f"for torch models only.{did_you_mean(constants, CHOICES)}"
+        )
+
+
+def plan_for(
+    model: keras.Model, masks: Mapping[str, Mapping[str, Any]], constants: str = "exact"
+) -> Cut:
+    """Return what `shrink` would take out of a model, without making the small model.
+
+    Args:
+        model: The model.
+        masks: Masks beside those in force.
+        constants: As for `shrink`.
+    """
+    applied = masked_weights(model, both(masks_of(model), masks))
+    found = analyse(model, applied, silence=constants == "zero")
+    return make_plan(found, labelling_of(model, found), fold=constants != "keep").cut
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +177,7 @@ def _shrunk(wanted: _Wanted, repairs: bool) -> SpeedupReport:
         example_inputs=inputs if not is_graph(model) else None,
         repairs=repairs,
     )
-    plan = make_plan(found, fold=wanted.constants != "keep")
+    plan = make_plan(found, labelling_of(model, found), fold=wanted.constants != "keep")
     worst, moved = None, 0.0
     try:
         with masked(model, applied):
@@ -152,11 +185,9 @@ def _shrunk(wanted: _Wanted, repairs: bool) -> SpeedupReport:
             changes = _changes(model, pairs)
             if not changes:
                 warn(_why_nothing(model, plan, applied))
-                size = model.count_params()
-                return SpeedupReport(
-                    model, (size, size), held=plan.held, unknown=plan.analysis.unknown
-                )
+                return _unchanged(model, plan)
             expected = run(model, inputs) if wanted.verify else []
+            constant = constant_places(partial(run, model), inputs, expected)
         if wanted.verify:
             worst = _proved(model, small, inputs, expected, wanted.tolerance)
     except _NotEqualError as error:
@@ -167,6 +198,8 @@ def _shrunk(wanted: _Wanted, repairs: bool) -> SpeedupReport:
             moved = difference(run(model, inputs), expected)
     _keep_masks(small, pairs, plan, applied)
     compile_alike(small, model, pairs, partial(cut, plan))
+    if constant:
+        warn(_says_little(model, constant, len(expected)))
     return SpeedupReport(
         small,
         (model.count_params(), small.count_params()),
@@ -175,6 +208,42 @@ def _shrunk(wanted: _Wanted, repairs: bool) -> SpeedupReport:
         plan.held,
         plan.analysis.unknown,
         moved,
+        flops=(_cost(plan, dense=True), _cost(plan)),
+        bytes=(bytes_of(model), bytes_of(small)),
+        removed=_count_removed(plan.cut),
+        constant_outputs=constant,
+    )
+
+
+def _unchanged(model: keras.Model, plan: Plan) -> SpeedupReport:
+    size, flops, memory = model.count_params(), _cost(plan, dense=True), bytes_of(model)
+    return SpeedupReport(
+        model,
+        (size, size),
+        held=plan.held,
+        unknown=plan.analysis.unknown,
+        flops=(flops, flops),
+        bytes=(memory, memory),
+    )
+
+
+def _cost(plan: Plan, dense: bool = False) -> int:
+    return cost_of(make_cut(plan.cut.labelling, ()) if dense else plan.cut).flops
+
+
+def _count_removed(cut: Cut) -> int:
+    """How many units a plan takes out of what a model holds."""
+    columns = [c for columns in cut.labelling.axes.values() for c in columns if c is not None]
+    every = np.unique(cut.labelling.labels.find(np.concatenate(columns)))
+    return int(cut.removed[every].sum())
+
+
+def _says_little(model: keras.Model, constant: Sequence[int], count: int) -> str:
+    which = "The output" if count == 1 else f"Output {', '.join(map(str, constant))}"
+    return (
+        f"{which} of the masked {model.name!r} is the same for every sample, so that comparing it "
+        "with the small model's shows little: nothing of the input reaches it. Has too much been "
+        "masked, or does a layer put out nothing but zeros?"
     )
 
 

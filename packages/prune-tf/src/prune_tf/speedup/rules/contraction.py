@@ -10,6 +10,7 @@ import numpy as np
 from prune_tf.speedup.analysis import Analysis, Flow, Use
 from prune_tf.speedup.graph import Call
 from prune_tf.speedup.rules.activations import activated, is_elementwise
+from prune_tf.speedup.rules.layout import channel_axis, channels_along
 from prune_tf.speedup.rules.registry import rule
 
 __all__ = ["adds_up", "blurs_borders", "bringing_out", "use"]
@@ -50,11 +51,11 @@ def _contract(
     analysis: Analysis, call: Call, size: str, taken: int, given: int
 ) -> list[Flow] | None:
     layer, [source] = call.op, call.inputs
-    if getattr(layer, "data_format", "") == "channels_first":
+    axis = channel_axis(layer, len(source.shape))
+    # Whatever else a dense layer is given stays where it is.
+    flow = analysis.along(source, -1) if size == "units" else channels_along(analysis, call, axis)
+    if flow is None:
         return None
-    if size == "filters" and analysis.flow(source).axis != -1:
-        return None
-    flow = analysis.along(source, -1)
     kernel = analysis.weights(layer, "kernel")
     taken, given = taken % kernel.ndim, given % kernel.ndim
     # What one input channel, the same everywhere, adds to each output channel.
@@ -67,13 +68,15 @@ def _contract(
     analysis.lies(layer, "kernel", taken, flow.labels)
     use(analysis, call, flow, linked.any(axis=1), "kernel", taken, sums if everywhere else None)
     known = adds_up(flow.constants, linked, sums, everywhere)
-    return bringing_out(analysis, layer, size, {"kernel": given}, known)
+    return bringing_out(analysis, layer, size, {"kernel": given}, known, axis)
 
 
 def _grouped(analysis: Analysis, call: Call) -> list[Flow] | None:
     """Follow a convolution in groups, which can only go as wholes: inputs and outputs of one."""
-    layer, [flow] = call.op, analysis.inputs(call)
-    if flow.axis != -1 or layer.data_format == "channels_first":
+    layer = call.op
+    axis = channel_axis(layer, len(call.inputs[0].shape))
+    flow = channels_along(analysis, call, axis)
+    if flow is None:
         return None
     kernel = analysis.weights(layer, "kernel")
     inputs, outputs = kernel.shape[-2], kernel.shape[-1] // layer.groups
@@ -99,7 +102,7 @@ def _grouped(analysis: Analysis, call: Call) -> list[Flow] | None:
         constants = constants + analysis.weights(layer, "bias")
     if not is_elementwise(layer.activation):
         return None
-    return [Flow(labels, activated(layer.activation, constants))]
+    return [Flow(labels, activated(layer.activation, constants), axis)]
 
 
 def use(
@@ -145,12 +148,17 @@ def adds_up(constants: Array, linked: Array, sums: Array, everywhere: bool) -> A
 
 
 def bringing_out(
-    analysis: Analysis, layer: Any, size: str, weights: Mapping[str, int], sums: Array
+    analysis: Analysis,
+    layer: Any,
+    size: str,
+    weights: Mapping[str, int],
+    sums: Array,
+    axis: int = -1,
 ) -> list[Flow]:
     """Return the output channels of a layer, given what is added up before bias and activation."""
     labels = analysis.own(layer, len(sums))
-    for variable, axis in weights.items():
-        analysis.lies(layer, variable, axis, labels)
+    for variable, along in weights.items():
+        analysis.lies(layer, variable, along, labels)
     analysis.sizes[id(layer)][size] = labels
     if layer.use_bias:
         analysis.lies(layer, "bias", 0, labels)
@@ -161,8 +169,8 @@ def bringing_out(
             f"the activation of {layer.name!r} may mix channels, as softmax does, or is not "
             "written with keras.ops",
         )
-        return [Flow(labels, np.full(len(labels), np.nan))]
-    return [Flow(labels, activated(layer.activation, sums))]
+        return [Flow(labels, np.full(len(labels), np.nan), axis)]
+    return [Flow(labels, activated(layer.activation, sums), axis)]
 
 
 def blurs_borders(layer: Any) -> bool:

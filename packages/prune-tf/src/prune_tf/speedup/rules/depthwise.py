@@ -10,6 +10,7 @@ from prune_tf.speedup.analysis import Analysis, Flow
 from prune_tf.speedup.graph import Call
 from prune_tf.speedup.rules.activations import activated, is_elementwise
 from prune_tf.speedup.rules.contraction import adds_up, blurs_borders, bringing_out, use
+from prune_tf.speedup.rules.layout import channel_axis, channels_along
 from prune_tf.speedup.rules.registry import rule
 
 __all__: list[str] = []
@@ -20,8 +21,10 @@ Array = np.ndarray[Any, Any]
 @rule("DepthwiseConv1D", "DepthwiseConv2D")
 def depthwise(analysis: Analysis, call: Call) -> list[Flow] | None:
     """Each input channel makes `depth_multiplier` outputs, which can only go with it."""
-    layer, [flow] = call.op, analysis.inputs(call)
-    if flow.axis != -1 or layer.data_format == "channels_first":
+    layer = call.op
+    axis = channel_axis(layer, len(call.inputs[0].shape))
+    flow = channels_along(analysis, call, axis)
+    if flow is None:
         return None
     kernel = analysis.weights(layer, "kernel")
     labels = np.repeat(flow.labels, kernel.shape[-1])
@@ -33,14 +36,16 @@ def depthwise(analysis: Analysis, call: Call) -> list[Flow] | None:
         constants = constants + analysis.weights(layer, "bias")
     if not is_elementwise(layer.activation):
         return None
-    return [Flow(labels, activated(layer.activation, constants))]
+    return [Flow(labels, activated(layer.activation, constants), axis)]
 
 
 @rule("SeparableConv1D", "SeparableConv2D")
 def separable(analysis: Analysis, call: Call) -> list[Flow] | None:
     """A depthwise convolution, then a sum over channels."""
-    layer, [flow] = call.op, analysis.inputs(call)
-    if flow.axis != -1 or layer.data_format == "channels_first":
+    layer = call.op
+    axis = channel_axis(layer, len(call.inputs[0].shape))
+    flow = channels_along(analysis, call, axis)
+    if flow is None:
         return None
     first = analysis.weights(layer, "depthwise_kernel")
     second = analysis.weights(layer, "pointwise_kernel")
@@ -57,7 +62,7 @@ def separable(analysis: Analysis, call: Call) -> list[Flow] | None:
     use(analysis, call, flow, linked.any(axis=1), None, 0, sums if everywhere else None)
     known = adds_up(flow.constants, linked, sums, everywhere)
     given = {"pointwise_kernel": second.ndim - 1}
-    return bringing_out(analysis, layer, "filters", given, known)
+    return bringing_out(analysis, layer, "filters", given, known, axis)
 
 
 def _each(kernel: Array, constants: Array, everywhere: bool) -> Array:

@@ -191,8 +191,8 @@ def _follows(analysis: Analysis, number: Size, labels: Array) -> bool:
     for source in number.sources:
         known = analysis.counted_by(source)
         if known is not None and len(labels) % len(known) == 0:
-            expected = analysis.labels.roots(np.repeat(known, len(labels) // len(known)))
-            if np.array_equal(expected, analysis.labels.roots(labels)):
+            expected = analysis.labels.find(np.repeat(known, len(labels) // len(known)))
+            if np.array_equal(expected, analysis.labels.find(labels)):
                 return True
     return False
 

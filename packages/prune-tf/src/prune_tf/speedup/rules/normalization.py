@@ -8,6 +8,7 @@ import numpy as np
 
 from prune_tf.speedup.analysis import Analysis, Flow
 from prune_tf.speedup.graph import Call
+from prune_tf.speedup.rules.layout import channels_along
 from prune_tf.speedup.rules.registry import rule
 
 __all__: list[str] = []
@@ -16,8 +17,9 @@ __all__: list[str] = []
 @rule("BatchNormalization")
 def batch_normalization(analysis: Analysis, call: Call) -> list[Flow] | None:
     """`γ · (x − mean) / √(variance + ε) + β`, channel by channel."""
-    layer, flow = call.op, analysis.flow(call.inputs[0])
-    if flow.axis != -1 or layer.axis not in (-1, len(call.inputs[0].shape) - 1):
+    layer, rank = call.op, len(call.inputs[0].shape)
+    flow = channels_along(analysis, call, layer.axis % rank - rank)
+    if flow is None:
         return None
     if analysis.silence is not None and not analysis.is_shared(layer):
         analysis.silence(layer, ~np.isnan(flow.constants))
@@ -34,7 +36,7 @@ def batch_normalization(analysis: Analysis, call: Call) -> list[Flow] | None:
         analysis.lies(layer, name, 0, flow.labels)
     constants = gamma * (flow.constants - mean) / np.sqrt(variance + layer.epsilon) + beta
     # What is multiplied by 0 is the offset alone.
-    return [Flow(flow.labels, np.where(gamma == 0, beta, constants))]
+    return [Flow(flow.labels, np.where(gamma == 0, beta, constants), flow.axis)]
 
 
 @rule("LayerNormalization", "RMSNormalization", "UnitNormalization", wide=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from prune_core import ConfigError
 from prune_core.config import Entry
-from prune_schedule.timed.timetable import Timetable, Unit
+from prune_core.errors import ConfigError
+from prune_core.timetable import Timetable, Unit
 
 __all__ = ["SCHEDULE_KEYS", "timetables", "without_schedule"]
 

@@ -1,0 +1,60 @@
+"""Masks that go on over what follows a masked channel, so that all of it can be removed.
+
+A channel of which the kernel and the bias are masked still gets a constant from the offset of the
+batch norm behind it. So that is masked as well; and where something is left even then, such as a
+table of positions that is added, so is whatever else belongs to the channel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+
+from prune_speedup.engine.plan import Plan
+from prune_speedup.engine.units import Unit, Units
+from prune_tf.masks import Masks
+from prune_tf.speedup.find_units import both, masks_of_units
+from prune_tf.speedup.run import plan_for
+
+__all__ = ["closed"]
+
+
+def closed(
+    model: keras.Model,
+    found: Units,
+    masks: Mapping[str, Mapping[str, Any]],
+    gone: Sequence[int],
+    constants: str = "exact",
+) -> Masks:
+    """Return masks with which `shrink` removes all that some masks were chosen for.
+
+    Args:
+        model: The model.
+        found: Its units.
+        masks: Masks of what makes the channels.
+        gone: The numbers of the units that they are of.
+        constants: What `shrink` will be told.
+    """
+    more = both(masks, masks_of_units(model, found, gone, every=False))
+    plan = plan_for(model, more, constants)
+    stays = {label for label in gone if not _goes(plan, found.unit(label))}
+    # One of several constants that are merged stays for the others; without it, another would.
+    with_them = [
+        label
+        for group in found.groups
+        if not stays.isdisjoint(group.labels)
+        for label in group.labels
+    ]
+    wanted = sorted({*gone} & {*with_them})
+    return both(more, masks_of_units(model, found, wanted)) if wanted else more
+
+
+def _goes(plan: Plan, unit: Unit) -> bool:
+    """Whether a plan, of the same model under other masks, takes out a unit."""
+    places = {name: at for at, names in plan.labelling.graph.tensors.items() for name in names}
+    name, axes = next(iter(unit.slices.items()))
+    axis, indices = next(iter(axes.items()))
+    column = plan.labelling.axes[places[name]][axis]
+    return column is not None and bool(plan.removed[column[list(indices)]].all())
