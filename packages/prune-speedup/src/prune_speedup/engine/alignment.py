@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import reduce
 
 import numpy as np
 
@@ -69,7 +70,7 @@ def states_of(members: list[tuple[Value, list[Group]]], zero: ZeroTest) -> Array
     for value, groups in members:
         base = np.array(value.state, dtype=np.int64)
         own = [group.states() for group in groups]
-        known.append(np.maximum.reduce(np.broadcast_arrays(*own)) if own else base)
+        known.append(reduce(np.maximum, own) if own else base)
     if all(each.min() == each.max() for each in known):
         return np.array([_result([int(each.min()) for each in known], zero)], dtype=np.int64)
     # One digit per operand makes a number of each combination that occurs.

@@ -54,11 +54,11 @@ class Labels:
     def find(self, labels: Array) -> Array:
         """The representative of the class of each label."""
         roots = self._parent[labels]
-        while True:
-            above = self._parent[roots]
-            if (above == roots).all():
-                break
-            roots = above
+        above = self._parent[roots]
+        if (above == roots).all():
+            return roots
+        while not (above == roots).all():
+            roots, above = above, self._parent[above]
         self._parent[labels] = roots
         return roots
 
@@ -75,6 +75,8 @@ class Labels:
         if left.shape != right.shape:
             left, right = np.broadcast_arrays(left, right)
         a, b = self.find(left.ravel()), self.find(right.ravel())
+        if (a == b).all():
+            return  # most often it has been said before
         against_fixed = (a == FIXED) != (b == FIXED)
         if against_fixed.any():
             self.fix(np.maximum(a, b)[against_fixed], why)
@@ -89,8 +91,8 @@ class Labels:
             # Several edges may meet in one root: the smallest wins, the others go round again.
             np.minimum.at(self._parent, high, low)
             a, b = self.find(low), self.find(high)
-            np.logical_or.at(self._fixed, a, self._fixed[low])
-            np.logical_or.at(self._fixed, b, self._fixed[high])
+            self._fixed[a[self._fixed[low]]] = True
+            self._fixed[b[self._fixed[high]]] = True
 
     def fix(self, labels: Array, why: str = "") -> None:
         """Say that these can never be removed, and why."""

@@ -153,8 +153,8 @@ def _apply(flow: Flow, graph: Graph, position: int) -> None:
     )
     for index, value in zip(call.outputs, _results(flow, graph, call), strict=True):
         if index is not None and value is not None:
-            value = replace(value, constant=constant)
-            flow.values[index] = value
+            changed = value.constant != constant
+            flow.values[index] = replace(value, constant=constant) if changed else value
 
 
 _VIEWS = {"slice", "select", "alias", "detach"}

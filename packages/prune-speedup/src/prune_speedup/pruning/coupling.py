@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from prune_core.masking import output_axis, weight_name
 from prune_core.masking.axes import masked_names
 from prune_core.masking.recurrent import gates, is_recurrent, spread, unspread
-from prune_core.masking.slices import held_along
+from prune_core.masking.slices import held_on
 from prune_speedup.engine.labels import FIXED, Array, among
 from prune_speedup.gc_pause import collecting_later
 
@@ -208,7 +208,7 @@ class Coupling:
                 alive[producer.classes] = True
                 continue
             module = self.modules[producer.name]
-            left = held_along(mask if mask.dtype == torch.bool else mask != 0)[output_axis(module)]
+            left = held_on(mask if mask.dtype == torch.bool else mask != 0, output_axis(module))
             left = unspread(module, left) if is_recurrent(module) else left
             alive[producer.classes[left.cpu().numpy()]] = True
         alive[FIXED] = True

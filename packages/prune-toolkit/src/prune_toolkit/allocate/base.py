@@ -13,6 +13,7 @@ from torch import Tensor
 from prune_core.errors import ConfigError, PruneError
 from prune_core.masking import Masks, PrunerModuleWrapper, output_axis
 from prune_core.masking.recurrent import is_recurrent, spread, unspread
+from prune_core.masking.slices import held_on
 from prune_toolkit.collect import check_channels
 from prune_toolkit.score import as_list, check_blocks
 
@@ -131,11 +132,9 @@ class SparsityAllocator(ABC):
         axis = output_axis(wrapper.module)
         if wrapper.parameter(bias).shape != (weight_mask.shape[axis],):
             return {}
-        return {
-            bias: weight_mask.transpose(0, axis).flatten(1).any(1).type_as(weight_mask)
-            if weight_mask.ndim > 1
-            else weight_mask.clone()
-        }
+        if weight_mask.ndim < 2:
+            return {bias: weight_mask.clone()}
+        return {bias: held_on(weight_mask != 0, axis).type_as(weight_mask)}
 
     def _compress_mask(self, mask: Tensor, wrapper: PrunerModuleWrapper | None = None) -> Tensor:
         """Undo `_expand_mask`: 1 for each score of which anything is left in the mask."""
