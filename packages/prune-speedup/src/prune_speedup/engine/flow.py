@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from prune_speedup.engine.alignment import (
+    Combine,
     ZeroTest,
     arranged,
     broadcast,
     clusters,
     follows,
+    result_of,
     states_of,
     without,
 )
@@ -128,6 +130,8 @@ class Flow:
 
     def fix(self, labels: Array, why: str) -> None:
         """Nothing with these labels can be removed."""
+        if self.labels.settled:
+            return
         self.labels.fix(labels, f"{why} ({self.where})" if self.where else why)
 
     def fix_value(self, value: Value, why: str) -> None:
@@ -167,7 +171,7 @@ class Flow:
 
     def pin_labels(self, labels: Array, axis: int, why: str) -> None:
         """`pin` for an array of labels."""
-        if labels.shape[axis] == 1:
+        if labels.shape[axis] == 1 or self.labels.settled:
             return
         roots = self.labels.find(labels)
         if _varies(roots, axis) and all(
@@ -191,6 +195,7 @@ class Flow:
         zero: ZeroTest,
         *,
         summed: frozenset[int] = frozenset(),
+        known: Combine | None = None,
     ) -> Value:
         """Operands that meet position by position, each broadcast to `shape`.
 
@@ -199,11 +204,14 @@ class Flow:
             shape: The shape of the result.
             zero: Whether the result is zero where those operands marked true are zero.
             summed: Axes that a contraction sums over afterwards.
+            known: What is known of the result where this is known of the operands, unless it is at
+                most what is known of the weakest one.
         """
+        known = known or (lambda states: result_of(states, zero))
         aligned = [broadcast(operand, tuple(shape)) for operand in operands]
         groups: list[Group] = []
         for cluster in clusters(aligned):
-            groups += self._align_cluster(aligned, cluster, zero, summed)
+            groups += self._align_cluster(aligned, cluster, known, summed)
         free = frozenset(
             axis for axis in range(len(shape)) if all(v.any_size(axis) for v, _ in aligned)
         )
@@ -215,7 +223,7 @@ class Flow:
         self,
         operands: list[tuple[Value, tuple[Group, ...]]],
         cluster: frozenset[int],
-        zero: ZeroTest,
+        known: Combine,
         summed: frozenset[int],
     ) -> list[Group]:
         why = "tied to something that stays"
@@ -236,7 +244,7 @@ class Flow:
             for group in present:
                 if group is not widest:
                     self.labels.tie(widest.compact(), group.compact(), why)
-            states = states_of(members, zero)
+            states = states_of(members, known)
             one = all(follows(group, widest) for group in present)
             return [widest.with_states(states if one else mixed(states))]
         common = set(widest.axes).intersection(*(group.axes for group in present))
@@ -247,9 +255,9 @@ class Flow:
                 return []
             reduced = [(value, [group.only(keep) for group in groups]) for value, groups in members]
             narrow = next(group for _, groups in reduced for group in groups)
-            return [narrow.with_states(mixed(states_of(reduced, zero)))]
+            return [narrow.with_states(mixed(states_of(reduced, known)))]
         self.deferred.append(lambda: self._choose(members, why))
-        return [widest.with_states(mixed(states_of(members, zero)))]
+        return [widest.with_states(mixed(states_of(members, known)))]
 
     def _reduce_to(self, groups: list[Group], keep: set[int], why: str) -> None:
         """Let several groups vary along the axes that they share, and along no other."""

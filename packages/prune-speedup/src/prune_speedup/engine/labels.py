@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["FIXED", "Array", "Labels", "among"]
+__all__ = ["FIXED", "Array", "Labels", "Settled", "among"]
 
 Array = npt.NDArray[np.int64]
 
@@ -26,13 +26,11 @@ class Labels:
     There is no loop over labels anywhere: a call ties, fixes or looks up an array at once.
     """
 
-    def __init__(self, fixed: npt.NDArray[np.bool_] | None = None) -> None:
-        """Begin with the fixed label alone.
+    settled = False
+    """Whether all that is said of them has been said before."""
 
-        Args:
-            fixed: Which of the labels that are to come are fixed from the first.
-        """
-        self._known = np.zeros(0, dtype=np.bool_) if fixed is None else fixed
+    def __init__(self) -> None:
+        """Begin with the fixed label alone."""
         self._parent: Array = np.zeros(1, dtype=np.int64)
         self._fixed = np.ones(1, dtype=np.bool_)
         self._reasons: list[tuple[Array, str]] = []
@@ -46,9 +44,7 @@ class Labels:
         start = len(self._parent)
         fresh: Array = np.arange(start, start + count, dtype=np.int64)
         self._parent = np.concatenate([self._parent, fresh])
-        known = self._known[start : start + count]
-        unknown = np.zeros(count - len(known), dtype=np.bool_)
-        self._fixed = np.concatenate([self._fixed, known, unknown])
+        self._fixed = np.concatenate([self._fixed, np.zeros(count, dtype=np.bool_)])
         return fresh
 
     def find(self, labels: Array) -> Array:
@@ -122,3 +118,42 @@ class Labels:
             if (self.find(labels) == root).any():
                 return why
         return ""
+
+
+class Settled(Labels):
+    """The labels of an earlier run, handed out in the same order: their classes stand."""
+
+    settled = True
+
+    def __init__(self, earlier: Labels) -> None:
+        """Look up each class once.
+
+        Args:
+            earlier: All of the labels.
+        """
+        super().__init__()
+        every = np.arange(len(earlier), dtype=np.int64)
+        self._roots, self._stays = earlier.find(every), earlier.is_fixed(every)
+        self._count = 1
+
+    def __len__(self) -> int:
+        return self._count
+
+    def new(self, count: int) -> Array:
+        """The next labels."""
+        self._count += count
+        return np.arange(self._count - count, self._count, dtype=np.int64)
+
+    def find(self, labels: Array) -> Array:
+        """The representative of the class of each label."""
+        return self._roots[labels]
+
+    def is_fixed(self, labels: Array) -> npt.NDArray[np.bool_]:
+        """Whether each label belongs to a class that stays."""
+        return self._stays[labels]
+
+    def tie(self, left: Array, right: Array, why: str = "") -> None:
+        """Nothing: these are the same already."""
+
+    def fix(self, labels: Array, why: str = "") -> None:
+        """Nothing: these stay already."""
