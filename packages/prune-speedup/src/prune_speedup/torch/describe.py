@@ -10,7 +10,7 @@ from prune_speedup.engine.plan import Plan
 from prune_speedup.engine.propagate import Labelling
 from prune_speedup.torch.masks import nested_masks
 from prune_speedup.torch.report import Change, SpeedupReport
-from prune_speedup.torch.tensors import places
+from prune_speedup.torch.tensors import cut
 
 __all__ = ["describe"]
 
@@ -26,12 +26,7 @@ def describe(
         if kept:
             report.changes.append(Change(names[0], graph.metas[value].shape, plan.shape(value)))
             report.slices[names[0]] = {axis: torch.from_numpy(k) for axis, k in kept.items()}
-        for name in names:
-            if name in residual:
-                for axis, indices in kept.items():
-                    residual[name] = residual[name].index_select(
-                        axis, places(indices, residual[name].device)
-                    )
+            residual |= {name: cut(residual[name], kept) for name in names if name in residual}
     roots = labels.find(np.arange(len(labels)))
     owned = np.concatenate(
         [c for cs in labelling.axes.values() for c in cs if c is not None] or [roots]
