@@ -17,7 +17,7 @@ from prune_speedup.pruning.coupling import Coupling, Producer
 if TYPE_CHECKING:
     from prune_speedup.engine.units import UnitGroup
 
-__all__ = ["Choice", "Family", "choice", "spare", "staying"]
+__all__ = ["Choice", "Family", "choice", "spare", "sparing", "staying"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,16 @@ def spare(coupling: Coupling, found: Choice) -> Choice:
     if not tried:
         return found
     units = np.concatenate(tried)
-    stays = staying(coupling, _masks(coupling, found.families, units), units)
+    return sparing(found, staying(coupling, _masks(coupling, found.families, units), units))
+
+
+def sparing(found: Choice, stays: Array) -> Choice:
+    """Leave out families of which masked units would stay.
+
+    Args:
+        found: What may be pruned otherwise.
+        stays: Units that a trial has masked and that would stay.
+    """
     families: list[Family] = []
     spared: list[str] = []
     for family in found.families:

@@ -117,12 +117,9 @@ class SparsityAllocator(ABC):
         shape = [1] * weight.ndim
         for axis, length in zip(axes, mask.shape, strict=True):
             shape[axis] = length
-        wide = mask.reshape(shape)
-        masks = {
-            wrapper.target: wide.expand(weight.shape).clone() if len(axes) < weight.ndim else wide
-        }
-        bias = self._bias_mask(wrapper, masks[wrapper.target])
-        return masks | bias
+        wide = mask.reshape(shape).expand(weight.shape)
+        bias = self._bias_mask(wrapper, wide)
+        return {wrapper.target: wide.clone() if len(axes) < weight.ndim else wide} | bias
 
     def _bias_mask(self, wrapper: PrunerModuleWrapper, weight_mask: Tensor) -> dict[str, Tensor]:
         """Mask the bias of each output channel that has no weight left."""
@@ -134,7 +131,8 @@ class SparsityAllocator(ABC):
             return {}
         if weight_mask.ndim < 2:
             return {bias: weight_mask.clone()}
-        return {bias: held_on(weight_mask != 0, axis).type_as(weight_mask)}
+        held = weight_mask if weight_mask.dtype == torch.bool else weight_mask != 0
+        return {bias: held_on(held, axis).type_as(weight_mask).clone()}
 
     def _compress_mask(self, mask: Tensor, wrapper: PrunerModuleWrapper | None = None) -> Tensor:
         """Undo `_expand_mask`: 1 for each score of which anything is left in the mask."""
