@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import reduce
 from itertools import chain
+from operator import and_
 from statistics import median, quantiles
 from time import perf_counter
 from typing import Any
@@ -65,7 +66,7 @@ def zeros_in(model: nn.Module, masks: Mapping[str, torch.Tensor] | None = None) 
         # In pieces, so that what is found of each is in no memory that has to be got first.
         whole = (parameter.detach().flatten(), *covering)
         for numbers, *hidden in zip(*(each.split(_PIECE) for each in whole), strict=True):
-            alive = reduce(torch.logical_and, hidden, alive_in(numbers))
+            alive = reduce(and_, hidden, alive_in(numbers))
             # numpy counts booleans many times faster than torch.
             kept = np.count_nonzero(alive.numpy()) if alive.is_cpu else int(alive.count_nonzero())
             zeros += alive.numel() - int(kept)
