@@ -40,6 +40,14 @@ LIMIT = 300
 def build(name: str) -> tuple[nn.Module, Any]:
     """Return a network with random weights, and an input."""
     torch.manual_seed(0)
+    # torchvision asks for two operators that only its own build for accelerators brings; so does
+    # transformers, where it finds torchvision.
+    for operator in ("nms", "qnms"):
+        with suppress(RuntimeError):  # somebody has imported torchvision already
+            torch.library.define(
+                f"torchvision::{operator}",
+                "(Tensor dets, Tensor scores, float threshold) -> Tensor",
+            )
     if name == "bert":
         from transformers import BertConfig, BertModel
 
@@ -59,13 +67,6 @@ def build(name: str) -> tuple[nn.Module, Any]:
         )
         inputs = {"input_ids": torch.randint(0, 8000, (1, 64))}
         return LlamaForCausalLM(config).eval(), inputs
-    # torchvision asks for two operators that only its own build for accelerators brings.
-    for operator in ("nms", "qnms"):
-        with suppress(RuntimeError):  # somebody has imported torchvision already
-            torch.library.define(
-                f"torchvision::{operator}",
-                "(Tensor dets, Tensor scores, float threshold) -> Tensor",
-            )
     import torchvision
 
     return torchvision.models.get_model(name, weights=None).eval(), torch.randn(1, 3, 224, 224)

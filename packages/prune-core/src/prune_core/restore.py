@@ -40,7 +40,8 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     """Put a model in eval mode for a while."""
     with in_its_mode(model):
         for module in model.modules():
-            module.training = False  # some models refuse to be told with eval()
+            if module.training:
+                module.training = False  # some models refuse to be told with eval()
         yield
 
 
@@ -92,4 +93,5 @@ def in_its_mode(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         for module, flag in training:
-            module.training = flag
+            if module.training is not flag:
+                module.training = flag

@@ -19,7 +19,7 @@ __all__ = ["replace_modules", "unwrap", "wrappers_in"]
 
 def replace_modules(model: nn.Module, replacements: Mapping[nn.Module, nn.Module]) -> None:
     """Put modules in the place of others, wherever those stand in the model."""
-    for parent in list(model.modules()):
+    for parent in list(model.modules()) if replacements else ():
         for key, child in parent._modules.items():
             if child is not None and child in replacements:
                 put_child(parent, key, replacements[child])

@@ -228,38 +228,42 @@ class PrunerModuleWrapper(nn.Module):
     def apply_masks(self) -> None:
         """Write zeros into the parameters where they are masked, remembering what was there."""
         with torch.no_grad():
-            for name, parameter, removed in self._removed_places():
+            for name, parameter, kept in self._masked_places():
                 if parameter.is_meta:
                     raise MaskError(
                         f"{self.name}.{name} is on the meta device, where no zeros can be written "
                         "into it. Load the weights first."
                     )
-                rows = whole_rows(removed)
+                rows = whole_rows(kept)
                 if rows is not None:  # the same values in the same order, found many times faster
-                    places = rows.nonzero().flatten()
+                    places = (~rows).nonzero().flatten()
                     self._removed[name] = parameter.index_select(0, places).flatten()
                     parameter.index_fill_(0, places, 0.0)
                 else:
+                    removed = ~kept
                     self._removed[name] = parameter[removed]
                     parameter.masked_fill_(removed, 0.0)
 
     def restore_dense(self) -> None:
         """Undo `apply_masks`, but for values that have been trained to something since."""
         with torch.no_grad():
-            for name, parameter, removed in self._removed_places():
+            for name, parameter, kept in self._masked_places():
                 values = self._removed.get(name)
-                if values is not None and int(removed.sum()) == values.numel():
+                if values is None:
+                    continue
+                removed = ~kept
+                if int(removed.sum()) == values.numel():
                     now = parameter[removed]
                     parameter[removed] = torch.where(now == 0, values.to(now), now)
         self._removed = {}
 
-    def _removed_places(self) -> Iterator[tuple[str, Tensor, Tensor]]:
-        """Yield masked parameters, or what this process has of them, and where they are masked."""
+    def _masked_places(self) -> Iterator[tuple[str, Tensor, Tensor]]:
+        """Yield masked parameters, or what this process has of them, with their masks."""
         for name in self.masked_names:
             mask = self._buffers[name + SUFFIX]
             if mask is not None:
                 parameter = self.parameter(name)
-                yield name, local(parameter), local(sharded_like(~mask, parameter))
+                yield name, local(parameter), local(sharded_like(mask, parameter))
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         # Masks follow to another device. They keep their values and their type whatever is done to

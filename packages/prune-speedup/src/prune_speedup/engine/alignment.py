@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import reduce
 
 import numpy as np
 
@@ -17,10 +18,23 @@ from prune_speedup.engine.values import (
     expanded,
 )
 
-__all__ = ["ZeroTest", "arranged", "broadcast", "clusters", "follows", "states_of", "without"]
+__all__ = [
+    "Combine",
+    "ZeroTest",
+    "arranged",
+    "broadcast",
+    "clusters",
+    "follows",
+    "result_of",
+    "states_of",
+    "without",
+]
 
 ZeroTest = Callable[[Sequence[bool]], bool]
 """Whether a result is zero where those of its operands are that are marked."""
+
+Combine = Callable[[Sequence[int]], int]
+"""What is known of a result where this is known of its operands."""
 
 
 def follows(other: Group, group: Group) -> bool:
@@ -67,15 +81,15 @@ def clusters(operands: list[tuple[Value, tuple[Group, ...]]]) -> list[frozenset[
     return clusters
 
 
-def states_of(members: list[tuple[Value, list[Group]]], zero: ZeroTest) -> Array:
+def states_of(members: list[tuple[Value, list[Group]]], combine: Combine) -> Array:
     """What is known of a result, position by position, from what is known of the operands."""
     known: list[Array] = []
     for value, groups in members:
         base = np.array(value.state, dtype=np.int64)
         own = [group.states() for group in groups]
-        known.append(np.maximum.reduce(np.broadcast_arrays(*own)) if own else base)
+        known.append(reduce(np.maximum, own) if own else base)
     if all(each.min() == each.max() for each in known):
-        return np.array([_result([int(each.min()) for each in known], zero)], dtype=np.int64)
+        return np.array([combine([int(each.min()) for each in known])], dtype=np.int64)
     # One digit per operand makes a number of each combination that occurs: the test then runs once
     # for each of these, and not once for each position.
     kinds = UNKNOWN + 1
@@ -84,11 +98,12 @@ def states_of(members: list[tuple[Value, list[Group]]], zero: ZeroTest) -> Array
     results = np.zeros(len(occurs), dtype=np.int64)
     for pattern in np.flatnonzero(occurs).tolist():
         digits = [pattern // kinds**digit % kinds for digit in range(len(known))]
-        results[pattern] = _result(digits, zero)
+        results[pattern] = combine(digits)
     return results[combined]
 
 
-def _result(operands: Sequence[int], zero: ZeroTest) -> int:
+def result_of(operands: Sequence[int], zero: ZeroTest) -> int:
+    """Zero by the test, and else what is known of the weakest operand."""
     if zero([state == ZERO for state in operands]):
         return ZERO
     return max(UNIFORM, *operands)

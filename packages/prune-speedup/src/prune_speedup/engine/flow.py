@@ -21,11 +21,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from prune_speedup.engine.alignment import (
+    Combine,
     ZeroTest,
     arranged,
     broadcast,
     clusters,
     follows,
+    result_of,
     states_of,
     without,
 )
@@ -135,6 +137,8 @@ class Flow:
 
     def fix(self, labels: Array, why: str) -> None:
         """Nothing with these labels can be removed."""
+        if self.labels.settled:
+            return
         self.labels.fix(labels, f"{why} ({self.where})" if self.where else why)
 
     def fix_value(self, value: Value, why: str) -> None:
@@ -178,7 +182,7 @@ class Flow:
         [1 2 3] is fixed. Of [[1 2] [3 4]], pinned along axis 0, whole columns can still go: 3 is
         tied to 1, and 4 to 2.
         """
-        if labels.shape[axis] == 1:
+        if labels.shape[axis] == 1 or self.labels.settled:
             return
         roots = self.labels.find(labels)
         if _varies(roots, axis) and all(
@@ -202,6 +206,7 @@ class Flow:
         zero: ZeroTest,
         *,
         summed: frozenset[int] = frozenset(),
+        known: Combine | None = None,
     ) -> Value:
         """Operands that meet position by position, each broadcast to `shape`.
 
@@ -210,11 +215,14 @@ class Flow:
             shape: The shape of the result.
             zero: Whether the result is zero where those operands marked true are zero.
             summed: Axes that a contraction sums over afterwards.
+            known: What is known of the result where this is known of the operands, unless it is at
+                most what is known of the weakest one.
         """
+        known = known or (lambda states: result_of(states, zero))
         aligned = [broadcast(operand, tuple(shape)) for operand in operands]
         groups: list[Group] = []
         for cluster in clusters(aligned):
-            groups += self._align_cluster(aligned, cluster, zero, summed)
+            groups += self._align_cluster(aligned, cluster, known, summed)
         free = frozenset(
             axis for axis in range(len(shape)) if all(v.any_size(axis) for v, _ in aligned)
         )
@@ -226,7 +234,7 @@ class Flow:
         self,
         operands: list[tuple[Value, tuple[Group, ...]]],
         cluster: frozenset[int],
-        zero: ZeroTest,
+        known: Combine,
         summed: frozenset[int],
     ) -> list[Group]:
         why = "tied to something that stays"
@@ -248,7 +256,7 @@ class Flow:
             for group in present:
                 if group is not widest:
                     self.labels.tie(widest.compact(), group.compact(), why)
-            states = states_of(members, zero)
+            states = states_of(members, known)
             one = all(follows(group, widest) for group in present)
             return [widest.with_states(states if one else mixed(states))]
         # 2. None holds all others, or the sum over them comes next, as in attention: heads x
@@ -261,11 +269,11 @@ class Flow:
                 return []
             reduced = [(value, [group.only(keep) for group in groups]) for value, groups in members]
             narrow = next(group for _, groups in reduced for group in groups)
-            return [narrow.with_states(mixed(states_of(reduced, zero)))]
+            return [narrow.with_states(mixed(states_of(reduced, known)))]
         # 3. One holds all others: heads x features plus features. It may turn out that nothing but
         #    whole heads can go, and then the other need not lose a feature. Wait and see.
         self.deferred.append(lambda: self._choose(members, why))
-        return [widest.with_states(mixed(states_of(members, zero)))]
+        return [widest.with_states(mixed(states_of(members, known)))]
 
     def _reduce_to(self, groups: list[Group], keep: set[int], why: str) -> None:
         """Let several groups vary along the axes that they share, and along no other."""

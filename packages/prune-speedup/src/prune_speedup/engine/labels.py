@@ -16,7 +16,7 @@ the call that makes them meet ties them. What is true of one is true of the othe
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["FIXED", "Array", "Labels", "among"]
+__all__ = ["FIXED", "Array", "Labels", "Settled", "among"]
 
 Array = npt.NDArray[np.int64]
 
@@ -39,13 +39,11 @@ class Labels:
     There is no loop over labels anywhere: a call ties, fixes or looks up an array at once.
     """
 
-    def __init__(self, fixed: npt.NDArray[np.bool_] | None = None) -> None:
-        """Begin with the fixed label alone.
+    settled = False
+    """Whether all that is said of them has been said before."""
 
-        Args:
-            fixed: Which of the labels that are to come are fixed from the first.
-        """
-        self._known = np.zeros(0, dtype=np.bool_) if fixed is None else fixed
+    def __init__(self) -> None:
+        """Begin with the fixed label alone."""
         self._parent: Array = np.zeros(1, dtype=np.int64)
         self._fixed = np.ones(1, dtype=np.bool_)
         self._reasons: list[tuple[Array, str]] = []
@@ -59,21 +57,19 @@ class Labels:
         start = len(self._parent)
         fresh: Array = np.arange(start, start + count, dtype=np.int64)
         self._parent = np.concatenate([self._parent, fresh])
-        known = self._known[start : start + count]
-        unknown = np.zeros(count - len(known), dtype=np.bool_)
-        self._fixed = np.concatenate([self._fixed, known, unknown])
+        self._fixed = np.concatenate([self._fixed, np.zeros(count, dtype=np.bool_)])
         return fresh
 
     def find(self, labels: Array) -> Array:
         """The representative of the class of each label."""
         roots = self._parent[labels]
+        above = self._parent[roots]
+        if (above == roots).all():
+            return roots
         # A parent is never larger than its child (`tie` lets the smallest win), so each round
         # climbs, and the climb ends.
-        while True:
-            above = self._parent[roots]
-            if (above == roots).all():
-                break
-            roots = above
+        while not (above == roots).all():
+            roots, above = above, self._parent[above]
         # Next time the way is one step long.
         self._parent[labels] = roots
         return roots
@@ -91,6 +87,8 @@ class Labels:
         if left.shape != right.shape:
             left, right = np.broadcast_arrays(left, right)
         a, b = self.find(left.ravel()), self.find(right.ravel())
+        if (a == b).all():
+            return  # most often it has been said before
         against_fixed = (a == FIXED) != (b == FIXED)
         if against_fixed.any():
             self.fix(np.maximum(a, b)[against_fixed], why)
@@ -109,8 +107,8 @@ class Labels:
             # Several edges may meet in one root: the smallest wins, the others go round again.
             np.minimum.at(self._parent, high, low)
             a, b = self.find(low), self.find(high)
-            np.logical_or.at(self._fixed, a, self._fixed[low])
-            np.logical_or.at(self._fixed, b, self._fixed[high])
+            self._fixed[a[self._fixed[low]]] = True
+            self._fixed[b[self._fixed[high]]] = True
 
     def fix(self, labels: Array, why: str = "") -> None:
         """Say that these can never be removed, and why."""
@@ -140,3 +138,42 @@ class Labels:
             if (self.find(labels) == root).any():
                 return why
         return ""
+
+
+class Settled(Labels):
+    """The labels of an earlier run, handed out in the same order: their classes stand."""
+
+    settled = True
+
+    def __init__(self, earlier: Labels) -> None:
+        """Look up each class once.
+
+        Args:
+            earlier: All of the labels.
+        """
+        super().__init__()
+        every = np.arange(len(earlier), dtype=np.int64)
+        self._roots, self._stays = earlier.find(every), earlier.is_fixed(every)
+        self._count = 1
+
+    def __len__(self) -> int:
+        return self._count
+
+    def new(self, count: int) -> Array:
+        """The next labels."""
+        self._count += count
+        return np.arange(self._count - count, self._count, dtype=np.int64)
+
+    def find(self, labels: Array) -> Array:
+        """The representative of the class of each label."""
+        return self._roots[labels]
+
+    def is_fixed(self, labels: Array) -> npt.NDArray[np.bool_]:
+        """Whether each label belongs to a class that stays."""
+        return self._stays[labels]
+
+    def tie(self, left: Array, right: Array, why: str = "") -> None:
+        """Nothing: these are the same already."""
+
+    def fix(self, labels: Array, why: str = "") -> None:
+        """Nothing: these stay already."""

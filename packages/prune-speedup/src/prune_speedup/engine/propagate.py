@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from prune_speedup.engine.flow import Flow
 from prune_speedup.engine.graph import ALIAS_WRITE, Call, Graph, Ref
-from prune_speedup.engine.labels import Array, Labels
+from prune_speedup.engine.labels import Array, Labels, Settled
 from prune_speedup.engine.rules import Rules
 from prune_speedup.engine.values import (
     CONSTANT,
@@ -71,10 +71,10 @@ def propagate(
         zeros: Which indices of the axes of which parameters hold nothing but zeros. Without it,
             every index is taken to be zero once its label is removed, which is what makes a
             unit; with it, sums over what is not zero are noted in `Flow.leaks`.
-        settled: The labels of the same graph from a run without `zeros`. What stays by them is
-            known from the first then, so that it decides alike where it decides by that.
+        settled: The labels of the same graph from a run without `zeros`, if only that is to be
+            found out which has to do with what is zero.
     """
-    labels = Labels(None if settled is None else settled.is_fixed(np.arange(len(settled))))
+    labels = Labels() if settled is None else Settled(settled)
     flow = Flow(labels, graph.metas, rules, leaking=zeros is not None)
     axes = _label_tensors(graph, flow, zeros)
     for index in graph.inputs:
@@ -108,8 +108,9 @@ def propagate(
         flow.settle(flow.values[index], "the model keeps it")
     for index, how in graph.left.items():
         flow.fix_value(flow.values[index], f"it leaves torch by {how}")
-    _settle(flow)
-    keep_whole_axes(labels, axes)
+    if settled is None:
+        _settle(flow)
+        keep_whole_axes(labels, axes)
     return Labelling(graph, labels, axes, flow)
 
 
@@ -166,8 +167,8 @@ def _apply(flow: Flow, graph: Graph, position: int) -> None:
     )
     for index, value in zip(call.outputs, _results(flow, graph, call), strict=True):
         if index is not None and value is not None:
-            value = replace(value, constant=constant)
-            flow.values[index] = value
+            changed = value.constant != constant
+            flow.values[index] = replace(value, constant=constant) if changed else value
 
 
 _VIEWS = {"slice", "select", "alias", "detach"}

@@ -162,6 +162,13 @@ class _Index:
         return slices
 
 
+def _distinct(classes: Array) -> tuple[Array, Array]:
+    """Each class once, and where it stands first; most often they are in order already."""
+    if (classes[1:] > classes[:-1]).all():
+        return classes, np.arange(len(classes))
+    return np.unique(classes, return_index=True)
+
+
 def _group(axes: dict[tuple[str, int], Array], count: int) -> list[UnitGroup]:
     """Units with the same set of axes belong together; a set is told by the sum of random keys."""
     keys = np.random.default_rng(0).integers(1, 2**62, size=len(axes), dtype=np.int64)
@@ -169,9 +176,9 @@ def _group(axes: dict[tuple[str, int], Array], count: int) -> list[UnitGroup]:
     first_seen = np.full(count, -1, dtype=np.int64)
     clock = 0
     for key, classes in zip(keys, axes.values(), strict=True):
-        present, where = np.unique(classes, return_index=True)
+        present, where = _distinct(classes)
         present, where = present[present > 0], where[present > 0]
-        np.bitwise_xor.at(signature, present, key)
+        signature[present] ^= key
         fresh = first_seen[present] < 0
         first_seen[present[fresh]] = clock + where[fresh]
         clock += len(classes)
@@ -182,7 +189,7 @@ def _group(axes: dict[tuple[str, int], Array], count: int) -> list[UnitGroup]:
         by_signature.setdefault(sign, []).append(label)
     cut: dict[int, list[tuple[str, int]]] = {sign: [] for sign in by_signature}
     for (name, axis), classes in axes.items():
-        for sign in np.unique(signature[classes[classes > 0]]).tolist():
+        for sign in {*signature[classes[classes > 0]].tolist()}:
             cut[sign].append((name, axis))
     return [
         UnitGroup(f"{cut[sign][0][0]}[{cut[sign][0][1]}]", tuple(found), tuple(cut[sign]))

@@ -73,20 +73,30 @@ class Group:
 
     codes: Array
     axes: tuple[int, ...] = field(init=False, compare=False, repr=False)
+    _labels: Array | None = field(init=False, compare=False, repr=False)
+    _states: Array | None = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         """Look once which axes those are: they are asked for many times."""
         shape, strides = self.codes.shape, self.codes.strides
         found = [axis for axis, stride in enumerate(strides) if stride and shape[axis] > 1]
         object.__setattr__(self, "axes", tuple(found))
+        object.__setattr__(self, "_labels", None)
+        object.__setattr__(self, "_states", None)
 
     def compact(self) -> Array:
         """The labels, with every axis that makes no difference cut to length one."""
-        return without_copies(self.codes) & _LABEL
+        if self._labels is None:
+            object.__setattr__(self, "_labels", without_copies(self.codes) & _LABEL)
+        assert self._labels is not None
+        return self._labels
 
     def states(self) -> Array:
         """What is known of the numbers, shaped as `compact`."""
-        return without_copies(self.codes) >> _SHIFT
+        if self._states is None:
+            object.__setattr__(self, "_states", without_copies(self.codes) >> _SHIFT)
+        assert self._states is not None
+        return self._states
 
     def with_states(self, states: Array | int) -> "Group":
         """The same labels with something else known of the numbers; shapes broadcast."""
@@ -95,7 +105,8 @@ class Group:
     def at_least(self, state: int) -> "Group":
         """The same labels, no more known than this of what is not zero."""
         states = self.states()
-        return self.with_states(np.where(states == ZERO, ZERO, np.maximum(states, state)))
+        known = (states < state) & (states != ZERO)
+        return self.with_states(np.where(known, state, states)) if known.any() else self
 
     def only(self, axes: Collection[int]) -> "Group":
         """The labels at index 0 of every other axis, with the least that is known along it."""
@@ -121,8 +132,19 @@ def without_copies(codes: Array) -> Array:
 
 
 def expanded(codes: Array, shape: Sequence[int]) -> Array:
-    """Codes repeated along axes of length one, and along new ones in front, without copying."""
-    return np.broadcast_to(codes, shape)
+    """Codes repeated along axes of length one, and along new ones in front, without copying.
+
+    numpy's own `broadcast_to` takes ten times as long; it is left what is not so simple.
+    """
+    shape, small = tuple(shape), without_copies(codes)
+    lead = len(shape) - codes.ndim
+    fits = lead >= 0 and all(
+        old in (1, new) for old, new in zip(codes.shape, shape[lead:], strict=True)
+    )
+    if not fits or not small.flags.c_contiguous:
+        return np.broadcast_to(codes, shape)
+    steps = [step if size > 1 else 0 for step, size in zip(small.strides, small.shape, strict=True)]
+    return np.ndarray(shape, np.int64, small, 0, (*[0] * lead, *steps))
 
 
 def at_first(codes: Array, axes: Iterable[int]) -> Array:
@@ -141,7 +163,7 @@ def mixed(states: Array) -> Array:
 
 def encode(labels: Array, states: Array | int) -> Array:
     """Labels and what is known, in one integer each."""
-    codes: Array = np.ascontiguousarray(labels | (np.asarray(states, dtype=np.int64) << _SHIFT))
+    codes: Array = np.ascontiguousarray(labels | (states << _SHIFT))
     return codes
 
 

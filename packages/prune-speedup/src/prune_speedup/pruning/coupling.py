@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from prune_core.masking import output_axis, weight_name
 from prune_core.masking.axes import masked_names
 from prune_core.masking.recurrent import gates, is_recurrent, spread, unspread
-from prune_core.masking.slices import held_along
+from prune_core.masking.slices import held_on
 from prune_speedup.engine.labels import FIXED, Array, among
 from prune_speedup.engine.selection import Producer
 from prune_speedup.gc_pause import collecting_later
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from prune_speedup.engine.units import UnitGroup, Units
 
 __all__ = ["Closing", "Coupling"]
+
+
+_COUNTED = (Tensor, nn.Parameter)
+"""The classes of tensors of which torch counts how often they are written."""
 
 
 class Closing(NamedTuple):
@@ -58,6 +62,7 @@ class Coupling:
             for name, axis in self.units.axes
             if (producer := self._producer(name, axis)) is not None
         }
+        self._last: tuple[Any, Any, Closing] | None = None
         every = [int(producer.classes.max(initial=FIXED)) for producer in self.producers.values()]
         self._labels = 1 + max(every, default=FIXED)
 
@@ -111,14 +116,40 @@ class Coupling:
         Where there is none to mask, as in a normalisation without affine parameters, they cover the
         weights that read the constant.
         """
-        return self.closing(masks).masks if len(self._gone(masks)) else {}
+        known = self._remembered(masks)
+        if known is None and not len(self._gone(masks)):
+            return {}
+        return (known or self.closing(masks)).masks
 
-    @collecting_later()
     def closing(self, masks: Mapping[str, Mapping[str, Tensor]]) -> Closing:
         """Return what must be masked besides, and what the speedup removes then.
 
         The model must not be wrapped meanwhile.
         """
+        closing = self._remembered(masks)
+        if closing is None:
+            closing = self._close(masks)
+            # A pruner asks before it puts masks in force, and once more when they are.
+            self._last = masks, self._moment(masks), closing
+        return closing
+
+    def _remembered(self, masks: Mapping[str, Mapping[str, Tensor]]) -> Closing | None:
+        """Return the last answer, if it was to the same question."""
+        if self._last is None or (moment := self._moment(masks)) is None:
+            return None
+        return self._last[2] if moment == self._last[1] else None
+
+    def _moment(self, masks: Mapping[str, Mapping[str, Tensor]]) -> tuple[Any, ...] | None:
+        """Return what tells these masks and the model's numbers from any others, if anything."""
+        tensors = [mask for each in masks.values() for mask in each.values()]
+        names = [(name, *each) for name, each in masks.items()]
+        numbers = [*tensors, *self._model.parameters()]
+        if any(each.is_inference() or type(each) not in _COUNTED for each in numbers):
+            return None  # nobody counts how often these are written
+        return (*names, *((each.data_ptr(), each.stride(), each._version) for each in numbers))
+
+    @collecting_later()
+    def _close(self, masks: Mapping[str, Mapping[str, Tensor]]) -> Closing:
         gone = self._gone(masks)
         more = self._masks(gone, lambda parameter, axis: parameter.ndim == 1 and axis == 0)
         found = self._standing(masks, more)
@@ -193,7 +224,7 @@ class Coupling:
                 alive[producer.classes] = True
                 continue
             module = self.modules[producer.name]
-            left = held_along(mask if mask.dtype == torch.bool else mask != 0)[output_axis(module)]
+            left = held_on(mask if mask.dtype == torch.bool else mask != 0, output_axis(module))
             left = unspread(module, left) if is_recurrent(module) else left
             alive[producer.classes[left.cpu().numpy()]] = True
         alive[FIXED] = True

@@ -28,7 +28,7 @@ from prune_speedup.engine.selection import (
     worst,
 )
 from prune_speedup.pruning.coupling import Coupling
-from prune_speedup.pruning.families import spare, staying
+from prune_speedup.pruning.families import spare, sparing, staying
 from prune_toolkit.allocate.base import SparsityAllocator, check_scores
 from prune_toolkit.allocate.over_layers import (
     DEFAULT_CAP,
@@ -128,7 +128,12 @@ class DependencyAwareAllocator(SparsityAllocator):
             return masks
         with self.pruner.plain():
             stays = staying(self.coupling, masks, np.array(pruned, dtype=np.int64))
-        return None if len(stays) else masks
+        if not len(stays):
+            return masks
+        groups = [group.labels for family in families for group in family.groups]
+        if all(among(labels, pruned).any() for labels in groups):
+            self._choose_from(sparing(self._sorted_out(), stays))  # that was as good a trial
+        return None
 
     def _masks(self, pruned: list[int], metrics: Mapping[str, Tensor]) -> Masks:
         masks = {}
@@ -149,10 +154,13 @@ class DependencyAwareAllocator(SparsityAllocator):
             if self.constants != "zero":
                 with self.pruner.plain():
                     found = spare(self.coupling, found)
-                self._tell_of_spared(found)
-            self._choice = self._settings, found
+            self._choose_from(found)
         assert self._choice is not None
         return self._choice[1]
+
+    def _choose_from(self, found: Choice) -> None:
+        self._tell_of_spared(found)
+        self._choice = self._settings, found
 
     @property
     def _settings(self) -> tuple[bool, str]:

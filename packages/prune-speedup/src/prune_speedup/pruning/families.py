@@ -11,7 +11,7 @@ from prune_speedup.engine.labels import Array, among
 from prune_speedup.engine.selection import Choice, Family
 from prune_speedup.pruning.coupling import Coupling
 
-__all__ = ["spare", "staying"]
+__all__ = ["spare", "sparing", "staying"]
 
 
 def spare(coupling: Coupling, found: Choice) -> Choice:
@@ -32,7 +32,16 @@ def spare(coupling: Coupling, found: Choice) -> Choice:
     if not tried:
         return found
     units = np.concatenate(tried)
-    stays = staying(coupling, _masks(coupling, found.families, units), units)
+    return sparing(found, staying(coupling, _masks(coupling, found.families, units), units))
+
+
+def sparing(found: Choice, stays: Array) -> Choice:
+    """Leave out families of which masked units would stay.
+
+    Args:
+        found: What may be pruned otherwise.
+        stays: Units that a trial has masked and that would stay.
+    """
     families: list[Family] = []
     spared: list[str] = []
     for family in found.families:

@@ -5,12 +5,12 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
-from prune_core.masking.slices import all_of
+from prune_speedup.engine.labels import Array
 from prune_speedup.engine.plan import Plan
 from prune_speedup.engine.propagate import Labelling
 from prune_speedup.torch.masks import nested_masks
 from prune_speedup.torch.report import Change, SpeedupReport
-from prune_speedup.torch.tensors import places
+from prune_speedup.torch.tensors import residual
 
 __all__ = ["describe"]
 
@@ -20,18 +20,13 @@ def describe(
 ) -> None:
     """Note in a report what the plan removes of a labelled model, and what is left of its masks."""
     graph, labels = labelling.graph, labelling.labels
-    residual: dict[str, torch.Tensor] = dict(masks)
+    cuts: dict[str, dict[int, Array]] = {}
     for value, names in graph.tensors.items():
         kept = plan.kept(value)
         if kept:
             report.changes.append(Change(names[0], graph.metas[value].shape, plan.shape(value)))
             report.slices[names[0]] = {axis: torch.from_numpy(k) for axis, k in kept.items()}
-        for name in names:
-            if name in residual:
-                for axis, indices in kept.items():
-                    residual[name] = residual[name].index_select(
-                        axis, places(indices, residual[name].device)
-                    )
+        cuts |= dict.fromkeys(names, kept)
     roots = labels.find(np.arange(len(labels)))
     owned = np.concatenate(
         [c for cs in labelling.axes.values() for c in cs if c is not None] or [roots]
@@ -41,8 +36,9 @@ def describe(
     report.removed = int(np.count_nonzero(gone))
     model = report.model
     where = {n: t.device for n, t in (*model.named_parameters(), *model.named_buffers())}
+    left = {name: residual(mask, cuts.get(name, {})) for name, mask in masks.items()}
     report.masks = nested_masks(
-        {n: m.to(where.get(n, m.device)) for n, m in residual.items() if not all_of(m)}
+        {n: m.to(where.get(n, m.device)) for n, m in left.items() if m is not None}
     )
     report.live_norms = sum(
         bool(plan.removed[found].any()) for _, found in labelling.flow.live_norms

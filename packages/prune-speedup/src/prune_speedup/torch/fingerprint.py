@@ -182,7 +182,7 @@ class _Walk:
         if (state := getattr(item, "__dict__", None)) is not None:
             parts += [(name, self.of(value)) for name, value in state.items()]
             whole = True
-        for name in _slots(type(item)):
+        for name in _slots_of(type(item)):
             parts.append((name, self.of(getattr(item, name, None))))
             whole = True
         if not whole:
@@ -301,6 +301,16 @@ def _is_library(name: str | None) -> bool:
         return name is None
     file = getattr(sys.modules.get(name), "__file__", None) or ""
     return name.partition(".")[0] in _LIBRARIES or any(each in file for each in _INSTALLED)
+
+
+_known_slots: weakref.WeakKeyDictionary[type, tuple[str, ...]] = weakref.WeakKeyDictionary()
+
+
+def _slots_of(kind: type) -> tuple[str, ...]:
+    """The names of what a class keeps beside its `__dict__`; that is settled when it is made."""
+    if (known := _known_slots.get(kind)) is None:
+        known = _known_slots[kind] = tuple(_slots(kind))
+    return known
 
 
 def _slots(kind: type) -> Iterator[str]:

@@ -97,8 +97,9 @@ def zeros_of(model: nn.Module, graph: Graph, masks: Mapping[str, torch.Tensor]) 
         covering = [masks[name] for name in names if name in masks]
         mask = reduce(torch.logical_and, covering) if covering else None
         for axis, held in enumerate(not_zero_along(named[names[0]].detach(), mask)):
-            if not bool(held.all()):
-                zeros[value, axis] = ~held.cpu().numpy()
+            found = held.cpu().numpy()
+            if not found.all():
+                zeros[value, axis] = ~found
     return zeros
 
 

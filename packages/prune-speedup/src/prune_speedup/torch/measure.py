@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import reduce
 from itertools import chain
+from operator import and_
 from statistics import median, quantiles
 from time import perf_counter
 from typing import Any
@@ -22,6 +24,7 @@ from prune_speedup.torch.tensors import Snapshot
 __all__ = ["Running", "measure", "size_of", "timed_call", "zeros_in"]
 
 _REPETITIONS = 9
+_PIECE = 1 << 18
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +62,14 @@ def zeros_in(model: nn.Module, masks: Mapping[str, torch.Tensor] | None = None) 
         names.setdefault(parameter, []).append(name)
     zeros = 0
     for parameter, known in names.items():
-        alive = alive_in(parameter.detach())
-        for name in known:
-            if name in masks:
-                alive = alive & masks[name].to(alive.device)
-        # numpy counts booleans many times faster than torch.
-        kept = np.count_nonzero(alive.numpy()) if alive.is_cpu else int(alive.count_nonzero())
-        zeros += alive.numel() - int(kept)
+        covering = [masks[name].to(parameter.device).flatten() for name in known if name in masks]
+        # In pieces, so that what is found of each is in no memory that has to be got first.
+        whole = (parameter.detach().flatten(), *covering)
+        for numbers, *hidden in zip(*(each.split(_PIECE) for each in whole), strict=True):
+            alive = reduce(and_, hidden, alive_in(numbers))
+            # numpy counts booleans many times faster than torch.
+            kept = np.count_nonzero(alive.numpy()) if alive.is_cpu else int(alive.count_nonzero())
+            zeros += alive.numel() - int(kept)
     return zeros
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from os import PathLike
@@ -43,6 +44,8 @@ __all__ = [
 
 FORMAT, FORMAT_VERSION = "prune-model", "1"
 MARK = "_prune_surgery"
+
+_NEVER_PLAIN = frozenset({dict, OrderedDict, set, bool, str, float, type(None)})
 
 Attributes = dict[str, dict[str, int | list[int]]]
 
@@ -104,6 +107,8 @@ def plain_attributes(model: nn.Module) -> Attributes:
 
 
 def _is_plain(value: Any) -> bool:
+    if type(value) in _NEVER_PLAIN:  # as most of what a module keeps
+        return False
     if isinstance(value, tuple | list):
         return bool(value) and all(type(item) is int for item in value)
     return type(value) is int

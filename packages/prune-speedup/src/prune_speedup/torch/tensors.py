@@ -5,11 +5,11 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import nn
 
-from prune_core.masking.slices import all_of
+from prune_core.masking.slices import all_of, whole_rows
 from prune_speedup.engine.labels import Array
 from prune_speedup.engine.plan import Plan
 
-__all__ = ["Snapshot", "cut", "cut_tensors", "places", "put"]
+__all__ = ["Snapshot", "cut", "cut_tensors", "places", "put", "residual"]
 
 
 class Snapshot:
@@ -85,10 +85,9 @@ def cut_tensors(
         numbers, grad = tensor.data, tensor.grad
         data = cut(numbers, kept)
         grad = None if grad is None else cut(grad, kept)
-        masked = None if masked is None else cut(masked, kept)
         # Most often all that is masked is cut away, and nothing is left to be multiplied.
-        if masked is not None and not all_of(masked):
-            data = data * masked.to(data.device, data.dtype)
+        if masked is not None and (left := residual(masked, kept)) is not None:
+            data = data * left.to(data.device, data.dtype)
         if data is not numbers:
             put(tensor, _in_order_of(tensor, data), grad)
 
@@ -100,6 +99,18 @@ def cut(tensor: torch.Tensor, kept: Mapping[int, Array]) -> torch.Tensor:
     for axis, indices in sorted(kept.items(), key=lambda item: len(item[1]) / shape[item[0]]):
         tensor = tensor.index_select(axis, places(indices, tensor.device))
     return tensor
+
+
+def residual(mask: torch.Tensor, kept: Mapping[int, Array]) -> torch.Tensor | None:
+    """What is left of a mask beside a tensor that was cut; `None` if nothing is masked any more.
+
+    Of a mask of whole rows that is known from the rows alone, without copying a part of it.
+    """
+    rows = whole_rows(mask)
+    if rows is not None and bool((rows[places(kept[0], rows.device)] if 0 in kept else rows).all()):
+        return None
+    left = cut(mask, kept)
+    return None if all_of(left) else left
 
 
 def places(indices: Array, device: torch.device) -> torch.Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor
 from prune_core.errors import ConfigError, PruneError
 from prune_core.masking import Masks, PrunerModuleWrapper, output_axis
 from prune_core.masking.recurrent import is_recurrent, spread, unspread
+from prune_core.masking.slices import held_on
 from prune_toolkit.collect import check_channels
 from prune_toolkit.score import as_list, check_blocks
 
@@ -116,12 +117,9 @@ class SparsityAllocator(ABC):
         shape = [1] * weight.ndim
         for axis, length in zip(axes, mask.shape, strict=True):
             shape[axis] = length
-        wide = mask.reshape(shape)
-        masks = {
-            wrapper.target: wide.expand(weight.shape).clone() if len(axes) < weight.ndim else wide
-        }
-        bias = self._bias_mask(wrapper, masks[wrapper.target])
-        return masks | bias
+        wide = mask.reshape(shape).expand(weight.shape)
+        bias = self._bias_mask(wrapper, wide)
+        return {wrapper.target: wide.clone() if len(axes) < weight.ndim else wide} | bias
 
     def _bias_mask(self, wrapper: PrunerModuleWrapper, weight_mask: Tensor) -> dict[str, Tensor]:
         """Mask the bias of each output channel that has no weight left."""
@@ -131,11 +129,10 @@ class SparsityAllocator(ABC):
         axis = output_axis(wrapper.module)
         if wrapper.parameter(bias).shape != (weight_mask.shape[axis],):
             return {}
-        return {
-            bias: weight_mask.transpose(0, axis).flatten(1).any(1).type_as(weight_mask)
-            if weight_mask.ndim > 1
-            else weight_mask.clone()
-        }
+        if weight_mask.ndim < 2:
+            return {bias: weight_mask.clone()}
+        held = weight_mask if weight_mask.dtype == torch.bool else weight_mask != 0
+        return {bias: held_on(held, axis).type_as(weight_mask).clone()}
 
     def _compress_mask(self, mask: Tensor, wrapper: PrunerModuleWrapper | None = None) -> Tensor:
         """Undo `_expand_mask`: 1 for each score of which anything is left in the mask."""

@@ -28,7 +28,7 @@ class Before:
         """Remember it."""
         self._attributes = [(name, each, dict(vars(each))) for name, each in model.named_modules()]
         self._inner = [
-            (name, key, held, held.copy())
+            (name, key, held, held.copy() if held else _NOTHING)
             for name, _, saved in self._attributes
             for key, held in saved.items()
             if type(held) in (dict, OrderedDict, list, set)
@@ -56,11 +56,13 @@ class Before:
                 if key not in _BOOKKEEPING and not _is_same(saved.get(key, _MISSING), value):
                     changed[f"{name}.{key}".lstrip(".")] = value
         for name, key, held, content in self._inner:
+            if not held and not content:
+                continue
             if key in ("_buffers", "_parameters"):
                 for inner, tensor in held.items():
                     if content.get(inner) is not tensor:
                         changed[f"{name}.{inner}".lstrip(".")] = tensor
-            elif key not in _BOOKKEEPING and not _is_same(content, held):
+            elif key not in _BOOKKEEPING and not _is_same(content or type(held)(), held):
                 changed[f"{name}.{key}".lstrip(".")] = held.copy()
         return changed
 
@@ -71,8 +73,9 @@ class Before:
             module.__dict__.clear()
             module.__dict__.update(saved)
         for _, _, holder, held in self._inner:
-            holder.clear()
-            (holder.extend if isinstance(holder, list) else holder.update)(held)
+            if holder or held:
+                holder.clear()
+                (holder.extend if isinstance(holder, list) else holder.update)(held)
         with torch.no_grad():
             # The version counter does not tell: some norms write their statistics past it.
             for _, tensor, content in self._tensors:
@@ -81,6 +84,9 @@ class Before:
 
 
 _BOOKKEEPING = frozenset(vars(nn.Module()))
+_NOTHING: Any = {}
+"""What most of the dicts of a module hold."""
+
 _MISSING = object()
 
 

@@ -66,10 +66,9 @@ def trace(
             f"{shown_error(error)} Give example inputs that model(...) accepts: a tensor, a tuple "
             "of positional or a dict of keyword arguments."
         ) from error
-    parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
-    if parameters & set(recorder.graph.unread):
+    if recorder.unread_parameters():
         recorder.run_training(example_inputs)
-    if parameters & set(recorder.graph.unread) and recorder.graph.decisions:
+    if recorder.graph.decisions and recorder.unread_parameters():
         recorder.run_open(example_inputs)
     for case in also:
         recorder.run_also(case)

@@ -110,11 +110,12 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._names: dict[int, list[str]] = {}
         for name, tensor in self._tensors:
             self._names.setdefault(id(tensor), []).append(name)
-        self._parameters = {id(parameter) for parameter in model.parameters()}
+        every = {id(t): t for _, t in self._tensors if isinstance(t, nn.Parameter)}
+        self._parameters = every.keys()
         self.changed: dict[str, Any] = {}
         self._overwritten: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
         self._stored: dict[int, list[torch.Tensor]] = {}
-        for parameter in model.parameters():
+        for parameter in every.values():
             if parameter.layout is torch.strided:
                 storage = parameter.untyped_storage()._cdata
                 self._stored.setdefault(storage, []).append(parameter)
@@ -152,6 +153,11 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.graph.outputs.append(self.number(tensor))
         read = {name for names in self.graph.tensors.values() for name in names}
         self.graph.unread = [name for name, _ in self._tensors if name not in read]
+
+    def unread_parameters(self) -> bool:
+        """Whether there are parameters that nothing has read."""
+        unread = {*self.graph.unread}
+        return any(id(t) in self._parameters for name, t in self._tensors if name in unread)
 
     def _note_kept(self) -> None:
         """Note the values that the model keeps: in attributes, and in its own tensors."""

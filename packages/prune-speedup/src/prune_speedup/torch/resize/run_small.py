@@ -4,7 +4,7 @@ Every call must make what the plan says it makes. Where the integers that a call
 they are corrected on the spot, so that one run finds all that is to be done.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -219,15 +219,16 @@ def attempt(
 
 def _numbers(call: Call) -> list[float]:
     """Numbers that are no sizes: whatever is not whole, and the operands of arithmetic."""
-    every = _plain((call.args, tuple(call.kwargs.values())))
-    if Tag.pointwise in getattr(call.target, "tags", ()):
-        return list(every)
+    every: list[int | float] = []
+    _gather((*call.args, *call.kwargs.values()), every)
+    if not every or Tag.pointwise in getattr(call.target, "tags", ()):
+        return every
     return [number for number in every if type(number) is float]
 
 
-def _plain(tree: Any) -> Iterator[int | float]:
-    if isinstance(tree, list | tuple):
-        for item in tree:
-            yield from _plain(item)
-    elif isinstance(tree, int | float) and not isinstance(tree, bool):
-        yield tree
+def _gather(tree: Iterable[Any], numbers: list[int | float]) -> None:
+    for item in tree:
+        if isinstance(item, list | tuple):
+            _gather(item, numbers)
+        elif isinstance(item, int | float) and not isinstance(item, bool):
+            numbers.append(item)

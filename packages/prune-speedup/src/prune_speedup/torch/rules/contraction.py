@@ -133,10 +133,8 @@ def convolution(flow: Flow, call: Call) -> Value:
 
 def _flat(value: Value) -> Value:
     """The value at one place of the axes that are slid along."""
-    groups = []
-    for group in value.groups:
-        codes = group.only({0, 1}).codes
-        groups.append(Group(codes.reshape(*codes.shape[:2], -1)[:, :, 0]))
+    at = (slice(None), slice(None), *[0] * (value.ndim - 2))
+    groups = [Group(group.only({0, 1}).codes[at]) for group in value.groups]
     kept = tuple(group for group in groups if group.axes)
     return Value(value.shape[:2], kept, frozenset(axis for axis in value.free if axis < 2))
 

@@ -17,6 +17,7 @@ from math import prod
 
 import numpy as np
 
+from prune_speedup.engine.alignment import result_of
 from prune_speedup.engine.flow import Flow
 from prune_speedup.engine.graph import Call, Ref
 from prune_speedup.engine.values import CONSTANT, UNKNOWN, Group, Value
@@ -55,8 +56,8 @@ def batch_norm(flow: Flow, call: Call) -> Sequence[Value | None]:
     def lifted(parameter: Value) -> Value:
         return _at_channels(parameter, value.ndim)
 
-    known = [call.argument(name) for name in ("running_mean", "running_var")]
-    others = [lifted(flow.get(each)) for each in known if isinstance(each, Ref)]
+    statistics = _given(flow, call, "running_mean", "running_var")
+    scale, shift = _given(flow, call, "weight"), _given(flow, call, "bias")
     own = _uses_own_statistics(call)
     if own:
         normalise_over(flow, value, set(range(value.ndim)) - {1})
@@ -65,8 +66,23 @@ def batch_norm(flow: Flow, call: Call) -> Sequence[Value | None]:
         """A channel of zeros is its own mean; of another mean it is not known that it is zero."""
         return flags[0] and (own or flags[1])
 
-    normal = flow.align([value, *others], value.shape, zero)
-    return [_scaled(flow, call, normal, lifted), *_statistics(flow, call)]
+    def known(states: Sequence[int]) -> int:
+        """As one after the other would: what is normalised, times the scale, plus the shift."""
+        count = 1 + len(statistics)
+        made = result_of(states[:count], zero)
+        if scale:
+            made = result_of([made, states[count]], any)
+        return result_of([made, states[-1]], all) if shift else made
+
+    operands = [value, *map(lifted, [*statistics, *scale, *shift])]
+    made = flow.align(operands, value.shape, zero, known=known)
+    return [made, *_statistics(flow, call)]
+
+
+def _given(flow: Flow, call: Call, *names: str) -> list[Value]:
+    """Those of some arguments that are tensors."""
+    every = [call.argument(name) for name in names]
+    return [flow.get(each) for each in every if isinstance(each, Ref)]
 
 
 @rule("aten.native_group_norm")

@@ -10,6 +10,7 @@ hook `prune_register_rules`, and one made in passing, in a notebook, may use the
 """
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
@@ -78,6 +79,7 @@ class _Torch:
     find = staticmethod(find_rule)
 
     @staticmethod
+    @cache
     def repeatable(target: Any) -> bool:
         """Whether an operator's result follows from its inputs: it is not random, nor rubbish."""
         random = torch.Tag.nondeterministic_seeded in getattr(target, "tags", ())
