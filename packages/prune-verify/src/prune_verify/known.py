@@ -64,7 +64,8 @@ def derived(shape: Sequence[int], kept: Kept, known: Any = np.nan) -> Value:
 def compact(numbers: Any, ndim: int) -> Array:
     """The same with length one along axes along which it does not differ."""
     known: Array = np.asarray(numbers)
-    known = np.array(np.nan) if np.isnan(known).all() else known
+    if np.isnan(known.flat[:1]).any() and np.isnan(known).all():
+        known = np.array(np.nan)
     known = known.reshape((1,) * (ndim - known.ndim) + known.shape)
     for axis, size in enumerate(known.shape):
         first, last = along(known, axis, slice(1)), along(known, axis, slice(size - 1, None))
@@ -77,8 +78,12 @@ def compact(numbers: Any, ndim: int) -> Array:
 
 def along(known: Array, axis: int, chosen: Any) -> Array:
     """Some of the indices of an axis."""
-    found: Array = known[(slice(None),) * axis + (chosen,)]
-    return found
+    if isinstance(chosen, slice):
+        return known[(slice(None),) * axis + (chosen,)]
+    # `take` is fast where it meets memory in its order.
+    order = sorted(range(known.ndim), key=lambda each: -known.strides[each])
+    found: Array = known.transpose(order).take(chosen, order.index(axis))
+    return found.transpose(np.argsort(order))
 
 
 def part(known: Array, kept: Kept) -> Array:
