@@ -72,14 +72,16 @@ def states_of(members: list[tuple[Value, list[Group]]], zero: ZeroTest) -> Array
         known.append(np.maximum.reduce(np.broadcast_arrays(*own)) if own else base)
     if all(each.min() == each.max() for each in known):
         return np.array([_result([int(each.min()) for each in known], zero)], dtype=np.int64)
-    # One digit per operand makes a number of each combination that occurs.
+    # Each combination that occurs gets a number, one operand after the other: there may be many
+    # operands, such as the steps of a sequence, and few combinations.
     kinds = UNKNOWN + 1
-    combined: Array = sum(each * kinds**digit for digit, each in enumerate(known))
-    occurs = np.bincount(combined.ravel())
-    results = np.zeros(len(occurs), dtype=np.int64)
-    for pattern in np.flatnonzero(occurs).tolist():
-        digits = [pattern // kinds**digit % kinds for digit in range(len(known))]
-        results[pattern] = _result(digits, zero)
+    combined, patterns = np.zeros((), dtype=np.int64), [list[int]()]
+    for each in known:
+        combined = combined * kinds + each
+        occurs = np.flatnonzero(np.bincount(combined.ravel()))
+        patterns = [[*patterns[code // kinds], code % kinds] for code in occurs.tolist()]
+        combined = np.searchsorted(occurs, combined)
+    results = np.array([_result(pattern, zero) for pattern in patterns], dtype=np.int64)
     return results[combined]
 
 
