@@ -68,11 +68,12 @@ def compact(numbers: Any, ndim: int) -> Array:
         known = np.array(np.nan)
     known = known.reshape((1,) * (ndim - known.ndim) + known.shape)
     for axis, size in enumerate(known.shape):
-        first, last = along(known, axis, slice(1)), along(known, axis, slice(size - 1, None))
-        # Most arrays differ at once between their two ends.
-        if size > 1 and np.array_equal(first, last, True):
-            same = (known == first) | (np.isnan(known) & np.isnan(first))
-            known = first if same.all() else known
+        first = along(known, axis, slice(1))
+        # A few places tell most arrays apart.
+        steps = (-(-size // 8), 1) if size > 1 else ()
+        looks = (along(known, axis, slice(None, None, step)) for step in steps)
+        if all(((x == first) | (np.isnan(x) & np.isnan(first))).all() for x in looks):
+            known = first
     return known
 
 
