@@ -27,10 +27,10 @@ from suites import SUITES, suite  # noqa: E402
 
 def main():
     options = parsed()
-    # The processes are copies of this one: what they all need is imported once.
+    # The processes are copies of this one: what they all need is imported once, suites first.
+    for name in options.suites:
+        suite(name)
     for module in ("judge", "prune_core.speedup", "prune_speedup.torch", "prune_verify"):
-        import_module(module)
-    for module in {"transformers", "timm", "torchvision"} & {*options.suites}:
         import_module(module)
     file = Path(options.results)
     done = {name for name, row in read(file).items() if row["status"] not in options.again}

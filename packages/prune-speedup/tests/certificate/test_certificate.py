@@ -162,8 +162,45 @@ def test_heads_that_share_keys(tmp_path):
     assert check(*files(tmp_path)).steps == report.certificate.steps
 
 
-def test_a_file_that_is_none(tmp_path):
-    for path in files(tmp_path):
-        path.write_text("nothing")
-    with pytest.raises(Rejected, match="cannot be read"):
+@pytest.mark.parametrize("which", range(3))
+def test_a_file_that_is_none(which, tmp_path):
+    model, x, masks, _ = case("convolutions")
+    shrink(model, x, masks, certificate=tmp_path)
+    files(tmp_path)[which].write_text("nothing")
+    name = ("ORIGINAL", "SMALL", "CERTIFICATE")[which]
+    with pytest.raises(Rejected, match=rf"^{name} \(.*{FILES[which]}\) cannot be read"):
         check(*files(tmp_path))
+
+
+class Noisy(nn.Module):
+    """Adds random numbers, and a tensor that is no buffer."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
+        self.kept = [torch.ones(3)]
+
+    def forward(self, x):
+        y = self.net(x)
+        return y + torch.randn_like(y) + self.kept[0]
+
+
+def test_what_a_certificate_takes_for_granted(tmp_path):
+    model, x = Noisy().eval(), torch.rand(2, 4)
+    report = shrink(model, x, units=[next(iter(units(model, x)))], certificate=tmp_path)
+    verdict = check(*files(tmp_path))
+    assert verdict.assumptions == report.certificate.assumptions
+    said = "\n".join(verdict.assumptions)
+    assert "inputs of these sizes: 2×4." in said
+    assert "It reads random numbers" in said
+    assert "no parameter, no buffer and no input" in said
+
+
+def test_what_is_always_assumed_need_not_be_written(tmp_path):
+    model, x, masks, _ = case("convolutions")
+    shrink(model, x, masks, certificate=tmp_path)
+    path = tmp_path / "certificate.json"
+    told = json.loads(path.read_text())
+    path.write_text(json.dumps({**told, "assumptions": []}))
+    sizes = "×".join(map(str, x.shape))
+    assert f"inputs of these sizes: {sizes}." in check(*files(tmp_path)).assumptions[0]

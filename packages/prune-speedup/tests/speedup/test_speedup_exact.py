@@ -202,6 +202,33 @@ def test_recurrent_layers(layer):
     )
 
 
+def test_a_long_sequence_through_layers_of_one_width():
+    """All of its steps are stacked at once, so that a result has as many operands."""
+
+    class Speaker(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers, self.head = nn.LSTM(6, 4, num_layers=3, batch_first=True), nn.Linear(4, 2)
+
+        def forward(self, x):
+            steps, (last, _) = self.layers(x)
+            return self.head(last[-1]), self.head(steps[:, -1])
+
+    model, x = Speaker().double().eval(), torch.rand(2, 40, 6, dtype=torch.float64)
+    names = [name for name, _ in model.layers.named_parameters()]
+    masks = {name: torch.ones_like(model.layers.get_parameter(name)) for name in names}
+    for mask in masks.values():
+        mask[1::4] = 0
+    with torch.no_grad():
+        for name, mask in masks.items():
+            model.layers.get_parameter(name).mul_(mask)
+        expected = model(x)
+    shrink(model, x, {"layers": masks})
+    assert model.layers.hidden_size == 3
+    assert model.layers.weight_ih_l2.shape == (12, 3)
+    torch.testing.assert_close(model(x), expected)
+
+
 @pytest.mark.parametrize("need_weights", [True, False])
 @pytest.mark.parametrize("batch_first", [True, False])
 def test_torch_attention_loses_heads_under_masks_of_booleans(need_weights, batch_first):

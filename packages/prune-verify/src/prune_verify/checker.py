@@ -29,6 +29,8 @@ from prune_verify.vocabulary import (
     moved,
 )
 
+FORMAT, GIVEN = "prune-certificate", "what both models are given"
+
 Told = dict[str, Any]
 Tensors = Mapping[str, tuple[str, Array]]
 
@@ -38,7 +40,7 @@ class Rejected(Exception):  # noqa: N818
 
 
 class Verdict(NamedTuple):
-    """An accepted certificate: its steps, the longest sum, and what it takes for granted."""
+    """An accepted certificate: its steps, the longest sum, and all that it takes for granted."""
 
     steps: int
     longest: int
@@ -334,24 +336,33 @@ def check(original: str | Path, small: str | Path, certificate: str | Path) -> V
     Raises:
         Rejected: It does not prove that the two compute the same; the message names the step.
     """
+    paths = (("ORIGINAL", original), ("SMALL", small), ("CERTIFICATE", certificate))
+    found: list[Any] = []
+    for which, path in paths:
+        try:
+            tensors = which != "CERTIFICATE"
+            found.append(read_tensors(path) if tensors else json.loads(Path(path).read_text()))
+        except Exception as error:
+            raise Rejected(f"{which} ({path}) cannot be read: {error}.") from error
     try:
-        told = json.loads(Path(certificate).read_text())
-        return check_read(read_tensors(original), read_tensors(small), told)
+        return check_read(*found)
     except Exception as error:
         if isinstance(error, Rejected):
             raise
-        raise Rejected(f"A file cannot be read: {type(error).__name__}: {error}") from error
+        raise Rejected(f"CERTIFICATE is malformed: {error!r}.") from error
 
 
 def check_read(original: Tensors, small: Tensors, told: Told) -> Verdict:
     """The same with what the files hold."""
-    need((told["format"], told["version"]) == ("prune-certificate", 1), "this is no certificate")
+    need(isinstance(told, dict) and told.get("format") == FORMAT, "CERTIFICATE is none.")
+    need(told["version"] == 1, f"CERTIFICATE is of version {told['version']}, and not of 1.")
     for which, tensors in (("original", original), ("small", small)):
         for name, digest in told[which].items():
-            need(name in tensors, f"{which.upper()} has no tensor {name!r}")
-            need(tensors[name][0] == digest, f"{which.upper()} is another file: {name!r} differs")
+            need(name in tensors, f"{which.upper()} has no tensor {name!r}.")
+            other = f"{which.upper()} is not the file that was certified: {name!r} differs."
+            need(tensors[name][0] == digest, other)
     sets = [np.concatenate([np.arange(*ends) for ends in ranges]) for ranges in told["sets"]]
-    need(all((np.diff(each, prepend=-1) > 0).all() for each in sets), "indices do not rise")
+    need(all((np.diff(each, prepend=-1) > 0).all() for each in sets), "Indices do not rise.")
     # A tensor without a hash is not read.
     hashed = {name: original[name] for name in told["original"]}
     checker = Checker(hashed, {name: small[name] for name in told["small"]}, sets)
@@ -362,9 +373,23 @@ def check_read(original: Tensors, small: Tensors, told: Told) -> Verdict:
             why = error if isinstance(error, Rejected) else f"malformed: {error!r}"
             where = f"Step {number}, {step['op']} ({step.get('from', '')})"
             raise Rejected(f"{where}: {why}.") from error
-    need(told["outputs"], "the certificate names no output")
+    need(told["outputs"], "CERTIFICATE names no output.")
     for output in told["outputs"]:
-        need(output in checker.values, f"output {output} is made by no step")
-        uncut(checker.values[output], checker.values[output].kept, f"value {output} is an output")
-    assumptions = [*told["assumptions"], *sorted(checker.notes)]
-    return Verdict(len(told["steps"]), checker.longest, assumptions)
+        need(output in checker.values, f"Output {output} is made by no step.")
+        uncut(checker.values[output], checker.values[output].kept, f"Value {output} is an output")
+    return Verdict(len(told["steps"]), checker.longest, taken_for_granted(told, checker.notes))
+
+
+def taken_for_granted(told: Told, notes: Iterable[str]) -> list[str]:
+    """What every certificate assumes, what this one says besides, and what the rules noted."""
+    given = [s for s in told["steps"] if s["op"] == "same" and s["with"]["call"] == GIVEN]
+    shapes = [told["values"][number]["shape"] for step in given for number in step["out"]]
+    sizes = ", ".join("×".join(map(str, shape)) or "a number" for shape in shapes)
+    return [
+        "The steps are what both models compute, in eval mode, on inputs of these sizes: "
+        f"{sizes}. They were recorded on one input.",
+        "Numbers are real: where one that was removed is multiplied by zero, it is finite. Sums "
+        "may run in another order.",
+        *told["assumptions"],
+        *sorted(notes),
+    ]

@@ -90,15 +90,16 @@ def states_of(members: list[tuple[Value, list[Group]]], combine: Combine) -> Arr
         known.append(reduce(np.maximum, own) if own else base)
     if all(each.min() == each.max() for each in known):
         return np.array([combine([int(each.min()) for each in known])], dtype=np.int64)
-    # One digit per operand makes a number of each combination that occurs: the test then runs once
-    # for each of these, and not once for each position.
+    # Each combination that occurs gets a number, one operand after the other: there may be many
+    # operands, such as the steps of a sequence, and few combinations, for which the test runs once.
     kinds = UNKNOWN + 1
-    combined: Array = sum(each * kinds**digit for digit, each in enumerate(known))
-    occurs = np.bincount(combined.ravel())
-    results = np.zeros(len(occurs), dtype=np.int64)
-    for pattern in np.flatnonzero(occurs).tolist():
-        digits = [pattern // kinds**digit % kinds for digit in range(len(known))]
-        results[pattern] = combine(digits)
+    combined, patterns = np.zeros((), dtype=np.int64), [list[int]()]
+    for each in known:
+        combined = combined * kinds + each
+        occurs = np.flatnonzero(np.bincount(combined.ravel()))
+        patterns = [[*patterns[code // kinds], code % kinds] for code in occurs.tolist()]
+        combined = np.searchsorted(occurs, combined)
+    results = np.array([combine(pattern) for pattern in patterns], dtype=np.int64)
     return results[combined]
 
 

@@ -4,6 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+
 from prune_speedup.engine.graph import ALIAS_WRITE, Call, Graph, Ref, refs_in, replace_refs, text_of
 
 __all__ = ["LOWERINGS", "Lowering", "Program", "Step", "lower", "lowers"]
@@ -37,7 +39,7 @@ class Program:
         shapes: The shape of each value.
         outputs: The values that the model returned.
         recorded: The value of the recording that a value is, where it is one.
-        loose: Values that come from no input and no tensor of the model, and where they come in.
+        loose: Values that come from no input and no tensor of the model, and what they are.
         unruled: Operators that no lowering speaks for, by their step's first result.
     """
 
@@ -58,6 +60,7 @@ class Program:
                     step.outs.pop()
                 steps.append(step)
         self.steps = steps[::-1]
+        self.loose = {value: what for value, what in self.loose.items() if value in wanted}
 
 
 INPUT = "what both models are given"
@@ -102,8 +105,9 @@ class Lowering:
         """The value of the program that an argument is."""
         if ref.index not in self._made:
             self._source = "a tensor that the model keeps elsewhere"
-            value = self.given(self.graph.metas[ref.index].shape)
-            self.program.loose[value] = "a tensor that is no parameter, no buffer and no input"
+            what = "a tensor that is no parameter, no buffer and no input"
+            value = self.given(self.graph.metas[ref.index].shape, what)
+            self.program.loose[value] = what
             self.bind(ref.index, value)
         return self._made[ref.index]
 
@@ -121,9 +125,9 @@ class Lowering:
         self.program.steps.append(Step(op, list(ins), outs, told, self._source))
         return outs
 
-    def given(self, shape: Sequence[int]) -> int:
+    def given(self, shape: Sequence[int], what: str = INPUT) -> int:
         """What both models are given."""
-        return self.emit("same", [], [shape], call=INPUT)[0]
+        return self.emit("same", [], [shape], call=what)[0]
 
     def move(self, value: int, shape: Sequence[int], *moves: list[Any]) -> int:
         """Move numbers; a tensor of one number stays one."""
@@ -227,6 +231,8 @@ class Lowering:
         shapes = [self.graph.metas[o].shape for o in made]
         outs = self.emit("same", ins, shapes, call=f"{text_of(call.target)}{plain!r}")
         self.program.unruled[outs[0]] = text_of(call.target)
+        if torch.Tag.nondeterministic_seeded in getattr(call.target, "tags", ()):
+            self.program.loose[outs[0]] = "random numbers"
         for recorded, value in zip(made, outs, strict=True):
             self.bind(recorded, value)
 

@@ -75,14 +75,22 @@ _CODES = {
 }  # fmt: skip
 
 
+_LARGE = 1 << 20
+"""From so many bytes on, a tensor is worth a turn of another processor."""
+
+
 def numbers_of(tensors: Tensors) -> Numbers:
-    """Tensors as the checker reads them from a file; they are hashed on all processors."""
+    """Tensors as the checker reads them from a file; large ones are hashed on all processors."""
+    large = [name for name, tensor in tensors.items() if tensor.nbytes >= _LARGE]
     with ThreadPoolExecutor() as pool:
-        return dict(pool.map(_number_of, tensors.items()))
+        found = dict(zip(large, pool.map(lambda n: _number_of(n, tensors[n]), large), strict=True))
+        return {
+            name: found[name] if name in found else _number_of(name, tensor)
+            for name, tensor in tensors.items()
+        }
 
 
-def _number_of(named: tuple[str, torch.Tensor]) -> tuple[str, tuple[str, Any]]:
-    name, tensor = named
+def _number_of(name: str, tensor: torch.Tensor) -> tuple[str, Any]:
     tensor = tensor.detach().cpu().contiguous()
     if tensor.dtype not in _CODES:
         raise NoCertificateError(f"{name} is of type {tensor.dtype}, which the checker cannot read")
@@ -90,4 +98,4 @@ def _number_of(named: tuple[str, torch.Tensor]) -> tuple[str, tuple[str, Any]]:
     raw = tensor.view(torch.int16) if half else tensor
     digest = hashlib.sha256(f"{_CODES[tensor.dtype]}{list(tensor.shape)}".encode())
     digest.update(raw.reshape(-1).numpy().data)
-    return name, (digest.hexdigest(), (tensor.float() if half else tensor).numpy())
+    return digest.hexdigest(), (tensor.float() if half else tensor).numpy()

@@ -75,6 +75,12 @@ class SideBySide:
             "outputs": outputs,
         }
 
+    def taken_for_granted(self, content: dict[str, Any]) -> list[str]:
+        """All that the checker will say that this certificate assumes."""
+        from prune_verify.checker import taken_for_granted
+
+        return taken_for_granted(content, self._checker.notes)
+
     def _pairs(self) -> Iterable[tuple[Step, Step]]:
         one, two = self._original.steps, self._small.steps
         for step, other in zip(one, two, strict=False):
@@ -164,20 +170,16 @@ class SideBySide:
 
     def _claim(self, value: "Value") -> dict[str, Any]:
         """What a certificate says of a value: what is kept, and what is known of the rest."""
-        from prune_verify.known import part
-
         claim: dict[str, Any] = {"shape": list(value.shape)}
         for axis, kept in value.kept.items():
             claim.setdefault("kept", {})[str(axis)] = self._set(kept)
             if value.known.size == 1 and np.isnan(value.known).all():
                 continue  # nothing is known
             gone = value.gone(axis)
-            known = part(value.known, {axis: gone})
-            others = tuple(other for other in range(known.ndim) if other != axis)
-            zero = np.broadcast_to(~known.any(others), len(gone))
-            constant = (
-                zero if zero.all() else np.broadcast_to(~np.isnan(known).any(others), len(gone))
-            )
+            zero = ~_any(value.known, axis, value.shape[axis])[gone]
+            constant = zero
+            if not zero.all():
+                constant = ~_any(np.isnan(value.known), axis, value.shape[axis])[gone]
             for what, flags in (("zero", zero), ("constant", constant & ~zero)):
                 if flags.any():
                     claim.setdefault(what, {})[str(axis)] = self._set(gone[flags])
@@ -276,6 +278,12 @@ _OVER = {"mean", "var", "var_mean", "normalise", "rms_normalise"}
 def _cut(kept: Kept, shape: Sequence[int]) -> Kept:
     """Without the axes of which all is kept."""
     return {axis: each for axis, each in kept.items() if len(each) != shape[axis]}
+
+
+def _any(known: Any, axis: int, length: int) -> Any:
+    """For each index of an axis whether any number is not zero; leading axes first, for speed."""
+    flags = known.any(tuple(range(axis)))
+    return np.broadcast_to(flags.any(tuple(range(1, flags.ndim))), length)
 
 
 def ranges_of(indices: Any) -> list[list[int]]:

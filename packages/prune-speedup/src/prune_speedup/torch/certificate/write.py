@@ -91,7 +91,8 @@ def certify(
             try:
                 numbers = _numbers(programs[0], reference, model, found)
                 begin = perf_counter()
-                content = SideBySide(*programs, plan, numbers).content()
+                side_by_side = SideBySide(*programs, plan, numbers)
+                content = side_by_side.content()
                 found.seconds["check"] = perf_counter() - begin
                 break
             except NoCertificateError:
@@ -100,9 +101,9 @@ def certify(
     except NoCertificateError as error:
         found.reason = str(error)
         return found
-    found.assumptions = [*remarks, *filter(None, [reference.remark])]
     begin = perf_counter()
-    content["assumptions"] = found.assumptions
+    content["assumptions"] = [*remarks, *filter(None, [reference.remark])]
+    found.assumptions = side_by_side.taken_for_granted(content)
     content["model"] = type(model).__name__
     for which, tensors in zip(("original", "small"), numbers, strict=True):
         content[which] = {name: digest for name, (digest, _) in tensors.items()}
@@ -130,21 +131,14 @@ def _programs(
     small = recorded
     counts = len(small.inputs), len(small.outputs)
     programs = lower(graph, *counts), lower(small, *counts)
-    shapes = [graph.metas[index].shape for index in dict.fromkeys(graph.inputs[: counts[0]])]
-    sizes = ", ".join("×".join(map(str, shape)) or "a number" for shape in shapes)
-    remarks = [
-        "The steps are what both models compute, in eval mode, on inputs of these sizes: "
-        f"{sizes}. They were recorded on one input.",
-        "Numbers are real: where one that was removed is multiplied by zero, it is finite. Sums "
-        "may run in another order.",
-    ]
+    remarks = []
     if small.decisions:
         remarks.append(
             f"The forward looks at numbers and decides by them, {len(small.decisions)} times, "
             "as where it looks for what is not zero: inputs that are decided otherwise are outside."
         )
     remarks += [
-        f"It reads {what}, which is taken to be the same in both models."
+        f"It reads {what}, taken to be the same in both models."
         for what in sorted({*programs[0].loose.values()})
     ]
     if graph.again is not None:
