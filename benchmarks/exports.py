@@ -69,9 +69,7 @@ def mobilenet():
 
 
 def vit():
-    import timm
-
-    model = timm.create_model("vit_tiny_patch16_224", img_size=64)
+    model = suite("timm").timm.create_model("vit_tiny_patch16_224", img_size=64)
     return channels(model, *images(64), uniform=True)
 
 

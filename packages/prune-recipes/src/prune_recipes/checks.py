@@ -70,7 +70,7 @@ def _check_the_rest(recipe: Recipe) -> Iterator[Found]:
 
 def removes(entry: Entry) -> bool:
     """Whether an algorithm takes out whole structures instead of masking."""
-    return entry.reference.prunes in ("blocks", "experts")
+    return entry.reference.prunes in ("blocks", "experts", "blocks and channels")
 
 
 def needs_data(entry: Entry) -> bool:
