@@ -2,8 +2,8 @@
 
 `python benchmarks/exports.py --results exports.jsonl` prunes ten models, writes each for every
 runtime and runs it there on another input than the one it was traced with.
-`--table docs/exports.md` writes the page from the results. It needs torchvision, timm,
-transformers, ultralytics, diffusers, onnxruntime, openvino, executorch and gguf. Random weights do:
+`--page` prints the page that the results make. It needs torchvision, timm, transformers,
+ultralytics, diffusers, onnxruntime, openvino, executorch and gguf. Random weights do:
 what is asked is whether the file computes what the pruned model computes.
 """
 
@@ -32,6 +32,10 @@ LM = {
     "vocab_size": 512, "hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 4,
     "num_attention_heads": 8, "max_position_embeddings": 128,
 }  # fmt: skip
+
+
+LIBRARIES = ("torch", "onnxruntime", "openvino", "executorch", "gguf", "transformers")
+LIBRARIES += ("ultralytics", "diffusers", "timm", "torchvision")
 
 
 # --- ten pruned models, each with an input and another one --------------------------------------
@@ -328,12 +332,13 @@ def measured(model, x, other, runtime):
 
 def cells(name):
     """All cells of a model."""
+    suite("torchvision")  # defines what torchvision lacks beside a CPU build of torch
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     torch.manual_seed(0)
     model, x, other = MODELS[name]()
     before = {runtime: measured(model, x, other, runtime) for runtime in RUNTIMES}
-    return {"cells": before}
+    return {"cells": before, "versions": {each: version(each) for each in LIBRARIES}}
 
 
 # --- the page -----------------------------------------------------------------------------------
@@ -367,25 +372,24 @@ core of a busy machine. So the milliseconds compare formats of one model, and no
 Made with {versions}, by
 
 ```sh
-python benchmarks/exports.py --results exports.jsonl
-python benchmarks/exports.py --results exports.jsonl --table docs/exports.md
+python benchmarks/pages.py exports
 ```
 """
 
 
-def write_page(rows, file):
+def page_of(rows):
+    """The page that the last row of every model makes."""
     notes: list[str] = []
     lines = [f"| model | {' | '.join(RUNTIMES)} |", f"| --- |{' --: |' * len(RUNTIMES)}"]
     for name in (name for name in MODELS if "cells" in rows.get(name, {})):
         row = rows[name]["cells"]
         made = [shown(row.get(runtime, {}), notes) for runtime in RUNTIMES]
         lines.append(f"| {name} | {' | '.join(made)} |")
-    libraries = ("torch", "onnxruntime", "openvino", "executorch", "gguf", "transformers")
-    libraries += ("ultralytics", "diffusers", "timm", "torchvision")
-    versions = ", ".join(f"{each} {version(each).partition('+')[0]}" for each in libraries)
+    found = {name: said for row in rows.values() for name, said in row.get("versions", {}).items()}
+    versions = ", ".join(f"{name} {said.partition('+')[0]}" for name, said in found.items())
     numbered = "\n".join(f"{at + 1}. {note}" for at, note in enumerate(notes))
     said = f"Refused:\n\n{numbered}\n\nHow to:" if notes else "How to:"
-    file.write_text(HEAD.format(table="\n".join(lines), notes=said, versions=versions))
+    return HEAD.format(table="\n".join(lines), notes=said, versions=versions)
 
 
 def shown(cell, notes):
@@ -403,13 +407,13 @@ def shown(cell, notes):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--results", type=Path, default=Path("exports.jsonl"))
-    parser.add_argument("--table", type=Path, metavar="FILE", help="write the page, run nothing")
+    parser.add_argument("--page", action="store_true", help="print the page, run nothing")
     parser.add_argument("--only", default="", help="a part of a model's name; done again")
     parser.add_argument("--seconds", type=int, default=900, help="that a model may take")
     parser.add_argument("--gigabytes", type=float, default=16, help="that a model may take")
     options = parser.parse_args()
-    if options.table:
-        write_page(read(options.results), options.table)
+    if options.page:
+        sys.stdout.write(page_of(read(options.results)))
         return
     done = read(options.results)
     for name in MODELS:
