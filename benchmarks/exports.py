@@ -115,7 +115,7 @@ def llama(**how):
     """The hidden channels alone: transformers reads no number of heads that divides no width."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    model = LlamaForCausalLM(LlamaConfig(**LM, num_key_value_heads=4))
+    model = LlamaForCausalLM(LlamaConfig(**LM, num_key_value_heads=4, use_cache=False))
     hidden = [
         f"model.layers.{layer}.mlp.{name}"
         for layer in range(4)
@@ -142,6 +142,9 @@ def mixtral():
     x, other = texts()
     gone = {mixture.name: [0, 3, 5, 6] for mixture in prune_core.experts(model, x)}
     prune_core.remove_experts(model, x, gone)
+    # As products of whole batches, which every runtime has.
+    model.set_experts_implementation("batched_mm")
+    model.config.use_cache = False
     return model, x, other
 
 
@@ -358,6 +361,10 @@ its output. A dash means that the format is not for models of this kind.
 * **torch.export, ONNX Runtime, OpenVINO, ExecuTorch**: `prune_core.export(model, "model.pt2", x)`,
   `.onnx`, `.xml` and `.pte`. ExecuTorch runs on its portable kernels here, which are the slow ones:
   its backends are given as `partitioners=`.
+* Of language models the forward without a cache is written, with `model.config.use_cache = False`,
+  since OpenVINO has no form for an empty cache. Of a mixture, after
+  `model.set_experts_implementation("batched_mm")`: the operator that transformers takes otherwise
+  is its own.
 * **safetensors and config**: `model.save_pretrained(folder)`, read by `from_pretrained` of the
   library itself, as servers do that take such a folder. Where layers differ, by
   `prune_core.from_pretrained`.

@@ -1,14 +1,15 @@
 """What becomes of the config of each transformers model, and whether it still generates.
 
 `python benchmarks/zoo/configs.py --results configs.jsonl` prunes every model of the zoo's
-transformers suite twice, blindly: the same share of the units of all layers, and another share in
-each. Then it saves and loads the result as a user would, and generates with it. `--page` prints the
-page that the results make.
+transformers suite twice, blindly: half of all units, the width of the model among them; and, of
+what is inside of single layers, another share in each. Then it saves and loads the result as a user
+would, and generates with it. `--page` prints the page that the results make.
 """
 
 import argparse
 import json
 import random
+import re
 import sys
 import tempfile
 import warnings
@@ -30,6 +31,8 @@ from prune_core.errors import PruneError  # noqa: E402
 
 WAYS = {"alike": (0.5, 0.5), "differ": (0.25, 0.5)}
 """The share of the units that layers lose: all the same, or each one of these."""
+
+LAYER = re.compile(r"(.*?\.\d+)\.")
 
 
 def measured(name):
@@ -54,6 +57,7 @@ def pruned(zoo, name, shares):
     chosen = [
         found.unit(label)
         for group in found.groups
+        if shares[0] == shares[1] or in_one_layer(found.unit(group.labels[0]))
         for label in pick.sample(group.labels, int(len(group) * pick.choice(shares)))
     ]
     report = prune_core.shrink(model, inputs, units=chosen)
@@ -81,6 +85,12 @@ def pruned(zoo, name, shares):
     wrong = problem_with_generating(model, inputs) or problem_with_generating(again, inputs)
     same = not wrong and torch.equal(generated(model, inputs), generated(again, inputs))
     return row | {"generates": "yes" if same else "no", "why": wrong}
+
+
+def in_one_layer(unit):
+    """Whether all that goes with a unit belongs to the same layer."""
+    layers = {match and match[1] for match in map(LAYER.match, unit.slices)}
+    return len(layers) == 1 and None not in layers
 
 
 def outputs_of(model, inputs):
@@ -129,8 +139,8 @@ HEAD = """\
 # Configs of pruned transformers
 
 What becomes of the config of every model of [the zoo's](speedup-zoo.md) transformers suite, once
-units of it are gone that were chosen blindly: half of each layer's (*alike*), or a quarter of one
-layer's and half of another's, as it happens (*differ*).
+units of it are gone that were chosen blindly: half of all, its width among them (*alike*), or of
+heads and hidden channels a quarter in one layer and half in another, as it happens (*differ*).
 
 * **one number**: the config follows, and `from_pretrained` of transformers reads it;
 * **per layer**: the config says of each layer what it has, and `prune_core.from_pretrained` reads
@@ -194,6 +204,7 @@ def main():
     parser.add_argument("--results", type=Path, default=Path("configs.jsonl"))
     parser.add_argument("--page", action="store_true", help="print the page, run nothing")
     parser.add_argument("--only", default="", help="a model's name; done again")
+    parser.add_argument("--part", default="0/1", help="of several processes: 1/2 is the second")
     parser.add_argument("--seconds", type=int, default=900, help="that a model may take")
     parser.add_argument("--gigabytes", type=float, default=12, help="that a model may take")
     options = parser.parse_args()
@@ -201,7 +212,8 @@ def main():
     if options.page:
         sys.stdout.write(page_of(rows))
         return
-    for name in suite("transformers").names():
+    part, parts = map(int, options.part.split("/"))
+    for name in suite("transformers").names()[part::parts]:
         if (options.only and options.only != name) or (name in rows and not options.only):
             continue
         row = {"model": name, **in_a_process(partial(measured, name), options)}
