@@ -2,8 +2,8 @@
 
 `python benchmarks/exports.py --results exports.jsonl` prunes ten models, writes each for every
 runtime and runs it there on another input than the one it was traced with.
-`--table docs/exports.md` writes the page from the results. It needs torchvision, timm,
-transformers, ultralytics, diffusers, onnxruntime, openvino, executorch and gguf. Random weights do:
+`--page` prints the page that the results make. It needs torchvision, timm, transformers,
+ultralytics, diffusers, onnxruntime, openvino, executorch and gguf. Random weights do:
 what is asked is whether the file computes what the pruned model computes.
 """
 
@@ -32,6 +32,10 @@ LM = {
     "vocab_size": 512, "hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 4,
     "num_attention_heads": 8, "max_position_embeddings": 128,
 }  # fmt: skip
+
+
+LIBRARIES = ("torch", "onnxruntime", "openvino", "executorch", "gguf", "transformers")
+LIBRARIES += ("ultralytics", "diffusers", "timm", "torchvision")
 
 
 # --- ten pruned models, each with an input and another one --------------------------------------
@@ -69,9 +73,7 @@ def mobilenet():
 
 
 def vit():
-    import timm
-
-    model = timm.create_model("vit_tiny_patch16_224", img_size=64)
+    model = suite("timm").timm.create_model("vit_tiny_patch16_224", img_size=64)
     return channels(model, *images(64), uniform=True)
 
 
@@ -113,7 +115,7 @@ def llama(**how):
     """The hidden channels alone: transformers reads no number of heads that divides no width."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    model = LlamaForCausalLM(LlamaConfig(**LM, num_key_value_heads=4))
+    model = LlamaForCausalLM(LlamaConfig(**LM, num_key_value_heads=4, use_cache=False))
     hidden = [
         f"model.layers.{layer}.mlp.{name}"
         for layer in range(4)
@@ -140,6 +142,9 @@ def mixtral():
     x, other = texts()
     gone = {mixture.name: [0, 3, 5, 6] for mixture in prune_core.experts(model, x)}
     prune_core.remove_experts(model, x, gone)
+    # As products of whole batches, which every runtime has.
+    model.set_experts_implementation("batched_mm")
+    model.config.use_cache = False
     return model, x, other
 
 
@@ -330,12 +335,13 @@ def measured(model, x, other, runtime):
 
 def cells(name):
     """All cells of a model."""
+    suite("torchvision")  # defines what torchvision lacks beside a CPU build of torch
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     torch.manual_seed(0)
     model, x, other = MODELS[name]()
     before = {runtime: measured(model, x, other, runtime) for runtime in RUNTIMES}
-    return {"cells": before}
+    return {"cells": before, "versions": {each: version(each) for each in LIBRARIES}}
 
 
 # --- the page -----------------------------------------------------------------------------------
@@ -355,6 +361,10 @@ its output. A dash means that the format is not for models of this kind.
 * **torch.export, ONNX Runtime, OpenVINO, ExecuTorch**: `prune_core.export(model, "model.pt2", x)`,
   `.onnx`, `.xml` and `.pte`. ExecuTorch runs on its portable kernels here, which are the slow ones:
   its backends are given as `partitioners=`.
+* Of language models the forward without a cache is written, with `model.config.use_cache = False`,
+  since OpenVINO has no form for an empty cache. Of a mixture, after
+  `model.set_experts_implementation("batched_mm")`: the operator that transformers takes otherwise
+  is its own.
 * **safetensors and config**: `model.save_pretrained(folder)`, read by `from_pretrained` of the
   library itself, as servers do that take such a folder. Where layers differ, by
   `prune_core.from_pretrained`.
@@ -369,25 +379,24 @@ core of a busy machine. So the milliseconds compare formats of one model, and no
 Made with {versions}, by
 
 ```sh
-python benchmarks/exports.py --results exports.jsonl
-python benchmarks/exports.py --results exports.jsonl --table docs/exports.md
+python benchmarks/pages.py exports
 ```
 """
 
 
-def write_page(rows, file):
+def page_of(rows):
+    """The page that the last row of every model makes."""
     notes: list[str] = []
     lines = [f"| model | {' | '.join(RUNTIMES)} |", f"| --- |{' --: |' * len(RUNTIMES)}"]
     for name in (name for name in MODELS if "cells" in rows.get(name, {})):
         row = rows[name]["cells"]
         made = [shown(row.get(runtime, {}), notes) for runtime in RUNTIMES]
         lines.append(f"| {name} | {' | '.join(made)} |")
-    libraries = ("torch", "onnxruntime", "openvino", "executorch", "gguf", "transformers")
-    libraries += ("ultralytics", "diffusers", "timm", "torchvision")
-    versions = ", ".join(f"{each} {version(each).partition('+')[0]}" for each in libraries)
+    found = {name: said for row in rows.values() for name, said in row.get("versions", {}).items()}
+    versions = ", ".join(f"{name} {said.partition('+')[0]}" for name, said in found.items())
     numbered = "\n".join(f"{at + 1}. {note}" for at, note in enumerate(notes))
     said = f"Refused:\n\n{numbered}\n\nHow to:" if notes else "How to:"
-    file.write_text(HEAD.format(table="\n".join(lines), notes=said, versions=versions))
+    return HEAD.format(table="\n".join(lines), notes=said, versions=versions)
 
 
 def shown(cell, notes):
@@ -405,13 +414,13 @@ def shown(cell, notes):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--results", type=Path, default=Path("exports.jsonl"))
-    parser.add_argument("--table", type=Path, metavar="FILE", help="write the page, run nothing")
+    parser.add_argument("--page", action="store_true", help="print the page, run nothing")
     parser.add_argument("--only", default="", help="a part of a model's name; done again")
     parser.add_argument("--seconds", type=int, default=900, help="that a model may take")
     parser.add_argument("--gigabytes", type=float, default=16, help="that a model may take")
     options = parser.parse_args()
-    if options.table:
-        write_page(read(options.results), options.table)
+    if options.page:
+        sys.stdout.write(page_of(read(options.results)))
         return
     done = read(options.results)
     for name in MODELS:

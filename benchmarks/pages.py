@@ -32,6 +32,7 @@ class Page(NamedTuple):
     takes: str
 
 
+EXPORTS, CONFIGS = "benchmarks/exports.jsonl", "benchmarks/zoo/configs.jsonl"
 REAL, QUANTISED = "benchmarks/real/results.jsonl", "benchmarks/real/quantised.jsonl"
 PAGES = {
     "real-models": Page(
@@ -42,6 +43,16 @@ PAGES = {
     "quantised-models": Page(
         ("benchmarks/real/quantise.py", "--results", QUANTISED),
         ("benchmarks/real/quantised_page.py", QUANTISED),
+        "an hour",
+    ),
+    "exports": Page(
+        ("benchmarks/exports.py", "--results", EXPORTS),
+        ("benchmarks/exports.py", "--results", EXPORTS, "--page"),
+        "minutes",
+    ),
+    "configs": Page(
+        ("benchmarks/zoo/configs.py", "--results", CONFIGS),
+        ("benchmarks/zoo/configs.py", "--results", CONFIGS, "--page"),
         "an hour",
     ),
 }

@@ -193,3 +193,69 @@ def test_a_search_is_in_the_report(prune, folder):
     best = min(trial.score for trial in document.trials)
     page = (folder / "run/report.html").read_text()
     assert f"the best score, the lowest, is {best:.4g}" in page
+
+
+DEEP = """
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+class Layer(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc1, self.fc2 = nn.Linear(8, 16), nn.Linear(16, 8)
+
+    def forward(self, x):
+        return x + self.fc2(self.fc1(x).relu())
+
+
+class Deep(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers, self.head = nn.ModuleList(Layer() for _ in range(4)), nn.Linear(8, 2)
+        nn.init.zeros_(self.layers[1].fc2.weight)
+        nn.init.zeros_(self.layers[1].fc2.bias)
+        self.register_buffer("goal", self.through(batches()[0]).mean(0).detach())
+
+    def through(self, x):
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+    def forward(self, x):
+        x = self.through(x)
+        return {"loss": (x.mean(0) - self.goal).square().mean(), "logits": self.head(x)}
+
+
+def batches():
+    return [torch.randn(4, 8, generator=torch.Generator().manual_seed(0))]
+
+
+def accuracy(model):
+    return 0.5
+"""
+DEEP_RECIPE = """\
+model: deep:Deep
+inputs: {shape: [4, 8]}
+data: deep:batches
+evaluate: deep:accuracy
+prune:
+  - ALGORITHM
+"""
+
+
+@pytest.mark.parametrize(
+    "algorithm",
+    [
+        "{algorithm: leave_one_out, count: 1}",
+        "{algorithm: depth_and_width, target: {flops: 0.8}, options: {depth: leave_one_out}}",
+    ],
+)
+def test_blocks_are_ranked_by_a_loss_and_not_by_how_good_a_model_is(prune, folder, algorithm):
+    (folder / "deep.py").write_text(DEEP)
+    (folder / "recipe.yaml").write_text(DEEP_RECIPE.replace("ALGORITHM", algorithm))
+    prune("run", "recipe.yaml", "--output", "deep", "--trust")
+    report = json.loads((folder / "deep/report.json").read_text())
+    assert "layers.1" in [block["name"] for block in report["blocks"]]
+    assert report["parameters"]["after"] < 0.8 * report["parameters"]["before"]

@@ -90,6 +90,31 @@ def test_two_steps_are_one_report():
     assert document.proof.cases[0] == "the example"
 
 
+def test_blocks_and_channels_of_one_budget_are_one_report():
+    class Layer(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc1, self.fc2 = nn.Linear(8, 32), nn.Linear(32, 8)
+
+        def forward(self, x):
+            return x + self.fc2(self.fc1(x).relu())
+
+    x = torch.randn(4, 8)
+    model = nn.Sequential(*(Layer() for _ in range(3)), nn.Linear(8, 2))
+    _, report = prune_core.prune(
+        model, "depth_and_width", target={"flops": 0.5}, counts=[1], width="l1",
+        targets="Linear", example_inputs=x, data=[x],
+    )  # fmt: skip
+    document = from_shrink(report)
+    assert [block.name for block in document.blocks] == [each.name for each in report.removed]
+    assert (document.parameters.before, document.parameters.after) == report.parameters
+    assert (document.flops.before, document.flops.after) == report.flops
+    assert len(document.blocks) == 1
+    assert any(layer.outputs.before > layer.outputs.after for layer in document.layers)
+    assert "blocks" in document.seconds
+    assert Document.from_json(document.to_json()) == document
+
+
 def test_a_notebook_shows_the_report():
     html = shrunk()._repr_html_()
     assert "pr-notebook" in html

@@ -30,6 +30,11 @@ def prune_register_pruners() -> Mapping[str, Reference]:
             summary="Takes out the blocks and branches without which the loss grows least.",
             prunes="blocks",
         ),
+        "depth_and_width": Reference(
+            "prune_blocks.layers.depth_and_width:DepthAndWidthPruner",
+            summary="Divides one budget between blocks and channels, by what costs least.",
+            prunes="blocks and channels",
+        ),
         "expert_frequency": Reference(
             "prune_blocks.experts.criteria:ExpertFrequencyPruner",
             summary="Removes the experts of a mixture that get the fewest tokens.",

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Unpack, get_origin
 from prune_core.config import PRUNING, keys_for
 from prune_core.errors import OptionError, did_you_mean
 
-__all__ = ["ChecksOptions", "check_options"]
+__all__ = ["ChecksOptions", "check_options", "taken_by"]
 
 
 class ChecksOptions(ABCMeta):
@@ -66,7 +66,7 @@ def check_options(
     except TypeError as error:
         raise OptionError(_complaint(cls, taken, args, kwargs, str(error), older)) from None
     if any(map(_hands_on, taken.parameters.values())):
-        known = _taken(cls)
+        known = taken_by(cls)
         for name in kwargs:
             if name not in known:
                 raise OptionError(_unknown(cls, name, older))
@@ -111,15 +111,19 @@ def _complaint(
 
 
 def _unknown(cls: type, name: str, older: Iterable[str] = ()) -> str:
-    taken = _taken(cls)
+    taken = taken_by(cls)
     purpose = getattr(cls, "purpose", PRUNING)
     key = name in keys_for(getattr(cls, "config_keys", ()), purpose)
     hint = " It is a key of config_list." if key else did_you_mean(name, [*taken, *older])
     return f"{cls.__name__} takes no {name!r}.{hint} It takes {', '.join(taken)}."
 
 
-def _taken(cls: type) -> list[str]:
-    """Return what a class takes, also what it hands on to the classes that it is made of."""
+def taken_by(cls: type) -> list[str]:
+    """Return what a class takes, also what it hands on to the classes that it is made of.
+
+    Args:
+        cls: The class.
+    """
     taken: dict[str, None] = {}
     for base in cls.__mro__:
         if (own := vars(base).get("__init__")) is None:

@@ -70,7 +70,7 @@ def _check_the_rest(recipe: Recipe) -> Iterator[Found]:
 
 def removes(entry: Entry) -> bool:
     """Whether an algorithm takes out whole structures instead of masking."""
-    return entry.reference.prunes in ("blocks", "experts")
+    return entry.reference.prunes in ("blocks", "experts", "blocks and channels")
 
 
 def needs_data(entry: Entry) -> bool:
@@ -150,7 +150,9 @@ def _check_functions(
             "`calibrate`, one that runs it."
         )
         yield (*place, "reconstruct" if algorithm.reconstruct else "algorithm"), said, True
-    if _facts(entry).get("needs_labels") and recipe.calibrate is None and runs:
+    # What removes whole structures only reads the loss that a model returns on its data.
+    gradients = _facts(entry).get("needs_labels") and not removes(entry)
+    if gradients and recipe.calibrate is None and runs:
         said = (
             f"{algorithm.algorithm!r} needs the gradients of a loss: give `calibrate`, a function "
             "that runs the model and calls backward(), instead of `data`."

@@ -143,7 +143,11 @@ class Run:
     ) -> tuple[nn.Module, Masks, dict[str, Any]]:
         said = algorithm
         options = dict(said.options)
-        taken = options_of(get_entry("pruner", said.algorithm, "torch")).taken
+        entry = get_entry("pruner", said.algorithm, "torch")
+        taken = options_of(entry).taken
+        if removes(entry):
+            # Theirs returns a loss, and the recipe's says how good a model is.
+            taken = {name: option for name, option in taken.items() if name != "evaluate"}
         if said.reconstruct is not None:
             options["reconstruct"] = said.reconstruct
         if said.count is not None:
@@ -163,7 +167,7 @@ class Run:
                 exclude=said.exclude,
                 **options,
             )
-        if removes(get_entry("pruner", said.algorithm, "torch")):
+        if removes(entry):
             _write(into / DOCUMENT, from_shrink(pruned[1]).to_json())
             return model_of(pruned), before, {"said": str(pruned[1])}
         masks = {n: {t: m.bool().cpu() for t, m in each.items()} for n, each in pruned[1].items()}

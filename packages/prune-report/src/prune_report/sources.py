@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from math import prod
 from typing import Any
 
@@ -35,6 +36,7 @@ def part_of(report: Any) -> Document:
     for marks, read in (
         (("slices", "kept", "verified"), _of_shrink),
         (("removed", "shortened", "stand_ins"), _of_blocks),
+        (("trials", "depth", "width"), _of_both),
         (("changes", "held", "difference"), _of_keras),
     ):
         if all(hasattr(report, mark) for mark in marks):
@@ -176,6 +178,20 @@ def _of_blocks(report: Any) -> Document:
         ),
         notes=tuple(notes),
         seconds={"blocks": report.seconds},
+    )
+
+
+def _of_both(report: Any) -> Document:
+    """What `depth_and_width` returned: blocks that went, and then channels."""
+    steps = [part_of(each) for each in (report.depth, report.width) if each is not None]
+    return replace(
+        steps[-1],
+        parameters=_change(report.parameters),
+        flops=_change(report.flops),
+        bytes=_change(report.bytes),
+        blocks=steps[0].blocks,
+        notes=tuple(note for step in steps for note in step.notes),
+        seconds={name: value for step in steps for name, value in step.seconds.items()},
     )
 
 

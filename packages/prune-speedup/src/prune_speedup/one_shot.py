@@ -99,7 +99,9 @@ def prune(
     pruner_class: Any = get_pruner(algorithm, framework="torch")
     if "count" not in options:
         _check_how_much(sparsity, target)
-    if getattr(pruner_class, "removes", ""):
+    if removes := getattr(pruner_class, "removes", ""):
+        if "channels" in removes:
+            options |= {"uniform": uniform, "constants": constants}
         removed: tuple[nn.Module, Any] = pruner_class.prune(
             model,
             sparsity=sparsity,

@@ -29,27 +29,33 @@ class AngularDistancePruner(BlockPruner):
             `BlockPruner` takes. A budget is met by the shortest run that can meet it.
     """
 
+    _cosines: Cosines | None = None
+
     def choose(self) -> list[Block]:
         """Return the run of blocks with the smallest angle."""
-        rows = [row for row in self._rows() if len(row) >= (self.amount.count or 1)]
+        every = self._rows()
+        rows = [row for row in every if len(row) >= (self.amount.count or 1)]
         if not rows:
-            longest = max(len(row) for row in self._rows())
+            longest = max(map(len, every))
             raise ConfigError(
                 f"{self.amount.count} consecutive blocks are to go, and the longest row of blocks "
                 f"that can be taken out has {longest}. Ask for fewer, or use 'block_influence', "
                 "which takes them from anywhere."
             )
-        with bare(self.model) as model, Cosines(model, self.found, rows, last=True) as cosines:
-            self.run_calibration(model)
-            self.scores = {b.name: cosines.angle(b, b) for row in rows for b in row}
-            for length in range(1, len(self.candidates) + 1):
-                runs = [
-                    run
-                    for run in _runs(rows, length)
-                    if self.amount.met_by(run) and self.leaves_one(run)
-                ]
-                if runs:
-                    return min(runs, key=lambda run: cosines.angle(run[0], run[-1]))
+        if self._cosines is None:
+            with bare(self.model) as model, Cosines(model, self.found, every, last=True) as cosines:
+                self.run_calibration(model)
+            self._cosines = cosines
+        angle = self._cosines.angle
+        self.scores = {b.name: angle(b, b) for row in rows for b in row}
+        for length in range(1, len(self.candidates) + 1):
+            runs = [
+                run
+                for run in _runs(rows, length)
+                if self.amount.met_by(run) and self.leaves_one(run)
+            ]
+            if runs:
+                return min(runs, key=lambda run: angle(run[0], run[-1]))
         longest_row = max(rows, key=len)
         most = longest_row if self.leaves_one(longest_row) else longest_row[1:]
         raise self.amount.refuse(most, len(self.candidates))

@@ -36,8 +36,9 @@ class BlockInfluencePruner(BlockPruner):
                 f"{branch.name!r} is a residual branch ({branch.kind}), and block_influence ranks "
                 "whole blocks. 'leave_one_out' ranks both."
             )
-        with bare(self.model) as model:
-            with Cosines(model, self.found, [[b] for b in self.candidates], last=False) as cosines:
+        if not self.scores:
+            rows = [[block] for block in self.candidates]
+            with bare(self.model) as model, Cosines(model, self.found, rows, last=False) as cosines:
                 self.run_calibration(model)
             self.scores = {b.name: 1 - cosines.cosine(b, b) for b in self.candidates}
         return self.lowest()

@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from prune_blocks.layers.loss import loss_of
 from prune_blocks.layers.pruner import BlockPruner
 from prune_core.callables import UserFunction
-from prune_core.errors import ConfigError, PruneError
+from prune_core.errors import ConfigError
 from prune_core.masking import bare
 from prune_core.progress import Task
 from prune_speedup.torch import Block, left_out
@@ -77,14 +78,17 @@ class LeaveOneOutPruner(BlockPruner):
     def choose(self) -> list[Block]:
         """Return the blocks that can be missed best."""
         with bare(self.model) as model, torch.no_grad():
-            whole = self._loss(model)
-            total = len(self.candidates)
-            with Task(type(self).__name__, total, "block") as task:
-                for block in self.candidates:
-                    with left_out(model, self.found, [block]):
-                        self.scores[block.name] = self._loss(model) - whole
-                    task.advance()
+            if not self.scores:
+                self._score(model)
             return self._one_by_one(model) if self._greedy else self.lowest()
+
+    def _score(self, model: nn.Module) -> None:
+        whole = self._loss(model)
+        with Task(type(self).__name__, len(self.candidates), "block") as task:
+            for block in self.candidates:
+                with left_out(model, self.found, [block]):
+                    self.scores[block.name] = self._loss(model) - whole
+                task.advance()
 
     def _one_by_one(self, model: nn.Module) -> list[Block]:
         lowest = self.lowest  # which refuses scores that are no numbers
@@ -110,32 +114,4 @@ class LeaveOneOutPruner(BlockPruner):
         return None if calibrate is None else UserFunction(calibrate, "calibrate")
 
     def _loss(self, model: nn.Module) -> float:
-        if self._evaluate is not None:
-            loss = self._evaluate(model)
-            try:
-                return float(loss)
-            except (TypeError, ValueError):
-                raise ConfigError(
-                    f"evaluate returned a {type(loss).__name__}; it must return a loss, one number."
-                ) from None
-        losses: list[float] = []
-
-        def note(module: nn.Module, args: Any, output: Any) -> None:
-            loss = output.get("loss") if isinstance(output, Mapping) else output
-            loss = getattr(output, "loss", loss)
-            if not isinstance(loss, Tensor) or loss.numel() != 1:
-                raise PruneError(
-                    f"The model returns a {type(output).__name__} and no loss on the calibration "
-                    "data. Give evaluate=, a function of the model that returns its loss; models "
-                    "of transformers return one where the data hold labels."
-                )
-            losses.append(float(loss))
-
-        handle = model.register_forward_hook(note)
-        try:
-            self.run_calibration(model)
-        finally:
-            handle.remove()
-        if not losses:
-            raise PruneError("The calibration never ran the model, so there is nothing to rank by.")
-        return sum(losses) / len(losses)
+        return loss_of(model, self._evaluate, self.run_calibration)

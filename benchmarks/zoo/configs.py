@@ -1,0 +1,228 @@
+"""What becomes of the config of each transformers model, and whether it still generates.
+
+`python benchmarks/zoo/configs.py --results configs.jsonl` prunes every model of the zoo's
+transformers suite twice, blindly: half of all units, the width of the model among them; and, of
+what is inside of single layers, another share in each. Then it saves and loads the result as a user
+would, and generates with it. `--page` prints the page that the results make.
+"""
+
+import argparse
+import json
+import random
+import re
+import sys
+import tempfile
+import warnings
+from collections import Counter
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE), str(HERE.parents[1] / "packages" / "prune-speedup" / "tests" / "zoo")]
+
+from processes import in_a_process, read  # noqa: E402
+from suites import suite  # noqa: E402
+
+import prune_core  # noqa: E402
+from prune_core.errors import PruneError  # noqa: E402
+
+WAYS = {"alike": (0.5, 0.5), "differ": (0.25, 0.5)}
+"""The share of the units that layers lose: all the same, or each one of these."""
+
+LAYER = re.compile(r"(.*?\.\d+)\.")
+
+
+def measured(name):
+    """What becomes of a model in both ways."""
+    warnings.simplefilter("ignore")
+    zoo = suite("transformers")
+    ways = {way: pruned(zoo, name, shares) for way, shares in WAYS.items()}
+    return {"ways": ways, "versions": {each: version(each) for each in ("torch", "transformers")}}
+
+
+def pruned(zoo, name, shares):
+    """Prune, save, load and generate."""
+    from judge import realistic
+
+    torch.manual_seed(0)
+    model, inputs = zoo.build(name)
+    model = realistic(model)
+    talks = model.can_generate() and "input_ids" in inputs | {model.main_input_name: None}
+    before = problem_with_generating(model, inputs) if talks else "it writes no text"
+    found = prune_core.units(model, inputs)
+    pick = random.Random(0)
+    chosen = [
+        found.unit(label)
+        for group in found.groups
+        if shares[0] == shares[1] or in_one_layer(found.unit(group.labels[0]))
+        for label in pick.sample(group.labels, int(len(group) * pick.choice(shares)))
+    ]
+    report = prune_core.shrink(model, inputs, units=chosen)
+    row = {"parameters": report.parameters, "config": "", "difference": None, "generates": ""}
+    expected = outputs_of(model, inputs)
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            model.save_pretrained(folder)
+        except PruneError as error:
+            row |= {"config": "refused", "said": str(error)}
+            if "load_pruned" not in str(error):
+                raise ValueError(f"the refusal names no way out: {error}") from error
+            prune_core.save_pruned(model, Path(folder) / "small.safetensors")
+            again = prune_core.load_pruned(
+                realistic(zoo.build(name)[0]), Path(folder) / "small.safetensors"
+            )
+        else:
+            differs = "per_layer_config" in (Path(folder) / "config.json").read_text("utf-8")
+            row["config"] = "per layer" if differs else "one number"
+            load = prune_core.from_pretrained if differs else type(model).from_pretrained
+            again = load(folder)
+    row["difference"] = apart(expected, outputs_of(again.eval(), inputs))
+    if before:
+        return row | {"generates": "", "why": before}
+    wrong = problem_with_generating(model, inputs) or problem_with_generating(again, inputs)
+    same = not wrong and torch.equal(generated(model, inputs), generated(again, inputs))
+    return row | {"generates": "yes" if same else "no", "why": wrong}
+
+
+def in_one_layer(unit):
+    """Whether all that goes with a unit belongs to the same layer."""
+    layers = {match and match[1] for match in map(LAYER.match, unit.slices)}
+    return len(layers) == 1 and None not in layers
+
+
+def outputs_of(model, inputs):
+    """The tensors that a model returns."""
+    from oracle import tensors
+
+    torch.manual_seed(0)
+    with torch.no_grad():
+        return [each for each in tensors(model(**inputs)) if each.is_floating_point()]
+
+
+def apart(expected, found):
+    """The largest difference, relative to the largest number of its output."""
+    pairs = [*zip(expected, found, strict=True)]
+    if any(left.shape != right.shape for left, right in pairs):
+        return float("inf")
+    finite = ((a, b, a[a.isfinite()].abs()) for a, b in pairs if a.numel())
+    return max(
+        float((a - b).nan_to_num(0, 0, 0).abs().max() / max(float(size.max()), 1e-12))
+        for a, b, size in finite
+        if size.numel()
+    )
+
+
+def generated(model, inputs, **how):
+    """Five tokens more, the likeliest."""
+    how = {"max_new_tokens": 5, "min_new_tokens": 5, "do_sample": False, "num_beams": 1} | how
+    given = {key: value for key, value in inputs.items() if key != "labels"}
+    torch.manual_seed(0)
+    with torch.no_grad():
+        return model.generate(**given, **how)
+
+
+def problem_with_generating(model, inputs):
+    """Why a model writes something else with its cache than without, or cannot; empty if it can."""
+    try:
+        found = [generated(model, inputs, use_cache=cache) for cache in (True, False)]
+    except Exception as error:
+        return f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
+    return "" if torch.equal(*found) else "with its cache it writes something else"
+
+
+# --- the page -----------------------------------------------------------------------------------
+
+HEAD = """\
+# Configs of pruned transformers
+
+What becomes of the config of every model of [the zoo's](speedup-zoo.md) transformers suite, once
+units of it are gone that were chosen blindly: half of all, its width among them (*alike*), or of
+heads and hidden channels a quarter in one layer and half in another, as it happens (*differ*).
+
+* **one number**: the config follows, and `from_pretrained` of transformers reads it;
+* **per layer**: the config says of each layer what it has, and `prune_core.from_pretrained` reads
+  it;
+* **refused**: `save_pretrained` is an error that names the way out, `prune_core.save_pruned` and
+  `prune_core.load_pruned`, by which the model was saved and loaded here.
+
+*Difference* is between what was saved and what was loaded, relative to the largest number of an
+output. *Generates*: five tokens, the likeliest, are the same with a cache and without, before and
+after saving; a dash stands for models that write no text, or do not do so even before pruning.
+
+{summary}
+
+{table}
+
+Made with {versions}, by
+
+```sh
+python benchmarks/pages.py configs
+```
+"""
+
+
+def page_of(rows):
+    """The page that the last row of every model makes."""
+    lines = [
+        "| model | alike | difference | generates | differ | difference | generates |",
+        "| --- | --- | --: | --- | --- | --: | --- |",
+    ]
+    tally = {way: Counter() for way in WAYS}
+    for row in rows.values():
+        cells = [row["model"]]
+        for way in WAYS:
+            said = row.get("ways", {}).get(way)
+            if said is None:
+                cells += [f"failed: {row.get('reason', '')[:80]}", "", ""]
+                tally[way]["failed"] += 1
+                continue
+            tally[way][said["config"]] += 1
+            tally[way]["generates" if said["generates"] == "yes" else ""] += 1
+            apart = "0" if not said["difference"] else f"{said['difference']:.0e}"
+            why = f": {said['why']}" if said["generates"] == "no" and said["why"] else ""
+            cells += [said["config"], apart, (said["generates"] or "–") + why]
+        lines.append("| " + " | ".join(cells) + " |")
+    states = ("one number", "per layer", "refused", "failed", "generates")
+    summary = [
+        "| layers | models | " + " | ".join(states) + " |",
+        "| --- |" + " --: |" * (len(states) + 1),
+        *(
+            f"| {way} | {len(rows)} | " + " | ".join(str(count[state]) for state in states) + " |"
+            for way, count in tally.items()
+        ),
+    ]
+    found = {name: said for row in rows.values() for name, said in row.get("versions", {}).items()}
+    versions = ", ".join(f"{name} {said.partition('+')[0]}" for name, said in found.items())
+    return HEAD.format(summary="\n".join(summary), table="\n".join(lines), versions=versions)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--results", type=Path, default=Path("configs.jsonl"))
+    parser.add_argument("--page", action="store_true", help="print the page, run nothing")
+    parser.add_argument("--only", default="", help="a model's name; done again")
+    parser.add_argument("--part", default="0/1", help="of several processes: 1/2 is the second")
+    parser.add_argument("--seconds", type=int, default=900, help="that a model may take")
+    parser.add_argument("--gigabytes", type=float, default=12, help="that a model may take")
+    options = parser.parse_args()
+    rows = read(options.results)
+    if options.page:
+        sys.stdout.write(page_of(rows))
+        return
+    part, parts = map(int, options.part.split("/"))
+    for name in suite("transformers").names()[part::parts]:
+        if (options.only and options.only != name) or (name in rows and not options.only):
+            continue
+        row = {"model": name, **in_a_process(partial(measured, name), options)}
+        with options.results.open("a") as lines:
+            print(json.dumps(row), file=lines)
+        print(name, row.get("reason", ""), flush=True)
+        for way, said in row.get("ways", {}).items():
+            print("   ", way, {k: v for k, v in said.items() if k != "said"}, flush=True)
+
+
+if __name__ == "__main__":
+    main()
