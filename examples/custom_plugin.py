@@ -43,8 +43,8 @@ class SpreadPruner(ChannelPruner):
 
 
 # %%
-# Does it do what every pruner promises? `check_pruner` runs eleven checks on small models, and raises
-# an error that lists all that fail.
+# Does it do what every pruner promises? `check_pruner` runs eleven checks on small models, and
+# raises an error that lists all that fail.
 
 check_pruner(SpreadPruner, granularity="channels")
 
@@ -59,9 +59,7 @@ check_pruner(SpreadPruner, granularity="channels")
 class Hooks:
     @hookimpl
     def prune_register_pruners(self):
-        return {
-            "spread": Reference("__main__:SpreadPruner", "Prunes quiet channels.", "channels")
-        }
+        return {"spread": Reference("__main__:SpreadPruner", "Prunes quiet channels.", "channels")}
 
 
 plugin = registered(Hooks(), "my-plugin")

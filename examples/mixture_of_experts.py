@@ -1,8 +1,8 @@
 """Remove experts from a mixture (MoE).
 
-Most of the parameters of a mixture of experts are in the experts, and the router does not use all of
-them alike. A small Mixtral learns to spell English from Python's own help texts. Then experts are
-removed, those first that matter least.
+Most of the parameters of a mixture of experts are in the experts, and the router does not use all
+of them alike. A small Mixtral learns to spell English from Python's own help texts. Then experts
+are removed, those first that matter least.
 
 It needs prune-blocks, transformers and matplotlib, and takes less than a minute.
 """
@@ -89,12 +89,12 @@ plt.show()
 # %%
 # ## The small model
 #
-# It was compared with the whole one, in which the router may not choose the experts that are gone. The
-# config has followed, so `save_pretrained` and `from_pretrained` work as before.
+# It was compared with the whole one, in which the router may not choose the experts that are
+# gone. The config has followed, so `save_pretrained` and `from_pretrained` work as before.
 
 small, report = prune_core.prune(copy.deepcopy(dense), "reap", sparsity=0.25, data=data)
 print(report)
 
 # %%
-# [Prune a mixture of experts](../guides/experts.md) has more: scores over all layers together, budgets,
-# and measured losses.
+# [Prune a mixture of experts](../guides/experts.md) has more: scores over all layers together,
+# budgets, and measured losses.

@@ -1,8 +1,8 @@
 """Prune a small GPT: calibration, single weights and channels.
 
-A decoder with four layers learns to spell English, byte by byte, from Python's own help texts. Then it
-loses weights (which makes nothing smaller) or hidden channels (which does), and you see what each
-algorithm costs.
+A decoder with four layers learns to spell English, byte by byte, from Python's own help texts.
+Then it loses weights (which makes nothing smaller) or hidden channels (which does), and you see
+what each algorithm costs.
 
 It needs prune-filter, prune-oneshot, transformers and matplotlib, and takes less than a minute.
 """
@@ -61,9 +61,9 @@ print(f"loss of the whole model: {loss(dense):.2f} nats per byte; by chance it i
 # %%
 # ## Single weights
 #
-# Half and more of the weights of all linear layers go. `level` looks at the weights alone. `wanda` and
-# `sparsegpt` look at what comes in, and `sparsegpt` changes the weights that stay, too. That takes a
-# few batches of text, and no training.
+# Half and more of the weights of all linear layers go. `level` looks at the weights alone.
+# `wanda` and `sparsegpt` look at what comes in, and `sparsegpt` changes the weights that stay,
+# too. That takes a few batches of text, and no training.
 
 data = [{"input_ids": batch(8)} for _ in range(4)]
 sparsities = [0.4, 0.5, 0.6, 0.7]
@@ -88,10 +88,10 @@ plt.show()
 # %%
 # ## Channels
 #
-# Zeros are stored like other numbers, so the model is as large as before. To make it smaller, remove
-# whole heads and hidden channels. Without an algorithm's name, `prune` takes `channel_obs`, which
-# makes the channels that stay compensate. `uniform=True` keeps all layers equally wide, as servers
-# of language models want it.
+# Zeros are stored like other numbers, so the model is as large as before. To make it smaller,
+# remove whole heads and hidden channels. Without an algorithm's name, `prune` takes
+# `channel_obs`, which makes the channels that stay compensate. `uniform=True` keeps all layers
+# equally wide, as servers of language models want it.
 
 inputs = data[0]
 small, masks = prune_core.prune(
@@ -109,12 +109,13 @@ print(f"parameters: {before:,} before, {after:,} after")
 print(f"loss: {loss(small):.2f}")
 
 # %%
-# A little training, with the whole model as the teacher, brings back a part of what that cost; longer
-# training brings back more.
+# A little training, with the whole model as the teacher, brings back a part of what that cost;
+# longer training brings back more.
 
 prune_core.recover(small, [{"input_ids": batch()} for _ in range(60)], teacher=dense, steps=60)
 print(f"loss: {loss(small.eval()):.2f}")
 
 # %%
-# Save it with `small.save_pretrained(folder)`. More is in [Prune transformers](../guides/transformers.md),
-# and which algorithm to take in [Choose an algorithm](../choosing.md).
+# Save it with `small.save_pretrained(folder)`. More is in [Prune
+# transformers](../guides/transformers.md), and which algorithm to take in [Choose an
+# algorithm](../choosing.md).

@@ -1,7 +1,7 @@
 """Remove attention heads from a vision transformer (ViT).
 
-A small ViT learns to read handwritten digits. Then half of its heads and half of its hidden units are
-removed. It is trained a little more, and saved in the form that `from_pretrained` reads.
+A small ViT learns to read handwritten digits. Then half of its heads and half of its hidden units
+are removed. It is trained a little more, and saved in the form that `from_pretrained` reads.
 
 It needs prune-oneshot, transformers, scikit-learn and matplotlib, and takes less than a minute.
 """
@@ -60,8 +60,8 @@ print(f"accuracy: {accuracy(dense):.0%}")
 # %%
 # ## Which sparsity?
 #
-# Try some. `data` are batches without labels: they show what the model computes, so that the heads and
-# units that do least go, and the others make up for them.
+# Try some. `data` are batches without labels: they show what the model computes, so that the
+# heads and units that do least go, and the others make up for them.
 
 batches = [{"pixel_values": part} for part in images[:512].split(64)]
 inputs = {"pixel_values": images[:2]}

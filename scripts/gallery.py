@@ -1,8 +1,8 @@
 """Pages of the gallery, made by running the scripts in `examples/`: `python scripts/gallery.py`.
 
-A script begins with a docstring: its title, a blank line, and what it is about. A line `# %%` begins
-a cell, as in editors; the comment lines after it are Markdown. Its page in `docs/gallery/` shows the
-cells, what each prints, and the figures of matplotlib that it leaves, as inline SVG.
+A script begins with a docstring: its title, a blank line, and what it is about. A line `# %%`
+begins a cell, as in editors; the comment lines after it are Markdown. Its page in `docs/gallery/`
+shows the cells, what each prints, and the figures of matplotlib that it leaves, as inline SVG.
 
     python scripts/gallery.py              # all pages
     python scripts/gallery.py vit_heads    # one
@@ -21,6 +21,7 @@ import tempfile
 import textwrap
 import types
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -71,15 +72,15 @@ class Script:
 
 
 def read(text: str) -> Script:
-    """Take a script apart.
+    r"""Take a script apart.
 
     Args:
         text: What is in its file.
 
-    >>> script = read('''"\\""A title.
+    >>> script = read('''"\""A title.
     ...
     ... An introduction.
-    ... "\\""
+    ... "\""
     ...
     ... a = 1
     ... # %%
@@ -97,7 +98,7 @@ def read(text: str) -> Script:
     first = ast.parse(text).body[0].end_lineno or 0
     starts = [first, *(at for at, line in enumerate(lines) if line == "# %%"), len(lines)]
     cells = []
-    for begin, end in zip(starts, starts[1:], strict=False):
+    for begin, end in pairwise(starts):
         at = begin + (lines[begin : begin + 1] == ["# %%"])
         words = []
         while begin > first and at < end and lines[at].startswith("#"):
@@ -120,15 +121,19 @@ def run(script: Script, name: str) -> list[tuple[str, list[str]]]:
     if any("matplotlib" in cell.code for cell in script.cells):
         _prepare_figures()
     module = types.ModuleType("__main__")
-    sys.modules["__main__"] = module
     results = []
-    for cell in script.cells:
-        printed = io.StringIO()
-        # Errors point at the line of the script.
-        code = compile("\n" * (cell.line - 1) + cell.code, f"examples/{name}.py", "exec")
-        with contextlib.redirect_stdout(printed):
-            exec(code, module.__dict__)
-        results.append((printed.getvalue().rstrip(), _figures(name)))
+    mine = sys.modules["__main__"]
+    sys.modules["__main__"] = module  # where dataclasses and plugins look for what a script defines
+    try:
+        for cell in script.cells:
+            printed = io.StringIO()
+            # Errors point at the line of the script.
+            code = compile("\n" * (cell.line - 1) + cell.code, f"examples/{name}.py", "exec")
+            with contextlib.redirect_stdout(printed):
+                exec(code, module.__dict__)
+            results.append((printed.getvalue().rstrip(), _figures(name)))
+    finally:
+        sys.modules["__main__"] = mine
     return results
 
 
@@ -196,7 +201,7 @@ def page(script: Script, name: str, results: list[tuple[str, list[str]]]) -> str
     for cell, (printed, figures) in zip(script.cells, results, strict=True):
         parts += [cell.words] if cell.words else []
         parts += [f"```python\n{cell.code}\n```"] if cell.code else []
-        parts += [f"```text title=\"It prints\"\n{printed}\n```"] if printed else []
+        parts += [f'```text title="It prints"\n{printed}\n```'] if printed else []
         parts += [f'<figure class="plot" markdown="0">\n{svg}\n</figure>' for svg in figures]
     parts.append(f"The whole script is `examples/{name}.py`.")
     return "\n\n".join(parts) + "\n"
@@ -235,7 +240,9 @@ def alike(one: str, other: str) -> bool:
     >>> alike("loss 1.9", "error 1.9")
     False
     """
-    texts = [re.sub(r"<figure.*?</figure>", "<figure>", text, flags=re.DOTALL) for text in (one, other)]
+    texts = [
+        re.sub(r"<figure.*?</figure>", "<figure>", text, flags=re.DOTALL) for text in (one, other)
+    ]
     texts = [re.sub(r"\d[\d.,]* (?=(?:ms|s|times)\b)", "? ", text) for text in texts]
     words = [_NUMBER.sub("#", text).split() for text in texts]
     numbers = [[float(n.replace(",", "")) for n in _NUMBER.findall(text)] for text in texts]

@@ -2,10 +2,10 @@
 
     python benchmarks/figures/table.py                       # print the table
     python benchmarks/figures/table.py --write               # put it on the page
-    python benchmarks/figures/table.py --measure l1_masks    # run a script first, and keep its output
+    python benchmarks/figures/table.py --measure l1_masks    # run a script, keep its output
 
-`results.jsonl` holds what the scripts printed, word for word, with the day and the machine. The table
-is made by looking up figures there, so none of them is typed by hand.
+`results.jsonl` holds what the scripts printed, word for word, with the day and the machine. The
+table is made by looking up figures there, so none of them is typed by hand.
 """
 
 import argparse
@@ -26,8 +26,8 @@ BEGIN, END = "<!-- made by benchmarks/figures/table.py -->", "<!-- end -->"
 
 COMMANDS = {
     "l1_masks": (),
-    "masked_step": ("--repeat", "7", "--batch", "4"),
-    "level_global_memory": (),
+    "masked_step": ("--repeat", "9", "--batch", "4"),
+    "level_global_memory": ("--parameters", "120e6"),
     "speedup_latency": (),
     "speedup_depth": (),
     "search_overhead": (),
@@ -74,7 +74,7 @@ ROWS = (
         r"masked by torch.* ms +([\d.]+)x",
     ),
     Row(
-        "global level pruning of 50 million weights: peak memory above the model, over the weights",
+        "global level pruning: peak memory above the model, over the weights",
         "level_global_memory",
         r"goals: memory ([\d.]+)",
         "0.4",
@@ -222,7 +222,9 @@ def table() -> str:
     lines += [
         "",
         f"Measured {days[0]} to {days[-1]} with one thread on {'; '.join(machines)}, beside up to "
-        f"{busy} other programs." if busy > 1 else "",
+        f"{busy} other programs."
+        if busy > 1
+        else "",
     ]
     return "\n".join(lines).rstrip()
 
@@ -242,7 +244,11 @@ def main() -> None:
     if options.measure is not None:
         for script in options.measure or COMMANDS:
             result = measure(script)
-            others = [line for line in RESULTS.read_text().splitlines() if line] if RESULTS.exists() else []
+            others = (
+                [line for line in RESULTS.read_text().splitlines() if line]
+                if RESULTS.exists()
+                else []
+            )
             others = [line for line in others if json.loads(line)["script"] != script]
             RESULTS.write_text("\n".join([*others, json.dumps(result)]) + "\n", "utf-8")
             print(f"{script}.py\n{result['printed']}", flush=True)

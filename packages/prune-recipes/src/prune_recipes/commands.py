@@ -59,9 +59,7 @@ def _ask(code: list[Code], *, trust: bool) -> None:
         if not typer.confirm("Do you trust it?", err=True):
             raise typer.Abort
         return
-    raise ConfigError(
-        "This code runs only with your consent. If you trust it, add --trust."
-    )
+    raise ConfigError("This code runs only with your consent. If you trust it, add --trust.")
 
 
 def _print_result(folder: Path) -> None:
