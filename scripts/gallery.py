@@ -23,6 +23,7 @@ import types
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = ROOT / "examples"
@@ -143,9 +144,10 @@ def _prepare_figures() -> None:
     from matplotlib import pyplot
 
     roles = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")
-    mpl.rcParams.update(dict.fromkeys(roles, INK))
-    mpl.rcParams.update({"figure.figsize": (6, 3), "axes.spines.top": False})
-    mpl.rcParams.update({"axes.spines.right": False, "legend.frameon": False})
+    settings: dict[Any, Any] = dict.fromkeys(roles, INK)
+    settings |= {"figure.figsize": (6, 3), "legend.frameon": False}
+    settings |= {"axes.spines.top": False, "axes.spines.right": False}
+    mpl.rcParams.update(settings)
     pyplot.show = lambda *_, **__: None
 
 
@@ -157,7 +159,11 @@ def _figures(name: str) -> list[str]:
     import matplotlib as mpl
 
     drawn = []
-    settings = {"svg.fonttype": "none", "svg.hashsalt": name, "savefig.transparent": True}
+    settings: dict[Any, Any] = {
+        "svg.fonttype": "none",
+        "svg.hashsalt": name,
+        "savefig.transparent": True,
+    }
     with mpl.rc_context(settings):
         for number in pyplot.get_fignums():
             file = io.StringIO()
