@@ -1,13 +1,17 @@
-"""What pages of the site are given while it is built: news that waits, and rows of tables.
+"""What pages of the site are given while it is built: news that waits, rows of tables, a link.
 
-mkdocs calls `on_page_markdown` for every page (`hooks:` in mkdocs.yml). Nothing that is written
-down elsewhere is copied by hand:
+mkdocs calls `on_config` once, and `on_page_markdown` for every page (`hooks:` in mkdocs.yml).
+Nothing that is written down elsewhere is copied by hand:
 
+* the link to the repository, at the top of each page, is that of the clone which the site is built
+  from;
 * a page of `history/` begins with the news of the next release, from `changelog.d/`;
 * `<!-- trained models: l1, l2 -->` becomes the rows of `real-models.md` about these algorithms.
 """
 
+import os
 import re
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +20,49 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 KINDS = {"removal": "Removed", "feature": "New", "bugfix": "Fixed", "doc": "Documentation"}
 MARKER = re.compile(r"^<!-- trained models: ([\w, ]+) -->$", re.MULTILINE)
+
+
+def on_config(config: Any) -> Any:
+    """Link to the repository that the site is built from, if it is known."""
+    if address := repository():
+        config.repo_url = address
+        config.repo_name = "/".join(address.rsplit("/", 2)[1:])
+    return config
+
+
+def repository() -> str:
+    """Return the address of the repository: that of a workflow on GitHub, or of `origin`."""
+    server, name = (os.environ.get(f"GITHUB_{key}") for key in ("SERVER_URL", "REPOSITORY"))
+    if server and name:
+        return f"{server}/{name}"
+    done = subprocess.run(
+        ["git", "remote", "get-url", "origin"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return web_address(done.stdout.strip()) if done.returncode == 0 else ""
+
+
+def web_address(remote: str) -> str:
+    """Return where a remote of git is read in a browser, or nothing if it is no address.
+
+    Args:
+        remote: What `git remote get-url` prints.
+
+    >>> web_address("git@github.com:someone/prune.git")
+    'https://github.com/someone/prune'
+    >>> web_address("https://someone:secret@example.org/x/prune.git")
+    'https://example.org/x/prune'
+    >>> web_address("/srv/git/prune")
+    ''
+    """
+    found = re.fullmatch(
+        r"(?:https?://|ssh://|git://)?(?:[^@/]+@)?([\w.-]+\.\w+)(?::\d+)?[:/](.+?)(?:\.git)?/?",
+        remote,
+    )
+    return f"https://{found[1]}/{found[2]}" if found else ""
 
 
 def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:

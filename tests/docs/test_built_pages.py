@@ -49,6 +49,24 @@ def test_news_that_wait_are_on_the_page(tmp_path, monkeypatch):
     assert docs_pages.on_page_markdown("# Guide\n", page=page) == "# Guide\n"
 
 
+def test_the_link_to_the_repository_is_that_of_where_the_site_is_built(monkeypatch):
+    config = SimpleNamespace(repo_url=None)
+    monkeypatch.setenv("GITHUB_SERVER_URL", "https://github.com")
+    monkeypatch.setenv("GITHUB_REPOSITORY", "someone/prune")
+    docs_pages.on_config(config)
+    assert (config.repo_url, config.repo_name) == (
+        "https://github.com/someone/prune",
+        "someone/prune",
+    )
+
+
+def test_there_is_no_link_where_no_repository_is_known(monkeypatch, tmp_path):
+    config = SimpleNamespace(repo_url=None)
+    monkeypatch.delenv("GITHUB_REPOSITORY", raising=False)
+    monkeypatch.setattr(docs_pages, "ROOT", tmp_path)
+    assert docs_pages.on_config(config).repo_url is None
+
+
 @pytest.mark.parametrize("page", sorted((ROOT / "docs").rglob("*.md")), ids=lambda page: page.name)
 def test_markers_name_algorithms_of_the_page(page):
     text = page.read_text()

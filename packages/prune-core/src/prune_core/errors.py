@@ -77,7 +77,11 @@ class PluginWarning(PruneWarning):
 
 
 def warn(message: str) -> None:
-    """Warn of something that was done, at the line of the user's own that asked for it."""
+    """Warn of something that was done, at the line of the user's own that asked for it.
+
+    Args:
+        message: What to say.
+    """
     level, frame = 2, sys._getframe(1)
     while frame.f_back is not None and _is_ours(frame.f_globals.get("__name__", "")):
         level, frame = level + 1, frame.f_back
@@ -93,6 +97,11 @@ def did_you_mean(name: object, known: Iterable[str], *, limit: int = 3) -> str:
     """Return `" Did you mean 'x' or 'y'?"`, or nothing when no known name is close.
 
     The name of a layer is also close when it ends alike, wherever the layer stands.
+
+    Args:
+        name: The name that is not known.
+        known: The names that are.
+        limit: How many to suggest at most.
 
     >>> did_you_mean("conv", ["conv1", "fc"])
     " Did you mean 'conv1'?"
@@ -130,6 +139,11 @@ def _begins(wanted: str, other: str) -> bool:
 def nearest(name: object, known: Iterable[str], *, limit: int = 8) -> str:
     """Return `did_you_mean`, or else what there is to choose from, the first and the last of it.
 
+    Args:
+        name: The name that is not known.
+        known: The names that are.
+        limit: How many to show at most.
+
     >>> nearest("head", ["conv1", "conv2", "fc"])
     ' There are conv1, conv2, fc.'
     >>> nearest("head", [f"conv{i}" for i in range(9)], limit=4)
@@ -144,6 +158,10 @@ def nearest(name: object, known: Iterable[str], *, limit: int = 8) -> str:
 
 def shown(value: object, length: int = 80) -> str:
     """Return a value as a message shows it, however large it is, and even if it cannot be shown.
+
+    Args:
+        value: Anything.
+        length: How many characters to show at most.
 
     >>> shown([1, [2, "three"]])
     "[1, [2, 'three']]"

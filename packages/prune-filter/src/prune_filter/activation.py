@@ -131,7 +131,11 @@ class ActivationAPoZRankPruner(ActivationPruner):
     """
 
     def statistic(self, outputs: Tensor) -> Tensor:
-        """Return whether a value is not zero."""
+        """Return whether a value is not zero.
+
+        Args:
+            outputs: What a module returned.
+        """
         return self.activation(outputs) != 0
 
 
@@ -177,7 +181,11 @@ class ActivationMeanRankPruner(ActivationPruner):
     """
 
     def statistic(self, outputs: Tensor) -> Tensor:
-        """Return the activations."""
+        """Return the activations.
+
+        Args:
+            outputs: What a module returned.
+        """
         return self.activation(outputs)
 
 

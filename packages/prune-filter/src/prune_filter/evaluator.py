@@ -65,7 +65,13 @@ class TorchEvaluator:
     def train(
         self, model: nn.Module, max_steps: int | None = None, max_epochs: int | None = None
     ) -> None:
-        """Train for so many steps or epochs."""
+        """Train for so many steps or epochs.
+
+        Args:
+            model: The model to train.
+            max_steps: After how many steps to stop, or None.
+            max_epochs: After how many epochs to stop, or None.
+        """
         self.training_func(
             model, self.optimizers, self.criterion, self.lr_schedulers, max_steps, max_epochs
         )
@@ -75,6 +81,9 @@ class TorchEvaluator:
 
         Optimizers and learning-rate schedulers begin as they were when this evaluator was made:
         every iteration trains alike, and none with what the one before left of a learning rate.
+
+        Args:
+            model: The model to train.
         """
         for part, state in zip(self._stateful, self._begun, strict=True):
             part.load_state_dict(deepcopy(state))

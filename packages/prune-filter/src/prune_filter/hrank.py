@@ -38,7 +38,11 @@ class HRankPruner(ActivationPruner):
     supported_types = default_types
 
     def statistic(self, outputs: Tensor) -> Tensor:
-        """Return for each value the rank of the map that it lies in."""
+        """Return for each value the rank of the map that it lies in.
+
+        Args:
+            outputs: What a module returned.
+        """
         maps = self.activation(outputs).float()
         ranks: Tensor = torch.linalg.matrix_rank(maps)
         return ranks[..., None, None].expand_as(maps)

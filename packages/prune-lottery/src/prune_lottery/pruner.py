@@ -233,7 +233,11 @@ class LotteryTicketPruner(Pruner):
 
     @torch.no_grad()
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what `state_dict()` returned: model, masks, optimizer and scheduler too."""
+        """Restore what `state_dict()` returned: model, masks, optimizer and scheduler too.
+
+        Args:
+            state: What `state_dict()` returned.
+        """
         lottery, index = self._lottery, state["iteration"]
         lottery.load_state_dict(state["lottery"])
         if index is not None:

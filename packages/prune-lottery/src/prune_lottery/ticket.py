@@ -188,7 +188,11 @@ class LotteryTicket(FinishedRounds):
         return f"to a sparsity of {final:.1%} in {len(self.wrappers)} layers"
 
     def begin(self, index: int) -> Round:
-        """Prune for a round, and rewind. The model must hold the round before, trained."""
+        """Prune for a round, and rewind. The model must hold the round before, trained.
+
+        Args:
+            index: The number of the round.
+        """
         if index == 0:
             self.restart()
         else:
@@ -216,7 +220,13 @@ class LotteryTicket(FinishedRounds):
     def round_at(
         self, index: int, start: int, at_step: Callable[[int], bool] = lambda step: False
     ) -> Round:
-        """Return the round for the current masks."""
+        """Return the round for the current masks.
+
+        Args:
+            index: The number of the round.
+            start: The step that it begins at.
+            at_step: Called with the number of each step; whether the training is to stop there.
+        """
         return Round(index, self._sparsity(), start, at_step)
 
     def _at_step(self, index: int, step: int, watch: MaskWatch | None) -> bool:
@@ -275,6 +285,9 @@ class LotteryTicket(FinishedRounds):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict()` returned, including the model.
+
+        Args:
+            state: What `state_dict()` returned.
 
         Raises:
             CheckpointError: When it was made with other settings.

@@ -152,6 +152,11 @@ def distance(first: nn.Module, second: nn.Module, inputs: Any) -> float:
     """Return how far the outputs of two models are apart, as a share of their size.
 
     It is the root of the mean squared difference over that of the outputs of the first.
+
+    Args:
+        first: A model.
+        second: Another one.
+        inputs: What both are run on.
     """
     found, other = (run(model, inputs) for model in (first, second))
     size = sum(float(x.double().square().sum()) for x in found)

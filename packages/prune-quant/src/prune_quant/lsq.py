@@ -28,7 +28,12 @@ class LsqQuantizer(Quantizer):
     config_keys = ("quant_start_step",)
 
     def reset(self, model: nn.Module, config_list: ConfigList) -> None:
-        """Start anew with another model or config, and steps that the optimizer trains."""
+        """Start anew with another model or config, and steps that the optimizer trains.
+
+        Args:
+            model: The model to quantise.
+            config_list: Its rules.
+        """
         super().reset(model, config_list)
         if self.optimizer is not None:
             steps = [q.scale for w in self._wrappers.values() for q in w.quantizers.values()]

@@ -87,7 +87,12 @@ class Quantizer(metaclass=ChecksOptions):
             optimizer.register_step_post_hook(lambda *heard: self.step())
 
     def reset(self, model: nn.Module, config_list: ConfigList) -> None:
-        """Start anew with another model or config; an old model is unwrapped first."""
+        """Start anew with another model or config; an old model is unwrapped first.
+
+        Args:
+            model: The model to quantise.
+            config_list: Its rules.
+        """
         model = model_of(model)
         check_model(model, compiled=False)
         if isinstance(config_list, str | PathLike):
@@ -297,7 +302,11 @@ class Quantizer(metaclass=ChecksOptions):
                         quantizer.active = True
 
     def update_epoch(self, epoch: int) -> None:
-        """Hear that an epoch begins."""
+        """Hear that an epoch begins.
+
+        Args:
+            epoch: The number of the epoch.
+        """
 
     def _wrap_model(self) -> None:
         """`wrap()`."""

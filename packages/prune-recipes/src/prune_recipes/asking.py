@@ -72,8 +72,18 @@ def asked(
         evaluate=evaluate,
         finetune=finetune,
         epochs=epochs,
+        optimizer=bool(finetune) and _takes_an_optimizer(finetune),
     )
     return answers, known
+
+
+def _takes_an_optimizer(finetune: str) -> bool:
+    from prune_recipes.code import modules_beside
+    from prune_recipes.recipe import Call
+    from prune_recipes.training import trainer_of
+
+    with modules_beside(Path()):
+        return "optimizer" in trainer_of(Call(call=finetune), "--finetune").takes
 
 
 def _optional(question: str) -> str:

@@ -59,9 +59,7 @@ def _ask(code: list[Code], *, trust: bool) -> None:
         if not typer.confirm("Do you trust it?", err=True):
             raise typer.Abort
         return
-    raise ConfigError(
-        "Nobody has said that this code may run. If you know it, or have read it, add --trust."
-    )
+    raise ConfigError("This code runs only with your consent. If you trust it, add --trust.")
 
 
 def _print_result(folder: Path) -> None:
@@ -117,7 +115,7 @@ def init(
     data: Annotated[str, typer.Option(help="A function that returns inputs of the model.")] = "",
     evaluate: Annotated[str, typer.Option(help="A function that says how good a model is.")] = "",
     finetune: Annotated[str, typer.Option(help="A function that trains a model.")] = "",
-    epochs: Annotated[int, typer.Option(min=1, help="How often it is called.")] = 1,
+    epochs: Annotated[int, typer.Option(min=1, help="How many times it is called.")] = 1,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
 ) -> None:
     """Write a first recipe; in a terminal, what is not said is asked."""

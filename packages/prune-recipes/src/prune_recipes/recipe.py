@@ -156,7 +156,7 @@ class Training(Call):
 
     epochs: Annotated[
         int | None,
-        Field(ge=1, description="Call it so often, once an epoch; each is kept on disk."),
+        Field(ge=1, description="How many times to call it, once per epoch; each is kept on disk."),
     ] = None
     optimizer: Annotated[
         Callable | None,

@@ -26,8 +26,9 @@ from prune_core.registry import manager, plugins
 from prune_recipes.code import Code, code_of, modules_beside, sources_of
 from prune_recipes.folder import RunFolder, write_json
 from prune_recipes.reader import parse_recipe
-from prune_recipes.recipe import Recipe
+from prune_recipes.recipe import Recipe, Training
 from prune_recipes.text import read_text
+from prune_recipes.training import function_for
 
 __all__ = ["Outcome", "run_recipe"]
 
@@ -85,6 +86,10 @@ def run_recipe(
     may_run(code_of(recipe))
     with folder.alone(), modules_beside(text.path.parent):
         environment = _environment(sources_of(recipe, text.path.parent))
+        for key in ("train", "finetune"):  # a mistake is better told now than after the first steps
+            training: Training | None = getattr(recipe, key)
+            if training is not None:
+                function_for(training, key)
         folder.begin(
             text.content,
             {

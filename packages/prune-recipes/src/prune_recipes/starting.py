@@ -18,13 +18,15 @@ class Answers:
     Attributes:
         model: `package.module:name`, or empty.
         huggingface: A folder, or empty.
-        shapes: The shape of each input and its type, such as `("1,3,224,224", "float32")`.
+        inputs: What the inputs are, such as `1,3,224,224`, or a function that returns them.
         sparsity: How much goes.
         target: What may be left instead, such as `{"flops": 0.5}`.
         algorithm: The name of one, or empty for the best.
         data: A function that returns inputs, or empty.
         evaluate: A function that returns how good a model is, or empty.
         finetune: A function that trains a model, or empty.
+        epochs: How many times it is called.
+        optimizer: Whether it requires an optimizer.
     """
 
     model: str = ""
@@ -37,6 +39,7 @@ class Answers:
     evaluate: str = ""
     finetune: str = ""
     epochs: int = 1
+    optimizer: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +147,8 @@ def write_recipe(answers: Answers, known: Known, schema: str, file: str = "recip
     lines.append("")
     if answers.finetune:
         lines += ["finetune:", f"  call: {answers.finetune}", f"  epochs: {answers.epochs}"]
+        if answers.optimizer:
+            lines.append("  optimizer: {call: torch.optim:Adam, arguments: {lr: 0.001}}")
     else:
         lines += [
             "# Training brings back most of what pruning costs. A function of the model:",

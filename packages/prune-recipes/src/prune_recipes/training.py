@@ -11,14 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from prune_core.callables import UserFunction
 from prune_core.errors import ConfigError, PruneError
 from prune_core.files import replacing
 from prune_core.progress import Task
 from prune_core.random_state import seeded
 from prune_recipes.code import function_of, load
-from prune_recipes.recipe import Training
+from prune_recipes.recipe import Call, Training
 
-__all__ = ["keep_zeros", "seed_of", "train"]
+__all__ = ["function_for", "keep_zeros", "seed_of", "train", "trainer_of"]
 
 Masks = Mapping[str, Mapping[str, Tensor]]
 
@@ -30,6 +31,35 @@ def seed_of(seed: int, *parts: object) -> int:
     False
     """
     return zlib.crc32(repr((seed, *parts)).encode())
+
+
+def trainer_of(call: Call, key: str) -> UserFunction:
+    """Return a function that trains a model, and knows what else it takes.
+
+    Args:
+        call: What names it.
+        key: Where it is named.
+    """
+    return UserFunction(function_of(call, key), key, ("model", "optimizer", "epoch"))
+
+
+def function_for(training: Training, key: str) -> UserFunction:
+    """Return the function that a recipe trains with.
+
+    Args:
+        training: What the recipe says of it.
+        key: The key of the recipe that says it.
+
+    Raises:
+        ConfigError: It is no function, or requires an optimizer of which the recipe says nothing.
+    """
+    function = trainer_of(training, key)
+    if training.optimizer is None and "optimizer" in function.takes:
+        raise ConfigError(
+            f"{key}: {training.call} requires an optimizer; say which, such as optimizer: "
+            "{call: torch.optim:Adam, arguments: {lr: 0.001}}."
+        )
+    return function
 
 
 def train(
@@ -51,7 +81,7 @@ def train(
     Returns:
         How many epochs were made, all starts together.
     """
-    function = function_of(training, key, ("optimizer", "epoch"))
+    function = function_for(training, key)
     optimizer: Any = None
     if training.optimizer is not None:
         make = load(training.optimizer.call, f"{key}.optimizer")
@@ -59,11 +89,6 @@ def train(
             optimizer = make(model.parameters(), **training.optimizer.arguments)
         except (TypeError, ValueError) as error:
             raise ConfigError(f"{key}.optimizer: {training.optimizer.call}: {error}") from error
-    elif "optimizer" in getattr(function, "takes", ()):
-        raise ConfigError(
-            f"{key}: {training.call} requires an optimizer; say which, such as optimizer: "
-            "{call: torch.optim:Adam, arguments: {lr: 0.001}}."
-        )
     epochs = training.epochs or 1
     file = kept / "epoch.pt"
     done = _restored(file, model, optimizer)

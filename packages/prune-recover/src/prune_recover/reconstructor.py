@@ -48,7 +48,13 @@ class Distillation(ModelReconstructor):
         self.epochs, self.options = epochs, {"compare": "mse", **options}
 
     def apply(self, model: nn.Module, calibrate: Calibrate, rewrites: Rewrites) -> None:
-        """Train the model on what `calibrate` runs it on."""
+        """Train the model on what `calibrate` runs it on.
+
+        Args:
+            model: The model to train.
+            calibrate: A function that runs a model on the data.
+            rewrites: Notes what is changed, so that it can be undone.
+        """
         data = _inputs(model, calibrate)
         with left_as_it_was(model):
             recover(

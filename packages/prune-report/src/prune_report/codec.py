@@ -48,6 +48,9 @@ class Indices(tuple[int, ...]):
     def read(cls, text: str) -> Indices:
         """Read what `ranges` wrote.
 
+        Args:
+            text: What `ranges` wrote.
+
         Raises:
             ValueError: It is nothing that `ranges` writes.
         """

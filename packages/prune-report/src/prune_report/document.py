@@ -359,6 +359,9 @@ class Document:
     def from_json(cls, text: str) -> Document:
         """Read what `to_json` wrote.
 
+        Args:
+            text: What `to_json` wrote.
+
         Raises:
             ReportError: It is no report, a damaged one, or one of a newer release.
         """

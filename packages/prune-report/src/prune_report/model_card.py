@@ -13,7 +13,11 @@ MOST_LAYERS = 30
 
 
 def card(document: Document) -> str:
-    """Return a model card."""
+    """Return a model card.
+
+    Args:
+        document: What happened to the model.
+    """
     return "\n\n".join(_parts(document)) + "\n"
 
 

@@ -11,5 +11,9 @@ __all__ = ["as_html"]
 
 
 def as_html(report: Any) -> str:
-    """Return the HTML that stands below a cell that ends in a report."""
+    """Return the HTML that stands below a cell that ends in a report.
+
+    Args:
+        report: A report of `shrink`, or a document.
+    """
     return fragment(from_shrink(report))

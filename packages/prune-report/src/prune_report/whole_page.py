@@ -15,7 +15,11 @@ __all__ = ["fragment", "page"]
 
 
 def page(document: Document) -> str:
-    """Return the whole page."""
+    """Return the whole page.
+
+    Args:
+        document: What happened to the model.
+    """
     drawn = ((title, draw(document)) for title, draw in SECTIONS)
     found = [(title, body) for title, body in (*drawn, *from_plugins(document)) if body]
     sections = [

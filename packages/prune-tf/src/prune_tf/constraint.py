@@ -77,13 +77,21 @@ class Masked(keras.constraints.Constraint, keras.Operation, _Tracked):  # type: 
         return self.masked(w)
 
     def masked(self, w: Any) -> Any:
-        """Return a weight with zeros where it is masked, and otherwise as it is."""
+        """Return a weight with zeros where it is masked, and otherwise as it is.
+
+        Args:
+            w: The weight.
+        """
         w = ops.convert_to_tensor(w)
         # where() rather than a product: 0 · inf is not 0.
         return ops.where(ops.convert_to_tensor(self.mask), w, ops.zeros_like(w))
 
     def bind(self, variable: Any) -> None:
-        """Remember the variable that is masked."""
+        """Remember the variable that is masked.
+
+        Args:
+            variable: The variable.
+        """
         self._held = weakref.ref(variable)
 
     def hold(self) -> None:

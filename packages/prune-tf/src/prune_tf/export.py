@@ -161,7 +161,11 @@ def _check_backend(kind: str) -> None:
 
 
 def gzipped_size(path: str | PathLike[str]) -> int:
-    """Return how many bytes a file, or all files of a folder, take after gzip."""
+    """Return how many bytes a file, or all files of a folder, take after gzip.
+
+    Args:
+        path: The file or the folder.
+    """
     path = as_path(path)
     if not path.exists():
         raise ConfigError(f"There is no file or folder {str(path)!r}.")

@@ -33,7 +33,11 @@ Masks = dict[str, dict[str, np.ndarray[Any, Any]]]
 
 
 def masks_of(model: keras.Model) -> Masks:
-    """Return the masks in force, `{layer name: {variable name: boolean array}}`."""
+    """Return the masks in force, `{layer name: {variable name: boolean array}}`.
+
+    Args:
+        model: The masked model.
+    """
     masks: Masks = {}
     for name, _, slot, constraint in _masked(model):
         masks.setdefault(name, {})[slot.name] = constraint.numpy()
@@ -66,6 +70,9 @@ def apply_masks(model: keras.Model) -> None:
     For training loops that write to weights by themselves (`variable.assign_sub(...)`) and for
     weights that were loaded or averaged: call it after each write. Loops that use a Keras
     optimizer need nothing.
+
+    Args:
+        model: The masked model.
     """
     for _, layer, slot, constraint in _masked(model):
         constraint.bind(getattr(layer, slot.name))
@@ -73,7 +80,11 @@ def apply_masks(model: keras.Model) -> None:
 
 
 def unwrap(model: keras.Model) -> keras.Model:
-    """Take all masks off, leaving the zeros in the weights; the model is plain Keras again."""
+    """Take all masks off, leaving the zeros in the weights; the model is plain Keras again.
+
+    Args:
+        model: The masked model.
+    """
     model = model_of(model)
     found = [*_masked(model)]
     for _, layer, slot, constraint in found:

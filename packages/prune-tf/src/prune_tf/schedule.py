@@ -258,6 +258,9 @@ class AGPSchedule(PruningSchedule):
 def polynomial(power: float) -> Curve:
     """Return the curve `final + (initial − final) · (1 − progress)^power`; AGP's is the third.
 
+    Args:
+        power: The exponent.
+
     >>> [round(polynomial(2)(t / 4, 0.0, 0.8), 3) for t in (0, 2, 4)]
     [0.0, 0.6, 0.8]
     """

@@ -131,7 +131,11 @@ class BasicPruner(Pruner):
                 )
 
     def calibration_of(self, steps: Iterable[Reconstructor]) -> tuple[Calibrate, int | None]:
-        """Return what runs the model for some reconstructors, and for how many batches."""
+        """Return what runs the model for some reconstructors, and for how many batches.
+
+        Args:
+            steps: The reconstructors.
+        """
         own = next(((s.calibrate, s.batches) for s in steps if s.calibrate is not None), None)
         calibrate, batches = own or self._calibration
         assert calibrate is not None, "was checked when the pruner was made"

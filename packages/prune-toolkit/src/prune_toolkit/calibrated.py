@@ -86,13 +86,26 @@ class CalibratedCollector(DataCollector):
 
     @abstractmethod
     def hook(self, wrapper: PrunerModuleWrapper) -> list[RemovableHandle]:
-        """Attach what calls `add()` whenever the module has been used."""
+        """Attach what calls `add()` whenever the module has been used.
+
+        Args:
+            wrapper: The wrapped module.
+        """
 
     def begin(self, tokens: Tensor | None) -> None:
-        """Hear that a batch begins, and which of its tokens are no padding, if that is known."""
+        """Hear that a batch begins, and which of its tokens are no padding, if that is known.
+
+        Args:
+            tokens: Which tokens are no padding, or None if that is not known.
+        """
 
     def add(self, name: str, value: Tensor) -> None:
-        """Add to the running sum of a module."""
+        """Add to the running sum of a module.
+
+        Args:
+            name: The module.
+            value: What one batch adds.
+        """
         if self.had_enough:
             return
         if self.trains:
@@ -101,7 +114,12 @@ class CalibratedCollector(DataCollector):
         self._sums[name] = value if name not in self._sums else self._sums[name] + value
 
     def finish(self, name: str, total: Tensor) -> Tensor:
-        """Turn the sum over all batches, and over all processes, into the data of a module."""
+        """Turn the sum over all batches, and over all processes, into the data of a module.
+
+        Args:
+            name: The module.
+            total: The sum over all batches.
+        """
         return total
 
     def watch(self) -> None:
@@ -193,7 +211,11 @@ class CalibratedCollector(DataCollector):
         return {"seen": self.seen, "sums": dict(self._sums)}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Go on with what `state_dict()` returned."""
+        """Go on with what `state_dict()` returned.
+
+        Args:
+            state_dict: What `state_dict()` returned.
+        """
         places = self.places()
         self.seen = state_dict["seen"]
         self._sums = {name: total.to(places[name]) for name, total in state_dict["sums"].items()}

@@ -40,7 +40,11 @@ __all__ = [
 
 
 def check_channels(wrapper: PrunerModuleWrapper) -> None:
-    """Refuse a module whose output channels are not slices of its weight."""
+    """Refuse a module whose output channels are not slices of its weight.
+
+    Args:
+        wrapper: The wrapped module.
+    """
     if output_axis(wrapper.module) and getattr(wrapper.module, "groups", 1) > 1:
         raise ConfigError(
             f"{wrapper.name!r} is a transposed convolution with {wrapper.module.groups} groups; "
@@ -53,6 +57,10 @@ def channels_first(wrapper: PrunerModuleWrapper, weight: Tensor) -> Tensor:
     """View a weight with its output channels along axis 0, as it is for most modules already.
 
     What comes of a recurrent layer has a row for each hidden unit already.
+
+    Args:
+        wrapper: The wrapped module.
+        weight: Its weight, or something of its shape.
     """
     check_channels(wrapper)
     axis = output_axis(wrapper.module)
@@ -125,7 +133,11 @@ class ActivationCollector(CalibratedCollector):
         self.statistic = statistic
 
     def hook(self, wrapper: PrunerModuleWrapper) -> list[RemovableHandle]:
-        """Look at the outputs of the wrapped module."""
+        """Look at the outputs of the wrapped module.
+
+        Args:
+            wrapper: The wrapped module.
+        """
 
         def look(module: nn.Module, inputs: Any, output: Any) -> None:
             # An evaluation between two steps of a training is not what the training sees.
@@ -137,7 +149,12 @@ class ActivationCollector(CalibratedCollector):
         return [wrapper.module.register_forward_hook(Watcher(look, wrapper.module))]
 
     def finish(self, name: str, total: Tensor) -> Tensor:
-        """Divide the sums by the number of values."""
+        """Divide the sums by the number of values.
+
+        Args:
+            name: The module.
+            total: The sum over all batches.
+        """
         return total[0] / total[1]
 
 
@@ -272,7 +289,13 @@ class GradientCollector(CalibratedCollector):
     def contribution(
         self, wrapper: PrunerModuleWrapper, weight: Tensor, gradient: Tensor
     ) -> Tensor:
-        """Return what one backward pass adds to the data of a module."""
+        """Return what one backward pass adds to the data of a module.
+
+        Args:
+            wrapper: The wrapped module.
+            weight: Its weight.
+            gradient: The gradient of the weight.
+        """
         value = self.statistic(wide(weight), wide(gradient))
         return channels_first(wrapper, value) if self.channels else value
 

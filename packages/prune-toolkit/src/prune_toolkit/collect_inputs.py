@@ -50,7 +50,11 @@ class InputCollector(CalibratedCollector):
 
     @abstractmethod
     def of(self, statistics: Statistics) -> Tensor:
-        """Return the statistic of each feature, `(groups, features)`."""
+        """Return the statistic of each feature, `(groups, features)`.
+
+        Args:
+            statistics: What was seen of a layer's inputs.
+        """
 
     def layers(self) -> dict[str, nn.Module]:
         """Return the layers whose inputs are looked at: the wrapped modules."""
@@ -58,7 +62,11 @@ class InputCollector(CalibratedCollector):
         return {name: wrapper.module for name, wrapper in wrappers.items()}
 
     def data(self, found: Mapping[str, Statistics]) -> dict[str, Tensor]:
-        """Turn the statistics of the layers into data of the wrapped modules."""
+        """Turn the statistics of the layers into data of the wrapped modules.
+
+        Args:
+            found: The statistics of each layer.
+        """
         wrappers = self.compressor.get_modules_wrapper()
         data = {}
         for name, statistics in found.items():

@@ -22,14 +22,23 @@ __all__ = [
 
 
 def as_list(value: int | Sequence[int] | None) -> list[int] | None:
-    """Let one number stand for a list of one."""
+    """Let one number stand for a list of one.
+
+    Args:
+        value: A number, a list, or None.
+    """
     if value is None:
         return None
     return [value] if isinstance(value, int) else list(value)
 
 
 def check_blocks(dim: list[int] | None, block_sparse_size: list[int] | None) -> None:
-    """Refuse axes and block sizes that do not go together."""
+    """Refuse axes and block sizes that do not go together.
+
+    Args:
+        dim: The axes that scores keep.
+        block_sparse_size: The size of a block along each of them.
+    """
     if dim is not None and any(axis < 0 for axis in dim):
         raise ConfigError(f"dim is {dim}; axes are counted from 0, so none may be negative.")
     if block_sparse_size is None:
@@ -61,10 +70,18 @@ class MetricsCalculator(ABC):
 
     @abstractmethod
     def calculate_metrics(self, data: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return `{module name: scores}`."""
+        """Return `{module name: scores}`.
+
+        Args:
+            data: One tensor for each module.
+        """
 
     def reduced_axes(self, data: Tensor) -> list[int]:
-        """Return the axes that the scores do not keep."""
+        """Return the axes that the scores do not keep.
+
+        Args:
+            data: The tensor of a module.
+        """
         return [] if self.dim is None else [a for a in range(data.ndim) if a not in self.dim]
 
 

@@ -42,4 +42,8 @@ class LayerSolver(ABC):
 
     @abstractmethod
     def solve(self, problem: LayerProblem) -> tuple[Tensor, Tensor]:
-        """Return a boolean mask and the new weight, both `(groups, outputs, features)`."""
+        """Return a boolean mask and the new weight, both `(groups, outputs, features)`.
+
+        Args:
+            problem: The weight, how much goes, and what was seen of the inputs.
+        """

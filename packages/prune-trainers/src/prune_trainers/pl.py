@@ -57,7 +57,11 @@ class PruneCallback(Callback):
         return self.driver.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from a checkpoint."""
+        """Go on from a checkpoint.
+
+        Args:
+            state_dict: What the checkpoint holds.
+        """
         self.driver.load_state_dict(state_dict)
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:

@@ -27,7 +27,12 @@ class TensorBoardListener:
 
     @hookimpl
     def prune_masks_made(self, pruner: Any, masks: Mapping[str, Mapping[str, Any]]) -> None:
-        """Write the sparsity of each layer and of all of them."""
+        """Write the sparsity of each layer and of all of them.
+
+        Args:
+            pruner: The pruner that made them.
+            masks: The masks.
+        """
         kept = total = 0
         for layer, tensors in masks.items():
             ones = sum(int((mask != 0).sum()) for mask in tensors.values())
@@ -39,7 +44,12 @@ class TensorBoardListener:
 
     @hookimpl
     def prune_model_shrunk(self, model: Any, report: Any) -> None:
-        """Write the sizes that are left, and the report as text."""
+        """Write the sizes that are left, and the report as text.
+
+        Args:
+            model: The small model.
+            report: What `shrink` returns.
+        """
         for name in ("parameters", "flops", "bytes"):
             before, after = getattr(report, name)
             if before:

@@ -128,7 +128,11 @@ class ExpertPruner:
     _target: Mapping[str, float] | None = None
 
     def score(self, seen: Statistics) -> Tensor:
-        """Return one score for each expert; those with the lowest are removed."""
+        """Return one score for each expert; those with the lowest are removed.
+
+        Args:
+            seen: What the experts of a mixture were seen to do with the data.
+        """
         raise NotImplementedError
 
     def compress(self) -> Compressed[nn.Module, dict[str, dict[str, Tensor]]]:

@@ -100,7 +100,15 @@ class BlockPruner(metaclass=ChecksOptions):
         targets: str | Sequence[str] = "default",
         **options: Any,
     ) -> Compressed[nn.Module, RemovalReport]:
-        """Do what `prune_core.prune` asks for, and return the smaller model and a report."""
+        """Do what `prune_core.prune` asks for, and return the smaller model and a report.
+
+        Args:
+            model: The model, changed in place.
+            example_inputs: An input of the model.
+            round_to: Must be 1: whole blocks go.
+            targets: The names of blocks that may go.
+            **options: Arguments of the constructor.
+        """
         if round_to != 1:
             raise ConfigError(f"round_to is {round_to!r}; blocks have no channels to round.")
         if targets == ("default",):
@@ -123,7 +131,11 @@ class BlockPruner(metaclass=ChecksOptions):
         return Compressed(self.model, self.report)
 
     def run_calibration(self, model: nn.Module) -> None:
-        """Let the user's code run the model, and put back what it may have changed."""
+        """Let the user's code run the model, and put back what it may have changed.
+
+        Args:
+            model: The model that the user's function gets.
+        """
         assert self.calibrate is not None
         with only_run(model):
             self.calibrate(model)
@@ -148,7 +160,11 @@ class BlockPruner(metaclass=ChecksOptions):
         return gone
 
     def leaves_one(self, gone: Sequence[Block]) -> bool:
-        """Whether something is left of the blocks, and of each list of them, without some."""
+        """Whether something is left of the blocks, and of each list of them, without some.
+
+        Args:
+            gone: The blocks that would go.
+        """
         names = {each.name for each in gone if each.kind == "block"}
         if names and all(each.name in names for each in self.found if each.kind == "block"):
             return False

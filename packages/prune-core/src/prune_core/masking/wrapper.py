@@ -115,7 +115,11 @@ class PrunerModuleWrapper(nn.Module):
         self.put_masks(masks)
 
     def put_masks(self, masks: Mapping[str, Tensor | None]) -> None:
-        """Put masks in force that `check_masks` has seen."""
+        """Put masks in force that `check_masks` has seen.
+
+        Args:
+            masks: A mask for each parameter, by name.
+        """
         for name, mask in masks.items():
             if mask is not None:
                 home = _home(self.parameter(name))
@@ -198,6 +202,10 @@ class PrunerModuleWrapper(nn.Module):
         A masked value gets a gradient there, the one that it would have if it were not masked;
         the parameter itself gets zero for it, since its product with the mask does not depend on
         it: `d(w·m)/dw = m`.
+
+        Args:
+            name: The parameter.
+            look: A function of the gradient.
         """
         watching = self._watching.setdefault(name, OrderedDict())
         handle = RemovableHandle(watching)

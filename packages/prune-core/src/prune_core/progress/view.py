@@ -111,7 +111,7 @@ def _count(task: Task, number: int | None) -> str:
 def _plural(task: Task, number: int) -> str:
     if number == 1:
         return task.unit
-    return f"{task.unit}es" if task.unit.endswith(("ch", "s", "x")) else f"{task.unit}s"
+    return f"{task.unit}es" if task.unit.endswith(("tch", "s", "x")) else f"{task.unit}s"
 
 
 def _joined(*parts: str) -> str:

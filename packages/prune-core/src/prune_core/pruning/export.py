@@ -26,6 +26,9 @@ def masked_state_dict(model: nn.Module) -> dict[str, Tensor]:
     """Return the state dict of the plain model, with zeros where masks are in force.
 
     It has no masks and no dense weights, and no `module.` or `_orig_mod.` in its names.
+
+    Args:
+        model: The model, wrapped or not.
     """
     with bare(model) as inside:
         state: dict[str, Tensor] = inside.state_dict()

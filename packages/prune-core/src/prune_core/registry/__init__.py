@@ -66,7 +66,11 @@ def refresh() -> None:
 
 @cache
 def names(kind: str) -> frozenset[str]:
-    """Return the names of one kind that plugins registered."""
+    """Return the names of one kind that plugins registered.
+
+    Args:
+        kind: The kind, such as `"pruner"`.
+    """
     return frozenset(entry.name for entry in entries(kind))
 
 
@@ -76,6 +80,10 @@ def get_extension(kind: str, name: str) -> Any | None:
 
     What cannot be had, because its import fails or two plugins claim it, is said once in a
     warning, and the engine goes on without it.
+
+    Args:
+        kind: The kind, such as `"rule"` or `"resizer"`.
+        name: What it is registered under.
     """
     try:
         return get_entry(kind, name).load()
@@ -85,12 +93,22 @@ def get_extension(kind: str, name: str) -> Any | None:
 
 
 def entries(kind: str | None = None) -> list[Entry]:
-    """Return every registered name, of one kind or of all, without importing what it names."""
+    """Return every registered name, of one kind or of all, without importing what it names.
+
+    Args:
+        kind: The kind, such as `"pruner"`; by default all kinds.
+    """
     return list(listed(plugins(), kind))
 
 
 def get_entry(kind: str | None, name: str, framework: str | None = None) -> Entry:
-    """Return what is registered under a name, of one kind or of any, without importing it."""
+    """Return what is registered under a name, of one kind or of any, without importing it.
+
+    Args:
+        kind: The kind, such as `"pruner"`, or None for any.
+        name: The name, bare or as `distribution:name`.
+        framework: `"torch"` or `"keras"`, where both have the name.
+    """
     return find(plugins(), kind, name, framework)
 
 
@@ -122,17 +140,31 @@ def get_pruner(name: str, *, framework: str | None = None) -> Any:
 
 
 def get_quantizer(name: str) -> Any:
-    """Return a quantisation algorithm by its name, such as `"qat"` or `"prune-quant:qat"`."""
+    """Return a quantisation algorithm by its name, such as `"qat"` or `"prune-quant:qat"`.
+
+    Args:
+        name: The name, bare or as `distribution:name`.
+    """
     return get_entry("quantizer", name).load()
 
 
 def get_schedule(name: str) -> Any:
-    """Return a sparsity schedule, a function of `(progress, initial, final)`, by its name."""
+    """Return a sparsity schedule, a function of `(progress, initial, final)`, by its name.
+
+    Args:
+        name: The name, bare or as `distribution:name`.
+    """
     return get_entry("schedule", name).load()
 
 
 def get_part(kind: str, name: str, *, framework: str | None = None) -> Any:
-    """Return a collector, metric or allocator by its name."""
+    """Return a collector, metric or allocator by its name.
+
+    Args:
+        kind: `"collector"`, `"metric"`, `"allocator"` or `"reconstructor"`.
+        name: The name, bare or as `distribution:name`.
+        framework: `"torch"` or `"keras"`, where both have the name.
+    """
     return get_entry(kind, name, framework).load()
 
 

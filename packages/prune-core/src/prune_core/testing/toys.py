@@ -101,7 +101,12 @@ class LeNet(nn.Module):
 
 
 def make_toy(toy: Callable[[], nn.Module] = ConvNet, *, seed: int = 0) -> nn.Module:
-    """Make a toy model with reproducible weights, and normalisations that do something."""
+    """Make a toy model with reproducible weights, and normalisations that do something.
+
+    Args:
+        toy: The class.
+        seed: Of the random numbers.
+    """
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(seed)
         model = toy()
@@ -115,7 +120,13 @@ def make_toy(toy: Callable[[], nn.Module] = ConvNet, *, seed: int = 0) -> nn.Mod
 
 
 def make_batch(model: Any = ConvNet, size: int = 4, *, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Make a batch of random images and labels for a model, or class, with an `input_shape`."""
+    """Make a batch of random images and labels for a model, or class, with an `input_shape`.
+
+    Args:
+        model: A toy, or its class.
+        size: How many images.
+        seed: Of the random numbers.
+    """
     generator = torch.Generator().manual_seed(seed)
     images = torch.randn(size, *model.input_shape, generator=generator)
     return images, torch.randint(10, (size,), generator=generator)

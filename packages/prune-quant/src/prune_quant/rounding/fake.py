@@ -58,10 +58,18 @@ class FakeQuantizer(nn.Module):
         return self.rounded(x) if self.active and self.seen else x
 
     def look(self, x: Tensor) -> None:
-        """Learn the step from what comes through."""
+        """Learn the step from what comes through.
+
+        Args:
+            x: The tensor that comes through.
+        """
 
     def rounded(self, x: Tensor) -> Tensor:
-        """Return x on the grid, whether active or not."""
+        """Return x on the grid, whether active or not.
+
+        Args:
+            x: The tensor to round.
+        """
         return on_grid(x, self.scale, self.zero_point, self.low, self.high, self.axis)
 
     @property

@@ -118,7 +118,11 @@ def prepare_qat(
 
 
 def finish_qat(model: nn.Module) -> nn.Module:
-    """Return the quantised model of one that `prepare_qat` prepared and that was trained since."""
+    """Return the quantised model of one that `prepare_qat` prepared and that was trained since.
+
+    Args:
+        model: The model that was prepared and trained.
+    """
     model = model_of(model)
     check_model(model)
     if not hasattr(model, _QAT):

@@ -125,6 +125,11 @@ def round_to(scheme: str, group_size: int = 32, device: torch.device | str = "cp
 
     Give it to `prune_core.prune(..., round_to=...)`.
 
+    Args:
+        scheme: The name of a scheme, such as `"int8"`.
+        group_size: How many weights share a scale, in schemes with groups.
+        device: Where the quantised model will run.
+
     >>> round_to("int4", group_size=64)
     64
     >>> round_to("int8")

@@ -36,5 +36,10 @@ class Result:
     complete: bool
 
     def save_masks(self, path: str | PathLike[str], **header: Any) -> None:
-        """Write the masks to a safetensors file."""
+        """Write the masks to a safetensors file.
+
+        Args:
+            path: Where to write them.
+            **header: What `save_masks` takes besides.
+        """
         save_masks(path, self.masks, **header)

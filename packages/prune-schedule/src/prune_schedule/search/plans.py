@@ -26,6 +26,9 @@ def side_by_side(
     """Run several independent generators of plans side by side, and return their results.
 
     Each is sent its own scores; those that have ended yield no more plans.
+
+    Args:
+        searches: The generators.
     """
     results: dict[str, _T] = {}
     answers: dict[str, float | None] = dict.fromkeys(searches)

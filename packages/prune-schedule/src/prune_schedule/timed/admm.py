@@ -267,7 +267,11 @@ class ADMMPruner(DelegatingPruner):
         return {"z": dict(self._z), "u": dict(self._u), "trials": json.dumps(self.trials)}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Resume from a state; it must be that of the same layers."""
+        """Resume from a state; it must be that of the same layers.
+
+        Args:
+            state_dict: What `state_dict()` returned.
+        """
         weights = self._weights
         for name in ("z", "u"):
             if set(state_dict.get(name, ())) != set(weights):

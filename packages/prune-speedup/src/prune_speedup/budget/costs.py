@@ -66,7 +66,11 @@ class Operation:
     positions: Mapping[str, tuple[int, Any]] = field(default_factory=dict, repr=False)
 
     def argument(self, name: str) -> Any:
-        """Return an argument by its name in the operator's schema, or its default, or None."""
+        """Return an argument by its name in the operator's schema, or its default, or None.
+
+        Args:
+            name: The name of the argument.
+        """
         if name in self.kwargs:
             return self.kwargs[name]
         position, default = self.positions.get(name, (len(self.args), None))
@@ -87,12 +91,20 @@ class Workload:
 
 
 def workload_of(graph: Graph) -> Workload:
-    """Return the workload of a recorded forward."""
+    """Return the workload of a recorded forward.
+
+    Args:
+        graph: A recorded forward.
+    """
     return _workload(graph, lambda value: tuple(graph.metas[value].shape))
 
 
 def workload_of_plan(plan: Plan) -> Workload:
-    """Return the workload that will be left once a plan has been carried out."""
+    """Return the workload that will be left once a plan has been carried out.
+
+    Args:
+        plan: What will be cut where.
+    """
     return _workload(plan.labelling.graph, plan.shape)
 
 
@@ -118,7 +130,11 @@ def _operation(call: Call, shape_of: Callable[[int], Shape]) -> Operation:
 
 
 def is_registered(kind: str) -> bool:
-    """Whether a plugin registers a cost of this name, bare or as `distribution:name`."""
+    """Whether a plugin registers a cost of this name, bare or as `distribution:name`.
+
+    Args:
+        kind: The name of a cost.
+    """
     return kind.rpartition(":")[2] in names("cost")
 
 
@@ -149,7 +165,11 @@ class Costs:
         return bool(self._functions)
 
     def left(self, workload: Workload) -> dict[str, float]:
-        """Return what a workload leaves of each kind, as a ratio."""
+        """Return what a workload leaves of each kind, as a ratio.
+
+        Args:
+            workload: What is left of a forward.
+        """
         costs = self._costs(workload)
         return {kind: cost / self._dense[kind] for kind, cost in costs.items()}
 

@@ -109,7 +109,11 @@ class DependencyAwareAllocator(SparsityAllocator):
             check_ranked_together(self.pruner)
 
     def generate_sparsity(self, metrics: Mapping[str, Tensor]) -> Masks:
-        """Return the masks; modules of one group agree on their channels."""
+        """Return the masks; modules of one group agree on their channels.
+
+        Args:
+            metrics: The scores of each module.
+        """
         if (masks := self._untried(metrics)) is not None:
             return masks
         return self._masks(self.choose(metrics), metrics)
@@ -206,7 +210,11 @@ class DependencyAwareAllocator(SparsityAllocator):
         return 2 * sum(sizes.get(name, 0) for name in spared) < sum(sizes.values())
 
     def choose(self, metrics: Mapping[str, Tensor]) -> list[int]:
-        """Return the numbers of the units to prune, as `Units.unit` takes them."""
+        """Return the numbers of the units to prune, as `Units.unit` takes them.
+
+        Args:
+            metrics: The scores of each module.
+        """
         return self._chosen(self.choice.families, metrics)
 
     def _chosen(self, families: list[Family], metrics: Mapping[str, Tensor]) -> list[int]:

@@ -79,7 +79,11 @@ class ConfigChange:
         return lines
 
     def warning(self, model: str) -> str:
-        """What to say when no config describes a model, which is called so."""
+        """What to say when no config describes a model, which is called so.
+
+        Args:
+            model: The name of the model's class.
+        """
         refused = (
             "save_pretrained() is refused, because from_pretrained() could not read what it would "
             "write"

@@ -139,7 +139,11 @@ class ActivationAPoZRankPruner(_ActivationPruner):
     """
 
     def statistic(self, outputs: Array) -> Array:
-        """Return whether a value is not zero."""
+        """Return whether a value is not zero.
+
+        Args:
+            outputs: What a layer returned.
+        """
         return np.asarray(self.activation(outputs) != 0)
 
 
@@ -153,5 +157,9 @@ class ActivationMeanRankPruner(_ActivationPruner):
     """
 
     def statistic(self, outputs: Array) -> Array:
-        """Return the activations."""
+        """Return the activations.
+
+        Args:
+            outputs: What a layer returned.
+        """
         return self.activation(outputs)

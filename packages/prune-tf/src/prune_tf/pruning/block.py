@@ -74,7 +74,11 @@ class BlockPruner(Pruner):
         }
 
     def alive(self, target: Target) -> Array:
-        """Return which blocks have anything left."""
+        """Return which blocks have anything left.
+
+        Args:
+            target: The variable that is pruned.
+        """
         blocks = split_blocks(target.name, target.alive, self._sizes(target))
         return np.asarray(blocks.any(axis=-1))
 

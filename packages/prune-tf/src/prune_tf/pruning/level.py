@@ -86,7 +86,13 @@ class LevelPruner(Pruner):
         alive: Mapping[str, Array],
         ratio: Callable[[Target], float],
     ) -> dict[str, Array]:
-        """Rank by layer, by entry, or by block."""
+        """Rank by layer, by entry, or by block.
+
+        Args:
+            scores: The scores of each target.
+            alive: Which of them may still be pruned.
+            ratio: The share that goes.
+        """
         if self.mode != "balance":
             return super().allocate(scores, alive, ratio)
         masks = {}

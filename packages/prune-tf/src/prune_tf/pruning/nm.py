@@ -76,7 +76,13 @@ class NMPruner(Pruner):
         alive: Mapping[str, Array],
         ratio: Callable[[Target], float],
     ) -> dict[str, Array]:
-        """Compare within groups; on the way to the final ratio, prune fewer of each."""
+        """Compare within groups; on the way to the final ratio, prune fewer of each.
+
+        Args:
+            scores: The scores of each target.
+            alive: Which of them may still be pruned.
+            ratio: The share that goes.
+        """
         masks = {}
         for target in self.targets:
             axis = self._input_axis(target)

@@ -156,11 +156,19 @@ class Pruner(metaclass=ChecksOptions):
         return masks
 
     def amounts(self, share: Callable[[float], float]) -> tuple[int, ...]:
-        """Return how many scores of each layer would go; as long as they stay, masks do too."""
+        """Return how many scores of each layer would go; as long as they stay, masks do too.
+
+        Args:
+            share: Makes of a final sparsity that of now.
+        """
         return self.amounts_at(lambda target: share(float(target.config["sparsity"])))
 
     def amounts_at(self, ratio: Callable[[Target], float]) -> tuple[int, ...]:
-        """Return the same for a sparsity of each layer."""
+        """Return the same for a sparsity of each layer.
+
+        Args:
+            ratio: The sparsity of a layer now.
+        """
         return tuple(number_to_prune(ratio(t), self.alive(t).size) for t in self.targets)
 
     def _tell_of_more_than_asked(self) -> None:
@@ -195,7 +203,11 @@ class Pruner(metaclass=ChecksOptions):
                 )
 
     def alive(self, target: Target) -> Array:
-        """Return which scores may still be pruned."""
+        """Return which scores may still be pruned.
+
+        Args:
+            target: The variable that is pruned.
+        """
         alive = target.alive
         if not self.per_channel:
             return alive
@@ -207,7 +219,13 @@ class Pruner(metaclass=ChecksOptions):
         alive: Mapping[str, Array],
         ratio: Callable[[Target], float],
     ) -> dict[str, Array]:
-        """Return a mask of the shape of each layer's scores."""
+        """Return a mask of the shape of each layer's scores.
+
+        Args:
+            scores: The scores of each target.
+            alive: Which of them may still be pruned.
+            ratio: The share that goes.
+        """
         if self.coupling is not None:
             return self.coupling.allocate(self.targets, scores, alive, ratio)
         allocate = across_layers if self.mode == "global" else layer_by_layer
@@ -260,7 +278,11 @@ class Pruner(metaclass=ChecksOptions):
         set_masks(self.bound_model, masks)
 
     def save_masks(self, path: str | PathLike[str]) -> None:
-        """Write the masks in force to a safetensors file."""
+        """Write the masks in force to a safetensors file.
+
+        Args:
+            path: Where to write them.
+        """
         config = {target.layer_name: target.config for target in self.targets}
         save_masks(path, self.masks, self.bound_model, algorithm=type(self).__name__, config=config)
 

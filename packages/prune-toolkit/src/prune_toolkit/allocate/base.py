@@ -63,7 +63,11 @@ class SparsityAllocator(ABC):
 
     @abstractmethod
     def generate_sparsity(self, metrics: Mapping[str, Tensor]) -> Masks:
-        """Return `{module name: {tensor name: mask}}` for scores `{module name: tensor}`."""
+        """Return `{module name: {tensor name: mask}}` for scores `{module name: tensor}`.
+
+        Args:
+            metrics: The scores of each module; the smallest are pruned.
+        """
 
     def for_each_module(self) -> SparsityAllocator:
         """Return what allocates within single modules, once it is settled what each loses.
@@ -79,7 +83,11 @@ class SparsityAllocator(ABC):
         return type(self).for_each_module is not SparsityAllocator.for_each_module
 
     def axes(self, wrapper: PrunerModuleWrapper) -> list[int]:
-        """Return the axes of a weight that its scores stand for."""
+        """Return the axes of a weight that its scores stand for.
+
+        Args:
+            wrapper: The wrapped module.
+        """
         if self.channels:
             return [output_axis(wrapper.module)]
         if self.dim is not None:
@@ -90,6 +98,9 @@ class SparsityAllocator(ABC):
         """Return of how many parts a weight consists, each of which is masked as a whole.
 
         A sparsity s masks `floor(s · parts)` of them, so a budget knows what masks can come to.
+
+        Args:
+            wrapper: The wrapped module.
         """
         shape = wrapper.parameter(wrapper.target).shape
         sizes = [shape[axis] for axis in self.axes(wrapper)]

@@ -83,7 +83,11 @@ class OutlierSparsityAllocator(SparsityAllocator):
                 wrappers[name].config["sparsity"] = sparsity
 
     def sparsities(self, metrics: Mapping[str, Tensor]) -> dict[str, float]:
-        """Return what each module loses."""
+        """Return what each module loses.
+
+        Args:
+            metrics: The scores of each module.
+        """
         blocks: dict[tuple[int, str], list[str]] = defaultdict(list)
         for name, wrapper in self.pruner.get_modules_wrapper().items():
             check_scores(name, metrics[name])

@@ -59,7 +59,12 @@ class GlobalSparsityAllocator(SparsityAllocator):
         return {name: masks[name] for name in metrics if name in masks}
 
     def group_of(self, name: str, wrapper: PrunerModuleWrapper) -> Hashable:
-        """Return what the modules have in common that are ranked together."""
+        """Return what the modules have in common that are ranked together.
+
+        Args:
+            name: The name of the module.
+            wrapper: Its wrapper.
+        """
         entry: int = wrapper.config["entry"]
         return entry
 
@@ -116,7 +121,12 @@ class BlockSparsityAllocator(GlobalSparsityAllocator):
         super().check_settings()
 
     def group_of(self, name: str, wrapper: PrunerModuleWrapper) -> Hashable:
-        """Return the entry and the block of a module."""
+        """Return the entry and the block of a module.
+
+        Args:
+            name: The name of the module.
+            wrapper: Its wrapper.
+        """
         return wrapper.config["entry"], block_of(name, self._modules)
 
 
@@ -125,6 +135,10 @@ def block_of(name: str, modules: Mapping[str, nn.Module]) -> str:
 
     A block is a member of a list of modules, and the innermost counts: `layers.3` for
     `layers.3.attention.query`, if `layers` is a `ModuleList` or a `Sequential`.
+
+    Args:
+        name: The name of the module.
+        modules: All modules of the model, by name.
     """
     parts = name.split(".")
     for length in range(len(parts) - 1, 0, -1):
@@ -135,13 +149,21 @@ def block_of(name: str, modules: Mapping[str, nn.Module]) -> str:
 
 
 def weights_of(wrapper: PrunerModuleWrapper) -> int:
-    """Return how many weights a module has that its scores stand for."""
+    """Return how many weights a module has that its scores stand for.
+
+    Args:
+        wrapper: The wrapped module.
+    """
     names = wrapper.masked_names if is_recurrent(wrapper.module) else (wrapper.target,)
     return sum(wrapper.parameter(name).numel() for name in names)
 
 
 def check_ranked_together(pruner: Pruner) -> None:
-    """Refuse rules that say what each module loses, where modules are ranked together."""
+    """Refuse rules that say what each module loses, where modules are ranked together.
+
+    Args:
+        pruner: The pruner with its rules.
+    """
     for name, wrapper in pruner.get_modules_wrapper().items():
         if wrapper.config.get("per_layer"):
             raise ConfigError(

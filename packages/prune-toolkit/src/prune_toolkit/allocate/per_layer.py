@@ -42,6 +42,12 @@ def keep_mask(
     """Return a mask without the `count` smallest scores.
 
     What is not alive is pruned already and is counted in; nothing of it comes back.
+
+    Args:
+        scores: The scores.
+        count: How many go.
+        alive: Which are not pruned yet, or None for all.
+        transform: Applied to the scores before they are compared, or None.
     """
     if scores.numel() <= FEW:
         row = (scores if transform is None else transform(scores)).flatten()
@@ -177,6 +183,12 @@ def _group_axis(wrapper: PrunerModuleWrapper, m: int, dim: int | None) -> int:
 def check_n_of_m(pruner: Pruner, n: int, m: int, dim: int | None = None) -> None:
     """Refuse ratios other than the one that n of m leaves, and weights that have no groups of m.
 
+    Args:
+        pruner: The pruner with its rules.
+        n: How many stay.
+        m: Of how many.
+        dim: The axis along which the groups lie.
+
     Raises:
         ConfigError: A module is to lose more or less, or cannot be cut into groups.
     """
@@ -192,7 +204,12 @@ def check_n_of_m(pruner: Pruner, n: int, m: int, dim: int | None = None) -> None
 
 
 def keep_in_rows(scores: Tensor, count: int) -> Tensor:
-    """Return a mask without the `count` smallest of each row; of equal ones the first go."""
+    """Return a mask without the `count` smallest of each row; of equal ones the first go.
+
+    Args:
+        scores: A matrix of scores.
+        count: How many of each row go.
+    """
     if count == 0:
         return torch.ones_like(scores, dtype=torch.bool)
     threshold = _kth_smallest(count, scores)

@@ -41,7 +41,11 @@ class Statistics:
 
     @classmethod
     def of_parts(cls, parts: Mapping[str, Tensor | None]) -> Self:
-        """Undo `parts`."""
+        """Undo `parts`.
+
+        Args:
+            parts: What `parts` returned.
+        """
         rows, sums, squares = (parts[name] for name in cls.PARTS[:3])
         assert rows is not None
         assert sums is not None
@@ -70,7 +74,11 @@ class Statistics:
         return made
 
     def add(self, other: Statistics) -> None:
-        """Add what another batch gave, in place."""
+        """Add what another batch gave, in place.
+
+        Args:
+            other: The statistics of the other batch.
+        """
         self._made.clear()
         self.rows += other.rows
         self.sums += other.sums

@@ -80,7 +80,11 @@ class InputWatch:
         self._handles: list[RemovableHandle] = []
 
     def begin(self, tokens: Tensor | None) -> None:
-        """Hear that a batch begins, and which of its tokens are no padding."""
+        """Hear that a batch begins, and which of its tokens are no padding.
+
+        Args:
+            tokens: Which tokens are no padding, or None if that is not known.
+        """
         self.tokens = tokens
 
     def __enter__(self) -> Self:
@@ -230,7 +234,11 @@ class InputWatch:
         }
 
     def load_sums(self, sums: Mapping[str, Tensor]) -> None:
-        """Go on with what `sums()` returned."""
+        """Go on with what `sums()` returned.
+
+        Args:
+            sums: What `sums()` returned.
+        """
         places = self.places()
         self.forget()
         self._statistics = self._of_sums({n: sum_.to(places[n]) for n, sum_ in sums.items()})

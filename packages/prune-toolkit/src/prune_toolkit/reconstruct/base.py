@@ -88,6 +88,9 @@ class LayerReconstructor(Reconstructor, ABC):
         """Return the layer's new weight, and what its bias has to make up for, or None.
 
         The second is one number for each output: what it lacks on average, with the new weight.
+
+        Args:
+            layer: The layer, its mask, and what was seen of its inputs.
         """
 
 
@@ -96,11 +99,22 @@ class ModelReconstructor(Reconstructor, ABC):
 
     @abstractmethod
     def apply(self, model: nn.Module, calibrate: Calibrate, rewrites: Rewrites) -> None:
-        """Change the model, by way of `rewrites.put`."""
+        """Change the model, by way of `rewrites.put`.
+
+        Args:
+            model: The masked model.
+            calibrate: A function that runs a model on the data.
+            rewrites: Notes what is changed, so that it can be undone.
+        """
 
 
 def reconstructors(given: Reconstruct, pruner: Any) -> list[Reconstructor]:
-    """Make what was asked for by name, by class, or by hand."""
+    """Make what was asked for by name, by class, or by hand.
+
+    Args:
+        given: A name, a class or an object, or several.
+        pruner: The pruner that they are for.
+    """
     if given is None:
         return []
     several = given if isinstance(given, list | tuple) else [given]

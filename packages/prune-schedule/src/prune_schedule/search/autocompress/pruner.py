@@ -290,7 +290,11 @@ class AutoCompressPruner(AutoCompressRounds):
         }
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Resume from a state, with a dense model or one of the same size."""
+        """Resume from a state, with a dense model or one of the same size.
+
+        Args:
+            state_dict: What `state_dict()` returned.
+        """
         missing = {"done", "model", "masks", "left", "trials", "searches"} - set(state_dict)
         if missing:
             raise ConfigError(

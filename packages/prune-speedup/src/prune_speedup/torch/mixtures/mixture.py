@@ -70,7 +70,11 @@ class Mixture:
         return (*self.router, *self.corrections, *self.tensors)
 
     def group_of(self, expert: int) -> int:
-        """The group that an expert belongs to; 0 where there are no groups."""
+        """The group that an expert belongs to; 0 where there are no groups.
+
+        Args:
+            expert: The number of an expert.
+        """
         return expert // (self.experts // self.groups.count) if self.groups else 0
 
     def __str__(self) -> str:

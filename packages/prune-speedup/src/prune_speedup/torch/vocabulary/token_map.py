@@ -78,6 +78,9 @@ class TokenMap:
     def to_old(self, ids: Any) -> Any:
         """Return the old ids of tokens, such as those that `generate` returns.
 
+        Args:
+            ids: New ids, in a tensor of any shape.
+
         Raises:
             ConfigError: There is no such token.
         """
@@ -90,7 +93,11 @@ class TokenMap:
         return old if isinstance(ids, Tensor) else old.tolist()
 
     def tokenizer(self, tokenizer: Any) -> Any:
-        """Return a tokenizer of transformers that makes the new ids; see `smaller_tokenizer`."""
+        """Return a tokenizer of transformers that makes the new ids; see `smaller_tokenizer`.
+
+        Args:
+            tokenizer: The tokenizer of the whole model.
+        """
         from prune_speedup.torch.vocabulary.tokenizer import smaller_tokenizer
 
         return smaller_tokenizer(tokenizer, self)
