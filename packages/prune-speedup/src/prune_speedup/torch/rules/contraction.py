@@ -133,7 +133,7 @@ def convolution(flow: Flow, call: Call) -> Value:
 
 def _flat(value: Value) -> Value:
     """The value at one place of the axes that are slid along."""
-    at = (slice(None), slice(None), *[0] * (value.ndim - 2))
+    at: tuple[slice | int, ...] = (slice(None), slice(None), *[0] * (value.ndim - 2))
     groups = [Group(group.only({0, 1}).codes[at]) for group in value.groups]
     kept = tuple(group for group in groups if group.axes)
     return Value(value.shape[:2], kept, frozenset(axis for axis in value.free if axis < 2))
