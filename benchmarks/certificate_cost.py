@@ -1,7 +1,7 @@
 """What it costs to write a certificate: `python benchmarks/certificate_cost.py resnet18`.
 
 Half of the units of a network of torchvision are chosen blindly and removed. Printed are CPU
-seconds: of a forward of one input, of hashing the tensors of both models, which is the least that a
+seconds: of a forward, of hashing the tensors of both models, which is the least that a
 certificate takes, and of all the rest of writing one. Each is the shortest of three.
 """
 
@@ -35,7 +35,7 @@ def shortest(task):
     return min(spent)
 
 
-def costs(name):
+def costs(name, batch):
     """CPU seconds of a forward, of hashing and of a whole certificate, and its steps."""
     from judge import half_of, realistic
 
@@ -44,7 +44,7 @@ def costs(name):
     from prune_speedup.torch.certificate import reference
 
     torch.manual_seed(0)
-    model, x = realistic(zoo.models.get_model(name, weights=None)), torch.rand(1, 3, 224, 224)
+    model, x = realistic(zoo.models.get_model(name, weights=None)), torch.rand(batch, 3, 224, 224)
     with torch.no_grad():
         model(x)
         forward = shortest(lambda: model(x))
@@ -68,10 +68,12 @@ def main():
     """Print a row of the table of docs/certificate.md for each network."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("names", nargs="*", default=["resnet18", "densenet121", "vit_b_16"])
+    parser.add_argument("--batch", type=int, default=1, help="how many inputs a forward has")
+    given = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    for name in parser.parse_args().names:
-        forward, hashing, whole, steps = costs(name)
+    for name in given.names:
+        forward, hashing, whole, steps = costs(name, given.batch)
         rest = whole - hashing
         print(
             f"| {name} | {forward:.2f} s | {hashing:.2f} s | {rest:.2f} s | {steps} "
