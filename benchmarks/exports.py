@@ -9,6 +9,7 @@ what is asked is whether the file computes what the pruned model computes.
 
 import argparse
 import json
+import re
 import statistics
 import sys
 import tempfile
@@ -403,7 +404,8 @@ def page_of(rows):
 
 def shown(cell, notes):
     if "refused" in cell:
-        said = cell["refused"].rpartition(".")[0] + "."  # whole sentences
+        whole = re.match(r".*\.(?=\s|$)", cell["refused"])  # sentences, of what was cut off
+        said = whole[0] if whole else cell["refused"]
         if said not in notes:
             notes.append(said)
         return f"refused ({notes.index(said) + 1})"
