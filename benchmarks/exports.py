@@ -9,6 +9,7 @@ what is asked is whether the file computes what the pruned model computes.
 
 import argparse
 import json
+import re
 import statistics
 import sys
 import tempfile
@@ -352,7 +353,8 @@ HEAD = """\
 Pruned models, written for each runtime and run there, on another input than the one that they were
 traced with. A cell has the size of what was written in kilobytes, the milliseconds of a
 forward, and the largest difference to the pruned model in torch, relative to the largest number of
-its output. A dash means that the format is not for models of this kind.
+its output: what is below 1e-06 is rounding. A dash means that the format is not for models of this
+kind.
 
 {table}
 
@@ -373,8 +375,9 @@ its output. A dash means that the format is not for models of this kind.
   its architecture `deci`. That file was read back by the package gguf, its numbers put into the
   model; llama.cpp itself was not run.
 
-Weights are random and inputs small: images of 64 × 64, texts of 16 tokens, one at a time, on one
-core of a busy machine. So the milliseconds compare formats of one model, and no more.
+Weights are random and inputs small: images of 64 × 64, texts of 16 tokens, one at a time. The
+milliseconds are medians of seven runs on one core of a machine that was busy with other work. Take
+them for a hint of the order of magnitude, and measure on the machine that counts.
 
 Made with {versions}, by
 
@@ -401,9 +404,11 @@ def page_of(rows):
 
 def shown(cell, notes):
     if "refused" in cell:
-        if cell["refused"] not in notes:
-            notes.append(cell["refused"])
-        return f"refused ({notes.index(cell['refused']) + 1})"
+        whole = re.match(r".*\.(?=\s|$)", cell["refused"])  # sentences, of what was cut off
+        said = whole[0] if whole else cell["refused"]
+        if said not in notes:
+            notes.append(said)
+        return f"refused ({notes.index(said) + 1})"
     if "bytes" not in cell:
         return "–"
     apart = cell["difference"]

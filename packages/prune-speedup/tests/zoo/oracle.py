@@ -156,12 +156,15 @@ def masked_copy(model: nn.Module, removed: list[Slices]) -> nn.Module:
     """A float64 copy of the model with the slices at zero."""
     masked = copy.deepcopy(model).double().eval()
     parameters = dict(masked.named_parameters())
+    # A table of positions may be a buffer; what it adds to a channel goes with the channel.
+    tables = {name: each for name, each in masked.named_buffers() if each.is_floating_point()}
     with torch.no_grad():
         for slices in removed:
             for name, axes in slices.items():
+                tensor = parameters.get(name, tables.get(name))
                 for axis, indices in axes.items():
-                    if name in parameters and not _is_direction(name, axis, parameters):
-                        parameters[name].index_fill_(axis, torch.tensor(indices), 0)
+                    if tensor is not None and not _is_direction(name, axis, parameters):
+                        tensor.index_fill_(axis, torch.tensor(indices), 0)
     return masked
 
 
