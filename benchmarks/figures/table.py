@@ -4,8 +4,9 @@
     python benchmarks/figures/table.py --write               # put it on the page
     python benchmarks/figures/table.py --measure l1_masks    # run a script, keep its output
 
-Run it while nothing else runs: some of the scripts look at the clock. `results.jsonl` holds what the scripts printed, word for word, with the day and the machine. The
-table is made by looking up figures there, so none of them is typed by hand.
+Run it while nothing else runs: some of the scripts look at the clock. `results.jsonl` holds what
+the scripts printed, word for word, with the day and the machine. The table is made by looking up
+figures there, so none of them is typed by hand.
 """
 
 import argparse
@@ -82,7 +83,7 @@ ROWS = (
     Row(
         "… the same with `torch.nn.utils.prune.global_unstructured`",
         "level_global_memory",
-        r"^torch.* peak \+([\d.]+)x",
+        r"^global_unstructured.* peak \+([\d.]+)x",
     ),
     Row("… the masks, over the weights", "level_global_memory", r"masks ([\d.]+) \(at", "0.25"),
     Row("… time, over that of torch", "level_global_memory", r"over torch's ([\d.]+)", "1"),
