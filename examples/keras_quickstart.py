@@ -1,4 +1,7 @@
-"""Train a small Keras network on handwritten digits, prune half its channels, make it smaller.
+"""Keras quick start: half of the channels, and LiteRT files.
+
+It trains a small Keras network on handwritten digits, prunes half of its channels, makes it
+smaller, and exports it at each step.
 
 Run it with `python examples/keras_quickstart.py` where prune-tf, TensorFlow and scikit-learn are
 installed. It takes about half a minute on a CPU.

@@ -1,4 +1,6 @@
-"""Train a small network on handwritten digits, remove half of it, and say what that changes.
+"""Quick start: remove half of a network for handwritten digits.
+
+It trains a small network, removes half of it, fine-tunes it, and shows what that changes.
 
 Run it with `tox run -e quickstart`, or with `python examples/quickstart.py` where the packages and
 scikit-learn are installed. It takes a few seconds on a CPU.

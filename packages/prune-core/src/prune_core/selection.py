@@ -87,7 +87,7 @@ def smallest(
     allowed = among if isinstance(among, Mapping) else _numbered(among or [])
     if strangers := allowed.keys() - named.keys():
         raise ConfigError(
-            f"`among` speaks of {', '.join(sorted(strangers))}, which `scores` does not have."
+            f"`among` names {', '.join(sorted(strangers))}, which `scores` does not have."
         )
     items = [_Scores(name, t, allowed.get(name), transform) for name, t in named.items()]
     marks = _marked(items, k)

@@ -29,8 +29,8 @@ class _FromTraining:
 
     def __call__(self, model: nn.Module) -> None:
         raise PruneError(
-            "The data were to come from the training that goes on, and this algorithm runs the "
-            "model itself. Give calibrate=, a function that takes the model and runs it on some "
+            "This algorithm runs the model itself, so it cannot take its data from your training. "
+            "Give calibrate=, a function that takes the model and runs it on some "
             "batches."
         )
 

@@ -109,8 +109,8 @@ def _package_name(name: str) -> str:
     package = name.replace("-", "_")
     if not NAME.fullmatch(name):
         raise PluginError(
-            f"{name!r} is no good name for a plugin: it is lower case letters, digits and single "
-            f"dashes, and starts with a letter, such as {_suggestion(name)!r}."
+            f"{name!r} cannot be the name of a plugin: use lower-case letters, digits and single "
+            f"dashes, and begin with a letter, such as {_suggestion(name)!r}."
         )
     if name in (*directory(), "torch") or package in sys.stdlib_module_names or iskeyword(package):
         raise PluginError(

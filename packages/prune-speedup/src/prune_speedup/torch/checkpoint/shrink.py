@@ -126,7 +126,9 @@ def _opened(folder: Path, shards: Shards, model_class: Any) -> nn.Module:
             "prune_core.shrink_checkpoint needs transformers: `pip install transformers`."
         ) from None
     if not (folder / "config.json").is_file():
-        raise ConfigError(f"{str(folder)!r} holds no config.json, so save_pretrained wrote it not.")
+        raise ConfigError(
+            f"{str(folder)!r} holds no config.json, so save_pretrained did not write it."
+        )
     config = AutoConfig.from_pretrained(folder)
     kind = class_of(config, folder) if model_class is None else model_class
     with without_numbers():
