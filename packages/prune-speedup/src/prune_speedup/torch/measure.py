@@ -65,7 +65,7 @@ def zeros_in(model: nn.Module, masks: Mapping[str, torch.Tensor] | None = None) 
         covering = [masks[name].to(parameter.device).flatten() for name in known if name in masks]
         # In pieces, so that what is found of each is in no memory that has to be got first.
         whole = (parameter.detach().flatten(), *covering)
-        for numbers, *hidden in zip(*(each.split(_PIECE) for each in whole), strict=True):
+        for numbers, *hidden in zip(*(torch.split(each, _PIECE) for each in whole), strict=True):
             alive = reduce(and_, hidden, alive_in(numbers))
             # numpy counts booleans many times faster than torch.
             kept = np.count_nonzero(alive.numpy()) if alive.is_cpu else int(alive.count_nonzero())
