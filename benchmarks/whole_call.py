@@ -21,7 +21,7 @@ import statistics
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from time import process_time
 from typing import Any
@@ -132,12 +132,12 @@ def in_a_process(way: str, name: str) -> dict[str, float] | str:
     return found
 
 
-def row(name: str, repeat: int) -> str:
+def row(name: str, repeat: int, ways: Sequence[str]) -> str:
     """Return the line of one network."""
     rows: dict[str, list[dict[str, float]]] = {way: [] for way in WAYS}
     failed: dict[str, str] = {}
     for _ in range(repeat):
-        for way in (way for way in WAYS if way not in failed):
+        for way in (way for way in ways if way not in failed):
             found = in_a_process(way, name)
             if isinstance(found, str):
                 failed[way] = found
@@ -163,6 +163,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", default=NAMES, help=", ".join(NAMES))
     parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS)
     parser.add_argument("--one", choices=WAYS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
@@ -174,7 +175,7 @@ def main() -> None:
         "proof in forwards   parameters left: ours, theirs"
     )
     for name in arguments.names:
-        print(row(name, arguments.repeat), flush=True)
+        print(row(name, arguments.repeat, arguments.ways), flush=True)
 
 
 if __name__ == "__main__":

@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 __all__ = ["Closing", "Coupling"]
 
 
-_COUNTED = (Tensor, nn.Parameter)
-"""The classes of tensors of which torch counts how often they are written."""
+def _is_counted(tensor: Tensor) -> bool:
+    """Whether torch counts how often this is written, and it has a place of its own."""
+    plain = type(tensor) in (Tensor, nn.Parameter) and tensor.layout is torch.strided
+    return plain and not tensor.is_inference()
 
 
 class Closing(NamedTuple):
@@ -130,7 +132,8 @@ class Coupling:
         if closing is None:
             closing = self._close(masks)
             # A pruner asks before it puts masks in force, and once more when they are.
-            self._last = masks, self._moment(masks), closing
+            kept = [mask for each in masks.values() for mask in each.values()]  # or their addresses
+            self._last = kept, self._moment(masks), closing
         return closing
 
     def _remembered(self, masks: Mapping[str, Mapping[str, Tensor]]) -> Closing | None:
@@ -144,8 +147,8 @@ class Coupling:
         tensors = [mask for each in masks.values() for mask in each.values()]
         names = [(name, *each) for name, each in masks.items()]
         numbers = [*tensors, *self._model.parameters()]
-        if any(each.is_inference() or type(each) not in _COUNTED for each in numbers):
-            return None  # nobody counts how often these are written
+        if not all(_is_counted(each) for each in numbers):
+            return None
         return (*names, *((each.data_ptr(), each.stride(), each._version) for each in numbers))
 
     @collecting_later()
