@@ -81,6 +81,8 @@ class Flow:
         self.preferences: list[Callable[[], None]] = []
         self.stale: dict[int, list[int]] = {}
         self.rectangles: list[Array] = []
+        # What free axes have met, and their values, so that no other is taken for one of them.
+        self._lengths: dict[tuple[int, int], tuple[Value, Array]] = {}
         self.position = 0
         self.where = ""
 
@@ -226,9 +228,27 @@ class Flow:
         free = frozenset(
             axis for axis in range(len(shape)) if all(v.any_size(axis) for v, _ in aligned)
         )
+        self._lengthen(operands, groups, len(shape))
         out = Value(tuple(shape), tuple(groups), free)
         out.pending = self._pending(operands)
         return out
+
+    def _lengthen(self, operands: Sequence[Value], groups: Sequence[Group], ndim: int) -> None:
+        """Let a free axis be as long as all that it meets, wherever its tensor is used.
+
+        Zeros of `(heads, 5, 7)` are added to the scores of two layers. Each layer could lose other
+        heads, but the zeros are one tensor, so that both have to lose as many.
+        """
+        for operand in operands:
+            for axis in operand.free:
+                place = axis + ndim - operand.ndim
+                met = next((each for each in groups if each.axes == (place,)), None)
+                if met is None or operand.shape[axis] == 1:
+                    continue
+                labels = met.compact().ravel()
+                _, before = self._lengths.setdefault((id(operand), axis), (operand, labels))
+                if before is not labels:
+                    self.labels.tie(before, labels, "one tensor is as long in all of its uses")
 
     def _align_cluster(
         self,
