@@ -168,11 +168,13 @@ class ChannelOBSPruner(UnitPruner):
         >>> import torch
         >>> from torch import nn
         >>> from prune_oneshot import ChannelOBSPruner
+        >>> _ = torch.manual_seed(0)
         >>> model = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2))
+        >>> inputs = torch.randn(64, 4)
         >>> pruner = ChannelOBSPruner(
         ...     model,
         ...     [{"sparsity": 0.5, "op_names": ["0"]}],
-        ...     calibrate=lambda model: model(torch.randn(64, 4)),
+        ...     calibrate=lambda model: model(inputs),
         ... )
         >>> model, masks = pruner.compress()
         >>> int(masks["0"]["bias"].sum())

@@ -45,11 +45,13 @@ class FLAPPruner(UnitPruner):
         >>> import torch
         >>> from torch import nn
         >>> from prune_oneshot import FLAPPruner
+        >>> _ = torch.manual_seed(0)
         >>> model = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2, bias=False))
+        >>> inputs = torch.randn(16, 4)
         >>> pruner = FLAPPruner(
         ...     model,
         ...     [{"sparsity": 0.5, "op_names": ["0"]}],
-        ...     calibrate=lambda model: model(torch.randn(16, 4)),
+        ...     calibrate=lambda model: model(inputs),
         ... )
         >>> model, masks = pruner.compress()
         >>> int(masks["0"]["bias"].sum()), model[2].bias.shape

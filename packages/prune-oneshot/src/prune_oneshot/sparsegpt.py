@@ -187,11 +187,13 @@ class SparseGPTPruner(LayerwisePruner):
         >>> import torch
         >>> from torch import nn
         >>> from prune_oneshot import SparseGPTPruner
+        >>> _ = torch.manual_seed(0)
         >>> model = nn.Sequential(nn.Linear(8, 4))
+        >>> inputs = torch.randn(64, 8)
         >>> pruner = SparseGPTPruner(
         ...     model,
         ...     [{"sparsity": 0.5, "op_types": ["Linear"]}],
-        ...     calibrate=lambda model: model(torch.randn(64, 8)),
+        ...     calibrate=lambda model: model(inputs),
         ... )
         >>> model, masks = pruner.compress()
         >>> int(masks["0"]["weight"].sum())

@@ -66,11 +66,13 @@ class WandaPruner(InputWeightPruner):
         >>> import torch
         >>> from torch import nn
         >>> from prune_oneshot import WandaPruner
+        >>> _ = torch.manual_seed(0)
         >>> model = nn.Sequential(nn.Linear(4, 2))
+        >>> inputs = torch.randn(16, 4)
         >>> pruner = WandaPruner(
         ...     model,
         ...     [{"sparsity": 0.5, "op_types": ["Linear"]}],
-        ...     calibrate=lambda model: model(torch.randn(16, 4)),
+        ...     calibrate=lambda model: model(inputs),
         ... )
         >>> model, masks = pruner.compress()
         >>> masks["0"]["weight"].sum(1).tolist()
