@@ -39,6 +39,9 @@ SCRIPTS = (
     "keras_quickstart",
 )
 INK = "#010203"  # becomes the colour of the text around the figure
+_TIMES = re.compile(r"^.* ms(?:/\w+)?\n(?:.+\n)+", re.M)
+"""A table whose last column is of times."""
+
 _NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?")
 
 
@@ -234,8 +237,12 @@ def made(name: str) -> str:
     return page(read((EXAMPLES / f"{name}.py").read_text()), name, results)
 
 
+def _without_times(table: re.Match[str]) -> str:
+    return re.sub(r"[\d.]+$", "?", table[0], flags=re.M)
+
+
 def alike(one: str, other: str) -> bool:
-    """Whether two pages say the same, but for times, and for the last digits of what was learned.
+    r"""Whether two pages say the same, but for times, and for the last digits of what was learned.
 
     Args:
         one: A page.
@@ -245,11 +252,16 @@ def alike(one: str, other: str) -> bool:
     (True, False)
     >>> alike("loss 1.9", "error 1.9")
     False
+    >>> alike("  loss  ms/batch\n  1.9  20.1\n", "  loss  ms/batch\n  1.9  91.7\n")
+    True
     """
     texts = [
         re.sub(r"<figure.*?</figure>", "<figure>", text, flags=re.DOTALL) for text in (one, other)
     ]
     texts = [re.sub(r"\d[\d.,]* (?=(?:ms|s|times)\b)", "? ", text) for text in texts]
+    texts = [
+        _TIMES.sub(lambda table: re.sub(r"[\d.]+$", "?", table[0], flags=re.M), t) for t in texts
+    ]
     words = [_NUMBER.sub("#", text).split() for text in texts]
     numbers = [[float(n.replace(",", "")) for n in _NUMBER.findall(text)] for text in texts]
     return words[0] == words[1] and all(

@@ -90,7 +90,11 @@ class GradualPruner(metaclass=ChecksOptions):
         return Compressed(self.pruner.bound_model, self.pruner.masks)
 
     def update_epoch(self, epoch: int) -> None:
-        """Say that an epoch begins, counted from 0; masks change if they are due."""
+        """Say that an epoch begins; masks change if they are due.
+
+        Args:
+            epoch: Its number, counted from 0.
+        """
         self._now["epoch"] = max(epoch, self._now["epoch"])
         self._prune()
 
@@ -109,7 +113,11 @@ class GradualPruner(metaclass=ChecksOptions):
         return self.pruner.sparsity()
 
     def save_masks(self, path: str | PathLike[str]) -> None:
-        """Write the masks in force to a safetensors file."""
+        """Write the masks in force to a safetensors file.
+
+        Args:
+            path: The file.
+        """
         self.pruner.save_masks(path)
 
     def unwrap(self) -> keras.Model:

@@ -146,7 +146,11 @@ class Pruner(metaclass=ChecksOptions):
         return masks
 
     def masks_for(self, kept: Mapping[str, Array]) -> Masks:
-        """Return `{layer name: {variable name: mask}}`, given which scores of each layer stay."""
+        """Return `{layer name: {variable name: mask}}`.
+
+        Args:
+            kept: Which scores of each layer stay.
+        """
         masks: Masks = {}
         for target in self.targets:
             known = masks.setdefault(target.layer_name, {})
