@@ -73,7 +73,7 @@ def test_an_empty_folder_will_do(tmp_path):
     ],
 )
 def test_a_bad_name_is_refused_with_the_rule_and_a_better_one(tmp_path, name, suggestion):
-    rule = "lower case letters, digits and single dashes"
+    rule = "lower-case letters, digits and single dashes"
     with pytest.raises(PluginError, match=f"{rule}.*such as '{suggestion}'"):
         write_template(tmp_path / "x", name)
     assert not (tmp_path / "x").exists()

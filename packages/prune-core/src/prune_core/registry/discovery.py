@@ -223,7 +223,7 @@ def _references(hook: str, returned: object, *, dotted: bool = False) -> dict[st
     references = dict(_mapping(hook, returned))
     for name, reference in references.items():
         if not (isinstance(name, str) and (DOTTED if dotted else NAME).fullmatch(name)):
-            form = "lower case letters, digits and underscores, and starts with a letter"
+            form = "lower-case letters, digits and underscores, and starts with a letter"
             if dotted:
                 form = "a dotted path, such as 'acme.swirl'"
             raise PluginError(f"its {hook} registers the name {name!r}; a name is {form}.")
