@@ -77,7 +77,7 @@ FAULTS = {
     Raises: r"raised RuntimeError: the moon is in the wrong house",
     Exits: r"raised SystemExit: 3",
     ReturnsNothing: r"its prune_register_pruners returned None where a mapping is expected",
-    UpperCaseName: r"registers the name 'L1'; a name is lower case letters",
+    UpperCaseName: r"registers the name 'L1'; a name is lower-case letters",
     NoReference: r"registers 'root' as 'math:sqrt' where a prune_core\.Reference is expected",
     UnknownKind: r"the kind 'metrics'; the kinds are collector, .*Did you mean 'metric'",
 }
