@@ -42,3 +42,18 @@ def test_what_stays_in_one_use_stays_in_the_other():
     model, x = Shared(shown=True).eval(), torch.randn(2, 6)
     assert not units(model, x).groups
     assert units(model, x).why_fixed("first.weight", 0) == "the model returns it"
+
+
+def test_what_meets_an_input_as_well_cannot_be_shorter():
+    class Mixed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.left = nn.Linear(8, 8), nn.Linear(8, 3)
+
+        def forward(self, x):
+            bias = torch.zeros(1, 8)
+            return self.left((self.first(x) + bias).relu()), (x + bias).sum(1)
+
+    found = units(Mixed().eval(), torch.randn(4, 8))
+    assert not found.groups
+    assert "one tensor is as long in all of its uses" in found.why_fixed("first.weight", 0)

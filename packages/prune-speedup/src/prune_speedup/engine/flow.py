@@ -228,24 +228,25 @@ class Flow:
         free = frozenset(
             axis for axis in range(len(shape)) if all(v.any_size(axis) for v, _ in aligned)
         )
-        self._lengthen(operands, groups, len(shape))
         out = Value(tuple(shape), tuple(groups), free)
         out.pending = self._pending(operands)
+        self._lengthen(operands, out)
         return out
 
-    def _lengthen(self, operands: Sequence[Value], groups: Sequence[Group], ndim: int) -> None:
+    def _lengthen(self, operands: Sequence[Value], out: Value) -> None:
         """Let a free axis be as long as all that it meets, wherever its tensor is used.
 
         Zeros of `(heads, 5, 7)` are added to the scores of two layers. Each layer could lose other
-        heads, but the zeros are one tensor, so that both have to lose as many.
+        heads, but the zeros are one tensor, so that both have to lose as many. What is added to
+        an input besides cannot lose any.
         """
         for operand in operands:
             for axis in operand.free:
-                place = axis + ndim - operand.ndim
-                met = next((each for each in groups if each.axes == (place,)), None)
-                if met is None or operand.shape[axis] == 1:
+                place = axis + out.ndim - operand.ndim
+                met = out.group_at(place)
+                if operand.shape[axis] == 1 or place in out.free or (met and len(met.axes) > 1):
                     continue
-                labels = met.compact().ravel()
+                labels = met.compact().ravel() if met else constant(1)
                 _, before = self._lengths.setdefault((id(operand), axis), (operand, labels))
                 if before is not labels:
                     self.labels.tie(before, labels, "one tensor is as long in all of its uses")
