@@ -223,8 +223,10 @@ def made(name: str) -> str:
         name: The script, without its folder and ending.
     """
     with tempfile.TemporaryDirectory() as folder:
+        # Python complains of the escapes in other people's source when it first compiles it.
+        warnings = ["-W", "error", "-W", "ignore:invalid escape sequence"]
         done = subprocess.run(
-            [sys.executable, "-W", "error", Path(__file__).resolve(), "--run", name],
+            [sys.executable, *warnings, Path(__file__).resolve(), "--run", name],
             cwd=folder,
             env={**os.environ, "MPLBACKEND": "agg", "MPLCONFIGDIR": folder},
             capture_output=True,
