@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -19,6 +20,8 @@ from prune_toolkit import (
     StraightMetricsCalculator,
     WeightDataCollector,
 )
+
+sys.path.insert(0, str(Path(__file__).parent))  # tests find what they share beside them
 
 
 class Weights(BasicPruner):
