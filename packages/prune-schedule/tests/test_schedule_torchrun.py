@@ -152,7 +152,22 @@ def alone(tmp_path_factory):
     return masks
 
 
-@pytest.mark.parametrize("form", ["ddp", "whole", "layer by layer", "shots"])
+SHARDED = pytest.mark.skipif(
+    torch.__version__ < "2.9",  # a TorchVersion, which compares as a version
+    reason="fully_shard() of torch 2.8 sums gradients over gloo, and does not average them: "
+    "it trains to other weights, pruned or not",
+)
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        "ddp",
+        pytest.param("whole", marks=SHARDED),
+        pytest.param("layer by layer", marks=SHARDED),
+        "shots",
+    ],
+)
 def test_two_processes_make_the_masks_of_one(form, alone, tmp_path):
     both = torchrun(form, 2, tmp_path)
     assert len(both) == 2
