@@ -52,6 +52,9 @@ def main() -> None:
     )
     parser.add_argument("package", nargs="+")
     parser.add_argument("--editable", action="store_true")
+    parser.add_argument(
+        "--without-pins", action="store_true", help="take what is newest, and no constraints.txt"
+    )
     parser.add_argument("--core", type=Path, help="a folder with another prune-core")
     parser.add_argument("--show", action="store_true", help="only print the folders")
     arguments = parser.parse_args()
@@ -60,7 +63,8 @@ def main() -> None:
         print(*(f"./{Path(folder).relative_to(ROOT)}" for folder in folders))
         return
     command = ["uv", "pip", "install", "--quiet", "--python", sys.executable]
-    command += ["--constraint", str(ROOT / "constraints.txt")]
+    if not arguments.without_pins:
+        command += ["--constraint", str(ROOT / "constraints.txt")]
     for name in packages():  # also makes uv build a folder afresh, which it would remember
         command += ["--reinstall-package", name]
     for folder in folders:

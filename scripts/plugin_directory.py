@@ -41,7 +41,7 @@ Add an entry to `docs/plugins/others.toml` in a pull request:
 name = "prune-example"
 summary = "One sentence."
 support = "listed"
-tested = "prune-core 0.1, torch 2.13, Python 3.11 to 3.13"
+tested = "prune-core 0.1, torch 2.8 to 2.13, Python 3.11 to 3.13"
 source = "https://example.org/prune-example"
 ```
 

@@ -100,6 +100,7 @@ def masks_by_path(lottery):
     return masked
 
 
+@pytest.mark.filterwarnings("ignore:The epoch parameter")  # torch 2.8 of its own schedulers
 @settings(max_examples=20, **FIXTURES)
 @given(
     optimizer=st.sampled_from(sorted(OPTIMIZERS)),

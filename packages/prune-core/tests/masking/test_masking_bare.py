@@ -172,7 +172,7 @@ def test_what_is_no_model(model, says):
         unwrap(model)
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
 def test_a_compiled_forward_cannot_be_changed():
     with pytest.raises(PruneError, match="compiled by torch.jit.script or torch.jit.trace"):
         Given(torch.jit.script(net()), CONFIG)

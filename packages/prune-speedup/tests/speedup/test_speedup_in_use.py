@@ -190,7 +190,7 @@ def test_it_is_compiled_whole_for_any_batch(kind):
 
 
 # torch warns of its own use of torch.jit.
-@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 def test_it_is_compiled_to_native_code():
     model, x = small(Literals), INPUTS[Literals](3)
@@ -227,7 +227,7 @@ class PartlyScripted(nn.Module):
         return self.head(self.step(self.stem(x)))
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
 def test_a_model_with_a_scripted_part():
     model, x = PartlyScripted(stays=False).eval(), torch.rand(2, 3)
     found = units(model, x)
