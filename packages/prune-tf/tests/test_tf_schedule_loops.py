@@ -9,8 +9,8 @@ from keras import layers, ops
 
 from prune_core import ConfigError
 from prune_core.curves import linear
+from prune_speedup.engine.ranking import smallest
 from prune_tf import LevelPruner, PruningSchedule
-from prune_tf.pruning.allocate import smallest
 
 RULES = [{"sparsity": 0.8, "op_types": ["Dense"]}]
 X, Y = np.ones((96, 10), "float32"), np.ones((96, 10), "float32")

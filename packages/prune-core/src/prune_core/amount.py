@@ -2,7 +2,13 @@
 
 from math import floor, ulp
 
-__all__ = ["number_to_prune"]
+__all__ = ["DEFAULT_CAP", "number_to_prune"]
+
+DEFAULT_CAP = 0.99
+"""The most that a layer loses where layers are ranked together and a config says nothing.
+
+A layer that loses everything cuts the network in two.
+"""
 
 
 def number_to_prune(sparsity: float, n: int) -> int:

@@ -1,18 +1,17 @@
-"""Groups of units that a pruner may choose from, why not from others, and which of them go.
+"""Groups of units that a pruner may choose from, and why not from others.
 
-Nothing in here knows a framework: scores are arrays, and what makes channels is a *producer*, a
-module of torch or a layer of Keras.
+Nothing in here knows a framework: what makes channels is a *producer*, a module of torch or a
+layer of Keras.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from math import gcd, lcm
 from typing import NamedTuple, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from prune_speedup.engine.families import alike
 from prune_speedup.engine.labels import Array, among
@@ -23,13 +22,7 @@ __all__ = [
     "Coupled",
     "Family",
     "Producer",
-    "Ranked",
-    "Scored",
     "choice",
-    "in_order",
-    "rounded",
-    "scored",
-    "worst",
 ]
 
 
@@ -143,96 +136,3 @@ def choice(coupling: Coupled, selected: Collection[str], *, uniform: bool) -> Ch
         if name not in coupling.producers:
             found.fixed[name] = coupling.why_fixed(name)
     return found
-
-
-class Scored(NamedTuple):
-    """The units of a group with what speaks for them.
-
-    Attributes:
-        labels: Their numbers, ascending.
-        scores: The sum of the scores of each one's channels, over all that makes them.
-        alive: Which of them are not masked yet.
-    """
-
-    labels: Array
-    scores: npt.NDArray[np.float64]
-    alive: npt.NDArray[np.bool_]
-
-
-def scored(
-    group: UnitGroup,
-    producers: Iterable[Producer],
-    scores: Callable[[str], npt.NDArray[np.float64]],
-    alive: Callable[[str], npt.NDArray[np.bool_] | None],
-) -> Scored:
-    """Return what speaks for the units of a group.
-
-    Args:
-        group: The group.
-        producers: What makes its channels.
-        scores: Takes the name of a producer and returns a score for each of its channels.
-        alive: The same for which of them are not masked yet; `None` means all.
-    """
-    labels = np.sort(np.array(group.labels))
-    total, left = np.zeros(len(labels)), np.ones(len(labels), dtype=np.bool_)
-    for producer in producers:
-        channels = np.flatnonzero(among(producer.classes, labels))
-        places = np.searchsorted(labels, producer.classes[channels])
-        np.add.at(total, places, scores(producer.name)[channels])
-        known = alive(producer.name)
-        if known is not None:
-            np.logical_and.at(left, places, known[channels])
-    return Scored(labels, total, left)
-
-
-def rounded(count: int, total: int, multiple: int) -> int:
-    """Prune fewer, so that what is left is a multiple; never more."""
-    left = total - count
-    return total - min(total, left + -left % multiple)
-
-
-class Ranked(NamedTuple):
-    """A family of groups, from its least important unit to its most important.
-
-    Attributes:
-        scores: Of each unit, relative to the mean of its group; ascending.
-        weights: How many weights a unit takes.
-        cap: How many units may go at most.
-    """
-
-    scores: npt.NDArray[np.float64]
-    weights: int
-    cap: int
-
-
-def in_order(groups: Sequence[Scored]) -> npt.NDArray[np.float64]:
-    """Return relative scores, ascending, of groups that lose as many units as each other.
-
-    A group's scores are divided by their mean, without signs, so that groups whose weights are
-    small, or many, can be compared with others: [1, 3] and [10, 30] both become [0.5, 1.5]. The
-    first to go of several groups go together, and count as the mean of theirs; what is masked
-    already goes first.
-    """
-    ordered = []
-    for _, scores, alive in groups:
-        mean = np.abs(scores).mean()
-        relative = scores / mean if mean else scores
-        ordered.append(np.sort(np.where(alive, relative, -np.inf)))
-    found: npt.NDArray[np.float64] = np.stack(ordered).mean(axis=0)
-    return found
-
-
-def worst(families: Sequence[Ranked], ratio: float) -> list[int]:
-    """Return how many units of each family go, so that all lose a ratio of their weights together.
-
-    The units with the smallest scores go while their weights fit; of a family whose cap is reached,
-    no more do.
-    """
-    total = sum(family.weights * len(family.scores) for family in families)
-    scores = np.concatenate([family.scores[: family.cap] for family in families])
-    which = np.repeat(np.arange(len(families)), [len(f.scores[: f.cap]) for f in families])
-    weights = np.array([family.weights for family in families], dtype=np.float64)[which]
-    order = np.argsort(scores, kind="stable")
-    fits = weights[order].cumsum() <= ratio * total * (1 + 1e-12)
-    counts: list[int] = np.bincount(which[order[fits]], minlength=len(families)).tolist()
-    return counts

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,35 +10,19 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from prune_core.amount import number_to_prune
+from prune_core.amount import DEFAULT_CAP
 from prune_core.errors import ConfigError, warn
 from prune_core.masking import Masks
 from prune_speedup.engine.labels import among
-from prune_speedup.engine.selection import (
-    Choice,
-    Family,
-    Producer,
-    Ranked,
-    Scored,
-    choice,
-    in_order,
-    rounded,
-    scored,
-    worst,
-)
+from prune_speedup.engine.ranking import Asked, units_that_go
+from prune_speedup.engine.selection import Choice, Family, choice
 from prune_speedup.pruning.coupling import Coupling
 from prune_speedup.pruning.families import spare, sparing, staying
 from prune_toolkit.allocate.base import SparsityAllocator, check_scores
-from prune_toolkit.allocate.over_layers import (
-    DEFAULT_CAP,
-    check_ranked_together,
-    weights_of,
-)
-from prune_toolkit.allocate.per_layer import keep_mask
+from prune_toolkit.allocate.over_layers import check_ranked_together, weights_of
 
 if TYPE_CHECKING:
     from prune_core.pruning.pruner import Pruner
-    from prune_speedup.engine.units import UnitGroup
 
 __all__ = ["DependencyAwareAllocator"]
 
@@ -218,36 +201,9 @@ class DependencyAwareAllocator(SparsityAllocator):
         return self._chosen(self.choice.families, metrics)
 
     def _chosen(self, families: list[Family], metrics: Mapping[str, Tensor]) -> list[int]:
-        for name in self.pruner.get_modules_wrapper():
-            check_scores(name, metrics[name])
-        found = [[*self._scored(family, metrics)] for family in families]
-        if self.across:
-            counts = self._counts_across(families, found)
-        else:
-            counts = [number_to_prune(self._ratio(family), len(family)) for family in families]
-        pruned: list[int] = []
-        for family, groups, count in zip(families, found, counts, strict=True):
-            count = rounded(count, len(family), family.multiple(self.round_to))
-            dead = max(int(np.count_nonzero(~alive)) for _, _, alive in groups)
-            for labels, scores, alive in groups:
-                keep = keep_mask(
-                    torch.from_numpy(scores), max(count, dead), torch.from_numpy(alive)
-                )
-                pruned += labels[~keep.numpy()].tolist()
-        return pruned
-
-    def _ratio(self, family: Family) -> float:
         wrappers = self.pruner.get_modules_wrapper()
-        return min(float(wrappers[name].config["sparsity"]) for name in family.names)
-
-    def _scored(self, family: Family, metrics: Mapping[str, Tensor]) -> Iterator[Scored]:
-        for group, producers in zip(family.groups, family.producers, strict=True):
-            yield self._scores(group, producers, metrics)
-
-    def _scores(
-        self, group: UnitGroup, producers: list[Producer], metrics: Mapping[str, Tensor]
-    ) -> Scored:
-        """Return the units of a group, sorted, with their scores and whether they are in force."""
+        for name in wrappers:
+            check_scores(name, metrics[name])
 
         def scores(name: str) -> npt.NDArray[np.float64]:
             return metrics[name].detach().cpu().double().numpy()
@@ -256,42 +212,21 @@ class DependencyAwareAllocator(SparsityAllocator):
             mask = self._alive(name)
             return None if mask is None else mask.cpu().numpy()
 
-        return scored(group, producers, scores, alive)
-
-    def _counts_across(self, families: list[Family], found: list[list[Scored]]) -> list[int]:
-        """Return how many units of each family are among the worst of all of its entry."""
-        entries: dict[int, list[int]] = defaultdict(list)
-        wrappers = self.pruner.get_modules_wrapper()
-        for at, family in enumerate(families):
-            least = min(family.names, key=lambda name: float(wrappers[name].config["sparsity"]))
-            entries[0 if self.as_one else wrappers[least].config["entry"]].append(at)
-        counts = [0] * len(families)
-        for members in entries.values():
-            ranked = [
-                Ranked(
-                    in_order(found[at]),
-                    self._weights(families[at]),
-                    self._cap(families[at]),
-                )
-                for at in members
-            ]
-            gone = worst(ranked, self._ratio(families[members[0]]))
-            for at, count in zip(members, gone, strict=True):
-                counts[at] = count
-        return counts
-
-    def _cap(self, family: Family) -> int:
-        wrappers = self.pruner.get_modules_wrapper()
-        caps = [wrappers[n].config.get("max_sparsity_per_layer", DEFAULT_CAP) for n in family.names]
-        return min(number_to_prune(min(caps), len(family)), len(family) - 1)
-
-    def _weights(self, family: Family) -> int:
-        """Return how many weights of the selected modules one unit of each group takes."""
-        wrappers = self.pruner.get_modules_wrapper()
-        total = 0
-        for group, producers in zip(family.groups, family.producers, strict=True):
-            for producer in producers:
-                channels = int(among(producer.classes, np.array(group.labels)).sum())
-                weights = weights_of(wrappers[producer.name])
-                total += channels * weights // len(producer.classes)
-        return total // len(family)
+        asked = {
+            name: Asked(
+                float(wrapper.config["sparsity"]),
+                wrapper.config["entry"],
+                weights_of(wrapper),
+                wrapper.config.get("max_sparsity_per_layer", DEFAULT_CAP),
+            )
+            for name, wrapper in wrappers.items()
+        }
+        return units_that_go(
+            families,
+            scores,
+            alive,
+            asked,
+            across=self.across,
+            as_one=self.as_one,
+            round_to=self.round_to,
+        )

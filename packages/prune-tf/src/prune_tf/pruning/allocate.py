@@ -12,17 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from prune_core.amount import number_to_prune
+from prune_core.amount import DEFAULT_CAP, number_to_prune
 from prune_core.errors import ConfigError, PruneError
+from prune_speedup.engine.ranking import smallest
 from prune_tf.pruning.targets import Target
 
-__all__ = ["across_layers", "check_scores", "keep", "layer_by_layer", "smallest"]
+__all__ = ["across_layers", "check_scores", "keep", "layer_by_layer"]
 
 Array = np.ndarray[Any, Any]
 Ratio = Callable[[Target], float]
-
-# A layer that loses everything cuts the network in two; whoever wants that says so.
-DEFAULT_CAP = 0.99
 
 
 def check_scores(name: str, scores: Array) -> None:
@@ -39,24 +37,6 @@ def keep(scores: Array, count: int, alive: Array) -> Array:
     """Return a mask without the `count` smallest scores; what is not alive goes first."""
     ranked = np.where(alive, scores, -np.inf).ravel()
     return ~smallest(ranked, count).reshape(scores.shape) & alive
-
-
-def smallest(values: Array, count: int) -> Array:
-    """Return which `count` values are the smallest; of equal ones the first.
-
-    A partition finds the largest value that goes, in linear time, where a sort would put all of
-    the others in order too.
-
-    >>> smallest(np.array([2.0, 1.0, 3.0, 1.0, 1.0]), 2)
-    array([False,  True, False,  True, False])
-    """
-    if count <= 0:
-        return np.zeros(values.size, bool)
-    last = np.partition(values, min(count, values.size) - 1)[min(count, values.size) - 1]
-    found = values < last
-    equal = np.flatnonzero(values == last)
-    found[equal[: count - np.count_nonzero(found)]] = True
-    return np.asarray(found)
 
 
 def layer_by_layer(

@@ -6,31 +6,20 @@ here is where the layers of a Keras model meet it.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
-from prune_core.amount import number_to_prune
+from prune_core.amount import DEFAULT_CAP
 from prune_core.errors import ConfigError, warn
 from prune_speedup.engine.labels import among
-from prune_speedup.engine.selection import (
-    Choice,
-    Family,
-    Producer,
-    Ranked,
-    Scored,
-    choice,
-    in_order,
-    rounded,
-    scored,
-    worst,
-)
+from prune_speedup.engine.ranking import Asked, units_that_go
+from prune_speedup.engine.selection import Choice, Producer, choice
 from prune_speedup.engine.units import UnitGroup
 from prune_tf.layers import Named, layers_of
-from prune_tf.pruning.allocate import DEFAULT_CAP, check_scores, keep
+from prune_tf.pruning.allocate import check_scores
 from prune_tf.pruning.targets import Target
 from prune_tf.speedup.find_units import analysed
 
@@ -155,67 +144,25 @@ class Coupling:
         ratio: Ratio,
     ) -> list[int]:
         """Return the numbers of the units to prune, as `Units.unit` takes them."""
-        chosen = {target.name: target for target in targets}
-        for name in chosen:
-            check_scores(name, scores[name])
-        families = self.choice(targets).families
-        found = [
-            [
-                scored(group, makers, scores.__getitem__, alive.get)
-                for group, makers in zip(family.groups, family.producers, strict=True)
-            ]
-            for family in families
-        ]
-        ratios = [min(ratio(chosen[name]) for name in family.names) for family in families]
-        if self.across:
-            counts = self._counts_across(families, found, ratios, chosen)
-        else:
-            counts = [
-                number_to_prune(asked, len(family))
-                for asked, family in zip(ratios, families, strict=True)
-            ]
-        gone: list[int] = []
-        for family, groups, wanted in zip(families, found, counts, strict=True):
-            count = rounded(wanted, len(family), family.multiple(self.round_to))
-            dead = max(int(np.count_nonzero(~each.alive)) for each in groups)
-            for labels, total, left in groups:
-                gone += labels[~keep(total, max(count, dead), left)].tolist()
-        return gone
-
-    def _counts_across(
-        self,
-        families: Sequence[Family],
-        found: Sequence[Sequence[Scored]],
-        ratios: Sequence[float],
-        chosen: Mapping[str, Target],
-    ) -> list[int]:
-        """Return how many units of each family are among the worst of all of its entry."""
-        entries: dict[Any, list[int]] = defaultdict(list)
-        for at, family in enumerate(families):
-            entries[chosen[family.names[0]].config["entry"]].append(at)
-        counts = [0] * len(families)
-        for members in entries.values():
-            ranked = [
-                Ranked(in_order(found[at]), _weights(families[at], chosen), _cap(families[at]))
-                for at in members
-            ]
-            for at, count in zip(members, worst(ranked, ratios[members[0]]), strict=True):
-                counts[at] = count
-        return counts
-
-
-def _weights(family: Family, chosen: Mapping[str, Target]) -> int:
-    """Return how many weights of the selected layers one unit of each group takes."""
-    total = 0
-    for group, makers in zip(family.groups, family.producers, strict=True):
-        for maker in makers:
-            channels = int(among(maker.classes, group.labels).sum())
-            total += channels * chosen[maker.name].weight.size // len(maker.classes)
-    return total // len(family)
-
-
-def _cap(family: Family) -> int:
-    return min(number_to_prune(DEFAULT_CAP, len(family)), len(family) - 1)
+        for target in targets:
+            check_scores(target.name, scores[target.name])
+        asked = {
+            target.name: Asked(
+                ratio(target),
+                target.config["entry"],
+                target.weight.size,
+                target.config.get("max_sparsity_per_layer", DEFAULT_CAP),
+            )
+            for target in targets
+        }
+        return units_that_go(
+            self.choice(targets).families,
+            scores.__getitem__,
+            alive.get,
+            asked,
+            across=self.across,
+            round_to=self.round_to,
+        )
 
 
 def _why_unread(named: Named, unknown: Mapping[str, str]) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from prune_core.amount import number_to_prune
+from prune_core.amount import DEFAULT_CAP, number_to_prune
 from prune_core.errors import ConfigError
 from prune_core.masking import Masks, PrunerModuleWrapper
 from prune_core.masking.recurrent import is_recurrent
@@ -21,16 +21,12 @@ if TYPE_CHECKING:
     from prune_core.pruning.pruner import Pruner
 
 __all__ = [
-    "DEFAULT_CAP",
     "BlockSparsityAllocator",
     "GlobalSparsityAllocator",
     "block_of",
     "check_ranked_together",
     "weights_of",
 ]
-
-# A layer that loses everything cuts the network in two; whoever wants that says so.
-DEFAULT_CAP = 0.99
 
 
 class GlobalSparsityAllocator(SparsityAllocator):
