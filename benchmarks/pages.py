@@ -34,7 +34,13 @@ class Page(NamedTuple):
 
 EXPORTS, CONFIGS = "benchmarks/exports.jsonl", "benchmarks/zoo/configs.jsonl"
 REAL, QUANTISED = "benchmarks/real/results.jsonl", "benchmarks/real/quantised.jsonl"
+WHOLE = "benchmarks/whole_call.jsonl"
 PAGES = {
+    "whole-call": Page(
+        ("benchmarks/whole_call.py", "--results", WHOLE),
+        ("benchmarks/whole_call.py", "--results", WHOLE, "--page"),
+        "half an hour",
+    ),
     "real-models": Page(
         ("benchmarks/real/run.py", "--steps", "25", "--results", REAL),
         ("benchmarks/real/page.py", REAL),

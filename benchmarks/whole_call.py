@@ -16,25 +16,70 @@ counts. CPU seconds are those of the process; a forward is the example's, withou
 
 import argparse
 import json
+import math
 import os
+import platform
 import statistics
 import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
 from time import process_time
 from typing import Any
 
 import torch
 from torch import nn
 
-NAMES = (
-    *("resnet18", "resnet50", "mobilenet_v2", "densenet121", "efficientnet_b0", "convnext_tiny"),
-    *("vit_b_16", "bert", "llama12"),
-)
+NETWORKS = {
+    "resnet18": "ResNet-18",
+    "resnet50": "ResNet-50",
+    "mobilenet_v2": "MobileNetV2",
+    "densenet121": "DenseNet-121",
+    "efficientnet_b0": "EfficientNet-B0",
+    "convnext_tiny": "ConvNeXt-T",
+    "vit_b_16": "ViT-B/16",
+    "bert": "BERT-base",
+    "llama12": "a Llama of 12 layers",
+}
 WAYS = ("proved", "unproved", "theirs")
 LIMIT = 300
+Row = dict[str, Any]
+COLUMNS = {
+    "network": "---",
+    "one forward": "--:",
+    "without proof": "--:",
+    "Torch-Pruning": "--:",
+    "ratio": "--:",
+    "ratio with proof": "--:",
+    "proof, in forwards": "--:",
+    "parameters left: ours, theirs": "---",
+}
+HEAD = f"| {' | '.join(COLUMNS)} |\n| {' | '.join(COLUMNS.values())} |"
+PAGE = f"""\
+<!-- Made by benchmarks/whole_call.py; `python benchmarks/pages.py whole-call` makes it again. -->
+
+# The whole call beside Torch-Pruning
+
+What you pay for when you prune a network: `prune`, `unwrap` and `shrink` on one side, making the
+pruner of Torch-Pruning and one step on the other. Half of the channels go by the L1 norm. Figures
+are processor seconds of one thread. Each measurement has a process of its own with a fresh network
+of random weights, and the ways take turns; the median of {{times}} counts.
+
+{HEAD}
+{{table}}
+
+The goal for *ratio* is 1.0 or less: no more time than the peer, without the proof. The goal for the
+proof is 4 forwards. Where a figure is higher, that goal is missed.
+
+The proof runs both models in every way that was found to matter: on the example, on other inputs of
+its kind, in training where that is possible, with what a model keeps between calls. The peer has
+nothing like it.
+
+Measured {{days}} with {{versions}}{{busy}}.
+"""
 
 
 def build(name: str) -> tuple[nn.Module, Any]:
@@ -118,64 +163,130 @@ def measure(way: str, name: str) -> dict[str, float]:
     return {"forward": forward, "seconds": spent, "left": left}
 
 
-def in_a_process(way: str, name: str) -> dict[str, float] | str:
+def in_a_process(way: str, name: str) -> Row:
     """Return one measurement, or why there is none."""
     command = [sys.executable, __file__, "--one", way, name]
     alone = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
+    found: Row = {"network": name, "way": way, "busy": round(os.getloadavg()[0])}
+    found |= {"day": f"{datetime.now(UTC):%Y-%m-%d}", "versions": versions()}
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, env=alone)
     except subprocess.TimeoutExpired:
-        return f"no end after {LIMIT} s"
+        return found | {"failed": f"no end after {LIMIT} s"}
     if done.returncode:
-        return (done.stderr.strip().splitlines() or ["killed"])[-1][:60]
-    found: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
-    return found
+        return found | {"failed": (done.stderr.strip().splitlines() or ["killed"])[-1][:60]}
+    return found | json.loads(done.stdout.strip().splitlines()[-1])
 
 
-def row(name: str, repeat: int, ways: Sequence[str]) -> str:
-    """Return the line of one network."""
-    rows: dict[str, list[dict[str, float]]] = {way: [] for way in WAYS}
-    failed: dict[str, str] = {}
-    for _ in range(repeat):
-        for way in (way for way in ways if way not in failed):
-            found = in_a_process(way, name)
-            if isinstance(found, str):
-                failed[way] = found
-            else:
-                rows[way].append(found)
-    seconds = {w: statistics.median(r["seconds"] for r in rows[w]) for w in WAYS if rows[w]}
-    every = [each["forward"] for found in rows.values() for each in found]
-    forward = statistics.median(every) if every else 0.0
-    cells = [f"{name:16}", f"{forward:7.3f}"]
-    cells += [f"{seconds[way]:8.2f}" if way in seconds else f"{'-':>8}" for way in WAYS]
-    peer = seconds.get("theirs")
-    cells += [
-        f"{seconds[way] / peer:8.2f}" if peer and way in seconds else f"{'-':>8}"
-        for way in WAYS[:2]
+def versions() -> str:
+    """Return what was measured, and on what."""
+    from importlib.metadata import version
+
+    peer = version("torch-pruning")
+    return f"torch {torch.__version__}, Torch-Pruning {peer}, {processor()}"
+
+
+def processor() -> str:
+    """Return the name of the processor."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def read(results: Path) -> list[Row]:
+    """Return the measurements that are in a file."""
+    return (
+        [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
+    )
+
+
+def cells(name: str, measured: Sequence[Row]) -> list[str]:
+    """Return the row of one network; of several measurements the median counts."""
+    of = {way: [r for r in measured if r["way"] == way] for way in WAYS}
+    spent = {
+        way: statistics.median(r["seconds"] for r in rows)
+        for way, rows in of.items()
+        if rows and not any("failed" in r for r in rows)
+    }
+    failed = {way: r["failed"] for way, rows in of.items() for r in rows if "failed" in r}
+    forwards = [r["forward"] for r in measured if "forward" in r]
+    forward = statistics.median(forwards) if forwards else float("nan")
+    peer = spent.get("theirs", float("nan"))
+
+    def number(value: float, digits: int = 2) -> str:
+        return "" if math.isnan(value) else f"{value:.{digits}f}"
+
+    nothing = float("nan")
+    without, whole = spent.get("unproved", nothing), spent.get("proved", nothing)
+    left = [number(rows[0]["left"], 3) for w in WAYS[1:] if (rows := of[w]) and w in spent]
+    return [
+        NETWORKS[name],
+        number(forward, 3),
+        number(without),
+        number(peer) or failed.get("theirs", ""),
+        f"**{number(without / peer)}**" if number(without / peer) else "",
+        number(whole / peer),
+        number((whole - without) / forward, 1),
+        ", ".join(left),
     ]
-    if "proved" in seconds and "unproved" in seconds and forward:
-        cells.append(f"{(seconds['proved'] - seconds['unproved']) / forward:8.1f}")
-    left = [f"{rows[way][0]['left']:.3f}" for way in WAYS[1:] if rows[way]]
-    return " ".join([*cells, "  ", ", ".join(left), *(f"{w}: {why}" for w, why in failed.items())])
+
+
+def page(results: Path) -> str:
+    """Return the page made of the measurements."""
+    measured = read(results)
+    rows = [
+        cells(name, [r for r in measured if r["network"] == name])
+        for name in NETWORKS
+        if any(r["network"] == name for r in measured)
+    ]
+    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    busy = max((r["busy"] for r in measured), default=0)
+    times = {sum(r["way"] == "theirs" and r["network"] == n for r in measured) for n in NETWORKS}
+    days = sorted({r["day"] for r in measured})
+    said = {
+        "table": table,
+        "times": " or ".join(map(str, sorted(times - {0}))),
+        "versions": "; ".join(sorted({r["versions"] for r in measured})),
+        "days": " to ".join(dict.fromkeys([days[0], days[-1]])) if days else "",
+        "busy": f", beside up to {busy} other programs" if busy > 1 else "",
+    }
+    return PAGE.format(**said)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", default=NAMES, help=", ".join(NAMES))
+    parser.add_argument("names", nargs="*", default=[*NETWORKS], help=", ".join(NETWORKS))
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS)
+    parser.add_argument("--results", type=Path, help="a file to go on with")
+    parser.add_argument("--page", action="store_true", help="print the page of a file of results")
     parser.add_argument("--one", choices=WAYS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
         warnings.simplefilter("ignore")
         print(json.dumps(measure(arguments.one, arguments.names[0])))
         return
-    print(
-        f"{'':16} forward   proved unproved   theirs   ratios proved, unproved   "
-        "proof in forwards   parameters left: ours, theirs"
-    )
+    if arguments.page:
+        print(page(arguments.results), end="")
+        return
+    print(HEAD)
+    measured = read(arguments.results) if arguments.results else []
     for name in arguments.names:
-        print(row(name, arguments.repeat, arguments.ways), flush=True)
+        for at in range(arguments.repeat):
+            for way in arguments.ways:
+                here = [r for r in measured if (r["network"], r["way"]) == (name, way)]
+                if len(here) > at or any("failed" in r for r in here):
+                    continue
+                measured.append(in_a_process(way, name))
+                if arguments.results:
+                    with arguments.results.open("a") as file:
+                        print(json.dumps(measured[-1]), file=file)
+        print(
+            f"| {' | '.join(cells(name, [r for r in measured if r['network'] == name]))} |",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":
