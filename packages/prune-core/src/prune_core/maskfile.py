@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from prune_core.__about__ import __version__
 from prune_core.errors import MaskFileError, MissingDependencyError
-from prune_core.files import replacing, with_sorted_header
+from prune_core.files import write_safetensors
 from prune_core.schema import parse_json
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class MaskFile:
 
 def write_mask_file(path: str | PathLike[str], content: MaskFile) -> None:
     """Write masks to a file, which appears whole or not at all."""
-    save = _safetensors().save
+    _safetensors()
     tensors = {
         f"{module}.{name}": mask
         for module, masks in content.masks.items()
@@ -61,8 +61,7 @@ def write_mask_file(path: str | PathLike[str], content: MaskFile) -> None:
         "prune_core": content.version,
         "config": json.dumps(content.config, default=str),
     }
-    with replacing(path) as file:
-        file.write(with_sorted_header(save(tensors, metadata)))
+    write_safetensors(path, tensors, metadata, framework="numpy")
 
 
 def read_mask_file(path: str | PathLike[str]) -> MaskFile:

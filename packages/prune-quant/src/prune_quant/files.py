@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from prune_core.errors import ConfigError
-from prune_core.files import replacing
+from prune_core.files import replacing, write_safetensors
 from prune_core.masking import bare, replace_modules, unwrap
 from prune_core.pruning.export import apart, export_onnx
 from prune_quant.integer import integer_model
@@ -69,12 +69,10 @@ def export_model(
     if onnx_path is not None:
         _onnx(quantizer, onnx_path, input_shape, device)
     state = rounded_model(quantizer.bound_model).state_dict()
-    with replacing(model_path) as file:
-        if str(model_path).endswith(".safetensors"):
-            from safetensors.torch import save
-
-            file.write(save(apart(state)))
-        else:
+    if str(model_path).endswith(".safetensors"):
+        write_safetensors(model_path, apart(state))
+    else:
+        with replacing(model_path) as file:
             torch.save(state, file)
     if calibration_path is not None:
         with replacing(calibration_path) as file:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from prune_core.errors import ConfigError
-from prune_core.files import replacing
+from prune_core.files import write_safetensors
 
 __all__ = ["Done", "Journal"]
 
@@ -90,8 +90,6 @@ class Journal:
 
     def write(self, number: int, done: Done, *, last: bool) -> None:
         """Write down what a block became."""
-        from safetensors.torch import save
-
         tensors = {
             f"{kind}:{module}:{name}": tensor.detach().cpu().contiguous().clone()
             for kind, modules in (("mask", done.masks), ("value", done.values))
@@ -100,6 +98,4 @@ class Journal:
         }
         # A block that nothing was changed in is done as well, and a file needs a tensor.
         tensors = tensors or {"nothing": torch.zeros(1)}
-        content = save(tensors, {_RUN: self.run, _LAST: str(last)})
-        with replacing(self._path(number)) as file:
-            file.write(content)
+        write_safetensors(self._path(number), tensors, {_RUN: self.run, _LAST: str(last)})

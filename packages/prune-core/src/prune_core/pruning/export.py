@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from prune_core.errors import ConfigError, MissingDependencyError, PruneWarning
-from prune_core.files import replacing
+from prune_core.files import replacing, write_safetensors
 from prune_core.masking import PrunerModuleWrapper, bare, unwrap
 
 __all__ = ["apart", "export_model", "export_onnx", "masked_state_dict"]
@@ -66,10 +66,7 @@ def export_model(
         _export_zeros(model, onnx_path, input_shape, device)  # first, since it may be refused
     state = masked_state_dict(model)
     if str(model_path).endswith(".safetensors"):
-        from safetensors.torch import save
-
-        with replacing(model_path) as file:
-            file.write(save(apart(state)))
+        write_safetensors(model_path, apart(state))
     else:
         with replacing(model_path) as file:
             torch.save(state, file)

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from prune_core.errors import ConfigError, PluginError, UnknownNameError, did_you_mean, shown
-from prune_core.files import make_folder, replacing
+from prune_core.files import make_folder, replacing, write_safetensors
 from prune_core.masking import bare, unwrap
 from prune_core.pruning.export import apart, export_onnx
 from prune_core.registry import get_entry, names
@@ -169,10 +169,7 @@ def arguments(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
 
 def safetensors(model: nn.Module, path: Path, example_inputs: Any = None) -> None:
     """Write the state dict as a safetensors file."""
-    from safetensors.torch import save
-
-    with replacing(path) as file:
-        file.write(save(apart(model.state_dict())))
+    write_safetensors(path, apart(model.state_dict()))
 
 
 def state_dict(model: nn.Module, path: Path, example_inputs: Any = None) -> None:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from prune_core.__about__ import __version__
 from prune_core.errors import SpeedupError
-from prune_core.files import replacing, with_sorted_header
+from prune_core.files import write_safetensors
 from prune_core.masking import bare, wrappers_in
 from prune_speedup.torch.depth.steps import Step
 from prune_speedup.torch.resize.attributes import Changed
@@ -212,12 +212,9 @@ def save_pruned(model: nn.Module, path: str | PathLike[str]) -> None:
     Raises:
         SpeedupError: The model is still wrapped.
     """
-    from safetensors.torch import save
-
     with bare(model) as plain:
         metadata, tensors = content_of(plain)
-    with replacing(path) as file:
-        file.write(with_sorted_header(save(tensors, metadata)))
+    write_safetensors(path, tensors, metadata)
 
 
 def content_of(model: nn.Module) -> tuple[dict[str, str], dict[str, Tensor]]:

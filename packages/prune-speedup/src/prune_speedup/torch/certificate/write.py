@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from prune_core.errors import MissingDependencyError
-from prune_core.files import replacing
+from prune_core.files import replacing, write_safetensors
 from prune_speedup.engine.graph import Graph
 from prune_speedup.engine.plan import Plan
 from prune_speedup.torch.certificate.program import Program, lower
@@ -167,8 +167,6 @@ def _numbers(
 
 def _save(folder: Path, model: nn.Module, reference: Reference, content: dict[str, Any]) -> None:
     """Write both models, each tensor once and under the name that the certificate has for it."""
-    from safetensors.torch import save
-
     from prune_speedup.torch.surgery import content_of
 
     metadata, small = content_of(model)
@@ -176,5 +174,4 @@ def _save(folder: Path, model: nn.Module, reference: Reference, content: dict[st
     small |= {n: named[n].detach().contiguous() for n in content["small"] if n not in small}
     state = {name: reference.masked(name).contiguous() for name in reference.tensors}
     for file_name, tensors, header in ((ORIGINAL, state, {}), (SMALL, small, metadata)):
-        with replacing(folder / file_name) as file:
-            file.write(save({n: t.cpu() for n, t in tensors.items()}, header or None))
+        write_safetensors(folder / file_name, {n: t.cpu() for n, t in tensors.items()}, header)
