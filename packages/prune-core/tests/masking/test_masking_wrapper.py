@@ -202,6 +202,36 @@ def test_a_mask_written_in_place_is_in_force():
 
 
 @pytest.mark.parametrize(
+    "layer", [nn.Linear(6, 4), nn.Conv2d(6, 4, 3), nn.ConvTranspose1d(4, 6, 3)]
+)
+def test_whole_rows_are_multiplied_as_each_of_their_weights_would_be(layer):
+    wrapper = PrunerModuleWrapper(layer, "layer", {})
+    mask = torch.ones(layer.weight.shape, dtype=torch.bool)
+    mask[[0, 2]] = False
+    wrapper.set_masks({"weight": mask})
+
+    def check():
+        layer.weight.grad = None
+        seen = wrapper.masked("weight")
+        assert torch.equal(seen, layer.weight * mask)
+        seen.sum().backward()
+        assert torch.equal(layer.weight.grad, mask.float())
+
+    check()
+    mask[1] = False  # the mask in force, not a copy of it
+    check()
+    mask[3, 2] = False  # no whole row any more
+    check()
+    other = copy.deepcopy(wrapper)
+    other.weight_mask[:] = True
+    assert torch.equal(other.weight, layer.weight)
+    check()
+    with torch.inference_mode():
+        wrapper.set_masks({"weight": mask.logical_not()})
+        assert torch.equal(wrapper.masked("weight"), layer.weight * ~mask)
+
+
+@pytest.mark.parametrize(
     ("masks", "says"),
     [
         ({"weight": torch.ones(2, 3)}, r"shape \(2, 3\); the tensor has \(4, 3\)"),

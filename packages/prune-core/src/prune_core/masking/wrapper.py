@@ -62,6 +62,7 @@ class PrunerModuleWrapper(nn.Module):
         self.training = module.training
         self._removed: dict[str, Tensor] = {}
         self._watching: dict[str, OrderedDict[int, Watcher]] = {}
+        self._rows: dict[str, tuple[Tensor, int, Tensor | None]] = {}
         self.rewrites = Rewrites()
         self.masked_names = masked_names(module)
         # None stands for a mask of ones, which would cost memory and time to no effect. A module
@@ -179,15 +180,7 @@ class PrunerModuleWrapper(nn.Module):
             name: The name of the tensor.
         """
         parameter, mask = self.parameter(name), self._buffers[name + SUFFIX]
-        # A processor multiplies by bytes as fast as it copies; by booleans, or with where(), it is
-        # three to fifteen times slower. The view costs nothing.
-        if mask is None:
-            seen = parameter
-        else:
-            factor = mask.view(torch.uint8)
-            seen = parameter * sharded_like(
-                factor.to("meta") if parameter.is_meta else factor, parameter
-            )
+        seen = parameter if mask is None else parameter * self._factor(name, mask, parameter)
         watching = self._watching.get(name)
         if watching and seen.requires_grad:
             # On a parameter a hook would stay for good; on a view, it goes with this forward.
@@ -195,6 +188,30 @@ class PrunerModuleWrapper(nn.Module):
             for watcher in watching.values():
                 seen.register_hook(partial(watcher, self))  # type: ignore[no-untyped-call]
         return seen
+
+    def _factor(self, name: str, mask: Tensor, parameter: Tensor) -> Tensor:
+        """Return what a parameter is multiplied by: its mask, or a number for each whole row.
+
+        A processor multiplies by bytes three to fifteen times faster than by booleans or with
+        where(); the view costs nothing. A number for each row makes it three times faster again:
+        that of [[1, 1], [0, 0]] is [[1], [0]]. It is made once for a mask, and anew when that is
+        written to, which its version tells. Compilers multiply by the mask where they compute.
+        """
+        factor = mask.view(torch.uint8)
+        if is_sharded(parameter) or parameter.is_meta:
+            return sharded_like(factor.to("meta") if parameter.is_meta else factor, parameter)
+        if torch.compiler.is_compiling() or mask.is_inference() or mask.ndim < 2:
+            return factor
+        held = self._rows.get(name)
+        if held is None or held[0] is not mask or held[1] != mask._version:
+            rows = whole_rows(mask)
+            shape = (-1,) + (1,) * (mask.ndim - 1)
+            by_row = None if rows is None else rows.view(shape).view(torch.uint8)
+            held = self._rows[name] = mask, mask._version, by_row
+        return factor if held[2] is None else held[2]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_rows": {}}  # masks in copies have versions of their own
 
     def watch_gradient(self, name: str, look: Callable[[Tensor], None]) -> RemovableHandle:
         """Call a function with each gradient of a parameter as the forward sees it.
