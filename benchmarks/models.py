@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Decoder", "ResNet18", "linear_stack", "resnet50_convolutions"]
+__all__ = ["Decoder", "ResNet18", "ViTTiny", "linear_stack", "resnet50_convolutions"]
 
 
 def resnet50_convolutions() -> nn.ModuleList:
@@ -115,3 +115,27 @@ class Decoder(nn.Module):
 
     def forward(self, words: Tensor) -> Tensor:
         return self.head(self.norm(self.layers(self.embedding(words))))
+
+
+class ViTTiny(nn.Sequential):
+    """A vision transformer of the size of ViT-Ti/16, 5.7 million parameters, of decoder layers."""
+
+    def __init__(self, classes: int = 1000, width: int = 192, depth: int = 14) -> None:
+        super().__init__(
+            nn.Conv2d(3, width, 16, 16),
+            nn.Flatten(2),
+            Transposed(),
+            *(DecoderLayer(width, 2) for _ in range(depth)),
+            nn.RMSNorm(width),
+            Transposed(),
+            nn.AdaptiveAvgPool1d(1),
+            nn.Flatten(),
+            nn.Linear(width, classes),
+        )
+
+
+class Transposed(nn.Module):
+    """The last two axes exchanged."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return inputs.transpose(1, 2)
