@@ -63,6 +63,32 @@ def test_it_is_the_recover_of_prune_core():
     assert prune_core.recover is recover
 
 
+def test_a_training_that_makes_it_worse_on_validation_is_taken_back(teacher):
+    small = copy.deepcopy(teacher)
+    before = state(small)
+    known, unknown = INPUTS[:1], INPUTS[1:]
+    optimizer = torch.optim.SGD(small.parameters(), lr=10.0, momentum=0.9)
+    with pytest.warns(PruneWarning, match="taken back: with it the loss on validation is"):
+        report = recover(
+            small, known, teacher=teacher, epochs=5, optimizer=optimizer, validation=unknown
+        )
+    assert report.taken_back
+    assert report.loss_after > report.loss_before
+    assert str(report).endswith("; taken back")
+    assert same(before, small.state_dict())
+    assert not optimizer.state_dict()["state"]
+    small = net(width=6, seed=3)
+    report = recover(small, INPUTS[:3], teacher=teacher, epochs=60, validation=INPUTS[3:])
+    assert not report.taken_back
+    assert report.loss_after < 0.7 * report.loss_before
+
+
+def test_validation_that_is_none():
+    for wrong, says in (([], "validation is empty"), (X, "validation is a Tensor, one batch")):
+        with pytest.raises(ConfigError, match=says):
+            recover(net(), PAIRS, validation=wrong)
+
+
 def test_labels_alone_will_do():
     report = recover(net(), PAIRS, epochs=60)
     assert report.terms_after.keys() == {"labels"}

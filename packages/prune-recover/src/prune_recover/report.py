@@ -16,7 +16,8 @@ class Recovery:
         model: The model, trained in place.
         steps: How many steps of the optimizer were made.
         seconds: How long it took, evaluations left out.
-        loss_before: The loss on the first batches, in eval mode, before the training.
+        loss_before: The loss in eval mode before the training, on `validation` or else on the first
+            batches.
         loss_after: The loss on the same batches afterwards.
         terms_before: The terms of that loss, by name: `"logits"`, `"hidden"`, `"labels"`.
         terms_after: The same afterwards.
@@ -24,6 +25,7 @@ class Recovery:
         quality_after: What it returned afterwards.
         zeros: How many weights were zero and stayed so.
         losses: The loss of each step.
+        taken_back: Whether the loss had grown, so that the model is as it was.
     """
 
     model: Any = field(repr=False)
@@ -37,10 +39,12 @@ class Recovery:
     quality_after: float | None
     zeros: int
     losses: list[float] = field(repr=False)
+    taken_back: bool = False
 
     def __str__(self) -> str:
         said = f"loss {self.loss_before:.4g} → {self.loss_after:.4g}"
         if self.quality_before is not None:
             said += f", quality {self.quality_before:.4g} → {self.quality_after:.4g}"
         steps = "1 step" if self.steps == 1 else f"{self.steps} steps"
-        return f"{said} in {steps}, {self.seconds:.0f} s"
+        end = "; taken back" if self.taken_back else ""
+        return f"{said} in {steps}, {self.seconds:.0f} s{end}"

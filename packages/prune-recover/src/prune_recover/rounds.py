@@ -11,7 +11,7 @@ from torch import Tensor
 
 from prune_core.errors import ConfigError, shown
 
-__all__ = ["Limits", "check_limits", "opened"]
+__all__ = ["Limits", "as_batches", "check_limits", "opened"]
 
 JUDGED = 4
 """On how many batches the loss is measured before and after."""
@@ -52,16 +52,7 @@ def opened(data: Any) -> tuple[list[Any], Iterator[Iterator[tuple[float, Any]]],
 
     With each batch comes how many rounds are over.
     """
-    try:
-        begun = iter(data)
-    except TypeError:
-        raise ConfigError(
-            f"data is a {type(data).__name__}; it must hold batches, as a list does."
-        ) from None
-    if isinstance(data, Tensor | Mapping | str):
-        raise ConfigError(
-            f"data is a {type(data).__name__}, one batch; put it into a list: data=[batch]."
-        )
+    begun = _begun(data, "data")
     first = list(islice(begun, JUDGED))
     if not first:
         raise ConfigError("data is empty: there is nothing to train with.")
@@ -77,6 +68,29 @@ def opened(data: Any) -> tuple[list[Any], Iterator[Iterator[tuple[float, Any]]],
             )
 
     return first, rounds(), size
+
+
+def as_batches(data: Any, name: str) -> list[Any]:
+    """Return all batches of what has an end."""
+    batches = [*_begun(data, name)]
+    if not batches:
+        raise ConfigError(f"{name} is empty: there is nothing to judge by.")
+    return batches
+
+
+def _begun(data: Any, name: str) -> Iterator[Any]:
+    """Begin with batches, or say why that is none."""
+    try:
+        begun: Iterator[Any] = iter(data)
+    except TypeError:
+        raise ConfigError(
+            f"{name} is a {type(data).__name__}; it must hold batches, as a list does."
+        ) from None
+    if isinstance(data, Tensor | Mapping | str):
+        raise ConfigError(
+            f"{name} is a {type(data).__name__}, one batch; put it into a list: {name}=[batch]."
+        )
+    return begun
 
 
 def _some(data: Iterable[Any]) -> Iterator[Any]:

@@ -30,7 +30,7 @@ from prune_core.restore import evaluating, in_its_mode
 from prune_recover.batches import call_of, device_of, moved
 from prune_recover.distiller import Distiller
 from prune_recover.report import Recovery
-from prune_recover.rounds import Limits, check_limits, opened
+from prune_recover.rounds import Limits, as_batches, check_limits, opened
 from prune_recover.zeros import Masks, Zeros, keep_zeros
 
 __all__ = ["recover"]
@@ -56,6 +56,7 @@ def recover(
     optimizer: Optimizer | MakeOptimizer | None = None,
     learning_rate: float = 1e-3,
     clip: float | None = 1.0,
+    validation: Iterable[Any] | None = None,
     evaluate: Callable[[nn.Module], float] | None = None,
     keep: bool | Masks = True,
     seed: int = 0,
@@ -64,8 +65,11 @@ def recover(
     """Train a pruned model for a while, by what its teacher says and by labels.
 
     The learning rate grows for a moment and then falls to nothing. Running statistics of batch
-    norms follow with a momentum of at least 0.1. Numbers depend on the seed alone, unless `seconds`
-    ends the training; the rest of the program draws the random numbers that it would have drawn.
+    norms follow with a momentum of at least 0.1. If the loss on `validation` is higher afterwards,
+    the model is put back as it was, with a warning.
+
+    Numbers depend on the seed alone, unless `seconds` ends the training; the rest of the program
+    draws the random numbers that it would have drawn.
 
     Args:
         model: The pruned model, small, masked or with zeros in its weights; trained in place.
@@ -81,6 +85,9 @@ def recover(
             parameters, such as `functools.partial(torch.optim.SGD, lr=0.1)`. Adam unless given.
         learning_rate: The largest, of the default optimizer.
         clip: To what length gradients are cut, or None.
+        validation: Batches that `data` does not have, to tell by how good the model is before and
+            after. Without any, the first batches of `data` tell, and not whether the model has
+            only learnt these by heart.
         evaluate: Takes the model and returns how good it is; called before and after.
         keep: Whether zeros in weights stay, or the masks that say where they are; see
             `keep_zeros`. Masks of a wrapped model are in force anyway.
@@ -108,28 +115,37 @@ def recover(
         stack.enter_context(seeded(as_seed(seed)))
         distiller = stack.enter_context(_distiller(model, teacher, loss, distillation))
         first, rounds, size = opened(data)
+        judges = first if validation is None else as_batches(validation, "validation")
         training = _Training(model, distiller, loss)
         stack.enter_context(in_its_mode(model))
         stack.enter_context(_batch_norms_that_follow(model))
-        stack.enter_context(_as_it_was_on_error(model, optimizer))
+        put_back = stack.enter_context(_as_it_was_on_error(model, optimizer))
         zeros = Zeros([])
         if keep is not False:
             zeros = stack.enter_context(keep_zeros(model, None if keep is True else keep))
         if distiller.hidden.pairs:
             distiller.prepare(first[0], loss)
         made = _optimizer([*model.parameters(), *distiller.parameters()], optimizer, learning_rate)
-        before, terms_before = training.judged(first)
+        before, terms_before = training.judged(judges)
         quality_before = _quality(model, judge, seed)
         began = monotonic()
         limits = Limits(steps, epochs, seconds, size)
         losses = training.run(rounds, made, limits, clip, own=made is optimizer)
         took = monotonic() - began
         _check_finite(model)
-        after, terms_after = training.judged(first)
+        after, terms_after = training.judged(judges)
+        taken_back = validation is not None and after > before
+        if taken_back:
+            put_back()
+            warn(
+                f"The training was taken back: with it the loss on validation is {after:.4g}, and "
+                f"was {before:.4g} before. Try a smaller learning_rate, such as a tenth; more "
+                "steps, over which it falls more slowly; or more data."
+            )
         quality_after = _quality(model, judge, seed)
     return Recovery(
         model, len(losses), took, before, after, terms_before, terms_after,
-        quality_before, quality_after, zeros.count, losses,
+        quality_before, quality_after, zeros.count, losses, taken_back,
     )  # fmt: skip
 
 
@@ -317,19 +333,23 @@ def _check_finite(model: nn.Module) -> None:
 
 
 @contextmanager
-def _as_it_was_on_error(model: nn.Module, optimizer: Any) -> Iterator[None]:
-    """Put back parameters, buffers and an optimizer if anything goes wrong."""
+def _as_it_was_on_error(model: nn.Module, optimizer: Any) -> Iterator[Callable[[], None]]:
+    """Put back parameters, buffers and an optimizer if anything goes wrong, or when asked to."""
     tensors = [*model.parameters(), *model.buffers()]
     values = [tensor.detach().clone() for tensor in tensors]
     state = deepcopy(optimizer.state_dict()) if looks_like_optimizer(optimizer) else None
-    try:
-        yield
-    except BaseException:
+
+    def put_back() -> None:
         with torch.no_grad():
             for tensor, value in zip(tensors, values, strict=True):
                 tensor.copy_(value)
         if state is not None:
             optimizer.load_state_dict(state)
+
+    try:
+        yield put_back
+    except BaseException:
+        put_back()
         raise
     finally:
         for parameter in model.parameters():
