@@ -78,6 +78,53 @@ def test_a_second_shrink_that_fails_leaves_the_first():
     assert torch.equal(model(inputs), before)
 
 
+class OverLines(Literal):
+    """Chains of methods, each on a line of its own, and a function that is called over lines."""
+
+    def forward(self, x):
+        # fmt: off
+        y = (
+            self.first(x)
+            .view(-1, 8)
+            .relu()
+            .reshape(1, -1, 8)
+        )
+        return self.second(
+            flat(
+                y.tanh(),
+            )
+            .view(-1, 8)
+        )
+        # fmt: on
+
+
+def flat(y):
+    # fmt: off
+    return (
+        y
+        .sigmoid()
+        .reshape(-1, 8)
+    )
+    # fmt: on
+
+
+def test_calls_that_stand_on_several_lines():
+    torch.manual_seed(0)
+    model, x = OverLines().double(), torch.rand(2, 3, dtype=torch.float64)
+    masked, gone = copy.deepcopy(model), [0, 1, 2, 4, 5, 7]
+    with torch.no_grad():
+        masked.second.weight[:, gone] = 0
+    found = units(model, x)
+    labels = found.axes["first.weight", 0][gone]
+    with torch.no_grad():
+        model.second.weight[:, gone] = 0  # a masked channel is not zero behind a sigmoid
+    report = shrink(model, x, units=[found.unit(int(label)) for label in labels])
+    assert model.first.out_features == 2
+    assert len(report.corrections) == 4
+    more = torch.rand(5, 3, dtype=torch.float64)
+    torch.testing.assert_close(pickle.loads(pickle.dumps(model))(more), masked(more))
+
+
 class Between(nn.Module):
     """Something with numbers in it, between two layers."""
 
