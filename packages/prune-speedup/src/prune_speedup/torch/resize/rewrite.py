@@ -94,7 +94,8 @@ def whole_span(code: CodeType, span: Span) -> Span:
         SpeedupError: There is no source, or no such expression in it.
     """
     node = _node_at(_parsed(_lines(code)), span)
-    assert node.end_lineno is not None and node.end_col_offset is not None
+    assert node.end_lineno is not None
+    assert node.end_col_offset is not None
     return node.lineno, node.end_lineno, node.col_offset, node.end_col_offset
 
 
