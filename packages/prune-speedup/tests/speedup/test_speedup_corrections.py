@@ -187,3 +187,37 @@ def layer_norm_of_the_others(net, y, gone):
     out = torch.zeros_like(y)
     out[:, live] = F.layer_norm(y[:, live], (len(live),), net.scale[live])
     return out
+
+
+class Biased(nn.Module):
+    """An attention whose mask is made for so many heads, and holds nothing."""
+
+    def __init__(self):
+        super().__init__()
+        self.heads = 4
+        self.q, self.k, self.v = (nn.Linear(8, 8) for _ in range(3))
+        self.out = nn.Linear(8, 3)
+
+    def forward(self, x):
+        batch, length, _ = x.shape
+        q, k, v = (
+            layer(x).view(batch, length, self.heads, 2).transpose(1, 2)
+            for layer in (self.q, self.k, self.v)
+        )
+        bias = torch.zeros((1, self.heads, length, length), dtype=x.dtype)
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        return self.out(y.transpose(1, 2).reshape(batch, length, -1))
+
+
+def test_a_mask_made_for_so_many_heads():
+    torch.manual_seed(0)
+    model, x = Biased().eval().double(), torch.randn(2, 5, 8, dtype=torch.float64)
+    masked = copy.deepcopy(model)
+    with torch.no_grad():
+        masked.out.weight[:, 2:6] = 0
+    found = units(model, x)
+    labels = dict.fromkeys(found.axes["q.weight", 0][2:6].tolist())
+    shrink(model, x, units=[found.unit(label) for label in labels])
+    assert model.heads == 2
+    more = torch.randn(3, 7, 8, dtype=torch.float64)
+    torch.testing.assert_close(model(more), masked(more))
