@@ -1,8 +1,6 @@
 """The page of the docs, made of the rows of a run."""
 
 from collections import Counter
-from importlib.metadata import version
-from pathlib import Path
 
 _HEAD = """\
 # The zoo
@@ -30,12 +28,11 @@ it; `--every` runs the others too.
 Made with {versions}, by
 
 ```sh
-python benchmarks/zoo/run.py --seconds {seconds} --results zoo.jsonl
-python benchmarks/zoo/run.py --results zoo.jsonl --table docs/speedup-zoo.md
+python benchmarks/pages.py speedup-zoo
 ```
 
 which needs the libraries of the suites beside prune-core. Each model runs in a process of
-its own, within {seconds} s and a limit on memory. *Seconds* is what the speedup took with its own
+its own, within 1500 s and a limit on memory. *Seconds* is what the speedup took with its own
 proof, on one core of a machine that was busy, so it is good for comparing models and no more. A run
 goes on where it was stopped; `--again` judges models of the states that it is given once more.
 """
@@ -51,26 +48,27 @@ _TITLES = {
 }
 
 
-def write_table(rows, file: Path, *, exact, visible, seconds):
-    """Write the page for the last row of every model."""
-    suites = {}
+def page_of(rows, *, exact, visible):
+    """The page that the last row of every model makes."""
+    suites, versions = {}, {}
     for row in rows.values():
         suite, _, name = row["model"].partition("/")
         suites.setdefault(suite, []).append({**row, "name": name})
-    names = [suite for suite in _TITLES if suite in suites and suite != "nasty"]
+        versions |= row.get("versions", {})
     lines = [
         _HEAD.format(
             exact=exact,
             visible=visible,
-            seconds=seconds,
             summary="\n".join(_summary(suites)),
-            versions=", ".join(f"{name} {version(name).partition('+')[0]}" for name in names),
+            versions=", ".join(
+                f"{name} {versions[name].partition('+')[0]}" for name in _TITLES if name in versions
+            ),
         )
     ]
     for suite, title in _TITLES.items():
         if suite in suites:
             lines += ["", f"## {title}", "", *_table(suites[suite])]
-    file.write_text("\n".join(lines) + "\n")
+    return "\n".join(lines) + "\n"
 
 
 def _summary(suites):
