@@ -9,7 +9,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.mark.parametrize("name", ["real-models", "quantised-models", "exports", "configs", "speedup-zoo"])
+@pytest.mark.parametrize(
+    "name", ["real-models", "quantised-models", "exports", "configs", "speedup-zoo"]
+)
 def test_nothing_on_a_page_is_typed_by_hand(name):
     code = "import pages, sys; sys.stdout.write(pages.text_of(pages.PAGES[sys.argv[1]]))"
     done = subprocess.run(
