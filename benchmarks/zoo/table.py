@@ -5,25 +5,25 @@ from collections import Counter
 _HEAD = """\
 # The zoo
 
-How far the speedup engine goes by itself: half of the units of every model here were chosen
-blindly and removed, without a hint by hand, and an oracle judged what was left. The oracle shares
-no code with the engine. It takes the original in double precision, with the same slices set to
-zero and its norms taken over the channels that are left, and compares every output. *Difference*
-is the largest one, relative to the largest number of the output; below {exact:.0e} counts as
-exact, and a mask that moves no output by more than {visible:.0e} counts as a failed test.
+This page shows how far the speedup engine goes by itself. Half of the units of every model were chosen
+blindly and removed, without any hints. Then an oracle judged what was left. The oracle shares no code
+with the engine. It takes the original in double precision, sets the same slices to zero, takes norms
+over the channels that are left, and compares every output. *Difference* is the largest difference,
+relative to the largest number of the output. A model counts as exact if it is below {exact:.0e}. If the
+removed units move no output by more than {visible:.0e}, the test shows nothing and counts as failed.
 
-* **ok**: exact, and more than 30 % of the parameters are gone;
-* **kept**: exact, with less gone, because so much of the model has to stay;
-* **refused**: an error said why, and the model is what it was;
-* **failed**: the model could not be judged, most often for want of time;
+* **ok**: exact, and more than 30 % of the parameters are gone.
+* **kept**: exact, but less is gone, because so much of the model has to stay.
+* **refused**: there was an error with a reason, and the model is what it was.
+* **failed**: the model could not be judged, usually for lack of time.
 * **wrong**: the oracle disagrees.
 
 {summary}
 
-Statistics and scales of the norms were made random first, as training would leave them. The
-inputs are smaller than customary where a model allows it, and the transformers models are
-built from small configurations. Where a family has several sizes the smallest stands for
-it; `--every` runs the others too.
+First, the statistics and scales of the norms were made random, as training would leave them. Inputs are
+smaller than usual if the model allows it. The models of transformers and diffusers are built from small
+configurations. If a family has several sizes, the page shows the smallest; `--every` runs the others
+too.
 
 Made with {versions}, by
 
@@ -31,10 +31,10 @@ Made with {versions}, by
 python benchmarks/pages.py speedup-zoo
 ```
 
-which needs the libraries of the suites beside prune-core. Each model runs in a process of
-its own, within 1500 s and a limit on memory. *Seconds* is what the speedup took with its own
-proof, on one core of a machine that was busy, so it is good for comparing models and no more. A run
-goes on where it was stopped; `--again` judges models of the states that it is given once more.
+which needs prune-core and the libraries of the suites. Each model runs in a process of its own, within
+1500 s and a limit on memory. *Seconds* is what `shrink` took, its own comparison included, on one core of
+a busy machine. Use it to compare models with each other. A run goes on where it was stopped. `--again`
+judges models once more that ended in one of the given states.
 """
 
 _TITLES = {
