@@ -87,11 +87,11 @@ RULES = [
 ]
 
 
-def schedule_of(model):
+def schedule_of(model, rules=RULES):
     from prune_schedule import AGPPruner
 
     together = {"mode": "dependency_aware", "dummy_input": IMAGE}
-    return AGPPruner(model, RULES, pruning_algorithm="l1", pruning_params=together)
+    return AGPPruner(model, rules, pruning_algorithm="l1", pruning_params=together)
 
 
 def test_sparsity_grows_while_ultralytics_trains(ultralytics, folder):
@@ -134,7 +134,8 @@ def test_sparsity_grows_while_ultralytics_trains(ultralytics, folder):
     assert torch.jit.load(file)(IMAGE).shape[1] == 5
 
 
-def test_a_schedule_is_resumed_by_ultralytics(ultralytics, folder):
+@pytest.mark.parametrize("end", [{"end_step": 3}, {"end_epoch": 2}])
+def test_a_schedule_is_resumed_by_ultralytics(ultralytics, folder, end):
     from prune_trainers.yolo import PruneCallback
 
     class StopError(Exception):
@@ -144,15 +145,17 @@ def test_a_schedule_is_resumed_by_ultralytics(ultralytics, folder):
         if trainer.epoch == 0:
             raise StopError
 
+    rules = [{"final_sparsity": 0.5, "op_types": ["Conv2d"], **end}, RULES[1]]
     yolo = ultralytics.YOLO(str(folder / "tiny.yaml"), task="detect")
-    PruneCallback(yolo, schedule_of)
+    PruneCallback(yolo, lambda model: schedule_of(model, rules))
     yolo.add_callback("on_fit_epoch_end", stop)
     with pytest.raises(StopError):
         yolo.train(name="stopped", **settings(folder) | {"epochs": 2}, nbs=4)
     yolo = ultralytics.YOLO(str(folder / "stopped/weights/last.pt"))
-    callback = PruneCallback(yolo, schedule_of)
+    callback = PruneCallback(yolo, lambda model: schedule_of(model, rules))
     yolo.train(resume=True)
     assert callback.pruner.steps == 4
+    assert callback.pruner.epoch == 1
     assert float(callback.pruner.masks["model.0.conv"]["weight"].float().mean()) == 0.5
 
 
