@@ -139,7 +139,7 @@ def ahead(tables: Tables) -> Iterator[str]:
             mine = {n: value for n, value in means.items() if n not in others}
             if mine and not others:
                 if key == "recovered":
-                    yield f"* {task}: not measured, for want of time."
+                    yield f"* {task}: not measured, for lack of time."
                 continue
             if not mine:
                 continue
@@ -153,7 +153,7 @@ def ahead(tables: Tables) -> Iterator[str]:
             )
     for task in TASKS:
         if all(task != each for each, _ in tables):
-            yield f"* {task}: not measured, for want of time."
+            yield f"* {task}: not measured, for lack of time."
     yield ""
 
 
@@ -176,16 +176,16 @@ def ordered(tables: Tables) -> Iterator[str]:
         "* The small language model of [Choose an algorithm](choosing.md#single-weights): "
         "**missed** at 50 %. `sparsegpt` loses least, but `wanda` row by row is behind "
         'magnitude. Over whole layers, with `mode="normal"`, it is level at 50 % and ahead at '
-        "70 %. A likely reason is the size: Wanda gains where some inputs are far larger than the "
-        "others, as they are in models that are larger by a factor of 1000.\n"
+        "70 %. A likely reason is the size: Wanda is better if some inputs are far larger than "
+        "the others, as in models that are 1000 times as large.\n"
     )
 
 
 def fitted(tables: Tables) -> Iterator[str]:
     """What least squares give."""
     yield (
-        "**Least squares never hurt by more than chance, and halve what 40 % of the hidden units "
-        "have cost.**\n"
+        "**Least squares never hurt by more than chance, and halve what pruning 40 % of the hidden "
+        "units costs.**\n"
     )
     for (task, size), methods in tables.items():
         sign, dense = _sign(methods), next(iter(methods.values()))[0]["dense"]
@@ -200,27 +200,27 @@ def fitted(tables: Tables) -> Iterator[str]:
             if hidden and left > lost / 2:
                 verdict = "**missed**"
             yield (
-                f"* {task}, {size}, `{alone}`: {verdict}. It has cost {lost:.3f}, and {left:.3f} "
-                f"with least squares: {max(0.0, left) / lost:.0%} of it."
+                f"* {task}, {size}, `{alone}`: {verdict}. Pruning costs {lost:.3f}. With least "
+                f"squares it costs {left:.3f}, which is {max(0.0, left) / lost:.0%} of it."
                 + (TAKEN_BACK if hidden and left == lost else "")
             )
     yield (
         "* The small language model of [Choose an algorithm](choosing.md#channels), 40 %: reached. "
-        "14 to 36 % of the cost is left, whatever chose the channels.\n"
+        "14 to 36 % of the cost is left, whichever algorithm chose the channels.\n"
     )
 
 
 TAKEN_BACK = (
-    " They were taken back, with a warning: an ALBERT runs one layer twelve times, so each layer "
-    "was nearer to what it had computed, and the model as a whole further away."
+    " They were taken back, with a warning. An ALBERT runs one layer twelve times: each layer "
+    "came nearer to what it had computed, but the model as a whole did not."
 )
 
 
 def tuned(tables: Tables) -> Iterator[str]:
     """The large CREPE."""
     yield (
-        "**The large CREPE with half of its FLOPs is within one point of the whole one after two "
-        "minutes of training at most.**\n"
+        "**The large CREPE with half of its FLOPs is within one point of the whole one, after at most "
+        "two minutes of training.**\n"
     )
     every = {
         name: found
