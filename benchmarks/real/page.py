@@ -219,8 +219,8 @@ TAKEN_BACK = (
 def tuned(tables: Tables) -> Iterator[str]:
     """The large CREPE."""
     yield (
-        "**The large CREPE with half of its FLOPs is within one point of the whole one, after at most "
-        "two minutes of training.**\n"
+        "**The large CREPE with half of its FLOPs is within one point of the whole one, after at "
+        "most two minutes of training.**\n"
     )
     every = {
         name: found

@@ -184,6 +184,9 @@ fails this before it is pruned.
   and layer 3 of the decoder at once. UMT5, whose config does have a width of a head, may keep other
   numbers of heads in each layer, if both sides keep the same. The experts of one mixture have one
   width.
+* **No number at all.** Some sizes are written in the source, such as the 512 hidden units of the
+  position bias of Swin v2. And a parameter that the example does not reach stays as it was, such as
+  the mask token of DINOv2, though all that it is added to has become narrower.
 
 ## Results
 
