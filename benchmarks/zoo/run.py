@@ -9,24 +9,24 @@ import json
 import sys
 from collections import Counter
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parents[1] / "packages" / "prune-speedup" / "tests" / "zoo")]
 
 from processes import in_a_process, read  # noqa: E402
-from suites import SUITES, suite  # noqa: E402
+from suites import LIBRARIES, SUITES, suite  # noqa: E402
 
 
 def main():
     options = parsed()
     file = Path(options.results)
-    if options.table:
+    if options.page:
         from judge import EXACT, VISIBLE
-        from table import write_table
+        from table import page_of
 
-        page = Path(options.table)
-        write_table(read(file), page, exact=EXACT, visible=VISIBLE, seconds=options.seconds)
+        sys.stdout.write(page_of(read(file), exact=EXACT, visible=VISIBLE))
         return
     done = {name for name, row in read(file).items() if row["status"] not in options.again}
     for name in options.suites:
@@ -36,6 +36,7 @@ def main():
             if options.only not in full or (full in done and not options.only):
                 continue
             row = {"model": full, **in_a_process(partial(judged, zoo, model), options)}
+            row["versions"] = versions_of(name)
             with file.open("a") as lines:
                 print(json.dumps(row), file=lines)
             print(line_of(row), flush=True)
@@ -52,8 +53,13 @@ def parsed():
     parser.add_argument("--every", action="store_true", help="sizes that differ in width too")
     parser.add_argument("--seconds", type=int, default=300, help="that a model may take")
     parser.add_argument("--gigabytes", type=float, default=12, help="that a model may take")
-    parser.add_argument("--table", metavar="FILE", help="write the page of the docs, run nothing")
+    parser.add_argument("--page", action="store_true", help="print the page, run nothing")
     return parser.parse_args()
+
+
+def versions_of(name):
+    """The versions of torch and of the library of a suite."""
+    return {each: version(each) for each in dict.fromkeys(["torch", LIBRARIES.get(name, "torch")])}
 
 
 def judged(zoo, model):

@@ -1,43 +1,41 @@
 """The page of the docs, made of the rows of a run."""
 
 from collections import Counter
-from importlib.metadata import version
-from pathlib import Path
 
 _HEAD = """\
 # The zoo
 
-How far the speedup engine goes by itself: half of the units of every model here were chosen
-blindly and removed, without a hint by hand, and an oracle judged what was left. The oracle shares
-no code with the engine. It takes the original in double precision, with the same slices set to
-zero and its norms taken over the channels that are left, and compares every output. *Difference*
-is the largest one, relative to the largest number of the output; below {exact:.0e} counts as
-exact, and a mask that moves no output by more than {visible:.0e} counts as a failed test.
+This page shows how far the speedup engine goes by itself. Half of the units of every model were
+chosen blindly and removed, without any hints. Then an oracle judged what was left. The oracle
+shares no code with the engine. It takes the original in double precision, sets the same slices to
+zero, takes norms over the channels that are left, and compares every output. *Difference* is the
+largest difference, relative to the largest number of the output. A model counts as exact if it is
+below {exact:.0e}. If the removed units move no output by more than {visible:.0e}, the test shows
+nothing and counts as failed.
 
-* **ok**: exact, and more than 30 % of the parameters are gone;
-* **kept**: exact, with less gone, because so much of the model has to stay;
-* **refused**: an error said why, and the model is what it was;
-* **failed**: the model could not be judged, most often for want of time;
+* **ok**: exact, and more than 30 % of the parameters are gone.
+* **kept**: exact, but less is gone, because so much of the model has to stay.
+* **refused**: there was an error with a reason, and the model is what it was.
+* **failed**: the model could not be judged, usually for lack of time.
 * **wrong**: the oracle disagrees.
 
 {summary}
 
-Statistics and scales of the norms were made random first, as training would leave them. The
-inputs are smaller than customary where a model allows it, and the transformers models are
-built from small configurations. Where a family has several sizes the smallest stands for
-it; `--every` runs the others too.
+First, the statistics and scales of the norms were made random, as training would leave them. Inputs
+are smaller than usual if the model allows it. The models of transformers and diffusers are built
+from small configurations. If a family has several sizes, the page shows the smallest; `--every`
+runs the others too.
 
 Made with {versions}, by
 
 ```sh
-python benchmarks/zoo/run.py --seconds {seconds} --results zoo.jsonl
-python benchmarks/zoo/run.py --results zoo.jsonl --table docs/speedup-zoo.md
+python benchmarks/pages.py speedup-zoo
 ```
 
-which needs the libraries of the suites beside prune-core. Each model runs in a process of
-its own, within {seconds} s and a limit on memory. *Seconds* is what the speedup took with its own
-proof, on one core of a machine that was busy, so it is good for comparing models and no more. A run
-goes on where it was stopped; `--again` judges models of the states that it is given once more.
+which needs prune-core and the libraries of the suites. Each model runs in a process of its own,
+within 1500 s and a limit on memory. *Seconds* is what `shrink` took, its own comparison included,
+on one core of a busy machine. Use it to compare models with each other. A run goes on where it was
+stopped. `--again` judges models once more that ended in one of the given states.
 """
 
 _TITLES = {
@@ -51,26 +49,27 @@ _TITLES = {
 }
 
 
-def write_table(rows, file: Path, *, exact, visible, seconds):
-    """Write the page for the last row of every model."""
-    suites = {}
+def page_of(rows, *, exact, visible):
+    """The page that the last row of every model makes."""
+    suites, versions = {}, {}
     for row in rows.values():
         suite, _, name = row["model"].partition("/")
         suites.setdefault(suite, []).append({**row, "name": name})
-    names = [suite for suite in _TITLES if suite in suites and suite != "nasty"]
+        versions |= row.get("versions", {})
     lines = [
         _HEAD.format(
             exact=exact,
             visible=visible,
-            seconds=seconds,
             summary="\n".join(_summary(suites)),
-            versions=", ".join(f"{name} {version(name).partition('+')[0]}" for name in names),
+            versions=", ".join(
+                f"{name} {versions[name].partition('+')[0]}" for name in _TITLES if name in versions
+            ),
         )
     ]
     for suite, title in _TITLES.items():
         if suite in suites:
             lines += ["", f"## {title}", "", *_table(suites[suite])]
-    file.write_text("\n".join(lines) + "\n")
+    return "\n".join(lines) + "\n"
 
 
 def _summary(suites):

@@ -9,7 +9,10 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.mark.parametrize("name", ["real-models", "exports", "configs", "whole-call"])
+@pytest.mark.parametrize(
+    "name",
+    ["real-models", "quantised-models", "exports", "configs", "speedup-zoo", "whole-call"],
+)
 def test_nothing_on_a_page_is_typed_by_hand(name):
     code = "import pages, sys; sys.stdout.write(pages.text_of(pages.PAGES[sys.argv[1]]))"
     done = subprocess.run(

@@ -225,10 +225,39 @@ def test_tensorboard_is_told():
         prune_core.shrink(prune_core.unwrap(model), EXAMPLE, masks)
     assert ("sparsity/net.0", 0.5, 0) in written
     assert ("report", True, 0) in written
+    # A tracker that keeps files can have a name as a file, or as a folder.
+    names = {name for name, *_ in written}
+    assert "sparsity/total" in names
+    assert not any(other.startswith(f"{name}/") for name in names for other in names)
     assert any(name == "left/parameters" and value < 0.6 for name, value, _ in written)
     before = len(written)
     prune_core.prune(Classifier(), "l1", sparsity=0.5, example_inputs=EXAMPLE, exclude="net.2")
     assert len(written) == before
+
+
+def test_mlflow_is_told_without_a_server(tmp_path, monkeypatch):
+    mlflow = pytest.importorskip("mlflow")
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    import prune_core
+    from prune_trainers.tensorboard import to_tensorboard
+
+    class Writer:
+        def add_scalar(self, name, value, step):
+            mlflow.log_metric(name, value, step)
+
+        def add_text(self, name, text, step):
+            mlflow.log_text(text, f"{name}.txt")
+
+    mlflow.set_tracking_uri((tmp_path / "runs").as_uri())
+    with mlflow.start_run() as run, to_tensorboard(Writer()):
+        model, masks = prune_core.prune(
+            Classifier(), "l1", sparsity=0.5, example_inputs=EXAMPLE, exclude="net.2"
+        )
+        prune_core.shrink(prune_core.unwrap(model), EXAMPLE, masks)
+    data = mlflow.get_run(run.info.run_id)
+    assert data.data.metrics["sparsity/net.0"] == data.data.metrics["sparsity/total"] == 0.5
+    assert data.data.metrics["left/parameters"] < 0.6
+    assert "parameters" in mlflow.artifacts.load_text(f"{data.info.artifact_uri}/report.txt")
 
 
 def test_what_cannot_be_driven_is_refused():

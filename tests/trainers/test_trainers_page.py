@@ -29,4 +29,4 @@ def test_the_page_runs(tmp_path):
     for comment in PRINTED.findall(code):
         assert comment.removeprefix("# ").strip() in lines
     # What TensorBoard would be told.
-    assert {"sparsity/0 0.25", "sparsity 0.25"} <= set(lines)
+    assert {"sparsity/0 0.25", "sparsity/total 0.25"} <= set(lines)

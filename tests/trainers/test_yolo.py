@@ -81,6 +81,84 @@ def test_train_prune_tune(ultralytics, folder):
     assert torch.jit.load(file)(IMAGE).shape[1] == 5
 
 
+RULES = [
+    {"final_sparsity": 0.5, "end_step": 3, "op_types": ["Conv2d"]},
+    {"op_partial_names": ["model.4."], "exclude": True},
+]
+
+
+def schedule_of(model, rules=RULES):
+    from prune_schedule import AGPPruner
+
+    together = {"mode": "dependency_aware", "dummy_input": IMAGE}
+    return AGPPruner(model, rules, pruning_algorithm="l1", pruning_params=together)
+
+
+def test_sparsity_grows_while_ultralytics_trains(ultralytics, folder):
+    from prune_trainers.yolo import PruneCallback, trainer_of
+
+    yolo = ultralytics.YOLO(str(folder / "tiny.yaml"), task="detect")
+    callback = PruneCallback(yolo, schedule_of)
+    means, masked = [], []
+
+    def look(trainer):
+        means.append(trainer.ema.ema.model[0].conv.weight.detach().clone())
+        masked.append(means[-1][~callback.pruner.masks["model.0.conv"]["weight"]])
+
+    yolo.add_callback("on_train_epoch_end", look)
+    yolo.train(name="grown", **settings(folder) | {"epochs": 3}, nbs=4)  # of two steps each
+    assert callback.pruner.steps == 6
+    saved = ultralytics.YOLO(str(folder / "grown/weights/last.pt")).model
+    for name, tensors in callback.pruner.masks.items():
+        weight = saved.get_submodule(name).weight
+        assert not weight[~tensors["weight"]].any()
+        assert weight[tensors["weight"]].any()
+    assert not torch.equal(means[0], means[1])  # what is saved has followed what is trained
+    assert all(each.numel() and not each.any() for each in masked)
+
+    dense = widths(yolo.model)
+    report = callback.shrink(IMAGE)
+    assert report.difference < 1e-4
+    small = widths(yolo.model)
+    assert sum(small) < sum(dense)
+    assert yolo.model.model[0].conv.out_channels == 8
+    with pytest.raises(ConfigError, match=r"call yolo.train\(\) first"):
+        callback.shrink(IMAGE)
+
+    yolo.callbacks["on_train_epoch_end"].remove(look)
+    yolo.train(name="tuned", trainer=trainer_of(yolo), **settings(folder))
+    assert widths(yolo.model) == small
+    file = ultralytics.YOLO(str(folder / "tuned/weights/best.pt")).export(
+        format="torchscript", imgsz=64, device="cpu"
+    )
+    assert torch.jit.load(file)(IMAGE).shape[1] == 5
+
+
+@pytest.mark.parametrize("end", [{"end_step": 3}, {"end_epoch": 2}])
+def test_a_schedule_is_resumed_by_ultralytics(ultralytics, folder, end):
+    from prune_trainers.yolo import PruneCallback
+
+    class StopError(Exception):
+        pass
+
+    def stop(trainer):
+        if trainer.epoch == 0:
+            raise StopError
+
+    rules = [{"final_sparsity": 0.5, "op_types": ["Conv2d"], **end}, RULES[1]]
+    yolo = ultralytics.YOLO(str(folder / "tiny.yaml"), task="detect")
+    PruneCallback(yolo, lambda model: schedule_of(model, rules))
+    yolo.add_callback("on_fit_epoch_end", stop)
+    with pytest.raises(StopError):
+        yolo.train(name="stopped", **settings(folder) | {"epochs": 2}, nbs=4)
+    yolo = ultralytics.YOLO(str(folder / "stopped/weights/last.pt"))
+    callback = PruneCallback(yolo, lambda model: schedule_of(model, rules))
+    yolo.train(resume=True)
+    assert callback.pruner.steps == 4
+    assert callback.pruner.epoch == 1
+    assert float(callback.pruner.masks["model.0.conv"]["weight"].float().mean()) == 0.5
+
+
 def test_export_without_training(ultralytics, folder, monkeypatch):
     from prune_trainers.yolo import ready_to_export
 
@@ -96,11 +174,14 @@ def test_export_without_training(ultralytics, folder, monkeypatch):
 
 
 def test_what_does_not_fit_is_said(ultralytics, folder):
-    from prune_trainers.yolo import trainer_of
+    from prune_trainers.yolo import PruneCallback, trainer_of
 
-    with pytest.raises(ConfigError, match="give a model of ultralytics"):
-        trainer_of(torch.nn.Linear(2, 2))
+    for of in (trainer_of, lambda model: PruneCallback(model, schedule_of)):
+        with pytest.raises(ConfigError, match="give a model of ultralytics"):
+            of(torch.nn.Linear(2, 2))
     yolo = ultralytics.YOLO(str(folder / "tiny.yaml"), task="detect")
+    with pytest.raises(ConfigError, match="must be a function of the model"):
+        PruneCallback(yolo, schedule_of(yolo.model))
     data = folder / "data.yaml"
     data.write_text(data.read_text().replace("[square]", "[square, circle]"))
     with pytest.raises(ConfigError, match="The data has 2 classes and the pruned model 1"):

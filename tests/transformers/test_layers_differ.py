@@ -19,8 +19,12 @@ from transformers import (
     GPT2LMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
+    NllbMoeConfig,
+    NllbMoeForConditionalGeneration,
     Qwen2MoeConfig,
     Qwen2MoeForCausalLM,
+    UMT5Config,
+    UMT5ForConditionalGeneration,
     ViTConfig,
     ViTForImageClassification,
 )
@@ -78,6 +82,26 @@ def bert():
     return BertForSequenceClassification(config), {"input_ids": TOKENS}
 
 
+def umt5():
+    config = UMT5Config(
+        vocab_size=50, d_model=32, d_kv=8, d_ff=48, num_layers=2, num_heads=4,
+        decoder_start_token_id=0, initializer_factor=0.3, **SPECIAL,
+    )  # fmt: skip
+    return UMT5ForConditionalGeneration(config), {"input_ids": TOKENS, "decoder_input_ids": TOKENS}
+
+
+def nllb_moe():
+    # Of its layers, every second one is a mixture.
+    config = NllbMoeConfig(
+        vocab_size=50, d_model=32, encoder_layers=2, decoder_layers=2, encoder_ffn_dim=48,
+        decoder_ffn_dim=48, encoder_attention_heads=4, decoder_attention_heads=4, num_experts=4,
+        encoder_sparse_step=2, decoder_sparse_step=2, max_position_embeddings=32,
+        decoder_start_token_id=0, init_std=0.3, **SPECIAL,
+    )  # fmt: skip
+    model = NllbMoeForConditionalGeneration(config)
+    return model, {"input_ids": TOKENS, "decoder_input_ids": TOKENS}
+
+
 def uneven(build, *targets):
     """A small model whose layers have lost more the earlier they come."""
     torch.manual_seed(0)
@@ -124,6 +148,39 @@ def test_the_config_says_in_what_layers_differ(build, targets, name, tmp_path):
     assert torch.equal(first_output(loaded, inputs), expected)
     for again in (copy.deepcopy(loaded), pickle.loads(pickle.dumps(loaded))):
         assert torch.equal(first_output(again, inputs), expected)
+
+
+@pytest.mark.parametrize(
+    ("build", "parts", "names"),
+    [
+        (umt5, ("Attention", "wi_"), {"num_heads", "d_ff"}),
+        (nllb_moe, ("fc1",), {"encoder_ffn_dim", "decoder_ffn_dim"}),
+    ],
+)
+def test_layers_of_an_encoder_and_a_decoder_are_said_together(build, parts, names, tmp_path):
+    torch.manual_seed(0)
+    model, inputs = build()
+    found = prune_core.units(model.eval(), inputs)
+    chosen = []
+    for group in found.groups:
+        name = min(found.unit(group.labels[0]).slices)
+        if any(part in name for part in parts):
+            layer = int(next(part for part in name.split(".") if part.isdigit()))
+            chosen += [found.unit(label) for label in group.labels[: len(group) // (4 - 2 * layer)]]
+    prune_core.shrink(model, inputs, units=chosen)
+    model.save_pretrained(tmp_path)
+
+    said = json.loads((tmp_path / "config.json").read_text())["per_layer_config"]
+    assert {name for layer in said.values() for name in layer} == names
+    loaded = prune_core.from_pretrained(tmp_path)
+    assert torch.equal(first_output(loaded, inputs), first_output(model, inputs))
+    assert {*loaded.state_dict()} == {*model.state_dict()}
+    runs = [
+        each.generate(TOKENS, max_new_tokens=6, do_sample=False, use_cache=cache)
+        for each in (model, loaded)
+        for cache in (True, False)
+    ]
+    assert all(torch.equal(run, runs[0]) for run in runs[1:])
 
 
 @pytest.mark.parametrize("build", [llama, qwen2_moe])

@@ -15,6 +15,9 @@ SUITES = {
     "diffusers": "suites.diffusers_models",
 }
 
+LIBRARIES = {name: name for name in SUITES if name not in ("nasty", "torch")}
+"""The library that the models of a suite come from; the others need torch alone."""
+
 
 def suite(name):
     """The module of a suite."""

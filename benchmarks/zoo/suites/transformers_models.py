@@ -182,6 +182,8 @@ _MODELS = {
     ),
     "longt5": ("Seq2SeqLM", {"num_heads": 8}),
     "switch_transformers": ("Seq2SeqLM", {"num_heads": 8, "num_sparse_encoder_layers": 1}),
+    "umt5": ("Seq2SeqLM", {"num_heads": 8}),
+    "nllb-moe": ("Seq2SeqLM", {"encoder_sparse_step": 2, "decoder_sparse_step": 2}),
     # vision
     "vit": ("ImageClassification", {}),
     "deit": ("ImageClassification", {}),

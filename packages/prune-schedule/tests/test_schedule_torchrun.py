@@ -49,7 +49,7 @@ mine = slice(rank * 32 // size, (rank + 1) * 32 // size)
 
 def over_processes():
     global model
-    if form == "ddp":
+    if form in ("ddp", "resumed"):
         model = DistributedDataParallel(net)
     elif form == "layer by layer":
         for layer in (net[0], net[2]):
@@ -87,6 +87,30 @@ elif form == "checkpoint":
     pruner = GradualPruner(net, rules, Weights, total_iteration=2, checkpoint=f"{folder}/run.pt")
     over_processes()
     refused(PruneError, "torch.distributed.checkpoint", pruner.run)
+elif form == "resumed":
+    # Stopped after 5 of 14 steps, between two that change masks, and set up anew.
+    steps = [{"sparsity": 0.75, "op_types": ["Linear"], "end_step": 12, "frequency": 3}]
+    checkpoint = None
+    for count in (5, 9):
+        torch.manual_seed(0 if checkpoint is None else 1)
+        net = nn.Sequential(nn.Linear(12, 15), nn.ReLU(), nn.Linear(15, 8))
+        over_processes()
+        optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
+        pruner = AGPPruner(net, steps, optimizer, pruning_algorithm=Weights)
+        if checkpoint is not None:
+            pruner.load_state_dict(checkpoint["pruner"])
+        pruner.compress()
+        if checkpoint is not None:
+            net.load_state_dict(checkpoint["model"])
+            optimizer.load_state_dict(checkpoint["optimizer"])
+        train(count)
+        if rank == 0:  # one process writes, as is usual
+            parts = {"model": net, "optimizer": optimizer, "pruner": pruner}
+            torch.save({n: each.state_dict() for n, each in parts.items()}, f"{folder}/run.pt")
+        dist.barrier()
+        checkpoint = torch.load(f"{folder}/run.pt", weights_only=True)
+    assert pruner.steps == 14
+    kept |= {f"agp {name}": masks["weight"] for name, masks in pruner.masks.items()}
 elif form != "shots":
     # A schedule in steps, the last masks of which are read off.
     steps = [{"sparsity": 0.75, "op_types": ["Linear"], "end_step": 12, "frequency": 3}]
@@ -141,7 +165,7 @@ def torchrun(form, processes, folder):
         timeout=300,
     )
     assert done.returncode == 0, done.stderr
-    return [torch.load(path, weights_only=True) for path in sorted(folder.glob("?.pt"))]
+    return [torch.load(path, weights_only=True) for path in sorted(folder.glob("[01].pt"))]
 
 
 @pytest.fixture(scope="module")
@@ -163,6 +187,7 @@ SHARDED = pytest.mark.skipif(
     "form",
     [
         "ddp",
+        "resumed",
         pytest.param("whole", marks=SHARDED),
         pytest.param("layer by layer", marks=SHARDED),
         "shots",

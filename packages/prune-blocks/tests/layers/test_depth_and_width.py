@@ -156,6 +156,10 @@ def test_the_report_says_what_was_tried(tmp_path):
     assert all(trial.left["flops"] <= 0.3 for trial in report.trials)
     [taken] = [line for line in str(report).splitlines() if "<- taken" in line]
     assert taken.split()[0] == "2"
+    total = str(report).splitlines()[-1]
+    (before, after), (_, flops) = report.parameters, report.flops
+    assert total.startswith(f"in total: parameters {before:,} → {after:,} ({after / before:.1%})")
+    assert f" → {flops:,} (" in total
     assert json.loads(report.to_json())["trials"][1]["blocks"] == report.trials[1].blocks
     report.save(tmp_path / "small.safetensors")
     again = prune_core.load_pruned(dense, tmp_path / "small.safetensors").eval()
@@ -259,7 +263,7 @@ def test_latency_is_measured_against_the_whole_model(monkeypatch):
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        ({"target": None}, "Say how much to prune, once"),
+        ({"target": None}, r"say target=, such as target=\{'flops': 0.5\}"),
         ({"target": None, "sparsity": 0.5}, "a share of what is not said"),
         ({"target": {"flop": 0.5}}, "a budget is one of"),
         ({"target": {"flops": 0.001}}, "which no way meets: with 0 blocks gone, target"),
@@ -271,7 +275,8 @@ def test_latency_is_measured_against_the_whole_model(monkeypatch):
         ({"counts": 2}, "counts is 2; it must be some numbers"),
         ({"counts": [-1]}, "it must be some numbers of blocks"),
         ({"counts": []}, "it must be some numbers of blocks"),
-        ({"counts": [9]}, "with 0 blocks gone, 9 blocks are to go"),
+        ({"counts": [1, 9]}, "counts has 9, and the model has 3 blocks that may go"),
+        ({"counts": [3]}, "at most 2 may go, so that one is left"),
         ({"width_options": {"round_to": 2}}, "'round_to', which depth_and_width says itself"),
         ({"evaluate": lambda model: "low"}, "must return a loss, one number"),
         ({"evaluate": lambda model: float("nan")}, "its loss is nan"),
@@ -284,6 +289,12 @@ def test_what_cannot_be_is_said(options, match):
         pruned(model, **options)
     assert state_of(model)[0] == modules
     assert all(torch.equal(t, tensors[n]) for n, t in model.state_dict().items())
+
+
+def test_a_model_that_is_fast_enough_is_no_success(monkeypatch):
+    monkeypatch.setattr("prune_speedup.budget.whole.relative_latency", lambda *models: 0.9)
+    with pytest.raises(ConfigError, match="with 0 blocks gone, the whole model meets"):
+        pruned(Stack(3), target={"latency": 0.95}, counts=[0])
 
 
 def test_data_in_another_order_each_time():

@@ -11,6 +11,7 @@ from prune_core.compressed import Compressed, model_of
 from prune_core.config.names import find_names
 from prune_core.errors import ConfigError, did_you_mean, nearest, shown, warn
 from prune_core.masking import Masks, bare, check_model, modules_of, tied_layers
+from prune_core.options import taken_by
 from prune_core.registry import get_pruner
 from prune_speedup.algorithm import chosen, running
 from prune_speedup.budget.target import check_target, fit_budget
@@ -97,9 +98,11 @@ def prune(
     algorithm, options = chosen(algorithm, options)
     check_choice(constants)
     pruner_class: Any = get_pruner(algorithm, framework="torch")
-    if "count" not in options:
+    removes = getattr(pruner_class, "removes", "")
+    # What removes structures may be told how much in ways of its own, and then checks them itself.
+    if "count" not in options and not (removes and "target" in taken_by(pruner_class)):
         _check_how_much(sparsity, target)
-    if removes := getattr(pruner_class, "removes", ""):
+    if removes:
         if "channels" in removes:
             options |= {"uniform": uniform, "constants": constants}
         removed: tuple[nn.Module, Any] = pruner_class.prune(

@@ -78,6 +78,53 @@ def test_a_second_shrink_that_fails_leaves_the_first():
     assert torch.equal(model(inputs), before)
 
 
+class OverLines(Literal):
+    """Chains of methods, each on a line of its own, and a function that is called over lines."""
+
+    def forward(self, x):
+        # fmt: off
+        y = (
+            self.first(x)
+            .view(-1, 8)
+            .relu()
+            .reshape(1, -1, 8)
+        )
+        return self.second(
+            flat(
+                y.tanh(),
+            )
+            .view(-1, 8)
+        )
+        # fmt: on
+
+
+def flat(y):
+    # fmt: off
+    return (
+        y
+        .sigmoid()
+        .reshape(-1, 8)
+    )
+    # fmt: on
+
+
+def test_calls_that_stand_on_several_lines():
+    torch.manual_seed(0)
+    model, x = OverLines().double(), torch.rand(2, 3, dtype=torch.float64)
+    masked, gone = copy.deepcopy(model), [0, 1, 2, 4, 5, 7]
+    with torch.no_grad():
+        masked.second.weight[:, gone] = 0
+    found = units(model, x)
+    labels = found.axes["first.weight", 0][gone]
+    with torch.no_grad():
+        model.second.weight[:, gone] = 0  # a masked channel is not zero behind a sigmoid
+    report = shrink(model, x, units=[found.unit(int(label)) for label in labels])
+    assert model.first.out_features == 2
+    assert len(report.corrections) == 4
+    more = torch.rand(5, 3, dtype=torch.float64)
+    torch.testing.assert_close(pickle.loads(pickle.dumps(model))(more), masked(more))
+
+
 class Between(nn.Module):
     """Something with numbers in it, between two layers."""
 
@@ -140,3 +187,41 @@ def layer_norm_of_the_others(net, y, gone):
     out = torch.zeros_like(y)
     out[:, live] = F.layer_norm(y[:, live], (len(live),), net.scale[live])
     return out
+
+
+class Biased(nn.Module):
+    """An attention whose mask is made for so many heads, and holds nothing."""
+
+    def __init__(self):
+        super().__init__()
+        self.heads = 4
+        self.q, self.k, self.v = (nn.Linear(8, 8) for _ in range(3))
+        self.out = nn.Linear(8, 3)
+
+    def forward(self, x):
+        batch, length, _ = x.shape
+        q, k, v = (
+            layer(x).view(batch, length, self.heads, 2).transpose(1, 2)
+            for layer in (self.q, self.k, self.v)
+        )
+        bias = torch.zeros((1, self.heads, length, length), dtype=x.dtype)
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        return self.out(y.transpose(1, 2).reshape(batch, length, -1))
+
+    def mean_of_heads(self, y):
+        return y / self.heads  # no size, so the attribute stays what it was
+
+
+def test_a_mask_made_for_so_many_heads():
+    torch.manual_seed(0)
+    model, x = Biased().eval().double(), torch.randn(2, 5, 8, dtype=torch.float64)
+    masked = copy.deepcopy(model)
+    with torch.no_grad():
+        masked.out.weight[:, 2:6] = 0
+    found = units(model, x)
+    labels = dict.fromkeys(found.axes["q.weight", 0][2:6].tolist())
+    shrink(model, x, units=[found.unit(label) for label in labels])
+    assert model.heads == 4
+    assert model.q.out_features == 4
+    more = torch.randn(3, 7, 8, dtype=torch.float64)
+    torch.testing.assert_close(model(more), masked(more))

@@ -39,7 +39,8 @@ class TensorBoardListener:
             size = sum(mask.numel() for mask in tensors.values())
             self.writer.add_scalar(f"sparsity/{layer}", 1 - ones / max(1, size), self._made)
             kept, total = kept + ones, total + size
-        self.writer.add_scalar("sparsity", 1 - kept / max(1, total), self._made)
+        # Not "sparsity" alone: trackers that keep files would need a folder of that name as well.
+        self.writer.add_scalar("sparsity/total", 1 - kept / max(1, total), self._made)
         self._made += 1
 
     @hookimpl

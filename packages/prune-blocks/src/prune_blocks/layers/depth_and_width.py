@@ -213,6 +213,8 @@ class DepthAndWidthPruner(metaclass=ChecksOptions):
         left = whole.left(model)
         # Of what is left now; rounding must not let what just meets the budget miss it.
         more = {k: ratio / left[k] for k, ratio in self._target.items() if left[k] > ratio}
+        if not (names or more):
+            raise PruneError(f"the whole model meets {self._target} as it is")
         if more:
             width = {**self._width, **self._selected(model, modules)}
             _, masks = prune(model, target=more, example_inputs=self._inputs, **width)
@@ -270,6 +272,11 @@ class DepthAndWidthPruner(metaclass=ChecksOptions):
         if not wanted or any(type(each) is not int or each < 0 for each in wanted):
             raise ConfigError(
                 f"counts is {shown(counts)}; it must be some numbers of blocks, such as range(5)."
+            )
+        if (most := max(wanted)) > (there := len(self._criterion.candidates)):
+            raise ConfigError(
+                f"counts has {most}, and the model has {there} blocks that may go. Leave out what "
+                f"is more than {there}, or leave out counts= to try as many as meet the target."
             )
         return sorted({*wanted})
 

@@ -103,7 +103,16 @@ class MadeSmaller:
         widths = [max(len(row[at]) for row in rows) for at in range(2)]
         lines = [f"{a:>{widths[0]}}  {b:>{widths[1]}}  {c}" for a, b, c in rows]
         steps = [each for each in (self.depth, self.width) if each is not None]
-        return "\n".join([*lines, *(f"\n{step}" for step in steps)])
+        return "\n".join([*lines, *(f"\n{step}" for step in steps), f"\n{self._total()}"])
+
+    def _total(self) -> str:
+        """What both steps did to the whole model, on one line."""
+        changes = [("parameters", self.parameters), ("FLOPs", self.flops), ("bytes", self.bytes)]
+        said = (
+            f"{kind} {before:,} → {after:,} ({after / max(1, before):.1%})"
+            for kind, (before, after) in changes
+        )
+        return f"in total: {', '.join(said)}"
 
     def __str__(self) -> str:
         return self.table()

@@ -1,9 +1,9 @@
-"""Prune one tensor of one module: `torch.nn.utils.prune`, with what it lacks.
+"""Prune single tensors of a module, as `torch.nn.utils.prune` does.
 
-The names, hooks, buffers and kinds of errors are those of `torch.nn.utils.prune`, so that a
-script written for it runs by changing its import. Beyond it, a pruned module can be deep-copied,
-pickled, compiled and exported at any time, its pruned tensors are never out of date, and global
-pruning makes no copy of the model.
+Names, hooks, buffers and kinds of errors are those of `torch.nn.utils.prune`, so a script that uses
+it runs once its import is changed. In addition, you can deep-copy, pickle, compile and export a
+pruned module at any time, its pruned tensors are never out of date, and global pruning makes no
+copy of the model.
 
 >>> import prune_core.functional as prune
 >>> from torch import nn

@@ -24,7 +24,7 @@ from prune_speedup.torch.model_config.build import (
     same_outputs,
     shapes_of,
 )
-from prune_speedup.torch.model_config.layer_configs import holders_of
+from prune_speedup.torch.model_config.layer_configs import are_of_several_kinds, holders_of
 from prune_speedup.torch.model_config.layers import values_by_layer
 from prune_speedup.torch.model_config.numbers import (
     Keys,
@@ -60,7 +60,9 @@ def find_values(
     holders = [holder for _, holder in holders_of(model.config)]
     if uneven and not holders:
         return {}, f"{uneven}; {_ALIKE}"
+    # Layers that were never alike may have lost different shares, though none is seen to be uneven.
     by_layer = bool(uneven) or any(map(overrides_of, holders))
+    by_layer = by_layer or are_of_several_kinds(model, model.config)
     expected = model(*args, **kwargs)
     searches: list[Search] = []
 

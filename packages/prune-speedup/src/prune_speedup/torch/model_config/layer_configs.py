@@ -15,7 +15,14 @@ from torch import nn
 from prune_speedup.torch.model_config.numbers import PER_LAYER, Keys, is_config
 from prune_speedup.torch.resize.smaller import plain_class
 
-__all__ = ["by_layer", "give_layers_their_configs", "holders_of", "layer_classes", "rows_of"]
+__all__ = [
+    "are_of_several_kinds",
+    "by_layer",
+    "give_layers_their_configs",
+    "holders_of",
+    "layer_classes",
+    "rows_of",
+]
 
 
 def holders_of(config: Any, keys: Keys = ()) -> Iterator[tuple[Keys, Any]]:
@@ -36,6 +43,16 @@ def rows_of(model: nn.Module, count: int) -> dict[str, nn.ModuleList]:
         if isinstance(module, nn.ModuleList) and len(module) == count and not inner:
             rows[name] = module
     return rows
+
+
+def are_of_several_kinds(model: nn.Module, config: Any) -> bool:
+    """Whether some layers of a model have other tensors than their neighbours, as mixtures have."""
+    return any(
+        {*layer.state_dict()} != {*row[0].state_dict()}
+        for _, holder in holders_of(config)
+        for row in rows_of(model, holder.num_hidden_layers).values()
+        for layer in row
+    )
 
 
 def layer_classes(model: nn.Module, config: Any) -> set[type[nn.Module]]:

@@ -9,7 +9,7 @@ from torch import nn
 from prune_core.errors import SpeedupError
 from prune_speedup.torch.record.source_places import Place
 from prune_speedup.torch.resize.corrections import Path, Where
-from prune_speedup.torch.resize.rewrite import inside, name_of, text_of
+from prune_speedup.torch.resize.rewrite import inside, name_of, text_of, whole_span
 
 __all__ = ["functions_in", "functions_of", "path_of", "with_function"]
 
@@ -36,7 +36,7 @@ def path_of(module: nn.Module, place: Place) -> Path:
             raise SpeedupError(f"{code.co_qualname} runs outside the function that it is part of")
         if span is None:
             raise SpeedupError("Python was told not to keep where in a line its calls stand")
-        first = unit.co_firstlineno
+        span, first = whole_span(code, span), unit.co_firstlineno
         relative = (span[0] - first, span[1] - first, span[2], span[3])
         path.append(Where(namespace, name_of(unit), relative, text_of(code, span)))
     return tuple(path)

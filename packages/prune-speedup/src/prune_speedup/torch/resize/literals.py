@@ -3,7 +3,7 @@
 import numpy as np
 from torch import Tag
 
-from prune_speedup.engine.graph import Call
+from prune_speedup.engine.graph import Call, Ref
 from prune_speedup.engine.plan import Plan
 from prune_speedup.torch.record.call_sites import ARITHMETIC, INDEXING, Number, Site
 
@@ -131,11 +131,15 @@ def _met_by(plan: Plan, call: Call, value: int) -> dict[int, int]:
             return {rank - 1: plan.shape_of(right)[-2]}
         return {rank - 2: plan.shape_of(left)[-1]} if right.index == value else {}
     before, after = graph.metas[made].shape, plan.shape(made)
-    meets = Tag.pointwise in getattr(call.target, "tags", ()) or call.name == "cat"
+    masks = call.name.lstrip("_").startswith("scaled_dot_product") and not any(
+        isinstance(factor, Ref) and factor.index == value for factor in call.args[:3]
+    )
+    meets = masks or Tag.pointwise in getattr(call.target, "tags", ()) or call.name == "cat"
     if not meets or len(before) < rank:
         return {}
     lead = len(before) - rank
-    same = [axis for axis in range(rank) if graph.metas[value].shape[axis] == before[lead + axis]]
+    axes = range(rank - 1) if masks else range(rank)  # the last one of a mask is that of the keys
+    same = [axis for axis in axes if graph.metas[value].shape[axis] == before[lead + axis]]
     return {axis: after[lead + axis] for axis in same}
 
 

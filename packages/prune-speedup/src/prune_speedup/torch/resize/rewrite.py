@@ -37,6 +37,7 @@ __all__ = [
     "rewritten",
     "syntax_of",
     "text_of",
+    "whole_span",
 ]
 
 Edit = tuple[str, Callable[..., Any]]
@@ -81,6 +82,21 @@ def text_of(code: CodeType, span: Span) -> str:
         SpeedupError: There is no source, or no such expression in it.
     """
     return ast.unparse(_node_at(_parsed(_lines(code)), span))
+
+
+def whole_span(code: CodeType, span: Span) -> Span:
+    """Where the expression at a place of a function begins and ends.
+
+    An instruction tells a call of a method from the method's name on, if what comes before stands
+    on earlier lines. Edited, the same call is told from its first line.
+
+    Raises:
+        SpeedupError: There is no source, or no such expression in it.
+    """
+    node = _node_at(_parsed(_lines(code)), span)
+    assert node.end_lineno is not None
+    assert node.end_col_offset is not None
+    return node.lineno, node.end_lineno, node.col_offset, node.end_col_offset
 
 
 def kind_at(function: FunctionType, span: Span) -> tuple[str, str]:
