@@ -64,7 +64,7 @@ ROWS = (
         "1.5",
     ),
     Row(
-        "a training step with masks over one without: ResNet-18 on 32 images of 224, 64, 32 pixels, "
+        "a training step with masks over one without: ResNet-18 on images of 224, 64, 32 pixels, "
         "ViT-tiny, a small decoder on one text",
         "masked_step",
         r"masked by prune_filter ([\d.]+)x",
