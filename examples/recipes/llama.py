@@ -28,6 +28,10 @@ def labelled() -> list[dict[str, Tensor]]:
     return [{**batch, "labels": batch["input_ids"]} for batch in batches()]
 
 
+def others() -> list[dict[str, Tensor]]:
+    return labelled()[:1]
+
+
 def loss(model: nn.Module) -> float:
     batch = labelled()[0]
     return model(**batch).loss.item()

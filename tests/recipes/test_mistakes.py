@@ -33,7 +33,7 @@ prune:
   - {algorithm: block_influence, count: 1}
   - {algorithm: prune-oneshot:wanda, config_list: [{sparsity: 0.5, op_types: [Linear]}]}
 shrink: {constants: zero, measure: false}
-recover: {data: shop:labelled, steps: 5}
+recover: {data: shop:labelled, validation: shop:others, steps: 5}
 export: [{format: onnx}, {format: huggingface, file: folder}]
 """,
     "a schedule": """\

@@ -61,6 +61,8 @@ def code_of(recipe: Recipe) -> list[Code]:
             found.append(Code(optimizer.call, f"{key}.optimizer"))
     if recipe.recover is not None:
         found.append(Code(recipe.recover.data.call, "recover.data"))
+        if recipe.recover.validation is not None:
+            found.append(Code(recipe.recover.validation.call, "recover.validation"))
     return found
 
 

@@ -216,6 +216,10 @@ class Recovery(Strict):
     not_both = (("steps", "epochs"),)
 
     data: Annotated[Callable, Field(description="A function that returns batches.")]
+    validation: Annotated[
+        Callable | None,
+        Field(description="One that returns other batches: what makes them worse is taken back."),
+    ] = None
     steps: Annotated[int | None, Field(ge=1, description="After how many steps to stop.")] = None
     epochs: Annotated[int | None, Field(ge=1, description="After how many epochs to stop.")] = None
     learning_rate: Annotated[float, Field(gt=0, description="The largest learning rate.")] = 1e-3

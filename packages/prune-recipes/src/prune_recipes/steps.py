@@ -269,6 +269,11 @@ class Run:
         assert said is not None
         with seeded(seed_of(self.recipe.seed, "recover.data")):
             data = made(said.data.call, said.data.arguments, "recover.data")
+        validation = None
+        if said.validation is not None:
+            with seeded(seed_of(self.recipe.seed, "recover.validation")):
+                call, arguments = said.validation.call, said.validation.arguments
+                validation = made(call, arguments, "recover.validation")
         teacher = self.step_of("train", "dense")
         assert teacher is not None
         report = recover(
@@ -278,6 +283,7 @@ class Run:
             steps=said.steps,
             epochs=said.epochs,
             learning_rate=said.learning_rate,
+            validation=validation,
             seed=seed_of(self.recipe.seed, "recover"),
             keep=masks or False,
             **said.options,
