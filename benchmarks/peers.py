@@ -16,6 +16,8 @@ RESULTS = ROOT / "benchmarks/real/results.jsonl"
 README = ROOT / "README.md"
 BEGIN, END = "<!-- made by benchmarks/peers.py -->", "<!-- end -->"
 PEER = "Torch-Pruning"
+UNTOUCHED = 0.99
+"""With so much of its FLOPs left, nothing was done to a model."""
 
 
 def table() -> str:
@@ -49,6 +51,8 @@ def best(results: list[dict[str, Any]], key: str) -> str:
         results: Of several methods.
         key: What is compared.
     """
+    if all((each.get("flops") or 0) > UNTOUCHED for each in results):
+        return "removes nothing of it"
     values: dict[str, list[float]] = defaultdict(list)
     for each in results:
         if each.get(key) is not None:

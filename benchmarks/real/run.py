@@ -244,6 +244,7 @@ def recovered(task: Task, model: nn.Module, seed: int, steps: int) -> float:
         loss=task.loss,
         steps=steps,
         seed=seed,
+        learning_rate=task.learning_rate,
         compare=task.compare,
     )
     return float(report.seconds)

@@ -94,6 +94,7 @@ class Crepe:
     feed_forward: ClassVar[tuple[str, ...]] = ()
     linear: ClassVar[tuple[str, ...]] = ()
     calibration: ClassVar[int] = 8
+    learning_rate: ClassVar[float] = 1e-3
     capacity: ClassVar[str]
 
     def __init__(self) -> None:
@@ -132,6 +133,7 @@ class Crepe:
 class CrepeFull(Crepe):
     name: ClassVar[str] = "CREPE full"
     calibration: ClassVar[int] = 2  # each takes 20 seconds
+    learning_rate: ClassVar[float] = 1e-3
     capacity: ClassVar[str] = "full"
 
 

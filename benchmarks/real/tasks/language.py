@@ -57,6 +57,9 @@ class Language:
         )
     )
     calibration: ClassVar[int] = 8
+    learning_rate: ClassVar[float] = (
+        1e-4  # with more, what is hardly worse than before becomes worse
+    )
     compare: ClassVar[str] = "kl"
 
     def __init__(self) -> None:

@@ -106,6 +106,7 @@ class Reactions:
         *(f"{LAYER}.{name}" for name in ("ffn", "ffn_output")),
     )
     calibration: ClassVar[int] = 8
+    learning_rate: ClassVar[float] = 1e-3
     compare: ClassVar[str] = "kl"
 
     def __init__(self) -> None:

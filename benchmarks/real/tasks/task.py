@@ -23,6 +23,7 @@ class Task(Protocol):
         feed_forward: The layers that make the hidden units of feed-forward networks, if any.
         linear: The layers of which single weights are pruned, if any.
         calibration: How many batches a method may look at.
+        learning_rate: The largest of the training afterwards.
         compare: How far the answers of two models are apart, as `Distiller` takes it.
     """
 
@@ -35,6 +36,7 @@ class Task(Protocol):
     feed_forward: ClassVar[tuple[str, ...]]
     linear: ClassVar[tuple[str, ...]]
     calibration: ClassVar[int]
+    learning_rate: ClassVar[float]
     compare: Any
 
     def model(self) -> nn.Module:

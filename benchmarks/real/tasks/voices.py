@@ -137,6 +137,7 @@ class Voices:
     feed_forward: ClassVar[tuple[str, ...]] = ()
     linear: ClassVar[tuple[str, ...]] = ()
     calibration: ClassVar[int] = 8
+    learning_rate: ClassVar[float] = 1e-3
     compare: ClassVar[str] = "mse"
 
     def __init__(self) -> None:
