@@ -64,4 +64,4 @@ def test_what_lies_along_space_stays():
     y = layers.GlobalMaxPooling2D(**FIRST)(layers.Conv2D(4, 3, name="conv", **FIRST)(y))
     found = units(keras.Model(x, layers.Dense(2, name="out")(y)))
     assert [group.name for group in found.groups] == ["conv/kernel[3]"]
-    assert "works along them" in found.why_fixed("width/kernel", 1)
+    assert "it works along them (Conv2D in conv)" in found.why_fixed("width/kernel", 1)
