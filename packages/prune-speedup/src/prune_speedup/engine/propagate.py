@@ -93,9 +93,9 @@ def propagate(
         for index in call.inputs():
             flow.values.setdefault(index, Value(graph.metas[index].shape))
         _apply(flow, graph, position)
-        for index in call.outputs if numbers is not None else ():
-            if index is not None:
-                flow.values[index] = _told(flow.values[index], index, numbers)
+        for made in call.outputs if numbers is not None else ():
+            if made is not None and numbers is not None:
+                flow.values[made] = _told(flow.values[made], made, numbers)
     flow.where = ""
     # Whoever gets what leaves the model expects its size. That holds however the choices below are
     # made, so it is said before them.

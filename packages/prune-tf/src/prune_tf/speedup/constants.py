@@ -1,9 +1,9 @@
 """Constants that masked channels leave behind: what they are, and where they can be moved.
 
 A channel that holds the same number for any input, at every place, adds a number of its own to
-each sum over it. With that in a bias the sum need not run over the channel, which can then go. Where
-the borders are padded with zeros, the sum differs there; but of two such channels one can do the
-work of both.
+each sum over it. With that in a bias the sum need not run over the channel, which can then go.
+Where the borders are padded with zeros, the sum differs there; but of two such channels one can do
+the work of both.
 """
 
 from __future__ import annotations
@@ -64,16 +64,17 @@ class Reader:
     foldable: bool
     mergeable: bool
 
-    def sums(self) -> Array:
+    def sums(self) -> Floats:
         """What a channel that is 1 everywhere adds to each output, of the weights as they are."""
         kernel = array_of(getattr(self.layer, self.variable)).astype(np.float64)
         slices = np.moveaxis(kernel, self.axis, 0)
         if self.variable == "kernel":
             # The outputs are behind the channels, once those are in front.
-            return slices.reshape(len(slices), -1, slices.shape[-1]).sum(1)
+            summed: Floats = slices.reshape(len(slices), -1, slices.shape[-1]).sum(1)
+            return summed
         pointwise = array_of(self.layer.pointwise_kernel).astype(np.float64)
         depthwise = slices.reshape(len(slices), -1, slices.shape[-1]).sum(1)
-        made: Array = np.einsum("cm,cmo->co", depthwise, pointwise.reshape(*depthwise.shape, -1))
+        made: Floats = np.einsum("cm,cmo->co", depthwise, pointwise.reshape(*depthwise.shape, -1))
         return made
 
 
@@ -169,13 +170,13 @@ def _run(recorded: Recorded) -> Iterator[tuple[int, Any]]:
 
     for at, (call, told) in enumerate(zip(graph.calls, recorded.calls, strict=True)):
         results = _results(recorded, told, known)
-        for place, result in zip(call.outputs, results, strict=False):
-            if place is not None:
-                known[place] = result
-                yield place, result
-        for place in call.inputs():
-            if last[place] == at:
-                known.pop(place, None)
+        for made, result in zip(call.outputs, results, strict=False):
+            if made is not None:
+                known[made] = result
+                yield made, result
+        for read in call.inputs():
+            if last[read] == at:
+                known.pop(read, None)
 
 
 def _results(recorded: Recorded, call: Any, known: dict[int, Any]) -> list[Any]:

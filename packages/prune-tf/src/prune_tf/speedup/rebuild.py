@@ -166,6 +166,6 @@ def cut(plan: Plan, layer: Any, name: str, array: Array) -> Array:
     elif name == "bias":
         # A layer that had no bias and got one: its places are those of its outputs.
         kernel = getattr(layer, "pointwise_kernel", layer.kernel)
-        kept = plan.kept_of(kernel).get(len(kernel.shape) - 1)
-        array = array if kept is None else np.take(array, kept, 0)
+        outputs = plan.kept_of(kernel).get(len(kernel.shape) - 1)
+        array = array if outputs is None else np.take(array, outputs, 0)
     return array

@@ -7,6 +7,7 @@ a + b      axis 1:  1 2 3 4
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -66,7 +67,7 @@ def _merged(value: Value, call: Call, ndim: int) -> Value:
 
 
 @rule("Activation")
-def activation(flow: Flow, call: Call) -> Value:
+def activation(flow: Flow, call: Call) -> Value | Sequence[Value | None]:
     """A function by its name, or one of the user's own."""
     if not is_elementwise(call.op.activation):
         raise Declined("it applies a function that may mix channels")
@@ -74,7 +75,7 @@ def activation(flow: Flow, call: Call) -> Value:
 
 
 @rule("Rescaling")
-def rescaling(flow: Flow, call: Call) -> Value:
+def rescaling(flow: Flow, call: Call) -> Value | Sequence[Value | None]:
     """`x · scale + offset`, with one number for all channels."""
     if not all(np.isscalar(each) for each in (call.op.scale, call.op.offset)):
         raise Declined("it has a number for each channel")

@@ -83,7 +83,7 @@ def repeat(flow: Flow, call: Call) -> list[Value]:
 
 
 @rule("Split")
-def split(flow: Flow, call: Call) -> list[Value]:
+def split(flow: Flow, call: Call) -> Value | Sequence[Value | None]:
     """Parts of equal size, which have to stay equal: what goes from one goes from each."""
     if not isinstance(call.op.indices_or_sections, int):
         return move(flow, call)
@@ -106,7 +106,7 @@ def take(flow: Flow, call: Call) -> Value:
     groups = []
     for group in table.groups:
         if axis not in group.axes:
-            codes = group.codes.take(0, axis)
+            codes: Array = group.codes.take([0], axis).squeeze(axis)
             lift = tuple([slice(None)] * axis + [None] * indices.ndim)
             groups.append(Group(expanded(codes[lift], shape)))
     return Value(shape, tuple(groups))
