@@ -41,7 +41,8 @@ Zeros = Mapping[tuple[int, int], npt.NDArray[np.bool_]]
 """{(value, axis): which indices along it hold nothing but zeros}."""
 
 Numbers = Callable[[int, Group], npt.NDArray[np.float64] | None]
-"""What a masked run has seen: the number of a value at each label of a group, NaN where several."""
+"""What a masked run has seen of a value: at each label of a group the one number that stands there
+whatever the input, or NaN."""
 
 
 @dataclass(slots=True)
@@ -130,9 +131,10 @@ def _told(value: Value, index: int, numbers: Numbers) -> Value:
     """A value of which is known where its numbers, the same for any input, are zero."""
     groups = []
     for group in value.groups:
-        even = group.states() == UNIFORM
-        if even.any() and (seen := numbers(index, group)) is not None:
-            group = group.with_states(np.where(even & (seen == 0), ZERO, group.states()))
+        states = group.states()
+        told = (states == UNIFORM) | (states == CONSTANT)
+        if told.any() and (seen := numbers(index, group)) is not None:
+            group = group.with_states(np.where(told & (seen == 0), ZERO, states))
         groups.append(group)
     return replace(value, groups=tuple(groups))
 

@@ -20,7 +20,7 @@ from prune_speedup.engine.labels import Array
 from prune_speedup.engine.mask_effects import Standing
 from prune_speedup.engine.plan import Flags
 from prune_speedup.engine.propagate import Labelling, Numbers, Zeros, propagate
-from prune_speedup.engine.values import UNIFORM, Group
+from prune_speedup.engine.values import CONSTANT, UNIFORM, Group
 from prune_tf.arrays import array_of
 from prune_tf.inputs import random_input
 from prune_tf.layers import slots_of
@@ -143,9 +143,14 @@ def measured(recorded: Recorded, labelling: Labelling, masks: Values) -> Numbers
                 if len(group.axes) == 1:
                     seen[value, group.axes[0]] = _along(array, group.axes[0])
 
+    # In what no input has a part, numbers may still differ with its size, if that is open.
+    most = CONSTANT if recorded.has_one_size else UNIFORM
+
     def numbers(value: int, group: Group) -> Floats | None:
         found = seen.get((value, group.axes[0])) if len(group.axes) == 1 else None
-        return None if found is None else found.reshape(group.compact().shape)
+        if found is None:
+            return None
+        return np.where(group.states() <= most, found.reshape(group.compact().shape), np.nan)
 
     return numbers
 
@@ -154,7 +159,7 @@ def _along(array: Any, axis: int) -> Floats:
     """The number of each index along an axis, NaN where there are several."""
     lines = np.moveaxis(array_of(array).astype(np.float64), axis, 0)
     lines = lines.reshape(len(lines), -1)
-    same = np.isclose(lines, lines[:, :1], rtol=1e-6, atol=1e-9).all(axis=1)
+    same = np.isclose(lines, lines[:, :1], rtol=1e-6, atol=0).all(axis=1)
     found: Floats = np.where(same & np.isfinite(lines[:, 0]), lines[:, 0], np.nan)
     return found
 
@@ -187,7 +192,7 @@ def _results(recorded: Recorded, call: Any, known: dict[int, Any]) -> list[Any]:
 
     try:
         args, kwargs = keras.tree.map_structure(told, call.arguments)
-        return list(keras.tree.flatten(call.op(*args, **kwargs)))
+        return list(keras.tree.flatten((call.wrapper or call.op)(*args, **kwargs)))
     except Exception:  # whatever does not run on numbers that were made up
         return []
 
@@ -228,7 +233,6 @@ def _reader(
     seen = None if group is None or len(group.axes) > 1 else numbers(place, group)
     if group is None or seen is None:
         return None
-    even = group.states().ravel() <= UNIFORM
     ignored = zeros[recorded.places[id(getattr(layer, variable))], axis % rank]
     # A layer inside of another gets no bias that its holder's Python does not make.
     holder = recorded.calls[position].holder
@@ -238,7 +242,7 @@ def _reader(
         variable,
         axis % rank,
         found.roots[group.compact().ravel()],
-        np.where(ignored, 0.0, np.where(even, seen.ravel(), np.nan)),
+        np.where(ignored, 0.0, seen.ravel()),
         foldable,
         variable == "kernel",
     )

@@ -18,6 +18,7 @@ import keras
 from prune_speedup.engine.graph import Call, Graph, Meta, Ref
 from prune_tf.layers import layers_of, slots_of
 from prune_tf.speedup.graph import Call as KerasCall
+from prune_tf.speedup.graph import is_graph
 from prune_tf.speedup.open_sizes import Sizes, known_sizes
 from prune_tf.speedup.record import Given, Passed, Recording, record
 from prune_tf.speedup.rules.registry import Kind, has_rule
@@ -59,6 +60,11 @@ class Recorded:
     def first(self) -> dict[int, int]:
         """The position of the first call of each layer or operation."""
         return {id(call.op): at for at, call in reversed([*enumerate(self.calls)])}
+
+    @property
+    def has_one_size(self) -> bool:
+        """Whether the model takes inputs of one size only, apart from how many there are."""
+        return is_graph(self.model) and not any(None in t.shape[1:] for t in self.model.inputs)
 
     def call_of(self, op: Any) -> KerasCall | None:
         """Return the first call of a layer or operation."""
