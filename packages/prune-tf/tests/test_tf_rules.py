@@ -146,6 +146,7 @@ IN_A_SEQUENCE = {
     "Reshape": layers.Reshape((3, 2, 8)),
     "RepeatVector": lambda h: layers.RepeatVector(3)(ops.mean(h, axis=1)),
     "einsum": lambda h: ops.einsum("bsd,btd->bst", h, h),
+    "einsum_of_three": lambda h: ops.einsum("bsd,btd,bud->bstu", h, h, ops.relu(h)),
     "matmul": lambda h: ops.matmul(h, ops.transpose(h, (0, 2, 1))),
     "dot": lambda h: ops.dot(h, np.ones((8, 4), "float32")),
     "dot_product_attention": lambda h: ops.dot_product_attention(

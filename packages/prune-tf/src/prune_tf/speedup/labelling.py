@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from prune_speedup.engine.labels import Array
+from prune_speedup.engine.labels import Array, among
 from prune_speedup.engine.propagate import Labelling, propagate
 from prune_tf.axes import output_axis
 from prune_tf.speedup.recorded import Recorded, recorded
@@ -30,7 +30,22 @@ def labelled(
         SpeedupError: When the calls of a subclassed model cannot be followed.
     """
     made = recorded(model, example_inputs)
-    return made, propagate(made.graph, Rules(made, repairs))
+    labelling = propagate(made.graph, Rules(made, repairs))
+    _fix_unspoken(labelling)
+    return made, labelling
+
+
+def _fix_unspoken(labelling: Labelling) -> None:
+    """What lies along an axis of a weight stays if no rule has said what becomes of it."""
+    labels, tensors = labelling.labels, labelling.graph.tensors
+    made = (value for place, value in labelling.flow.values.items() if place not in tensors)
+    carried = [group.compact().ravel() for value in made for group in value.groups]
+    roots = labels.find(np.concatenate([np.array([0]), *carried]))
+    for columns in labelling.axes.values():
+        for column in columns:
+            if column is not None:
+                own = labels.find(column)
+                labels.fix(own[~among(own, roots)], "its rule says nothing of this axis")
 
 
 _KERNELS = {
@@ -58,7 +73,7 @@ def output_labels(made: Recorded, labelling: Labelling, layer: Any) -> Array | N
         variable, axis = layer._kernel, output_axis(layer)
     elif kind in _KERNELS:
         name, axis = _KERNELS[kind]
-        variable = getattr(layer, name)
+        variable = getattr(layer, name, None)  # None where it was never built
     else:
         return None
     place = made.places.get(id(variable))

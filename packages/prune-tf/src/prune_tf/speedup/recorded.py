@@ -21,16 +21,10 @@ from prune_tf.speedup.graph import Call as KerasCall
 from prune_tf.speedup.graph import is_graph
 from prune_tf.speedup.open_sizes import Sizes, known_sizes
 from prune_tf.speedup.record import Given, Passed, Recording, record
-from prune_tf.speedup.rules.registry import Kind, has_rule
+from prune_tf.speedup.rules.registry import Alike, Kind, has_rule
 from prune_tf.speedup.shaping import own_variables
 
-__all__ = ["Alike", "Recorded", "attribute_of", "recorded", "variables_of"]
-
-
-class Alike:
-    """Stands for a layer that is entered at several places, and takes the same at each."""
-
-    name = "alike"
+__all__ = ["Recorded", "attribute_of", "recorded", "variables_of"]
 
 
 @dataclass
@@ -154,8 +148,11 @@ class _Writer:
 
     def _call(self, call: KerasCall) -> None:
         if isinstance(call.op, Passed):
-            [outer], [inner] = call.outputs, call.inputs
-            self.places[id(outer)] = self._tensor(inner)
+            [after], [before] = call.outputs, call.inputs
+            if self.sizes[id(before)] == self.sizes[id(after)]:
+                self.places[id(after)] = self._tensor(before)
+            else:  # a size that is open has become another one inside
+                self._add(call, (Ref(self._tensor(before)),), {})
             return
         if isinstance(call.op, Given):
             return

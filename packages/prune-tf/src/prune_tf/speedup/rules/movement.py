@@ -48,7 +48,8 @@ def reshape(flow: Flow, call: Call) -> Value:
     for group in value.groups:
         codes = group.codes
         if getattr(call.op, "data_format", "") == "channels_first":
-            codes = np.moveaxis(codes, 1, -1)  # as the layer itself does
+            # As the layer itself does, perhaps step by step, with an axis more in front.
+            codes = np.moveaxis(codes, len(shape) - 1, -1)
         moved.append(codes.reshape(shape))
     made = _gathered(flow, call, value, moved, shape)
     target = getattr(call.op, "target_shape", None)

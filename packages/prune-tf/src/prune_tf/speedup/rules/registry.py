@@ -20,12 +20,13 @@ from prune_speedup.engine.graph import Call
 from prune_speedup.engine.labels import Array
 from prune_speedup.engine.plan import Flags
 from prune_speedup.engine.rules import Declined, Entry, Rule
-from prune_speedup.engine.values import Value
+from prune_speedup.engine.values import Group, Value, extended
+from prune_tf.speedup.record import Passed
 
 if TYPE_CHECKING:
     from prune_tf.speedup.recorded import Recorded
 
-__all__ = ["RULES", "Kind", "Rule", "Rules", "has_rule", "rule", "rule_for"]
+__all__ = ["RULES", "Alike", "Kind", "Rule", "Rules", "has_rule", "rule", "rule_for"]
 
 RULES: dict[str | type, Rule] = {}
 
@@ -97,8 +98,10 @@ class Rules:
 
     def _apply(self, flow: Flow, call: Call) -> Any:
         found = rule_for(type(call.op))
-        if type(call.op).__name__ == "Alike":
+        if isinstance(call.op, Alike):
             return _alike(flow, call)
+        if isinstance(call.op, Passed):
+            return _resized(flow, call)
         if found is None:
             problem = self.recorded.found.problems.get(id(call.op))
             mine = problem and type(call.op).__module__.partition(".")[0] != "keras"
@@ -107,6 +110,21 @@ class Rules:
         if any(getattr(call.op, each, None) for each in ("lora_enabled", "quantization_mode")):
             raise Declined("it is quantized or has LoRA")
         return found(flow, call)
+
+
+class Alike:
+    """Stands for a layer that is entered at several places, and takes the same at each."""
+
+    name = "alike"
+
+
+def _resized(flow: Flow, call: Call) -> Value:
+    """The same tensor, with another size where that is open."""
+    value, shape = flow.get(call.args[0]), flow.result_shape(call)
+    same = {axis for axis, size in enumerate(shape) if value.shape[axis] == size}
+    flow.pin_all(value, [*{*range(value.ndim)} - same], "its size is open")
+    groups = (group for group in value.groups if same >= {*group.axes})
+    return Value(shape, tuple(Group(extended(group.codes, shape)) for group in groups))
 
 
 def _alike(flow: Flow, call: Call) -> list[Value]:
