@@ -197,11 +197,12 @@ def _written(flow: Flow, call: Call, made: Value, target: Sequence[Any]) -> None
     """
     rules = flow.rules
     assert isinstance(rules, Rules)
-    recorded, shared = rules.recorded, rules.recorded.is_shared(call.op)
-    held = recorded.calls[flow.position].holder is not None
-    layer = isinstance(call.op, keras.layers.Reshape)
-    if call.name == "Reshape" and not shared and (layer or (not held and len(made.groups) == 1)):
-        return
+    if call.name == "Reshape" and not rules.recorded.is_shared(call.op):
+        holder = rules.recorded.calls[flow.position].holder
+        if holder is None and (isinstance(call.op, keras.layers.Reshape) or len(made.groups) == 1):
+            return
+        if holder is not None and any(call.op is each for each in holder._flatten_layers()):
+            return
     for group in made.groups:
         [axis] = group.axes
         number = target[axis] if axis < len(target) else -1
