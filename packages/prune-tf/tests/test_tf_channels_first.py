@@ -64,4 +64,50 @@ def test_what_lies_along_space_stays():
     y = layers.GlobalMaxPooling2D(**FIRST)(layers.Conv2D(4, 3, name="conv", **FIRST)(y))
     found = units(keras.Model(x, layers.Dense(2, name="out")(y)))
     assert [group.name for group in found.groups] == ["conv/kernel[3]"]
-    assert "works along them" in found.why_fixed("width/kernel", 1)
+    assert "it works along them (Conv2D in conv)" in found.why_fixed("width/kernel", 1)
+
+
+def flattened(where):
+    """A slope for each place, a norm of groups, and a dense layer that reads every place."""
+    first = where == "channels_first"
+    x = layers.Input((8, 6, 5) if first else (6, 5, 8))
+    y = layers.SpatialDropout2D(0.1, data_format=where)(x)
+    y = layers.DepthwiseConv2D(1, depth_multiplier=2, name="wide", data_format=where)(y)
+    y = layers.Conv2D(12, 1, name="conv", data_format=where)(y)
+    y = layers.PReLU(name="slopes")(y)
+    y = layers.GroupNormalization(6, axis=1 if first else -1, name="groups")(y)
+    y = layers.Flatten(data_format=where)(y)
+    return keras.Model(x, layers.Dense(3, name="out")(y))
+
+
+def test_flattening_slopes_and_groups_are_followed():
+    found = units(flattened("channels_first"))
+    assert not found.unknown
+    [group] = [group for group in found.groups if group.name == "conv/kernel[3]"]
+    assert len(group) == 6
+    assert group.axes[-4:] == (
+        ("slopes/alpha", 0),
+        ("groups/gamma", 0),
+        ("groups/beta", 0),
+        ("out/kernel", 0),
+    )
+    unit = found.unit(group.labels[1])
+    last = units(flattened("channels_last"))
+    [same] = [group for group in last.groups if group.name == "conv/kernel[3]"]
+    # Keras flattens both alike: place by place, and channels last.
+    assert unit.slices["out/kernel"] == last.unit(same.labels[1]).slices["out/kernel"]
+    assert unit.slices["out/kernel"][0][:3] == (2, 3, 14)
+
+
+@pytest.mark.skipif(
+    keras.backend.backend() == "tensorflow", reason="TensorFlow convolves so on a GPU only"
+)
+def test_flattened_channels_go():
+    model = flattened("channels_first")
+    prune_tf.prune(model, "l1", sparsity=0.5, targets=["conv"])
+    report = shrink(model)
+    small = report.model
+    assert (small.get_layer("conv").filters, small.get_layer("groups").groups) == (6, 3)
+    assert small.get_layer("slopes").alpha.shape == (6, 6, 5)
+    assert small.get_layer("out").kernel.shape == (6 * 30, 3)
+    assert report.difference < 1e-5

@@ -1,5 +1,7 @@
 """Models with state, orders and types that only whole models have."""
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -15,10 +17,10 @@ from prune_tf import (
     prune,
     set_masks,
     shrink,
+    units,
     unwrap,
 )
 from prune_tf.pruning.norm import L1NormPruner
-from prune_tf.speedup.analysis import Flow
 from prune_tf.speedup.rules import RULES, rule
 
 ALL = [{"sparsity": 0.5, "op_types": ["default"]}]
@@ -247,7 +249,7 @@ def test_an_own_activation_is_followed_and_copied(where):
 def test_an_own_activation_that_depends_on_other_channels_keeps_them(function):
     x = layers.Input((6,))
     model = keras.Model(x, two_dense(layers.Dense(8, activation=function, name="first")(x)))
-    with pytest.warns(PruneWarning, match="'first' stays dense: the activation of 'first'"):
+    with pytest.warns(PruneWarning, match="'first' stays dense: its activation may mix channels"):
         prune(model, sparsity=0.5)
     report = shrink(model)
     assert report.model.get_layer("first").units == 8
@@ -302,8 +304,10 @@ def test_nothing_that_can_go_is_an_error_with_reasons_and_leaves_the_model_alone
     model = keras.Model(x, layers.Dense(2, name="head")(layers.Flatten()(y)), name="net")
     with pytest.raises(ConfigError) as error:
         prune(model, sparsity=0.5)
-    assert "'conv' stays dense: 'groups' (LayerNormalization) takes a mean" in str(error.value)
-    assert "'head' stays dense: 'net' returns them" in str(error.value)
+    assert "'conv' stays dense: it takes a mean over them (LayerNormalization in groups" in str(
+        error.value
+    )
+    assert "'head' stays dense: the model returns it" in str(error.value)
     assert masks_of(model) == {}
 
 
@@ -327,15 +331,59 @@ def test_a_rule_for_a_class_of_ones_own():
     model = keras.Model(x, two_dense(Half(name="half")(layers.Dense(8, name="first")(x))))
 
     @rule(Half)
-    def half(analysis, call):
-        [flow] = analysis.inputs(call)
-        return [Flow(flow.labels, flow.constants / 2, flow.axis)]
+    def half(flow, call):
+        return flow.get(call.args[0])
 
     try:
         prune(model, sparsity=0.5)
         assert shrink(model).model.get_layer("first").units == 4
     finally:
         del RULES[Half]
+
+
+def test_what_a_rule_says_nothing_of_stays():
+    class Mixed(layers.Layer):
+        def build(self, shape):
+            self.mix = self.add_weight(shape=(4, 5), name="mix")
+
+        def call(self, x):
+            return x * ops.sum(self.mix)
+
+        def compute_output_shape(self, shape):
+            return shape
+
+    x = layers.Input((6,))
+    model = keras.Model(x, two_dense(Mixed(name="mixed")(layers.Dense(8, name="first")(x))))
+
+    @rule(Mixed)
+    def mixed(flow, call):
+        return flow.get(call.args[0])
+
+    try:
+        found = units(model)
+    finally:
+        del RULES[Mixed]
+    assert [group.name for group in found.groups] == ["first/kernel[1]", "hidden/kernel[1]"]
+    assert found.why_fixed("mixed/mix", 1) == "its rule says nothing of this axis"
+
+
+@pytest.mark.parametrize("size", [8, None])
+def test_a_constant_at_borders_is_a_number_where_there_is_one_size(size):
+    """A ReLU makes zeros of what is negative everywhere, in the middle and at the borders alike."""
+    x = layers.Input((size, size, 3))
+    y = layers.Conv2D(8, 3, name="first")(x)
+    y = layers.DepthwiseConv2D(3, padding="same", activation="relu", name="each")(y)
+    y = layers.Conv2D(4, 3, padding="same", name="second")(y)
+    model = keras.Model(x, layers.Dense(2)(layers.GlobalAveragePooling2D()(y)))
+    model.get_layer("first").bias.assign(np.ones(8))
+    kernel = model.get_layer("each").kernel
+    kernel.assign(-np.abs(ops.convert_to_numpy(kernel)))
+    mask = np.ones((3, 3, 3, 8), bool)
+    mask[..., :4] = False
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Nothing was removed")
+        report = shrink(model, masks={"first": {"kernel": mask}}, constants="keep")
+    assert report.model.get_layer("first").filters == (4 if size else 8)
 
 
 @pytest.fixture

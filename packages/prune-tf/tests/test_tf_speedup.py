@@ -8,6 +8,7 @@ import pytest
 from keras import layers, ops
 
 from prune_core import ConfigError, MaskError, PruneWarning, SpeedupError
+from prune_speedup.engine.values import UNIFORM, ZERO
 from prune_tf import (
     L1NormPruner,
     LevelPruner,
@@ -571,9 +572,12 @@ def test_a_wrong_rule_is_found_out_and_nothing_is_returned(monkeypatch):
     L1NormPruner(model, HALF).compress()
     before = [np.array(w) for w in model.get_weights()]
 
-    def forgets_the_offset(analysis, call):
-        [flow] = RULES["BatchNormalization"](analysis, call)
-        return [dataclasses.replace(flow, constants=0 * flow.constants)]
+    def forgets_the_offset(flow, call):
+        made = RULES["BatchNormalization"](flow, call)
+        [group] = made.groups
+        states = group.states()
+        zeros = group.with_states(np.where(states == UNIFORM, ZERO, states))
+        return dataclasses.replace(made, groups=(zeros,))
 
     rules = RULES | {"BatchNormalization": forgets_the_offset}
     monkeypatch.setattr("prune_tf.speedup.rules.registry.RULES", rules)

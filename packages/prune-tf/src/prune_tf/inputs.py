@@ -11,7 +11,7 @@ import numpy as np
 from prune_core.errors import ConfigError
 from prune_tf.arrays import array_of
 
-__all__ = ["check_inputs", "made_up_inputs", "run", "symbolic_inputs"]
+__all__ = ["check_inputs", "made_up_inputs", "random_input", "run", "symbolic_inputs"]
 
 SIZES = (64, 32, 16, 8, 4, 2, 1)
 """For an axis of any size: images survive five halvings, and tables of positions may be short."""
@@ -107,7 +107,7 @@ def _candidates(model: keras.Model, batch: int) -> Iterator[Any]:
         sizes = SIZES if any(None in t.shape[1:] for t in keras.tree.flatten(known)) else SIZES[:1]
         for size in sizes:
             rng = np.random.default_rng(0)
-            yield keras.tree.map_structure(lambda t: _random(t, batch, size, rng), known)  # noqa: B023
+            yield keras.tree.map_structure(lambda t: random_input(t, batch, size, rng), known)  # noqa: B023
         return
     shapes = getattr(model, "_build_shapes_dict", None)
     if not shapes:
@@ -118,7 +118,7 @@ def _candidates(model: keras.Model, batch: int) -> Iterator[Any]:
 
             def made(shape: Any) -> Any:
                 spec = keras.KerasTensor((None, *shape[1:]), dtype)  # noqa: B023
-                return _random(spec, batch, size, rng)  # noqa: B023
+                return random_input(spec, batch, size, rng)  # noqa: B023
 
             wanted = [_mapped(shape, made) for shape in shapes.values()]
             yield wanted[0] if len(wanted) == 1 else wanted
@@ -143,7 +143,15 @@ def _symbolic(model: keras.Model) -> Any:
     return inputs[0] if isinstance(model, keras.Sequential) else model.input
 
 
-def _random(tensor: Any, batch: int, size: int, rng: np.random.Generator) -> Any:
+def random_input(tensor: Any, batch: int, size: int, rng: np.random.Generator) -> Any:
+    """Return random numbers, or words, for a symbolic tensor.
+
+    Args:
+        tensor: What tells the shape and the type.
+        batch: How many samples there are, if it does not say.
+        size: What stands for any other size that is open.
+        rng: Where the numbers come from.
+    """
     shape = [tensor.shape[0] or batch, *(axis or size for axis in tensor.shape[1:])]
     dtype = keras.backend.standardize_dtype(tensor.dtype)
     if dtype == "string":

@@ -16,7 +16,7 @@ then (see ``Flow.deferred``).
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from itertools import combinations
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -76,6 +76,7 @@ class Flow:
         self.rules = rules
         self.values: dict[int, Value] = {}
         self.unknown: dict[str, str] = {}
+        self.unruled: dict[int, str] = {}
         self.live_norms: list[tuple[int, Array]] = []
         self.deferred: list[Callable[[], None]] = []
         self.preferences: list[Callable[[], None]] = []
@@ -402,24 +403,28 @@ class Flow:
                 if (found := labels[states == state]).size:
                     self.leaks.append((self.position, state, found))
 
-    def contract(self, left: Value, right: Value, equation: str) -> Value:
-        """A product summed over axes, in einsum notation: `bij,bjk->bik`.
+    def contract(self, *operands_and_equation: Any) -> Value:
+        """A product summed over axes, in einsum notation: `contract(left, right, "bij,bjk->bik")`.
 
         It is an elementwise product in the space of all the letters, then a sum over those that
         do not return. Nothing is computed: the arrays are stride 0 along what they lack.
+
+        Args:
+            operands_and_equation: The values, and last the equation.
         """
+        *operands, equation = operands_and_equation
         sides, result = equation.split("->")
-        first, second = sides.split(",")
-        summed = [letter for letter in dict.fromkeys(first + second) if letter not in result]
-        space = result + "".join(summed)
-        sizes = {**dict(zip(second, right.shape, strict=True))}
-        for letter, size in zip(first, left.shape, strict=True):
-            sizes[letter] = max(size, sizes.get(letter, 1))
-        shape = [sizes[letter] for letter in space]
+        terms = sides.split(",")
+        letters = dict.fromkeys("".join(terms))
+        space = result + "".join(letter for letter in letters if letter not in result)
+        sizes = dict.fromkeys(space, 1)
+        for term, operand in zip(terms, operands, strict=True):
+            for letter, size in zip(term, operand.shape, strict=True):
+                sizes[letter] = max(size, sizes[letter])
         axes = range(len(result), len(space))
         product = self.align(
-            [arranged(left, first, space), arranged(right, second, space)],
-            shape,
+            [arranged(each, term, space) for each, term in zip(operands, terms, strict=True)],
+            [sizes[letter] for letter in space],
             any,
             summed=frozenset(axes),
         )

@@ -64,6 +64,7 @@ class Call:
             sizes.
         given: The numbers that this call was given.
         bounds: What each of these numbers says of a slice, where they make an index.
+        op: The framework's own object that was called, if it has settings besides its arguments.
 
     Once it is recorded, its arguments are never changed.
     """
@@ -78,6 +79,7 @@ class Call:
     site: Any = None
     given: tuple[Any, ...] = ()
     bounds: tuple[Any, ...] = ()
+    op: Any = None
     _inputs: list[int] | None = field(default=None, init=False, repr=False, compare=False)
 
     @property

@@ -9,7 +9,7 @@ import numpy as np
 from prune_speedup.engine.flow import Flow
 from prune_speedup.engine.labels import Array
 from prune_speedup.engine.plan import Flags
-from prune_speedup.engine.propagate import Labelling, Zeros, propagate
+from prune_speedup.engine.propagate import Labelling, Numbers, Zeros, propagate
 from prune_speedup.engine.values import UNKNOWN
 
 __all__ = ["Standing", "standing"]
@@ -60,11 +60,18 @@ class Standing:
 _REMEMBERED = 3
 
 
-def standing(labelling: Labelling, zeros: Zeros) -> Standing:
+def standing(labelling: Labelling, zeros: Zeros, numbers: Numbers | None = None) -> Standing:
     """Find out what is left of every unit, given which slices of parameters are zero.
 
     The labelling keeps the last few answers: masks are first closed, and then removed.
+
+    Args:
+        labelling: The model's labels.
+        zeros: Which indices of its tensors hold nothing but zeros.
+        numbers: What the numbers of constants are, if they have been looked at.
     """
+    if numbers is not None:
+        return _find(labelling, zeros, numbers)
     known: list[tuple[Zeros, Standing]] = labelling.standings
     for before, answer in known:
         if _same(before, zeros):
@@ -81,7 +88,7 @@ def _same(one: Zeros, other: Zeros) -> bool:
     )
 
 
-def _find(labelling: Labelling, zeros: Zeros) -> Standing:
+def _find(labelling: Labelling, zeros: Zeros, numbers: Numbers | None = None) -> Standing:
     labels, graph = labelling.labels, labelling.graph
     roots = labels.find(np.arange(len(labels)))
     masked, closed = _masked(labelling, zeros, roots)
@@ -90,7 +97,7 @@ def _find(labelling: Labelling, zeros: Zeros) -> Standing:
         return Standing(labelling, roots, masked, closed, none, none, none, None)
     # The masks do not reach all of some unit: a bias is left, or the next layer's columns. Follow
     # the numbers through the graph, to see whether any sum would miss what is left.
-    flow = propagate(graph, labelling.flow.rules, zeros, labels).flow
+    flow = propagate(graph, labelling.flow.rules, zeros, labels, numbers).flow
     leaking = {True: none.copy(), False: none.copy()}
     for _, state, found in flow.leaks or ():
         leaking[state == UNKNOWN][roots[found]] = True

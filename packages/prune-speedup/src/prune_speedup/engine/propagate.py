@@ -11,7 +11,7 @@ The classes {1 8}, {2 9} and {3 10} are left, which are the units. 4 and 5 meet 
 no labels and cannot lose anything: they are fixed.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any
@@ -22,7 +22,7 @@ import numpy.typing as npt
 from prune_speedup.engine.flow import Flow
 from prune_speedup.engine.graph import ALIAS_WRITE, Call, Graph, Ref
 from prune_speedup.engine.labels import Array, Labels, Settled
-from prune_speedup.engine.rules import Rules
+from prune_speedup.engine.rules import Declined, Rules
 from prune_speedup.engine.values import (
     CONSTANT,
     UNIFORM,
@@ -33,12 +33,16 @@ from prune_speedup.engine.values import (
     spread,
 )
 
-__all__ = ["Labelling", "Zeros", "keep_whole_axes", "propagate"]
+__all__ = ["Labelling", "Numbers", "Zeros", "keep_whole_axes", "propagate"]
 
 _ROUNDS = 20
 
 Zeros = Mapping[tuple[int, int], npt.NDArray[np.bool_]]
 """{(value, axis): which indices along it hold nothing but zeros}."""
+
+Numbers = Callable[[int, Group], npt.NDArray[np.float64] | None]
+"""What a masked run has seen of a value: at each label of a group the one number that stands there
+whatever the input, or NaN."""
 
 
 @dataclass(slots=True)
@@ -61,7 +65,11 @@ class Labelling:
 
 
 def propagate(
-    graph: Graph, rules: Rules, zeros: Zeros | None = None, settled: Labels | None = None
+    graph: Graph,
+    rules: Rules,
+    zeros: Zeros | None = None,
+    settled: Labels | None = None,
+    numbers: Numbers | None = None,
 ) -> Labelling:
     """Label every axis of every parameter and find out which labels are the same.
 
@@ -73,6 +81,8 @@ def propagate(
             unit; with it, sums over what is not zero are noted in `Flow.leaks`.
         settled: The labels of the same graph from a run without `zeros`, if only that is to be
             found out which has to do with what is zero.
+        numbers: What the numbers are where they are the same for any input, so that those which
+            are zero count as zeros: a ReLU may make them of a constant.
     """
     labels = Labels() if settled is None else Settled(settled)
     flow = Flow(labels, graph.metas, rules, leaking=zeros is not None)
@@ -84,6 +94,9 @@ def propagate(
         for index in call.inputs():
             flow.values.setdefault(index, Value(graph.metas[index].shape))
         _apply(flow, graph, position)
+        for made in call.outputs if numbers is not None else ():
+            if made is not None and numbers is not None:
+                flow.values[made] = _told(flow.values[made], made, numbers)
     flow.where = ""
     # Whoever gets what leaves the model expects its size. That holds however the choices below are
     # made, so it is said before them.
@@ -112,6 +125,18 @@ def propagate(
         _settle(flow)
         keep_whole_axes(labels, axes)
     return Labelling(graph, labels, axes, flow)
+
+
+def _told(value: Value, index: int, numbers: Numbers) -> Value:
+    """A value of which is known where its numbers, the same for any input, are zero."""
+    groups = []
+    for group in value.groups:
+        states = group.states()
+        told = (states == UNIFORM) | (states == CONSTANT)
+        if told.any() and (seen := numbers(index, group)) is not None:
+            group = group.with_states(np.where(told & (seen == 0), ZERO, states))
+        groups.append(group)
+    return replace(value, groups=tuple(groups))
 
 
 def _label_tensors(graph: Graph, flow: Flow, zeros: Zeros | None) -> dict[int, list[Array | None]]:
@@ -221,6 +246,8 @@ def _results(flow: Flow, graph: Graph, call: Call) -> list[Value | None]:
     if entry is not None:
         try:
             returned = entry.apply(flow, call)
+        except Declined as declined:
+            why = str(declined)
         except Exception as error:  # a rule may be a plugin's, and met what it never thought of
             why = f"the rule of {call.target} failed: {type(error).__name__}: {error}"
         else:
@@ -231,6 +258,7 @@ def _results(flow: Flow, graph: Graph, call: Call) -> list[Value | None]:
                         flow.settle(flow.values[read], flow.where)
                 return made
             why = f"the rule of {call.target} made other shapes than the operator"
+    flow.unruled[flow.position] = why
     for read in call.inputs():
         flow.fix_value(flow.values[read], why)
         if flow.values[read].groups:

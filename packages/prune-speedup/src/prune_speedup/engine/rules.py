@@ -8,9 +8,16 @@ from prune_speedup.engine.flow import Flow
 from prune_speedup.engine.graph import Call
 from prune_speedup.engine.values import Value
 
-__all__ = ["Entry", "Rule", "Rules"]
+__all__ = ["Declined", "Entry", "Rule", "Rules"]
 
 Rule = Callable[[Flow, Call], Value | Sequence[Value | None]]
+
+
+class Declined(Exception):  # noqa: N818 - nothing went wrong
+    """What a rule raises for a call that it says nothing of; the text is the reason.
+
+    Whatever goes into such a call stays, which is always right.
+    """
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from prune_tf.layers import Named, layers_of
 from prune_tf.pruning.allocate import check_scores
 from prune_tf.pruning.targets import Target
 from prune_tf.speedup.find_units import analysed
+from prune_tf.speedup.labelling import output_labels, unknown_in
 
 __all__ = ["Coupling"]
 
@@ -52,21 +53,22 @@ class Coupling:
 
     def __init__(self, model: keras.Model, example_inputs: Any = None) -> None:
         self.round_to, self.uniform, self.across = 1, False, False
-        self.units, analysis = analysed(model, example_inputs)
+        self.units, made = analysed(model, example_inputs)
+        labelling, unknown = self.units.labelling, unknown_in(made, self.units.labelling)
         self.producers: dict[str, Producer] = {}
         self._reasons: dict[str, str] = {}
         self._choice: tuple[tuple[bool, frozenset[str]], Choice] | None = None
         for named in layers_of(model):
-            labels = analysis.outputs(named.layer)
+            labels = output_labels(made, labelling, named.layer)
             if labels is None:
-                self._reasons[named.name] = _why_unread(named, analysis.unknown)
+                self._reasons[named.name] = _why_unread(named, unknown)
                 continue
             # What has to stay, such as an output of the model, is in no unit.
-            fixed = analysis.labels.is_fixed(labels)
-            classes = np.where(fixed, 0, analysis.labels.find(labels))
+            fixed = labelling.labels.is_fixed(labels)
+            classes = np.where(fixed, 0, labelling.labels.find(labels))
             if classes.any():
                 self.producers[named.name] = Producer(named.name, "", classes)
-            why = next(filter(None, analysis.labels.reasons(labels[fixed])), "")
+            why = next(filter(None, labelling.labels.reasons(labels[fixed])), "")
             if why:
                 self._reasons[named.name] = why
 
@@ -93,7 +95,7 @@ class Coupling:
                 "mode='normal' masks each layer for itself, which makes nothing smaller."
             )
         # That outputs stay goes without saying.
-        told = [text for text in told if not text.endswith("returns them")]
+        told = [text for text in told if not text.endswith("the model returns it")]
         if told:
             warn(f"{len(told)} of {len(targets)} selected layers keep all channels. {_some(told)}.")
 

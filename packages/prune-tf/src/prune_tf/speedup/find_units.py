@@ -10,15 +10,13 @@ import numpy as np
 
 from prune_core.compressed import model_of
 from prune_speedup.engine.labels import among
-from prune_speedup.engine.propagate import keep_whole_axes
 from prune_speedup.engine.removable import labels_of_units
 from prune_speedup.engine.units import Unit, Units, read_units
 from prune_tf.layers import layers_of, slots_of
 from prune_tf.masks import Masks
-from prune_tf.speedup.analysis import Analysis
 from prune_tf.speedup.graph import check_model
-from prune_tf.speedup.labelling import labelling_of, variables_of
-from prune_tf.speedup.propagate import analyse
+from prune_tf.speedup.labelling import labelled
+from prune_tf.speedup.recorded import Recorded, variables_of
 
 __all__ = ["analysed", "both", "labels_in", "masks_of_units", "units"]
 
@@ -55,13 +53,11 @@ def units(model: keras.Model, example_inputs: Any = None) -> Units:
     return analysed(model_of(model), example_inputs)[0]
 
 
-def analysed(model: keras.Model, example_inputs: Any = None) -> tuple[Units, Analysis]:
-    """Return the units of a model, and what the rules have found of it."""
+def analysed(model: keras.Model, example_inputs: Any = None) -> tuple[Units, Recorded]:
+    """Return the units of a model, and the calls that they were found in."""
     check_model(model)
-    analysis = analyse(model, {}, example_inputs=example_inputs)
-    labelling = labelling_of(model, analysis)
-    keep_whole_axes(labelling.labels, labelling.axes)
-    return read_units(labelling), analysis
+    made, labelling = labelled(model, example_inputs)
+    return read_units(labelling), made
 
 
 def labels_in(

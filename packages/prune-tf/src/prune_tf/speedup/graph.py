@@ -27,6 +27,7 @@ class Call:
         arguments: Everything it is given, `(args, kwargs)`.
         holder: The outermost layer whose own Python makes this call, or None for a call that the
             model's graph makes.
+        wrapper: What calls the layer step by step, if it is not called as a whole.
     """
 
     op: Any
@@ -34,6 +35,7 @@ class Call:
     outputs: tuple[Any, ...]
     arguments: tuple[tuple[Any, ...], dict[str, Any]]
     holder: Any = None
+    wrapper: Any = None
 
     @property
     def kind(self) -> str:

@@ -1,190 +1,117 @@
-"""What the rules have found, in the words of the engine that all frameworks share.
-
-Rules speak of layers, of their variables and of symbolic tensors. The engine knows numbered values
-with labels along their axes, and calls between them; from these it reads units, makes plans and
-counts what they cost. A layer is one call, which reads its variables besides its inputs:
-
-    Dense(h)     →     v7 = keras.Dense(v4, kernel=v0, bias=v1)
-"""
+"""A model's labels: recorded, sent through the rules, and read by layers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 import keras
+import numpy as np
 
-from prune_speedup.engine.flow import Flow
-from prune_speedup.engine.graph import Call, Graph, Meta, Ref
-from prune_speedup.engine.labels import Array
-from prune_speedup.engine.propagate import Labelling
-from prune_speedup.engine.rules import Entry
-from prune_speedup.engine.values import CONSTANT, Group, Value, encode, spread
-from prune_tf.layers import layers_of
-from prune_tf.speedup.analysis import Analysis
-from prune_tf.speedup.graph import Call as KerasCall
-from prune_tf.speedup.open_sizes import known_sizes
-from prune_tf.speedup.record import Passed
-from prune_tf.speedup.shaping import own_variables
+from prune_speedup.engine.labels import Array, among
+from prune_speedup.engine.propagate import Labelling, propagate
+from prune_tf.axes import output_axis
+from prune_tf.speedup.recorded import Recorded, recorded
+from prune_tf.speedup.rules.registry import Rules
 
-__all__ = ["labelling_of", "variables_of"]
+__all__ = ["labelled", "output_labels", "unknown_in"]
 
 
-class _Rules:
-    """Keras' rules have run already, so that the engine has nothing to ask them."""
-
-    def find(self, target: Any) -> Entry | None:
-        return None
-
-    def repeatable(self, target: Any) -> bool:
-        return True
-
-
-def labelling_of(model: keras.Model, analysis: Analysis) -> Labelling:
-    """Write down what is known of a model as the engine has it.
+def labelled(
+    model: keras.Model, example_inputs: Any = None, *, repairs: bool = True
+) -> tuple[Recorded, Labelling]:
+    """Find out what goes together in a model.
 
     Args:
-        model: The model.
-        analysis: What the rules have found of it.
+        model: A built model.
+        example_inputs: What a subclassed model is called with, unless it tells by itself.
+        repairs: Whether sizes that a layer's own Python reads may be edited.
+
+    Raises:
+        SpeedupError: When the calls of a subclassed model cannot be followed.
     """
-    return _Writer(model, analysis).write()
+    made = recorded(model, example_inputs)
+    labelling = propagate(made.graph, Rules(made, repairs))
+    _fix_unspoken(labelling)
+    return made, labelling
 
 
-def variables_of(model: keras.Model) -> Iterator[tuple[str, Any, Any]]:
-    """Yield the name, the layer and the variable of everything that a model holds."""
-    layers = [("", model), *((named.name, named.layer) for named in layers_of(model))]
-    taken: dict[str, int] = {}
-    for prefix, layer in layers:
-        for variable in own_variables(layer):
-            name = f"{prefix}/{variable.name}" if prefix else variable.name
-            taken[name] = taken.get(name, 0) + 1
-            yield name if taken[name] == 1 else f"{name}:{taken[name]}", layer, variable
+def _fix_unspoken(labelling: Labelling) -> None:
+    """What lies along an axis of a weight stays if no rule has said what becomes of it."""
+    labels, tensors = labelling.labels, labelling.graph.tensors
+    made = (value for place, value in labelling.flow.values.items() if place not in tensors)
+    carried = [group.compact().ravel() for value in made for group in value.groups]
+    roots = labels.find(np.concatenate([np.array([0]), *carried]))
+    for columns in labelling.axes.values():
+        for column in columns:
+            if column is not None:
+                own = labels.find(column)
+                labels.fix(own[~among(own, roots)], "its rule says nothing of this axis")
 
 
-@dataclass
-class _Writer:
-    model: keras.Model
-    analysis: Analysis
-    graph: Graph = field(default_factory=Graph)
-    columns: dict[int, list[Array | None]] = field(default_factory=dict)
-    values: dict[int, Value] = field(default_factory=dict)
-    places: dict[int, int] = field(default_factory=dict)
-    names: dict[int, str] = field(default_factory=dict)
-    own: dict[int, dict[str, Ref]] = field(default_factory=dict)
+_KERNELS = {
+    "Dense": ("kernel", -1),
+    **{f"Conv{n}D": ("kernel", -1) for n in (1, 2, 3)},
+    **{f"Conv{n}DTranspose": ("kernel", -2) for n in (1, 2, 3)},
+    **{f"DepthwiseConv{n}D": ("kernel", -2) for n in (1, 2)},
+    **{f"SeparableConv{n}D": ("pointwise_kernel", -1) for n in (1, 2)},
+    **dict.fromkeys(("SimpleRNNCell", "GRUCell", "LSTMCell"), ("kernel", -1)),
+}
 
-    def write(self) -> Labelling:
-        self.names = {id(named.layer): named.name for named in layers_of(self.model)}
-        for name, layer, variable in variables_of(self.model):
-            self._variable(name, layer, variable)
-        sizes = known_sizes(self.analysis.followed)
-        for call in self.analysis.followed:
-            self._call(call, sizes)
-        flow = Flow(self.analysis.labels, self.graph.metas, _Rules())
-        flow.values = self.values
-        for name, kind in self.analysis.unknown.items():
-            flow.unknown.setdefault(kind, name)
-        return Labelling(self.graph, self.analysis.labels, self.columns, flow)
 
-    def _variable(self, name: str, layer: Any, variable: Any) -> None:
-        if id(variable) in self.places:
-            place = self.places[id(variable)]
-            self.graph.tensors[place] = (*self.graph.tensors[place], name)
-            self._lies_also(layer, variable, place)
-        else:
-            place = self._new(variable, tuple(variable.shape))
-            self.graph.tensors[place] = (name,)
-            # What is frozen for a while is a parameter all the same.
-            if any(variable is each for each in layer._trainable_variables):
-                self.graph.parameters.add(place)
-            if not self.analysis.calls[id(layer)] and not self._is_held(layer):
-                self.graph.unread.append(name)
-            self.columns[place] = [
-                self._column(layer, variable, axis, size)
-                for axis, size in enumerate(variable.shape)
-            ]
-            self.values[place] = self._value(place, dict(enumerate(self.columns[place])))
-        self.own.setdefault(id(layer), {}).setdefault(variable.name, Ref(place))
+def output_labels(made: Recorded, labelling: Labelling, layer: Any) -> Array | None:
+    """Return the label of each output channel of a layer; None if it makes no channels.
 
-    def _is_held(self, layer: Any) -> bool:
-        return id(layer) in self.analysis.axes or id(layer) in self.analysis.entered
+    Args:
+        made: The model.
+        labelling: Its labels.
+        layer: One of its layers.
+    """
+    kind = type(layer).__name__
+    if not type(layer).__module__.startswith("keras."):
+        return None
+    if kind == "EinsumDense":
+        variable, axis = layer._kernel, output_axis(layer)
+    elif kind in _KERNELS:
+        name, axis = _KERNELS[kind]
+        variable = getattr(layer, name, None)  # None where it was never built
+    else:
+        return None
+    place = made.places.get(id(variable))
+    column = None if place is None else labelling.axes[place][axis]
+    if column is None or place not in _followed(made, labelling):
+        return None
+    return np.repeat(column, variable.shape[-1]) if kind.startswith("Depthwise") else column
 
-    def _lies_also(self, layer: Any, variable: Any, place: int) -> None:
-        """A variable of two layers has the same channels in both."""
-        for axis, known in enumerate(self.columns[place]):
-            other = self.analysis.axes.get(id(layer), {}).get((variable.name, axis))
-            if known is not None and other is not None and known is not other:
-                self.analysis.labels.tie(known, other)
 
-    def _column(self, layer: Any, variable: Any, axis: int, size: int) -> Array | None:
-        known = self.analysis.axes.get(id(layer), {}).get((variable.name, axis))
-        if known is None and (size == 1 or not keras.backend.is_float_dtype(variable.dtype)):
-            return None
-        if known is None:
-            known = self.analysis.labels.new(size)
-            self.analysis.labels.fix(known, self._why(layer))
-        return known
+def _followed(made: Recorded, labelling: Labelling) -> set[int]:
+    """The values that a call with a rule reads."""
+    calls = enumerate(made.graph.calls)
+    ruled = (call for at, call in calls if at not in labelling.flow.unruled)
+    return {place for call in ruled for place in call.inputs()}
 
-    def _why(self, layer: Any) -> str:
-        why = self.analysis.why_unknown.get(id(layer))
-        if why is None and not self.analysis.calls[id(layer)]:
-            why = "nothing calls it on the way from the inputs to the outputs"
-        return why or "its rule says nothing of this axis"
 
-    def _new(self, thing: Any, shape: tuple[int, ...]) -> int:
-        real = keras.backend.is_float_dtype(keras.backend.standardize_dtype(thing.dtype))
-        place = self.graph.add_value(Meta(shape, thing.dtype, real))
-        self.places[id(thing)] = place
-        return place
+def unknown_in(made: Recorded, labelling: Labelling) -> dict[str, str]:
+    """Return `{layer name: class}` of what no rule has spoken for, if it holds anything.
 
-    def _value(self, place: int, columns: dict[int, Array | None]) -> Value:
-        shape = self.graph.metas[place].shape
-        groups = [
-            Group(spread(encode(column, CONSTANT), axis, shape))
-            for axis, column in columns.items()
-            if column is not None and len(column) == shape[axis] > 1
-        ]
-        return Value(shape, tuple(groups))
+    Args:
+        made: The model.
+        labelling: Its labels.
+    """
+    unknown: dict[str, str] = {}
+    for position, why in labelling.flow.unruled.items():
+        call = made.calls[position]
+        told = call.holder or call.op
+        if call.holder is None or _holds(made, labelling, position, why):
+            unknown[told.name] = type(told).__name__
+    return unknown
 
-    def _tensor(self, tensor: Any, sizes: dict[int, tuple[int, ...]]) -> int:
-        if id(tensor) in self.places:
-            return self.places[id(tensor)]
-        shape = sizes[id(tensor)]
-        place = self._new(tensor, shape)
-        flow = self.analysis.flows.get(id(tensor))
-        parts = () if flow is None else flow.parts
-        columns = {
-            part.axis % len(shape): part.labels for part in parts if len(shape) >= -part.axis
-        }
-        self.values[place] = self._value(place, dict(columns))
-        return place
 
-    def _call(self, call: KerasCall, sizes: dict[int, tuple[int, ...]]) -> None:
-        if isinstance(call.op, Passed):
-            [outer], [inner] = call.outputs, call.inputs
-            self.places[id(outer)] = self._tensor(inner, sizes)
-            return
-        for tensor in call.inputs:
-            if id(tensor) not in self.places:
-                self.graph.inputs.append(self._tensor(tensor, sizes))
-
-        def written(given: Any) -> Any:
-            if isinstance(given, keras.KerasTensor):
-                return Ref(self._tensor(given, sizes))
-            if isinstance(given, keras.Variable):
-                return Ref(self.places[id(given)]) if id(given) in self.places else None
-            return given
-
-        args, kwargs = keras.tree.map_structure(written, call.arguments)
-        kwargs = {**kwargs, **self._read_by(call.op)}
-        outputs: list[int | None] = [self._tensor(output, sizes) for output in call.outputs]
-        layer = self.names.get(id(call.op)) or self.names.get(id(call.holder), "")
-        self.graph.calls.append(Call(f"keras.{call.kind}", tuple(args), kwargs, outputs, layer))
-
-    def _read_by(self, op: Any) -> dict[str, Any]:
-        """The variables of a layer, and of the cell inside of a recurrent one; its equation."""
-        cell = getattr(op, "cell", None)
-        inside = self.own.get(id(cell), {}) if isinstance(cell, keras.layers.Layer) else {}
-        equation = getattr(op, "equation", None) or getattr(op, "subscripts", None)
-        told = {"equation": equation} if isinstance(equation, str) else {}
-        return {**self.own.get(id(op), {}), **inside, **told}
+def _holds(made: Recorded, labelling: Labelling, position: int, why: str) -> bool:
+    """Whether channels that go into a call stay for its sake."""
+    for tensor in made.calls[position].inputs:
+        for group in labelling.flow.values[made.places[id(tensor)]].groups:
+            if any(
+                text.startswith(why) for text in labelling.labels.reasons(group.compact().ravel())
+            ):
+                return True
+    return False

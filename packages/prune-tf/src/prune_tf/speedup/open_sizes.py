@@ -15,7 +15,7 @@ from prune_tf.inputs import SIZES
 from prune_tf.speedup.graph import Call
 from prune_tf.speedup.record import Given, Passed
 
-__all__ = ["SAMPLES", "known_sizes"]
+__all__ = ["SAMPLES", "Sizes", "known_sizes"]
 
 SAMPLES = 2
 """How many samples there are, as where the inside of a layer is recorded."""

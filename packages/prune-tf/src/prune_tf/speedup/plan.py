@@ -8,10 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from prune_speedup.engine.mask_effects import Standing, standing
 from prune_speedup.engine.plan import Plan as Cut
 from prune_speedup.engine.plan import make_plan as make_cut
 from prune_speedup.engine.propagate import Labelling
-from prune_tf.speedup.analysis import Analysis, Use
+from prune_tf.speedup.constants import Reader, measured, readers, zeros_of
+from prune_tf.speedup.recorded import Recorded
+from prune_tf.speedup.reference import Values
+from prune_tf.speedup.rules.registry import Rules
 
 __all__ = ["Merge", "Plan", "make_plan"]
 
@@ -20,11 +24,9 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True, slots=True)
 class Merge:
-    """A slice of a weight that takes over the work of another: `into += share · gone`."""
+    """A slice of a layer's kernel that takes over the work of another: `into += share · gone`."""
 
-    layer: Any
-    variable: str
-    axis: int
+    reader: Reader
     label: int
     into: int
     gone: int
@@ -36,26 +38,36 @@ class Plan:
     """What becomes of a model.
 
     Attributes:
-        analysis: What the rules have found.
+        recorded: The model.
         cut: What goes, and the shapes that everything has then, as the engine has it.
-        biases: `{layer: what is added to its bias}`.
+        folds: `(layer that reads constants, which of its channels go and are in its bias then)`.
         merges: Slices that take over for others.
         held: How many masked channels must stay, because their constant reaches the borders of
             a padded convolution.
     """
 
-    analysis: Analysis
+    recorded: Recorded
     cut: Cut
-    biases: dict[int, Array] = field(default_factory=dict)
+    folds: dict[int, tuple[Reader, Array]] = field(default_factory=dict)
     merges: list[Merge] = field(default_factory=list)
     held: int = 0
 
-    def kept(self, labels: Array) -> Array:
-        """Return the places of an axis that stay."""
-        return np.flatnonzero(~self.cut.removed[labels])
+    @property
+    def rules(self) -> Rules:
+        """The rules, with what they remember of the model."""
+        rules = self.cut.labelling.flow.rules
+        assert isinstance(rules, Rules)
+        return rules
+
+    def kept_of(self, variable: Any) -> dict[int, Array]:
+        """Return `{axis: places that stay}` of a variable, for the axes that lose some."""
+        place = self.recorded.places.get(id(variable))
+        return {} if place is None else self.cut.kept(place)
 
 
-def make_plan(analysis: Analysis, labelling: Labelling, fold: bool = True) -> Plan:
+def make_plan(
+    recorded: Recorded, labelling: Labelling, masks: Values, *, fold: bool = True
+) -> Plan:
     """Choose every channel whose removal changes nothing.
 
     That is: wherever it is added up, it is multiplied by zeros, or it is a constant. A constant
@@ -64,91 +76,94 @@ def make_plan(analysis: Analysis, labelling: Labelling, fold: bool = True) -> Pl
     them, whose weights become the sum of all, each scaled by its constant.
 
     Args:
-        analysis: What is known of the model.
-        labelling: The same as the engine has it.
+        recorded: The model.
+        labelling: What goes together in it.
+        masks: Applied to its weights.
         fold: Whether constants may move; if not, only what is zero goes.
     """
-    labels = analysis.labels
-    # label → the places where it is added up in a way that a bias cannot make up for
-    obstacles: dict[int, dict[tuple[int, int], float]] = defaultdict(dict)
-    for number, use in enumerate(analysis.uses):
-        immovable = np.isnan(use.constants) | (use.bias is None or not fold)
-        places = np.flatnonzero(use.matters & (use.constants != 0) & immovable)
-        roots = labels.find(use.labels)
-        for place in places.tolist():
-            obstacles[int(roots[place])][number, place] = float(use.constants[place])
-    everything = labels.find(np.arange(len(labels)))
-    free = ~np.isin(everything, [*obstacles])
-    fixed = labels.is_fixed(np.array([*obstacles], dtype=np.int64))
-    in_the_way = {
-        label: at for (label, at), stays in zip(obstacles.items(), fixed, strict=True) if not stays
-    }
-    if fold:
-        merges, merged, held = _merged(analysis, in_the_way)
-    else:
-        still = [at for at in in_the_way.values() if not np.isnan([*at.values()]).any()]
-        merges, merged, held = [], [], len(still)
-    cut = make_cut(labelling, [*np.flatnonzero(free).tolist(), *merged])
+    zeros = zeros_of(recorded, masks)
+    found = standing(labelling, zeros)
+    if not (found.masked & found.constant).any():
+        return Plan(recorded, make_cut(labelling, found.removable))
+    # Some of these may be zeros all the same, as behind a ReLU: the numbers tell.
+    numbers = measured(recorded, labelling, masks)
+    found = standing(labelling, zeros, numbers)
+    reading = readers(recorded, found, numbers, zeros)
+    obstacles, moving = _obstacles(found, reading, fold=fold)
+    merges, merged, held = _merged(obstacles) if fold else ([], [], len(obstacles))
+    cut = make_cut(labelling, [*found.removable, *moving, *merged])
     merges = [merge for merge in merges if cut.removed[merge.label]]
-    plan = Plan(analysis, cut, merges=merges, held=held)
-    _fold(plan)
-    return plan
+    return Plan(recorded, cut, _folds(reading, cut, merges), merges, held)
 
 
-def _merged(
-    analysis: Analysis, obstacles: dict[int, dict[tuple[int, int], float]]
-) -> tuple[list[Merge], list[int], int]:
+Places = list[tuple[Reader, int]]
+"""Where a class is summed over in a way that no bias makes up for: a layer, and which channel."""
+
+
+def _obstacles(
+    found: Standing, reading: dict[int, Reader], *, fold: bool
+) -> tuple[dict[int, Places], list[int]]:
+    """Return the classes that are constants with what is in their way, and those with nothing."""
+    assert found.flow is not None
+    candidates = found.constants
+    lost: set[int] = set()
+    obstacles: dict[int, Places] = defaultdict(list)
+    classes: set[int] = set()
+    for position, _, labels in found.flow.leaks or ():
+        roots = np.unique(found.roots[labels])
+        roots = roots[candidates[roots]]
+        reader = reading.get(position)
+        classes.update(roots.tolist())
+        if reader is None:
+            lost.update(roots.tolist())
+            continue
+        for root in roots.tolist():
+            places = np.flatnonzero(reader.columns == root)
+            if np.isnan(reader.numbers[places]).any():
+                lost.add(root)
+            elif not (fold and reader.foldable):
+                obstacles[root] += [(reader, int(at)) for at in places if reader.numbers[at]]
+    still = {root: places for root, places in obstacles.items() if root not in lost and places}
+    return still, [root for root in classes if root not in lost and root not in still]
+
+
+def _merged(obstacles: dict[int, Places]) -> tuple[list[Merge], list[int], int]:
     """Return what takes over for what, which labels can go then, and how many have to stay."""
-    uses = analysis.uses
+    groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
+    for label, places in obstacles.items():
+        layers = tuple(id(reader) for reader, _ in places)
+        if len(set(layers)) == len(layers) and all(reader.mergeable for reader, _ in places):
+            groups[layers].append(label)
     merges: list[Merge] = []
     merged: list[int] = []
-    held = 0
-    groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
-    for label, at in obstacles.items():
-        numbers = tuple(number for number, _ in at)
-        if any(np.isnan(constant) for constant in at.values()):
-            continue
-        held += 1
-        if len(set(numbers)) == len(numbers) and all(uses[n].variable for n in numbers):
-            groups[numbers].append(label)
     for labels in groups.values():
         # The largest constant makes the smallest factors, and so the smallest rounding errors.
-        keeper = max(labels, key=lambda label: min(abs(c) for c in obstacles[label].values()))
-        into = {number: (place, c) for (number, place), c in obstacles[keeper].items()}
+        keeper = max(
+            labels, key=lambda label: min(abs(r.numbers[at]) for r, at in obstacles[label])
+        )
         for label in labels:
             if label == keeper:
                 continue
             merged.append(label)
-            merges += [
-                Merge(
-                    uses[number].layer,
-                    uses[number].variable or "",
-                    uses[number].axis,
-                    label,
-                    into[number][0],
-                    place,
-                    constant / into[number][1],
-                )
-                for (number, place), constant in obstacles[label].items()
-            ]
-    return merges, merged, held - len(merged)
+            for (reader, at), (_, into) in zip(obstacles[label], obstacles[keeper], strict=True):
+                share = float(reader.numbers[at] / reader.numbers[into])
+                merges.append(Merge(reader, label, into, at, share))
+    return merges, merged, len(obstacles) - len(merged)
 
 
-def _fold(plan: Plan) -> None:
-    merged = {(id(m.layer), m.gone) for m in plan.merges}
-    for use in plan.analysis.uses:
-        gone = set(range(len(use.labels))) - set(plan.kept(use.labels).tolist())
-        constants = {
-            place: float(use.constants[place])
-            for place in sorted(gone)
-            if use.matters[place]
-            and use.constants[place] != 0
-            and (id(use.layer), place) not in merged
-        }
-        if constants:
-            plan.biases[id(use.layer)] = _bias(use, constants)
+def _least(places: Places) -> float:
+    return min(abs(float(reader.numbers[at])) for reader, at in places)
 
 
-def _bias(use: Use, constants: dict[int, float]) -> Array:
-    assert use.bias is not None, "only what a bias can make up for is removed"
-    return use.bias(constants)
+def _folds(
+    reading: dict[int, Reader], cut: Cut, merges: list[Merge]
+) -> dict[int, tuple[Reader, Array]]:
+    """Which constants, of channels that go, are to be in the bias of a layer."""
+    taken_over = {(id(merge.reader), merge.gone) for merge in merges}
+    folds: dict[int, tuple[Reader, Array]] = {}
+    for reader in reading.values():
+        gone = cut.removed[reader.columns] & (np.nan_to_num(reader.numbers) != 0)
+        places = [at for at in np.flatnonzero(gone).tolist() if (id(reader), at) not in taken_over]
+        if places and reader.foldable:
+            folds[id(reader.layer)] = (reader, np.array(places))
+    return folds

@@ -20,7 +20,8 @@ from prune_tf.speedup.copies import (
     pairs_of,
 )
 from prune_tf.speedup.graph import is_graph
-from prune_tf.speedup.plan import Plan
+from prune_tf.speedup.plan import Merge, Plan
+from prune_tf.speedup.settings import SHAPED, counts_of, settings_of
 from prune_tf.speedup.shaping import ShapeCarrier, own_variables, shape, written_arguments
 
 __all__ = ["cut", "rebuild"]
@@ -48,30 +49,27 @@ def rebuild(model: keras.Model, plan: Plan) -> tuple[keras.Model, Pairs]:
 def _inputs(model: keras.Model, plan: Plan) -> list[Any] | None:
     """Return smaller inputs of a model inside of another, if less comes in than before."""
     made, smaller = [], False
-    for inner, known in zip(plan.analysis.inner.get(id(model), ()), model.inputs, strict=False):
+    insides = plan.recorded.found.inner.get(id(model), ())
+    for inner, known in zip(insides, model.inputs, strict=False):
         shape = list(known.shape)
-        for part in plan.analysis.flow(inner).parts:
-            count = len(plan.kept(part.labels))
-            if len(shape) >= -part.axis and count < len(part.labels):
-                shape[part.axis], smaller = count, True
+        place = plan.recorded.places.get(id(inner))
+        kept = {} if place is None else plan.cut.kept_of_value(place)
+        for axis, indices in kept.items():
+            shape[axis], smaller = len(indices), True
         made.append(keras.Input(batch_shape=tuple(shape), dtype=known.dtype, name=known.name))
     return made if smaller else None
 
 
 def _is_cut(layer: Any, plan: Plan) -> bool:
     """Whether a layer, or one inside of it, loses anything or gets another bias."""
-    for each in layer._flatten_layers():
-        for (variable, _), labels in plan.analysis.axes.get(id(each), {}).items():
-            if variable and len(plan.kept(labels)) < len(labels):
-                return True
-    return False
+    variables = (v for each in layer._flatten_layers() for v in own_variables(each))
+    return any(plan.kept_of(variable) for variable in variables)
 
 
 def _shaped(layer: Any, plan: Plan) -> Any:
     """Return a copy of a layer that its class builds, cut to shape."""
     copy = copy_layer(layer)
-    calls = plan.analysis.shaped | plan.analysis.entered
-    call = calls.get(id(layer))
+    call = plan.recorded.found.entered.get(id(layer)) or plan.recorded.call_of(layer)
     arguments = ((), {}) if call is None else call.arguments
     if isinstance(layer, ShapeCarrier):
         build = layer._shaped["build"]
@@ -80,12 +78,8 @@ def _shaped(layer: Any, plan: Plan) -> Any:
     sizes: dict[str, dict[str, Any]] = {}
     for place, each in enumerate(layer._flatten_layers()):
         own = own_variables(each)
-        shapes = [cut_shape(plan, each, v) for v in own]
-        attributes = {
-            name: value(plan) for name, value in plan.analysis.attributes[id(each)].items()
-        }
-        for name, labels in plan.analysis.sizes.get(id(each), {}).items():
-            attributes[name] = len(plan.kept(labels))
+        shapes = [cut_shape(plan, v) for v in own]
+        attributes = settings_of(each, plan) | counts_of(each, plan)
         changed = any(tuple(v.shape) != tuple(s) for v, s in zip(own, shapes, strict=True))
         changed |= any(getattr(each, name) != value for name, value in attributes.items())
         known = isinstance(layer, ShapeCarrier) and str(place) in layer._shaped["sizes"]
@@ -95,33 +89,22 @@ def _shaped(layer: Any, plan: Plan) -> Any:
     return shape(copy, build, sizes)
 
 
-def cut_shape(plan: Plan, layer: Any, variable: Any) -> tuple[int, ...]:
-    """Return the shape that a variable of a layer will have."""
-    size = list(variable.shape)
-    for (name, axis), labels in plan.analysis.axes.get(id(layer), {}).items():
-        if name == variable.name:
-            size[axis] = len(plan.kept(labels))
-    return tuple(size)
+def cut_shape(plan: Plan, variable: Any) -> tuple[int, ...]:
+    """Return the shape that a variable will have."""
+    kept = plan.kept_of(variable)
+    return tuple(len(kept[at]) if at in kept else s for at, s in enumerate(variable.shape))
 
 
 def _smaller(op: Any, plan: Plan) -> Any:
-    inside = id(op) in plan.analysis.entered or id(op) in plan.analysis.shaped
+    inside = id(op) in plan.recorded.found.entered or type(op).__name__ in SHAPED
     if inside and _is_cut(op, plan):
         return _shaped(op, plan)
 
     def edit(config: dict[str, Any]) -> None:
-        for key, labels in plan.analysis.sizes.get(id(op), {}).items():
-            config[key] = len(plan.kept(labels))
-        if id(op) in plan.biases:
+        if type(op).__name__ not in SHAPED:
+            config.update(settings_of(op, plan))
+        if id(op) in plan.folds:
             config["use_bias"] = True
-        if id(op) in plan.analysis.reshaped:
-            axis, labels = plan.analysis.reshaped[id(op)]
-            # As a layer and as an operation; only the latter says how many samples there are.
-            key = "target_shape" if "target_shape" in config else "newshape"
-            target = list(config[key])
-            if target[axis] != -1:
-                target[axis] = len(plan.kept(labels))
-            config[key] = tuple(target)
         if isinstance(op, keras.layers.Layer):
             # Masks come back with the weights, cut to the new shapes.
             for name, slot in slots_of(op).items():
@@ -138,17 +121,17 @@ def _fill(old: Any, new: Any, plan: Plan) -> None:
     """Give a layer of the small model the weights that it keeps."""
     if is_graph(old):
         return
-    analysis = plan.analysis
-    if not analysis.axes.get(id(old)) and id(old) not in plan.biases:
+    own, merges = own_variables(old), [m for m in plan.merges if m.reader.layer is old]
+    if id(old) not in plan.folds and not merges and not any(map(plan.kept_of, own)):
         carry_state(old, new)
         return
-    values = {variable.name: _value(variable) for variable in own_variables(old)}
-    bias = plan.biases.get(id(old))
-    if bias is not None:
-        values["bias"] = values.get("bias", np.zeros(len(bias))) + bias
-    for merge in plan.merges:
-        if merge.layer is old:
-            _take_over(values, merge)
+    values = {variable.name: _value(variable) for variable in own}
+    if id(old) in plan.folds:
+        reader, places = plan.folds[id(old)]
+        added = reader.numbers[places] @ reader.sums()[places]
+        values["bias"] = values.get("bias", np.zeros(len(added))) + added
+    for merge in merges:
+        _take_over(values, merge)
     # By name, for a copy may have gained a bias; but Keras numbers variables that have no name of
     # their own, as those of Normalization, and the copy's have other numbers.
     names, found = [*values], own_variables(new)
@@ -165,19 +148,24 @@ def _value(variable: Any) -> Array:
     return value if wide else value.astype("float32")
 
 
-def _take_over(values: dict[str, Array], merge: Any) -> None:
-    slices = np.moveaxis(values[merge.variable].astype(np.float64), merge.axis, 0).copy()
+def _take_over(values: dict[str, Array], merge: Merge) -> None:
+    name, axis = merge.reader.variable, merge.reader.axis
+    slices = np.moveaxis(values[name].astype(np.float64), axis, 0).copy()
     slices[merge.into] += merge.share * slices[merge.gone]
-    values[merge.variable] = np.moveaxis(slices, 0, merge.axis)
+    values[name] = np.moveaxis(slices, 0, axis)
 
 
-def cut(plan: Plan, layer: Any, variable: str, array: Array) -> Array:
+def cut(plan: Plan, layer: Any, name: str, array: Array) -> Array:
     """Return what is left of an array that is shaped as a layer's variable."""
-    axes = plan.analysis.axes.get(id(layer), {})
-    for (name, axis), labels in axes.items():
-        if name == variable:
-            array = np.take(array, plan.kept(labels), axis)
-    if variable == "bias" and not any(name == "bias" for name, _ in axes) and ("", 0) in axes:
+    variable = getattr(layer, name, None)
+    if not isinstance(variable, keras.Variable):
+        variable = next((v for v in own_variables(layer) if v.name == name), None)
+    if variable is not None:
+        for axis, kept in plan.kept_of(variable).items():
+            array = np.take(array, kept, axis)
+    elif name == "bias":
         # A layer that had no bias and got one: its places are those of its outputs.
-        array = np.take(array, plan.kept(axes["", 0]), 0)
+        kernel = getattr(layer, "pointwise_kernel", layer.kernel)
+        outputs = plan.kept_of(kernel).get(len(kernel.shape) - 1)
+        array = array if outputs is None else np.take(array, outputs, 0)
     return array

@@ -127,7 +127,7 @@ def _expand(call: Call, has_rule: Callable[[Any], bool], found: Recording) -> No
         # Axes count from the end, so that another axis in front makes no difference.
         found.entered.setdefault(id(call.op), call)
         holder = call.holder or call.op
-        found.calls.append(replace(call, op=call.op.layer, holder=holder))
+        found.calls.append(replace(call, op=call.op.layer, holder=holder, wrapper=call.op))
         return
     if not isinstance(call.op, keras.layers.Layer) or has_rule(call.op):
         found.calls.append(call)

@@ -21,13 +21,13 @@ from prune_tf.files import load_masks
 from prune_tf.inputs import check_inputs, made_up_inputs, run
 from prune_tf.layers import layers_of, slots_of
 from prune_tf.masks import masks_of, set_masks
+from prune_tf.speedup.constants import silenced
 from prune_tf.speedup.copies import Pairs
 from prune_tf.speedup.cost import bytes_of, cost_of
 from prune_tf.speedup.find_units import analysed, both, labels_in, masks_of_units
 from prune_tf.speedup.graph import check_model, is_graph
-from prune_tf.speedup.labelling import labelling_of
+from prune_tf.speedup.labelling import labelled, unknown_in
 from prune_tf.speedup.plan import Plan, make_plan
-from prune_tf.speedup.propagate import analyse
 from prune_tf.speedup.rebuild import cut, rebuild
 from prune_tf.speedup.reference import Values, masked, masked_weights, reader
 from prune_tf.speedup.report import Change, SpeedupReport
@@ -145,8 +145,10 @@ def plan_for(
         constants: As for `shrink`.
     """
     applied = masked_weights(model, both(masks_of(model), masks))
-    found = analyse(model, applied, silence=constants == "zero")
-    return make_plan(found, labelling_of(model, found), fold=constants != "keep").cut
+    made, labelling = labelled(model)
+    if constants == "zero":
+        applied = silenced(made, labelling, applied)
+    return make_plan(made, labelling, applied, fold=constants != "keep").cut
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,15 +171,11 @@ class _NotEqualError(SpeedupError):
 
 def _shrunk(wanted: _Wanted, repairs: bool) -> SpeedupReport:
     model, inputs = wanted.model, wanted.inputs
-    applied = dict(wanted.masks)
-    found = analyse(
-        model,
-        applied,  # gets masks for batch norms that are to be silent
-        silence=wanted.constants == "zero",
-        example_inputs=inputs if not is_graph(model) else None,
-        repairs=repairs,
-    )
-    plan = make_plan(found, labelling_of(model, found), fold=wanted.constants != "keep")
+    made, labelling = labelled(model, inputs if not is_graph(model) else None, repairs=repairs)
+    applied = wanted.masks
+    if wanted.constants == "zero":
+        applied = silenced(made, labelling, applied)
+    plan = make_plan(made, labelling, applied, fold=wanted.constants != "keep")
     worst, moved = None, 0.0
     try:
         with masked(model, applied):
@@ -191,7 +189,7 @@ def _shrunk(wanted: _Wanted, repairs: bool) -> SpeedupReport:
         if wanted.verify:
             worst = _proved(model, small, inputs, expected, wanted.tolerance)
     except _NotEqualError as error:
-        error.repaired = bool(found.counted)
+        error.repaired = bool(plan.rules.counted)
         raise
     if wanted.verify and wanted.constants == "zero":
         with masked(model, wanted.masks):
@@ -206,7 +204,7 @@ def _shrunk(wanted: _Wanted, repairs: bool) -> SpeedupReport:
         changes,
         worst,
         plan.held,
-        plan.analysis.unknown,
+        unknown_in(plan.recorded, plan.cut.labelling),
         moved,
         flops=(_cost(plan, dense=True), _cost(plan)),
         bytes=(bytes_of(model), bytes_of(small)),
@@ -221,7 +219,7 @@ def _unchanged(model: keras.Model, plan: Plan) -> SpeedupReport:
         model,
         (size, size),
         held=plan.held,
-        unknown=plan.analysis.unknown,
+        unknown=unknown_in(plan.recorded, plan.cut.labelling),
         flops=(flops, flops),
         bytes=(memory, memory),
     )
@@ -335,8 +333,8 @@ def _why_nothing(model: keras.Model, plan: Plan, masks: Values) -> str:
             "constants='keep', and otherwise at the borders of a padded convolution "
             "(constants='zero' lets them go)"
         )
-    if plan.analysis.unknown:
-        name, kind = next(iter(plan.analysis.unknown.items()))
+    if unknown_in(plan.recorded, plan.cut.labelling):
+        name, kind = next(iter(unknown_in(plan.recorded, plan.cut.labelling).items()))
         reasons.append(f"channels around {name!r}, a {kind}, must stay: there is no rule for it")
     reasons.append(
         "channels go only as wholes, and channels that are added to each other go together: "

@@ -18,8 +18,8 @@ import numpy as np
 
 from prune_speedup.engine.flow import Flow
 from prune_speedup.engine.graph import Call, Ref
+from prune_speedup.engine.joining import apart
 from prune_speedup.engine.values import CONSTANT, Group, Value, expanded, extended
-from prune_speedup.torch.rules.movement import apart
 from prune_speedup.torch.rules.registry import rule
 
 __all__: list[str] = []

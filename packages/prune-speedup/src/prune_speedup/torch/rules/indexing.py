@@ -12,6 +12,7 @@ import torch
 
 from prune_speedup.engine.flow import Flow
 from prune_speedup.engine.graph import Call, Ref
+from prune_speedup.engine.joining import thinned
 from prune_speedup.engine.labels import Array
 from prune_speedup.engine.values import (
     CONSTANT,
@@ -23,7 +24,6 @@ from prune_speedup.engine.values import (
     extended,
     squeezed,
 )
-from prune_speedup.torch.rules.movement import thinned
 from prune_speedup.torch.rules.registry import rule
 
 __all__: list[str] = []

@@ -10,7 +10,6 @@ axes for itself ties it: `sum(2)` needs rows, so 1=2, 3=4, 5=6, and pairs go tog
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -19,15 +18,12 @@ import torch
 
 from prune_speedup.engine.flow import Flow
 from prune_speedup.engine.graph import Call, replace_refs
+from prune_speedup.engine.joining import apart, join
 from prune_speedup.engine.labels import Array
 from prune_speedup.engine.values import (
     CONSTANT,
-    UNKNOWN,
     Group,
     Value,
-    at_first,
-    encode,
-    expanded,
     extended,
     squeezed,
     without_copies,
@@ -35,8 +31,6 @@ from prune_speedup.engine.values import (
 from prune_speedup.torch.rules.registry import rule
 
 __all__: list[str] = []
-
-_STAYS = int(encode(np.zeros(1, dtype=np.int64), UNKNOWN)[0])
 
 
 @rule("aten.alias", "aten.detach", "aten.clone", "aten.contiguous", "aten.lift_fresh", carries=True)
@@ -159,87 +153,6 @@ def stack(flow: Flow, call: Call) -> Value:
         free = frozenset(at + (at >= axis) for at in value.free)
         pieces.append(Value(sizes, groups, free))
     return join(flow, pieces, axis, shape)
-
-
-def join(flow: Flow, pieces: Sequence[Value], axis: int, shape: tuple[int, ...]) -> Value:
-    """Concatenate values along an axis."""
-    across: list[Value] = []
-    along: list[Group | None] = []
-    for piece in pieces:
-        group = piece.group_at(axis)
-        along.append(group)
-        others = tuple(other for other in piece.groups if other is not group)
-        across.append(thinned(piece, axis, others))
-    # A group that runs along other axes as well can only be kept whole if every piece has it.
-    mixed = {other for group in along if group for other in group.axes} - {axis}
-    if mixed and any(group is None or not mixed <= set(group.axes) for group in along):
-        for at, (piece, group) in enumerate(zip(pieces, along, strict=True)):
-            if group is not None and len(group.axes) > 1:
-                flow.pin(piece, axis, "it is joined to something that has no such parts")
-                kept = group.only(set(group.axes) - {axis})
-                one = Group(at_first(kept.codes, (axis,)))
-                across[at] = Value(across[at].shape, (*across[at].groups, one), across[at].free)
-                along[at] = None
-    thin = tuple(1 if at == axis else size for at, size in enumerate(shape))
-    made = flow.align(across, thin, all).at_least(CONSTANT)
-    groups = [Group(extended(group.codes, shape)) for group in made.groups]
-    if any(group is not None for group in along):
-        groups.append(_concatenated(pieces, along, axis, shape))
-    free = made.free - {axis}
-    return Value(shape, apart(flow, groups), free)
-
-
-def thinned(piece: Value, axis: int, groups: tuple[Group, ...]) -> Value:
-    """A value of length one along an axis, with those of its groups that do not vary there."""
-    shape = tuple(1 if at == axis else size for at, size in enumerate(piece.shape))
-    thin = tuple(Group(at_first(group.codes, (axis,))) for group in groups)
-    return replace(piece, shape=shape, groups=thin, free=piece.free - {axis}, pending=())
-
-
-def _concatenated(
-    pieces: Sequence[Value], along: Sequence[Group | None], axis: int, shape: tuple[int, ...]
-) -> Group:
-    varying = {at for group in along if group for at in group.axes} - {axis}
-    parts = []
-    for piece, group in zip(pieces, along, strict=True):
-        sizes = [shape[at] if at in varying else 1 for at in range(len(shape))]
-        sizes[axis] = piece.shape[axis]
-        if group is None:
-            parts.append(np.full(sizes, _STAYS))
-        else:
-            parts.append(at_first(group.codes, [at for at, size in enumerate(sizes) if size == 1]))
-    made = Group(squeezed(expanded(np.concatenate(parts, axis), shape)))
-    # A label that several pieces have stands for a number of each piece's own.
-    return made if _distinct(parts) else made.at_least(CONSTANT)
-
-
-def _distinct(parts: Sequence[Array]) -> bool:
-    """Whether no two of these have a label in common."""
-    each = [np.unique(part) for part in parts]
-    return len(np.unique(np.concatenate(each))) == sum(map(len, each))
-
-
-def apart(flow: Flow, groups: Sequence[Group]) -> tuple[Group, ...]:
-    """Groups that share no axis: where two met in one axis, the finer one stays removable.
-
-    A group that has come to differ along no axis is the whole of the value, and stays.
-    """
-    for group in groups:
-        if not group.axes:
-            flow.fix(group.compact(), "it is all there is of a value")
-    ranked = sorted(
-        (group for group in groups if group.axes),
-        key=lambda g: (not flow.owned(g.compact()), -g.compact().size),
-    )
-    kept: list[Group] = []
-    for group in ranked:
-        if any(set(group.axes) & set(other.axes) for other in kept):
-            flow.fix(group.compact(), "two kinds of indices are folded into one axis")
-        else:
-            kept.append(group)
-            if len(group.axes) > 1:
-                flow.rectangles.append(group.compact())
-    return tuple(kept)
 
 
 def _run(call: Call, codes: Array) -> Sequence[Array]:

@@ -4,25 +4,19 @@ from prune_tf.speedup.rules import (
     contraction as contraction,
 )
 from prune_tf.speedup.rules import (
-    depthwise as depthwise,
-)
-from prune_tf.speedup.rules import (
     einsum as einsum,
 )
 from prune_tf.speedup.rules import (
     elementwise as elementwise,
 )
 from prune_tf.speedup.rules import (
-    merge as merge,
+    joining as joining,
 )
 from prune_tf.speedup.rules import (
     movement as movement,
 )
 from prune_tf.speedup.rules import (
     normalization as normalization,
-)
-from prune_tf.speedup.rules import (
-    operand as operand,
 )
 from prune_tf.speedup.rules import (
     pooling as pooling,
@@ -33,6 +27,6 @@ from prune_tf.speedup.rules import (
 from prune_tf.speedup.rules import (
     reduction as reduction,
 )
-from prune_tf.speedup.rules.registry import RULES, Rule, is_wide, rule, rule_for
+from prune_tf.speedup.rules.registry import RULES, Rule, rule, rule_for
 
-__all__ = ["RULES", "Rule", "is_wide", "rule", "rule_for"]
+__all__ = ["RULES", "Rule", "rule", "rule_for"]

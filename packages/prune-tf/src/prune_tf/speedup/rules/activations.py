@@ -1,4 +1,4 @@
-"""What activation functions do to constants."""
+"""Which functions treat each value by itself."""
 
 from __future__ import annotations
 
@@ -6,13 +6,8 @@ from types import FunctionType
 from typing import Any
 
 import keras
-import numpy as np
 
-from prune_tf.arrays import array_of
-
-__all__ = ["MEETING", "OPERATIONS", "activated", "is_elementwise"]
-
-Array = np.ndarray[Any, Any]
+__all__ = ["OPERATIONS", "is_elementwise"]
 
 ELEMENTWISE = frozenset(
     {
@@ -51,18 +46,13 @@ OPERATIONS = frozenset(
     {
         *("Abs", "Absolute", "Add", "Arctan", "Ceil", "Clip", "Cos", "Divide", "Elu", "Erf"),
         *("Exp", "Expm1", "Floor", "Gelu", "HardSigmoid", "HardSilu", "HardTanh", "LeakyRelu"),
-        *("Log", "Log1p", "LogSigmoid", "Maximum", "Minimum", "Mod", "Multiply", "Negative"),
+        *("Log", "Log1p", "LogSigmoid", "Maximum", "Minimum", "Multiply", "Negative"),
         *("Power", "Reciprocal", "Relu", "Relu6", "Round", "Rsqrt", "Selu", "Sigmoid", "Sign"),
         *("Silu", "Sin", "Softplus", "Softsign", "Sqrt", "Square", "Subtract", "Tanh"),
         *("TrueDivide", "Celu", "SoftShrink", "HardShrink", "TanhShrink", "Threshold"),
     }
 )
 """Operations of `keras.ops` that make each value of values at the same place, and of numbers."""
-
-MEETING = frozenset(
-    ("Add", "Divide", "Maximum", "Minimum", "Mod", "Multiply", "Power", "Subtract", "TrueDivide")
-)
-"""Those among them in which two tensors may meet."""
 
 
 def is_elementwise(activation: Any) -> bool:
@@ -115,15 +105,3 @@ def _steps(function: FunctionType, channels: int) -> list[Any] | None:
         steps.append((type(op), numbers, settings))
         waiting += node.input_tensors
     return steps
-
-
-def activated(activation: Any, constants: Array) -> Array:
-    """Return the constants after an elementwise activation."""
-    if activation is None:
-        return constants
-    known = ~np.isnan(constants)
-    result = constants.copy()
-    if known.any():
-        values = keras.ops.convert_to_tensor(constants[known].astype("float32"))
-        result[known] = array_of(activation(values))
-    return np.where(np.isfinite(result), result, np.nan)

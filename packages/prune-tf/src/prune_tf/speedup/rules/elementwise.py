@@ -1,27 +1,27 @@
-"""What treats each value by itself."""
+"""What treats each place by itself; where several tensors meet, their channels go together.
+
+a (2, 4)   axis 1:  1 2 3 4  ┐
+b (4,)     axis 0:  5 6 7 8  ┘ tied: 1=5 2=6 3=7 4=8
+a + b      axis 1:  1 2 3 4
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
-from prune_tf.speedup.analysis import Analysis, Flow
-from prune_tf.speedup.graph import Call
-from prune_tf.speedup.rules.activations import (
-    MEETING,
-    OPERATIONS,
-    activated,
-    is_elementwise,
-)
+from prune_speedup.engine.flow import Flow
+from prune_speedup.engine.graph import Call, Ref
+from prune_speedup.engine.rules import Declined
+from prune_speedup.engine.values import Group, Value
+from prune_tf.speedup.rules.activations import OPERATIONS, is_elementwise
 from prune_tf.speedup.rules.registry import rule
+from prune_tf.speedup.rules.tools import arguments, given, inputs, operand, stays_zero
 
 __all__: list[str] = []
-
-Array = np.ndarray[Any, Any]
 
 
 @rule(
@@ -35,99 +35,68 @@ Array = np.ndarray[Any, Any]
     "Identity",
     "StopGradient",
     "ConvertToTensor",
-    wide=True,
 )
-def at_rest(analysis: Analysis, call: Call) -> list[Flow] | None:
+def at_rest(flow: Flow, call: Call) -> list[Value]:
     """Nothing happens at inference."""
-    return analysis.inputs(call)[: len(call.outputs)]
+    return [flow.get(ref) for ref in inputs(call)][: len(call.outputs)]
 
 
-@rule("Activation", wide=True)
-def activation(analysis: Analysis, call: Call) -> list[Flow] | None:
-    """Apply a function by its name."""
+@rule(*sorted(OPERATIONS), "ReLU", "LeakyReLU", "ELU", "Cast", "ZerosLike", "OnesLike")
+@rule("Equal", "NotEqual", "Greater", "GreaterEqual", "Less", "LessEqual", "Where")
+@rule("LogicalAnd", "LogicalOr", "LogicalXor", "LogicalNot", "Isnan", "Isinf", "Isfinite")
+@rule("Average", "CustomScaleLayer")
+def elementwise(flow: Flow, call: Call) -> Value:
+    """Tie what meets; whether zeros stay zeros is asked of the operation itself."""
+    leaves = keras.tree.flatten(arguments(call))
+    refs = [each for each in leaves if isinstance(each, Ref)]
+    arrays = [each for each in leaves if hasattr(each, "shape")]
+    shape = flow.result_shape(call)
+    operands = [_merged(flow.get(ref), call, len(shape)) for ref in refs]
+    operands += [operand(flow, each) for each in arrays]
+    return flow.align(operands, shape, stays_zero(flow, call))
+
+
+def _merged(value: Value, call: Call, ndim: int) -> Value:
+    """What a merging layer of Keras meets: axes that are missing come behind the samples."""
+    if not isinstance(call.op, keras.layers.Layer) or value.ndim in (0, ndim):
+        return value
+    at = tuple(range(1, 1 + ndim - value.ndim))
+    shape = (value.shape[0], *[1] * len(at), *value.shape[1:])
+    groups = tuple(Group(np.expand_dims(group.codes, at)) for group in value.groups)
+    return Value(shape, groups, constant=value.constant)
+
+
+@rule("Activation")
+def activation(flow: Flow, call: Call) -> Value | Sequence[Value | None]:
+    """A function by its name, or one of the user's own."""
     if not is_elementwise(call.op.activation):
-        return None
-    return _each_part(analysis, call, lambda c: activated(call.op.activation, c))
+        raise Declined("it applies a function that may mix channels")
+    return elementwise(flow, call)
 
 
-@rule("ReLU", "LeakyReLU", "ELU", wide=True)
-def layer_of_its_own(analysis: Analysis, call: Call) -> list[Flow] | None:
-    """Apply the layer itself to the constants."""
-    return _each_part(analysis, call, lambda c: activated(call.op, c))
-
-
-@rule(*sorted(OPERATIONS - MEETING), wide=True)
-def operation(analysis: Analysis, call: Call) -> list[Flow] | None:
-    """An activation called as an operation, such as `keras.ops.relu(x)`."""
-    return _each_part(analysis, call, lambda c: activated(call.op, c))
+@rule("Rescaling")
+def rescaling(flow: Flow, call: Call) -> Value | Sequence[Value | None]:
+    """`x · scale + offset`, with one number for all channels."""
+    if not all(np.isscalar(each) for each in (call.op.scale, call.op.offset)):
+        raise Declined("it has a number for each channel")
+    return elementwise(flow, call)
 
 
 @rule("PReLU")
-def learned(analysis: Analysis, call: Call) -> list[Flow] | None:
-    """A slope for each channel, and perhaps for each place."""
-    [flow] = analysis.inputs(call)
-    slopes = analysis.weights(call.op, "alpha")
-    if flow.axis != -1 or slopes.shape[-1] != len(flow.labels):
-        return None
-    analysis.lies(call.op, "alpha", slopes.ndim - 1, flow.labels)
-    flat = slopes.reshape(-1, slopes.shape[-1])
-    same = (flat == flat[0]).all(axis=0)
-    negative = np.where(same, flat[0] * flow.constants, np.nan)
-    return [Flow(flow.labels, np.where(flow.constants >= 0, flow.constants, negative))]
+def learned(flow: Flow, call: Call) -> Value:
+    """A slope for each place, or for each channel; zero stays zero."""
+    value, slopes = given(flow, call), flow.get(call.argument("alpha"))
+    return flow.align([value, slopes], value.shape, lambda flags: flags[0])
 
 
-@rule("Rescaling", wide=True)
-def rescaling(analysis: Analysis, call: Call) -> list[Flow] | None:
-    """`x · scale + offset`, with one number for all channels."""
-    scale, offset = call.op.scale, call.op.offset
-    if not all(np.isscalar(value) for value in (scale, offset)):
-        return None
-    return _each_part(analysis, call, lambda c: c * scale + offset)
-
-
-@rule("Cast", wide=True)
-def cast(analysis: Analysis, call: Call) -> list[Flow] | None:
-    """Numbers of another type."""
-    kind = keras.backend.standardize_dtype(call.outputs[0].dtype)
-    wide = kind in ("float32", "float64")
-    return _each_part(analysis, call, lambda c: np.where(wide | (c == 0), c, np.nan))
-
-
-@rule("LogicalNot", "Isnan", "Isinf", "Isfinite", wide=True)
-def question(analysis: Analysis, call: Call) -> list[Flow] | None:
-    """What is true or false is not followed."""
-    return _each_part(analysis, call, lambda c: np.full(len(c), np.nan))
-
-
-@rule("ZerosLike", wide=True)
-def zeros(analysis: Analysis, call: Call) -> list[Flow] | None:
-    """Zeros wherever something was."""
-    return _each_part(analysis, call, lambda c: np.zeros(len(c)))
-
-
-@rule("OnesLike", wide=True)
-def ones(analysis: Analysis, call: Call) -> list[Flow] | None:
-    """Ones wherever something was."""
-    return _each_part(analysis, call, lambda c: np.ones(len(c)))
-
-
-@rule("OneHot", wide=True)
-def one_hot(analysis: Analysis, call: Call) -> list[Flow] | None:
+@rule("OneHot")
+def one_hot(flow: Flow, call: Call) -> Value:
     """A new axis, of which the numbers choose one place each."""
-    flow, rank = analysis.flow(call.inputs[0]), len(call.outputs[0].shape)
-    new = call.op.axis % rank - rank
-    parts = [
-        replace(p, constants=np.full(len(p.labels), np.nan), axis=p.axis - (p.axis <= new))
-        for p in flow.parts
-    ]
-    return [analysis.made(call.outputs[0], parts)]
+    value, shape = given(flow, call), flow.result_shape(call)
+    new = call.op.axis % len(shape)
 
+    def lifted(group: Group) -> Group:
+        codes: Any = np.expand_dims(group.codes, new)
+        return Group(np.broadcast_to(codes, shape))
 
-def _each_part(
-    analysis: Analysis, call: Call, change: Callable[[Array], Array]
-) -> list[Flow] | None:
-    if len(call.inputs) != 1:
-        return None
-    flow = analysis.flow(call.inputs[0])
-    parts = [replace(part, constants=change(part.constants)) for part in flow.parts]
-    return [analysis.made(call.outputs[0], parts)]
+    return Value(shape, tuple(map(lifted, value.groups))).never_zero()

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from prune_tf.speedup.analysis import Analysis, Flow
-from prune_tf.speedup.graph import Call
-from prune_tf.speedup.rules.layout import channel_axis, channels_along
+from prune_speedup.engine.flow import Flow
+from prune_speedup.engine.graph import Call
+from prune_speedup.engine.values import CONSTANT, Value
 from prune_tf.speedup.rules.registry import rule
+from prune_tf.speedup.rules.tools import channel_axis, channels, given, placed
 
 __all__: list[str] = []
 
@@ -26,24 +25,16 @@ def _each(*names: str) -> list[str]:
         "GlobalAveragePooling",
         "Cropping",
         "UpSampling",
+        "ZeroPadding",
     )
 )
-def pooling(analysis: Analysis, call: Call) -> list[Flow] | None:
-    """A constant channel stays what it is."""
-    flow = channels_along(analysis, call, channel_axis(call.op, len(call.inputs[0].shape)))
-    if flow is None:
-        return None
-    # Without space, or with it as it was: the channels are where they are counted from the front.
-    left = len(call.outputs[0].shape)
-    return [replace(flow, axis=-1 if left == 2 else channel_axis(call.op, left))]
-
-
-@rule(*_each("ZeroPadding"))
-def padding(analysis: Analysis, call: Call) -> list[Flow] | None:
-    """Zeros around a constant that is not 0 make it vary."""
-    flow = channels_along(analysis, call, channel_axis(call.op, len(call.inputs[0].shape)))
-    if flow is None:
-        return None
-    constants = flow.constants.copy()
-    constants[constants != 0] = float("nan")
-    return [Flow(flow.labels, constants, flow.axis)]
+def pooling(flow: Flow, call: Call) -> Value:
+    """A constant channel stays what it is, unless zeros are put around it."""
+    value, shape = given(flow, call), flow.result_shape(call)
+    space = int(call.name[-2])
+    axis = channel_axis(call, value, space)
+    line = channels(flow, call, value, axis)
+    if call.name.startswith("ZeroPadding"):
+        line = line.at_least(CONSTANT)
+    # Without space, channels are behind all that is left.
+    return placed(line, len(shape) - 1 if len(shape) == value.ndim - space else axis, shape)

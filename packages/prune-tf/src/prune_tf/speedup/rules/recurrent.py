@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from prune_tf.speedup.analysis import Analysis, Flow, Use
-from prune_tf.speedup.graph import Call
-from prune_tf.speedup.rules.registry import rule
+from prune_speedup.engine.flow import Flow
+from prune_speedup.engine.graph import Call, Ref
+from prune_speedup.engine.rules import Declined
+from prune_speedup.engine.values import UNKNOWN, ZERO, Group, Value, encode
+from prune_tf.speedup.rules.registry import Rules, rule
+from prune_tf.speedup.rules.tools import given, inputs, placed
 
-__all__: list[str] = []
+__all__ = ["GATES"]
 
 GATES = {"SimpleRNN": (1, 0), "GRU": (3, 2), "LSTM": (4, 2)}
 """How many gates there are, and which of them makes the candidate for a unit's new value.
@@ -19,61 +20,39 @@ A unit starts at 0 and stays there if its candidate is always 0, whatever the ot
 """
 
 
-@rule("SimpleRNN", "GRU", "LSTM", wide=True)
-def recurrent(analysis: Analysis, call: Call) -> list[Flow] | None:
+@rule("SimpleRNN", "GRU", "LSTM")
+def recurrent(flow: Flow, call: Call) -> list[Value]:
     """Follow a layer with one cell that starts from zeros."""
-    layer, cell = call.op, call.op.cell
-    count, candidate = GATES[call.kind]
-    if len(call.inputs) != 1 or analysis.is_shared(layer):
-        return None
-    taken = analysis.flow(call.inputs[0]).at(-1)
-    if taken is None:
-        return None
-    for part in analysis.flow(call.inputs[0]).parts:
-        if part.axis != -1:
-            analysis.labels.fix(part.labels, f"{layer.name!r} runs over them")
-    kernel, fed = (analysis.weights(cell, name) for name in ("kernel", "recurrent_kernel"))
-    labels = analysis.own(layer, layer.units)
-    gates = np.tile(labels, count)
-    analysis.axes[id(cell)]["", 0] = gates
-    analysis.lies(cell, "kernel", 0, taken.labels)
-    analysis.lies(cell, "kernel", 1, gates)
-    analysis.lies(cell, "recurrent_kernel", 0, labels)
-    analysis.lies(cell, "recurrent_kernel", 1, gates)
-    made = slice(candidate * layer.units, (candidate + 1) * layer.units)
-    silent = ~(kernel[:, made].any(axis=0) | fed[:, made].any(axis=0))
-    if layer.use_bias:
-        bias = analysis.weights(cell, "bias")
-        analysis.lies(cell, "bias", bias.ndim - 1, gates)
-        silent &= ~bias.reshape(-1, bias.shape[-1])[:, made].any(axis=0)
-    activation = getattr(layer.activation, "__name__", "")
-    if activation not in ("tanh", "relu", "linear") or layer.stateful:
-        silent &= False
-    constants = np.where(silent, 0.0, np.nan)
-    uses = ((taken, kernel), (Flow(labels, constants), fed))
-    for flow, weight in uses:
-        matters = np.asarray(weight.any(axis=1))
-        analysis.uses.append(Use(layer, flow.labels, flow.constants, matters, None, 0, None))
-    analysis.shaped[id(layer)] = call
-    for owner in (layer, cell):
-        analysis.attributes[id(owner)] |= _sizes(owner, labels)
-    if not layer.return_sequences and not layer.return_state:
-        return [Flow(labels, constants)]
-    return [Flow(labels, constants) for _ in call.outputs]
+    layer, units = call.op, call.op.units
+    shared = isinstance(flow.rules, Rules) and flow.rules.recorded.is_shared(layer)
+    if len(inputs(call)) != 1 or shared:
+        raise Declined("it is called in a way that is not followed")
+    value = given(flow, call)
+    flow.pin(value, 1, "it runs over them")
+    count, candidate = GATES[call.name]
+    vectors = [flow.get(call.argument(name)) for name in ("kernel", "recurrent_kernel")]
+    if isinstance(bias := call.argument("bias"), Ref):
+        vectors.append(flow.get(bias))
+        flow.pin_all(vectors[-1], range(vectors[-1].ndim - 1), "there is one for each product")
+    silent = np.full(units, layer.stateful or not _keeps_zero(layer))
+    silent = ~silent
+    own = None
+    for vector in vectors:
+        group = vector.group_at(vector.ndim - 1)
+        if group is None:
+            raise Declined("it has one unit")
+        gates = group.compact().reshape(count, units)
+        own = gates[0] if own is None else own
+        flow.labels.tie(gates, own[None], "a unit is a column of each gate")
+        silent &= group.states().reshape(count, units)[candidate] == ZERO
+    assert own is not None
+    hidden = Value((units,), (Group(encode(own, np.where(silent, ZERO, UNKNOWN))),))
+    fed = vectors[1]
+    flow.contract(hidden, fed, "i,io->o")
+    flow.contract(value, vectors[0], "abi,io->abo")
+    shapes = (flow.result_shape(call, at) for at in range(len(call.outputs)))
+    return [placed(hidden, len(shape) - 1, shape) for shape in shapes]
 
 
-def _sizes(owner: Any, labels: np.ndarray[Any, Any]) -> dict[str, Any]:
-    def count(plan: Any) -> int:
-        return len(plan.kept(labels))
-
-    found: dict[str, Any] = {}
-    if "units" in vars(owner):
-        found["units"] = count
-    for name in ("state_size", "output_size"):
-        value = vars(owner).get(name)
-        if isinstance(value, int):
-            found[name] = count
-        elif isinstance(value, list | tuple):
-            times = len(value)
-            found[name] = lambda plan, times=times: [count(plan)] * times
-    return found
+def _keeps_zero(layer: object) -> bool:
+    return getattr(getattr(layer, "activation", None), "__name__", "") in ("tanh", "relu", "linear")

@@ -1,23 +1,37 @@
-"""Where rules are found, by the class name of a layer or operation."""
+"""Where rules are found, by the class of a layer or operation.
+
+A rule is a function of the engine's flow and one call, whose `op` is the layer; it returns the
+value, or the values, that the call makes:
+
+    @rule(Scaled)                      # a layer that multiplies by a weight for each channel
+    def scaled(flow, call):
+        x, scale = flow.get(call.args[0]), flow.get(call.argument("scale"))
+        return flow.align([x, scale], x.shape, any)
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
-from prune_tf.speedup.analysis import Analysis, Flow
-from prune_tf.speedup.graph import Call
+from prune_speedup.engine.flow import Flow
+from prune_speedup.engine.graph import Call
+from prune_speedup.engine.labels import Array
+from prune_speedup.engine.plan import Flags
+from prune_speedup.engine.rules import Declined, Entry, Rule
+from prune_speedup.engine.values import Group, Value, extended
+from prune_tf.speedup.record import Passed
 
-__all__ = ["RULES", "Rule", "is_wide", "rule", "rule_for"]
+if TYPE_CHECKING:
+    from prune_tf.speedup.recorded import Recorded
 
-# A rule returns what is known of each output, or None where it does not apply; then the channels
-# of the inputs and outputs stay, which is always right.
-Rule = Callable[[Analysis, Call], list[Flow] | None]
+__all__ = ["RULES", "Alike", "Kind", "Rule", "Rules", "has_rule", "rule", "rule_for"]
+
 RULES: dict[str | type, Rule] = {}
-_WIDE: set[Rule] = set()
 
 
-def rule(*kinds: str | type, wide: bool = False) -> Callable[[Rule], Rule]:
+def rule(*kinds: str | type) -> Callable[[Rule], Rule]:
     """Make a function the rule for classes: for Keras' by their names, for others themselves.
 
     A class of your own that goes by the name of one of Keras' may do anything, so that a name
@@ -25,28 +39,96 @@ def rule(*kinds: str | type, wide: bool = False) -> Callable[[Rule], Rule]:
 
     Args:
         kinds: The classes.
-        wide: Whether the rule reads all of `Flow.parts`. Any other is given one axis, the last
-            one if that can be, and what lies along others stays.
     """
 
     def register(function: Rule) -> Rule:
         RULES.update(dict.fromkeys(kinds, function))
-        if wide:
-            _WIDE.add(function)
         return function
 
     return register
 
 
-def rule_for(op: Any) -> Rule | None:
-    """Return the rule for a layer or operation, if there is one."""
-    kind = type(op)
+def rule_for(kind: type) -> Rule | None:
+    """Return the rule for a class of layers or operations, if there is one."""
     if kind in RULES:
         return RULES[kind]
     from_keras = kind.__module__.partition(".")[0] == "keras"
     return RULES.get(kind.__name__) if from_keras else None
 
 
-def is_wide(op: Any) -> bool:
-    """Whether the rule for a layer or operation reads what is known of all axes."""
-    return rule_for(op) in _WIDE
+def has_rule(op: Any) -> bool:
+    """Whether a rule speaks for a layer or operation, so that nobody has to look inside of it."""
+    return rule_for(type(op)) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """The class of a layer or operation, as the target of a call: `keras.Dense`."""
+
+    cls: type
+
+    def __str__(self) -> str:
+        return f"keras.{self.cls.__name__}"
+
+
+@dataclass
+class Rules:
+    """The rules of Keras, as the engine asks for them, and what they remember of one model.
+
+    Attributes:
+        recorded: The model.
+        repairs: Whether attributes may be edited that a layer's own Python reads.
+        counted: `{(layer, attribute): (layer, labels)}` of those that say how many there are.
+        silent: `{layer: channels}` of batch norms where nothing but a constant comes in, if those
+            are looked for.
+    """
+
+    recorded: Recorded
+    repairs: bool = True
+    counted: dict[tuple[int, str], tuple[Any, Array]] = field(default_factory=dict)
+    silent: dict[int, tuple[Any, Flags]] | None = None
+
+    def find(self, target: Any) -> Entry | None:
+        """Return the rule of an operator; it declines where it cannot speak for a call."""
+        return Entry(self._apply, carries=True)
+
+    def repeatable(self, target: Any) -> bool:
+        """Return whether an operator makes the same numbers of the same inputs each time."""
+        return "Random" not in str(target)
+
+    def _apply(self, flow: Flow, call: Call) -> Any:
+        found = rule_for(type(call.op))
+        if isinstance(call.op, Alike):
+            return _alike(flow, call)
+        if isinstance(call.op, Passed):
+            return _resized(flow, call)
+        if found is None:
+            problem = self.recorded.found.problems.get(id(call.op))
+            mine = problem and type(call.op).__module__.partition(".")[0] != "keras"
+            followed = f", and its call() cannot be followed ({problem})" if mine else ""
+            raise Declined(f"it has no rule{followed}")
+        if any(getattr(call.op, each, None) for each in ("lora_enabled", "quantization_mode")):
+            raise Declined("it is quantized or has LoRA")
+        return found(flow, call)
+
+
+class Alike:
+    """Stands for a layer that is entered at several places, and takes the same at each."""
+
+    name = "alike"
+
+
+def _resized(flow: Flow, call: Call) -> Value:
+    """The same tensor, with another size where that is open."""
+    value, shape = flow.get(call.args[0]), flow.result_shape(call)
+    same = {axis for axis, size in enumerate(shape) if value.shape[axis] == size}
+    flow.pin_all(value, [*{*range(value.ndim)} - same], "its size is open")
+    groups = (group for group in value.groups if same >= {*group.axes})
+    return Value(shape, tuple(Group(extended(group.codes, shape)) for group in groups))
+
+
+def _alike(flow: Flow, call: Call) -> list[Value]:
+    """A layer that is entered at several places takes the same channels at each."""
+    given, first = (flow.get(each) for each in call.args)
+    flow.align([given, first], given.shape, all)
+    return []
