@@ -82,7 +82,7 @@ class Masked(Recorder):  # type: ignore[no-untyped-call]
             already: The names of masks that change nothing: see `zero_already`.
         """
         watch = None if note is None else self._tell
-        super().__init__(model, has_rule, watch, decisions=decisions)
+        super().__init__(model, has_rule, watch, decisions=decisions, located=False)
         self._note = note
         self._plan = plan
         self._matching = Matching(plan, start)

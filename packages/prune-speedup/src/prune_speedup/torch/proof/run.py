@@ -251,7 +251,8 @@ class _Prover:
             moved = compare(*_common(seen.kept, again.kept))
             found, explained = kept_apart.relative, moved.relative
         else:
-            found = seen.inside.worst if seen.inside.worst > 1 else inf
+            worst, _ = seen.inside.worst()
+            found = worst if worst > 1 else inf
             explained = seen.inside.moved_to(again.inside, dtype or narrowest(self._model))
         return explained >= found / _EXPLAINED
 
@@ -299,7 +300,8 @@ class _Prover:
         def watch(recorder: Recorder, call: Any, result: Any) -> None:
             seen.inside.check(call, result)
 
-        recorder = Recorder(self._model, has_rule, watch, decisions=self._decisions(case))
+        decisions = self._decisions(case)
+        recorder = Recorder(self._model, has_rule, watch, decisions=decisions, located=False)
         try:
             with watching(self._model, self._attributes, self._reads):
                 return recorder, found_in(self._run(recorder, case, dtype))
@@ -373,10 +375,11 @@ def _held(
             f"{kept.where!r}: they differ by {kept.relative:.2e} (relative), where "
             f"{kept.tolerance:.0e} is allowed; the model is left as it was.",
         )
-    if inside and not seen.inside.worst <= 1:
+    worst, where = seen.inside.worst() if inside else (0.0, "")
+    if worst > 1:
         raise apart(
             message=f"Inside, the small model computes other numbers than the masked one: in "
-            f"{seen.inside.where}, on {case.name}. What it returns need not show it. The model is "
+            f"{where}, on {case.name}. What it returns need not show it. The model is "
             "left as it was."
         )
     if not (seen.inside.compared or seen.returned.tensors or seen.returned.plain):

@@ -20,6 +20,7 @@ class Operator(NamedTuple):
         target: The operator.
         positions: Where it takes each of its arguments, and what it takes if none is given.
         writes: The positions and names of the arguments that it writes to.
+        makes_views: Whether its result has the memory of what it is given.
         decides: Whether its result is a plain number, or has a size, that depends on numbers.
         is_random: Whether its result depends on chance.
         is_empty: Whether its result is what memory happens to hold.
@@ -28,6 +29,7 @@ class Operator(NamedTuple):
     target: Any
     positions: Mapping[str, tuple[int, Any]]
     writes: tuple[tuple[int, str], ...]
+    makes_views: bool
     decides: bool
     is_random: bool
     is_empty: bool
@@ -55,7 +57,7 @@ def operator_of(target: Any) -> Operator:
 
 
 def _look_up(target: Any) -> Operator:
-    arguments = target._schema.arguments
+    arguments, returns = target._schema.arguments, target._schema.returns
     return Operator(
         target,
         {each.name: (at, each.default_value) for at, each in enumerate(arguments)},
@@ -64,6 +66,7 @@ def _look_up(target: Any) -> Operator:
             for at, each in enumerate(arguments)
             if each.alias_info is not None and each.alias_info.is_write
         ),
+        any(each.alias_info is not None and not each.alias_info.is_write for each in returns),
         decides(target),
         torch.Tag.nondeterministic_seeded in target.tags,
         name_of(target) in _EMPTY,

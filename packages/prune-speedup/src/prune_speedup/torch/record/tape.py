@@ -72,6 +72,7 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
         watch: Callable[[Any, Call, Any], None] | None = None,
         rewrite: Rewrite | None = None,
         decisions: Decisions | None = None,
+        located: bool = True,
     ) -> None:
         """Learn the names of the model's tensors and modules.
 
@@ -82,6 +83,8 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 raise to stop the forward.
             rewrite: See `SiteCounter`.
             decisions: What the forward is to see where it decides something by numbers.
+            located: Whether calls know where in the model's source they stand, and what they were
+                told there. Who only compares what they make can do without.
         """
         super().__init__()  # type: ignore[no-untyped-call]
         self._watch = watch
@@ -99,6 +102,7 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._sharing: dict[int, list[weakref[torch.Tensor]]] = {}
         self._modules = {id(module): name for name, module in model.named_modules()}
         self._frames = [Frame("")]
+        self._located = located
         self.sites = SiteCounter(self._frames, rewrite, self._leaves)
         self._opening: set[Any] = set()
         self._tensors = list(_named_tensors(model))
@@ -213,18 +217,11 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._bind(item) if isinstance(item, torch.Tensor) else None
             for item in (result if isinstance(result, (list, tuple)) else (result,))
         ]
-        sites = self.sites
-        recorded = Call(
-            func,
-            *reads,
-            outputs,
-            self._frames[-1].module,
-            operator.positions,
-            place_of_call(),
-            sites.site,
-            sites.given,
-            sites.bounds,
-        )
+        recorded = Call(func, *reads, outputs, self._frames[-1].module, operator.positions)
+        if self._located:
+            sites = self.sites
+            recorded.place, recorded.site = place_of_call(), sites.site
+            recorded.given, recorded.bounds = sites.given, sites.bounds
         self.graph.calls.append(recorded)
         if self._watch is not None:
             self._watch(self, recorded, result)
