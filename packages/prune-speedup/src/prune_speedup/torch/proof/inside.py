@@ -192,9 +192,8 @@ def _weights(pairs: Sequence[_Pair]) -> npt.NDArray[np.float64]:
     filled = [at for at, pair in enumerate(pairs) if len(pair.before)]
     if not filled:
         return weights
-    before, now = (
-        np.concatenate([pairs[at][which].cpu().numpy() for at in filled]) for which in (0, 1)
-    )
+    before = np.concatenate([pairs[at].before.cpu().numpy() for at in filled])
+    now = np.concatenate([pairs[at].now.cpu().numpy() for at in filled])
     lengths = [len(pairs[at].before) for at in filled]
     starts = np.cumsum([0, *lengths[:-1]])
     share, step = (

@@ -97,7 +97,7 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.graph = Graph()
         self._model = model
         self._known = known
-        self._operators: dict[int, tuple[Operator, bool]] = {}
+        self._learned: dict[int, tuple[Operator, bool]] = {}
         self._numbers = _Numbers()
         self._sharing: dict[int, list[weakref[torch.Tensor]]] = {}
         self._modules = {id(module): name for name, module in model.named_modules()}
@@ -204,7 +204,7 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return self._recorded(func, args, kwargs or {})
 
     def _recorded(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        operator, whole = self._operators.get(id(func)) or self._learn(func)
+        operator, whole = self._learned.get(id(func)) or self._learn(func)
         if not whole and (parts := self._decomposed(func, args, kwargs)) is not _WHOLE:
             return parts
         reads = self._with_refs(args), {name: self._with_refs(arg) for name, arg in kwargs.items()}
@@ -231,7 +231,7 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _learn(self, func: Any) -> tuple[Operator, bool]:
         """What is known of an operator, and whether it is recorded as it is."""
-        learned = self._operators[id(func)] = operator_of(func), self._known(func)
+        learned = self._learned[id(func)] = operator_of(func), self._known(func)
         return learned
 
     def _decided(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
