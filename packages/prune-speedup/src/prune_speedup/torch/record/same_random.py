@@ -28,7 +28,8 @@ def _seed() -> Callable[[int], Any]:
     `torch.manual_seed` asks for each kind of device, and notes a stack for those that are not
     there: with a dropout in every layer that is a notable part of a forward.
     """
-    if torch.accelerator.is_available():
+    custom = hasattr(torch, torch._C._get_privateuse1_backend_name())
+    if custom or torch.accelerator.is_available():
         return torch.manual_seed
     return torch.default_generator.manual_seed
 
