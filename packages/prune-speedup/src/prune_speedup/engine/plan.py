@@ -138,6 +138,6 @@ def make_plan(labelling: Labelling, chosen: Iterable[int]) -> Plan:
         for column in columns:
             if column is not None:
                 roots = everything[column]
-                if wanted[roots].all():
+                if wanted[roots[0]] and wanted[roots].all():
                     wanted[roots[0]] = False
     return Plan(labelling, wanted[everything])

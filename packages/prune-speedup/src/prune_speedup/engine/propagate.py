@@ -319,5 +319,5 @@ def keep_whole_axes(labels: Labels, axes: dict[int, list[Array | None]]) -> None
         for column in columns:
             if column is not None:
                 roots = labels.find(column)
-                if (roots == roots[0]).all():
+                if roots[0] == roots[-1] and (roots == roots[0]).all():
                     labels.fix(roots[:1], "nothing would be left of an axis")

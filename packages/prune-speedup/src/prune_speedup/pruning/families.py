@@ -56,7 +56,7 @@ def staying(
     coupling: Coupling, masks: Mapping[str, Mapping[str, torch.Tensor]], units: Array
 ) -> Array:
     """Return those of some masked units that the speedup would keep, with closed masks."""
-    return np.setdiff1d(units, coupling.closing(masks).removable)
+    return units[~among(units, coupling.closing(masks).removable)]
 
 
 def _masks(

@@ -193,10 +193,10 @@ def _described(
     args, kwargs = inputs
     part = _part(before, path), _part(after, path)
     with untouched(carrier), evaluating(carrier), torch.no_grad():
-        values, missing = find_values(carrier, args, kwargs, *part)
+        expected = carrier(*args, **kwargs)
+        values, missing = find_values(carrier, args, kwargs, expected, *part)
         if missing:
             return {}, missing, False
-        expected = carrier(*args, **kwargs)
         put_config(carrier, carrier.config, values)
         kinds = {module: (type(module), dict(vars(module))) for module in carrier.modules()}
         for alone in (True, False) if any(map(corrections_of, kinds)) else (False,):

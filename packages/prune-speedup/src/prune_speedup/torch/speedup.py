@@ -15,40 +15,22 @@ from prune_core.events import emit
 from prune_core.masking import bare, check_model, wrappers_in
 from prune_core.progress import Task
 from prune_speedup.compat import SPEEDUP
-from prune_speedup.engine.mask_effects import Standing, standing
-from prune_speedup.engine.plan import Plan, make_plan
-from prune_speedup.engine.propagate import Zeros
-from prune_speedup.engine.removable import labels_of_units
 from prune_speedup.engine.units import Unit
 from prune_speedup.gc_pause import collecting_later
-from prune_speedup.torch.analysis import Analysis, analysis_of, is_outdated
-from prune_speedup.torch.apply_plan import CannotFollowError, Cutting, Fitting, timed
-from prune_speedup.torch.certificate.write import Reference, certify, require_checker
-from prune_speedup.torch.constants.zero import check_choice, masked_output, settle
-from prune_speedup.torch.cost import flops_by_module
-from prune_speedup.torch.describe import describe
+from prune_speedup.torch.analysis import Analysis, is_outdated
+from prune_speedup.torch.apply_plan import CannotFollowError, Cutting
+from prune_speedup.torch.certificate.write import require_checker
+from prune_speedup.torch.constants.zero import check_choice
 from prune_speedup.torch.export_fallback import bake, exported
-from prune_speedup.torch.layers import layer_sizes
-from prune_speedup.torch.masks import Masks, asked_for, flat_masks, zeros_of
-from prune_speedup.torch.measure import measure as measured
-from prune_speedup.torch.measure import size_of, zeros_in
+from prune_speedup.torch.masks import Masks, flat_masks
 from prune_speedup.torch.optimizers import (
     check_optimizer,
     expect_optimizers,
     shrink_optimizer,
 )
-from prune_speedup.torch.proof.compare import compare
-from prune_speedup.torch.proof.masked_reference import Meaning
-from prune_speedup.torch.record.case import Case
-from prune_speedup.torch.record.recorder import trace
 from prune_speedup.torch.report import SpeedupReport
-from prune_speedup.torch.resize.smaller import corrections_of
-from prune_speedup.torch.rules import has_rule
-from prune_speedup.torch.saving import follow, shapes_of
-from prune_speedup.torch.shortfall import shortfall
-from prune_speedup.torch.surgery import plain_attributes, record_surgery, shapes_of_tensors
+from prune_speedup.torch.shrinking import Asked, shrunk
 from prune_speedup.torch.tensors import Snapshot, cut_tensors
-from prune_speedup.torch.unremoved import count_masked
 
 __all__ = ["ModelSpeedup", "make_small", "shrink", "tell"]
 
@@ -214,27 +196,23 @@ def make_small(
         raise ConfigError("verify_inputs is a tensor; it must be a list of inputs: write [x].")
     if not isinstance(tolerance, int | float | None):
         raise ConfigError(f"tolerance is {shown(tolerance)}; it must be a number, such as 1e-4.")
-    flat = flat_masks(model, masks)
+    asked = Asked(
+        example_inputs,
+        flat_masks(model, masks),
+        None if units is None else list(units),
+        constants,
+        verify,
+        verify_inputs,
+        tolerance,
+        measure,
+        certificate,
+        cutting,
+    )
     untouched = Snapshot(model)
-    chosen = None if units is None else list(units)
 
-    def shrunk(model: nn.Module, *, yielding: bool = True) -> SpeedupReport:
+    def attempted(model: nn.Module, *, yielding: bool = True) -> SpeedupReport:
         def attempt(used: list[Analysis]) -> SpeedupReport:
-            return _shrunk(
-                model,
-                example_inputs,
-                flat,
-                units=chosen,
-                constants=constants,
-                verify=verify,
-                verify_inputs=verify_inputs,
-                tolerance=tolerance,
-                measure=measure,
-                yielding=yielding,
-                used=used,
-                certificate=certificate,
-                cutting=cutting,
-            )
+            return shrunk(model, asked, yielding=yielding, used=used)
 
         before, used = Snapshot(model), list[Analysis]()
 
@@ -261,145 +239,25 @@ def make_small(
     def fallen_back() -> SpeedupReport:
         """The model, if it follows in everything; else its graph; else what it can."""
         try:
-            return shrunk(model, yielding=False)
+            return attempted(model, yielding=False)
         except CannotFollowError as error:
             untouched.restore()
             cause = str(error)
         try:
             graph = exported(model, example_inputs)
         except SpeedupError:
-            return shrunk(model)
-        report = shrunk(graph)
+            return attempted(model)
+        report = attempted(graph)
         bake(graph)
         report.form, report.cause = "graph", cause
         return report
 
     try:
-        report = fallen_back() if fallback else shrunk(model)
+        report = fallen_back() if fallback else attempted(model)
     except BaseException:
         untouched.restore()
         raise
     expect_optimizers(report)
-    return report
-
-
-def _shrunk(
-    model: nn.Module,
-    example_inputs: Any,
-    flat: dict[str, torch.Tensor],
-    *,
-    units: Iterable[Unit] | None,
-    constants: str,
-    verify: bool,
-    verify_inputs: Sequence[Any],
-    tolerance: float | None,
-    measure: bool,
-    yielding: bool,
-    used: list[Analysis],
-    certificate: str | PathLike[str] | None,
-    cutting: Cutting,
-) -> SpeedupReport:
-    """`shrink` of what has been checked; where it fails, the model is not put back.
-
-    With `yielding`, units that a forward cannot do without are left alone. What analyses it is done
-    by are added to `used`.
-    """
-    seconds: dict[str, float] = {}
-    shapes, sizes, given = shapes_of(model), shapes_of_tensors(model), flat
-    before = sum(parameter.numel() for parameter in model.parameters())
-    zeros_before, bytes_before = zeros_in(model, flat), size_of(model)
-    report = SpeedupReport(model)
-    report.constants, report.seconds = constants, seconds
-    as_given = Reference.of(model, flat)
-
-    def recorded(also: Sequence[Case]) -> tuple[Standing, Zeros]:
-        with timed(seconds, "trace"):
-            if also:
-                analysis = Analysis(trace(model, example_inputs, known=has_rule, also=also))
-            else:
-                analysis = analysis_of(model, example_inputs)
-                used.append(analysis)
-        with timed(seconds, "units"):
-            labelling = analysis.labelling
-        with timed(seconds, "plan"):
-            zeros = {} if units is not None else zeros_of(model, analysis.graph, flat)
-            return standing(labelling, zeros), zeros
-
-    cases: Sequence[Case] = ()
-    found, zeros = recorded(cases)
-    with timed(seconds, "constants"):
-        done = settle(model, example_inputs, found, flat, constants) if units is None else None
-    if done is not None:
-        flat = done.masks
-        found, zeros = recorded(cases)
-    wanted: Plan
-
-    def planned(also: Sequence[Case]) -> Plan:
-        nonlocal cases, found, zeros, wanted
-        if list(also) != list(cases):
-            cases = list(also)
-            found, zeros = recorded(cases)
-        with timed(seconds, "plan"):
-            chosen: Iterable[int] = (
-                found.removable
-                if units is None
-                else labels_of_units(found.labelling, units, skip=bool(also))
-            )
-            wanted = make_plan(found.labelling, chosen)
-        return wanted
-
-    original = Snapshot(model)
-    references = [as_given]
-    if done is not None:
-        references.append(Reference.of(model, flat, f"constants={constants!r} was applied first"))
-    attributes = plain_attributes(model)
-    fitting = Fitting(
-        model, example_inputs, planned, flat, original, report, yielding, cutting=cutting
-    )
-    small_graph = None
-    if not verify:
-        plan = planned(())
-        with timed(seconds, "shrink"):
-            plan, repairs = fitting.fit(plan)
-    else:
-        meant = Meaning(flat, units is not None)
-        plan, repairs, proof = fitting.proved(verify_inputs, meant, tolerance)
-        report.comparison, report.verified = proof.difference, proof.inputs
-        report.inside, flops, small_graph = proof.inside, proof.flops, proof.recorded
-    with timed(seconds, "config"):
-        report.config = follow(model, example_inputs, shapes, compared=verify)
-    report.corrections = [
-        each for each in report.corrections if corrections_of(model.get_submodule(each[0]))
-    ]
-    if done is not None:
-        report.moved = compare(done.as_given, masked_output(model, example_inputs, {})).relative
-    if measure:
-        with timed(seconds, "measure"):
-            report.running = measured(model, example_inputs, original)
-    report.parameters = before, sum(parameter.numel() for parameter in model.parameters())
-    report.zeros = zeros_before, zeros_in(model)
-    report.bytes = bytes_before, size_of(model)
-    labelling = plan.labelling
-    graph = labelling.graph
-    report.unknown, report.uncompared = dict(labelling.flow.unknown), sorted(set(graph.opaque))
-    by_module = flops_by_module(plan)
-    planned_flops = sum(by_module[1].values())
-    report.flops = sum(by_module[0].values()), flops if verify else planned_flops
-    report.gained = [name for name, _ in model.named_parameters() if name not in sizes]
-    record_surgery(model, attributes, sizes, report.config, repairs.attributes)
-    if units is None:
-        asked = asked_for(graph, zeros, given)
-        report.asked, report.kept = count_masked(model, wanted, plan, found, asked)
-    describe(report, labelling, plan, flat)
-    report.layers = layer_sizes(model, sizes, report.slices, attributes, by_module)
-    report.shortfall = shortfall(report, masks=bool(given), units=units is not None)
-    if certificate is not None:
-        if units is not None:
-            references = [each.without(plan) for each in references]
-        with timed(seconds, "certificate"):
-            report.certificate = certify(
-                certificate, model, example_inputs, plan, references, small_graph
-            )
     return report
 
 

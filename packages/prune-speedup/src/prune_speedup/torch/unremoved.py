@@ -117,7 +117,7 @@ def _channels(model: nn.Module, found: Standing, asked: Zeros) -> Iterator[tuple
         column = found.labelling.axes[value][axis]
         if column is None or (many and axis != _channel_axis(modules.get(path, model))):
             continue
-        (wide if many else narrow)[path].append(np.unique(found.roots[column[zero]]))
+        (wide if many else narrow)[path].append(found.roots[column[zero]])
     counted = np.zeros(len(found.roots), dtype=np.bool_)
     for path, arrays in wide.items():
         labels = np.unique(np.concatenate(arrays))

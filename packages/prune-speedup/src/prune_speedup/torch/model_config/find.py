@@ -38,11 +38,19 @@ from prune_speedup.torch.model_config.search import Search
 __all__ = ["find_values"]
 
 _FEW_BUILDS, _BUILDS = 25, 80
+_ODD = 13
+"""A number that no size is likely to have, and that few sizes divide."""
+
 _ALIKE = "prune(..., uniform=True) takes the same from layers that are alike"
 
 
 def find_values(
-    model: nn.Module, args: Any, kwargs: Mapping[str, Any], before: Shapes, after: Shapes
+    model: nn.Module,
+    args: Any,
+    kwargs: Mapping[str, Any],
+    expected: Any,
+    before: Shapes,
+    after: Shapes,
 ) -> tuple[dict[Keys, int], str]:
     """Find numbers with which the config of a model describes it.
 
@@ -50,6 +58,7 @@ def find_values(
         model: A small model, in eval mode. Neither it nor its config is changed.
         args: What the model is run with, by position,
         kwargs: and by name.
+        expected: What it returns.
         before: The shapes that its tensors had.
         after: The shapes that they have.
 
@@ -63,7 +72,6 @@ def find_values(
     # Layers that were never alike may have lost different shares, though none is seen to be uneven.
     by_layer = bool(uneven) or any(map(overrides_of, holders))
     by_layer = by_layer or are_of_several_kinds(model, model.config)
-    expected = model(*args, **kwargs)
     searches: list[Search] = []
 
     def same(values: Values) -> bool:
@@ -75,8 +83,13 @@ def find_values(
             return False
         return same_outputs(expected, run_as(built, args, kwargs, of=model))
 
+    known: dict[frozenset[tuple[Keys, Any]], Shapes] = {}
+
     def make(values: Values) -> Shapes:
-        return shapes_of(built_like(model, values))
+        key = frozenset(values.items())
+        if key not in known:
+            known[key] = shapes_of(built_like(model, values))
+        return known[key]
 
     def fitting(made_up: Values, builds: int) -> Iterator[dict[Keys, int]]:
         if not uneven:
@@ -148,7 +161,7 @@ def _made_up(model: nn.Module, before: Shapes, after: Shapes) -> dict[Keys, int]
     }
     guesses = [*sorted(quotients), *sorted(lengths - quotients)]
     found: dict[Keys, int] = {}
-    for keys in _asked_in_vain(model):
+    for keys in _mattering(model, _asked_in_vain(model), before) if guesses else ():
         for value in guesses:
             if _shapes_with(model, {keys: value}) == before:
                 others = (_shapes_with(model, {keys: other}) for other in (2 * value, value + 1))
@@ -156,6 +169,18 @@ def _made_up(model: nn.Module, before: Shapes, after: Shapes) -> dict[Keys, int]
                     found[keys] = value
                 break
     return found
+
+
+def _mattering(model: nn.Module, names: list[Keys], before: Shapes) -> list[Keys]:
+    """Those that change a model's shapes when they have a number; all others are tried at once."""
+    if not names or _shapes_with(model, dict.fromkeys(names, _ODD)) == before:
+        return []
+    if len(names) == 1:
+        return names
+    half = len(names) // 2
+    return [
+        each for some in (names[:half], names[half:]) for each in _mattering(model, some, before)
+    ]
 
 
 def _shapes_with(model: nn.Module, values: Values) -> Shapes | None:

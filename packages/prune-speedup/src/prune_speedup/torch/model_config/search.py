@@ -71,6 +71,8 @@ class Search:
         useless: set[tuple[Keys, int]] = set()
         while self._queue:
             amount, _, _, values = heappop(self._queue)
+            if not useless.isdisjoint(values.items()):
+                continue
             if not amount:
                 yield {**self._base, **values}
             mended: list[tuple[set[Axis], Keys, int]] = []

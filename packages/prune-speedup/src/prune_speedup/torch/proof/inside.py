@@ -7,16 +7,19 @@ random vectors are kept; two channels that differ agree in all of them hardly ev
 activations are never in memory twice.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
-from typing import Any
+from math import inf, isfinite, prod
+from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from prune_speedup.engine.graph import Call
 from prune_speedup.engine.labels import Array
 from prune_speedup.engine.plan import Plan
+from prune_speedup.torch.record.operators import operator_of
 from prune_speedup.torch.tensors import places
 
 __all__ = ["Inside"]
@@ -25,8 +28,9 @@ _PRODUCTS = 4
 _ALLOWED = {torch.float32: 1e-3, torch.float64: 1e-6}
 """By how much a channel may differ, relative to itself."""
 
-_ROUNDING = 64
-"""By how many of the smallest steps of the largest channel it may differ in any case."""
+_LEAST = {dtype: 64 * torch.finfo(dtype).eps for dtype in _ALLOWED}
+"""By how much it may differ in any case, relative to the largest channel: by so many of the
+smallest steps."""
 
 
 @dataclass(slots=True)
@@ -50,23 +54,27 @@ class _Entry:
     prints: list[_Print | None]
 
 
+class _Pair(NamedTuple):
+    """What two runs have made at the same place: products by channel, and the type of both."""
+
+    before: torch.Tensor
+    now: torch.Tensor
+    dtype: torch.dtype
+
+
 class Inside:
     """What the operators of one run have made, held to those of another run.
 
     Attributes:
-        compared: How many results were compared.
-        worst: The largest difference, in terms of what is allowed.
-        where: The operator that made it.
         lost: Whether the other run made other calls from some point on.
     """
 
     def __init__(self, plan: Plan) -> None:
         """Begin with nothing."""
-        self.compared = 0
-        self.worst = 0.0
-        self.where = ""
         self.lost = False
         self._plan = plan
+        self._pairs: list[_Pair] = []
+        self._made_by: list[Call] = []
         self._entries: list[_Entry] = []
         self._next = 0
         self._noise: dict[Any, torch.Tensor] = {}
@@ -92,21 +100,32 @@ class Inside:
             # A copy of something may be of any length, and what is unknown cannot be cut.
             if before is None or tensor is None or before.shape != tuple(tensor.shape):
                 continue
-            self.compared += 1
-            weight = self._weight(before, self._products(tensor, before.axis), tensor.dtype)
-            if not weight <= self.worst:
-                self.worst = weight if weight == weight else float("inf")
-                self.where = f"{call.name} in {call.module or 'the model'}"
+            now = self._products(tensor, before.axis)
+            self._pairs.append(_Pair(before.products, now, tensor.dtype))
+            self._made_by.append(call)
+
+    @property
+    def compared(self) -> int:
+        """How many results were compared."""
+        return len(self._pairs)
+
+    def worst(self) -> tuple[float, str]:
+        """The largest difference, in terms of what is allowed, and the operator that made it."""
+        weights = _weights(self._pairs)
+        if not weights.any():
+            return 0.0, ""
+        call = self._made_by[int(weights.argmax())]
+        return float(weights.max()), f"{call.name} in {call.module or 'the model'}"
 
     def moved_to(self, other: "Inside", dtype: torch.dtype) -> float:
         """By how much the worst channel differs that both have noted, in terms of what it may."""
-        weights = [
-            self._weight(before, now.products, dtype)
+        pairs = [
+            _Pair(before.products, now.products, dtype)
             for one, two in zip(self._entries, other._entries, strict=False)
             for before, now in zip(one.prints, two.prints, strict=False)
             if before is not None and now is not None and before.shape == now.shape
         ]
-        return max((weight if weight == weight else float("inf") for weight in weights), default=0)
+        return float(_weights(pairs).max(initial=0))
 
     def _find(self, call: Call) -> _Entry | None:
         """The entry of a call, past copies that only one of the models makes."""
@@ -141,7 +160,7 @@ class Inside:
         before, channels, after = prod(shape[:axis]), shape[axis], prod(shape[axis + 1 :])
         folded = tensor.reshape(before, channels, after)
         made = self._times_noise(folded)
-        if not bool(made.isfinite().all()):
+        if not isfinite(made.sum().item()):  # as it is if anything in it is not
             # Of what hides a position, such as -inf or the smallest number, it counts where it is.
             finite = folded.abs() < torch.finfo(folded.dtype).max ** 0.5
             clean = torch.where(finite, folded, torch.zeros_like(folded))
@@ -163,15 +182,30 @@ class Inside:
             self._noise[key] = drawn.to(like.device, like.dtype)
         return self._noise[key]
 
-    def _weight(self, before: _Print, now: torch.Tensor, dtype: torch.dtype) -> float:
-        """By how much the worst channel differs, in terms of what it may."""
-        gap = (before.products - now).norm(dim=1)
-        size = before.products.norm(dim=1)
-        if not len(gap):
-            return 0.0
-        least = _ROUNDING * torch.finfo(dtype).eps * size.max()
-        allowed = _ALLOWED[dtype] * size + least
-        return float(torch.where(gap == 0, 0.0, gap / allowed).max())
+
+def _weights(pairs: Sequence[_Pair]) -> npt.NDArray[np.float64]:
+    """By how much the worst channel of each pair differs, in terms of what it may.
+
+    What is no number counts as infinite.
+    """
+    weights = np.zeros(len(pairs))
+    filled = [at for at, pair in enumerate(pairs) if len(pair.before)]
+    if not filled:
+        return weights
+    before = np.concatenate([pairs[at].before.cpu().numpy() for at in filled])
+    now = np.concatenate([pairs[at].now.cpu().numpy() for at in filled])
+    lengths = [len(pairs[at].before) for at in filled]
+    starts = np.cumsum([0, *lengths[:-1]])
+    share, step = (
+        np.repeat([kind[pairs[at].dtype] for at in filled], lengths) for kind in (_ALLOWED, _LEAST)
+    )
+    with np.errstate(all="ignore"):
+        gap, size = (np.sqrt((each * each).sum(axis=1)) for each in (before - now, before))
+        largest = np.repeat(np.maximum.reduceat(size, starts), lengths)
+        weight = np.where(gap == 0, 0.0, gap / (share * size + step * largest))
+    worst = np.maximum.reduceat(weight, starts)
+    weights[filled] = np.where(np.isnan(worst), inf, worst)
+    return weights
 
 
 _PASSED = {"clone", "slice", "alias", "prune.alias_write", "alias_write"}
@@ -193,7 +227,7 @@ def _results(call: Call, result: Any) -> list[torch.Tensor | None]:
     Views and copies are compared where they come from; which of two copies one is cannot be told.
     """
     items = list(result) if isinstance(result, list | tuple) else [result]
-    if call.name == "clone" or _makes_views(call.target):
+    if call.name == "clone" or operator_of(call.target).makes_views:
         return [None] * len(items)
     if "attention" in call.name:
         items[1:] = [None] * (len(items) - 1)  # what a backward pass would need
@@ -206,11 +240,3 @@ def _comparable(tensor: torch.Tensor) -> torch.Tensor | None:
     if tensor.is_complex():
         tensor = torch.view_as_real(tensor.resolve_conj())
     return tensor if tensor.dtype in _ALLOWED else None
-
-
-def _makes_views(target: Any) -> bool:
-    schema = getattr(target, "_schema", None)
-    return schema is not None and any(
-        returned.alias_info is not None and not returned.alias_info.is_write
-        for returned in schema.returns
-    )

@@ -20,8 +20,8 @@ from prune_speedup.engine.plan import Plan
 from prune_speedup.torch.masks import alive_in
 from prune_speedup.torch.proof.matching import Matching
 from prune_speedup.torch.record.data_dependent import Decisions
+from prune_speedup.torch.record.operators import operator_of
 from prune_speedup.torch.record.recorder import Recorder
-from prune_speedup.torch.record.tape import written_by
 from prune_speedup.torch.rules import has_rule
 from prune_speedup.torch.tensors import places
 
@@ -82,7 +82,7 @@ class Masked(Recorder):  # type: ignore[no-untyped-call]
             already: The names of masks that change nothing: see `zero_already`.
         """
         watch = None if note is None else self._tell
-        super().__init__(model, has_rule, watch, decisions=decisions)
+        super().__init__(model, has_rule, watch, decisions=decisions, located=False)
         self._note = note
         self._plan = plan
         self._matching = Matching(plan, start)
@@ -127,7 +127,7 @@ class Masked(Recorder):  # type: ignore[no-untyped-call]
     def execute(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run one operator."""
         # What a forward does to a parameter in place, it does to the parameter, not to a product.
-        self._written = {id(tensor) for tensor in written_by(func, args, kwargs)}
+        self._written = {id(tensor) for tensor in operator_of(func).written(args, kwargs)}
         args, kwargs = self._masked(args), self._masked(kwargs)
         self._written = set()
         before = self._matching.find(len(self.graph.calls), self.module, func)

@@ -2,19 +2,19 @@
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from math import inf
 from typing import Any
 
 import torch
 from torch import nn
 
-from prune_core.errors import ConfigError, SpeedupError
+from prune_core.errors import ConfigError
 from prune_speedup.engine.graph import Graph
 from prune_speedup.engine.plan import Plan
 from prune_speedup.torch.proof.cases import cases_of
 from prune_speedup.torch.proof.compare import Difference, compare
 from prune_speedup.torch.proof.higher_precision import narrowest, widened
+from prune_speedup.torch.proof.holding import Seen, common, held, kept_by
 from prune_speedup.torch.proof.inside import Inside
 from prune_speedup.torch.proof.masked_reference import Masked, Meaning, zero_already
 from prune_speedup.torch.proof.two_states import (
@@ -25,7 +25,7 @@ from prune_speedup.torch.proof.two_states import (
     where_it_hardly_rounds,
 )
 from prune_speedup.torch.record.case import Case
-from prune_speedup.torch.record.data_dependent import Decisions, agree
+from prune_speedup.torch.record.data_dependent import Decisions
 from prune_speedup.torch.record.inputs import Found, found_in
 from prune_speedup.torch.record.recorder import Recorder
 from prune_speedup.torch.resize.search import Repairs
@@ -72,24 +72,6 @@ A sum over hundreds of channels rounds more than once, and evens out what is dra
 
 _EXPLAINED = 100
 """How much larger than that a difference may be, and still count as rounding."""
-
-
-@dataclass(slots=True)
-class _Seen:
-    """What the masked model did in one case.
-
-    Attributes:
-        returned: What it returned; the caches among that as the small model has them.
-        kept: What it keeps afterwards, as the small model has it.
-        inside: What its operators made.
-        decided: What it saw where it decided something.
-    """
-
-    returned: Found
-    kept: Found
-    inside: Inside
-    decided: Decisions = field(default_factory=list)
-    narrower: list[str] = field(default_factory=list)
 
 
 def prove(
@@ -159,12 +141,10 @@ class _Prover:
         self._model = model
         self._plan = plan
         self._meant = meant
-        self._states: TwoStates[_Seen] = TwoStates(model, original)
+        self._states: TwoStates[Seen] = TwoStates(model, original)
         self._last = Found(), Found()
         self._recorded: Graph | None = None
-        original.restore()
-        self._zero_already = zero_already(model, meant.masks)
-        self._states.small.restore()
+        self._zero_already: set[str] | None = None
 
     def proof(self, verdict: Verdict) -> Proof:
         """What was seen in all cases."""
@@ -185,18 +165,18 @@ class _Prover:
         double = narrowest(self._model) == torch.float64 and tolerance is None
         hardly_rounds = double or dtype == torch.float64
 
-        def hold(case: Case, seen: _Seen) -> tuple[Recorder, Difference]:
+        def hold(case: Case, seen: Seen) -> tuple[Recorder, Difference]:
             recorder, returned = self._run_small(case, seen, dtype)
-            self._last = returned, _kept(recorder)
+            self._last = returned, kept_by(recorder)
             if case.name == "the example" and dtype is None and recorder.graph.again is None:
                 self._recorded = recorder.graph
-            difference = _held(case, seen, returned, recorder, tolerance)
+            difference = held(case, seen, returned, recorder, tolerance)
             if seen.narrower:
                 self._narrower[case.asks] = seen.narrower
             self._inside += seen.inside.compared
             return recorder, difference
 
-        def is_explained(case: Case, seen: _Seen, error: CaseError) -> bool:
+        def is_explained(case: Case, seen: Seen, error: CaseError) -> bool:
             may_be = hardly_rounds and not case.required
             error.shaky = may_be and self._is_shaky(case, seen, tolerance, dtype)
             return error.shaky and case.name in self._planned
@@ -218,13 +198,13 @@ class _Prover:
         allowed = tolerance
         if allowed is None:
             allowed = _ROUNDS * (rounded.relative + torch.finfo(own).eps)
-        _held(case, narrow, returned, recorder, allowed, inside=False)
+        held(case, narrow, returned, recorder, allowed, inside=False)
         self._states.small.restore()
 
     def _is_shaky(
         self,
         case: Case,
-        seen: _Seen,
+        seen: Seen,
         tolerance: float | None,
         dtype: torch.dtype | None,
     ) -> bool:
@@ -244,21 +224,22 @@ class _Prover:
         again = self._run_masked(case, dtype)
         returned, kept = self._last
         apart = compare(seen.returned, returned, tolerance)
-        kept_apart = compare(*_common(seen.kept, kept), tolerance)
+        kept_apart = compare(*common(seen.kept, kept), tolerance)
         if not apart.ok:
             found, explained = apart.relative, compare(seen.returned, again.returned).relative
         elif not kept_apart.ok:
-            moved = compare(*_common(seen.kept, again.kept))
+            moved = compare(*common(seen.kept, again.kept))
             found, explained = kept_apart.relative, moved.relative
         else:
-            found = seen.inside.worst if seen.inside.worst > 1 else inf
+            worst, _ = seen.inside.worst()
+            found = worst if worst > 1 else inf
             explained = seen.inside.moved_to(again.inside, dtype or narrowest(self._model))
         return explained >= found / _EXPLAINED
 
-    def _masked(self, cases: Iterable[Case], dtype: torch.dtype | None) -> list[tuple[Case, _Seen]]:
+    def _masked(self, cases: Iterable[Case], dtype: torch.dtype | None) -> list[tuple[Case, Seen]]:
         """What the masked model does in each case that it accepts."""
 
-        def run(case: Case) -> _Seen | None:
+        def run(case: Case) -> Seen | None:
             try:
                 return self._run_masked(case, dtype)
             except Exception as error:
@@ -271,7 +252,9 @@ class _Prover:
 
         return self._states.expected(cases, dtype, run)
 
-    def _run_masked(self, case: Case, dtype: torch.dtype | None) -> _Seen:
+    def _run_masked(self, case: Case, dtype: torch.dtype | None) -> Seen:
+        if self._zero_already is None:  # found out while the model is what it was
+            self._zero_already = zero_already(self._model, self._meant.masks)
         inside = Inside(self._plan)
         masked = Masked(
             self._model,
@@ -289,17 +272,18 @@ class _Prover:
             cut = {path: masked.as_small("", each) for path, each in found.tensors.items()}
             narrower = [path for path, each in cut.items() if each is not found.tensors[path]]
             found.tensors = cut
-        kept = _kept(masked)
+        kept = kept_by(masked)
         kept.tensors = {path: masked.as_small(path, each) for path, each in kept.tensors.items()}
-        return _Seen(found, kept, inside, masked.graph.decisions, narrower)
+        return Seen(found, kept, inside, masked.graph.decisions, narrower)
 
     def _run_small(
-        self, case: Case, seen: _Seen, dtype: torch.dtype | None
+        self, case: Case, seen: Seen, dtype: torch.dtype | None
     ) -> tuple[Recorder, Found]:
         def watch(recorder: Recorder, call: Any, result: Any) -> None:
             seen.inside.check(call, result)
 
-        recorder = Recorder(self._model, has_rule, watch, decisions=self._decisions(case))
+        decisions = self._decisions(case)
+        recorder = Recorder(self._model, has_rule, watch, decisions=decisions, located=False)
         try:
             with watching(self._model, self._attributes, self._reads):
                 return recorder, found_in(self._run(recorder, case, dtype))
@@ -325,74 +309,3 @@ class _Prover:
         """The recording's decisions are good for the example; other inputs make their own."""
         example = case.name == "the example"
         return self._plan.labelling.graph.decisions if example else None
-
-
-def _kept(recorder: Recorder) -> Found:
-    """What a model keeps that it has changed, by module and attribute."""
-    kept = Found()
-    for name, value in recorder.changed.items():
-        found = found_in(value)
-        for path, tensor in (*found.tensors.items(), *found.aside.items()):
-            kept.tensors[f"{name}{path}"] = tensor
-        for path, item in found.plain.items():
-            if type(item) is float:  # a whole number may be a size, which is another on purpose
-                kept.plain[f"{name}{path}"] = item
-    return kept
-
-
-def _held(
-    case: Case,
-    seen: _Seen,
-    returned: Found,
-    recorder: Recorder,
-    tolerance: float | None,
-    *,
-    inside: bool = True,
-) -> Difference:
-    """Hold what the small model did to what the masked one did."""
-    apart = partial(CaseError, case, runs=True)
-    if case.name == "the example" and not agree(seen.decided, recorder.graph.decisions):
-        raise SpeedupError(
-            "The small model decides otherwise than the masked one, in a choice that its "
-            "forward makes by looking at numbers; the model is left as it was."
-        )
-    on = "" if case.name == "the example" else f" of {case.name}"
-    difference = compare(seen.returned, returned, tolerance)
-    if not difference.ok:
-        raise apart(
-            rounds=difference.rounds,
-            message=f"The small model differs from the masked one by {difference.relative:.2e} "
-            f"(relative) in {difference.where}{on}, where "
-            f"{difference.tolerance:.0e} is allowed; the model is left as it was.",
-        )
-    kept = compare(*_common(seen.kept, _kept(recorder)), tolerance)
-    if not kept.ok:
-        raise apart(
-            rounds=kept.rounds,
-            message=f"After {case.name} the small model keeps other numbers than the masked one in "
-            f"{kept.where!r}: they differ by {kept.relative:.2e} (relative), where "
-            f"{kept.tolerance:.0e} is allowed; the model is left as it was.",
-        )
-    if inside and not seen.inside.worst <= 1:
-        raise apart(
-            message=f"Inside, the small model computes other numbers than the masked one: in "
-            f"{seen.inside.where}, on {case.name}. What it returns need not show it. The model is "
-            "left as it was."
-        )
-    if not (seen.inside.compared or seen.returned.tensors or seen.returned.plain):
-        raise SpeedupError(
-            f"On {case.name} the model computes nothing that could be compared: it returns neither "
-            "tensors nor numbers. The model is left as it was."
-        )
-    return difference
-
-
-def _common(masked: Found, small: Found) -> tuple[Found, Found]:
-    """What both keep. Only a part of a buffer may have changed, and that part may be gone."""
-    left, right = Found(), Found()
-    for path, tensor in masked.tensors.items():
-        if path in small.tensors:
-            left.tensors[path], right.tensors[path] = tensor, small.tensors[path]
-    for path in masked.plain.keys() & small.plain.keys():
-        left.plain[path], right.plain[path] = masked.plain[path], small.plain[path]
-    return left, right

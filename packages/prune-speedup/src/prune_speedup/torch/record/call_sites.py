@@ -3,7 +3,6 @@
 The ATen operators say what happened; these say where the Python of the model asked for it.
 """
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -84,7 +83,7 @@ class Frame:
     def __init__(self, module: str) -> None:
         """Begin to count."""
         self.module = module
-        self.counts: Counter[str] = Counter()
+        self.counts: dict[str, int] = {}
 
 
 class SiteCounter(TorchFunctionMode):
@@ -122,7 +121,7 @@ class SiteCounter(TorchFunctionMode):
         if name not in SIZED:
             return func(*args, **(kwargs or {}))
         innermost = self._frames[-1]
-        self.site = Site(innermost.module, name, innermost.counts[name])
+        self.site = Site(innermost.module, name, innermost.counts.get(name, 0))
         kwargs = kwargs or {}
         # What is written to places is a number like any other, and says no size.
         told = args[:2] if name == "__setitem__" else args
@@ -133,7 +132,7 @@ class SiteCounter(TorchFunctionMode):
         if self._rewrite is not None and (changes := self._rewrite(self.site, self.given)):
             args, kwargs = with_numbers(args, kwargs, lambda at, given: changes.get(at, given))
         for frame in self._frames:
-            frame.counts[name] += 1
+            frame.counts[name] = frame.counts.get(name, 0) + 1
         result = func(*args, **kwargs)
         self.site = None
         return result

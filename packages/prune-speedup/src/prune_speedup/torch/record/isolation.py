@@ -1,7 +1,7 @@
 """Run a model's forward and leave no trace of it: modes, buffers, attributes and random numbers."""
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -27,19 +27,27 @@ class Before:
     def __init__(self, model: nn.Module) -> None:
         """Remember it."""
         self._attributes = [(name, each, dict(vars(each))) for name, each in model.named_modules()]
-        self._inner = [
-            (name, key, held, held.copy() if held else _NOTHING)
-            for name, _, saved in self._attributes
-            for key, held in saved.items()
-            if type(held) in (dict, OrderedDict, list, set)
-        ]
-        self._tensors = [
-            (f"{name}.{key}".lstrip("."), tensor, tensor.detach().clone())
-            for name, _, saved in self._attributes
-            for key, tensor in (*saved.get("_buffers", {}).items(), *saved.items())
-            if isinstance(tensor, torch.Tensor)
-        ]
+        self._inner: list[tuple[str, str, Any, Any]] = []
+        self._empty: list[Any] = []  # most of the dicts that modules hold
+        self._tensors: list[tuple[str, torch.Tensor, torch.Tensor]] = []
+        for name, _, saved in self._attributes:
+            for key, value in saved.items():
+                kind = type(value)
+                if kind in _HOLDING:
+                    if value:
+                        self._inner.append((name, key, value, value.copy()))
+                        if key == "_buffers":
+                            self._note_tensors(name, value)
+                    else:
+                        self._empty.append(value)
+                elif kind not in _PLAIN:
+                    self._note_tensors(name, {key: value})
         self._random = take_random()
+
+    def _note_tensors(self, name: str, items: Mapping[str, Any]) -> None:
+        for key, item in items.items():
+            if isinstance(item, torch.Tensor):
+                self._tensors.append((f"{name}.{key}".lstrip("."), item, item.detach().clone()))
 
     def changes(self) -> dict[str, Any]:
         """What the model keeps now and did not keep before, by module and attribute.
@@ -55,16 +63,24 @@ class Before:
             for key, value in vars(module).items():
                 if key not in _BOOKKEEPING and not _is_same(saved.get(key, _MISSING), value):
                     changed[f"{name}.{key}".lstrip(".")] = value
-        for name, key, held, content in self._inner:
-            if not held and not content:
-                continue
+        for name, key, held, content in (*self._inner, *self._filled()):
             if key in ("_buffers", "_parameters"):
                 for inner, tensor in held.items():
                     if content.get(inner) is not tensor:
                         changed[f"{name}.{inner}".lstrip(".")] = tensor
-            elif key not in _BOOKKEEPING and not _is_same(content or type(held)(), held):
+            elif key not in _BOOKKEEPING and not _is_same(content, held):
                 changed[f"{name}.{key}".lstrip(".")] = held.copy()
         return changed
+
+    def _filled(self) -> list[tuple[str, str, Any, Any]]:
+        """What was empty and is no longer, like what is in `_inner`."""
+        filled = {id(held): held for held in self._empty if held}
+        return [
+            (name, key, held, type(held)())
+            for name, _, saved in (self._attributes if filled else ())
+            for key, held in saved.items()
+            if id(held) in filled
+        ]
 
     def restore(self) -> None:
         """Put it back."""
@@ -73,9 +89,11 @@ class Before:
             module.__dict__.clear()
             module.__dict__.update(saved)
         for _, _, holder, held in self._inner:
-            if holder or held:
+            holder.clear()
+            (holder.extend if isinstance(holder, list) else holder.update)(held)
+        for holder in self._empty:
+            if holder:
                 holder.clear()
-                (holder.extend if isinstance(holder, list) else holder.update)(held)
         with torch.no_grad():
             # The version counter does not tell: some norms write their statistics past it.
             for _, tensor, content in self._tensors:
@@ -84,9 +102,8 @@ class Before:
 
 
 _BOOKKEEPING = frozenset(vars(nn.Module()))
-_NOTHING: Any = {}
-"""What most of the dicts of a module hold."""
-
+_HOLDING = frozenset({dict, OrderedDict, list, set})
+_PLAIN = frozenset({bool, int, float, str, tuple, type(None)})
 _MISSING = object()
 
 

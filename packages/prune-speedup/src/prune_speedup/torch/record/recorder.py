@@ -3,7 +3,7 @@
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from importlib import import_module
 from typing import Any
 
@@ -30,7 +30,7 @@ from prune_speedup.torch.record.inputs import (
 from prune_speedup.torch.record.isolation import Before, untouched
 from prune_speedup.torch.record.tape import Tape
 
-__all__ = ["Recorder", "trace"]
+__all__ = ["Recorder", "plainly", "trace"]
 
 
 def trace(
@@ -188,7 +188,8 @@ class Recorder(Tape):  # type: ignore[no-untyped-call]
             args, kwargs = arguments(example_inputs)
             given = [self.number(tensor) for _, tensor in tensors_in((args, kwargs))]
             self.graph.inputs += given
-            with _eagerly(), plain_kernels(self._model), self.sites, self:
+            sites = self.sites if self._located else nullcontext()
+            with plainly(self._model), sites, self:
                 returned = call(self._model, example_inputs)
             self._finish(returned)
         return returned
@@ -216,6 +217,13 @@ class Recorder(Tape):  # type: ignore[no-untyped-call]
         finally:
             for handle in handles:
                 handle.remove()
+
+
+@contextmanager
+def plainly(model: nn.Module) -> Iterator[None]:
+    """Run a model meanwhile without gradients, and operator by operator."""
+    with torch.no_grad(), _eagerly(), plain_kernels(model):
+        yield
 
 
 @contextmanager

@@ -15,6 +15,7 @@ Here the place of the `view` is that expression in `heads`, within `heads(x, 4)`
 
 import os
 import sys
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from types import CodeType, FrameType
@@ -61,22 +62,30 @@ _BETWEEN = (
 _ENTRANCE = str(_TORCH / "nn" / "modules" / "module.py")
 
 _MANY = 100_000
-_spans: dict[tuple[int, int], tuple[CodeType, Span | None]] = {}
+_steps: dict[tuple[int, int], Step] = {}
 
 
 def place_of_call() -> Place:
     """Where the call of torch stands that is being made right now."""
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None and frame.f_code.co_filename.startswith(_BETWEEN):
+    while frame is not None and _is_between(frame.f_code.co_filename):
         frame = frame.f_back
     steps: list[Step] = []
-    while frame is not None and frame.f_code.co_filename != _ENTRANCE:
-        code = frame.f_code
-        if not code.co_filename.startswith(_OURS):  # what a corrected call goes through
-            name = frame.f_globals.get("__name__", "")
-            steps.append(Step(code, _span(code, frame.f_lasti), name))
+    while frame is not None and (file := frame.f_code.co_filename) != _ENTRANCE:
+        if not _is_ours(file):  # what a corrected call goes through
+            steps.append(_step(frame))
         frame = frame.f_back
     return tuple(steps) if frame is not None else ()
+
+
+@cache
+def _is_between(file: str) -> bool:
+    return file.startswith(_BETWEEN)
+
+
+@cache
+def _is_ours(file: str) -> bool:
+    return file.startswith(_OURS)
 
 
 def key_of(place: Place) -> tuple[tuple[int, Span | None], ...]:
@@ -84,14 +93,16 @@ def key_of(place: Place) -> tuple[tuple[int, Span | None], ...]:
     return tuple((id(step.code), step.span) for step in place)
 
 
-def _span(code: CodeType, instruction: int) -> Span | None:
-    """The expression of an instruction; remembered, for finding it takes a walk."""
-    known = _spans.get((id(code), instruction))
-    if known is not None and known[0] is code:
-        return known[1]
+def _step(frame: FrameType) -> Step:
+    """What a frame is doing; remembered, for finding its expression takes a walk."""
+    code, instruction = frame.f_code, frame.f_lasti
+    name = frame.f_globals.get("__name__", "")
+    known = _steps.get((id(code), instruction))
+    if known is not None and known.code is code and known.namespace == name:
+        return known
     told = next(islice(code.co_positions(), instruction // 2, None))
     span = None if None in told else told
-    if len(_spans) > _MANY:
-        _spans.clear()
-    _spans[id(code), instruction] = code, span  # type: ignore[assignment]
-    return span  # type: ignore[return-value]
+    if len(_steps) > _MANY:
+        _steps.clear()
+    made = _steps[id(code), instruction] = Step(code, span, name)  # type: ignore[arg-type]
+    return made

@@ -6,7 +6,6 @@ tie or a parametrisation is nothing special.
 """
 
 from collections.abc import Callable, Iterator
-from functools import cache
 from typing import Any
 from weakref import ref as weakref
 
@@ -14,31 +13,26 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from prune_speedup.engine.graph import ALIAS_WRITE, Call, Graph, Meta, Ref, name_of
+from prune_speedup.engine.graph import ALIAS_WRITE, Call, Graph, Meta, Ref
 from prune_speedup.torch.record.call_sites import Frame, Rewrite, SiteCounter, short_name
-from prune_speedup.torch.record.data_dependent import (
-    Decisions,
-    decide_as,
-    decides,
-    everything,
-    seen,
-)
+from prune_speedup.torch.record.data_dependent import Decisions, decide_as, everything, seen
 from prune_speedup.torch.record.higher_precision import run_wide, wide_arguments
-from prune_speedup.torch.record.inputs import (
-    found_in,
-)
+from prune_speedup.torch.record.inputs import found_in
+from prune_speedup.torch.record.operators import Operator, operator_of
 from prune_speedup.torch.record.same_random import steadily
 from prune_speedup.torch.record.source_places import place_of_call
 
-__all__ = ["Tape", "written_by"]
+__all__ = ["Tape"]
 
 _TABLE: dict[Any, Callable[..., Any]] = {}
 _WHOLE = object()
 """What stands for an operator that has no parts."""
 
-_EMPTY = {"empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided"}
 _COPIES = {"detach", "alias", "clone", "_to_copy"}
 """Operators that make the same numbers once more."""
+
+_PLAIN = frozenset({int, float, bool, str, type(None), torch.dtype, torch.device})
+"""Types of most arguments, in which no tensor is."""
 
 
 class _Numbers:
@@ -78,6 +72,7 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
         watch: Callable[[Any, Call, Any], None] | None = None,
         rewrite: Rewrite | None = None,
         decisions: Decisions | None = None,
+        located: bool = True,
     ) -> None:
         """Learn the names of the model's tensors and modules.
 
@@ -88,6 +83,8 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 raise to stop the forward.
             rewrite: See `SiteCounter`.
             decisions: What the forward is to see where it decides something by numbers.
+            located: Whether calls know where in the model's source they stand, and what they were
+                told there. Who only compares what they make can do without.
         """
         super().__init__()  # type: ignore[no-untyped-call]
         self._watch = watch
@@ -100,10 +97,12 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.graph = Graph()
         self._model = model
         self._known = known
+        self._learned: dict[int, tuple[Operator, bool]] = {}
         self._numbers = _Numbers()
         self._sharing: dict[int, list[weakref[torch.Tensor]]] = {}
         self._modules = {id(module): name for name, module in model.named_modules()}
         self._frames = [Frame("")]
+        self._located = located
         self.sites = SiteCounter(self._frames, rewrite, self._leaves)
         self._opening: set[Any] = set()
         self._tensors = list(_named_tensors(model))
@@ -133,8 +132,9 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return index
 
     def _bind(self, tensor: torch.Tensor) -> int:
-        real = tensor.is_floating_point() or tensor.is_complex()
-        index = self.graph.add_value(Meta(tuple(tensor.shape), tensor.dtype, real))
+        kind = tensor.dtype
+        real = kind.is_floating_point or kind.is_complex
+        index = self.graph.add_value(Meta(tuple(tensor.shape), kind, real))
         if self._numbers.get(tensor) is None and tensor.layout is torch.strided:
             self._sharing.setdefault(tensor.untyped_storage()._cdata, []).append(weakref(tensor))
         self._numbers.set(tensor, index)
@@ -161,16 +161,11 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _note_kept(self) -> None:
         """Note the values that the model keeps: in attributes, and in its own tensors."""
-        copies = {
-            call.outputs[0]: call.inputs()[0] for call in self.graph.calls if call.name in _COPIES
-        }
-        read = {
-            index
-            for call in self.graph.calls
-            if call.name not in _COPIES
-            for index in call.inputs()
-        }
-        for tensor in found_in(self.changed).tensors.values():
+        changed = found_in(self.changed).tensors.values()
+        calls = self.graph.calls if changed else ()
+        copies = {call.outputs[0]: call.inputs()[0] for call in calls if call.name in _COPIES}
+        read = {index for call in calls if call.name not in _COPIES for index in call.inputs()}
+        for tensor in changed:
             index = self._numbers.get(tensor)
             if index is None:
                 continue
@@ -209,36 +204,35 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return self._recorded(func, args, kwargs or {})
 
     def _recorded(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if not self._known(func) and (parts := self._decomposed(func, args, kwargs)) is not _WHOLE:
+        operator, whole = self._learned.get(id(func)) or self._learn(func)
+        if not whole and (parts := self._decomposed(func, args, kwargs)) is not _WHOLE:
             return parts
         reads = self._with_refs(args), {name: self._with_refs(arg) for name, arg in kwargs.items()}
-        run = self._decided if decides(func) else self.execute
-        written = written_by(func, args, kwargs)
+        run = self._decided if operator.decides else self.execute
+        written = operator.written(args, kwargs) if operator.writes else ()
         if written:
             self._keep_numbers(written)
         result = run(func, args, kwargs)
         outputs = [
             self._bind(item) if isinstance(item, torch.Tensor) else None
-            for item in (result if isinstance(result, list | tuple) else (result,))
+            for item in (result if isinstance(result, (list, tuple)) else (result,))
         ]
-        sites = self.sites
-        recorded = Call(
-            func,
-            *reads,
-            outputs,
-            self.module,
-            _positions(func),
-            place_of_call(),
-            sites.site,
-            sites.given,
-            sites.bounds,
-        )
+        recorded = Call(func, *reads, outputs, self._frames[-1].module, operator.positions)
+        if self._located:
+            sites = self.sites
+            recorded.place, recorded.site = place_of_call(), sites.site
+            recorded.given, recorded.bounds = sites.given, sites.bounds
         self.graph.calls.append(recorded)
         if self._watch is not None:
             self._watch(self, recorded, result)
         for tensor in written:
             self._note_write(tensor, rebind=not _is_in(tensor, result))
         return result
+
+    def _learn(self, func: Any) -> tuple[Operator, bool]:
+        """What is known of an operator, and whether it is recorded as it is."""
+        learned = self._learned[id(func)] = operator_of(func), self._known(func)
+        return learned
 
     def _decided(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run an operator that decides something, and let it decide as it should."""
@@ -255,10 +249,11 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Run one operator; the place for a recorder that wants it run otherwise."""
         if self.wide is not None:
             args, kwargs = wide_arguments(func, args, kwargs, self.wide)
-        if self.steady and torch.Tag.nondeterministic_seeded in func.tags:
+        operator = operator_of(func)
+        if self.steady and operator.is_random:
             return steadily(func, args, kwargs)
         result = func(*args, **kwargs) if self.wide is None else run_wide(func, args, kwargs)
-        if name_of(func) in _EMPTY:
+        if operator.is_empty:
             result.zero_()  # what memory happens to hold is nothing to compare
         return result
 
@@ -278,8 +273,8 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _with_refs(self, tree: Any) -> Any:
         if isinstance(tree, torch.Tensor):
             return Ref(self.number(tree))
-        if isinstance(tree, list | tuple):
-            return [self._with_refs(item) for item in tree]
+        if isinstance(tree, (list, tuple)):
+            return [item if type(item) in _PLAIN else self._with_refs(item) for item in tree]
         return tree
 
     def _note_write(self, tensor: torch.Tensor, *, rebind: bool) -> None:
@@ -302,28 +297,6 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
 def _named_tensors(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
     yield from model.named_parameters(remove_duplicate=False)
     yield from model.named_buffers(remove_duplicate=False)
-
-
-@cache
-def _positions(target: Any) -> dict[str, tuple[int, Any]]:
-    """Where an operator takes each of its arguments, and what it takes if none is given."""
-    arguments = target._schema.arguments
-    return {each.name: (at, each.default_value) for at, each in enumerate(arguments)}
-
-
-def written_by(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[torch.Tensor]:
-    """The arguments that an operator writes to, by its schema."""
-    if not func._schema.is_mutable:
-        return []
-    written = []
-    for position, argument in enumerate(func._schema.arguments):
-        if argument.alias_info is not None and argument.alias_info.is_write:
-            value = args[position] if position < len(args) else kwargs.get(argument.name)
-            if isinstance(value, torch.Tensor):
-                written.append(value)
-            elif isinstance(value, list | tuple):
-                written += [item for item in value if isinstance(item, torch.Tensor)]
-    return written
 
 
 def _is_in(tensor: torch.Tensor, result: Any) -> bool:

@@ -1,5 +1,8 @@
 """The numbers that a call of torch must be given once its tensors are smaller."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 from torch import Tag
 
@@ -180,7 +183,7 @@ def _for_slice(plan: Plan, call: Call, given: tuple[Number, ...]) -> dict[int, N
     kept = plan.kept_of_value(value).get(axis)
     if kept is None:
         return {}
-    begin, end, step = _slice_of(call, size)
+    begin, end, step = _slice_of(call.args, size)
     places = (kept >= begin) & (kept < end) & ((kept - begin) % step == 0)
     changes: dict[Number, Number] = {}
     if 0 < begin < size and bool(places.any()):
@@ -211,13 +214,13 @@ def _bounds_slice(call: Call, at: int, axis: int) -> bool:
     return call.site is None or call.site.function != "slice" or at in (1, 2)
 
 
-def same_places(plan: Plan, before: Call, now: Call) -> bool:
-    """Whether a slice still takes what it took of what is left."""
+def same_places(plan: Plan, before: Call, now: Sequence[Any]) -> bool:
+    """Whether a slice, by its arguments now, still takes what it took of what is left."""
     value, axis, size = _sliced(plan, before)
     kept = plan.kept_of_value(value).get(axis)
     if kept is None:
         return True
-    taken, found = range(*_slice_of(before, size)), range(*_slice_of(now, len(kept)))
+    taken, found = range(*_slice_of(before.args, size)), range(*_slice_of(now, len(kept)))
     wanted: list[int] = kept[list(found)].tolist()
     return [index for index in kept.tolist() if index in taken] == wanted
 
@@ -230,6 +233,6 @@ def _sliced(plan: Plan, call: Call) -> tuple[int, int, int]:
     return value, axis, shape[axis]
 
 
-def _slice_of(call: Call, size: int) -> tuple[int, int, int]:
+def _slice_of(args: Sequence[Any], size: int) -> tuple[int, int, int]:
     """Where a slice begins and ends, counted from the front, and its step."""
-    return slice(*(*call.args[2:5], None, None, None)[:3]).indices(size)
+    return slice(*(*args[2:5], None, None, None)[:3]).indices(size)

@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 
 from prune_speedup.engine.plan import Plan
+from prune_speedup.torch.resize.as_it_is import follows_as_it_is
 from prune_speedup.torch.resize.attributes import Changed, set_attributes
 from prune_speedup.torch.resize.copying import keep_in_copies
 from prune_speedup.torch.resize.literal_values import learn
@@ -55,6 +56,8 @@ def repair(
         staying: Attributes that must not change; what they are told to is corrected at the calls.
     """
     repairs = Repairs()
+    if follows_as_it_is(model, example_inputs, plan):
+        return repairs
     trial = attempt(model, example_inputs, plan)
     trial = set_attributes(model, example_inputs, plan, trial, repairs.attributes, staying)
     if trial.mismatch is None and trial.needs:

@@ -1,0 +1,88 @@
+"""A small model that follows as it is runs once; any other is looked at more closely."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from exactness import check, image
+from torch import nn
+
+from prune_core.errors import SpeedupError
+from prune_speedup.torch.model_config.search import Search
+from prune_speedup.torch.resize import search
+
+
+@pytest.fixture
+def looks(monkeypatch):
+    """The closer looks that are taken."""
+    taken, attempt = [], search.attempt
+
+    def counted(*args):
+        taken.append(attempt(*args))
+        return taken[-1]
+
+    monkeypatch.setattr(search, "attempt", counted)
+    return taken
+
+
+class Ends(nn.Module):
+    """A layer, something that is done to its features, and another layer."""
+
+    def __init__(self, between, width=16):
+        super().__init__()
+        self.first, self.between, self.head = nn.Linear(3, width), between, nn.Linear(width, 2)
+
+    def forward(self, x):
+        return self.head(self.between(self.first(x).relu()))
+
+
+def features():
+    return torch.rand(4, 3, dtype=torch.float64)
+
+
+def test_layers_of_torch_follow_as_they_are(looks):
+    convolutions = nn.Sequential(
+        *(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(inplace=True)),
+        *(nn.Conv2d(8, 8, 3, groups=8), nn.Conv2d(8, 6, 1), nn.Hardtanh()),
+        *(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 2)),
+    )
+    check(convolutions, image())
+    assert not looks
+
+
+def test_what_no_shape_tells_is_looked_at_closely(looks):
+    check(Ends(lambda x: x.roll(5, 1)), features())
+    assert looks
+    looks.clear()
+    check(Ends(lambda x: F.group_norm(x, 4), width=32), features())
+    assert looks
+
+
+def test_sizes_that_are_written_down_are_looked_at_closely(looks):
+    check(Ends(lambda x: x.view(len(x), 4, 4).transpose(1, 2).reshape(len(x), 16)), features())
+    assert looks
+    assert looks[0].needs
+
+
+def test_a_forward_that_turns_elsewhere_is_not_followed(looks):
+    turning = Ends(lambda x: x.tanh() if x.shape[1] == 16 else x.sigmoid())
+    with pytest.raises(SpeedupError, match="does not follow smaller tensors"):
+        check(turning, features())
+    assert looks[0].mismatch is not None
+
+
+def test_a_size_that_only_breaks_something_is_tried_once():
+    def shapes(values):
+        width, steps = values.get(("width",), 8), values.get(("steps",), 4)
+        return {"layer.weight": (width, width), "positions": (steps, 4)}
+
+    tried = []
+
+    def make(values):
+        tried.append(dict(values))
+        return shapes(values)
+
+    old = {("width",): 8, ("steps",): 4, ("rest",): 2}
+    after = {"layer.weight": (4, 4), "positions": (4, 4)}
+    found = Search(old, make, shapes({}), after, base={}, builds=50)
+    assert {("width",): 4} in list(found.fitting())
+    assert [values for values in tried if ("steps",) in values] == [{("steps",): 2}]
