@@ -73,9 +73,9 @@ of random weights, and the ways take turns; the median of {{times}} counts.
 {HEAD}
 {{table}}
 
-The goal for *ratio* is 1.0 or less: no more time than the peer, without the proof. The goals for the
-proof are 4 forwards, and 1.3 times the least that it can take: the plain forwards of both models on
-all that they are compared on. Where a figure is higher, that goal is missed.
+The goal for *ratio* is 1.0 or less: no more time than the peer, without the proof. The goals for
+the proof are 4 forwards, and 1.3 times the least that it can take: the plain forwards of both
+models on all that they are compared on. Where a figure is higher, that goal is missed.
 
 The proof runs both models in every way that was found to matter: on the example, on other inputs of
 its kind, in training where that is possible, with what a model keeps between calls. The peer has
