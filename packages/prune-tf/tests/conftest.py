@@ -1,4 +1,9 @@
 import os
+import sys
+from pathlib import Path
+
+# The networks stand beside the tests that use them.
+sys.path.insert(0, str(Path(__file__).parent))
 
 # Before TensorFlow is imported: one quiet thread per test process.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
