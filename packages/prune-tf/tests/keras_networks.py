@@ -4,6 +4,8 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+HALF = [{"sparsity": 0.5, "op_types": ["default"]}, {"exclude": True, "op_names": ["out"]}]
+
 
 def realistic(model):
     """Statistics, scales and offsets as after training, and biases that are not zero."""
