@@ -60,6 +60,7 @@ class GradualPruner(metaclass=ChecksOptions):
     """
 
     default_curve: ClassVar[str] = "cubic"
+    framework: ClassVar[str] = "keras"
 
     def __init__(
         self,

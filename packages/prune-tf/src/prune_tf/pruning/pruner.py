@@ -65,6 +65,7 @@ class Pruner(metaclass=ChecksOptions):
     config_keys: ClassVar[tuple[str | Key, ...]] = ()
     modes: ClassVar[tuple[str, ...]] = ("normal",)
     per_channel: ClassVar[bool] = True
+    framework: ClassVar[str] = "keras"
 
     def __init__(self, model: keras.Model, config_list: ConfigList, mode: str = "normal") -> None:
         model = model_of(model)

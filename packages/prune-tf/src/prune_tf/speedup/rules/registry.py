@@ -7,6 +7,7 @@ from typing import Any
 
 from prune_tf.speedup.analysis import Analysis, Flow
 from prune_tf.speedup.graph import Call
+from prune_tf.speedup.rules.of_plugins import rule_of_plugin
 
 __all__ = ["RULES", "Rule", "is_wide", "rule", "rule_for"]
 
@@ -44,7 +45,7 @@ def rule_for(op: Any) -> Rule | None:
     if kind in RULES:
         return RULES[kind]
     from_keras = kind.__module__.partition(".")[0] == "keras"
-    return RULES.get(kind.__name__) if from_keras else None
+    return RULES.get(kind.__name__) if from_keras else rule_of_plugin(kind)
 
 
 def is_wide(op: Any) -> bool:
