@@ -10,7 +10,7 @@ from prune_tf import export_model, prune, shrink
 from prune_tf.litert import write_litert
 from prune_tf.run_exported import read_litert
 
-pytestmark = pytest.mark.tensorflow
+pytestmark = pytest.mark.tensorflow("TensorFlow writes this format")
 
 
 @pytest.fixture

@@ -53,6 +53,16 @@ def test_what_the_model_was_compiled_with_comes_along_where_it_can(samples):
     assert_equal(model, report.model)
 
 
+def test_training_the_small_model_leaves_the_large_one_alone(cnn, samples):
+    L1NormPruner(cnn, [{"sparsity": 0.5, "op_types": ["Conv2D"]}]).compress()
+    small = shrink(cnn).model
+    before = [np.array(w) for w in cnn.get_weights()]
+    small.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    small.fit(*samples, verbose=0)
+    for old, new in zip(before, cnn.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
 def test_a_wrong_rule_is_found_out_and_nothing_is_returned(monkeypatch):
     model = realistic(padded())
     L1NormPruner(model, HALF).compress()

@@ -55,7 +55,7 @@ def adapted_discretization():
     return keras.Model(x, two_dense(layers.Flatten()(layers.Embedding(6, 4)(bins(x)))))
 
 
-@pytest.mark.tensorflow
+@pytest.mark.tensorflow("only TensorFlow numbers variables so")
 def test_a_normalization_before_convolutions_keeps_its_numbers():
     """Keras numbers its variables, and the copy's have other numbers."""
     x, normalization = layers.Input((8, 8, 3)), layers.Normalization()
@@ -70,7 +70,7 @@ def test_a_normalization_before_convolutions_keeps_its_numbers():
     assert report.difference < 1e-6
 
 
-@pytest.mark.tensorflow
+@pytest.mark.tensorflow("Keras has layers for text on TensorFlow only")
 @pytest.mark.parametrize(
     "build", [adapted_normalization, adapted_lookup, adapted_text, adapted_discretization]
 )

@@ -211,7 +211,7 @@ def test_zeros_that_nothing_masks_go_as_well(cnn):
     assert shrink(unwrap(cnn)).parameters == expected
 
 
-@pytest.mark.tensorflow
+@pytest.mark.tensorflow("Keras has layers for text on TensorFlow only")
 def test_words_are_made_up():
     x = layers.Input((1,), dtype="string")
     y = layers.StringLookup(vocabulary=["a", "b"], output_mode="multi_hot")(x)

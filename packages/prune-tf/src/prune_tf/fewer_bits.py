@@ -1,8 +1,8 @@
 """Whether a LiteRT file in fewer bits holds the weights of one in full precision.
 
 What it computes says little: rounding moves outputs, and so does a mistake in some weights. But
-both files come from the same graph, so that each weight has its counterpart, and rounding moves none
-by more than half a step:
+both files come from the same graph, so that each weight has its counterpart, and rounding moves
+none by more than half a step:
 
     full      0.503   -0.251   0.118      step 0.01, and half of it 0.005
     int8          50      -25      12
