@@ -71,11 +71,20 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = sorted(_HOME_OF)
 
+_OF_TORCH = {
+    "ModelSpeedup": " It is torch's; here shrink(model) returns a small model.",
+    "L1FilterPruner": " It is called L1NormPruner now.",
+    "L2FilterPruner": " It is called L2NormPruner now.",
+}
+
 
 def __getattr__(name: str) -> Any:
     home = _HOME_OF.get(name)
     if home is None:
-        raise AttributeError(f"module 'prune_tf' has no attribute {name!r}")
+        from prune_core.errors import did_you_mean
+
+        hint = _OF_TORCH.get(name) or did_you_mean(name, _HOME_OF)
+        raise AttributeError(f"module 'prune_tf' has no attribute {name!r}.{hint}")
     value = getattr(import_module(f"prune_tf.{home}"), name)
     globals()[name] = value
     return value

@@ -85,6 +85,13 @@ class GradualPruner(metaclass=ChecksOptions):
         self.callback = _Following(self, optimizer)
         self.pruner = kind(model, plain, **dict(pruning_params or {}))
 
+    def set_model(self, model: keras.Model) -> None:
+        """Refuse to be a callback of `fit`; it has one."""
+        raise ConfigError(
+            f"{type(self).__name__} is no callback, but has one: fit(..., "
+            "callbacks=[pruner.callback])."
+        )
+
     def compress(self) -> Compressed[keras.Model, Masks]:
         """Start, and return the model and the masks to begin with."""
         self._prune()

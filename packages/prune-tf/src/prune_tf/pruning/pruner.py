@@ -14,7 +14,7 @@ import numpy as np
 from prune_core.amount import number_to_prune
 from prune_core.compressed import Compressed, model_of
 from prune_core.config import Algorithm, Key, load_config, parse
-from prune_core.errors import ConfigError, MaskError, PruneError, did_you_mean, warn
+from prune_core.errors import ConfigError, MaskError, PruneError, did_you_mean, shown, warn
 from prune_core.events import emit
 from prune_core.options import ChecksOptions
 from prune_core.summary import Row, Summary
@@ -74,10 +74,10 @@ class Pruner(metaclass=ChecksOptions):
                 f"model is a {type(model).__module__}.{type(model).__name__}; "
                 f"{type(self).__name__}(model, config_list) prunes Keras 3 models (keras.Model)."
             )
-        if mode not in self.modes:
+        if not isinstance(mode, str) or mode not in self.modes:
             raise ConfigError(
-                f"mode is {mode!r}; the modes of {type(self).__name__} are "
-                f"{', '.join(map(repr, self.modes))}.{did_you_mean(mode, self.modes)}"
+                f"mode is {shown(mode)}; the modes of {type(self).__name__} are "
+                f"{', '.join(map(repr, self.modes))}.{did_you_mean(str(mode), self.modes)}"
             )
         if isinstance(config_list, str | PathLike):
             config_list = load_config(config_list)
@@ -111,6 +111,13 @@ class Pruner(metaclass=ChecksOptions):
 
         The shape is that of the weight, or one score for each output channel if `per_channel`.
         """
+
+    def set_model(self, model: keras.Model) -> None:
+        """Refuse to be a callback of `fit`, which a pruner is not."""
+        raise ConfigError(
+            f"{type(self).__name__} is no callback: its masks are in force in every fit(). For "
+            "sparsity that grows, callbacks=[PruningSchedule(pruner, end_step=...)]."
+        )
 
     def compress(self) -> Compressed[keras.Model, Masks]:
         """Make masks, put them in force, and return the model and the masks.
