@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from prune_tf.gradual import AGPPruner as AGPPruner
     from prune_tf.gradual import GradualPruner as GradualPruner
     from prune_tf.gradual import LinearPruner as LinearPruner
+    from prune_tf.lottery import LotteryTicketPruner as LotteryTicketPruner
     from prune_tf.masks import apply_masks as apply_masks
     from prune_tf.masks import masks_of as masks_of
     from prune_tf.masks import set_masks as set_masks
@@ -53,6 +54,7 @@ _HOMES = {
     "export": ("export_model", "gzipped_size"),
     "files": ("load_masks", "save_masks"),
     "gradual": ("AGPPruner", "GradualPruner", "LinearPruner"),
+    "lottery": ("LotteryTicketPruner",),
     "masks": ("apply_masks", "masks_of", "set_masks", "unwrap"),
     "one_shot": ("prune",),
     "pruning.activation": ("ActivationAPoZRankPruner", "ActivationMeanRankPruner"),

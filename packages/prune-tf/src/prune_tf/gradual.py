@@ -20,7 +20,7 @@ from prune_tf.masks import Masks, apply_masks, renew_compiled_step
 from prune_tf.pruning.pruner import ConfigList, Pruner
 from prune_tf.pruning.targets import Target
 
-__all__ = ["AGPPruner", "GradualPruner", "LinearPruner"]
+__all__ = ["AGPPruner", "GradualPruner", "LinearPruner", "class_of"]
 
 
 class GradualPruner(metaclass=ChecksOptions):
@@ -74,7 +74,7 @@ class GradualPruner(metaclass=ChecksOptions):
     ) -> None:
         if isinstance(config_list, str | PathLike):
             config_list = load_config(config_list)
-        kind = _class_of(pruning_algorithm)
+        kind = class_of(pruning_algorithm)
         entries = parse(config_list, (*SCHEDULE_KEYS, *kind.config_keys))
         _check_when(config_list)
         self._tables = timetables(entries, None)
@@ -220,7 +220,8 @@ class _Following(keras.callbacks.Callback):  # type: ignore[misc]
             )
 
 
-def _class_of(algorithm: Any) -> type[Pruner]:
+def class_of(algorithm: Any) -> type[Pruner]:
+    """Return the one-shot pruner of a name, or the class itself."""
     if isinstance(algorithm, str):
         algorithm = get_pruner(algorithm, framework="keras")
     if not (isinstance(algorithm, type) and issubclass(algorithm, Pruner)):
