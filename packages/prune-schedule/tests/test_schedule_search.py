@@ -16,10 +16,10 @@ from torch import nn
 from prune_core import ConfigError, PruneError, PruneWarning
 from prune_core.amount import number_to_prune
 from prune_core.masking import PrunerModuleWrapper
+from prune_core.sparsities.pieces import Piece
+from prune_core.sparsities.weights import WeightBudget
 from prune_core.testing import check_pruner
 from prune_schedule import SimulatedAnnealingPruner
-from prune_schedule.budget.pieces import Piece
-from prune_schedule.budget.weights import WeightBudget
 
 pytest.importorskip("optuna", reason="searches are kept in Optuna studies")
 

@@ -81,6 +81,13 @@ def prune_register_pruners() -> dict[str, Reference]:
             paper="https://arxiv.org/abs/1803.03635",
             framework="keras",
         ),
+        "simulated_annealing": Reference(
+            "prune_tf.annealing:SimulatedAnnealingPruner",
+            "Simulated annealing of the sparsity of each layer.",
+            prunes="what a pruner of your choice prunes",
+            paper="https://arxiv.org/abs/1907.03141",
+            framework="keras",
+        ),
         "agp": _gradual("AGPPruner", "Gradual pruning along a cubic curve.", "1710.01878"),
         "gradual": _gradual("GradualPruner", "Gradual pruning along any curve."),
         "linear": _gradual("LinearPruner", "Gradual pruning in equal steps."),
