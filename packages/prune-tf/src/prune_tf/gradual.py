@@ -86,7 +86,11 @@ class GradualPruner(metaclass=ChecksOptions):
         self.pruner = kind(model, plain, **dict(pruning_params or {}))
 
     def set_model(self, model: keras.Model) -> None:
-        """Refuse to be a callback of `fit`; it has one."""
+        """Refuse to be a callback of `fit`; it has one.
+
+        Args:
+            model: What would be trained.
+        """
         raise ConfigError(
             f"{type(self).__name__} is no callback, but has one: fit(..., "
             "callbacks=[pruner.callback])."

@@ -136,7 +136,11 @@ class LotteryTicketPruner(metaclass=ChecksOptions):
         return Compressed(model, self.pruner.masks)
 
     def set_model(self, model: keras.Model) -> None:
-        """Refuse to be a callback of `fit`, which it is not."""
+        """Refuse to be a callback of `fit`, which it is not.
+
+        Args:
+            model: What would be trained.
+        """
         raise ConfigError(
             f"{type(self).__name__} is no callback: each of its rounds is a training of its own. "
             "Give it finetune=..., or call prune_iteration_start() before each."

@@ -210,7 +210,7 @@ def _nothing(pruner: Pruner, sparsity: float, target: Mapping[str, float] | None
 
 
 def _listed(argument: str, value: str | Sequence[str]) -> list[str]:
-    names = list(value) if isinstance(value, list | tuple | set) else [value]
+    names: list[Any] = list(value) if isinstance(value, list | tuple | set) else [value]
     if any(not isinstance(name, str) for name in names) or (argument == "targets" and not names):
         raise ConfigError(
             f"{argument} is {shown(value)}; it must be a name or class name of layers, or a list."

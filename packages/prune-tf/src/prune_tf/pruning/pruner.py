@@ -113,7 +113,11 @@ class Pruner(metaclass=ChecksOptions):
         """
 
     def set_model(self, model: keras.Model) -> None:
-        """Refuse to be a callback of `fit`, which a pruner is not."""
+        """Refuse to be a callback of `fit`, which a pruner is not.
+
+        Args:
+            model: What would be trained.
+        """
         raise ConfigError(
             f"{type(self).__name__} is no callback: its masks are in force in every fit(). For "
             "sparsity that grows, callbacks=[PruningSchedule(pruner, end_step=...)]."

@@ -81,7 +81,8 @@ class TaylorFOWeightPruner(Pruner):
                     "a name such as 'mean_squared_error'."
                 ) from None
         batches_of(data, batches)  # refuses what has no batches
-        self.data, self.loss, self.batches = data, loss, batches
+        self.loss: Callable[[Any, Any], Any] | None = loss
+        self.data, self.batches = data, batches
         super().__init__(model, config_list, mode)
 
     def validate(self) -> None:

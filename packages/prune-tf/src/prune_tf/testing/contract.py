@@ -92,7 +92,7 @@ def _units(mask: Array) -> Iterator[tuple[str, Array]]:
     """Yield what a mask may be counted in: channels, if it has no halves of any, and weights."""
     slices = rows_of(mask, mask.ndim - 1)
     if (slices.all(axis=1) | ~slices.any(axis=1)).all():
-        yield "channels", slices.all(axis=1)
+        yield "channels", np.asarray(slices.all(axis=1))
     yield "weights", mask.ravel()
 
 
@@ -114,7 +114,7 @@ def masks_are_binary_and_fit(subject: Subject) -> None:
             odd = mask[(mask != 0) & (mask != 1)]
             expect(not odd.size, f"{where} holds {odd[:1]}; a mask holds 0 (pruned) and 1.")
             expect(
-                np.array_equal(in_force.get(name, {}).get(variable), mask),
+                np.array_equal(in_force.get(name, {}).get(variable, ~mask), mask),
                 f"{where} that compress() returned is not the one in force.",
             )
     _expect_zeros(model, masks, "after compress()")
