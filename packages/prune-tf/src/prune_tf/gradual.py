@@ -17,13 +17,14 @@ from prune_core.schedule_keys import SCHEDULE_KEYS, timetables, without_schedule
 from prune_core.timetable import Curve, Timetable, as_curve
 from prune_tf.arrays import array_of
 from prune_tf.masks import Masks, apply_masks, renew_compiled_step
+from prune_tf.no_callback import NoCallback
 from prune_tf.pruning.pruner import ConfigList, Pruner
 from prune_tf.pruning.targets import Target
 
 __all__ = ["AGPPruner", "GradualPruner", "LinearPruner", "class_of"]
 
 
-class GradualPruner(metaclass=ChecksOptions):
+class GradualPruner(NoCallback, metaclass=ChecksOptions):
     """Gradual pruning along a curve, during your own training, with any one-shot algorithm.
 
     `compress()` starts; from then on masks change with `fit(..., callbacks=[pruner.callback])`. A
@@ -61,6 +62,7 @@ class GradualPruner(metaclass=ChecksOptions):
 
     default_curve: ClassVar[str] = "cubic"
     framework: ClassVar[str] = "keras"
+    instead: ClassVar[str] = ", but has one: fit(..., callbacks=[pruner.callback])."
 
     def __init__(
         self,
@@ -84,17 +86,6 @@ class GradualPruner(metaclass=ChecksOptions):
         plain = without_schedule(config_list)
         self.callback = _Following(self, optimizer)
         self.pruner = kind(model, plain, **dict(pruning_params or {}))
-
-    def set_model(self, model: keras.Model) -> None:
-        """Refuse to be a callback of `fit`; it has one.
-
-        Args:
-            model: What would be trained.
-        """
-        raise ConfigError(
-            f"{type(self).__name__} is no callback, but has one: fit(..., "
-            "callbacks=[pruner.callback])."
-        )
 
     def compress(self) -> Compressed[keras.Model, Masks]:
         """Start, and return the model and the masks to begin with."""

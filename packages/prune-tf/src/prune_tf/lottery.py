@@ -19,12 +19,13 @@ from prune_core.rounds import sparsity_after, take_rounds
 from prune_tf.arrays import array_of
 from prune_tf.gradual import class_of
 from prune_tf.masks import Masks, apply_masks
+from prune_tf.no_callback import NoCallback
 from prune_tf.pruning.pruner import ConfigList, Pruner
 
 __all__ = ["LotteryTicketPruner"]
 
 
-class LotteryTicketPruner(metaclass=ChecksOptions):
+class LotteryTicketPruner(NoCallback, metaclass=ChecksOptions):
     """Iterative pruning with rewinding, in the user's own training loop or in one call.
 
     If `P` is the final sparsity and there are `n` rounds, each prunes `1 - (1 - P)^(1 / n)` of
@@ -66,6 +67,10 @@ class LotteryTicketPruner(metaclass=ChecksOptions):
     """
 
     framework: ClassVar[str] = "keras"
+    instead: ClassVar[str] = (
+        ": each of its rounds is a training of its own. Give it finetune=..., or call "
+        "prune_iteration_start() before each."
+    )
 
     def __init__(
         self,
@@ -134,17 +139,6 @@ class LotteryTicketPruner(metaclass=ChecksOptions):
                 reached = max(self.pruner.sparsity().values(), default=0.0)
                 self.history.append({"round": index, "sparsity": reached, "score": score})
         return Compressed(model, self.pruner.masks)
-
-    def set_model(self, model: keras.Model) -> None:
-        """Refuse to be a callback of `fit`, which it is not.
-
-        Args:
-            model: What would be trained.
-        """
-        raise ConfigError(
-            f"{type(self).__name__} is no callback: each of its rounds is a training of its own. "
-            "Give it finetune=..., or call prune_iteration_start() before each."
-        )
 
     def unwrap(self) -> keras.Model:
         """Take all masks off the model, leaving the zeros in its weights, and return it."""

@@ -23,6 +23,7 @@ from prune_tf.export import export_model
 from prune_tf.files import load_masks, save_masks
 from prune_tf.layers import layers_of
 from prune_tf.masks import Masks, masks_of, set_masks, unwrap
+from prune_tf.no_callback import NoCallback
 from prune_tf.pruning.allocate import across_layers, layer_by_layer
 from prune_tf.pruning.coupled import Coupling
 from prune_tf.pruning.rows import rows_of
@@ -45,7 +46,7 @@ CHANNEL_TYPES = (*MATRIX_TYPES, "EinsumDense")
 WEIGHTED_TYPES = (*CHANNEL_TYPES, "Embedding", "LSTMCell", "GRUCell")
 
 
-class Pruner(metaclass=ChecksOptions):
+class Pruner(NoCallback, metaclass=ChecksOptions):
     """Selects layers of a model, scores their weights, and masks those with the smallest scores.
 
     A subclass says what it prunes and computes `scores()`. Masks are in force from construction
@@ -66,6 +67,10 @@ class Pruner(metaclass=ChecksOptions):
     modes: ClassVar[tuple[str, ...]] = ("normal",)
     per_channel: ClassVar[bool] = True
     framework: ClassVar[str] = "keras"
+    instead: ClassVar[str] = (
+        ": its masks are in force in every fit(). For sparsity that grows, "
+        "callbacks=[PruningSchedule(pruner, end_step=...)]."
+    )
 
     def __init__(self, model: keras.Model, config_list: ConfigList, mode: str = "normal") -> None:
         model = model_of(model)
@@ -111,17 +116,6 @@ class Pruner(metaclass=ChecksOptions):
 
         The shape is that of the weight, or one score for each output channel if `per_channel`.
         """
-
-    def set_model(self, model: keras.Model) -> None:
-        """Refuse to be a callback of `fit`, which a pruner is not.
-
-        Args:
-            model: What would be trained.
-        """
-        raise ConfigError(
-            f"{type(self).__name__} is no callback: its masks are in force in every fit(). For "
-            "sparsity that grows, callbacks=[PruningSchedule(pruner, end_step=...)]."
-        )
 
     def compress(self) -> Compressed[keras.Model, Masks]:
         """Make masks, put them in force, and return the model and the masks.
