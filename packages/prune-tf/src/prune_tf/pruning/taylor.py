@@ -72,16 +72,17 @@ class TaylorFOWeightPruner(Pruner):
                 "loss is missing and the model is not compiled; pass loss=..., such as "
                 "keras.losses.SparseCategoricalCrossentropy(), or compile the model first."
             )
+        chosen: Any = loss
         if isinstance(loss, str):
             try:
-                loss = keras.losses.get(loss)
+                chosen = keras.losses.get(loss)
             except ValueError:
                 raise ConfigError(
                     f"loss is {loss!r}, and Keras has no loss of that name; pass a function, or "
                     "a name such as 'mean_squared_error'."
                 ) from None
         batches_of(data, batches)  # refuses what has no batches
-        self.loss: Callable[[Any, Any], Any] | None = loss
+        self.loss: Callable[[Any, Any], Any] | None = chosen
         self.data, self.batches = data, batches
         super().__init__(model, config_list, mode)
 
