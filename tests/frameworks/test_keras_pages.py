@@ -12,6 +12,7 @@ pytest.importorskip("tensorflow", reason="needs TensorFlow")
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [
     ROOT / "docs/keras/index.md",
+    ROOT / "docs/keras/plugins.md",
     ROOT / "docs/keras/from-tfmot.md",
     ROOT / "packages/prune-tf/README.md",
 ]

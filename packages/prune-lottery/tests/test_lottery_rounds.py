@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prune_core import ConfigError
+from prune_core.rounds import sparsity_after, take_rounds
 from prune_lottery import LotteryTicket
 from prune_lottery.history import MaskHistory
-from prune_lottery.rounds import sparsity_after, take_rounds
 
 ENTRY = {"op_types": ["Linear"], "sparsity": 0.8}
 

@@ -59,6 +59,8 @@ def test_json_and_whole_numbers(prune):
         (("zoo:not_a_model", "-i", "1"), "made a int, which is no torch module"),
         (("zoo:number", "-i", "1"), "made no model"),
         (("nowhere:x", "-i", "1"), "nowhere"),
+        (("zoo:convolutions",), "Say the shape of an input of the model"),
+        (("small.keras",), "small.keras"),
         (("zoo:convolutions", "-i", "1x3"), "--input is '1x3'; it must be a shape such as"),
         (("zoo:convolutions", "-i", "1,3,8,8:float23"), "no such type"),
         (("zoo:convolutions", "-i", "1,4,8,8"), "does not run on inputs of these shapes"),
@@ -71,13 +73,14 @@ def test_mistakes_end_in_one_sentence(prune, arguments, says):
     assert "Traceback" not in done.stderr
 
 
-def test_without_torch_it_says_what_is_missing():
+def test_without_torch_it_says_what_is_missing(tmp_path):
+    (tmp_path / "zoo.py").write_text(MODELS)
     start = (
         "import sys; sys.modules['torch'] = None; sys.argv[0] = 'prune';"
         "from prune_core.cli import main; main()"
     )
     command = (sys.executable, "-c", start, "inspect", "zoo:convolutions", "-i", "1,3,8,8")
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "`pip install 'prune-speedup[torch]'`" in done.stderr
     assert "Traceback" not in done.stderr

@@ -1,4 +1,9 @@
 import os
+import sys
+from pathlib import Path
+
+# The networks stand beside the tests that use them.
+sys.path.insert(0, str(Path(__file__).parent))
 
 # Before TensorFlow is imported: one quiet thread per test process.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -14,7 +19,7 @@ BACKEND = os.environ.get("KERAS_BACKEND", "tensorflow")
 def pytest_configure(config):
     if BACKEND == "tensorflow":
         _two_processors()
-    config.addinivalue_line("markers", "tensorflow: what Keras does on TensorFlow only")
+    config.addinivalue_line("markers", "tensorflow(why): what Keras does on TensorFlow only")
     # Keras 3.15 reads TensorFlow's variables in a way that numpy 2 wants changed; theirs to mend.
     config.addinivalue_line(
         "filterwarnings",
@@ -24,8 +29,9 @@ def pytest_configure(config):
 
 def pytest_collection_modifyitems(items):
     for item in items:
-        if BACKEND != "tensorflow" and item.get_closest_marker("tensorflow"):
-            item.add_marker(pytest.mark.skip(reason=f"Keras on {BACKEND} has no such thing"))
+        marker = item.get_closest_marker("tensorflow")
+        if BACKEND != "tensorflow" and marker:
+            item.add_marker(pytest.mark.skip(reason=f"on TensorFlow only: {marker.args[0]}"))
 
 
 def _two_processors():

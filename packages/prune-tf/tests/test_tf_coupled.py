@@ -142,7 +142,7 @@ def test_one_line_takes_names_types_and_options(residual):
         ({"dummy_input": 1}, "Keras models are read without inputs"),
         ({"target": {"flops": 0.5}}, "Say how much to prune, once"),
         ({"sparsity": None, "target": {"flop": 0.5}}, "Did you mean 'flops'"),
-        ({"sparsity": None, "target": {"latency": 0.5}}, "measured for torch models only"),
+        ({"sparsity": None, "target": {"latncy": 0.5}}, "Did you mean 'latency'"),
         ({"round_to": 0}, "round_to is 0; it must be a whole number"),
         ({"round_to": 2, "mode": "normal"}, "mode is 'normal', which masks each layer for itself"),
         ({"uniform": True, "algorithm": "level"}, "'level' has no mode 'dependency_aware'"),

@@ -46,9 +46,9 @@ ENDINGS = {"keras": "m.keras", "saved_model": "m", "litert": "m.tflite", "onnx":
     "kind",
     [
         "keras",
-        pytest.param("saved_model", marks=pytest.mark.tensorflow),
-        pytest.param("litert", marks=pytest.mark.tensorflow),
-        pytest.param("onnx", marks=pytest.mark.tensorflow),
+        pytest.param("saved_model", marks=pytest.mark.tensorflow("TensorFlow writes this format")),
+        pytest.param("litert", marks=pytest.mark.tensorflow("TensorFlow writes this format")),
+        pytest.param("onnx", marks=pytest.mark.tensorflow("TensorFlow writes this format")),
     ],
 )
 def test_round_trip_in_a_fresh_process(cnn, samples, tmp_path, kind, zeros_hold):
@@ -71,7 +71,7 @@ def test_round_trip_in_a_fresh_process(cnn, samples, tmp_path, kind, zeros_hold)
     zeros_hold(cnn)
 
 
-@pytest.mark.tensorflow
+@pytest.mark.tensorflow("TensorFlow writes this format")
 def test_zeros_and_small_layers_make_small_files(tmp_path):
     x = keras.layers.Input((16, 16, 3))
     y = keras.layers.Conv2D(64, 3, activation="relu")(x)
@@ -104,7 +104,11 @@ def test_what_only_tensorflow_writes_says_so(cnn, tmp_path, ending):
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param("folder", marks=pytest.mark.tensorflow), "model.keras"]
+    "name",
+    [
+        pytest.param("folder", marks=pytest.mark.tensorflow("TensorFlow writes this format")),
+        "model.keras",
+    ],
 )
 def test_a_folder_that_is_no_model_is_left_alone(cnn, tmp_path, name):
     folder = tmp_path / name
@@ -115,7 +119,7 @@ def test_a_folder_that_is_no_model_is_left_alone(cnn, tmp_path, name):
     assert [(p.name, p.read_text()) for p in folder.iterdir()] == [("notes.txt", "mine")]
 
 
-@pytest.mark.tensorflow
+@pytest.mark.tensorflow("TensorFlow writes this format")
 def test_a_model_replaces_a_model_but_no_file(cnn, tmp_path):
     for _ in range(2):
         export_model(cnn, tmp_path / "model")
@@ -179,7 +183,7 @@ def test_an_unknown_ending_is_refused(cnn, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.tensorflow
+@pytest.mark.tensorflow("TensorFlow writes this format")
 def test_what_onnx_needs_is_named(cnn, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tf2onnx", None)
     with pytest.raises(MissingDependencyError, match=r"prune-tf\[onnx\]"):
@@ -188,7 +192,7 @@ def test_what_onnx_needs_is_named(cnn, tmp_path, monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore:In the future `np.object`:FutureWarning")  # Keras' exporter
-@pytest.mark.tensorflow
+@pytest.mark.tensorflow("TensorFlow writes this format")
 def test_an_onnx_file_that_nobody_could_read_is_not_written(tmp_path):
     pytest.importorskip("tf2onnx", reason="pip install 'prune-tf[onnx]'")
     model = keras.Sequential(
@@ -238,12 +242,12 @@ def words(layer):
         ),
         pytest.param(
             lambda: words(keras.layers.StringLookup(output_mode="multi_hot")),
-            marks=pytest.mark.tensorflow,
+            marks=pytest.mark.tensorflow("Keras has layers for text on TensorFlow only"),
             id="StringLookup",
         ),
         pytest.param(
             lambda: words(keras.layers.TextVectorization(output_mode="multi_hot")),
-            marks=pytest.mark.tensorflow,
+            marks=pytest.mark.tensorflow("Keras has layers for text on TensorFlow only"),
             id="TextVectorization",
         ),
     ],
@@ -259,7 +263,7 @@ def test_state_that_no_config_tells_of_is_written_too(build, tmp_path):
     np.testing.assert_array_equal(*(m.predict(x, verbose=0) for m in (model, loaded)))
 
 
-@pytest.mark.tensorflow
+@pytest.mark.tensorflow("TensorFlow writes this format")
 @pytest.mark.parametrize("ending", ["", ".tflite"])
 @pytest.mark.parametrize("build", [adapted, Backbone])
 def test_all_formats_have_it(build, ending, tmp_path):
@@ -303,7 +307,7 @@ def test_what_is_masked_is_zero_in_the_file_whatever_the_weights_are_by_now(tmp_
     np.testing.assert_array_equal(loaded.get_weights()[0], masks_of(model)["fc"]["kernel"])
 
 
-@pytest.mark.tensorflow
+@pytest.mark.tensorflow("TensorFlow writes this format")
 def test_inputs_by_name_and_outputs_by_name(tmp_path):
     inputs = {name: keras.layers.Input((size,), name=name) for name, size in (("b", 3), ("a", 4))}
     joined = keras.layers.Concatenate()([inputs["b"], inputs["a"]])

@@ -27,7 +27,7 @@ print(sorted(prune_tf.masks_of(keras.models.load_model(sys.argv[1]))))
 """
 
 
-@pytest.mark.tensorflow
+@pytest.mark.tensorflow("Keras itself imports another framework")
 def test_using_prune_tf_never_imports_torch(tmp_path):
     subprocess.run(
         [sys.executable, "-c", USE_EVERYTHING, tmp_path / "masks.safetensors"], check=True

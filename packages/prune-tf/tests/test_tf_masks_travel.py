@@ -178,7 +178,7 @@ def test_a_copy_from_the_config_has_the_masks(build):
     assert_same_masks(model, copied)
 
 
-@pytest.mark.tensorflow
+@pytest.mark.tensorflow("tf.train.Checkpoint is TensorFlow's")
 @pytest.mark.parametrize("build", BUILDERS, ids=lambda build: build.__name__)
 def test_checkpoints_of_tensorflow_hold_the_masks(build, tmp_path):
     import tensorflow as tf

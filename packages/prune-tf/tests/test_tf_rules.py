@@ -15,7 +15,9 @@ from prune_tf.speedup.record import record
 from prune_tf.speedup.rules import RULES, rule_for
 
 # Rules read shapes and arrays, which are the same on every backend.
-pytestmark = pytest.mark.tensorflow
+pytestmark = pytest.mark.tensorflow(
+    "rules read shapes and arrays, the same on every backend; one is enough"
+)
 
 VECTOR, SEQUENCE, IMAGE, VOLUME = (5,), (6, 5), (6, 6, 5), (4, 4, 4, 5)
 SHAPES = {"1D": SEQUENCE, "2D": IMAGE, "3D": VOLUME}

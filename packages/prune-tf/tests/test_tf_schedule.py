@@ -53,7 +53,7 @@ def test_each_step_has_the_sparsity_of_the_curve(model, curve):
         assert sparsity == pytest.approx(expected(curve, step), abs=1e-9)
 
 
-@pytest.mark.tensorflow
+@pytest.mark.tensorflow("an option with which TensorFlow compiles another step")
 def test_several_steps_at_once_end_at_the_same_sparsity(model):
     seen = train(
         model, lambda p: PruningSchedule(p, end_step=10, curve=linear), steps_per_execution=4
@@ -67,7 +67,13 @@ def test_several_steps_at_once_end_at_the_same_sparsity(model):
 
 @pytest.mark.parametrize(
     "how",
-    [pytest.param({"jit_compile": True}, marks=pytest.mark.tensorflow), {"run_eagerly": True}],
+    [
+        pytest.param(
+            {"jit_compile": True},
+            marks=pytest.mark.tensorflow("an option with which TensorFlow compiles another step"),
+        ),
+        {"run_eagerly": True},
+    ],
     ids=str,
 )
 def test_compiled_or_eager_makes_no_difference(model, how, zeros_hold):
@@ -226,7 +232,7 @@ def test_a_power_must_be_positive():
         polynomial(0)
 
 
-@pytest.mark.tensorflow
+@pytest.mark.tensorflow("MirroredStrategy is TensorFlow's")
 def test_mirrored_replicas_keep_the_same_masks(zeros_hold):
     import tensorflow as tf
 

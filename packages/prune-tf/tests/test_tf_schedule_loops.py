@@ -21,7 +21,7 @@ def model():
     return keras.Sequential([layers.Input((10,)), layers.Dense(10, use_bias=False, name="fc")])
 
 
-@pytest.mark.tensorflow
+@pytest.mark.tensorflow("its loop has a tf.GradientTape")
 def test_an_own_loop_calls_step(model, zeros_hold):
     import tensorflow as tf
 
@@ -71,7 +71,7 @@ class TwoOptimizers(keras.Model):
         return {"loss": loss}
 
 
-@pytest.mark.tensorflow
+@pytest.mark.tensorflow("its loop has a tf.GradientTape")
 @pytest.mark.parametrize("how", [{}, {"optimizer": "sgd"}], ids=str)
 def test_a_model_with_several_optimizers_says_which_one_counts(model, zeros_hold, how):
     both = TwoOptimizers(model)

@@ -13,7 +13,8 @@ class Engine(Protocol):
     """Analyses models of a framework, prunes them in one line and makes them smaller.
 
     A plugin registers its engine with `prune_register_engines`, and `prune_core.get_engine` returns
-    it. prune-speedup brings that for torch, prune-tf that for Keras.
+    it. prune-speedup brings that for torch, prune-tf that for Keras. With a module `testing` that
+    has `CHECKS` and `subject`, as prune-tf has one, `check_pruner` checks pruners of the framework.
     """
 
     def units(self, model: Any, example_inputs: Any) -> Any:

@@ -145,13 +145,17 @@ def prune_register_rules() -> Mapping[str, Reference]:
         `{operator: Reference}`, an operator being `"namespace.name"` or
         `"namespace.name.overload"`. The referenced function takes `(flow, call)` and returns the
         value that the operator makes; see `prune_speedup.torch.rules`. An operator for which
-        prune-core has a rule keeps it.
+        prune-core has a rule keeps it. For a layer of Keras it is the dotted path of its class,
+        with `framework="keras"`; see `prune_tf.speedup.rules`.
 
     Example:
         ```python
         @hookimpl
         def prune_register_rules():
-            return {"acme.swirl": Reference("acme.rules:swirl")}
+            return {
+                "acme.swirl": Reference("acme.rules:swirl"),
+                "acme.layers.Swirl": Reference("acme.rules:swirl_layer", framework="keras"),
+            }
         ```
     """
 

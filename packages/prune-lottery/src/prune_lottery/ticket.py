@@ -17,6 +17,7 @@ from prune_core.config import load_config
 from prune_core.errors import PruneWarning
 from prune_core.events import emit
 from prune_core.progress import Task
+from prune_core.rounds import sparsity_after, take_rounds
 from prune_lottery.callables import Evaluate, Train, score_of, trainer_of
 from prune_lottery.checkpoint import CheckpointError, read_checkpoint, write_checkpoint
 from prune_lottery.criterion import Algorithm, Criterion, find_algorithm
@@ -28,7 +29,6 @@ from prune_lottery.result import LotteryResult, RoundRecord, best_of
 from prune_lottery.rewind import Rewind
 from prune_lottery.rewind_points import RewindPoints
 from prune_lottery.round import Round
-from prune_lottery.rounds import sparsity_after, take_rounds
 from prune_lottery.training import State, Stateful, Training
 
 if TYPE_CHECKING:

@@ -8,19 +8,26 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from prune_core.cli.output import AsJson, print_json
 from prune_core.errors import ConfigError, MissingDependencyError, PruneError
 from prune_core.reference import Reference
+from prune_core.registry import framework_of, get_engine
 
 if TYPE_CHECKING:
     from prune_speedup.engine.units import Units
 
 __all__ = ["command"]
 
+WITH_FRAMEWORK = {
+    "torch": "'prune-speedup[torch]'",
+    "keras": "prune-tf tensorflow-cpu",
+    "tensorflow": "prune-tf tensorflow-cpu",
+}
+"""What brings a module that a user's own imports."""
 SHAPE = re.compile(r"(?P<shape>\d+(,\d+)*)(:(?P<dtype>\w+))?")
 
 
@@ -36,8 +43,8 @@ def command(
     model: Annotated[
         str,
         typer.Argument(
-            help="What makes the model, without arguments: package.module:name. Or a recipe, "
-            "recipe.yaml, of which no code runs.",
+            help="What makes the model, without arguments: package.module:name. Or a file of "
+            "Keras, model.keras. Or a recipe, recipe.yaml, of which no code runs.",
             autocompletion=_recipe_files,
         ),
     ],
@@ -47,7 +54,7 @@ def command(
             "--input",
             "-i",
             help="Shape of an input, such as 1,3,224,224, or 1,16:int64 for whole numbers. "
-            "Once for each input.",
+            "Once for each input. Most Keras models need none.",
         ),
     ] = None,
     as_json: AsJson = False,
@@ -56,11 +63,8 @@ def command(
     if model.endswith((".yaml", ".yml")):
         _show_recipe(model, as_json=as_json)
         return
-    if not inputs:
-        raise ConfigError("Say the shape of an input of the model, such as --input 1,3,224,224.")
-    # Parsed first, so that a mistyped shape does not cost an import of torch.
-    shapes = [_parsed(text) for text in inputs]
-    found = _units(_made(model), shapes)
+    # Parsed first, so that a mistyped shape does not cost an import of a framework.
+    found = _units(model, [_parsed(text) for text in inputs or ()])
     if as_json:
         print_json(
             {
@@ -102,40 +106,66 @@ def _parsed(text: str) -> tuple[tuple[int, ...], str]:
     return tuple(int(size) for size in match["shape"].split(",")), match["dtype"] or "float32"
 
 
-def _made(target: str) -> Any:
-    try:
-        from torch import nn
-    except ModuleNotFoundError as error:
-        if error.name != "torch":
-            raise
-        raise MissingDependencyError(
-            "`prune inspect` reads torch models: `pip install 'prune-speedup[torch]'`."
-        ) from None
-
+def _made(target: str) -> tuple[Any, str]:
+    """Return what is inspected, and the framework that it is of."""
+    if target.endswith(".keras"):
+        return _engine("keras").load_pruned(target, compile=False), "keras"
     sys.path.insert(0, "")  # a module in the folder where one stands can be named as it is
     try:
         made = Reference(target).load()
-        model = made if isinstance(made, nn.Module) else made()
+        model = made if framework_of(made) and not isinstance(made, type) else made()
     except PruneError:
         raise
+    except ModuleNotFoundError as error:
+        if error.name not in WITH_FRAMEWORK:
+            raise ConfigError(f"{target!r} made no model: {error}") from error
+        raise MissingDependencyError(
+            f"{target!r} needs {error.name}: `pip install {WITH_FRAMEWORK[error.name]}`."
+        ) from None
     except Exception as error:
         raise ConfigError(f"{target!r} made no model: {type(error).__name__}: {error}") from error
     finally:
         sys.path.remove("")
-    if not isinstance(model, nn.Module):
-        raise ConfigError(f"{target!r} made a {type(model).__name__}, which is no torch module.")
-    return model
+    framework = framework_of(model)
+    if not framework:
+        raise ConfigError(
+            f"{target!r} made a {type(model).__name__}, which is no torch module and no "
+            "Keras model."
+        )
+    return model, framework
 
 
-def _units(model: Any, shapes: list[tuple[tuple[int, ...], str]]) -> Units:
+def _engine(framework: str) -> Any:
+    return get_engine(framework, wanted="`prune inspect`")
+
+
+def _units(target: str, shapes: list[tuple[tuple[int, ...], str]]) -> Units:
+    model, framework = _made(target)
+    if framework == "torch" and not shapes:
+        raise ConfigError("Say the shape of an input of the model, such as --input 1,3,224,224.")
+    zeros = _zeros_of_torch if framework == "torch" else _zeros_of_numpy
+    inputs = tuple(zeros(*shape) for shape in shapes)
+    if framework == "torch":
+        return cast("Units", _engine(framework).units(model, inputs))
+    # A Keras model with one input takes it as it is, and says by itself what it takes.
+    return cast(
+        "Units", _engine(framework).units(model, inputs[0] if len(inputs) == 1 else inputs or None)
+    )
+
+
+def _zeros_of_torch(shape: tuple[int, ...], name: str) -> Any:
     import torch
 
-    from prune_speedup.torch.analysis import units
+    dtype = getattr(torch, name, None)
+    if not isinstance(dtype, torch.dtype):
+        raise ConfigError(f"--input has the type {name!r}; torch has no such type.")
+    return torch.zeros(shape, dtype=dtype)
 
-    tensors = []
-    for shape, name in shapes:
-        dtype = getattr(torch, name, None)
-        if not isinstance(dtype, torch.dtype):
-            raise ConfigError(f"--input has the type {name!r}; torch has no such type.")
-        tensors.append(torch.zeros(shape, dtype=dtype))
-    return units(model, tuple(tensors))
+
+def _zeros_of_numpy(shape: tuple[int, ...], name: str) -> Any:
+    import numpy as np
+
+    try:
+        return np.zeros(shape, name)
+    except TypeError:
+        raise ConfigError(f"--input has the type {name!r}; numpy has no such type.") from None

@@ -10,6 +10,7 @@ from prune_tf.registration import register_with_keras
 
 if TYPE_CHECKING:
     from prune_tf.__about__ import __version__ as __version__
+    from prune_tf.annealing import SimulatedAnnealingPruner as SimulatedAnnealingPruner
     from prune_tf.constraint import Masked as Masked
     from prune_tf.export import export_model as export_model
     from prune_tf.export import gzipped_size as gzipped_size
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from prune_tf.gradual import AGPPruner as AGPPruner
     from prune_tf.gradual import GradualPruner as GradualPruner
     from prune_tf.gradual import LinearPruner as LinearPruner
+    from prune_tf.lottery import LotteryTicketPruner as LotteryTicketPruner
     from prune_tf.masks import apply_masks as apply_masks
     from prune_tf.masks import masks_of as masks_of
     from prune_tf.masks import set_masks as set_masks
@@ -49,10 +51,12 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "__about__": ("__version__",),
+    "annealing": ("SimulatedAnnealingPruner",),
     "constraint": ("Masked",),
     "export": ("export_model", "gzipped_size"),
     "files": ("load_masks", "save_masks"),
     "gradual": ("AGPPruner", "GradualPruner", "LinearPruner"),
+    "lottery": ("LotteryTicketPruner",),
     "masks": ("apply_masks", "masks_of", "set_masks", "unwrap"),
     "one_shot": ("prune",),
     "pruning.activation": ("ActivationAPoZRankPruner", "ActivationMeanRankPruner"),
@@ -71,11 +75,20 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = sorted(_HOME_OF)
 
+_OF_TORCH = {
+    "ModelSpeedup": " It is torch's; here shrink(model) returns a small model.",
+    "L1FilterPruner": " It is called L1NormPruner now.",
+    "L2FilterPruner": " It is called L2NormPruner now.",
+}
+
 
 def __getattr__(name: str) -> Any:
     home = _HOME_OF.get(name)
     if home is None:
-        raise AttributeError(f"module 'prune_tf' has no attribute {name!r}")
+        from prune_core.errors import did_you_mean
+
+        hint = _OF_TORCH.get(name) or did_you_mean(name, _HOME_OF)
+        raise AttributeError(f"module 'prune_tf' has no attribute {name!r}.{hint}")
     value = getattr(import_module(f"prune_tf.{home}"), name)
     globals()[name] = value
     return value

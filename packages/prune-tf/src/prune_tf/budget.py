@@ -2,44 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
+from typing import Any
 
-from prune_core.errors import ConfigError
+import keras
+
+from prune_core.errors import ConfigError, PruneWarning
 from prune_speedup.budget.costs import Costs, workload_of_plan
 from prune_speedup.budget.ratios import BUDGETS, Ratios, check_target, sparsity_for
 from prune_speedup.engine.plan import Plan, make_plan
 from prune_speedup.engine.propagate import Labelling
+from prune_tf.inputs import made_up_inputs
+from prune_tf.latency import relative_latency
+from prune_tf.masks import Masks
 from prune_tf.pruning.closing import closed
 from prune_tf.pruning.pruner import Pruner
 from prune_tf.speedup.cost import cost_of
-from prune_tf.speedup.run import plan_for
+from prune_tf.speedup.run import plan_for, shrink
 
-__all__ = ["check_budget", "fit_budget"]
-
-
-def check_budget(target: Mapping[str, float]) -> None:
-    """Refuse a budget that is not one, or that cannot be found out of a Keras model."""
-    check_target(target)
-    if "latency" in target:
-        raise ConfigError(
-            "target has 'latency', which is measured for torch models only; for a Keras model say "
-            "what may be left of parameters or flops, or of a cost that a plugin registers."
-        )
+__all__ = ["fit_budget"]
 
 
-def fit_budget(pruner: Pruner, target: Ratios, constants: str = "exact") -> float:
+def fit_budget(
+    pruner: Pruner, target: Ratios, constants: str = "exact", example_inputs: Any = None
+) -> float:
     """Return the least sparsity of all selected layers with which `shrink` meets all budgets.
 
     Args:
         pruner: A pruner in the mode `dependency_aware`; its masks stay as they are.
         target: What may be left, such as `{"flops": 0.5}`.
         constants: What `shrink` will be told.
+        example_inputs: What both models run on where a latency is measured; made up unless given.
 
     Raises:
         ConfigError: When even the most that can be pruned does not meet a budget, or `shrink`
             would leave much more than was planned.
     """
-    check_budget(target)
+    check_target(target)
+    if "latency" in target and example_inputs is None:
+        example_inputs = made_up_inputs(pruner.bound_model)
     coupling = pruner.coupling
     assert coupling is not None, "budgets are for channels that go together"
     scores = pruner.scores()
@@ -49,14 +50,20 @@ def fit_budget(pruner: Pruner, target: Ratios, constants: str = "exact") -> floa
     def chosen(sparsity: float) -> list[int]:
         return coupling.choose(pruner.targets, scores, alive, lambda each: sparsity)
 
-    def planned(sparsity: float) -> dict[str, float]:
-        return left_by(make_plan(coupling.units.labelling, chosen(sparsity)))
-
-    def really(sparsity: float) -> dict[str, float]:
+    def masks_at(sparsity: float) -> Masks:
         gone = chosen(sparsity)
         made = pruner.masks_for(coupling.masks_of(pruner.targets, scores, gone))
-        masks = closed(pruner.bound_model, coupling.units, made, gone, constants)
-        return left_by(plan_for(pruner.bound_model, masks, constants))
+        return closed(pruner.bound_model, coupling.units, made, gone, constants)
+
+    def planned(sparsity: float) -> dict[str, float]:
+        left = left_by(make_plan(coupling.units.labelling, chosen(sparsity)))
+        if "latency" in target:
+            small = _small(pruner.bound_model, masks_at(sparsity), constants)
+            left["latency"] = relative_latency(small, pruner.bound_model, example_inputs)
+        return left
+
+    def really(sparsity: float) -> dict[str, float]:
+        return left_by(plan_for(pruner.bound_model, masks_at(sparsity), constants))
 
     def stays() -> str:
         found = coupling.choice(pruner.targets)
@@ -75,6 +82,13 @@ def fit_budget(pruner: Pruner, target: Ratios, constants: str = "exact") -> floa
         )
 
     return sparsity_for(target, planned, really, stays=stays, missed=missed)
+
+
+def _small(model: keras.Model, masks: Masks, constants: str) -> keras.Model:
+    """Return the small model for a latency; whether it computes the same is seen later."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PruneWarning)
+        return shrink(model, masks=masks, constants=constants, verify=False).model
 
 
 class _Counted:
@@ -98,4 +112,4 @@ class _Counted:
             "flops": left.flops / max(1, self._dense.flops),
             **(self._costs.left(workload_of_plan(plan)) if self._costs else {}),
         }
-        return {name: ratios[name] for name in self._target}
+        return {name: ratios[name] for name in self._target if name in ratios}

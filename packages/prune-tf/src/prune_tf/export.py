@@ -16,11 +16,12 @@ import keras
 from prune_core.compressed import model_of
 from prune_core.errors import ConfigError, MissingDependencyError, PruneError, warn
 from prune_core.maskfile import as_path
+from prune_tf.fewer_bits import check_weights
 from prune_tf.inputs import check_inputs, made_up_inputs
 from prune_tf.litert import ALLOWED as LOOSER
 from prune_tf.litert import check_optimizations, example_of, write_litert
 from prune_tf.masks import plain
-from prune_tf.readback import ALLOWED, check_file
+from prune_tf.readback import check_file
 
 __all__ = ["export_model", "gzipped_size"]
 
@@ -51,7 +52,8 @@ def export_model(
         verify: Read the file back and compare.
         optimizations: For LiteRT, how to write fewer bits: `"float16"` halves the weights,
             `"dynamic_range"` writes them in int8, and `"int8"` has activations in int8 as well.
-            The comparison allows for what that rounds.
+            A file in full precision has to compute the same, each weight has to be within half a
+            step of the one in that, and outputs may move by what rounding does.
         representative_dataset: Inputs of the model for `"int8"`: an array, or batches as `data=` of
             a pruner takes them. The file is compared on the first batch of it.
 
@@ -94,9 +96,15 @@ def export_model(
         elif verify:
             check_inputs(model, example_inputs)
         _write(model, written, kind, writers[kind])
-        if verify:
-            allowed = LOOSER.get(optimizations or "", ALLOWED)
-            not_compiled = check_file(model, written, kind, example_inputs, allowed)
+        if verify and optimizations is not None:
+            plainly = Path(folder) / "plain.tflite"
+            _write(model, plainly, kind, write_litert)
+            check_file(model, plainly, kind, example_inputs)
+            check_weights(plainly, written, model.name)
+            looser = LOOSER[optimizations]
+            check_file(model, written, kind, example_inputs, looser, on_average=True)
+        elif verify:
+            not_compiled = check_file(model, written, kind, example_inputs)
             if not_compiled:
                 _write_uncompiled(model, written, not_compiled)
         if path.is_dir():

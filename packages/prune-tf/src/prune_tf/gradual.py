@@ -17,13 +17,14 @@ from prune_core.schedule_keys import SCHEDULE_KEYS, timetables, without_schedule
 from prune_core.timetable import Curve, Timetable, as_curve
 from prune_tf.arrays import array_of
 from prune_tf.masks import Masks, apply_masks, renew_compiled_step
+from prune_tf.no_callback import NoCallback
 from prune_tf.pruning.pruner import ConfigList, Pruner
 from prune_tf.pruning.targets import Target
 
-__all__ = ["AGPPruner", "GradualPruner", "LinearPruner"]
+__all__ = ["AGPPruner", "GradualPruner", "LinearPruner", "class_of"]
 
 
-class GradualPruner(metaclass=ChecksOptions):
+class GradualPruner(NoCallback, metaclass=ChecksOptions):
     """Gradual pruning along a curve, during your own training, with any one-shot algorithm.
 
     `compress()` starts; from then on masks change with `fit(..., callbacks=[pruner.callback])`. A
@@ -60,6 +61,8 @@ class GradualPruner(metaclass=ChecksOptions):
     """
 
     default_curve: ClassVar[str] = "cubic"
+    framework: ClassVar[str] = "keras"
+    instead: ClassVar[str] = ", but has one: fit(..., callbacks=[pruner.callback])."
 
     def __init__(
         self,
@@ -73,7 +76,7 @@ class GradualPruner(metaclass=ChecksOptions):
     ) -> None:
         if isinstance(config_list, str | PathLike):
             config_list = load_config(config_list)
-        kind = _class_of(pruning_algorithm)
+        kind = class_of(pruning_algorithm)
         entries = parse(config_list, (*SCHEDULE_KEYS, *kind.config_keys))
         _check_when(config_list)
         self._tables = timetables(entries, None)
@@ -212,7 +215,8 @@ class _Following(keras.callbacks.Callback):  # type: ignore[misc]
             )
 
 
-def _class_of(algorithm: Any) -> type[Pruner]:
+def class_of(algorithm: Any) -> type[Pruner]:
+    """Return the one-shot pruner of a name, or the class itself."""
     if isinstance(algorithm, str):
         algorithm = get_pruner(algorithm, framework="keras")
     if not (isinstance(algorithm, type) and issubclass(algorithm, Pruner)):

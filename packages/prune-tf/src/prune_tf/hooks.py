@@ -74,6 +74,20 @@ def prune_register_pruners() -> dict[str, Reference]:
             "nm:NMPruner", "The smallest of every m, so that n are left.", WEIGHTS, "2104.08378"
         ),
         "block": _at("block:BlockPruner", "The blocks of smallest norm.", "blocks of weights"),
+        "lottery_ticket": Reference(
+            "prune_tf.lottery:LotteryTicketPruner",
+            "Iterative pruning; puts the surviving weights back to their initial values.",
+            prunes="what its base algorithm prunes, single weights by default",
+            paper="https://arxiv.org/abs/1803.03635",
+            framework="keras",
+        ),
+        "simulated_annealing": Reference(
+            "prune_tf.annealing:SimulatedAnnealingPruner",
+            "Simulated annealing of the sparsity of each layer.",
+            prunes="what a pruner of your choice prunes",
+            paper="https://arxiv.org/abs/1907.03141",
+            framework="keras",
+        ),
         "agp": _gradual("AGPPruner", "Gradual pruning along a cubic curve.", "1710.01878"),
         "gradual": _gradual("GradualPruner", "Gradual pruning along any curve."),
         "linear": _gradual("LinearPruner", "Gradual pruning in equal steps."),

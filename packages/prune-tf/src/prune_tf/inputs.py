@@ -25,14 +25,18 @@ def made_up_inputs(model: keras.Model, batch: int = 2) -> Any:
     Raises:
         ConfigError: When nothing that can be made up fits.
     """
-    errors = []
+    errors, odd = [], []
     for inputs in _candidates(model, batch):
         try:
-            run(model, inputs)
+            outputs = run(model, inputs)
         except Exception as error:  # whatever a model's own Python raises
             errors.append(error)
         else:
-            return inputs
+            if all(np.isfinite(each).all() for each in outputs if each.dtype.kind == "f"):
+                return inputs
+            odd.append(inputs)  # on JAX, what lies behind the end of a table is no number
+    if odd:
+        return odd[0]
     first = str(errors[0]).strip().splitlines()[0] if errors else "it says nothing of its inputs"
     raise ConfigError(
         f"{model.name!r} does not run on inputs that were made up ({first}). Give some of your "
@@ -51,14 +55,17 @@ def check_inputs(model: keras.Model, inputs: Any, argument: str = "example_input
     Raises:
         ConfigError: Saying what it takes.
     """
+    given = keras.tree.map_structure(lambda x: tuple(getattr(x, "shape", ())), inputs)
     try:
+        known = getattr(model, "inputs", None)
+        if known and len(keras.tree.flatten(inputs)) > len(known):
+            raise ValueError("there are more of them than the model takes")
         run(model, inputs)
     except Exception as error:  # whatever a model's own Python raises
         if isinstance(inputs, Mapping) and any(isinstance(v, Mapping) for v in inputs.values()):
             raise ConfigError(
                 f"{argument} looks like masks; write shrink(model, masks=...)."
             ) from error
-        given = keras.tree.map_structure(lambda x: tuple(getattr(x, "shape", ())), inputs)
         wanted = ", ".join(str(tuple(t.shape)) for t in getattr(model, "inputs", None) or ())
         raise ConfigError(
             f"{model.name!r} cannot be run on {argument} of the shape {given}"

@@ -19,11 +19,11 @@ from prune_tf.pruning.batches import batches_of
 
 __all__ = ["ALLOWED", "check_optimizations", "example_of", "write_litert"]
 
-ALLOWED = {"float16": 1e-2, "dynamic_range": 1e-1, "int8": 3e-1}
-"""Ways to write fewer bits, and how far outputs may move by them, relative to the largest.
+ALLOWED = {"float16": 5e-3, "dynamic_range": 5e-2, "int8": 2e-1}
+"""Ways to write fewer bits, and how far outputs may move by them on average.
 
-Rounding to 256 steps moves single outputs of a small network by some hundredths; weights in a wrong
-layer make differences of another size, and are found all the same.
+What that leaves undecided, weights decide: see `fewer_bits`. Of activations in int8, convolutions
+move outputs by one or two hundredths, and the softmax of attention by a tenth.
 """
 _SAMPLES = 100
 """How many samples are looked at to see how large activations become."""

@@ -11,7 +11,8 @@ from prune_core.compressed import Compressed
 from prune_core.errors import ConfigError, did_you_mean, nearest, shown
 from prune_core.events import emit
 from prune_core.registry import get_pruner
-from prune_tf.budget import check_budget, fit_budget
+from prune_speedup.budget.ratios import check_target
+from prune_tf.budget import fit_budget
 from prune_tf.inputs import check_inputs
 from prune_tf.layers import layers_of, slots_of
 from prune_tf.masks import Masks, masks_of, set_masks, unwrap
@@ -49,11 +50,11 @@ def prune(
         algorithm: The name of a registered pruner.
         sparsity: The ratio that each selected layer loses; with `mode="global"`, that all of them
             lose together.
-        target: What may be left instead, such as `{"flops": 0.5}`, of `parameters` or `flops`; the
-            least sparsity that meets it is found.
-        example_inputs: Needed for nothing: Keras models are read without inputs. It is taken so
-            that a call for torch's `prune` reads the same, and refused where the model does not
-            run on it.
+        target: What may be left instead, such as `{"flops": 0.5}`, of `parameters`, `flops`,
+            `latency` or a cost that a plugin registers; the least sparsity that meets it is found.
+        example_inputs: What a `latency` is measured on: a batch of the size that will be used. It
+            is needed for nothing else, because Keras models are read without inputs, and refused
+            where the model does not run on it.
         targets: Names or class names of layers, or `"default"` for what the algorithm prunes.
         exclude: Names or class names of layers that stay dense.
         round_to: Leave a multiple of this many channels.
@@ -106,7 +107,9 @@ def prune(
     try:
         pruner: Pruner = pruner_class(model, rules, **options)
         if coupled:
-            masks = _together(pruner, target, amount, round_to, uniform, mode, constants)
+            masks = _together(
+                pruner, target, amount, round_to, uniform, mode, constants, example_inputs
+            )
         else:
             masks = pruner.compress()[1]
         if all(mask.all() for tensors in masks.values() for mask in tensors.values()):
@@ -129,13 +132,14 @@ def _together(
     uniform: bool,
     mode: str | None,
     constants: str,
+    example_inputs: Any,
 ) -> Masks:
     """Mask whole units, and close the masks over what follows them."""
     coupling, model = pruner.coupling, pruner.bound_model
     assert coupling is not None
     coupling.round_to, coupling.uniform, coupling.across = round_to, uniform, mode == "global"
     if target is not None:
-        sparsity = fit_budget(pruner, target, constants)
+        sparsity = fit_budget(pruner, target, constants, example_inputs)
         for each in pruner.targets:
             each.config["sparsity"] = sparsity
     scores = pruner.scores()
@@ -172,7 +176,7 @@ def _check(
             "target={'flops': 0.5} as little as leaves half of the work."
         )
     if target is not None:
-        check_budget(target)
+        check_target(target)
     if not isinstance(round_to, int) or isinstance(round_to, bool) or round_to < 1:
         raise ConfigError(f"round_to is {round_to!r}; it must be a whole number of at least 1.")
     check_constants(constants)
@@ -206,10 +210,10 @@ def _nothing(pruner: Pruner, sparsity: float, target: Mapping[str, float] | None
 
 
 def _listed(argument: str, value: str | Sequence[str]) -> list[str]:
-    names = [value] if isinstance(value, str) else list(value)
+    names: list[Any] = list(value) if isinstance(value, list | tuple | set) else [value]
     if any(not isinstance(name, str) for name in names) or (argument == "targets" and not names):
         raise ConfigError(
-            f"{argument} is {value!r}; it must be a name or class name of layers, or a list."
+            f"{argument} is {shown(value)}; it must be a name or class name of layers, or a list."
         )
     return names
 

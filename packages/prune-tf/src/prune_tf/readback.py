@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,13 @@ differences of a wholly different size.
 
 
 def check_file(
-    model: keras.Model, path: Path, kind: str, inputs: Any, allowed: float = ALLOWED
+    model: keras.Model,
+    path: Path,
+    kind: str,
+    inputs: Any,
+    allowed: float = ALLOWED,
+    *,
+    on_average: bool = False,
 ) -> str:
     """Read a file in a fresh process and compare what it computes with what the model does.
 
@@ -42,6 +48,8 @@ def check_file(
         kind: The format.
         inputs: What both are run on.
         allowed: The largest difference, relative to the largest output.
+        on_average: Take the root of mean squares in place of largest numbers, as for a file in
+            fewer bits, which rounds every number a little.
 
     Returns:
         Why what the model was compiled with could not be read; empty if it could.
@@ -55,11 +63,12 @@ def check_file(
         found, notes = _read_elsewhere(model, path, kind, own, inputs)
     else:
         found, notes = _read_here(model, path, own, inputs)
-    difference = _difference(expected, found)
+    difference = _difference(expected, found, _mean_gap if on_average else _gap)
+    of = "outputs, on average," if on_average else "the largest output,"
     if not difference <= allowed:
         raise PruneError(
             f"The {kind} file of {model.name!r} computes something else than the model: outputs "
-            f"differ by {difference:.1e} of the largest output, and {allowed:.0e} is allowed. "
+            f"differ by {difference:.1e} of {of} and {allowed:.0e} is allowed. "
             "Nothing was written. A function or class of your own that goes by a name of Keras' is "
             "written as Keras' own: register it with @keras.saving.register_keras_serializable(). "
             "verify=False writes the file all the same."
@@ -176,7 +185,9 @@ def _structure(tree: Any, noted: Any) -> Any:
     return noted(tree)
 
 
-def _difference(expected: list[Array], found: list[Array]) -> float:
+def _difference(
+    expected: list[Array], found: list[Array], gap: Callable[[Array, Array], float]
+) -> float:
     """The largest difference relative to the largest number; outputs of a shape may be swapped.
 
     Runtimes other than Keras put several outputs in an order of their own.
@@ -185,7 +196,7 @@ def _difference(expected: list[Array], found: list[Array]) -> float:
         return float("inf")
     left, worst = [*found], 0.0
     for one in expected:
-        gaps = [_gap(one, other) for other in left]
+        gaps = [gap(one, other) for other in left]
         best = int(np.argmin(gaps))
         worst = max(worst, gaps[best])
         left.pop(best)
@@ -203,3 +214,13 @@ def _gap(one: Array, other: Array) -> float:
     finite = np.abs(wide[0][np.isfinite(wide[0])])
     scale = float(finite.max(initial=0.0)) or 1.0
     return float(np.nan_to_num(gap, nan=np.inf).max(initial=0.0)) / scale
+
+
+def _mean_gap(one: Array, other: Array) -> float:
+    """The root mean square of differences, relative to that of the numbers."""
+    if one.shape != other.shape or one.dtype.kind not in "fc":
+        return _gap(one, other)
+    expected, found = one.astype(np.float64), other.astype(np.float64)
+    scale = float(np.sqrt(np.mean(np.square(expected)))) or 1.0
+    gap = float(np.sqrt(np.mean(np.square(expected - found)))) / scale
+    return gap if np.isfinite(gap) else float("inf")

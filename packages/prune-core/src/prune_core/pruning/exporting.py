@@ -71,7 +71,10 @@ def export(
     name = format or path.suffix[1:]
     exporter = _exporter(name, path)
     if not isinstance(model, nn.Module):
-        raise ConfigError(f"model is {shown(model)}; it must be a torch module.")
+        raise ConfigError(
+            f"model is {shown(model)}; it must be a torch module. For Keras there is "
+            "prune_tf.export_model."
+        )
     with bare(model) as inside:
         plain = unwrap(copy.deepcopy(inside)).eval()
     make_folder(path.parent)

@@ -25,6 +25,7 @@ __all__ = [
     "Plugin",
     "Reference",
     "entries",
+    "framework_of",
     "get_engine",
     "get_entry",
     "get_extension",
@@ -110,6 +111,25 @@ def get_entry(kind: str | None, name: str, framework: str | None = None) -> Entr
         framework: `"torch"` or `"keras"`, where both have the name.
     """
     return find(plugins(), kind, name, framework)
+
+
+def framework_of(model: Any) -> str:
+    """Return the framework that a model, or a class of models, is of, or an empty string.
+
+    A framework is what an engine is registered for. No framework is imported.
+
+    Args:
+        model: The model.
+
+    Example:
+        >>> framework_of("no model")
+        ''
+    """
+    kind = model if isinstance(model, type) else type(model)
+    # The first one counts: on its backend torch, Keras' own classes derive from torch's.
+    packages = [base.__module__.partition(".")[0] for base in kind.__mro__]
+    known = {"torch", "keras"} | names("engine")
+    return next((package for package in packages if package in known), "")
 
 
 def get_engine(framework: str = "torch", *, wanted: str = "") -> Any:

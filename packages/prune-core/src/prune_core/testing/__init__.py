@@ -1,7 +1,7 @@
 """What a plugin author needs to test a plugin.
 
-Toy models and `check_pruner` need torch; fresh environments and wheels need pip and hatchling.
-Nothing of that is imported before it is used.
+Toy models need torch, and `check_pruner` the framework of the pruner; fresh environments and wheels
+need pip and hatchling. Nothing of that is imported before it is used.
 """
 
 from importlib import import_module

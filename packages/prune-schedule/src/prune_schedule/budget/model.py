@@ -13,9 +13,9 @@ from torch.utils._pytree import tree_leaves
 from prune_core import ConfigError, Pruner, shrink
 from prune_core.amount import number_to_prune
 from prune_core.masking import Masks
+from prune_core.sparsities.weights import Sparsities
 from prune_schedule.budget.latency_cache import LatencyCache
 from prune_schedule.budget.propagate_masks import closed_over
-from prune_schedule.budget.weights import Sparsities
 from prune_schedule.run.processes import from_first
 from prune_speedup.budget.costs import Costs, workload_of_plan
 from prune_speedup.budget.target import BUDGETS, check_target, relative_latency

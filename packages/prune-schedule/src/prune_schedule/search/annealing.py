@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
-from math import ceil, exp, log
+from dataclasses import asdict
 from os import PathLike
 from typing import Any, ClassVar
 
@@ -12,6 +12,7 @@ from torch import nn
 
 from prune_core import ConfigError
 from prune_core.compat import understands
+from prune_core.sparsities.annealing import Annealing
 from prune_schedule.compat.positional import ANNEALING
 from prune_schedule.run.evaluation import Evaluate, Finetune
 from prune_schedule.run.user_functions import functions_of
@@ -103,24 +104,9 @@ class SimulatedAnnealingPruner(FinetunedSearchPruner):
                 "speedup is True and dummy_input is missing: give an input of the model, with "
                 "which it is traced."
             )
-        if not 0 < stop_temperature < start_temperature:
-            raise ConfigError(
-                f"start_temperature is {start_temperature:g} and stop_temperature is "
-                f"{stop_temperature:g}; the temperature falls from the first to the second, and "
-                "both are above 0."
-            )
-        for name, ratio in (
-            ("cool_down_rate", cool_down_rate),
-            ("perturbation_magnitude", perturbation_magnitude),
-        ):
-            if not 0 < ratio < 1:
-                raise ConfigError(f"{name} is {ratio!r}; it must be between 0 and 1.")
-        if tries < 1:
-            raise ConfigError(f"tries is {tries}; it must be at least 1.")
-        self.tries = tries
-        self.start_temperature, self.stop_temperature = start_temperature, stop_temperature
-        self.cool_down_rate = cool_down_rate
-        self.perturbation_magnitude = perturbation_magnitude
+        self.annealing = Annealing(
+            start_temperature, stop_temperature, cool_down_rate, perturbation_magnitude, tries
+        )
         super().__init__(
             model,
             config_list,
@@ -159,74 +145,23 @@ class SimulatedAnnealingPruner(FinetunedSearchPruner):
     @property
     def settings(self) -> dict[str, Any]:
         """What the plans depend on."""
-        return {
-            "start_temperature": self.start_temperature,
-            "stop_temperature": self.stop_temperature,
-            "cool_down_rate": self.cool_down_rate,
-            "perturbation_magnitude": self.perturbation_magnitude,
-            "tries": self.tries,
-        }
+        return asdict(self.annealing)
 
     @property
     def length(self) -> int:
         """The number of trials: two at first, and `tries` for each temperature."""
-        return 2 + self.tries * self._coolings
-
-    @property
-    def _coolings(self) -> int:
-        ratio = log(self.stop_temperature / self.start_temperature) / log(self.cool_down_rate)
-        return ceil(round(ratio, 9))
+        return self.annealing.length
 
     def plans(self) -> Plans:
         """Yield distributions, each close to the last accepted one."""
-        chance = random.Random(self.seed)
-        changes: list[float] = []
-        current, current_score = self.uniform(), None
-        best: tuple[float, int, Sparsities] | None = None
-        temperature, made = 1.0, 0
-        for step in range(1 + self._coolings):
-            tried = []
-            for number in range(self.tries if step else 2):
-                if step:
-                    plan = self._near(current, temperature, chance)
-                else:
-                    plan = self._random(chance) if number else current
-                tried.append((plan, chance.random()))
-            if step:
-                temperature *= self.cool_down_rate
-            scores = yield [plan for plan, _ in tried]
-            for number, ((plan, drawn), score) in enumerate(zip(tried, scores, strict=True), made):
-                if score is None:
-                    continue
-                if best is None or score > best[0]:
-                    best = score, number, plan
-                    self.keep(plan, score, number)
-                if current_score is None:
-                    current, current_score = plan, score
-                    continue
-                loss = current_score - score
-                changes.append(abs(loss))
-                usual = sum(changes) / len(changes)
-                if loss <= 0 or (usual > 0 and drawn < exp(-loss / (usual * temperature))):
-                    current, current_score = plan, score
-            made += len(tried)
+        best = yield from self.annealing.walk(
+            self.uniform(),
+            [names for names, _ in self.budgets],
+            self.sizes,
+            lambda shares: self.budget.fitted(shares, self.floors),
+            random.Random(self.seed),
+            self.keep,
+        )
         if best is not None and self.finetune is not None:
             score, number, plan = best
             self.adopt(1, number, plan, score)
-
-    def _random(self, chance: random.Random) -> Sparsities:
-        """Draw a share for each layer, and give the larger shares to the larger layers."""
-        shares: Sparsities = {}
-        sizes = self.sizes
-        for names, _ in self.budgets:
-            drawn = sorted(chance.uniform(0.0, 1.0) for _ in names)
-            shares |= dict(zip(sorted(names, key=sizes.__getitem__), drawn, strict=True))
-        return self._within_budget(shares)
-
-    def _near(self, current: Sparsities, temperature: float, chance: random.Random) -> Sparsities:
-        reach = self.perturbation_magnitude * temperature
-        moved = {n: max(0.0, s + chance.uniform(-reach, reach)) for n, s in current.items()}
-        return self._within_budget(moved)
-
-    def _within_budget(self, shares: Sparsities) -> Sparsities:
-        return self.budget.fitted(shares, self.floors)

@@ -18,10 +18,10 @@ from prune_core.evaluators import scoring_of
 from prune_core.masking import Masks
 from prune_core.progress import Task
 from prune_core.random_state import as_seed, seeded
+from prune_core.sparsities.weights import Budget, WeightBudget
 from prune_schedule.budget.latency_cache import LatencyCache
 from prune_schedule.budget.model import ModelBudget, coupled_layers
 from prune_schedule.budget.pieces import pieces_of
-from prune_schedule.budget.weights import Budget, WeightBudget
 from prune_schedule.compat.positional import SEARCH
 from prune_schedule.run.delegating import AMOUNTS, one_shot_class
 from prune_schedule.run.evaluation import Evaluate

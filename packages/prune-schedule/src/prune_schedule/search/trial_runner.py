@@ -13,8 +13,8 @@ from prune_core.errors import shown
 from prune_core.masking import Masks
 from prune_core.progress import Task
 from prune_core.random_state import seeded
+from prune_core.sparsities.weights import Budget
 from prune_schedule.budget.model import ModelBudget
-from prune_schedule.budget.weights import Budget
 from prune_schedule.run.delegating import DelegatingPruner, set_sparsity
 from prune_schedule.run.evaluation import Evaluate, Score, score_of
 from prune_schedule.run.isolation import tidied

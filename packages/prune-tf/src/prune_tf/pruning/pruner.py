@@ -14,7 +14,7 @@ import numpy as np
 from prune_core.amount import number_to_prune
 from prune_core.compressed import Compressed, model_of
 from prune_core.config import Algorithm, Key, load_config, parse
-from prune_core.errors import ConfigError, MaskError, PruneError, did_you_mean, warn
+from prune_core.errors import ConfigError, MaskError, PruneError, did_you_mean, shown, warn
 from prune_core.events import emit
 from prune_core.options import ChecksOptions
 from prune_core.summary import Row, Summary
@@ -23,6 +23,7 @@ from prune_tf.export import export_model
 from prune_tf.files import load_masks, save_masks
 from prune_tf.layers import layers_of
 from prune_tf.masks import Masks, masks_of, set_masks, unwrap
+from prune_tf.no_callback import NoCallback
 from prune_tf.pruning.allocate import across_layers, layer_by_layer
 from prune_tf.pruning.coupled import Coupling
 from prune_tf.pruning.rows import rows_of
@@ -45,7 +46,7 @@ CHANNEL_TYPES = (*MATRIX_TYPES, "EinsumDense")
 WEIGHTED_TYPES = (*CHANNEL_TYPES, "Embedding", "LSTMCell", "GRUCell")
 
 
-class Pruner(metaclass=ChecksOptions):
+class Pruner(NoCallback, metaclass=ChecksOptions):
     """Selects layers of a model, scores their weights, and masks those with the smallest scores.
 
     A subclass says what it prunes and computes `scores()`. Masks are in force from construction
@@ -65,6 +66,11 @@ class Pruner(metaclass=ChecksOptions):
     config_keys: ClassVar[tuple[str | Key, ...]] = ()
     modes: ClassVar[tuple[str, ...]] = ("normal",)
     per_channel: ClassVar[bool] = True
+    framework: ClassVar[str] = "keras"
+    instead: ClassVar[str] = (
+        ": its masks are in force in every fit(). For sparsity that grows, "
+        "callbacks=[PruningSchedule(pruner, end_step=...)]."
+    )
 
     def __init__(self, model: keras.Model, config_list: ConfigList, mode: str = "normal") -> None:
         model = model_of(model)
@@ -73,10 +79,10 @@ class Pruner(metaclass=ChecksOptions):
                 f"model is a {type(model).__module__}.{type(model).__name__}; "
                 f"{type(self).__name__}(model, config_list) prunes Keras 3 models (keras.Model)."
             )
-        if mode not in self.modes:
+        if not isinstance(mode, str) or mode not in self.modes:
             raise ConfigError(
-                f"mode is {mode!r}; the modes of {type(self).__name__} are "
-                f"{', '.join(map(repr, self.modes))}.{did_you_mean(mode, self.modes)}"
+                f"mode is {shown(mode)}; the modes of {type(self).__name__} are "
+                f"{', '.join(map(repr, self.modes))}.{did_you_mean(str(mode), self.modes)}"
             )
         if isinstance(config_list, str | PathLike):
             config_list = load_config(config_list)

@@ -101,6 +101,13 @@ def find_targets(
         Target(name, weights[name][0].name, weights[name][0].layer, weights[name][1], config)
         for name, config in settings.items()
     ]
+    for target in targets:
+        if getattr(target.layer, "quantization_mode", None):
+            raise ConfigError(
+                f"{target.name!r} is quantised ({target.layer.quantization_mode}), so that its "
+                "numbers say nothing without their scales. Prune and shrink first, and call "
+                "quantize() on the small model; or exclude it."
+            )
     tied = leave_out_tied(settings, entries, _sharing(layers, targets))
     return [target for target in targets if target.name not in tied]
 

@@ -33,8 +33,8 @@ class TaylorFOWeightPruner(Pruner):
         model: The model, masked in place.
         config_list: The rules.
         data: Samples and targets, as a tuple of arrays or in batches.
-        loss: Takes targets and predictions; the loss that the model was compiled with unless
-            given.
+        loss: Takes targets and predictions, or the name of a loss of Keras; the loss that the
+            model was compiled with unless given.
         batches: How many batches count, or None for all.
         mode: `"normal"` ranks the channels of each layer, `"global"` those of all layers of an
             entry together, `"dependency_aware"` those of layers that can only lose the same
@@ -63,7 +63,7 @@ class TaylorFOWeightPruner(Pruner):
         model: keras.Model,
         config_list: ConfigList,
         data: Data,
-        loss: Callable[[Any, Any], Any] | None = None,
+        loss: Callable[[Any, Any], Any] | str | None = None,
         batches: int | None = None,
         mode: str = "normal",
     ) -> None:
@@ -72,8 +72,18 @@ class TaylorFOWeightPruner(Pruner):
                 "loss is missing and the model is not compiled; pass loss=..., such as "
                 "keras.losses.SparseCategoricalCrossentropy(), or compile the model first."
             )
+        chosen: Any = loss
+        if isinstance(loss, str):
+            try:
+                chosen = keras.losses.get(loss)
+            except ValueError:
+                raise ConfigError(
+                    f"loss is {loss!r}, and Keras has no loss of that name; pass a function, or "
+                    "a name such as 'mean_squared_error'."
+                ) from None
         batches_of(data, batches)  # refuses what has no batches
-        self.data, self.loss, self.batches = data, loss, batches
+        self.loss: Callable[[Any, Any], Any] | None = chosen
+        self.data, self.batches = data, batches
         super().__init__(model, config_list, mode)
 
     def validate(self) -> None:

@@ -9,8 +9,10 @@ from types import FunctionType
 from typing import Any
 
 import keras
+import numpy as np
 
 from prune_core.errors import SpeedupError, warn
+from prune_tf.arrays import array_of
 from prune_tf.speedup.graph import is_graph
 from prune_tf.speedup.shaping import plain_class
 from prune_tf.speedup.twin import twin
@@ -150,7 +152,8 @@ def carry_state(old: Any, new: Any) -> None:
     """
     store: dict[str, Any] = {}
     old.save_own_variables(store)
-    new.load_own_variables(store)
+    # Numbers of its own: on JAX two variables may share them, and training one takes them away.
+    new.load_own_variables({name: np.array(array_of(value)) for name, value in store.items()})
     if hasattr(old, "save_assets"):
         with TemporaryDirectory() as folder:
             old.save_assets(folder)

@@ -12,6 +12,7 @@ from prune_core.compressed import model_of
 from prune_speedup.engine.labels import among
 from prune_speedup.engine.removable import labels_of_units
 from prune_speedup.engine.units import Unit, Units, read_units
+from prune_tf.inputs import check_inputs
 from prune_tf.layers import layers_of, slots_of
 from prune_tf.masks import Masks
 from prune_tf.speedup.graph import check_model
@@ -50,7 +51,10 @@ def units(model: keras.Model, example_inputs: Any = None) -> Units:
         ├── first/bias axis 0 of 4, 1 index each
         └── second/kernel axis 0 of 4, 1 index each
     """
-    return analysed(model_of(model), example_inputs)[0]
+    model = model_of(model)
+    if example_inputs is not None and not getattr(model, "built", True):
+        check_inputs(model, example_inputs)  # a subclass makes its weights when it is called
+    return analysed(model, example_inputs)[0]
 
 
 def analysed(model: keras.Model, example_inputs: Any = None) -> tuple[Units, Recorded]:

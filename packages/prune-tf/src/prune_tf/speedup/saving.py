@@ -77,7 +77,7 @@ def load_pruned(
     try:
         found = keras.models.load_model(file, **options)
     except (OSError, TypeError, ValueError, KeyError) as error:
-        raise SpeedupError(f"{file} cannot be read as a small model: {error}") from error
+        raise SpeedupError(f"{file} cannot be read as a Keras model: {error}") from error
     if dense is not None and _names(dense) != _names(found):
         odd = next(iter(_names(dense) ^ _names(found)))
         raise SpeedupError(

@@ -82,7 +82,8 @@ def _carry(before: Any, after: Any, origins: dict[int, tuple[Any, Any]], cut: Cu
                 of_after.assign(value)
     alone = ([v for v in each.variables if id(v) not in inside] for each in (before, after))
     for old, new in _same_places(*alone):
-        new.assign(keras.ops.convert_to_tensor(old))
+        # A number of its own: on JAX, training one model would take the other's away.
+        new.assign(np.array(array_of(old)))
     inner = getattr(before, "inner_optimizer", None)
     if inner is not None:
         _carry(inner, after.inner_optimizer, origins, cut)

@@ -22,6 +22,7 @@ from prune_speedup.engine.plan import Flags
 from prune_speedup.engine.rules import Declined, Entry, Rule
 from prune_speedup.engine.values import Group, Value, extended
 from prune_tf.speedup.record import Passed
+from prune_tf.speedup.rules.of_plugins import rule_of_plugin
 
 if TYPE_CHECKING:
     from prune_tf.speedup.recorded import Recorded
@@ -53,7 +54,7 @@ def rule_for(kind: type) -> Rule | None:
     if kind in RULES:
         return RULES[kind]
     from_keras = kind.__module__.partition(".")[0] == "keras"
-    return RULES.get(kind.__name__) if from_keras else None
+    return RULES.get(kind.__name__) if from_keras else rule_of_plugin(kind)
 
 
 def has_rule(op: Any) -> bool:
@@ -63,12 +64,12 @@ def has_rule(op: Any) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """The class of a layer or operation, as the target of a call: `keras.Dense`."""
+    """The class of a layer or operation, as the target of a call: `Dense`."""
 
     cls: type
 
     def __str__(self) -> str:
-        return f"keras.{self.cls.__name__}"
+        return self.cls.__name__
 
 
 @dataclass

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
-from prune_core import ConfigError
 from prune_core.amount import number_to_prune
-from prune_schedule.budget.pieces import Piece
+from prune_core.errors import ConfigError
+from prune_core.sparsities.pieces import Piece
 
 __all__ = ["Budget", "WeightBudget"]
 

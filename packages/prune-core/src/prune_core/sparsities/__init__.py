@@ -1,0 +1,1 @@
+"""Sparsities of several layers at once: which meet a budget, and a walk among those that do."""
