@@ -17,9 +17,9 @@ from prune_core.config import load_config
 from prune_core.errors import ConfigError, PruneError, did_you_mean, shown
 from prune_core.options import ChecksOptions
 from prune_core.progress import Task
-from prune_core.sparsities.annealing import Annealing
-from prune_core.sparsities.pieces import Piece
-from prune_core.sparsities.weights import WeightBudget
+from prune_speedup.sparsities.annealing import Annealing
+from prune_speedup.sparsities.pieces import Piece
+from prune_speedup.sparsities.weights import WeightBudget
 from prune_tf.arrays import array_of
 from prune_tf.gradual import class_of
 from prune_tf.masks import Masks, masks_of, unwrap

@@ -13,7 +13,6 @@ from torch.utils._pytree import tree_leaves
 from prune_core import ConfigError, Pruner, shrink
 from prune_core.amount import number_to_prune
 from prune_core.masking import Masks
-from prune_core.sparsities.weights import Sparsities
 from prune_schedule.budget.latency_cache import LatencyCache
 from prune_schedule.budget.propagate_masks import closed_over
 from prune_schedule.run.processes import from_first
@@ -23,6 +22,7 @@ from prune_speedup.budget.unremovable import makers_of, staying
 from prune_speedup.engine.mask_effects import standing
 from prune_speedup.engine.plan import Plan, make_plan
 from prune_speedup.pruning.coupling import Coupling
+from prune_speedup.sparsities.weights import Sparsities
 from prune_speedup.torch.cost import cost_of, flops_of
 from prune_speedup.torch.masks import flat_masks, zeros_of
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from prune_core import Pruner
-from prune_core.sparsities.pieces import Piece
 from prune_speedup.pruning.dependency_aware import DependencyAwareAllocator
+from prune_speedup.sparsities.pieces import Piece
 
 __all__ = ["pieces_of"]
 

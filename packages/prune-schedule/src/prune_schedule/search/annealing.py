@@ -12,7 +12,6 @@ from torch import nn
 
 from prune_core import ConfigError
 from prune_core.compat import understands
-from prune_core.sparsities.annealing import Annealing
 from prune_schedule.compat.positional import ANNEALING
 from prune_schedule.run.evaluation import Evaluate, Finetune
 from prune_schedule.run.user_functions import functions_of
@@ -20,6 +19,7 @@ from prune_schedule.search.base import ConfigList
 from prune_schedule.search.finetuned import FinetunedSearchPruner
 from prune_schedule.search.plans import Plans, Sparsities
 from prune_schedule.store.snapshot import Stateful
+from prune_speedup.sparsities.annealing import Annealing
 
 __all__ = ["SimulatedAnnealingPruner"]
 

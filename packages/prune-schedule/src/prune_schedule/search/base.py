@@ -18,7 +18,6 @@ from prune_core.evaluators import scoring_of
 from prune_core.masking import Masks
 from prune_core.progress import Task
 from prune_core.random_state import as_seed, seeded
-from prune_core.sparsities.weights import Budget, WeightBudget
 from prune_schedule.budget.latency_cache import LatencyCache
 from prune_schedule.budget.model import ModelBudget, coupled_layers
 from prune_schedule.budget.pieces import pieces_of
@@ -33,6 +32,7 @@ from prune_schedule.search.needs import coupled, without_amounts
 from prune_schedule.search.plans import DeadEndError, Sparsities
 from prune_schedule.store.result_folder import ResultFolder
 from prune_schedule.store.trials import Trials
+from prune_speedup.sparsities.weights import Budget, WeightBudget
 
 __all__ = ["ConfigList", "SearchPruner"]
 

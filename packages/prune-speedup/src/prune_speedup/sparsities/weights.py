@@ -7,7 +7,7 @@ from typing import Protocol
 
 from prune_core.amount import number_to_prune
 from prune_core.errors import ConfigError
-from prune_core.sparsities.pieces import Piece
+from prune_speedup.sparsities.pieces import Piece
 
 __all__ = ["Budget", "WeightBudget"]
 
