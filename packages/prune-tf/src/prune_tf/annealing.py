@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import keras
 import numpy as np
 
+from prune_core.amount import DEFAULT_CAP
 from prune_core.callables import check_takes_model
 from prune_core.compressed import Compressed
 from prune_core.config import load_config
@@ -23,7 +24,6 @@ from prune_speedup.sparsities.weights import WeightBudget
 from prune_tf.arrays import array_of
 from prune_tf.gradual import class_of
 from prune_tf.masks import Masks, masks_of, unwrap
-from prune_tf.pruning.allocate import DEFAULT_CAP
 from prune_tf.pruning.pruner import ConfigList, Pruner
 
 __all__ = ["SimulatedAnnealingPruner"]
