@@ -248,3 +248,30 @@ def test_recording_leaves_classes_and_attributes_as_they_were():
     assert [*map(type, inside)] == kinds
     assert [set(vars(each)) for each in inside] == attributes
     assert keras.KerasTensor.shape is shape
+
+
+@keras.saving.register_keras_serializable("blocks")
+class Anew(layers.Layer):
+    """Makes a reshape in each call, which belongs to no layer and is told a number."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.inside = layers.Dense(8, name="inside")
+        self.up, self.back = layers.Dense(16, name="up"), layers.Dense(4, name="back")
+
+    def build(self, shape):
+        self.inside.build(shape)
+        self.up.build((*shape[:-1], 8))
+        self.back.build((shape[0], 1, 16))
+
+    def call(self, x):
+        pooled = ops.mean(self.up(self.inside(x)), axis=1)
+        return self.back(layers.Reshape((1, 16))(pooled))
+
+
+def test_a_reshape_that_is_made_in_a_call_keeps_what_it_is_told():
+    model = livened(around(Anew(name="block")))
+    prune(model, sparsity=0.5)
+    small = shrink(model).model.get_layer("block")
+    assert small.inside.kernel.shape == (8, 4)
+    assert small.up.kernel.shape == (4, 16)
