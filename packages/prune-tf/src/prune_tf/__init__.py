@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from prune_tf.pruning.pruner import Pruner as Pruner
     from prune_tf.pruning.slim import SlimPruner as SlimPruner
     from prune_tf.pruning.taylor import TaylorFOWeightPruner as TaylorFOWeightPruner
+    from prune_tf.pruning.wanda import WandaPruner as WandaPruner
     from prune_tf.schedule import AGPSchedule as AGPSchedule
     from prune_tf.schedule import PruningSchedule as PruningSchedule
     from prune_tf.schedule import polynomial as polynomial
@@ -68,6 +69,7 @@ _HOMES = {
     "pruning.pruner": ("Pruner",),
     "pruning.slim": ("SlimPruner",),
     "pruning.taylor": ("TaylorFOWeightPruner",),
+    "pruning.wanda": ("WandaPruner",),
     "schedule": ("AGPSchedule", "PruningSchedule", "polynomial"),
     "speedup": ("SpeedupReport", "load_pruned", "save_pruned", "shrink", "units"),
 }

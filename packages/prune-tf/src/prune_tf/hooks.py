@@ -70,6 +70,9 @@ def prune_register_pruners() -> dict[str, Reference]:
             CHANNELS,
             "1906.10771",
         ),
+        "wanda": _at(
+            "wanda:WandaPruner", "The smallest weights times inputs.", WEIGHTS, "2306.11695"
+        ),
         "nm": _at(
             "nm:NMPruner", "The smallest of every m, so that n are left.", WEIGHTS, "2104.08378"
         ),

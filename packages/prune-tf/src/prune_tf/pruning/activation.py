@@ -9,14 +9,13 @@ from typing import Any, ClassVar
 import keras
 import numpy as np
 
-from prune_core.errors import ConfigError, PruneError, shown
-from prune_core.progress import track
+from prune_core.errors import ConfigError
 from prune_tf.arrays import array_of
 from prune_tf.axes import bias_axis
-from prune_tf.inputs import check_inputs
-from prune_tf.pruning.batches import Data, batches_of
+from prune_tf.pruning.batches import Data
+from prune_tf.pruning.data import DataPruner
 from prune_tf.pruning.observe import observed
-from prune_tf.pruning.pruner import ConfigList, Pruner
+from prune_tf.pruning.pruner import ConfigList
 from prune_tf.pruning.rows import rows_of
 
 __all__ = ["ActivationAPoZRankPruner", "ActivationMeanRankPruner"]
@@ -28,7 +27,7 @@ ACTIVATIONS: Mapping[str, Callable[[Array], Array]] = {
 }
 
 
-class _ActivationPruner(Pruner):
+class _ActivationPruner(DataPruner):
     """Prunes the output channels whose activations have the smallest mean of some statistic."""
 
     modes: ClassVar[tuple[str, ...]] = ("normal", "dependency_aware")
@@ -48,12 +47,8 @@ class _ActivationPruner(Pruner):
                 f"activation is {activation!r}; it must be one of "
                 f"{', '.join(map(repr, ACTIVATIONS))}."
             )
-        _check_data(type(self).__name__, data, calibrate)
-        if calibrate is None:
-            batches_of(data, batches)  # refuses what has no batches
-        self.data, self.batches, self.activation = data, batches, ACTIVATIONS[activation]
-        self.calibrate = calibrate
-        super().__init__(model, config_list, mode)
+        self.activation = ACTIVATIONS[activation]
+        super().__init__(model, config_list, data, batches, mode, calibrate)
 
     @abstractmethod
     def statistic(self, outputs: Array) -> Array:
@@ -74,37 +69,9 @@ class _ActivationPruner(Pruner):
 
         layers = {target.name: target.layer for target in self.targets}
         with observed(layers, look):
-            self._run()
-        for name in layers:
-            if name not in sums:
-                raise PruneError(
-                    f"The data gathered nothing for {name!r}: "
-                    + ("the layer was not used." if sums else "there was no batch in it.")
-                )
+            self.run()
+        self.check_seen(layers, sums)
         return {name: sums[name] / counts[name] for name in layers}
-
-    def _run(self) -> None:
-        if self.calibrate is not None:
-            self.calibrate(self.bound_model)
-            return
-        title = f"{type(self).__name__}, calibration"
-        for x, *_ in track(batches_of(self.data, self.batches), title, self.batches, "batch"):
-            check_inputs(self.bound_model, x, "data")
-
-
-def _check_data(pruner: str, data: Any, calibrate: Any) -> None:
-    if data is not None and calibrate is not None:
-        raise ConfigError("data and calibrate are both given; one runs the model, choose.")
-    if data is None and calibrate is None:
-        raise ConfigError(
-            f"{pruner} needs 'data', some inputs of the model, or 'calibrate', a function that "
-            "takes the model and runs it on some."
-        )
-    if calibrate is not None and not callable(calibrate):
-        raise ConfigError(
-            f"calibrate is {shown(calibrate)}; it must be a function that takes the model and runs "
-            "it on some inputs. The inputs themselves are data=..."
-        )
 
 
 class ActivationAPoZRankPruner(_ActivationPruner):
