@@ -109,7 +109,7 @@ def _parsed(text: str) -> tuple[tuple[int, ...], str]:
 def _made(target: str) -> tuple[Any, str]:
     """Return what is inspected, and the framework that it is of."""
     if target.endswith(".keras"):
-        return _engine("keras").load_pruned(target, compile=False), "keras"
+        return _engine("keras", target).load_pruned(target, compile=False), "keras"
     sys.path.insert(0, "")  # a module in the folder where one stands can be named as it is
     try:
         made = Reference(target).load()
@@ -135,8 +135,8 @@ def _made(target: str) -> tuple[Any, str]:
     return model, framework
 
 
-def _engine(framework: str) -> Any:
-    return get_engine(framework, wanted="`prune inspect`")
+def _engine(framework: str, target: str) -> Any:
+    return get_engine(framework, wanted=f"`prune inspect {target}`")
 
 
 def _units(target: str, shapes: list[tuple[tuple[int, ...], str]]) -> Units:
@@ -146,11 +146,10 @@ def _units(target: str, shapes: list[tuple[tuple[int, ...], str]]) -> Units:
     zeros = _zeros_of_torch if framework == "torch" else _zeros_of_numpy
     inputs = tuple(zeros(*shape) for shape in shapes)
     if framework == "torch":
-        return cast("Units", _engine(framework).units(model, inputs))
+        return cast("Units", _engine(framework, target).units(model, inputs))
     # A Keras model with one input takes it as it is, and says by itself what it takes.
-    return cast(
-        "Units", _engine(framework).units(model, inputs[0] if len(inputs) == 1 else inputs or None)
-    )
+    given = inputs[0] if len(inputs) == 1 else inputs or None
+    return cast("Units", _engine(framework, target).units(model, given))
 
 
 def _zeros_of_torch(shape: tuple[int, ...], name: str) -> Any:
