@@ -135,7 +135,7 @@ def table(task: str, size: str, methods: Methods) -> str:
 def ahead(tables: Tables) -> Iterator[str]:
     """Ours and Torch-Pruning's best."""
     yield "**The best of ours is ahead of the best of Torch-Pruning, at equal size.**\n"
-    for (task, _), methods in tables.items():
+    for (task, size), methods in tables.items():
         for key, when in (("pruned", "at once"), ("recovered", "trained again")):
             means = {n: mean(v) for n, found in methods.items() if (v := _values(found, key))}
             others = {n: value for n, value in means.items() if n.startswith("Torch-Pruning")}
@@ -156,7 +156,7 @@ def ahead(tables: Tables) -> Iterator[str]:
             lead = sign * (mine[best] - others[rival])
             verdict = "reached" if lead > NOISE else "reached, within chance" if lead > 0 else None
             yield (
-                f"* {task}, {when}: {verdict or '**missed**'}. `{best}` has {mine[best]:.3f}, "
+                f"* {task}, {size}, {when}: {verdict or '**missed**'}. `{best}` has {mine[best]:.3f}, "
                 f"{rival} {others[rival]:.3f}."
             )
     for task in TASKS:
