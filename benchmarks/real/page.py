@@ -156,8 +156,8 @@ def ahead(tables: Tables) -> Iterator[str]:
             lead = sign * (mine[best] - others[rival])
             verdict = "reached" if lead > NOISE else "reached, within chance" if lead > 0 else None
             yield (
-                f"* {task}, {size}, {when}: {verdict or '**missed**'}. `{best}` has {mine[best]:.3f}, "
-                f"{rival} {others[rival]:.3f}."
+                f"* {task}, {size}, {when}: {verdict or '**missed**'}. "
+                f"`{best}` has {mine[best]:.3f}, {rival} {others[rival]:.3f}."
             )
     for task in TASKS:
         if all(task != each for each, _ in tables):
