@@ -160,8 +160,8 @@ IN_A_SEQUENCE = {
     "GRU": layers.GRU(4),
     "GroupNormalization": layers.GroupNormalization(8),
 }
-CONSTANT_AFTERWARDS = {"softmax", "argsort", "dot"}
-"""Zeros become what is known of no rule, or meet an array of numbers, which cannot be cut."""
+MEETS_AN_ARRAY = {"dot"}
+"""An array of numbers cannot be cut."""
 
 
 def of_dimensions():
@@ -193,10 +193,7 @@ ROWS = [
         for name, f in COMPARED.items()
     ),
     *((name, SEQUENCE, 8, f) for name, f in OVER_CHANNELS.items()),
-    *(
-        (name, SEQUENCE, 8 if name in CONSTANT_AFTERWARDS else 4, f)
-        for name, f in IN_A_SEQUENCE.items()
-    ),
+    *((name, SEQUENCE, 8 if name in MEETS_AN_ARRAY else 4, f) for name, f in IN_A_SEQUENCE.items()),
     *((name, shape, 4, layer) for name, shape, layer in of_dimensions()),
 ]
 
