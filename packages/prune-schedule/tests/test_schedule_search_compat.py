@@ -13,12 +13,12 @@ from prune_schedule import (
     SensitivityPruner,
     SimulatedAnnealingPruner,
 )
+from prune_speedup.sparsities.annealing import Annealing
 
 
 def test_annealing_by_position_in_every_order(tmp_path):
     train, evaluator = fit, Evaluator()
     temperatures = (90, 30, 0.5, 0.25)
-    names = ("start_temperature", "stop_temperature", "cool_down_rate", "perturbation_magnitude")
     calls = {
         "1.9": (score, "minimize", "smallest", *temperatures),
         "2.5": ("smallest", score, *temperatures, str(tmp_path), False, train, False, X, {}),
@@ -27,7 +27,7 @@ def test_annealing_by_position_in_every_order(tmp_path):
     }
     for release, call in calls.items():
         pruner = SimulatedAnnealingPruner(network(), LINEAR, *call)
-        assert settings(pruner, *names) == list(temperatures), release
+        assert pruner.annealing == Annealing(*temperatures), release
         assert pruner.pruning_algorithm == "smallest"
         assert callable(pruner.evaluator)
         assert pruner.optimize_mode == ("minimize" if release == "1.9" else "maximize")
