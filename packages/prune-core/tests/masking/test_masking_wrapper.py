@@ -226,6 +226,10 @@ def test_whole_rows_are_multiplied_as_each_of_their_weights_would_be(layer):
     other.weight_mask[:] = True
     assert torch.equal(other.weight, layer.weight)
     check()
+    new = PrunerModuleWrapper(layer, "layer", {})
+    new.set_masks({"weight": mask.clone()})  # which nobody has looked at yet
+    gradient = torch.func.grad(lambda bias: (new.masked("weight").sum() * bias).sum())(layer.bias)
+    assert torch.equal(gradient, (layer.weight * mask).sum().expand(layer.bias.shape))
     with torch.inference_mode():
         wrapper.set_masks({"weight": mask.logical_not()})
         assert torch.equal(wrapper.masked("weight"), layer.weight * ~mask)
