@@ -30,7 +30,7 @@ COMMANDS = {
     "masked_step": ("--repeat", "9", "--threads", "1"),
     "level_global_memory": (),
     "speedup_latency": (),
-    "speedup_depth": ("--width", "256"),
+    "speedup_depth": (),
     "search_overhead": ("--trials", "30"),
     "calibration_cost": (),
     "discovery": (),
@@ -225,8 +225,9 @@ def table() -> str:
     busy = max(int(each["busy"]) for each in results.values())
     lines += [
         "",
-        f"Measured {days[0]} to {days[-1]} with one thread on {'; '.join(machines)}, beside up to "
-        f"{busy} other programs.",
+        f"Measured {' to '.join(dict.fromkeys([days[0], days[-1]]))} with one thread on "
+        f"{'; '.join(machines)}, "
+        + (f"beside up to {busy} other programs." if busy > 1 else "with nothing else running."),
     ]
     return "\n".join(lines).rstrip()
 
