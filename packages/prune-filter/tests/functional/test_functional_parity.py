@@ -71,7 +71,9 @@ def test_a_script_of_calls(make, script, seed):
     b = copy.deepcopy(a)
     expected, got = play(theirs, a, script, seed), play(ours, b, script, seed)
     if isinstance(expected, Exception):
-        assert isinstance(got, type(expected))
+        # Older torches refuse the Frobenius norm of slices with three axes; we take it, as newer do.
+        cubes = a.weight.ndim > 3 and any(each.get("n") == "fro" for _, each in script)
+        assert cubes or isinstance(got, type(expected))
         return
     assert expected[0].keys() == got[0].keys()
     for name, tensor in expected[0].items():

@@ -8,6 +8,7 @@ any of them must be true of the numbers that come out, for other inputs and for 
 import pytest
 import torch
 import torch.nn.functional as F
+from packaging.version import Version
 from torch import nn
 
 from prune_speedup.engine.propagate import propagate
@@ -98,6 +99,8 @@ def zeroed(x):
 
 
 Z, U, C, X = "zero", "uniform", "constant", "unknown"
+# Newer torches fill a slice with a number, of which more is known than of a tensor with one.
+WRITTEN = C if Version(torch.__version__) >= Version("2.15") else X
 TABLE = [
     # element by element
     ("relu", torch.relu, Z, U),
@@ -258,8 +261,8 @@ TABLE = [
     ("a triangle", lambda x: x.tril(), Z, C),
     ("a diagonal", lambda x: x.diagonal(dim1=2, dim2=3), Z, U),
     ("a transform", lambda x: torch.fft.rfft(x).abs(), Z, C),
-    ("written to in part", lambda x: written(x, 1.0), X, X),
-    ("written to in part with zero", lambda x: written(x, 0.0), X, X),
+    ("written to in part", lambda x: written(x, 1.0), WRITTEN, WRITTEN),
+    ("written to in part with zero", lambda x: written(x, 0.0), WRITTEN, WRITTEN),
     ("filled in part", lambda x: filled(x, 1.0), C, C),
     ("zeroed in part", lambda x: zeroed(x), Z, C),
     # looked up and dealt out

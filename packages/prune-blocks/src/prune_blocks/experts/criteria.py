@@ -142,6 +142,21 @@ class ExpertPruner:
             ConfigError: The model has no mixture, or too few experts would be left.
             SpeedupError: The smaller model would compute something else.
         """
+        gone, example = self.choose()
+        self.report = remove_experts(
+            self.model, example, gone, verify=self._verify, tolerance=self._tolerance
+        )
+        return Compressed(self.report.model, {})
+
+    def choose(self) -> tuple[dict[str, list[int]], Any]:
+        """Rank the experts, and remove none.
+
+        Returns:
+            The numbers of those that would go, by mixture, and the example that it ran on.
+
+        Raises:
+            ConfigError: The model has no mixture, or too few experts would be left.
+        """
         with bare(self.model) as plain:
             example = self._example
             if example is None:
@@ -159,13 +174,8 @@ class ExpertPruner:
             seen = gather(plain, watched, self._calibrate)
             self.scores = self._scored(seen)
         if self._mode == "global":
-            gone = choose.across(chosen, self.scores)
-        else:
-            gone = choose.each(chosen, self.scores, self._round_to)
-        self.report = remove_experts(
-            self.model, example, gone, verify=self._verify, tolerance=self._tolerance
-        )
-        return Compressed(self.report.model, {})
+            return choose.across(chosen, self.scores), example
+        return choose.each(chosen, self.scores, self._round_to), example
 
     def _scored(self, seen: Mapping[str, Statistics]) -> dict[str, Tensor]:
         idle: dict[str, list[int]] = {}

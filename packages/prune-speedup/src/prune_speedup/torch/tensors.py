@@ -9,7 +9,7 @@ from prune_core.masking.slices import all_of, whole_rows
 from prune_speedup.engine.labels import Array
 from prune_speedup.engine.plan import Plan
 
-__all__ = ["Snapshot", "cut", "cut_tensors", "places", "put", "residual"]
+__all__ = ["Snapshot", "cut", "cut_slices", "cut_tensors", "named", "places", "put", "residual"]
 
 
 class Snapshot:
@@ -90,6 +90,29 @@ def cut_tensors(
             data = data * left.to(data.device, data.dtype)
         if data is not numbers:
             put(tensor, _in_order_of(tensor, data), grad)
+
+
+def cut_slices(model: nn.Module, kept: Mapping[str, Mapping[int, Array]]) -> None:
+    """Leave of some tensors the indices of some axes.
+
+    Args:
+        model: The model.
+        kept: `{tensor name: {axis: indices}}`.
+    """
+    held = named(model)
+    for name, axes in kept.items():
+        tensor = held[name]
+        put(tensor, cut(tensor.data, axes), None if tensor.grad is None else cut(tensor.grad, axes))
+
+
+def named(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Return parameters and buffers by all of their names."""
+    return dict(
+        [
+            *model.named_parameters(remove_duplicate=False),
+            *model.named_buffers(remove_duplicate=False),
+        ]
+    )
 
 
 def cut(tensor: torch.Tensor, kept: Mapping[int, Array]) -> torch.Tensor:

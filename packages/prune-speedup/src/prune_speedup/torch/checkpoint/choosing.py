@@ -18,10 +18,45 @@ from prune_speedup.pruning.coupling import Coupling
 from prune_speedup.pruning.dependency_aware import DependencyAwareAllocator
 from prune_speedup.torch.analysis import units
 
-__all__ = ["Slices", "worst_units"]
+__all__ = ["Slices", "takes_experts", "worst_experts", "worst_units"]
 
 Slices = dict[str, dict[int, list[int]]]
 """`{tensor: {axis: indices}}`, as `shrink(units=[...])` takes it."""
+
+
+def takes_experts(algorithm: str) -> bool:
+    """Whether a pruner ranks the experts of mixtures."""
+    return getattr(get_pruner(algorithm, framework="torch"), "removes", "") == "experts"
+
+
+def worst_experts(
+    model: nn.Module,
+    data: Iterable[Any],
+    example_inputs: Any,
+    *,
+    algorithm: str,
+    sparsity: float,
+    exclude: Collection[str],
+    round_to: int,
+) -> dict[str, list[int]]:
+    """Rank experts by what they do on data, a layer at a time.
+
+    Args:
+        model: The model.
+        data: Inputs to rank them on.
+        example_inputs: What the model runs on.
+        algorithm: The name of a pruner of experts.
+        sparsity: The share of the experts of each mixture that goes.
+        exclude: The names of mixtures that keep all of theirs.
+        round_to: A multiple of this many experts stays in each mixture.
+    """
+    pruner_class: Any = get_pruner(algorithm, framework="torch")
+    rules: list[dict[str, Any]] = [{"sparsity": sparsity}]
+    if exclude:
+        rules.append({"exclude": True, "op_names": [*exclude]})
+    pruner = pruner_class(model, rules, data=data, example_inputs=example_inputs, round_to=round_to)
+    gone: dict[str, list[int]] = pruner.choose()[0]
+    return gone
 
 
 def worst_units(

@@ -3,106 +3,89 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from prune_core.errors import ConfigError
-from prune_core.files import make_folder, replacing
+from prune_core.files import make_folder
 from prune_speedup.engine.labels import Array
 from prune_speedup.engine.plan import Plan
 from prune_speedup.torch.checkpoint.shards import INDEX, Content, Shards, write_index, write_shard
-from prune_speedup.torch.tensors import cut, cut_tensors, put
+from prune_speedup.torch.checkpoint.unfinished import Unfinished
+from prune_speedup.torch.tensors import cut, cut_slices, cut_tensors, named, put
 
 __all__ = ["CutCheckpoint"]
-
-UNFINISHED = ".prune-unfinished.json"
-"""Which shards are written, and of which plan: who begins again goes on there."""
 
 Kept = Mapping[int, Array]
 
 
 class CutCheckpoint:
-    """Stands in for `cut_tensors`: what a model has in files is cut into files.
+    """What a model has in files is cut into files.
+
+    Attributes:
+        digest: What tells the last cut, of this checkpoint, from any other.
 
     Args:
         source: What the model is made of.
         out: Where the smaller files go.
-
-    Raises:
-        ConfigError: There is something else in that folder.
+        unfinished: The folder that is being written; `out` is that, or in it.
     """
 
-    def __init__(self, source: Shards, out: Path) -> None:
-        self._source, self._out = source, out
-        if out.is_dir() and any(out.iterdir()) and not (out / UNFINISHED).is_file():
-            raise ConfigError(f"out is {str(out)!r}, and there is something in it; give another.")
-        make_folder(out)
-        self.written: list[str] = []
+    def __init__(self, source: Shards, out: Path, unfinished: Unfinished) -> None:
+        self._source, self._out, self._unfinished = source, out, unfinished
+        self.digest = ""
 
-    def __call__(self, model: nn.Module, plan: Plan, masks: Mapping[str, Tensor]) -> None:
-        """Write the shards, and put them into the model in place of the big tensors."""
+    def by_plan(self, model: nn.Module, plan: Plan, masks: Mapping[str, Tensor]) -> None:
+        """Stand in for `cut_tensors`."""
         kept = {
             name: plan.kept(value)
             for value, names in plan.labelling.graph.tensors.items()
             for name in names
         }
-        self._write(kept)
-        named = dict(
-            [
-                *model.named_parameters(remove_duplicate=False),
-                *model.named_buffers(remove_duplicate=False),
-            ]
-        )
-        in_files = {id(named[name]) for names in self._source.files.values() for name in names}
+        in_files = self._cut(model, kept)
         cut_tensors(model, plan, masks, lambda tensor: id(tensor) not in in_files)
-        for name, tensor in Shards(self._out):
-            put(named[name], tensor, None)
 
-    def finish(self) -> None:
-        """Say that all is written."""
-        (self._out / UNFINISHED).unlink(missing_ok=True)
+    def by_slices(self, model: nn.Module, kept: Mapping[str, Kept]) -> None:
+        """Stand in for `cut_slices`."""
+        held, in_files = named(model), self._cut(model, kept)
+        cut_slices(model, {n: axes for n, axes in kept.items() if id(held[n]) not in in_files})
 
     def discard(self) -> None:
         """Take away what was written."""
-        for file in [*self.written, INDEX, UNFINISHED]:
-            (self._out / file).unlink(missing_ok=True)
+        self._unfinished.discard([*self._source.files, INDEX])
+
+    def _cut(self, model: nn.Module, kept: Mapping[str, Kept]) -> set[int]:
+        """Write the files, put what is in them in the model, and return which tensors these are."""
+        held = named(model)
+        self._write(kept)
+        for name, tensor in Shards(self._out):
+            put(held[name], tensor, None)
+        return {id(held[name]) for names in self._source.files.values() for name in names}
 
     def _write(self, kept: Mapping[str, Kept]) -> None:
-        digest = self._digest(kept)
-        done = self._done(digest)
-        content: dict[str, tuple[torch.dtype, tuple[int, ...]]] = {}
-        self.written = [*self._source.files]
+        self.digest = self._digest(kept)
         big = dict(self._source)
-        for file, names in self._source.files.items():
-            inside: Content = {name: _smaller(big[name], kept.get(name, {})) for name in names}
-            content |= inside
-            if file not in done or not (self._out / file).is_file():
-                write_shard(
-                    self._out / file, inside, lambda name: cut(big[name], kept.get(name, {}))
-                )
-                done.append(file)
-                self._note(digest, done)
-        write_index(self._out, self._source.files, content)
-
-    def _done(self, digest: str) -> list[str]:
-        marker = self._out / UNFINISHED
-        if marker.is_file():
-            told = json.loads(marker.read_text())
-            if told.get("plan") == digest:
-                return list(told["done"])
-        self._note(digest, [])
-        return []
-
-    def _note(self, digest: str, done: list[str]) -> None:
-        with replacing(self._out / UNFINISHED) as file:
-            file.write(json.dumps({"plan": digest, "done": done}).encode())
+        files = self._source.files
+        inside: dict[str, Content] = {
+            file: {name: _smaller(big[name], kept.get(name, {})) for name in names}
+            for file, names in files.items()
+        }
+        make_folder(self._out)
+        self._unfinished.write(
+            "cut",
+            self.digest,
+            self._out,
+            list(files),
+            lambda path, file: write_shard(
+                path, inside[file], lambda name: cut(big[name], kept.get(name, {}))
+            ),
+        )
+        content = {name: what for each in inside.values() for name, what in each.items()}
+        write_index(self._out, files, content)
 
     def _digest(self, kept: Mapping[str, Kept]) -> str:
-        """What tells this plan, of this checkpoint, from any other."""
         told = hashlib.sha256(repr(self._source.state()).encode())
         for name in sorted(kept):
             for axis, indices in sorted(kept[name].items()):

@@ -13,9 +13,12 @@ from torch import nn
 
 from prune_core.errors import ConfigError, MissingDependencyError, SpeedupError, shown
 from prune_speedup.engine.units import Unit
-from prune_speedup.torch.checkpoint.choosing import worst_units
+from prune_speedup.torch.checkpoint.choosing import takes_experts, worst_experts, worst_units
+from prune_speedup.torch.checkpoint.conversion import conversion_of
 from prune_speedup.torch.checkpoint.cutting import CutCheckpoint
 from prune_speedup.torch.checkpoint.shards import INDEX, Shards
+from prune_speedup.torch.checkpoint.unfinished import Unfinished
+from prune_speedup.torch.mixtures.remove import take_out
 from prune_speedup.torch.model_config.build import without_numbers
 from prune_speedup.torch.pretrained import class_of
 from prune_speedup.torch.proof.higher_precision import one_at_a_time
@@ -34,9 +37,11 @@ def shrink_checkpoint(
     *,
     sparsity: float | None = None,
     algorithm: str = "l1",
+    data: Iterable[Any] | None = None,
     exclude: Collection[str] = (),
     round_to: int = 1,
     units: Units | None = None,
+    experts: Mapping[str, Iterable[int]] | None = None,
     model_class: Any = None,
     verify_inputs: Sequence[Any] = (),
     tolerance: float | None = None,
@@ -52,19 +57,23 @@ def shrink_checkpoint(
         folder: What `save_pretrained` of transformers wrote, in safetensors files.
         out: A new folder, from which `from_pretrained` reads the small model.
         example_inputs: A tensor, a tuple of positional or a dict of keyword arguments.
-        sparsity: The share of each group of channels that goes. Layers that are alike lose as
-            many, and channels that a normalisation runs over stay.
-        algorithm: The name of a pruner that ranks output channels by their weights alone.
-        exclude: The names of modules that keep all of their channels.
-        round_to: Leave a multiple of this many channels.
+        sparsity: The share of each group of channels that goes, or of the experts of each mixture.
+            Layers that are alike lose as many, and channels that a normalisation runs over stay.
+        algorithm: The name of a pruner: one that ranks output channels by their weights alone,
+            such as `"l1"`, or one that ranks experts on data, such as `"reap"` of prune-blocks.
+        data: Inputs of the model to rank experts on; the example unless given.
+        exclude: The names of modules that keep all of their channels, or of mixtures that keep
+            all of their experts.
+        round_to: Leave a multiple of this many channels or experts.
         units: What goes, instead of a sparsity: as `shrink` takes it.
+        experts: Which experts go, instead of a sparsity: as `remove_experts` takes it.
         model_class: The class of the model, unless the config names it.
         verify_inputs: More inputs to compare the small model on with the big one in which what goes
             is zero.
         tolerance: The largest difference allowed; by default what rounding does.
 
     Returns:
-        The report of `shrink`. Its model is the small one, mapped from the new files.
+        The report of `shrink` or `remove_experts`. Its model is the small one, mapped from files.
 
     Raises:
         ConfigError: The folder is none of a model, or `out` holds something else.
@@ -79,19 +88,37 @@ def shrink_checkpoint(
         ```
     """
     source, target = Path(folder), Path(out)
-    if (units is None) == (sparsity is None):
-        raise ConfigError("Say what goes, once: sparsity=0.3, or units=[...].")
+    if sum(asked is not None for asked in (units, experts, sparsity)) != 1:
+        raise ConfigError(
+            "Say what goes, once: sparsity=0.3, units=[...], or experts={mixture: [...]}."
+        )
     if sparsity is not None and not (isinstance(sparsity, int | float) and 0 < sparsity < 1):
         raise ConfigError(f"sparsity is {shown(sparsity)}; it must be between 0 and 1.")
     if source.resolve() == target.resolve():
         raise ConfigError(f"out is {str(out)!r}, the folder that is read; give another.")
     shards = Shards(source)
-    model = _opened(source, shards, model_class)
-    cutting = CutCheckpoint(shards, target)
-    chosen = units
+    unfinished = Unfinished(target)
     try:
-        if sparsity is not None:
-            chosen = worst_units(
+        by_data = sparsity is not None and takes_experts(algorithm)
+        model = _built(source, model_class, one_expert_at_a_time=by_data or experts is not None)
+        conversion = conversion_of(model, shards)
+        joined = shards if conversion is None else conversion.join(unfinished)
+        _put_in(model, joined)
+        small = target if conversion is None else unfinished.work / "small"
+        cutting = CutCheckpoint(joined, small, unfinished)
+        if by_data:
+            assert sparsity is not None
+            experts = worst_experts(
+                model,
+                [example_inputs] if data is None else data,
+                example_inputs,
+                algorithm=algorithm,
+                sparsity=sparsity,
+                exclude=exclude,
+                round_to=round_to,
+            )
+        elif sparsity is not None:
+            units = worst_units(
                 model,
                 example_inputs,
                 algorithm=algorithm,
@@ -100,25 +127,38 @@ def shrink_checkpoint(
                 round_to=round_to,
             )
         with one_at_a_time():
-            report = make_small(
-                model,
-                example_inputs,
-                units=chosen,  # type: ignore[arg-type]
-                verify_inputs=verify_inputs,
-                tolerance=tolerance,
-                cutting=cutting,
-            )
+            if experts is not None:
+                report = take_out(
+                    model,
+                    example_inputs,
+                    experts,
+                    verify_inputs=verify_inputs,
+                    tolerance=tolerance,
+                    cutting=cutting.by_slices,
+                )
+            else:
+                report = make_small(
+                    model,
+                    example_inputs,
+                    units=units,  # type: ignore[arg-type]
+                    verify_inputs=verify_inputs,
+                    tolerance=tolerance,
+                    cutting=cutting.by_plan,
+                )
+        if conversion is not None:
+            unfinished.drop("joined")  # room for what comes
+            conversion.take_apart(Shards(small), unfinished, cutting.digest)
         _write_the_rest(report, source, target, shards)
     except (ConfigError, SpeedupError):
-        cutting.discard()
+        unfinished.discard([*shards.files, INDEX])
         raise
-    cutting.finish()
+    unfinished.finish()
     tell(report)
     return report
 
 
-def _opened(folder: Path, shards: Shards, model_class: Any) -> nn.Module:
-    """Build the model of a folder, with its tensors mapped from the files."""
+def _built(folder: Path, model_class: Any, *, one_expert_at_a_time: bool) -> nn.Module:
+    """Build the model of a folder, without numbers."""
     try:
         from transformers import AutoConfig
     except ModuleNotFoundError:
@@ -131,13 +171,15 @@ def _opened(folder: Path, shards: Shards, model_class: Any) -> nn.Module:
         )
     config = AutoConfig.from_pretrained(folder)
     kind = class_of(config, folder) if model_class is None else model_class
+    if one_expert_at_a_time and getattr(kind, "_can_set_experts_implementation", bool)():
+        # Then experts that are not chosen are not read. What is to be seen of channels inside of
+        # them is only to be seen where all are read at once, as is usual.
+        config._experts_implementation = "eager"
     with without_numbers():
         model: nn.Module = kind(config)
         if callable(tie := getattr(model, "tie_weights", None)):
             tie()
-    model.eval()
-    _put_in(model, shards)
-    return model
+    return model.eval()
 
 
 def _put_in(model: nn.Module, shards: Shards) -> None:

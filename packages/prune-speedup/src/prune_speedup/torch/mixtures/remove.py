@@ -7,15 +7,17 @@ in which nobody chooses the removed experts (see `without`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from prune_core.errors import ConfigError, SpeedupError, did_you_mean, nearest, shown, warn
 from prune_core.events import emit
 from prune_core.masking import bare, check_model, wrappers_in
+from prune_speedup.engine.labels import Array
 from prune_speedup.torch.layers import layer_sizes
 from prune_speedup.torch.measure import size_of, zeros_in
 from prune_speedup.torch.mixtures.counts import (
@@ -44,11 +46,12 @@ from prune_speedup.torch.surgery import (
     record_surgery,
     shapes_of_tensors,
 )
-from prune_speedup.torch.tensors import Snapshot, put
+from prune_speedup.torch.tensors import Snapshot, cut_slices
 
-__all__ = ["check_experts", "remove_experts"]
+__all__ = ["check_experts", "remove_experts", "take_out"]
 
 Left = dict[str, tuple[Mixture, list[int]]]
+Kept = Mapping[str, Mapping[int, Array]]
 
 
 def remove_experts(
@@ -98,7 +101,7 @@ def remove_experts(
         (2, Linear(in_features=4, out_features=2, bias=True))
     """
     with bare(model) as plain:
-        report = _remove(
+        report = take_out(
             plain,
             example_inputs,
             experts,
@@ -114,15 +117,20 @@ def remove_experts(
     return report
 
 
-def _remove(
+def take_out(
     model: nn.Module,
     example_inputs: Any,
     experts: Mapping[str, Iterable[int]],
     *,
-    verify: bool,
-    verify_inputs: Sequence[Any],
-    tolerance: float | None,
+    verify: bool = True,
+    verify_inputs: Sequence[Any] = (),
+    tolerance: float | None = None,
+    cutting: Callable[[nn.Module, Kept], None] = cut_slices,
 ) -> SpeedupReport:
+    """Do what `remove_experts` does, and tell nobody.
+
+    `cutting` makes the tensors smaller, where that is to be done otherwise.
+    """
     check_model(model, compiled=False)
     if wrapped := wrappers_in(model):
         raise SpeedupError(
@@ -150,7 +158,10 @@ def _remove(
         proof = (
             ExpertsProof(model, example_inputs, verify_inputs, left, tolerance) if needed else None
         )
-        _cut(model, left)
+        cutting(model, _slices(left))
+        for name, stay in _children(left).items():
+            keep_children(model.get_submodule(name), stay)
+        resize(model)
         values, why = _counted(model, left, carrier, proof)
         report.config = describe(model, example_inputs, carrier, values, numbers, why=why)
     except BaseException:
@@ -163,8 +174,7 @@ def _remove(
         for name, old in before.items()
         if module in after and after[module].get(name, old) != old
     ]
-    children = {name: stay for mixture, stay in left.values() for name in mixture.lists}
-    record_surgery(model, attributes, sizes, report.config, {}, children)
+    record_surgery(model, attributes, sizes, report.config, {}, _children(left))
     if proof is not None and verify:
         report.comparison, report.verified = proof.difference, proof.inputs
         report.flops = proof.flops
@@ -238,18 +248,18 @@ def _check_what_is_left(mixture: Mixture, stay: list[int]) -> None:
         )
 
 
-def _cut(model: nn.Module, left: Left) -> None:
-    """Leave of each mixture only the experts that stay."""
-    named = dict((*model.named_parameters(), *model.named_buffers()))
+def _slices(left: Left) -> dict[str, dict[int, Array]]:
+    """What stays of the tensors that have something for each expert."""
+    kept: dict[str, dict[int, Array]] = {}
     for mixture, stay in left.values():
         for name, axis in mixture.places:
-            tensor = named[name]
-            there = torch.tensor(stay, device=tensor.device)
-            grad = None if tensor.grad is None else tensor.grad.index_select(axis, there)
-            put(tensor, tensor.data.index_select(axis, there), grad)
-        for name in mixture.lists:
-            keep_children(model.get_submodule(name), stay)
-    resize(model)
+            kept.setdefault(name, {})[axis] = np.array(stay)
+    return kept
+
+
+def _children(left: Left) -> dict[str, list[int]]:
+    """Which modules stay of the lists that have one for each expert."""
+    return {name: stay for mixture, stay in left.values() for name in mixture.lists}
 
 
 def _counted(

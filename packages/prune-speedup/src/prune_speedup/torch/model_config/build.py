@@ -47,8 +47,23 @@ def built_like(model: nn.Module, values: Values) -> nn.Module:
 
 
 def as_read(config: Any) -> Any:
-    """Return a config as it will be read from a file: some sizes are looked at only then."""
-    return type(config).from_dict(copy.deepcopy(config).to_dict())
+    """Return a config as it will be read from a file: some sizes are looked at only then.
+
+    How attention and experts are computed is in no file, but what is built is to be compared with a
+    model that computes them so; in half precision another way rounds visibly otherwise.
+    """
+    read = type(config).from_dict(copy.deepcopy(config).to_dict())
+    _compute_alike(read, config)
+    return read
+
+
+def _compute_alike(read: Any, config: Any) -> None:
+    for name in ("_attn_implementation", "_experts_implementation"):
+        if (way := getattr(config, name, None)) is not None:
+            setattr(read, name, way)
+    for name in getattr(config, "sub_configs", ()):
+        if (part := getattr(config, name, None)) is not None and hasattr(read, name):
+            _compute_alike(getattr(read, name), part)
 
 
 def builder(model: nn.Module) -> Build:
