@@ -322,3 +322,14 @@ def test_a_model_of_the_library_within_another_is_saved_by_itself(tmp_path):
     again = LlamaForCausalLM.from_pretrained(tmp_path).eval()
     with torch.no_grad():
         assert torch.equal(again(TOKENS).logits, model.backbone(TOKENS).logits)
+
+
+@pytest.mark.parametrize("way", ["eager", "sdpa"])
+def test_half_precision_is_described_whatever_way_attention_is_computed(way):
+    model, x = llama()
+    model = type(model)._from_config(model.config, attn_implementation=way).bfloat16().eval()
+    units = [{f"model.layers.{n}.self_attn.v_proj.weight": {0: [*range(16)]}} for n in range(3)]
+    report = prune_core.shrink(model, x, units=units)
+    assert report.config.values["num_attention_heads"] == (8, 4)
+    assert not report.config.missing
+    assert model.config._attn_implementation == way

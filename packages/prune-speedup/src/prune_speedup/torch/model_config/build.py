@@ -112,14 +112,26 @@ def run_as(module: nn.Module, args: Any, kwargs: Mapping[str, Any], *, of: nn.Mo
     """What a module returns with the tensors of another; None if it fails."""
     module.eval()
     device = next((parameter.device for parameter in of.parameters()), torch.device("cpu"))
-    for holder in module.modules():
+    theirs = dict(of.named_buffers(remove_duplicate=False))
+    for path, holder in module.named_modules():
         for name, buffer in holder._buffers.items():
             if buffer is not None:
-                holder._buffers[name] = buffer.to(device)
+                like = theirs.get(f"{path}.{name}".lstrip("."))
+                holder._buffers[name] = _rounded(buffer.to(device), like)
     try:
         return functional_call(module, of.state_dict(keep_vars=True), args, dict(kwargs))
     except Exception:
         return None
+
+
+def _rounded(buffer: torch.Tensor, like: torch.Tensor | None) -> torch.Tensor:
+    """Round a buffer as `model.bfloat16()` has rounded that of the other model.
+
+    The frequencies of rotary positions are such, which are in no file.
+    """
+    if like is None or not (buffer.is_floating_point() and like.is_floating_point()):
+        return buffer
+    return buffer.to(like.dtype)
 
 
 def run_built(module: nn.Module, example_inputs: Any, *, of: nn.Module) -> Any:
