@@ -159,7 +159,7 @@ def test_mistakes_leave_nothing_behind(big, tmp_path):
     lost = "model.layers.0.block_sparse_moe.experts.3.w1.weight"
     save_file({n: t for n, t in content.items() if n != lost}, folder / "model.safetensors")
     with pytest.raises(
-        ConfigError, match="others in the files that belong to it: .* Is one missing?"
+        ConfigError, match=r"others in the files that belong .* Is one missing\?"
     ):
         prune_core.shrink_checkpoint(folder, out, X, experts={"model.layers.0.mlp": [1]})
     assert not list(out.iterdir())

@@ -71,7 +71,7 @@ def test_a_script_of_calls(make, script, seed):
     b = copy.deepcopy(a)
     expected, got = play(theirs, a, script, seed), play(ours, b, script, seed)
     if isinstance(expected, Exception):
-        # Older torches refuse the Frobenius norm of slices with three axes; we take it, as newer do.
+        # Older torches refuse the Frobenius norm over three axes; newer ones take it, and so do we.
         cubes = a.weight.ndim > 3 and any(each.get("n") == "fro" for _, each in script)
         assert cubes or isinstance(got, type(expected))
         return
