@@ -158,8 +158,6 @@ def test_mistakes_leave_nothing_behind(big, tmp_path):
     content = load_file(folder / "model.safetensors")
     lost = "model.layers.0.block_sparse_moe.experts.3.w1.weight"
     save_file({n: t for n, t in content.items() if n != lost}, folder / "model.safetensors")
-    with pytest.raises(
-        ConfigError, match=r"others in the files that belong .* Is one missing\?"
-    ):
+    with pytest.raises(ConfigError, match=r"others in the files that belong .* Is one missing\?"):
         prune_core.shrink_checkpoint(folder, out, X, experts={"model.layers.0.mlp": [1]})
     assert not list(out.iterdir())
