@@ -15,7 +15,7 @@ from prune_core.compressed import model_of
 from prune_core.errors import ConfigError, PruneWarning
 from prune_core.kernels import plain_kernels
 from prune_core.masking import PrunerModuleWrapper
-from prune_core.restore import evaluating
+from prune_toolkit.running.restore import evaluating
 
 __all__ = ["Counted", "count_flops_params"]
 
