@@ -116,9 +116,7 @@ def test_a_reader_that_leaves_is_no_crash(arguments):
 
 def test_a_command_of_a_package_that_is_not_there_says_what_to_install(monkeypatch):
     monkeypatch.setattr(plugin_commands, "plugins", lambda: ())
-    with pytest.raises(
-        PruneError, match="'new-plugin' here. `pip install prune-toolkit"
-    ):
+    with pytest.raises(PruneError, match="'new-plugin' here. `pip install prune-toolkit"):
         plugin_commands.check_is_there("new-plugin")
     plugin_commands.check_is_there("nobody-has-it")
     plugin_commands.check_is_there("list")

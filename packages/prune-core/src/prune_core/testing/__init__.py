@@ -7,10 +7,11 @@ need pip and hatchling. Nothing of that is imported before it is used.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from prune_core.doors import behind
+
 if TYPE_CHECKING:
     from prune_core.testing.check import check_pruner as check_pruner
     from prune_core.testing.environments import Environment as Environment
-    from prune_core.testing.exporters import check_exporter as check_exporter
     from prune_core.testing.quantizers import check_quantizer as check_quantizer
     from prune_core.testing.report import run_checks as run_checks
     from prune_core.testing.toys import MLP as MLP
@@ -21,11 +22,11 @@ if TYPE_CHECKING:
     from prune_core.testing.toys import make_toy as make_toy
     from prune_core.testing.wheels import build_wheels as build_wheels
     from prune_core.testing.wheels import write_plugin as write_plugin
+    from prune_export.testing import check_exporter as check_exporter
 
 _HOMES = {
     "check": ("check_pruner",),
     "environments": ("Environment",),
-    "exporters": ("check_exporter",),
     "quantizers": ("check_quantizer",),
     "report": ("run_checks",),
     "toys": ("MLP", "ConvNet", "LeNet", "ResidualNet", "make_batch", "make_toy"),
@@ -33,10 +34,14 @@ _HOMES = {
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
-__all__ = sorted(_HOME_OF)
+_DOORS = {"check_exporter": ("prune_export.testing", "prune-export")}
+
+__all__ = sorted({*_HOME_OF, *_DOORS})
 
 
 def __getattr__(name: str) -> Any:
+    if name in _DOORS:
+        return getattr(behind(*_DOORS[name], f"prune_core.testing.{name}")(name), name)
     home = _HOME_OF.get(name)
     if home is None:
         raise AttributeError(f"module 'prune_core.testing' has no attribute {name!r}")
@@ -44,4 +49,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOME_OF})
+    return sorted({*globals(), *__all__})
