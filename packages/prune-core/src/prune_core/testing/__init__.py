@@ -1,7 +1,9 @@
 """What a plugin author needs to test a plugin.
 
-Toy models need torch, and `check_pruner` the framework of the pruner; fresh environments and wheels
-need pip and hatchling. Nothing of that is imported before it is used.
+Toy models need torch; fresh environments and wheels need pip and hatchling. What is checked comes
+with the package whose idea it is: a pruner's promises with prune-toolkit or the engine of another
+framework, a quantizer's with prune-quant, an exporter's with prune-export. Nothing of that is
+imported before it is used.
 """
 
 from importlib import import_module
@@ -12,7 +14,6 @@ from prune_core.doors import behind
 if TYPE_CHECKING:
     from prune_core.testing.check import check_pruner as check_pruner
     from prune_core.testing.environments import Environment as Environment
-    from prune_core.testing.quantizers import check_quantizer as check_quantizer
     from prune_core.testing.report import run_checks as run_checks
     from prune_core.testing.toys import MLP as MLP
     from prune_core.testing.toys import ConvNet as ConvNet
@@ -23,18 +24,21 @@ if TYPE_CHECKING:
     from prune_core.testing.wheels import build_wheels as build_wheels
     from prune_core.testing.wheels import write_plugin as write_plugin
     from prune_export.testing import check_exporter as check_exporter
+    from prune_quant.testing import check_quantizer as check_quantizer
 
 _HOMES = {
     "check": ("check_pruner",),
     "environments": ("Environment",),
-    "quantizers": ("check_quantizer",),
     "report": ("run_checks",),
     "toys": ("MLP", "ConvNet", "LeNet", "ResidualNet", "make_batch", "make_toy"),
     "wheels": ("build_wheels", "write_plugin"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
-_DOORS = {"check_exporter": ("prune_export.testing", "prune-export")}
+_DOORS = {
+    "check_exporter": ("prune_export.testing", "prune-export"),
+    "check_quantizer": ("prune_quant.testing", "prune-quant"),
+}
 
 __all__ = sorted({*_HOME_OF, *_DOORS})
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from importlib import import_module
 from typing import Any
 
+from prune_core.doors import behind
 from prune_core.registry import get_engine
 from prune_core.testing.report import run_checks
 
@@ -58,7 +58,8 @@ def check_pruner(
     framework = getattr(pruner, "framework", "torch")
     contract: Any
     if framework == "torch":
-        contract = import_module("prune_core.testing.torch_contract")
+        open_ = behind("prune_toolkit.testing", "prune-toolkit", "check_pruner for torch")
+        contract = open_("CHECKS")
     else:
         contract = get_engine(framework, wanted="check_pruner").testing
     subject = contract.subject(
