@@ -1,7 +1,9 @@
 """Modules of the core that are doors: their names are those of a package that may not be there.
 
 Scripts find things where they always were, the core has none of the code, and whoever lacks the
-package is told what to install.
+package is told what to install. Such a module holds one line:
+
+    __getattr__, __dir__ = door("prune_recover", "prune-recover")
 """
 
 from __future__ import annotations
@@ -12,61 +14,67 @@ from typing import Any
 
 from prune_core.errors import MissingDependencyError
 
-__all__ = ["behind", "door", "engine"]
+__all__ = ["brought", "door", "engine_door"]
+
+Door = tuple[Callable[[str], Any], Callable[[], list[str]]]
 
 
-def door(open_: Callable[[str], Any]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """Return `__getattr__` and `__dir__` for a module that is a door.
+def brought(name: str, module: str, distribution: str, wanted: str) -> Any:
+    """Return something of a module that another distribution brings.
 
     Args:
-        open_: Returns what is behind it; takes the name that is asked for, for the message.
-    """
+        name: What is wanted of it.
+        module: The module.
+        distribution: What installs it.
+        wanted: How the message calls it.
 
-    def get(name: str) -> Any:
+    Raises:
+        MissingDependencyError: When the distribution, or torch, is not installed.
+    """
+    try:
+        return getattr(import_module(module), name)
+    except ModuleNotFoundError as error:
+        if error.name not in (module, module.partition(".")[0], "torch"):
+            raise
+        raise MissingDependencyError(
+            f"{wanted} comes with {distribution}: `pip install {distribution}`."
+        ) from None
+
+
+def door(module: str, distribution: str, wanted: str = "") -> Door:
+    """Return `__getattr__` and `__dir__` of a module whose names are those of another.
+
+    Args:
+        module: The module behind the door.
+        distribution: What installs it.
+        wanted: How a message calls it; `prune_core` and the name unless given.
+    """
+    return _door(
+        lambda name: brought(name, module, distribution, wanted or f"prune_core.{name}"),
+        lambda: import_module(module),
+    )
+
+
+def engine_door() -> Door:
+    """Return the same for names of the engine for torch models, which any plugin may bring."""
+    from prune_core.registry import get_engine
+
+    return _door(
+        lambda name: getattr(get_engine(wanted=f"prune_core.{name}"), name),
+        lambda: get_engine(),
+    )
+
+
+def _door(get: Callable[[str], Any], behind: Callable[[], Any]) -> Door:
+    def public(name: str) -> Any:
         if name.startswith(("__", "pytest")):  # what tools ask every module for
             raise AttributeError(f"This module has no attribute {name!r}.")
-        return getattr(open_(name), name)
+        return get(name)
 
     def names() -> list[str]:
         try:
-            return [name for name in dir(open_("dir()")) if not name.startswith("_")]
-        except MissingDependencyError:  # tools that only look around are not to fail
+            return [name for name in dir(behind()) if not name.startswith("_")]
+        except ImportError:  # tools that only look around are not to fail
             return []
 
-    return get, names
-
-
-def behind(module: str, distribution: str, named: str = "") -> Callable[[str], Any]:
-    """Return what opens a door to a module.
-
-    Args:
-        module: The module behind it, such as `"prune_recover"`.
-        distribution: What installs it.
-        named: What a message says is not there; `prune_core` and the name unless given.
-    """
-
-    def open_(name: str) -> Any:
-        try:
-            found = import_module(module)
-            getattr(found, name, None)  # may be imported by this, and need torch
-        except ModuleNotFoundError as error:
-            if error.name not in (module.partition(".")[0], "torch"):
-                raise
-            raise MissingDependencyError(
-                f"{named or f'prune_core.{name}'} comes with {distribution}: "
-                f"`pip install {distribution}`."
-            ) from None
-        return found
-
-    return open_
-
-
-def engine(name: str) -> Any:
-    """Return the engine for torch models, which is a plugin like any other.
-
-    Args:
-        name: What is wanted of it, for the message where there is none.
-    """
-    from prune_core.registry import get_engine
-
-    return get_engine("torch", wanted=f"prune_core.{name}")
+    return public, names

@@ -2,9 +2,9 @@
 
 from typing import TYPE_CHECKING
 
-from prune_core.doors import behind, door
+from prune_core.doors import door
 
 if TYPE_CHECKING:
     from prune_recover import recover as recover
 
-__getattr__, __dir__ = door(behind("prune_recover", "prune-recover"))
+__getattr__, __dir__ = door("prune_recover", "prune-recover")

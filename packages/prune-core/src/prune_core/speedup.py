@@ -6,9 +6,9 @@ is imported from here comes from it, on first use.
 
 from typing import TYPE_CHECKING
 
-from prune_core.doors import door, engine
+from prune_core.doors import engine_door
 
 if TYPE_CHECKING:
     from prune_speedup.torch import *  # noqa: F403
 
-__getattr__, __dir__ = door(engine)
+__getattr__, __dir__ = engine_door()

@@ -9,7 +9,7 @@ imported before it is used.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from prune_core.doors import behind
+from prune_core.doors import brought
 
 if TYPE_CHECKING:
     from prune_core.testing.check import check_pruner as check_pruner
@@ -45,7 +45,7 @@ __all__ = sorted({*_HOME_OF, *_DOORS})
 
 def __getattr__(name: str) -> Any:
     if name in _DOORS:
-        return getattr(behind(*_DOORS[name], f"prune_core.testing.{name}")(name), name)
+        return brought(name, *_DOORS[name], wanted=f"prune_core.testing.{name}")
     home = _HOME_OF.get(name)
     if home is None:
         raise AttributeError(f"module 'prune_core.testing' has no attribute {name!r}")

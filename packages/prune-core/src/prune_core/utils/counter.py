@@ -2,9 +2,9 @@
 
 from typing import TYPE_CHECKING
 
-from prune_core.doors import door, engine
+from prune_core.doors import engine_door
 
 if TYPE_CHECKING:
     from prune_speedup.torch.counter import count_flops_params as count_flops_params
 
-__getattr__, __dir__ = door(engine)
+__getattr__, __dir__ = engine_door()
