@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from prune_core.errors import ConfigError
 from prune_core.files import replacing, write_safetensors
 from prune_core.masking import PrunerModuleWrapper, bare, unwrap
+from prune_core.masking.plain_names import saved_besides
 from prune_core.registry import get_entry
 
 __all__ = ["apart", "export_model", "masked_state_dict"]
@@ -29,7 +30,7 @@ def masked_state_dict(model: nn.Module) -> dict[str, Tensor]:
     with bare(model) as inside:
         state: dict[str, Tensor] = inside.state_dict()
         for path, wrapper in _plain_paths(inside, ""):
-            for key in wrapper.saved_besides():
+            for key in saved_besides(wrapper):
                 state.pop(path + key, None)
     return state
 
