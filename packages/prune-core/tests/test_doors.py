@@ -9,6 +9,7 @@ import prune_core
 from prune_core import MissingDependencyError, registry
 
 BEHIND = [
+    ("prune_core", "export", "prune-export"),
     ("prune_core", "recover", "prune-recover"),
     ("prune_core", "ChannelPruner", "prune-toolkit"),
     ("prune_core.tools", "SparsityAllocator", "prune-toolkit"),

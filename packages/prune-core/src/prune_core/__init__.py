@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from prune_core.masking.files import save_masks as save_masks
     from prune_core.pruning import Pruner as Pruner
     from prune_core.pruning.export import masked_state_dict as masked_state_dict
-    from prune_core.pruning.exporting import export as export
     from prune_core.recovery import recover as recover
     from prune_core.registry import Plugin as Plugin
     from prune_core.registry import Reference as Reference
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     from prune_core.registry import get_quantizer as get_quantizer
     from prune_core.registry import get_schedule as get_schedule
     from prune_core.registry import plugins as plugins
+    from prune_export import export as export
     from prune_speedup.torch import ModelSpeedup as ModelSpeedup
     from prune_speedup.torch import SpeedupReport as SpeedupReport
     from prune_speedup.torch import blocks as blocks
@@ -77,7 +77,6 @@ _HOMES = {
     "masking.files": ("apply_compression_results", "load_masks", "save_masks"),
     "pruning": ("Pruner",),
     "pruning.export": ("masked_state_dict",),
-    "pruning.exporting": ("export",),
     "registry": (
         "Plugin",
         "Reference",
@@ -90,6 +89,7 @@ _HOMES = {
         "plugins",
     ),
     # Doors, behind which another distribution is.
+    "pruning.exporting": ("export",),
     "recovery": ("recover",),
     "speedup": (
         "ModelSpeedup",
