@@ -19,7 +19,7 @@ from torch import nn
 
 OURS = "prune_core.functional"
 THEIRS = "torch.nn.utils.prune"
-SELECTION = "prune_core.selection"
+SELECTION = "prune_toolkit.allocate.selection"
 
 
 def transformer(parameters: float) -> nn.ModuleList:

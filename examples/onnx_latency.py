@@ -3,7 +3,7 @@
 The latency that counts is the one in the runtime that you deploy with. A small residual network is
 pruned to half of its FLOPs, both networks are exported, and ONNX Runtime runs them in turn.
 
-It needs prune-filter, `prune-core[onnx]`, onnxruntime and matplotlib, and takes a few seconds.
+It needs prune-filter, `prune-export[onnx]`, onnxruntime and matplotlib, and takes a few seconds.
 """
 
 import tempfile

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from repo import CORE, ROOT, packages, version
 
-from prune_core.cli.new_plugin import compatible_range, write_template
+from prune_toolkit.new_plugin import compatible_range, write_template
 
 PATTERN = "prune-lottery"  # the package whose lines in lists of all packages are copied
 

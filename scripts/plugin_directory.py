@@ -14,9 +14,12 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import typer
 from repo import ROOT, package_dir, packages
 
 import prune_core
+from prune_core.cli.plugin_commands import names_on
+from prune_core.registry import manager
 
 DIRECTORY = ROOT / "packages/prune-core/src/prune_core/registry/directory.json"
 PAGE = ROOT / "docs/plugins/directory.md"
@@ -56,9 +59,19 @@ def registered() -> dict[str, dict[str, list[str]]]:
     if missing:
         raise SystemExit(f"{', '.join(missing)} must be installed: tox run -e dev")
     return {
-        name: {kind: sorted(names) for kind, names in sorted(found[name].provides.items())}
+        name: {kind: sorted(names) for kind, names in sorted(_provided(found[name]).items())}
         for name in packages()
     }
+
+
+def _provided(plugin: prune_core.Plugin) -> dict[str, list[str]]:
+    """Return what a plugin brings by name, its commands among it."""
+    page = typer.Typer()
+    for hook in manager().hook.prune_register_commands.get_hookimpls():
+        if hook.plugin_name == f"{plugin.distribution}:{plugin.name}":
+            hook.function(app=page)
+    commands = {"command": names_on(page)} if page.registered_commands else {}
+    return {**{kind: list(names) for kind, names in plugin.provides.items()}, **commands}
 
 
 def page(names: dict[str, dict[str, list[str]]], others: list[dict[str, Any]]) -> str:

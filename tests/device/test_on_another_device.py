@@ -19,7 +19,6 @@ from prune_core import (
     shrink,
     units,
 )
-from prune_core.random_state import put_random, take_random
 from prune_filter import L1NormPruner, LevelPruner
 from prune_lottery import LotteryTicket
 from prune_schedule import (
@@ -30,6 +29,7 @@ from prune_schedule import (
     SensitivityPruner,
     SimulatedAnnealingPruner,
 )
+from prune_toolkit.running.random_state import put_random, take_random
 
 RULES = [{"op_types": ["Conv2d", "Linear"], "sparsity": 0.5}, {"op_names": ["10"], "exclude": True}]
 AMOUNT_LESS = [{"op_types": ["Conv2d", "Linear"]}, RULES[1]]

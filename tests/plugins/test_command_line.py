@@ -19,12 +19,3 @@ def test_the_installed_script_says_the_same(environment):
     process = environment.run(script, check=False)
     assert process.returncode == 1
     assert "pip install 'prune-core[cli]'" in process.stderr
-
-
-def test_the_templates_are_in_the_wheel(environment):
-    code = (
-        "from importlib.resources import files\n"
-        "folder = files('prune_core.cli') / 'plugin_template'\n"
-        "print((folder / 'pyproject.toml.template').is_file())"
-    )
-    assert environment.python(code) == "True"

@@ -2,11 +2,14 @@
 
 import subprocess
 import sys
+from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 
 from prune_core.testing import build_wheels
 
+PACKAGES = Path(__file__).resolve().parents[2] / "packages"
 USE = """
 import torch
 import prune_core
@@ -26,6 +29,12 @@ def project(tmp_path_factory):
     command = [sys.executable, "-m", "prune_core", "new-plugin", "my-plugin"]
     subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
     return folder / "my-plugin"
+
+
+def test_the_templates_are_in_the_wheel(tmp_path):
+    (wheel,) = build_wheels(PACKAGES / "prune-toolkit", into=tmp_path)
+    with ZipFile(wheel) as file:
+        assert "prune_toolkit/plugin_template/pyproject.toml.template" in file.namelist()
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ from torch import nn
 from prune_core import BasicPruner, ConfigError
 from prune_core.masking import replace_modules
 from prune_core.testing import MLP, LeNet, ResidualNet, check_pruner
-from prune_core.testing.torch_contract import CHECKS
 from prune_toolkit import NormalSparsityAllocator, NormMetricsCalculator, WeightDataCollector
+from prune_toolkit.testing import CHECKS
 
 
 class Channels(BasicPruner):

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from prune_core.masking.files import save_masks as save_masks
     from prune_core.pruning import Pruner as Pruner
     from prune_core.pruning.export import masked_state_dict as masked_state_dict
-    from prune_core.pruning.exporting import export as export
     from prune_core.recovery import recover as recover
     from prune_core.registry import Plugin as Plugin
     from prune_core.registry import Reference as Reference
@@ -33,11 +32,11 @@ if TYPE_CHECKING:
     from prune_core.registry import get_quantizer as get_quantizer
     from prune_core.registry import get_schedule as get_schedule
     from prune_core.registry import plugins as plugins
-    from prune_core.speedup import shrink_optimizer as shrink_optimizer
-    from prune_core.utils.counter import count_flops_params as count_flops_params
+    from prune_export import export as export
     from prune_speedup.torch import ModelSpeedup as ModelSpeedup
     from prune_speedup.torch import SpeedupReport as SpeedupReport
     from prune_speedup.torch import blocks as blocks
+    from prune_speedup.torch import count_flops_params as count_flops_params
     from prune_speedup.torch import experts as experts
     from prune_speedup.torch import from_pretrained as from_pretrained
     from prune_speedup.torch import load_pruned as load_pruned
@@ -48,6 +47,7 @@ if TYPE_CHECKING:
     from prune_speedup.torch import save_pruned as save_pruned
     from prune_speedup.torch import shrink as shrink
     from prune_speedup.torch import shrink_checkpoint as shrink_checkpoint
+    from prune_speedup.torch import shrink_optimizer as shrink_optimizer
     from prune_speedup.torch import units as units
     from prune_speedup.torch import used_tokens as used_tokens
     from prune_speedup.torch import vocabularies as vocabularies
@@ -77,8 +77,6 @@ _HOMES = {
     "masking.files": ("apply_compression_results", "load_masks", "save_masks"),
     "pruning": ("Pruner",),
     "pruning.export": ("masked_state_dict",),
-    "pruning.exporting": ("export",),
-    "recovery": ("recover",),
     "registry": (
         "Plugin",
         "Reference",
@@ -90,51 +88,42 @@ _HOMES = {
         "get_schedule",
         "plugins",
     ),
-    "utils.counter": ("count_flops_params",),
+    # Doors, behind which another distribution is.
+    "pruning.exporting": ("export",),
+    "recovery": ("recover",),
+    "speedup": (
+        "ModelSpeedup",
+        "SpeedupReport",
+        "blocks",
+        "count_flops_params",
+        "experts",
+        "from_pretrained",
+        "load_pruned",
+        "prune",
+        "remove_blocks",
+        "remove_experts",
+        "remove_tokens",
+        "save_pruned",
+        "shrink",
+        "shrink_checkpoint",
+        "shrink_optimizer",
+        "units",
+        "used_tokens",
+        "vocabularies",
+    ),
+    "tools": ("BasicPruner", "ChannelPruner", "ComposedPruner"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
-# What the engine for torch models brings, which is a plugin (see `prune_core.speedup`).
-_OF_THE_ENGINE = (
-    "ModelSpeedup",
-    "SpeedupReport",
-    "blocks",
-    "experts",
-    "from_pretrained",
-    "load_pruned",
-    "prune",
-    "remove_blocks",
-    "remove_experts",
-    "remove_tokens",
-    "save_pruned",
-    "shrink",
-    "shrink_checkpoint",
-    "shrink_optimizer",
-    "units",
-    "used_tokens",
-    "vocabularies",
-)
-
-# What pruners are put together from, which is a plugin too (see `prune_core.tools`).
-_OF_THE_TOOLKIT = ("BasicPruner", "ChannelPruner", "ComposedPruner")
-
-__all__ = sorted((*_HOME_OF, *_OF_THE_ENGINE, *_OF_THE_TOOLKIT))
+__all__ = sorted(_HOME_OF)
 
 
 def __getattr__(name: str) -> Any:
-    if name in _OF_THE_ENGINE:
-        from prune_core import speedup
-
-        return getattr(speedup, name)
-    if name in _OF_THE_TOOLKIT:
-        from prune_core import tools
-
-        return getattr(tools, name)
     home = _HOME_OF.get(name)
     if home is None:
         raise AttributeError(f"module 'prune_core' has no attribute {name!r}")
     try:
-        module = import_module(f"prune_core.{home}")
+        return getattr(import_module(f"prune_core.{home}"), name)
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise
@@ -143,9 +132,6 @@ def __getattr__(name: str) -> Any:
         raise MissingDependencyError(
             f"prune_core.{name} needs torch: `pip install 'prune-core[torch]'`."
         ) from None
-    value = getattr(module, name)
-    globals()[name] = value
-    return value
 
 
 def __dir__() -> list[str]:

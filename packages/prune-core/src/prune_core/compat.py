@@ -194,24 +194,12 @@ def _rename(name: str, given: dict[str, Any], old: str, new: str) -> None:
 # --- what tells orders apart: the kind of value that each argument has -------------------------
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool)
+def _is_a(*kinds: type) -> Callable[[Any], bool]:
+    """Return whether a value is of a kind; a truth value is no number."""
+    return lambda value: isinstance(value, kinds) and (bool in kinds or not isinstance(value, bool))
 
 
-def _is_count(value: Any) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool)
-
-
-def _is_flag(value: Any) -> bool:
-    return isinstance(value, bool)
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
-def _is_mapping(value: Any) -> bool:
-    return isinstance(value, Mapping)
+_is_count = _is_a(Integral)
 
 
 def _is_function(value: Any) -> bool:
@@ -235,17 +223,17 @@ _KINDS: Mapping[str, Callable[[Any], bool]] = {
             "cool_down_beginning_step",
         ),
         (
-            _is_number,
+            _is_a(Real),
             "row scale start_temperature stop_temperature cool_down_rate perturbation_magnitude "
             "flops_ratio",
         ),
         (
-            _is_flag,
+            _is_a(bool),
             "dependency_aware global_sort keep_intermediate_result speedup reset_weight "
             "reset_weights",
         ),
-        (_is_text, "activation base_algo granularity mode model_type optimize_mode"),
-        (_is_mapping, "admm_params ddpg_params pruning_params sa_params"),
+        (_is_a(str), "activation base_algo granularity mode model_type optimize_mode"),
+        (_is_a(Mapping), "admm_params ddpg_params pruning_params sa_params"),
         (looks_like_optimizer, "optimizer traced_optimizer"),
         (_is_function, "finetuner trainer"),
         (callable, "criterion evaluator"),

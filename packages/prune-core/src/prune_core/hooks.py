@@ -33,22 +33,6 @@ def prune_register_schedules() -> dict[str, Reference]:
 
 
 @hookimpl
-def prune_register_exporters() -> dict[str, Reference]:
-    """Register the formats that torch itself brings."""
-
-    def exporter(name: str, summary: str) -> Reference:
-        return Reference(f"prune_core.pruning.exporting:{name}", summary)
-
-    return {
-        "onnx": exporter("onnx", "ONNX, for any batch size; needs the extra prune-core[onnx]."),
-        "safetensors": exporter("safetensors", "The state dict, in a file that holds no code."),
-        "pt2": exporter("program", "The program of torch.export, with torch.export.save."),
-        "pt": exporter("state_dict", "The state dict, with torch.save."),
-        "pth": exporter("state_dict", "The state dict, with torch.save."),
-    }
-
-
-@hookimpl
 def prune_progress(task: Any) -> None:
     """Show how far things are, as prune does without any plugin."""
     from prune_core.progress.view import show

@@ -15,9 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prune_core.__about__ import __version__
-from prune_core.errors import MaskFileError, MissingDependencyError
+from prune_core.errors import MaskFileError, MissingDependencyError, shown
 from prune_core.files import write_safetensors
-from prune_core.schema import parse_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -84,9 +83,7 @@ def read_mask_file(path: str | PathLike[str]) -> MaskFile:
                 f"{path} is a safetensors file, but not one of masks: its header does not say "
                 f"format {FORMAT!r}. Was the model's own file given?"
             )
-        config = parse_json(
-            metadata.get("config", "{}"), dict[str, Any], "the config in its header"
-        )
+        config = _table(metadata.get("config", "{}"))
         tensors = numpy.load_file(path)
     except OSError as error:
         raise MaskFileError(f"{path}: {error.strerror or error}.") from error
@@ -116,6 +113,17 @@ def read_mask_file(path: str | PathLike[str]) -> MaskFile:
         version=metadata.get("prune_core", ""),
         config=config,
     )
+
+
+def _table(text: str) -> dict[str, Any]:
+    """Read the config in a header."""
+    try:
+        config = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"the config in its header is no JSON: {error}") from None
+    if not isinstance(config, dict):
+        raise ValueError(f"the config in its header is {shown(config)}; it must be a table")
+    return config
 
 
 def as_path(path: object) -> Path:

@@ -4,12 +4,15 @@ The engine is a plugin, `prune-speedup`, which registers itself with `prune_regi
 is imported from here comes from it, on first use.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from prune_core.doors import engine_door
 
 if TYPE_CHECKING:
     from prune_speedup.torch import ModelSpeedup as ModelSpeedup
     from prune_speedup.torch import SpeedupReport as SpeedupReport
     from prune_speedup.torch import blocks as blocks
+    from prune_speedup.torch import count_flops_params as count_flops_params
     from prune_speedup.torch import experts as experts
     from prune_speedup.torch import from_pretrained as from_pretrained
     from prune_speedup.torch import load_pruned as load_pruned
@@ -25,34 +28,4 @@ if TYPE_CHECKING:
     from prune_speedup.torch import used_tokens as used_tokens
     from prune_speedup.torch import vocabularies as vocabularies
 
-__all__ = [
-    "ModelSpeedup",
-    "SpeedupReport",
-    "blocks",
-    "experts",
-    "from_pretrained",
-    "load_pruned",
-    "prune",
-    "remove_blocks",
-    "remove_experts",
-    "remove_tokens",
-    "save_pruned",
-    "shrink",
-    "shrink_checkpoint",
-    "shrink_optimizer",
-    "units",
-    "used_tokens",
-    "vocabularies",
-]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module 'prune_core.speedup' has no attribute {name!r}")
-    from prune_core.registry import get_engine
-
-    return getattr(get_engine("torch", wanted=f"prune_core.{name}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = engine_door()

@@ -6,6 +6,9 @@ import sys
 
 import pytest
 
+from prune_core import PruneError
+from prune_core.cli import plugin_commands
+
 
 def failed(process, *sentences):
     assert process.returncode == 1
@@ -65,7 +68,7 @@ def test_a_plugin_adds_a_command(prune, acme):
 )
 def test_a_plugin_that_fails_to_add_commands_is_a_warning(prune, acme, text, cause):
     acme.add(text)
-    process = prune("new-plugin", "other", "--json", cwd=acme.folder)
+    process = prune("list", "-kschedule")  # in one word, which Typer reads
     assert process.returncode == 0
     assert "Warning: Plugin acme-prune:acme adds no commands: " in process.stderr
     assert cause in process.stderr
@@ -109,3 +112,11 @@ def test_a_reader_that_leaves_is_no_crash(arguments):
         os.close(write)
     assert process.returncode == 1
     assert process.stderr == ""
+
+
+def test_a_command_of_a_package_that_is_not_there_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(plugin_commands, "plugins", lambda: ())
+    with pytest.raises(PruneError, match="'new-plugin' here. `pip install prune-toolkit"):
+        plugin_commands.check_is_there("new-plugin")
+    plugin_commands.check_is_there("nobody-has-it")
+    plugin_commands.check_is_there("list")

@@ -12,7 +12,7 @@ from torch import nn
 
 from prune_core.errors import ConfigError, MissingDependencyError
 from prune_core.files import replacing
-from prune_core.pruning.exporting import arguments, program_of
+from prune_export.programs import arguments, program_of
 
 __all__ = ["executorch", "openvino"]
 

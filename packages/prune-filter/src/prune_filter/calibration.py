@@ -13,8 +13,8 @@ from prune_core import ConfigError
 from prune_core.callables import check_takes_model, trainer_function
 from prune_core.errors import shown
 from prune_core.evaluators import holds_training
-from prune_core.restore import left_as_it_was
 from prune_toolkit.from_training import FROM_TRAINING
+from prune_toolkit.running.restore import left_as_it_was
 
 __all__ = ["Calibrate", "Calibration", "calibration"]
 

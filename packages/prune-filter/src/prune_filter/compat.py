@@ -5,7 +5,7 @@ alone). That of 2.0 to 2.8, `trainer, traced_optimizer, criterion`, is the const
 """
 
 from prune_core.compat import NoEffect, Older, order
-from prune_core.pruning.compat import MODES
+from prune_toolkit.compat import MODES
 
 __all__ = ["ACTIVATION", "MOVEMENT", "SLIM", "STATISTICS"]
 

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from prune_core import ConfigError, PruneError
 from prune_core.callables import UserFunction
 from prune_core.progress import track
-from prune_core.restore import left_as_it_was
 from prune_toolkit import DataCollector, MetricsCalculator, StraightMetricsCalculator
 from prune_toolkit.basic import MoreOptions
 from prune_toolkit.oneshot import ConfigList, OneShotPruner
+from prune_toolkit.running.restore import left_as_it_was
 
 __all__ = ["GraSPPruner", "GradientFlowCollector"]
 

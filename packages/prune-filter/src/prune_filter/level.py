@@ -9,7 +9,6 @@ import torch
 from torch import nn
 
 from prune_core.compat import understands
-from prune_core.pruning.compat import ONE_SHOT
 from prune_toolkit import (
     DataCollector,
     MetricsCalculator,
@@ -18,6 +17,7 @@ from prune_toolkit import (
     WeightDataCollector,
 )
 from prune_toolkit.basic import Options
+from prune_toolkit.compat import ONE_SHOT
 from prune_toolkit.modes import allocator_for
 from prune_toolkit.oneshot import ConfigList, OneShotPruner
 

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from prune_core.compat import understands
-from prune_core.pruning.compat import ONE_SHOT
 from prune_toolkit import (
     DataCollector,
     MetricsCalculator,
     WeightDataCollector,
 )
 from prune_toolkit.basic import Options
+from prune_toolkit.compat import ONE_SHOT
 from prune_toolkit.oneshot import ChannelPruner, ConfigList, OneShotPruner
 
 __all__ = ["RandomMetricsCalculator", "RandomPruner", "RandomWeightPruner"]

@@ -14,10 +14,10 @@ from torch.utils import _pytree as pytree
 from prune_core import Compressed, ConfigError, PruneError
 from prune_core.masking import Masks
 from prune_core.progress import track
-from prune_core.restore import left_as_it_was
 from prune_toolkit import DataCollector, MetricsCalculator, StraightMetricsCalculator
 from prune_toolkit.basic import Options
 from prune_toolkit.oneshot import ConfigList, OneShotPruner
+from prune_toolkit.running.restore import left_as_it_was
 
 __all__ = ["SynFlowPruner", "SynapticFlowCollector"]
 

@@ -20,13 +20,13 @@ from prune_core.evaluators import holds_training, scoring_of, training_of
 from prune_core.masking import Masks, unwrap
 from prune_core.progress import note
 from prune_core.pruning import Pruner
-from prune_core.pruning.results import ResultFolder, reached_config
 from prune_core.rounds import ROUNDS_KEY
 from prune_lottery.callables import Evaluate, Train, trainer_of
 from prune_lottery.compat import LOTTERY
 from prune_lottery.criterion import Algorithm
 from prune_lottery.ticket import ConfigList, LotteryTicket
 from prune_lottery.training import Stateful
+from prune_toolkit.results import ResultFolder, reached_config
 
 __all__ = ["LotteryTicketPruner"]
 

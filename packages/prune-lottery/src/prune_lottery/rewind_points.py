@@ -10,10 +10,10 @@ from torch import nn
 
 from prune_core.errors import PruneError
 from prune_core.masking import PrunerModuleWrapper
-from prune_core.random_state import put_random, take_random
 from prune_lottery.redraw import constant, reinitialise, reshuffled, with_signs
 from prune_lottery.rewind import Rewind
 from prune_lottery.training import PARTS, State, Training
+from prune_toolkit.running.random_state import put_random, take_random
 
 __all__ = ["RewindPoints"]
 

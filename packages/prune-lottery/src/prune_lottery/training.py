@@ -12,9 +12,9 @@ from torch.optim import Optimizer
 
 from prune_core.errors import ConfigError
 from prune_core.masking import PrunerModuleWrapper
-from prune_core.random_state import put_random, take_random
 from prune_lottery.module_state import put_module, take_module
 from prune_lottery.optimizer_state import put_optimizer, take_optimizer
+from prune_toolkit.running.random_state import put_random, take_random
 
 __all__ = ["PARTS", "State", "Stateful", "Training"]
 

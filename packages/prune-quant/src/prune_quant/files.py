@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from prune_core.errors import ConfigError
 from prune_core.files import replacing, write_safetensors
 from prune_core.masking import bare, replace_modules, unwrap
-from prune_core.pruning.export import apart, export_onnx
+from prune_core.pruning.export import apart
+from prune_export.onnx import export_onnx
 from prune_quant.integer import integer_model
 from prune_quant.wrapper import QuantizerModuleWrapper
 

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 
 from prune_core.errors import ConfigError
-from prune_core.random_state import seeded
 from prune_recipes import loading
 from prune_recipes.code import made, modules_beside
 from prune_recipes.folder import RunFolder
@@ -21,6 +20,7 @@ from prune_recipes.text import read_text
 from prune_recipes.training import seed_of
 from prune_speedup.torch.proof.compare import compare
 from prune_speedup.torch.record.inputs import call
+from prune_toolkit.running.random_state import seeded
 
 __all__ = ["Checked", "check_run", "opened"]
 

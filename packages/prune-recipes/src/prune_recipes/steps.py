@@ -32,7 +32,6 @@ from prune_core.compressed import model_of
 from prune_core.errors import ConfigError, PruneError, shown
 from prune_core.files import replacing
 from prune_core.masking import Masks
-from prune_core.random_state import seeded
 from prune_core.registry import get_entry
 from prune_recipes import loading
 from prune_recipes.checks import removes
@@ -43,6 +42,7 @@ from prune_recipes.plan import Step, steps_of
 from prune_recipes.recipe import Algorithm, Recipe, Shrink
 from prune_recipes.training import seed_of, train
 from prune_report import from_shrink, of_search
+from prune_toolkit.running.random_state import seeded
 
 __all__ = ["DOCUMENT", "MASKS", "MODEL", "SEARCH", "Run"]
 

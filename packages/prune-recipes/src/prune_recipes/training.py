@@ -15,9 +15,9 @@ from prune_core.callables import UserFunction
 from prune_core.errors import ConfigError, PruneError
 from prune_core.files import replacing
 from prune_core.progress import Task
-from prune_core.random_state import seeded
 from prune_recipes.code import function_of, load
 from prune_recipes.recipe import Call, Training
+from prune_toolkit.running.random_state import seeded
 
 __all__ = ["function_for", "keep_zeros", "seed_of", "train", "trainer_of"]
 

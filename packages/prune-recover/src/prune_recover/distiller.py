@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from prune_core.compressed import model_of
 from prune_core.errors import ConfigError, did_you_mean, shown
 from prune_core.masking import bare
-from prune_core.restore import evaluating, only_run
 from prune_recover.batches import call_of, device_of, logits_of, moved
 from prune_recover.hidden import HiddenStates
 from prune_recover.losses import COMPARISONS, IGNORED, averaged, label_error
 from prune_recover.notes import Notes
 from prune_toolkit.calibration.watch import TokenMask, padding_of
+from prune_toolkit.running.restore import evaluating, only_run
 
 __all__ = ["Distiller"]
 

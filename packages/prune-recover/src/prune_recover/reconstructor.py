@@ -13,11 +13,11 @@ from prune_core.errors import PruneError
 from prune_core.masking import unwrap
 from prune_core.masking.rewrite import Rewrites
 from prune_core.masking.watcher import Watcher
-from prune_core.restore import left_as_it_was, only_run
 from prune_recover.training import recover
 from prune_toolkit import ModelReconstructor
 from prune_toolkit.calibration.calibrate import Calibrate
 from prune_toolkit.calibration.steps import leaves, rebuilt
+from prune_toolkit.running.restore import left_as_it_was, only_run
 
 __all__ = ["Distillation"]
 

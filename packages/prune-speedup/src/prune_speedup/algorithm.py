@@ -11,8 +11,8 @@ from torch import nn
 from prune_core.errors import ConfigError, PruneError
 from prune_core.progress import note
 from prune_core.registry import get_pruner, names
-from prune_core.restore import evaluating
 from prune_speedup.torch.record.inputs import call
+from prune_toolkit.running.restore import evaluating
 
 __all__ = ["chosen", "running"]
 

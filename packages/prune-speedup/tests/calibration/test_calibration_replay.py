@@ -14,11 +14,11 @@ from handing_on import (
 from torch import nn
 
 from prune_core import ConfigError, PruneError, PruneWarning
-from prune_core.restore import left_as_it_was, only_run
 from prune_toolkit.calibration.calibrate import Enough, first_call, limited
 from prune_toolkit.calibration.replay import Replay
 from prune_toolkit.calibration.steps import as_example, find_steps
 from prune_toolkit.calibration.store import keeper
+from prune_toolkit.running.restore import left_as_it_was, only_run
 
 
 def words(*shape):

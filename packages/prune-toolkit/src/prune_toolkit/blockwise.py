@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from prune_core.progress import Task
-from prune_core.restore import only_run
 from prune_toolkit.calibration.calibrate import Calibrate, first_call
 from prune_toolkit.calibration.replay import Replay
 from prune_toolkit.calibration.steps import Step, as_example, find_steps
 from prune_toolkit.calibration.store import Keep
 from prune_toolkit.calibration.watch import TokenMask
+from prune_toolkit.running.restore import only_run
 
 if TYPE_CHECKING:
     from prune_core.pruning.pruner import Pruner

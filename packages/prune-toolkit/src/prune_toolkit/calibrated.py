@@ -14,12 +14,12 @@ from prune_core.callables import UserFunction
 from prune_core.errors import ConfigError, PruneError
 from prune_core.masking import PrunerModuleWrapper
 from prune_core.masking.watcher import Watcher
-from prune_core.processes import everyone, over_processes, total_count
 from prune_core.progress import Task
 from prune_toolkit.calibration.calibrate import Calibrate, Enough
 from prune_toolkit.calibration.watch import padding_of
 from prune_toolkit.data import DataCollector
 from prune_toolkit.from_training import FROM_TRAINING
+from prune_toolkit.running.processes import everyone, over_processes, total_count
 
 if TYPE_CHECKING:
     from prune_core.pruning.pruner import Pruner

@@ -12,11 +12,11 @@ from torch.utils.hooks import RemovableHandle
 
 from prune_core.errors import PruneError
 from prune_core.masking import PrunerModuleWrapper
-from prune_core.processes import everyone, total_count
 from prune_toolkit.calibrated import CalibratedCollector
 from prune_toolkit.calibration.layers import matrix_of, weight_of
 from prune_toolkit.calibration.statistics import Statistics
 from prune_toolkit.calibration.watch import InputWatch
+from prune_toolkit.running.processes import everyone, total_count
 
 if TYPE_CHECKING:
     from prune_core.pruning.pruner import Pruner

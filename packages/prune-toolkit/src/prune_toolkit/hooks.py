@@ -1,7 +1,14 @@
 """What prune-toolkit registers."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from prune_core.hookspecs import hookimpl
 from prune_core.reference import Reference
+
+if TYPE_CHECKING:
+    import typer
 
 
 @hookimpl
@@ -67,3 +74,11 @@ def prune_register_parts() -> dict[str, dict[str, Reference]]:
             ),
         },
     }
+
+
+@hookimpl
+def prune_register_commands(app: typer.Typer) -> None:
+    """Add `prune new-plugin`."""
+    from prune_toolkit import new_plugin
+
+    app.command("new-plugin")(new_plugin.command)

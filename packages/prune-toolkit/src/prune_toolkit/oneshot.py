@@ -7,11 +7,11 @@ from typing import Any, ClassVar, Unpack
 from torch import nn
 
 from prune_core.compat import understands
-from prune_core.pruning.compat import ONE_SHOT
 from prune_core.pruning.pruner import ConfigList
 from prune_toolkit.allocate import SparsityAllocator
 from prune_toolkit.basic import BasicPruner, Options
 from prune_toolkit.collect import DataCollector
+from prune_toolkit.compat import ONE_SHOT
 from prune_toolkit.modes import allocator_for, chosen_mode
 from prune_toolkit.score import MetricsCalculator
 

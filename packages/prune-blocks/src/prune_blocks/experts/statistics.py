@@ -22,9 +22,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from prune_core.restore import only_run
 from prune_speedup.torch.mixtures.mixture import Experts, Mixture
 from prune_toolkit.calibration.watch import padding_of
+from prune_toolkit.running.restore import only_run
 
 __all__ = ["Statistics", "gather"]
 

@@ -23,13 +23,13 @@ from prune_core.masking import check_model, unwrap, wrappers_in
 from prune_core.options import ChecksOptions, taken_by
 from prune_core.progress import Task
 from prune_core.registry import entries, get_pruner
-from prune_core.restore import evaluating
 from prune_speedup.algorithm import running
 from prune_speedup.budget.target import check_target
 from prune_speedup.budget.whole import Whole
 from prune_speedup.torch import Block, SpeedupReport, prune, remove_blocks
 from prune_speedup.torch.speedup import make_small, tell
 from prune_speedup.torch.tensors import Snapshot
+from prune_toolkit.running.restore import evaluating
 
 __all__ = ["DepthAndWidthPruner"]
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from prune_core.callables import UserFunction
 from prune_core.errors import ConfigError, PruneError
-from prune_core.restore import only_run
+from prune_toolkit.running.restore import only_run
 
 __all__ = ["distance_from", "loss_in", "loss_of", "returns_loss"]
 

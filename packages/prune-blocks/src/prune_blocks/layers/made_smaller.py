@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from prune_core.notebook import as_html
+from prune_speedup.notebook import as_html
 from prune_speedup.torch import Block, RemovalReport, SpeedupReport, save_pruned
 
 __all__ = ["MadeSmaller", "Trial"]

@@ -16,9 +16,9 @@ from prune_core.compressed import Compressed, model_of
 from prune_core.errors import ConfigError, PruneError, nearest, shown
 from prune_core.masking import bare
 from prune_core.options import ChecksOptions
-from prune_core.restore import only_run
 from prune_speedup.algorithm import running
 from prune_speedup.torch import Block, Blocks, RemovalReport, blocks, remove_blocks
+from prune_toolkit.running.restore import only_run
 
 __all__ = ["BlockPruner"]
 

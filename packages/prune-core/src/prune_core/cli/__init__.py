@@ -45,5 +45,9 @@ def _run(arguments: list[str]) -> None:
             raise
         sys.exit(f"The `prune` command needs {error.name}: pip install 'prune-core[cli]'")
     from prune_core.cli.app import build
+    from prune_core.cli.plugin_commands import check_is_there
 
-    build()(prog_name="prune")
+    app = build()
+    if arguments:
+        check_is_there(arguments[0])
+    app(prog_name="prune")

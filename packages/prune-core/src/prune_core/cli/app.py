@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from prune_core.__about__ import __version__
-from prune_core.cli import doctor, names, new_plugin
+from prune_core.cli import doctor, names
 from prune_core.cli.plugin_commands import add_plugin_commands
 from prune_core.errors import PruneWarning
 from prune_core.registry import plugins
@@ -18,7 +18,6 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "list": names.list_,
     "show": names.show,
     "doctor": doctor.command,
-    "new-plugin": new_plugin.command,
 }
 
 

@@ -6,10 +6,11 @@ from collections.abc import Container
 import typer
 from typer.main import get_group
 
-from prune_core.errors import PluginError, PluginWarning
-from prune_core.registry import manager
+from prune_core.errors import PluginError, PluginWarning, UnknownNameError
+from prune_core.registry import manager, plugins
+from prune_core.registry.directory import distributions_of
 
-__all__ = ["add_plugin_commands"]
+__all__ = ["add_plugin_commands", "check_is_there", "names_on"]
 
 
 def add_plugin_commands(app: typer.Typer, taken: Container[str]) -> None:
@@ -24,7 +25,7 @@ def add_plugin_commands(app: typer.Typer, taken: Container[str]) -> None:
         page = typer.Typer()
         try:
             hook.function(*({"app": page}[name] for name in hook.argnames))
-            names = _names(page)
+            names = names_on(page)
             for name in names:
                 if name in taken:
                     raise PluginError(f"the command {name!r} is prune's own")
@@ -40,8 +41,17 @@ def add_plugin_commands(app: typer.Typer, taken: Container[str]) -> None:
             app.registered_groups += page.registered_groups
 
 
-def _names(page: typer.Typer) -> list[str]:
+def names_on(page: typer.Typer) -> list[str]:
     """Return the names of a page's commands; what Typer cannot make a command of raises here."""
     if not (page.registered_commands or page.registered_groups):
         return []
     return list(get_group(page).commands)
+
+
+def check_is_there(command: str) -> None:
+    """Say what to install for a command that a known distribution brings and none here does."""
+    known = distributions_of("command", command)
+    if known and {plugin.distribution for plugin in plugins()}.isdisjoint(known):
+        raise UnknownNameError(
+            f"There is no command {command!r} here. `pip install {known[0]}` brings it."
+        )

@@ -16,6 +16,7 @@ from torch.utils.hooks import RemovableHandle
 
 from prune_core.errors import MaskError
 from prune_core.masking.axes import masked_names, weight_name
+from prune_core.masking.plain_names import DENSE, SUFFIX, name_plainly, to_plain_names, to_wrapper
 from prune_core.masking.rewrite import Rewrites
 from prune_core.masking.sharded import is_sharded, local, sharded_like
 from prune_core.masking.slices import whole_rows
@@ -25,11 +26,6 @@ __all__ = ["Masks", "PrunerModuleWrapper"]
 
 Masks = dict[str, dict[str, Tensor]]
 """`{module name: {tensor name: mask}}`: 1 where a value stays."""
-
-SUFFIX = "_mask"
-DENSE = "_orig"
-WRAPPED = "wrapped"
-"""Said in the metadata of a state dict, beside the version of a module."""
 
 
 class PrunerModuleWrapper(nn.Module):
@@ -69,7 +65,7 @@ class PrunerModuleWrapper(nn.Module):
         for tensor in (target, target.removesuffix("weight") + "bias", *self.masked_names):
             self._buffers[tensor + SUFFIX] = None
         register: Any = self.register_load_state_dict_post_hook
-        register(_name_plainly)
+        register(name_plainly)
         # Last, because from now on what is set goes to the module if it has something of that name.
         self.module = module
 
@@ -322,44 +318,14 @@ class PrunerModuleWrapper(nn.Module):
     ) -> Any:
         """Return what a plain module of this kind would, and what a wrapped one needs besides.
 
-        `weight` is the masked weight, under the name that it has without a wrapper, so whoever
-        reads it into a plain model gets what this one computes with. Where something is masked,
-        `weight_mask` and `weight_orig`, the parameter itself, stand beside it: from these a
-        wrapped model goes on.
+        `weight` is the masked weight; where something is masked, `weight_mask` and `weight_orig`,
+        the parameter itself, stand beside it.
         """
         state = super().state_dict(
             *args, destination=destination, prefix=prefix, keep_vars=keep_vars
         )
-        masks = {name: state.pop(f"{prefix}{name}{SUFFIX}", None) for name in self.masked_names}
-        inner = f"{prefix}module."
-        for key in [key for key in state if key.startswith(inner)]:
-            state[prefix + key.removeprefix(inner)] = state.pop(key)
-        versions = getattr(state, "_metadata", {})
-        for key in [key for key in versions if f"{key}.".startswith(inner)]:
-            versions[prefix[:-1] + key.removeprefix(inner[:-1])] = versions[key]
-        if prefix[:-1] in versions:
-            # Where nothing is masked, this alone tells it from the state of a plain model.
-            versions[prefix[:-1]] = {**versions[prefix[:-1]], WRAPPED: True}
-        for name, mask in masks.items():
-            if mask is not None:
-                seen = self.masked(name)
-                state[prefix + self._key(name + DENSE)] = state[prefix + name]
-                state[prefix + self._key(name + SUFFIX)] = mask
-                state[prefix + name] = seen if keep_vars else seen.detach()
+        to_plain_names(self, state, prefix, keep_vars)
         return state
-
-    def saved_besides(self) -> Iterator[str]:
-        """Yield the keys that `state_dict` may have and a plain module's has not."""
-        for name in self.masked_names:
-            yield self._key(name + DENSE)
-            yield self._key(name + SUFFIX)
-
-    def _key(self, name: str) -> str:
-        """Return under which name something of ours is saved: one that the module leaves free."""
-        module = self.module
-        while name in module._parameters or name in module._buffers or name in module._modules:
-            name += "_"
-        return name
 
     def _load_from_state_dict(
         self,
@@ -372,31 +338,7 @@ class PrunerModuleWrapper(nn.Module):
         error_msgs: list[str],
     ) -> None:
         """Send what has a plain name to the wrapped module; a dense weight instead of a masked."""
-        ours: dict[str, Any] = {}
-        for name in self.masked_names:
-            plain, parameter = prefix + name, self.parameter(name)
-            if (mask := prefix + self._key(name + SUFFIX)) in state_dict:
-                getattr(self, name + SUFFIX)  # makes the mask that the values are copied into
-                ours[f"{plain}{SUFFIX}"] = state_dict.pop(mask)
-            if (dense := prefix + self._key(name + DENSE)) in state_dict:
-                state_dict[plain] = state_dict.pop(dense)
-            elif f"{plain}{SUFFIX}" in ours and plain in state_dict:
-                missing_keys.append(dense)  # what is masked would be forgotten
-            elif plain in state_dict and WRAPPED in local_metadata:
-                self._buffers[name + SUFFIX] = None  # nothing was masked when it was saved
-            if plain in state_dict and not is_sharded(state_dict[plain]):
-                state_dict[plain] = sharded_like(state_dict[plain], parameter)
-        slots = {self.target + SUFFIX, self.target.removesuffix("weight") + "bias" + SUFFIX}
-        for name in self._buffers.keys() - slots:  # what set_wrappers_attribute() has put here
-            if (key := prefix + name) in state_dict:
-                ours[key] = state_dict.pop(key)
-        # Before wrappers took their name out of the keys, they were `conv.module.weight`.
-        inner = f"{prefix}module."
-        named_so = () if "module" in self.module._modules else (inner,)
-        for key in [key for key in state_dict if key.startswith(prefix)]:
-            if not key.startswith(named_so):
-                state_dict[inner + key.removeprefix(prefix)] = state_dict.pop(key)
-        state_dict.update(ours)
+        to_wrapper(self, state_dict, prefix, local_metadata, missing_keys)
         super()._load_from_state_dict(
             state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
         )
@@ -425,15 +367,6 @@ def _call_with(
         return module(*args, **kwargs)
     finally:
         parameters.update(held)
-
-
-def _name_plainly(wrapper: nn.Module, keys: Any) -> None:
-    """Call what could not be loaded by the names that a plain model has."""
-    prefix, messages = wrapper.__dict__.pop("_loading")
-    inner = f"{prefix}module."
-    for names in (keys.missing_keys, keys.unexpected_keys):
-        names[:] = [prefix + n.removeprefix(inner) if n.startswith(inner) else n for n in names]
-    messages[:] = [said.replace(f" {inner}", f" {prefix}") for said in messages]
 
 
 def _factor(mask: Tensor, parameter: Tensor) -> Tensor:

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from prune_core.compat import NoEffect, Older, order
 from prune_core.masking import Masks
 from prune_core.pruning.wrapped import WrappedModel
 
-__all__ = ["OlderNames"]
+__all__ = ["ANY_PRUNER", "OlderNames"]
+
+ANY_PRUNER = Older(orders=[order("optimizer")], ignored={"optimizer": NoEffect()})
+"""The first releases gave every pruner the optimizer, which goes on working without being told."""
 
 
 class OlderNames(WrappedModel):

@@ -23,9 +23,8 @@ from prune_core.masking import (
 )
 from prune_core.masking.files import save_masks
 from prune_core.options import ChecksOptions
-from prune_core.pruning.compat import ANY_PRUNER
 from prune_core.pruning.export import export_model
-from prune_core.pruning.older_names import OlderNames
+from prune_core.pruning.older_names import ANY_PRUNER, OlderNames
 from prune_core.pruning.summary import Summary, summarise
 
 __all__ = ["WEIGHTED_TYPES", "Pruner"]

@@ -23,9 +23,13 @@ def directory() -> dict[str, dict[str, list[str]]]:
 
 
 def distributions_of(kind: str | None, name: str) -> list[str]:
-    """Return the known distributions that bring a name, of one kind or of any."""
+    """Return the known distributions that bring a name: of one kind, or of any but commands."""
     return [
         distribution
         for distribution, kinds in directory().items()
-        if any(name in names for its_kind, names in kinds.items() if kind in (None, its_kind))
+        if any(
+            name in names
+            for its_kind, names in kinds.items()
+            if its_kind == kind or (kind is None and its_kind != "command")
+        )
     ]

@@ -1,17 +1,19 @@
 """What a plugin author needs to test a plugin.
 
-Toy models need torch, and `check_pruner` the framework of the pruner; fresh environments and wheels
-need pip and hatchling. Nothing of that is imported before it is used.
+Toy models need torch; fresh environments and wheels need pip and hatchling. What is checked comes
+with the package whose idea it is: a pruner's promises with prune-toolkit or the engine of another
+framework, a quantizer's with prune-quant, an exporter's with prune-export. Nothing of that is
+imported before it is used.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from prune_core.doors import brought
+
 if TYPE_CHECKING:
     from prune_core.testing.check import check_pruner as check_pruner
     from prune_core.testing.environments import Environment as Environment
-    from prune_core.testing.exporters import check_exporter as check_exporter
-    from prune_core.testing.quantizers import check_quantizer as check_quantizer
     from prune_core.testing.report import run_checks as run_checks
     from prune_core.testing.toys import MLP as MLP
     from prune_core.testing.toys import ConvNet as ConvNet
@@ -21,22 +23,29 @@ if TYPE_CHECKING:
     from prune_core.testing.toys import make_toy as make_toy
     from prune_core.testing.wheels import build_wheels as build_wheels
     from prune_core.testing.wheels import write_plugin as write_plugin
+    from prune_export.testing import check_exporter as check_exporter
+    from prune_quant.testing import check_quantizer as check_quantizer
 
 _HOMES = {
     "check": ("check_pruner",),
     "environments": ("Environment",),
-    "exporters": ("check_exporter",),
-    "quantizers": ("check_quantizer",),
     "report": ("run_checks",),
     "toys": ("MLP", "ConvNet", "LeNet", "ResidualNet", "make_batch", "make_toy"),
     "wheels": ("build_wheels", "write_plugin"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
-__all__ = sorted(_HOME_OF)
+_DOORS = {
+    "check_exporter": ("prune_export.testing", "prune-export"),
+    "check_quantizer": ("prune_quant.testing", "prune-quant"),
+}
+
+__all__ = sorted({*_HOME_OF, *_DOORS})
 
 
 def __getattr__(name: str) -> Any:
+    if name in _DOORS:
+        return brought(name, *_DOORS[name], wanted=f"prune_core.testing.{name}")
     home = _HOME_OF.get(name)
     if home is None:
         raise AttributeError(f"module 'prune_core.testing' has no attribute {name!r}")
@@ -44,4 +53,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOME_OF})
+    return sorted({*globals(), *__all__})

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from importlib import import_module
 from typing import Any
 
+from prune_core.doors import brought
 from prune_core.registry import get_engine
 from prune_core.testing.report import run_checks
 
@@ -55,13 +55,8 @@ def check_pruner(
     """
     if granularity not in (None, "channels", "weights"):
         raise ValueError(f"granularity is {granularity!r}; it must be 'channels' or 'weights'.")
-    framework = getattr(pruner, "framework", "torch")
-    contract: Any
-    if framework == "torch":
-        contract = import_module("prune_core.testing.torch_contract")
-    else:
-        contract = get_engine(framework, wanted="check_pruner").testing
-    subject = contract.subject(
+    checks, subject_of = _contract(getattr(pruner, "framework", "torch"))
+    subject = subject_of(
         pruner,
         model,
         {"op_types": ["default"], **(config or {})},
@@ -69,4 +64,13 @@ def check_pruner(
         tuple(sparsities),
         granularity,
     )
-    run_checks(getattr(pruner, "__name__", repr(pruner)), contract.CHECKS, subject, skip)
+    run_checks(getattr(pruner, "__name__", repr(pruner)), checks, subject, skip)
+
+
+def _contract(framework: str) -> tuple[Any, Any]:
+    """Return the checks for a framework, and what makes the subject that they are called with."""
+    if framework != "torch":
+        contract = get_engine(framework, wanted="check_pruner").testing
+        return contract.CHECKS, contract.subject
+    home = ("prune_toolkit.testing", "prune-toolkit", "check_pruner for torch")
+    return brought("CHECKS", *home), brought("subject", *home)

@@ -1,5 +1,10 @@
-"""Where scripts for the predecessor look for `count_flops_params`."""
+"""Where scripts for the predecessor look for `count_flops_params`: a door to the engine."""
 
-from prune_core.utils.counter import count_flops_params
+from typing import TYPE_CHECKING
 
-__all__ = ["count_flops_params"]
+from prune_core.doors import engine_door
+
+if TYPE_CHECKING:
+    from prune_speedup.torch.counter import count_flops_params as count_flops_params
+
+__getattr__, __dir__ = engine_door()

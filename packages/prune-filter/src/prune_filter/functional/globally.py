@@ -8,7 +8,6 @@ from torch import Tensor
 from torch.nn import Module
 
 from prune_core.errors import ConfigError
-from prune_core.selection import smallest
 from prune_filter.functional._errors import ArgumentTypeError
 from prune_filter.functional.amounts import _units_to_prune
 from prune_filter.functional.arguments import checked_scores, tensor_to_prune
@@ -16,6 +15,7 @@ from prune_filter.functional.custom import custom_from_mask
 from prune_filter.functional.method import BasePruningMethod, PruningContainer, hook_of
 from prune_filter.functional.remaining import pruning_type
 from prune_filter.functional.unstructured import L1Unstructured
+from prune_toolkit.allocate.selection import smallest
 
 _MAGNITUDE = L1Unstructured.compute_mask
 

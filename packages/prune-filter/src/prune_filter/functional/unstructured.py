@@ -4,9 +4,9 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
-from prune_core.selection import smallest
 from prune_filter.functional.amounts import _units_to_prune, _validate_pruning_amount_init
 from prune_filter.functional.method import BasePruningMethod
+from prune_toolkit.allocate.selection import smallest
 
 
 class Identity(BasePruningMethod):

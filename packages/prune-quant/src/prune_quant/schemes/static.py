@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from prune_core.errors import ConfigError, PruneError
-from prune_core.pruning.exporting import open_batch
+from prune_export.programs import open_batch
 from prune_quant.batches import call_of, listed, run
 from prune_quant.schemes.torchao import quiet, torchao
 

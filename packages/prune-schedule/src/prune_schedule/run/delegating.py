@@ -11,8 +11,8 @@ from torch import nn
 
 from prune_core import ConfigError, Pruner, get_pruner, unwrap
 from prune_core.masking import Masks
-from prune_core.pruning.results import reached_config
 from prune_schedule.store.trials import Trials
+from prune_toolkit.results import reached_config
 
 __all__ = ["AMOUNTS", "DelegatingPruner", "one_shot_class", "set_sparsity"]
 

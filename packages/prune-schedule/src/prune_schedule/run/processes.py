@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import distributed
 
-from prune_core.processes import everyone, is_distributed
+from prune_toolkit.running.processes import everyone, is_distributed
 
 __all__ = ["everyone", "from_first", "is_first", "rank"]
 

@@ -17,7 +17,6 @@ from prune_core.config import load_config, parse
 from prune_core.evaluators import scoring_of
 from prune_core.masking import Masks
 from prune_core.progress import Task
-from prune_core.random_state import as_seed, seeded
 from prune_schedule.budget.latency_cache import LatencyCache
 from prune_schedule.budget.model import ModelBudget, coupled_layers
 from prune_schedule.budget.pieces import pieces_of
@@ -33,6 +32,7 @@ from prune_schedule.search.plans import DeadEndError, Sparsities
 from prune_schedule.store.result_folder import ResultFolder
 from prune_schedule.store.trials import Trials
 from prune_speedup.sparsities.weights import Budget, WeightBudget
+from prune_toolkit.running.random_state import as_seed, seeded
 
 __all__ = ["ConfigList", "SearchPruner"]
 

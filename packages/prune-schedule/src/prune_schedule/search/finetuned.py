@@ -10,7 +10,6 @@ from torch import nn
 
 from prune_core.compat import understands
 from prune_core.masking import Masks
-from prune_core.random_state import seeded
 from prune_schedule.compat.positional import SEARCH
 from prune_schedule.run.evaluation import Evaluate, Finetune
 from prune_schedule.run.isolation import tidied
@@ -20,6 +19,7 @@ from prune_schedule.run.user_functions import functions_of
 from prune_schedule.search.base import ConfigList, SearchPruner
 from prune_schedule.search.plans import Plan, Sparsities
 from prune_schedule.store.snapshot import Snapshots, Stateful, weights_ahead
+from prune_toolkit.running.random_state import seeded
 
 __all__ = ["FinetunedSearchPruner"]
 

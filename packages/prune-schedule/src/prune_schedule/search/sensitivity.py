@@ -15,7 +15,6 @@ from prune_core import Compressed, ConfigError, PruneWarning
 from prune_core.callables import check_takes_model
 from prune_core.compat import understands
 from prune_core.masking import Masks
-from prune_core.random_state import seeded
 from prune_schedule.compat.positional import SEARCH
 from prune_schedule.run.evaluation import Evaluate, Finetune
 from prune_schedule.run.isolation import tidied
@@ -25,6 +24,7 @@ from prune_schedule.search.base import ConfigList, SearchPruner
 from prune_schedule.search.plans import Plan, Plans, Sparsities, side_by_side
 from prune_schedule.store.snapshot import MasksInForce, Plain, Snapshots, Stateful, weights_ahead
 from prune_schedule.store.trials import Trials
+from prune_toolkit.running.random_state import seeded
 
 __all__ = ["SensitivityPruner"]
 

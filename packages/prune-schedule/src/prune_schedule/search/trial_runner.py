@@ -12,7 +12,6 @@ from prune_core import ConfigError, PruneError
 from prune_core.errors import shown
 from prune_core.masking import Masks
 from prune_core.progress import Task
-from prune_core.random_state import seeded
 from prune_schedule.budget.model import ModelBudget
 from prune_schedule.run.delegating import DelegatingPruner, set_sparsity
 from prune_schedule.run.evaluation import Evaluate, Score, score_of
@@ -21,6 +20,7 @@ from prune_schedule.run.processes import from_first
 from prune_schedule.search.plans import Plan, Plans, Sparsities
 from prune_schedule.store.history import History
 from prune_speedup.sparsities.weights import Budget
+from prune_toolkit.running.random_state import seeded
 
 __all__ = ["TrialRunner"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from prune_core.pruning import results
+from prune_toolkit import results
 
 if TYPE_CHECKING:
     from prune_schedule.run.delegating import DelegatingPruner

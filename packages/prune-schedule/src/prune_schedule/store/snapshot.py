@@ -16,9 +16,9 @@ from prune_core import ConfigError, PruneError, Pruner
 from prune_core.files import replacing
 from prune_core.masking import PrunerModuleWrapper
 from prune_core.masking.sharded import is_sharded
-from prune_core.random_state import put_random, take_random
 from prune_schedule.run.interruption import undisturbed
 from prune_schedule.run.processes import everyone, is_first, rank
+from prune_toolkit.running.random_state import put_random, take_random
 
 __all__ = ["MasksInForce", "Plain", "Snapshots", "Stateful", "weights_ahead"]
 

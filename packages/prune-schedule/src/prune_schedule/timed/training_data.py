@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from prune_core import Pruner, PruneWarning
-from prune_core.processes import over_processes, total_count
 from prune_schedule.run.processes import is_first
 from prune_toolkit.from_training import follower
+from prune_toolkit.running.processes import over_processes, total_count
 
 __all__ = ["TrainingData"]
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     )
     from prune_speedup.torch.analysis import units as units
     from prune_speedup.torch.checkpoint.shrink import shrink_checkpoint as shrink_checkpoint
+    from prune_speedup.torch.counter import count_flops_params as count_flops_params
     from prune_speedup.torch.depth.find import Block as Block
     from prune_speedup.torch.depth.find import Blocks as Blocks
     from prune_speedup.torch.depth.find import blocks as blocks
@@ -55,6 +56,7 @@ _HOMES = {
     "pruning.dependency_aware": ("DependencyAwareAllocator",),
     "torch.analysis": ("units",),
     "torch.checkpoint.shrink": ("shrink_checkpoint",),
+    "torch.counter": ("count_flops_params",),
     "torch.depth.find": ("Block", "Blocks", "blocks"),
     "torch.depth.left_out": ("left_out",),
     "torch.depth.remove": ("remove_blocks",),

@@ -15,12 +15,12 @@ import torch
 from torch import fx, nn
 
 from prune_core.errors import SpeedupError
-from prune_core.restore import evaluating
 from prune_speedup.torch.proof.cases import other_batch
 from prune_speedup.torch.record.inputs import arguments, tensors_in
 from prune_speedup.torch.resize.corrections import Becomes, become
 from prune_speedup.torch.resize.rewrite import syntax_of
 from prune_speedup.torch.resize.smaller import correct, corrections_of
+from prune_toolkit.running.restore import evaluating
 
 __all__ = ["GRAPH", "bake", "exported"]
 

@@ -15,11 +15,11 @@ from torch import nn
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from prune_core.restore import evaluating
 from prune_speedup.torch.masks import alive_in
 from prune_speedup.torch.record.inputs import call
 from prune_speedup.torch.record.isolation import untouched
 from prune_speedup.torch.tensors import Snapshot
+from prune_toolkit.running.restore import evaluating
 
 __all__ = ["Running", "measure", "size_of", "timed_call", "zeros_in"]
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from prune_core.notebook import as_html
+from prune_speedup.notebook import as_html
 from prune_speedup.torch.certificate.write import Certificate
 from prune_speedup.torch.layers import LayerSize
 from prune_speedup.torch.measure import Running

@@ -14,7 +14,6 @@ import torch
 from torch import nn
 
 from prune_core.errors import SpeedupError
-from prune_core.restore import evaluating
 from prune_speedup.torch.model_config.build import (
     Shapes,
     built_like,
@@ -34,6 +33,7 @@ from prune_speedup.torch.model_config.numbers import (
 from prune_speedup.torch.record.inputs import arguments
 from prune_speedup.torch.record.isolation import untouched
 from prune_speedup.torch.resize.smaller import correct, corrections_of, kept_attributes
+from prune_toolkit.running.restore import evaluating
 
 __all__ = ["ConfigChange", "follow", "inputs_of", "put_config", "refuse_saving", "shapes_of"]
 

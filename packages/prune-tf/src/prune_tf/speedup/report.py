@@ -9,7 +9,7 @@ from typing import Any
 
 import keras
 
-from prune_core.notebook import as_html
+from prune_speedup.notebook import as_html
 from prune_tf.speedup.saving import save_pruned
 
 __all__ = ["Change", "SpeedupReport"]

@@ -13,9 +13,9 @@ from prune_core.amount import DEFAULT_CAP, number_to_prune
 from prune_core.errors import ConfigError
 from prune_core.masking import Masks, PrunerModuleWrapper
 from prune_core.masking.recurrent import is_recurrent
-from prune_core.selection import smallest
 from prune_toolkit.allocate.base import SparsityAllocator, check_scores
 from prune_toolkit.allocate.per_layer import NormalSparsityAllocator, keep_mask
+from prune_toolkit.allocate.selection import smallest
 
 if TYPE_CHECKING:
     from prune_core.pruning.pruner import Pruner

@@ -14,8 +14,8 @@ from torch import Tensor
 from prune_core.amount import number_to_prune
 from prune_core.errors import ConfigError
 from prune_core.masking import Masks, PrunerModuleWrapper, output_axis
-from prune_core.selection import smallest
 from prune_toolkit.allocate.base import SparsityAllocator, check_scores
+from prune_toolkit.allocate.selection import smallest
 
 if TYPE_CHECKING:
     from prune_core.pruning.pruner import Pruner

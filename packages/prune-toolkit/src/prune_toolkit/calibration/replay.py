@@ -18,13 +18,13 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from prune_core.errors import PruneError, warn
-from prune_core.restore import evaluating, only_run
 from prune_toolkit.calibration.calibrate import Calibrate, Enough
 from prune_toolkit.calibration.kept import Batch, Kept
 from prune_toolkit.calibration.sketch import alike, sketch, sketches
 from prune_toolkit.calibration.steps import Step, leaves, rebuilt
 from prune_toolkit.calibration.store import Keep
 from prune_toolkit.calibration.watch import TokenMask, padding_of
+from prune_toolkit.running.restore import evaluating, only_run
 
 __all__ = ["Replay"]
 

@@ -14,11 +14,11 @@ from torch.utils.hooks import RemovableHandle
 from prune_core.errors import ConfigError, PruneError
 from prune_core.masking import weight_name
 from prune_core.masking.watcher import Watcher
-from prune_core.processes import is_distributed, over_processes
 from prune_toolkit.calibration.layers import first_input, is_layer, row_mask, sums_of
 from prune_toolkit.calibration.precision import counting_type
 from prune_toolkit.calibration.products import add_products
 from prune_toolkit.calibration.statistics import Statistics
+from prune_toolkit.running.processes import is_distributed, over_processes
 
 __all__ = ["InputWatch", "TokenMask", "padding_of"]
 

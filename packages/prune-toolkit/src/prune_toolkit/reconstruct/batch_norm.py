@@ -12,10 +12,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from prune_core.errors import PruneError
 from prune_core.masking.rewrite import Rewrites
-from prune_core.processes import is_distributed
-from prune_core.restore import only_run
 from prune_toolkit.calibration.calibrate import Calibrate
 from prune_toolkit.reconstruct.base import ModelReconstructor
+from prune_toolkit.running.processes import is_distributed
+from prune_toolkit.running.restore import only_run
 
 __all__ = ["BatchNormStatistics"]
 

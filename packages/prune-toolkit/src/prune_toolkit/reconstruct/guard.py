@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from prune_core.restore import only_run
 from prune_toolkit.calibration.calibrate import Calibrate, Enough
 from prune_toolkit.calibration.steps import leaves
 from prune_toolkit.calibration.watch import TokenMask
+from prune_toolkit.running.restore import only_run
 
 __all__ = ["DenseOutputs"]
 

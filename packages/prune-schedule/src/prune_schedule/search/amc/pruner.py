@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from prune_core import ConfigError, MissingDependencyError
 from prune_core.compat import understands
 from prune_core.errors import did_you_mean
-from prune_core.random_state import seeded
 from prune_schedule.budget.model import ModelBudget
 from prune_schedule.compat.positional import AMC
 from prune_schedule.run.delegating import AMOUNTS
@@ -25,6 +24,7 @@ from prune_schedule.search.base import ConfigList
 from prune_schedule.search.finetuned import FinetunedSearchPruner
 from prune_schedule.search.plans import Plan
 from prune_schedule.store.snapshot import Stateful
+from prune_toolkit.running.random_state import seeded
 
 if TYPE_CHECKING:
     from prune_schedule.search.amc.agent import Agent

@@ -18,7 +18,6 @@ from prune_core.compat import understands
 from prune_core.config import load_config, parse
 from prune_core.masking import Masks
 from prune_core.progress import Task
-from prune_core.random_state import as_seed, seeded
 from prune_schedule.compat.positional import AUTOCOMPRESS
 from prune_schedule.run.delegating import AMOUNTS, one_shot_class
 from prune_schedule.run.evaluation import Evaluate, Finetune
@@ -31,6 +30,7 @@ from prune_schedule.store.snapshot import Snapshots
 from prune_schedule.store.trials import Trials
 from prune_schedule.timed.admm import DEFAULT_RHO
 from prune_speedup.torch.tensors import Snapshot
+from prune_toolkit.running.random_state import as_seed, seeded
 
 __all__ = ["AutoCompressPruner"]
 

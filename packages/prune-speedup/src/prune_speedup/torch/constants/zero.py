@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from prune_core.errors import ConfigError, did_you_mean
-from prune_core.restore import evaluating
 from prune_speedup.engine.mask_effects import Standing, standing
 from prune_speedup.engine.plan import Flags
 from prune_speedup.engine.units import read_units
@@ -24,6 +23,7 @@ from prune_speedup.torch.constants.fold import fold
 from prune_speedup.torch.masks import asked_for, nested_masks, of_tied, zeros_of
 from prune_speedup.torch.record.inputs import arguments
 from prune_speedup.torch.record.isolation import untouched
+from prune_toolkit.running.restore import evaluating
 
 __all__ = ["CHOICES", "Settled", "check_choice", "masked_output", "settle"]
 

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from prune_core.kernels import plain_kernels
-from prune_core.restore import evaluating
 from prune_speedup.torch.depth.standins import Form
 from prune_speedup.torch.record.inputs import call, found_in
 from prune_speedup.torch.record.isolation import untouched
+from prune_speedup.torch.record.kernels import plain_kernels
+from prune_toolkit.running.restore import evaluating
 
 __all__ = ["Seen", "watch_modules"]
 

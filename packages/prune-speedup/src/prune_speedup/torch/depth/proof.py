@@ -13,7 +13,6 @@ import torch
 from torch import nn
 
 from prune_core.errors import ConfigError, SpeedupError
-from prune_core.restore import evaluating
 from prune_speedup.torch.depth.calls import Seen
 from prune_speedup.torch.depth.flow import Addition
 from prune_speedup.torch.depth.reference import Reference, skipping
@@ -33,6 +32,7 @@ from prune_speedup.torch.record.isolation import untouched
 from prune_speedup.torch.record.recorder import Recorder
 from prune_speedup.torch.rules import has_rule
 from prune_speedup.torch.tensors import Snapshot
+from prune_toolkit.running.restore import evaluating
 
 __all__ = ["Meant", "Prover", "Verdict", "alike", "apart_with_cache"]
 

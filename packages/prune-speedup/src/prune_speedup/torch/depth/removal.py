@@ -10,7 +10,6 @@ import torch
 from torch import nn
 
 from prune_core.errors import SpeedupError
-from prune_core.restore import evaluating
 from prune_speedup.gc_pause import collecting_later
 from prune_speedup.torch.depth.calls import Seen
 from prune_speedup.torch.depth.depth_config import carriers, configs_in, fitting
@@ -26,6 +25,7 @@ from prune_speedup.torch.record.isolation import untouched
 from prune_speedup.torch.saving import refuse_saving
 from prune_speedup.torch.surgery import record_step
 from prune_speedup.torch.tensors import Snapshot
+from prune_toolkit.running.restore import evaluating
 
 __all__ = ["Removal"]
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from prune_core.notebook import as_html
+from prune_speedup.notebook import as_html
 from prune_speedup.torch.depth.find import Block
 from prune_speedup.torch.proof.compare import Difference
 from prune_speedup.torch.surgery import save_pruned

@@ -15,7 +15,6 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from prune_core.restore import evaluating
 from prune_speedup.torch.heads import Place
 from prune_speedup.torch.mixtures.mixture import Mixture
 from prune_speedup.torch.model_config.build import built_like, run_as, same_outputs, shapes_of
@@ -31,6 +30,7 @@ from prune_speedup.torch.record.isolation import untouched
 from prune_speedup.torch.resize.layers import sizes_written
 from prune_speedup.torch.saving import ConfigChange, inputs_of, refuse_saving
 from prune_speedup.torch.surgery import plain_attributes
+from prune_toolkit.running.restore import evaluating
 
 __all__ = [
     "Attribute",

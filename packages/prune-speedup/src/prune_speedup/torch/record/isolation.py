@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from prune_core.random_state import put_random, take_random
+from prune_toolkit.running.random_state import put_random, take_random
 
 __all__ = ["Before", "on_processor", "untouched"]
 

@@ -15,8 +15,6 @@ from torch.nn.modules.module import (
 )
 
 from prune_core.errors import ConfigError
-from prune_core.kernels import plain_kernels
-from prune_core.restore import evaluating
 from prune_speedup.engine.graph import Graph
 from prune_speedup.torch.record.call_sites import Frame
 from prune_speedup.torch.record.case import Case
@@ -28,7 +26,9 @@ from prune_speedup.torch.record.inputs import (
     tensors_in,
 )
 from prune_speedup.torch.record.isolation import Before, untouched
+from prune_speedup.torch.record.kernels import plain_kernels
 from prune_speedup.torch.record.tape import Tape
+from prune_toolkit.running.restore import evaluating
 
 __all__ = ["Recorder", "plainly", "trace"]
 

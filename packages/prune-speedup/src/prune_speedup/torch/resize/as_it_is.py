@@ -11,13 +11,13 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from prune_core.restore import evaluating
 from prune_speedup.engine.graph import Call, Ref
 from prune_speedup.engine.plan import Plan
 from prune_speedup.torch.record.inputs import call as run
 from prune_speedup.torch.record.isolation import untouched
 from prune_speedup.torch.record.recorder import plainly
 from prune_speedup.torch.resize.literals import same_places
+from prune_toolkit.running.restore import evaluating
 
 __all__ = ["follows_as_it_is"]
 

@@ -1,11 +1,9 @@
-"""How older releases called the pruners of this package, as tables; see `prune_core.compat`."""
+"""How older releases called pruners that look at a model once; see `prune_core.compat`."""
 
-from prune_core.compat import NoEffect, Older, order
+from prune_core.compat import Older, order
+from prune_core.pruning.older_names import ANY_PRUNER
 
-__all__ = ["ANY_PRUNER", "MODES", "ONE_SHOT"]
-
-ANY_PRUNER = Older(orders=[order("optimizer")], ignored={"optimizer": NoEffect()})
-"""The first releases gave every pruner the optimizer, which goes on working without being told."""
+__all__ = ["MODES", "ONE_SHOT"]
 
 MODES = Older(
     flags={"dependency_aware": ("mode", "dependency_aware"), "global_sort": ("mode", "global")}

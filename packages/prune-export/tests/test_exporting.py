@@ -8,7 +8,6 @@ import torch
 from torch import nn
 
 from prune_core import (
-    BasicPruner,
     ConfigError,
     MissingDependencyError,
     PluginError,
@@ -18,19 +17,10 @@ from prune_core import (
     export,
     hookimpl,
 )
-from prune_core.pruning import exporting
+from prune_core.masking import PrunerModuleWrapper, replace_modules
 from prune_core.registry import registered
 from prune_core.testing import ConvNet, check_exporter, make_batch, make_toy
-from prune_toolkit import NormalSparsityAllocator, NormMetricsCalculator, WeightDataCollector
-
-
-class Channels(BasicPruner):
-    granularity = "channels"
-
-    def reset_tools(self):
-        self.data_collector = WeightDataCollector(self, channels=True)
-        self.metrics_calculator = NormMetricsCalculator(dim=0, p=1)
-        self.sparsity_allocator = NormalSparsityAllocator(self, channels=True)
+from prune_export import states
 
 
 def pickled(model, path, example_inputs=None, beside=False):
@@ -65,8 +55,13 @@ def acme(monkeypatch):
 
 @pytest.fixture
 def masked():
+    """A toy of which three channels are masked."""
     model = make_toy(ConvNet)
-    Channels(model, [{"op_types": ["Conv2d"], "sparsity": 0.5}]).compress()
+    wrapper = PrunerModuleWrapper(model.conv1, "conv1", {})
+    mask = torch.ones_like(model.conv1.weight)
+    mask[[1, 2, 5]] = 0
+    wrapper.set_masks({"weight": mask})
+    replace_modules(model, {model.conv1: wrapper})
     return model
 
 
@@ -101,7 +96,7 @@ def test_a_registered_exporter_gets_a_plain_copy_in_eval_mode(masked, acme, tmp_
 @pytest.mark.parametrize(
     ("options", "error", "says"),
     [
-        ({"path": "model.onx"}, UnknownNameError, "format is 'onx'.* Did you mean 'onnx'"),
+        ({"path": "model.onx"}, UnknownNameError, "no exporter 'onx'. Did you mean 'onnx'"),
         ({"path": "model"}, UnknownNameError, "'model' has no ending; registered exporters are"),
         ({"path": "model.lazy"}, PluginError, "'lazy' has not written 'model.lazy'"),
         ({"path": "model.fails"}, ConfigError, "it cannot"),
@@ -132,7 +127,7 @@ def test_onnx_needs_an_input_that_fits(example, error, tmp_path):
 
 def test_onnx_says_what_it_needs(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "onnxscript", None)
-    with pytest.raises(MissingDependencyError, match="pip install 'prune-core\\[onnx\\]'"):
+    with pytest.raises(MissingDependencyError, match="pip install 'prune-export\\[onnx\\]'"):
         export(make_toy(ConvNet), tmp_path / "model.onnx", make_batch(ConvNet)[0])
 
 
@@ -142,8 +137,8 @@ def test_the_exporters_of_prune_pass():
         model.load_state_dict(torch.load(path, weights_only=True))
         return model
 
-    check_exporter(exporting.state_dict, "pt", read=read)
-    check_exporter(exporting.safetensors, "safetensors")
+    check_exporter(states.state_dict, "pt", read=read)
+    check_exporter(states.safetensors, "safetensors")
 
 
 def trains(model, path, example_inputs=None):

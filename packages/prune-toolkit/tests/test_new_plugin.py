@@ -2,12 +2,14 @@
 
 import ast
 import json
+import subprocess
+import sys
 import tomllib
 
 import pytest
 
 from prune_core import PluginError
-from prune_core.cli.new_plugin import compatible_range, write_template
+from prune_toolkit.new_plugin import compatible_range, write_template
 
 FILES = [
     ".github/workflows/test.yml",
@@ -24,14 +26,19 @@ FILES = [
 ]
 
 
-def test_every_file_is_written(prune, tmp_path):
+def prune(*arguments, cwd=None):
+    command = (sys.executable, "-m", "prune_core", *arguments)
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False, timeout=60)
+
+
+def test_every_file_is_written(tmp_path):
     process = prune("new-plugin", "my-plugin", "--json", cwd=tmp_path)
     assert json.loads(process.stdout) == {"directory": "my-plugin", "files": FILES}
     there = (tmp_path / "my-plugin").rglob("*")
     assert sorted(str(f.relative_to(tmp_path / "my-plugin")) for f in there if f.is_file()) == FILES
 
 
-def test_people_are_told_what_comes_next(prune, tmp_path):
+def test_people_are_told_what_comes_next(tmp_path):
     printed = prune("new-plugin", "my-plugin", "--directory", str(tmp_path / "here")).stdout
     assert printed.startswith(f"Wrote {len(FILES)} files into {tmp_path / 'here'}. Next:\n")
     assert "python -m pytest" in printed
@@ -49,7 +56,7 @@ def test_the_files_are_what_they_claim_to_be(tmp_path):
         ast.parse(file.read_text())
 
 
-def test_a_folder_with_something_in_it_is_left_alone(prune, tmp_path):
+def test_a_folder_with_something_in_it_is_left_alone(tmp_path):
     (tmp_path / "my-plugin").mkdir()
     (tmp_path / "my-plugin" / "thesis.txt").write_text("years of work")
     process = prune("new-plugin", "my-plugin", cwd=tmp_path)

@@ -8,10 +8,9 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from torch import distributed
-
 from prune_core.files import replacing
 from prune_core.masking import PrunerModuleWrapper
+from prune_core.progress.log import is_first
 from prune_core.pruning.pruner import Pruner
 
 __all__ = ["ResultFolder", "reached_config"]
@@ -70,20 +69,15 @@ class ResultFolder:
 
     def add_result(self, pruner: Pruner, config_list: Sequence[Mapping[str, Any]]) -> Path | None:
         """Write the result; return the folder if this process writes to one."""
-        if self.path is None or not _is_first():
+        if self.path is None or not is_first():
             return None
         _write(self.path / "best_result", pruner, config_list)
         return self.path
 
 
 def _write(folder: Path, pruner: Pruner, config_list: Sequence[Mapping[str, Any]]) -> None:
-    if not _is_first():
+    if not is_first():
         return
     pruner.export_model(folder / "model.pth", folder / "masks.pth")
     with replacing(folder / "config_list.json") as file:
         file.write(json.dumps(list(config_list), indent=2).encode())
-
-
-def _is_first() -> bool:
-    running = distributed.is_available() and distributed.is_initialized()
-    return not running or distributed.get_rank() == 0

@@ -74,7 +74,7 @@ def write_template(target: Path, name: str, *, author: str = "") -> list[str]:
         "year": str(date.today().year),
     }
     written = []
-    for path, template in _templates(files("prune_core.cli") / "plugin_template"):
+    for path, template in _templates(files("prune_toolkit") / "plugin_template"):
         inside = path.replace("__package__", package).removesuffix(SUFFIX)
         file = target / inside
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -5,7 +5,7 @@ import random
 import numpy as np
 import torch
 
-from prune_core.random_state import put_random, seeded, take_random
+from prune_toolkit.running.random_state import put_random, seeded, take_random
 
 
 def drawn(*generators):

@@ -5,9 +5,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prune_core import selection
 from prune_core.errors import ConfigError
-from prune_core.selection import smallest
+from prune_toolkit.allocate import selection
+from prune_toolkit.allocate.selection import smallest
 
 INF = float("inf")
 FLOATS = [torch.float16, torch.bfloat16, torch.float32, torch.float64]

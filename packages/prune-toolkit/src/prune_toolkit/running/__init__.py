@@ -1,0 +1,1 @@
+"""Running a model with code of the user's: what it leaves behind, draws, shares and returns."""

@@ -1,0 +1,43 @@
+"""What `prune_core.testing.check_pruner` checks of a pruner for torch, and on what."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import nn
+
+from prune_core.testing.subject import Subject
+from prune_core.testing.toys import ConvNet
+from prune_toolkit.testing import contract
+from prune_toolkit.testing.capabilities import capabilities_are_as_declared
+from prune_toolkit.testing.contract import TorchSubject
+
+__all__ = ["CHECKS", "subject"]
+
+CHECKS: Mapping[str, Callable[[Subject], None]] = {
+    "capabilities": capabilities_are_as_declared,
+    "sparsity": contract.sparsity_is_exact,
+    "masks": contract.masks_are_binary_and_fit,
+    "unwrap": contract.unwrapped_model_computes_the_same,
+    "idempotence": contract.wrapping_and_unwrapping_twice_is_harmless,
+    "parameters": contract.parameters_stay_the_same_objects,
+    "training": contract.masked_values_stay_zero_in_training,
+    "state_dict": contract.state_dict_survives_a_round_trip,
+    "deepcopy": contract.a_copy_is_a_model_of_its_own,
+    "determinism": contract.same_seed_gives_same_masks,
+    "exclude": contract.excluded_modules_stay_dense,
+    "bad_config": contract.bad_config_is_refused_and_the_model_untouched,
+}
+
+
+def subject(
+    pruner: Callable[..., Any],
+    model: Callable[[], nn.Module] | None,
+    config: Mapping[str, Any],
+    arguments: Mapping[str, Any],
+    sparsities: tuple[float, ...],
+    granularity: str | None,
+) -> TorchSubject:
+    """Return what the checks are called with; the arguments are those of `check_pruner`."""
+    return TorchSubject(pruner, config, arguments, sparsities, granularity, model or ConvNet)
