@@ -22,7 +22,7 @@ from prune_speedup.budget.unremovable import makers_of, staying
 from prune_speedup.engine.mask_effects import standing
 from prune_speedup.engine.plan import Plan, make_plan
 from prune_speedup.pruning.coupling import Coupling
-from prune_speedup.sparsities.weights import Sparsities
+from prune_speedup.sparsities.plans import Sparsities
 from prune_speedup.torch.cost import cost_of, flops_of
 from prune_speedup.torch.masks import flat_masks, zeros_of
 
