@@ -121,7 +121,6 @@ def test_a_model_survives_an_evaluation_that_fails(model):
         ({"tries": 0}, "tries is 0"),
         ({"pruning_params": {"mode": "dependency_aware"}}, "has to be 'normal'"),
         ({"pruning_algorithm": "agp"}, "must be a one-shot pruner"),
-        ({"finetune": print}, "takes no 'finetune'"),
     ],
 )
 def test_mistakes_are_named(model, options, says):

@@ -25,8 +25,9 @@ from prune_core.evaluators import looks_like_optimizer
 from prune_core.masking import check_model
 from prune_core.masking.sharded import local
 from prune_core.progress import Task
-from prune_core.random_state import as_seed, seeded
+from prune_core.random_state import seeded
 from prune_core.restore import evaluating, in_its_mode
+from prune_core.seed import as_seed
 from prune_recover.batches import call_of, device_of, moved
 from prune_recover.distiller import Distiller
 from prune_recover.report import Recovery

@@ -17,7 +17,8 @@ from prune_core.config import load_config, parse
 from prune_core.evaluators import scoring_of
 from prune_core.masking import Masks
 from prune_core.progress import Task
-from prune_core.random_state import as_seed, seeded
+from prune_core.random_state import seeded
+from prune_core.seed import as_seed
 from prune_schedule.budget.latency_cache import LatencyCache
 from prune_schedule.budget.model import ModelBudget, coupled_layers
 from prune_schedule.budget.pieces import pieces_of

@@ -22,9 +22,10 @@ from prune_schedule.run.result import Result
 from prune_schedule.run.user_functions import functions_of
 from prune_schedule.search.base import ConfigList, SearchPruner
 from prune_schedule.search.plans import Plan, Plans, Sparsities
-from prune_schedule.store.snapshot import MasksInForce, Plain, Snapshots, Stateful, weights_ahead
+from prune_schedule.store.snapshot import MasksInForce, Plain, Snapshots, Stateful
 from prune_schedule.store.trials import Trials
 from prune_speedup.sparsities.sensitivity import RATIOS, Sensitivity
+from prune_speedup.sparsities.trials_file import weights_ahead
 
 __all__ = ["SensitivityPruner"]
 

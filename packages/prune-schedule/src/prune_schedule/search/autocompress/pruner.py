@@ -18,7 +18,8 @@ from prune_core.compat import understands
 from prune_core.config import load_config, parse
 from prune_core.masking import Masks
 from prune_core.progress import Task
-from prune_core.random_state import as_seed, seeded
+from prune_core.random_state import seeded
+from prune_core.seed import as_seed
 from prune_schedule.compat.positional import AUTOCOMPRESS
 from prune_schedule.run.delegating import AMOUNTS, one_shot_class
 from prune_schedule.run.evaluation import Evaluate, Finetune
