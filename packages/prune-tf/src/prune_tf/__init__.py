@@ -10,6 +10,7 @@ from prune_tf.registration import register_with_keras
 
 if TYPE_CHECKING:
     from prune_tf.__about__ import __version__ as __version__
+    from prune_tf.admm import ADMMPruner as ADMMPruner
     from prune_tf.constraint import Masked as Masked
     from prune_tf.export import export_model as export_model
     from prune_tf.export import gzipped_size as gzipped_size
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "__about__": ("__version__",),
+    "admm": ("ADMMPruner",),
     "constraint": ("Masked",),
     "export": ("export_model", "gzipped_size"),
     "files": ("load_masks", "save_masks"),

@@ -109,6 +109,13 @@ def prune_register_pruners() -> dict[str, Reference]:
             "Step by step, the layer whose loss costs least.",
             "1804.03230",
         ),
+        "admm": Reference(
+            "prune_tf.admm:ADMMPruner",
+            "Trains weights towards sparse ones, then prunes.",
+            prunes="what a pruner of your choice prunes",
+            paper="https://arxiv.org/abs/1804.03294",
+            framework="keras",
+        ),
         "agp": _gradual("AGPPruner", "Gradual pruning along a cubic curve.", "1710.01878"),
         "gradual": _gradual("GradualPruner", "Gradual pruning along any curve."),
         "linear": _gradual("LinearPruner", "Gradual pruning in equal steps."),

@@ -235,7 +235,7 @@ class SearchPruner(metaclass=ChecksOptions):
         try:
             self._begin()
             with Task(type(self).__name__, self.length, "trial") as task:
-                self._search(task)
+                complete = self._search(task)
             if self.best is None:
                 raise PruneError(
                     f"{type(self).__name__} has nothing to search for: the model is as small as it "
@@ -246,7 +246,8 @@ class SearchPruner(metaclass=ChecksOptions):
             unwrap(self.bound_model)
             dense.restore()
             raise
-        if (shortfall := self.budget.shortfall(self.pruner.sparsity())) is not None:
+        shortfall = self.budget.shortfall(self.pruner.sparsity()) if complete else None
+        if shortfall is not None:
             warn(
                 f"{type(self).__name__} does not meet its target: {shortfall}. "
                 f"{type(self.pruner).__name__} masks less than it is told; choose another "
@@ -283,18 +284,19 @@ class SearchPruner(metaclass=ChecksOptions):
             self._start.read(path, self._run)
             self._start.put_back()
 
-    def _search(self, task: Task) -> None:
+    def _search(self, task: Task) -> bool:
+        """Try what there is to try, and return whether the search came to its own end."""
         plans, answer = self.plans(), None
         while True:
             try:
                 asked = plans.send(answer)
             except StopIteration:
-                return
+                return True
             except DeadEndError as end:
                 if self.best is None:
                     raise
                 warn(f"{end} The result is the best so far.")
-                return
+                return False
             scores = [
                 self._tried(plan, task) for plan in (asked if isinstance(asked, list) else [asked])
             ]

@@ -30,7 +30,7 @@ from prune_schedule.search.needs import coupled, without_amounts
 from prune_schedule.store.result_folder import ResultFolder
 from prune_schedule.store.snapshot import Snapshots
 from prune_schedule.store.trials import Trials
-from prune_schedule.timed.admm import DEFAULT_RHO
+from prune_speedup.sparsities.admm import DEFAULT_RHO
 from prune_speedup.torch.tensors import Snapshot
 
 __all__ = ["AutoCompressPruner"]
