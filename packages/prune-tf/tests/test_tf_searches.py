@@ -256,13 +256,16 @@ def test_what_fails_leaves_the_model_as_it_was(name, which, model):
 def test_a_search_that_stopped_goes_on(name, trained, tmp_path):
     """It evaluates nothing twice, and ends with the weights of one that was never stopped."""
 
+    # Elsewhere Keras draws numbers when it first runs a model that it trains, and never again.
+    rate = 0.5 if keras.backend.backend() == "tensorflow" else 0.0
+
     def made():
         keras.utils.set_random_seed(0)
         net = keras.Sequential(
             [
                 layers.Input((10,)),
                 layers.Dense(10, use_bias=False, name="a"),
-                layers.Dropout(0.5),
+                layers.Dropout(rate),
                 layers.Dense(10, use_bias=False, name="b"),
             ]
         )
