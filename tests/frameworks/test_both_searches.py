@@ -30,8 +30,9 @@ def twins():
 
 
 def score_in_torch(model):
-    left = {name: getattr(model, name).masks for name in SIZES}
-    return -sum(PRICES[name] * (1 - m["weight"].double().mean().item()) for name, m in left.items())
+    modules = {name: getattr(model, name) for name in SIZES}
+    masks = {name: each.masks["weight"] for name, each in modules.items() if hasattr(each, "masks")}
+    return -sum(PRICES[name] * (1 - mask.double().mean().item()) for name, mask in masks.items())
 
 
 def score_in_keras(model):
@@ -42,8 +43,7 @@ def score_in_keras(model):
     )
 
 
-@pytest.mark.parametrize("algorithm", ["level", "l1"])
-@pytest.mark.parametrize(
+SEARCHES = pytest.mark.parametrize(
     ("name", "options"),
     [
         ("simulated_annealing", {"seed": 3}),
@@ -51,29 +51,52 @@ def score_in_keras(model):
         ("netadapt", {"sparsity_per_iteration": 0.1}),
     ],
 )
+
+
+def assert_alike(in_torch, in_keras):
+    """Compare what two searches have tried, chosen and masked."""
+    tried = [each["sparsities"] for each in in_torch.trials]
+    assert len(tried) > 5
+    assert tried == [each["sparsities"] for each in in_keras.history]
+    assert in_torch.best == in_keras.best
+    masks = in_keras.pruner.masks
+    assert {"a", "b"} <= set(masks)
+    for layer in masks:
+        found = in_torch.masks[layer]["weight"].numpy().T
+        np.testing.assert_array_equal(found, masks[layer]["kernel"])
+
+
+@pytest.mark.parametrize("algorithm", ["level", "l1"])
+@SEARCHES
 def test_the_same_scores_give_the_same_plans(twins, name, options, algorithm):
     from prune_core import get_pruner
 
-    in_torch, in_keras = twins
-    found = []
-    for framework, model, kind, score in (
-        ("torch", in_torch, "Linear", score_in_torch),
-        ("keras", in_keras, "Dense", score_in_keras),
-    ):
-        rules = [
-            {"sparsity": 0.4, "op_names": ["a", "b"]},
-            {"sparsity": 0.25, "op_types": [kind], "op_names": ["c"]},
-        ]
-        search = get_pruner(name, framework=framework)
-        pruner = search(model, rules, evaluate=score, pruning_algorithm=algorithm, **options)
-        _, masks = pruner.compress()
-        trials = pruner.trials if framework == "torch" else pruner.history
-        found.append(([each["sparsities"] for each in trials], pruner.best, masks))
-    (torch_plans, torch_best, torch_masks), (keras_plans, keras_best, keras_masks) = found
-    assert len(torch_plans) > 5
-    assert torch_plans == keras_plans
-    assert torch_best == keras_best
-    for layer in SIZES:
-        np.testing.assert_array_equal(
-            torch_masks[layer]["weight"].numpy().T, keras_masks[layer]["kernel"]
-        )
+    rules = [{"sparsity": 0.4, "op_names": ["a", "b"]}, {"sparsity": 0.25, "op_names": ["c"]}]
+    options = {"pruning_algorithm": algorithm, **options}
+    in_torch = get_pruner(name)(twins[0], rules, evaluate=score_in_torch, **options)
+    in_torch.compress()
+    in_keras = get_pruner(name, framework="keras")(
+        twins[1], rules, evaluate=score_in_keras, **options
+    )
+    in_keras.compress()
+    assert_alike(in_torch, in_keras)
+
+
+@pytest.mark.parametrize("kind", ["flops", "parameters"])
+@SEARCHES
+def test_a_target_gives_the_same_plans(twins, name, options, kind):
+    import torch
+
+    from prune_core import get_pruner
+
+    options = {"pruning_algorithm": "l1", "target": {kind: 0.5}, **options}
+    rules = [{"op_names": ["a", "b"]}]
+    in_torch = get_pruner(name)(
+        twins[0], rules, evaluate=score_in_torch, dummy_input=torch.ones(1, 6), **options
+    )
+    in_torch.compress()
+    in_keras = get_pruner(name, framework="keras")(
+        twins[1], rules, evaluate=score_in_keras, **options
+    )
+    in_keras.compress()
+    assert_alike(in_torch, in_keras)

@@ -126,7 +126,7 @@ def test_weights_move_to_where_pruning_does_not_hurt():
     for _ in range(10):
         train(other)
     LevelPruner(other, [{"sparsity": 0.5, "op_names": ["line"]}]).compress()
-    assert loss(net) < loss(other) / 2
+    assert loss(net) < 0.8 * loss(other)
 
 
 def test_whole_channels_become_a_small_model():

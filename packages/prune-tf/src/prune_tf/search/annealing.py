@@ -48,6 +48,9 @@ class SimulatedAnnealingPruner(SearchPruner):
         seed: Seed of the random numbers of the search.
         finetune: Takes the model and trains it, before each evaluation. The weights go back after
             each trial, and the result has those of the best.
+        target: What may be left of the model instead of the sparsities of the rules, such as
+            `{"flops": 0.5}`: of `parameters`, `flops`, measured `latency` or a registered cost.
+        dummy_input: A batch on which a latency is measured; made up unless given.
         checkpoint: A JSON file for the trials instead.
 
     Attributes:
@@ -93,6 +96,8 @@ class SimulatedAnnealingPruner(SearchPruner):
         calibrate: Callable[[keras.Model], Any] | None = None,
         seed: int = 0,
         finetune: Callable[[keras.Model], Any] | None = None,
+        target: Mapping[str, float] | None = None,
+        dummy_input: Any = None,
         checkpoint: str | PathLike[str] | None = None,
     ) -> None:
         self.annealing = Annealing(
@@ -109,6 +114,8 @@ class SimulatedAnnealingPruner(SearchPruner):
             calibrate=calibrate,
             experiment_data_dir=experiment_data_dir,
             seed=seed,
+            target=target,
+            dummy_input=dummy_input,
             checkpoint=checkpoint,
         )
 

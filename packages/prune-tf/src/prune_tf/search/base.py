@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from math import isfinite
 from os import PathLike
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,33 +16,29 @@ from prune_core.callables import check_takes_model
 from prune_core.compressed import Compressed
 from prune_core.config import load_config
 from prune_core.errors import ConfigError, PruneError, did_you_mean, shown, warn
-from prune_core.options import ChecksOptions
 from prune_core.progress import Task
-from prune_core.scores import number_from
 from prune_core.seed import as_seed
-from prune_speedup.sparsities.pieces import Piece
-from prune_speedup.sparsities.plans import DeadEndError, Plan, Plans, Sparsities
-from prune_speedup.sparsities.trials_file import (
-    StateFile,
-    check_same_plan,
-    digest_of,
-    run_of,
-    weights_ahead,
-)
+from prune_speedup.sparsities.latency_cache import LatencyCache
+from prune_speedup.sparsities.pieces import Piece, connected, coupled_pieces, makers_of_groups
+from prune_speedup.sparsities.plans import Sparsities
+from prune_speedup.sparsities.rules import without_amounts
+from prune_speedup.sparsities.trials_file import StateFile, digest_of, run_of
 from prune_speedup.sparsities.weights import Budget, WeightBudget
 from prune_tf.gradual import class_of
-from prune_tf.masks import Masks, apply_masks, masks_of, unwrap
+from prune_tf.masks import Masks, masks_of, unwrap
+from prune_tf.pruning.closing import masks_that_go
 from prune_tf.pruning.pruner import ConfigList, Pruner
+from prune_tf.search.model_budget import ModelBudget
+from prune_tf.search.runner import SIGNS, TrialRunner
 from prune_tf.search.start import Start
 from prune_tf.seeds import seeded
-from prune_tf.variables import Kept
 
 __all__ = ["SearchPruner"]
 
-SIGNS = {"maximize": 1.0, "minimize": -1.0}
+COUPLED = "dependency_aware"
 
 
-class SearchPruner(metaclass=ChecksOptions):
+class SearchPruner(TrialRunner):
     """Searches for the sparsity of each layer that scores best in the user's `evaluate`.
 
     A subclass yields the plans to try from `plans()`, and is sent the score of each, higher being
@@ -64,6 +58,10 @@ class SearchPruner(metaclass=ChecksOptions):
         calibrate: Runs the model on some batches, for data-driven criteria.
         experiment_data_dir: A folder for the trials, from which the search goes on.
         seed: Seed of the random numbers of the search.
+        target: What may be left of the model instead of the sparsities of the rules, such as
+            `{"flops": 0.5}`: of `parameters`, `flops`, measured `latency` or a registered cost.
+            Layers that can only lose channels together then get the same sparsity.
+        dummy_input: A batch on which a latency is measured; made up unless given.
         checkpoint: A JSON file for the trials instead.
 
     Attributes:
@@ -75,8 +73,6 @@ class SearchPruner(metaclass=ChecksOptions):
     framework: ClassVar[str] = "keras"
     # A layer that loses everything cuts the network in two, so it takes an explicit cap of 1.
     default_cap: ClassVar[float] = DEFAULT_CAP
-    # Trials from this one on are fine-tuned; None where a search trains between its rounds.
-    first_tuned: ClassVar[int | None] = 1
 
     def __init__(
         self,
@@ -91,6 +87,8 @@ class SearchPruner(metaclass=ChecksOptions):
         calibrate: Callable[[keras.Model], Any] | None = None,
         experiment_data_dir: str | PathLike[str] | None = None,
         seed: int = 0,
+        target: Mapping[str, float] | None = None,
+        dummy_input: Any = None,
         checkpoint: str | PathLike[str] | None = None,
     ) -> None:
         if not callable(evaluate):
@@ -111,6 +109,9 @@ class SearchPruner(metaclass=ChecksOptions):
             )
         if isinstance(config_list, str | PathLike):
             config_list = load_config(config_list)
+        if target is not None:
+            config_list = without_amounts(config_list, target)
+        self.target, self.dummy_input = target, dummy_input
         self.evaluate, self.optimize_mode = evaluate, optimize_mode
         self.finetune, self.seed = finetune, as_seed(seed)
         self.pruning_algorithm, self.config_list = pruning_algorithm, config_list
@@ -119,74 +120,16 @@ class SearchPruner(metaclass=ChecksOptions):
         if calibrate is not None:
             self.pruning_params["calibrate"] = calibrate
         self._kind = class_of(pruning_algorithm)
-        if self.pruning_params.get("mode", "normal") != "normal":
-            raise ConfigError(
-                f"pruning_params has the mode {self.pruning_params['mode']!r}; the search itself "
-                "gives each layer its sparsity, so that the mode has to be 'normal'."
-            )
+        self._check_mode()
         self.history: list[dict[str, Any]] = []
         self.best: Sparsities | None = None
         self.best_score: float | None = None
         self._adopted = 0
-        # What fine-tuning has made of the best trial since: its number, its score, its weights.
-        self._tuned: tuple[int, float, Kept] | None = None
+        self._tuned = None
         _check_dense(model)
         # What does not fit the model is refused now; the masks of this pruner hide nothing.
         self.bound_model = self._made_for(model).bound_model
         unwrap(self.bound_model)
-
-    # --- what a search is -------------------------------------------------------------------
-
-    @abstractmethod
-    def plans(self) -> Plans:
-        """Yield the sparsities to try; receive the score, higher is better.
-
-        A list of plans gets a list of scores. A search calls `keep()` with the best plan so far.
-        """
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """What the plans depend on, as plain data; trials of other settings are refused."""
-        return {}
-
-    @property
-    def length(self) -> int | None:
-        """The number of trials, or None if it is not known."""
-        return None
-
-    def keep(self, sparsities: Sparsities, score: float | None, trial: int | None = None) -> None:
-        """Remember the best plan so far.
-
-        Args:
-            sparsities: The plan.
-            score: Its score, as it was sent.
-            trial: The number of its trial.
-        """
-        self.best = dict(sparsities)
-        self.best_score = None if score is None else SIGNS[self.optimize_mode] * score
-
-    def adopt(self, number: int, trial: int, plan: Plan, score: float | None) -> None:
-        """Let all further trials begin with the weights and masks of a plan, and keep it.
-
-        Args:
-            number: The number of the round that this ends, from 1.
-            trial: The number of the trial whose fine-tuning it was.
-            plan: Its sparsities.
-            score: Its score, as it was sent.
-        """
-        self._adopted = number
-        if number > self._start.round:  # else by an earlier start, whose weights have been read
-            with seeded(self._seed_of(trial)):
-                self._put(plan)
-                if self._tuned is not None and self._tuned[0] == trial:
-                    self._tuned[2].restore()
-                else:
-                    self._tune()
-            self._start.move(number, self.pruner.masks)
-            if (path := self._weights_file) is not None:
-                self._start.write(path, self._run)
-        self._tuned = None
-        self.keep(plan, score)
 
     # --- the layers -------------------------------------------------------------------------
 
@@ -214,14 +157,32 @@ class SearchPruner(metaclass=ChecksOptions):
         return [(names[entry], asked[entry]) for entry in names]
 
     def _make_budget(self) -> Budget:
-        sizes, pieces = self.sizes, []
+        if self.target is not None:
+            return self._budget_of_model(self.target)
+        sizes, coupling = self.sizes, self.pruner.coupling
+        if coupling is not None:
+            groups = connected(makers_of_groups(coupling, [*sizes]).values(), [*sizes])
+            pieces = coupled_pieces(coupling, sizes)
+            return WeightBudget(self.budgets, sizes, self.caps, pieces, groups)
+        pieces = []
         for each in self.pruner.targets:
             parts = self.pruner.alive(each).size
             pieces.append(Piece(parts, {each.name: sizes[each.name] // parts}))
         return WeightBudget(self.budgets, sizes, self.caps, pieces)
 
+    def _budget_of_model(self, target: Mapping[str, float]) -> ModelBudget:
+        measured = None
+        if "latency" in target:
+            measured = LatencyCache(self.experiment_data_dir, self.checkpoint is not None)
+        budget = ModelBudget(self.pruner, target, self.caps, self.dummy_input, measured)
+        # Masks are made once, to see whether what they mask can be removed.
+        half = {name: 0.5 * cap for name, cap in self.caps.items()}
+        with seeded(self.seed):
+            budget.check(masks_that_go(self.pruner, lambda each: half[each.name]), half)
+        return budget
+
     def uniform(self) -> Sparsities:
-        """The same sparsity in all layers of an entry."""
+        """The same sparsity in all layers of an entry, or in all layers with a target."""
         sizes = self.sizes
         return self.budget.fitted(dict.fromkeys(sizes, 1.0), dict.fromkeys(sizes, 0.0))
 
@@ -253,7 +214,7 @@ class SearchPruner(metaclass=ChecksOptions):
                 f"{type(self.pruner).__name__} masks less than it is told; choose another "
                 "pruning_algorithm, or ask for more."
             )
-        return Compressed(self.bound_model, self.pruner.masks)
+        return Compressed(self.bound_model, masks_of(self.bound_model))
 
     def unwrap(self) -> keras.Model:
         """Take all masks off the model, leaving the zeros in its weights, and return it."""
@@ -267,7 +228,6 @@ class SearchPruner(metaclass=ChecksOptions):
         self.history, self.best, self.best_score = [], None, None
         self._adopted, self._tuned = 0, None
         self.pruner = self._made_for(self.bound_model)
-        self._start.masks = self.pruner.masks
         self._run = run_of(
             self,
             algorithm=self.pruning_algorithm,
@@ -275,7 +235,7 @@ class SearchPruner(metaclass=ChecksOptions):
             optimize_mode=self.optimize_mode,
             seed=self.seed,
             weights=digest_of(np.ascontiguousarray(t.weight).data for t in self.pruner.targets),
-            target=None,
+            target=self.target,
             settings=self.settings,
         )
         self.budget = self._make_budget()
@@ -284,66 +244,23 @@ class SearchPruner(metaclass=ChecksOptions):
             self._start.read(path, self._run)
             self._start.put_back()
 
-    def _search(self, task: Task) -> bool:
-        """Try what there is to try, and return whether the search came to its own end."""
-        plans, answer = self.plans(), None
-        while True:
-            try:
-                asked = plans.send(answer)
-            except StopIteration:
-                return True
-            except DeadEndError as end:
-                if self.best is None:
-                    raise
-                warn(f"{end} The result is the best so far.")
-                return False
-            scores = [
-                self._tried(plan, task) for plan in (asked if isinstance(asked, list) else [asked])
-            ]
-            answer = scores if isinstance(asked, list) else scores[0]
-
-    def _tried(self, plan: Plan, task: Task) -> float:
-        """Return what a plan scores, negative where less is better."""
-        number = len(self.history)
-        known = self._trials.known([number]).get(number)
-        if known is None:
-            trial = self._trials.add(self._try(number, plan))
-        else:
-            trial = known
-            check_same_plan(trial, plan)
-        self.history.append(trial)
-        task.advance(f"score {trial['score']:g}", replayed=known is not None)
-        return SIGNS[self.optimize_mode] * float(trial["score"])
-
-    def _try(self, number: int, plan: Plan) -> dict[str, Any]:
-        if self._adopted < self._start.round:
-            raise weights_ahead(self._weights_file)
-        try:
-            with seeded(self._seed_of(number)):
-                self._put(plan)
-                tuned = self.first_tuned is not None and number >= self.first_tuned
-                if tuned:
-                    self._tune()
-                score = _number(self.evaluate(self.bound_model))
-            good = SIGNS[self.optimize_mode] * score
-            if tuned and self.finetune and (self._tuned is None or good > self._tuned[1]):
-                self._tuned = number, good, self._start.now()
-        finally:
-            self._start.put_back()
-        return {"trial": number, "sparsities": dict(plan), "score": score}
-
-    def _put(self, plan: Plan) -> None:
-        """Mask as much as a plan says."""
-        if any(plan.values()):
-            self.pruner.compress_at(lambda target: plan[target.name])
-
-    def _tune(self) -> None:
-        if self.finetune is not None:
-            self.finetune(self.bound_model)
-            apply_masks(self.bound_model)
-
-    def _seed_of(self, number: int) -> int:
-        return self.seed * 1_000_003 + number
+    def _check_mode(self) -> None:
+        """Refuse modes in which layers give to each other what the search has given to one."""
+        mode = self.pruning_params.get("mode")
+        if self.target is not None and mode is None:
+            if COUPLED not in self._kind.modes:
+                raise ConfigError(
+                    f"A target needs an algorithm that prunes output channels together, and "
+                    f"{self.pruning_algorithm!r} has no mode {COUPLED!r}. Use one that has, such "
+                    "as 'l1', or give the rules a sparsity instead."
+                )
+            self.pruning_params["mode"] = mode = COUPLED
+        modes = [COUPLED] if self.target is not None else ["normal", COUPLED]
+        if mode is not None and mode not in modes:
+            raise ConfigError(
+                f"pruning_params has the mode {mode!r}; the search itself gives each layer its "
+                f"sparsity, so that the mode has to be {' or '.join(map(repr, modes))}."
+            )
 
     @property
     def _trials_file(self) -> Path | None:
@@ -364,14 +281,3 @@ def _check_dense(model: Any) -> None:
             f"{model.name!r} is masked already, and every trial begins with the dense model. "
             "Call prune_tf.unwrap(model) first."
         )
-
-
-def _number(returned: Any) -> float:
-    """Return the score that was returned."""
-    try:
-        score = number_from(returned)
-    except TypeError as error:
-        raise PruneError(f"{error}; a score has to be a number.") from error
-    if not isfinite(score):
-        raise PruneError(f"evaluate returned {score}; a score has to be a number.")
-    return score

@@ -43,6 +43,9 @@ class NetAdaptPruner(SearchPruner):
         pruning_params: Further arguments of the pruning algorithm.
         calibrate: Runs the model on some batches, for data-driven criteria.
         seed: Seed of the random numbers of the search.
+        target: What may be left of the model instead of the sparsities of the rules, such as
+            `{"flops": 0.5}`: of `parameters`, `flops`, measured `latency` or a registered cost.
+        dummy_input: A batch on which a latency is measured; made up unless given.
         checkpoint: A JSON file for the trials instead.
 
     Attributes:
@@ -83,6 +86,8 @@ class NetAdaptPruner(SearchPruner):
         pruning_params: Mapping[str, Any] | None = None,
         calibrate: Callable[[keras.Model], Any] | None = None,
         seed: int = 0,
+        target: Mapping[str, float] | None = None,
+        dummy_input: Any = None,
         checkpoint: str | PathLike[str] | None = None,
     ) -> None:
         self.netadapt = NetAdapt(sparsity_per_iteration)
@@ -97,6 +102,8 @@ class NetAdaptPruner(SearchPruner):
             calibrate=calibrate,
             experiment_data_dir=experiment_data_dir,
             seed=seed,
+            target=target,
+            dummy_input=dummy_input,
             checkpoint=checkpoint,
         )
 

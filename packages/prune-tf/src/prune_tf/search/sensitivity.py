@@ -11,7 +11,8 @@ import keras
 from prune_speedup.sparsities.plans import Plans, Sparsities
 from prune_speedup.sparsities.sensitivity import RATIOS, Sensitivity
 from prune_tf.pruning.pruner import ConfigList, Pruner
-from prune_tf.search.base import SIGNS, SearchPruner
+from prune_tf.search.base import SearchPruner
+from prune_tf.search.runner import SIGNS
 
 __all__ = ["SensitivityPruner"]
 
@@ -45,6 +46,9 @@ class SensitivityPruner(SearchPruner):
         pruning_params: Further arguments of the pruning algorithm.
         calibrate: Runs the model on some batches, for data-driven criteria.
         seed: Seed of the random numbers of the search.
+        target: What may be left of the model instead of the sparsities of the rules, such as
+            `{"flops": 0.5}`: of `parameters`, `flops`, measured `latency` or a registered cost.
+        dummy_input: A batch on which a latency is measured; made up unless given.
         checkpoint: A JSON file for the trials instead.
 
     Attributes:
@@ -90,6 +94,8 @@ class SensitivityPruner(SearchPruner):
         pruning_params: Mapping[str, Any] | None = None,
         calibrate: Callable[[keras.Model], Any] | None = None,
         seed: int = 0,
+        target: Mapping[str, float] | None = None,
+        dummy_input: Any = None,
         checkpoint: str | PathLike[str] | None = None,
     ) -> None:
         self.analysis = Sensitivity(
@@ -107,6 +113,8 @@ class SensitivityPruner(SearchPruner):
             calibrate=calibrate,
             experiment_data_dir=experiment_data_dir,
             seed=seed,
+            target=target,
+            dummy_input=dummy_input,
             checkpoint=checkpoint,
         )
 

@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from prune_core.errors import ConfigError, PruneError
 from prune_core.files import write_safetensors
 from prune_speedup.sparsities.trials_file import check_same_run
-from prune_tf.masks import Masks, set_masks
+from prune_tf.masks import Masks, masks_of, set_masks
 from prune_tf.variables import Kept, of_optimizer
 
 __all__ = ["Start"]
@@ -48,16 +48,21 @@ class Start:
     def put_back(self) -> None:
         """Let the model be as it was."""
         self.kept.restore()
-        set_masks(self._model, self.masks)
+        masks: Masks = {
+            layer: {name: np.ones_like(mask) for name, mask in tensors.items()}
+            for layer, tensors in masks_of(self._model).items()
+        }
+        for layer, tensors in self.masks.items():
+            masks.setdefault(layer, {}).update(tensors)
+        set_masks(self._model, masks)
 
-    def move(self, number: int, masks: Masks) -> None:
+    def move(self, number: int) -> None:
         """Take the model as it is now for where trials begin.
 
         Args:
             number: The number of the round that has left it so.
-            masks: The masks in force.
         """
-        self.kept, self.masks, self.round = self.now(), masks, number
+        self.kept, self.masks, self.round = self.now(), masks_of(self._model), number
 
     # --- in a file --------------------------------------------------------------------------
 

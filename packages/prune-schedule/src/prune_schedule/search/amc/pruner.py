@@ -17,7 +17,6 @@ from prune_core.errors import did_you_mean
 from prune_core.random_state import seeded
 from prune_schedule.budget.model import ModelBudget
 from prune_schedule.compat.positional import AMC
-from prune_schedule.run.delegating import AMOUNTS
 from prune_schedule.run.evaluation import Finetune
 from prune_schedule.run.user_functions import functions_of
 from prune_schedule.search.amc.reward import Outcome, Reward, as_reward
@@ -25,6 +24,7 @@ from prune_schedule.search.base import ConfigList
 from prune_schedule.search.finetuned import FinetunedSearchPruner
 from prune_schedule.search.plans import Plan
 from prune_schedule.store.snapshot import Stateful
+from prune_speedup.sparsities.rules import AMOUNTS
 
 if TYPE_CHECKING:
     from prune_schedule.search.amc.agent import Agent
