@@ -1,5 +1,9 @@
 """NetAdapt and sensitivity analysis of Keras models: what they try, take, train and leave alone."""
 
+import signal
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -311,6 +315,48 @@ def test_a_search_that_stopped_goes_on(name, trained, tmp_path):
     assert_same(weights_of(third.bound_model), weights_of(whole.bound_model))
     with pytest.raises(ConfigError, match="is of a search whose seed is 0; here it is 1"):
         run(made(), seed=1, **folder)
+
+
+KILLED = """
+import os, signal, sys
+import keras
+from prune_tf import NetAdaptPruner
+
+keras.utils.set_random_seed(0)
+net = keras.Sequential(
+    [keras.layers.Input((4,)), keras.layers.Dense(4, name="a"), keras.layers.Dense(4, name="b")]
+)
+folder, limit = sys.argv[1], int(sys.argv[2])
+calls = []
+
+def evaluate(model):
+    if len(calls) == limit:
+        os.kill(os.getpid(), signal.SIGKILL)
+    calls.append(1)
+    return float(keras.ops.sum(keras.ops.abs(model.get_layer("a").kernel)))
+
+search = NetAdaptPruner(
+    net,
+    [{"sparsity": 0.5, "op_types": ["Dense"]}],
+    evaluate=evaluate,
+    sparsity_per_iteration=0.25,
+    experiment_data_dir=folder,
+)
+search.compress()
+print(len(calls), len(search.history))
+"""
+
+
+def test_a_search_that_was_killed_goes_on(tmp_path):
+    def start(limit):
+        command = [sys.executable, "-c", KILLED, str(tmp_path / "search"), str(limit)]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert start(3).returncode == -signal.SIGKILL
+    done = start(100)
+    assert done.returncode == 0, done.stderr
+    made, known = map(int, done.stdout.split())
+    assert known - made == 3
 
 
 def test_trials_that_got_lost_are_missed(model, tmp_path):
