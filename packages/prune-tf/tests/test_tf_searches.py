@@ -287,7 +287,7 @@ def test_a_search_that_stopped_goes_on(name, trained, tmp_path):
 
         def evaluate(model):
             if len(calls) == stop:
-                raise KeyboardInterrupt
+                raise SystemExit
             calls.append(costs(1.0, 0.25)(model))
             return calls[-1]
 
@@ -296,7 +296,7 @@ def test_a_search_that_stopped_goes_on(name, trained, tmp_path):
         )
         try:
             pruner.compress()
-        except KeyboardInterrupt:
+        except SystemExit:
             assert stop is not None
         return pruner, len(calls)
 
@@ -315,6 +315,39 @@ def test_a_search_that_stopped_goes_on(name, trained, tmp_path):
     assert_same(weights_of(third.bound_model), weights_of(whole.bound_model))
     with pytest.raises(ConfigError, match="is of a search whose seed is 0; here it is 1"):
         run(made(), seed=1, **folder)
+
+
+@pytest.mark.parametrize("name", ["netadapt", "simulated_annealing"])
+def test_ctrl_c_ends_with_the_best_so_far(name, model):
+    tuned, scores = [], []
+
+    def finetune(model):
+        nudge(model)
+        tuned.append(weights_of(model))
+
+    def evaluate(model):
+        if len(scores) == 5:
+            raise KeyboardInterrupt
+        scores.append(costs(1.0, 0.25)(model))
+        return scores[-1]
+
+    # In steps of a tenth, so that NetAdapt has ended two rounds by then.
+    options = {"sparsity_per_iteration": 0.1} if name == "netadapt" else {}
+    pruner = search_of(name, model, evaluate=evaluate, finetune=finetune, **options)
+    with pytest.warns(PruneWarning, match="was interrupted. The result is the best so far"):
+        pruner.compress()
+    # NetAdapt's first trial is of the dense model, which it does not train.
+    first = 1 if name == "netadapt" else 0
+    best = scores.index(pruner.best_score, first)
+    assert best == (4 if name == "netadapt" else int(np.argmax(scores)))
+    assert lost(model) == pytest.approx(pruner.best, abs=0.01)
+    assert_same(
+        weights_of(model),
+        [
+            weight * each["kernel"]
+            for weight, each in zip(tuned[best - first], masks_of(model).values(), strict=True)
+        ],
+    )
 
 
 KILLED = """

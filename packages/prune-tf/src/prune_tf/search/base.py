@@ -45,7 +45,8 @@ class SearchPruner(TrialRunner):
     better. The plans may depend on the seed and on the scores so far, and on nothing else: a search
     that starts again is sent the scores that are known already.
 
-    Where `evaluate` or `finetune` raises, the model is as it was before the search.
+    Where `evaluate` or `finetune` raises, the model is as it was before the search. Ctrl-C ends it
+    with the best so far.
 
     Args:
         model: The model, masked in place by `compress()`.
@@ -202,7 +203,7 @@ class SearchPruner(TrialRunner):
                     f"{type(self).__name__} has nothing to search for: the model is as small as it "
                     "is asked to be. Ask for a higher sparsity."
                 )
-            self._put(self.best)
+            self._put_best(self.best)
         except BaseException:
             unwrap(self.bound_model)
             dense.restore()
@@ -226,7 +227,7 @@ class SearchPruner(TrialRunner):
     def _begin(self) -> None:
         """Put masks on that hide nothing, and go on from where an earlier start was."""
         self.history, self.best, self.best_score = [], None, None
-        self._adopted, self._tuned = 0, None
+        self._adopted, self._tuned, self._best_trial = 0, None, None
         self.pruner = self._made_for(self.bound_model)
         self._run = run_of(
             self,

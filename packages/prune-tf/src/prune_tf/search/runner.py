@@ -61,6 +61,7 @@ class TrialRunner(metaclass=ChecksOptions):
     _run: dict[str, Any]
     # The number of the round that the search has ended last.
     _adopted: int
+    _best_trial: int | None
     # What fine-tuning has made of the best trial since: its number, its score, its weights.
     _tuned: tuple[int, float, Kept] | None
 
@@ -89,9 +90,9 @@ class TrialRunner(metaclass=ChecksOptions):
         Args:
             sparsities: The plan.
             score: Its score, as it was sent.
-            trial: The number of its trial.
+            trial: The number of its trial, if what that drew and trained belongs to the result.
         """
-        self.best = dict(sparsities)
+        self.best, self._best_trial = dict(sparsities), trial
         self.best_score = None if score is None else SIGNS[self.optimize_mode] * score
 
     def adopt(self, number: int, trial: int, plan: Plan, score: float | None) -> None:
@@ -105,12 +106,7 @@ class TrialRunner(metaclass=ChecksOptions):
         """
         self._adopted = number
         if number > self._start.round:  # else by an earlier start, whose weights have been read
-            with seeded(self._seed_of(trial)):
-                self._put(plan)
-                if self._tuned is not None and self._tuned[0] == trial:
-                    self._tuned[2].restore()
-                else:
-                    self._tune()
+            self._make_again(plan, trial)
             self._start.move(number)
             if (path := self._weights_file) is not None:
                 self._start.write(path, self._run)
@@ -127,20 +123,28 @@ class TrialRunner(metaclass=ChecksOptions):
     def _search(self, task: Task) -> bool:
         """Try what there is to try, and return whether the search came to its own end."""
         plans, answer = self.plans(), None
-        while True:
-            try:
+        try:
+            while True:
                 asked = plans.send(answer)
-            except StopIteration:
-                return True
-            except DeadEndError as end:
-                if self.best is None:
-                    raise
-                warn(f"{end} The result is the best so far.")
-                return False
-            scores = [
-                self._tried(plan, task) for plan in (asked if isinstance(asked, list) else [asked])
-            ]
-            answer = scores if isinstance(asked, list) else scores[0]
+                batch = asked if isinstance(asked, list) else [asked]
+                scores = [self._tried(plan, task) for plan in batch]
+                answer = scores if isinstance(asked, list) else scores[0]
+        except StopIteration:
+            return True
+        except (DeadEndError, KeyboardInterrupt) as end:
+            if self.best is None:
+                raise
+            self._start.put_back()
+            why = str(end) or f"{type(self).__name__} was interrupted."
+            warn(f"{why} The result is the best so far.")
+            return False
+
+    def _put_best(self, best: Plan) -> None:
+        """Put the result in force."""
+        if self._best_trial is None:
+            self._put(best)
+        else:
+            self._make_again(best, self._best_trial)
 
     def _tried(self, plan: Plan, task: Task) -> float:
         """Return what a plan scores, negative where less is better."""
@@ -171,6 +175,15 @@ class TrialRunner(metaclass=ChecksOptions):
         finally:
             self._start.put_back()
         return {"trial": number, "sparsities": dict(plan), "score": score}
+
+    def _make_again(self, plan: Plan, trial: int) -> None:
+        """Mask and train as a trial has done."""
+        with seeded(self._seed_of(trial)):
+            self._put(plan)
+            if self._tuned is not None and self._tuned[0] == trial:
+                self._tuned[2].restore()
+            else:
+                self._tune()
 
     def _put(self, plan: Plan) -> None:
         """Mask as much as a plan says."""
