@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = [
     ROOT / "docs/keras/index.md",
     ROOT / "docs/keras/plugins.md",
+    ROOT / "docs/keras/searches.md",
     ROOT / "docs/keras/from-tfmot.md",
     ROOT / "packages/prune-tf/README.md",
 ]

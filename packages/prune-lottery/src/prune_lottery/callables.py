@@ -10,8 +10,8 @@ from torch import nn
 
 from prune_core.callables import UserFunction
 from prune_core.errors import ConfigError, PruneError
+from prune_core.scores import number_from
 from prune_lottery.round import Round
-from prune_toolkit.running.scores import number_from
 
 __all__ = ["Evaluate", "Train", "score_of", "trainer_of"]
 

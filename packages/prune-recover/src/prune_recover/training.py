@@ -25,12 +25,13 @@ from prune_core.evaluators import looks_like_optimizer
 from prune_core.masking import check_model
 from prune_core.masking.sharded import local
 from prune_core.progress import Task
+from prune_core.seed import as_seed
 from prune_recover.batches import call_of, device_of, moved
 from prune_recover.distiller import Distiller
 from prune_recover.report import Recovery
 from prune_recover.rounds import Limits, as_batches, check_limits, opened
 from prune_recover.zeros import Masks, Zeros, keep_zeros
-from prune_toolkit.running.random_state import as_seed, seeded
+from prune_toolkit.running.random_state import seeded
 from prune_toolkit.running.restore import evaluating, in_its_mode
 
 __all__ = ["recover"]

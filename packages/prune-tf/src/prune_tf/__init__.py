@@ -10,7 +10,7 @@ from prune_tf.registration import register_with_keras
 
 if TYPE_CHECKING:
     from prune_tf.__about__ import __version__ as __version__
-    from prune_tf.annealing import SimulatedAnnealingPruner as SimulatedAnnealingPruner
+    from prune_tf.admm import ADMMPruner as ADMMPruner
     from prune_tf.constraint import Masked as Masked
     from prune_tf.export import export_model as export_model
     from prune_tf.export import gzipped_size as gzipped_size
@@ -44,6 +44,10 @@ if TYPE_CHECKING:
     from prune_tf.schedule import AGPSchedule as AGPSchedule
     from prune_tf.schedule import PruningSchedule as PruningSchedule
     from prune_tf.schedule import polynomial as polynomial
+    from prune_tf.search.annealing import SimulatedAnnealingPruner as SimulatedAnnealingPruner
+    from prune_tf.search.base import SearchPruner as SearchPruner
+    from prune_tf.search.netadapt import NetAdaptPruner as NetAdaptPruner
+    from prune_tf.search.sensitivity import SensitivityPruner as SensitivityPruner
     from prune_tf.speedup import SpeedupReport as SpeedupReport
     from prune_tf.speedup import load_pruned as load_pruned
     from prune_tf.speedup import save_pruned as save_pruned
@@ -52,7 +56,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "__about__": ("__version__",),
-    "annealing": ("SimulatedAnnealingPruner",),
+    "admm": ("ADMMPruner",),
     "constraint": ("Masked",),
     "export": ("export_model", "gzipped_size"),
     "files": ("load_masks", "save_masks"),
@@ -71,6 +75,10 @@ _HOMES = {
     "pruning.taylor": ("TaylorFOWeightPruner",),
     "pruning.wanda": ("WandaPruner",),
     "schedule": ("AGPSchedule", "PruningSchedule", "polynomial"),
+    "search.annealing": ("SimulatedAnnealingPruner",),
+    "search.base": ("SearchPruner",),
+    "search.netadapt": ("NetAdaptPruner",),
+    "search.sensitivity": ("SensitivityPruner",),
     "speedup": ("SpeedupReport", "load_pruned", "save_pruned", "shrink", "units"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -27,6 +27,16 @@ def _gradual(name: str, summary: str, paper: str = "") -> Reference:
     )
 
 
+def _search(target: str, summary: str, paper: str) -> Reference:
+    return Reference(
+        f"prune_tf.search.{target}",
+        summary,
+        prunes="what a pruner of your choice prunes",
+        paper=f"https://arxiv.org/abs/{paper}",
+        framework="keras",
+    )
+
+
 @hookimpl
 def prune_register_engines() -> dict[str, Reference]:
     """Register the engine for Keras models."""
@@ -84,11 +94,26 @@ def prune_register_pruners() -> dict[str, Reference]:
             paper="https://arxiv.org/abs/1803.03635",
             framework="keras",
         ),
-        "simulated_annealing": Reference(
-            "prune_tf.annealing:SimulatedAnnealingPruner",
+        "simulated_annealing": _search(
+            "annealing:SimulatedAnnealingPruner",
             "Simulated annealing of the sparsity of each layer.",
+            "1907.03141",
+        ),
+        "sensitivity": _search(
+            "sensitivity:SensitivityPruner",
+            "Each layer in proportion to what it tolerates.",
+            "1506.02626",
+        ),
+        "netadapt": _search(
+            "netadapt:NetAdaptPruner",
+            "Step by step, the layer whose loss costs least.",
+            "1804.03230",
+        ),
+        "admm": Reference(
+            "prune_tf.admm:ADMMPruner",
+            "Trains weights towards sparse ones, then prunes.",
             prunes="what a pruner of your choice prunes",
-            paper="https://arxiv.org/abs/1907.03141",
+            paper="https://arxiv.org/abs/1804.03294",
             framework="keras",
         ),
         "agp": _gradual("AGPPruner", "Gradual pruning along a cubic curve.", "1710.01878"),

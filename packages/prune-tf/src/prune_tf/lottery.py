@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from os import PathLike
 from typing import Any, ClassVar
 
 import keras
-import numpy as np
 
 from prune_core.callables import check_takes_model
 from prune_core.compressed import Compressed
@@ -16,11 +15,11 @@ from prune_core.errors import ConfigError
 from prune_core.options import ChecksOptions
 from prune_core.progress import note
 from prune_core.rounds import sparsity_after, take_rounds
-from prune_tf.arrays import array_of
 from prune_tf.gradual import class_of
 from prune_tf.masks import Masks, apply_masks
 from prune_tf.no_callback import NoCallback
 from prune_tf.pruning.pruner import ConfigList, Pruner
+from prune_tf.variables import Kept, of_optimizer
 
 __all__ = ["LotteryTicketPruner"]
 
@@ -94,7 +93,7 @@ class LotteryTicketPruner(NoCallback, metaclass=ChecksOptions):
         self.pruner = kind(model, rules, **dict(pruning_params or {}))
         self.history: list[dict[str, Any]] = []
         self.curr_prune_iteration: int | None = None
-        self._weights = _Start(self.pruner.bound_model.weights)
+        self._weights = Kept(self.pruner.bound_model.weights)
 
     def get_prune_iterations(self) -> range:
         """Return the numbers of the rounds: 0 for the dense network, then 1 to `n`."""
@@ -114,7 +113,7 @@ class LotteryTicketPruner(NoCallback, metaclass=ChecksOptions):
                 lambda final: sparsity_after(index, self.prune_iterations, final)
             )
         else:
-            self._optimizer = _Start(_state_of(getattr(model, "optimizer", None), model))
+            self._optimizer = Kept(of_optimizer(model))
         if index and self.reset_weights:
             self._weights.restore()
             self._optimizer.restore()
@@ -143,23 +142,3 @@ class LotteryTicketPruner(NoCallback, metaclass=ChecksOptions):
     def unwrap(self) -> keras.Model:
         """Take all masks off the model, leaving the zeros in its weights, and return it."""
         return self.pruner.unwrap()
-
-
-class _Start:
-    """Variables as they are now; masks are not among those of a model, and stay."""
-
-    def __init__(self, variables: Iterable[Any]) -> None:
-        self._values = [(each, np.array(array_of(each))) for each in variables]
-
-    def restore(self) -> None:
-        """Put the numbers back."""
-        for variable, value in self._values:
-            variable.assign(value)
-
-
-def _state_of(optimizer: Any, model: keras.Model) -> list[Any]:
-    if optimizer is None:
-        return []
-    if not optimizer.built:
-        optimizer.build(model.trainable_variables)
-    return [*optimizer.variables]

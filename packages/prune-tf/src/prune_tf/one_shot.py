@@ -16,7 +16,7 @@ from prune_tf.budget import fit_budget
 from prune_tf.inputs import check_inputs
 from prune_tf.layers import layers_of, slots_of
 from prune_tf.masks import Masks, masks_of, set_masks, unwrap
-from prune_tf.pruning.closing import closed
+from prune_tf.pruning.closing import masks_that_go
 from prune_tf.pruning.pruner import Pruner
 from prune_tf.speedup.find_units import both
 from prune_tf.speedup.run import check_constants
@@ -142,11 +142,7 @@ def _together(
         sparsity = fit_budget(pruner, target, constants, example_inputs)
         for each in pruner.targets:
             each.config["sparsity"] = sparsity
-    scores = pruner.scores()
-    alive = {each.name: pruner.alive(each) for each in pruner.targets}
-    gone = coupling.choose(pruner.targets, scores, alive, lambda each: sparsity)
-    made = pruner.masks_for(coupling.masks_of(pruner.targets, scores, gone))
-    masks = closed(model, coupling.units, made, gone, constants) if gone else made
+    masks = masks_that_go(pruner, lambda each: sparsity, constants)
     set_masks(model, both(masks_of(model), masks))
     emit("prune_masks_made", pruner=pruner, masks=masks)
     return masks

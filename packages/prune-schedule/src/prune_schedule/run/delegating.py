@@ -12,12 +12,10 @@ from torch import nn
 from prune_core import ConfigError, Pruner, get_pruner, unwrap
 from prune_core.masking import Masks
 from prune_schedule.store.trials import Trials
+from prune_speedup.sparsities.rules import AMOUNTS
 from prune_toolkit.results import reached_config
 
-__all__ = ["AMOUNTS", "DelegatingPruner", "one_shot_class", "set_sparsity"]
-
-AMOUNTS = ("sparsity", "sparsity_per_layer", "total_sparsity")
-"""The names that a sparsity goes by in a config."""
+__all__ = ["DelegatingPruner", "one_shot_class", "set_sparsity"]
 
 
 def one_shot_class(algorithm: str | Callable[..., Any]) -> Callable[..., Any]:

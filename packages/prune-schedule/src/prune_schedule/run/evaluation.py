@@ -11,9 +11,9 @@ from typing import Any
 from torch import nn
 
 from prune_core import PruneWarning
+from prune_core.scores import number_from
 from prune_schedule.run.isolation import intact
 from prune_schedule.run.timeout import call_within
-from prune_toolkit.running.scores import number_from
 
 __all__ = ["Evaluate", "Finetune", "Score", "score_of"]
 

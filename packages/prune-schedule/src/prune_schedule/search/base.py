@@ -17,22 +17,25 @@ from prune_core.config import load_config, parse
 from prune_core.evaluators import scoring_of
 from prune_core.masking import Masks
 from prune_core.progress import Task
-from prune_schedule.budget.latency_cache import LatencyCache
+from prune_core.seed import as_seed
 from prune_schedule.budget.model import ModelBudget, coupled_layers
 from prune_schedule.budget.pieces import pieces_of
 from prune_schedule.compat.positional import SEARCH
-from prune_schedule.run.delegating import AMOUNTS, one_shot_class
+from prune_schedule.run.delegating import one_shot_class
 from prune_schedule.run.evaluation import Evaluate
 from prune_schedule.run.isolation import tidied
+from prune_schedule.run.processes import is_first
 from prune_schedule.run.result import Result
 from prune_schedule.run.timeout import check_time_limit
 from prune_schedule.search.kept import KeptSearch
-from prune_schedule.search.needs import coupled, without_amounts
+from prune_schedule.search.needs import coupled, rules_for_target
 from prune_schedule.search.plans import DeadEndError, Sparsities
 from prune_schedule.store.result_folder import ResultFolder
 from prune_schedule.store.trials import Trials
+from prune_speedup.sparsities.latency_cache import LatencyCache
+from prune_speedup.sparsities.rules import AMOUNTS
 from prune_speedup.sparsities.weights import Budget, WeightBudget
-from prune_toolkit.running.random_state import as_seed, seeded
+from prune_toolkit.running.random_state import seeded
 
 __all__ = ["ConfigList", "SearchPruner"]
 
@@ -124,7 +127,7 @@ class SearchPruner(KeptSearch):
         if self.dummy_input is not None:
             params = coupled(algorithm, params, self.dummy_input)
         if self.target is not None:
-            config_list = without_amounts(config_list, self.target, self.dummy_input)
+            config_list = rules_for_target(config_list, self.target, self.dummy_input)
         parse(config_list, getattr(algorithm, "config_keys", ()))
         self._make_one_shot(algorithm, params, model, list(config_list))
         self.config_list = config_list
@@ -202,7 +205,8 @@ class SearchPruner(KeptSearch):
         measured = None
         if "latency" in self.target:
             elsewhere = self.storage is not None or self.checkpoint is not None
-            measured = LatencyCache(self.log_dir or self.experiment_data_dir, elsewhere)
+            folder = self.log_dir or self.experiment_data_dir
+            measured = LatencyCache(folder, elsewhere, writes=is_first())
         budget = ModelBudget(self.one_shot, self.target, self.dummy_input, self.caps, measured)
         self._check_masks(budget)
         return budget

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,14 @@ import torch
 from prune_core import ConfigError, Pruner
 from prune_schedule.run.processes import is_first
 from prune_schedule.search.trial_runner import TrialRunner
-from prune_schedule.store.history import History, Memory, open_history
-from prune_schedule.store.state_file import StateFile, check_same_run
+from prune_schedule.store.history import History, open_history
+from prune_speedup.sparsities.trials_file import (
+    Memory,
+    StateFile,
+    check_same_run,
+    digest_of,
+    run_of,
+)
 
 __all__ = ["KeptSearch"]
 
@@ -73,19 +78,16 @@ class KeptSearch(TrialRunner):
         # Of the weights that the search began with, also when it has trained them since.
         if self._run is not None:
             return self._run
-        algorithm = self.pruning_algorithm
-        identity = {
-            "search": type(self).__name__,
-            "pruning_algorithm": algorithm if isinstance(algorithm, str) else algorithm.__name__,
-            "config_list": list(self.config_list),
-            "optimize_mode": self.optimize_mode,
-            "seed": self.seed,
-            "weights": _digest(self.one_shot),
-            **({} if self.target is None else {"target": dict(self.target)}),
-            **self.settings,
-        }
-        self._run = json.loads(json.dumps(identity, default=str))
-        assert self._run is not None
+        self._run = run_of(
+            self,
+            algorithm=self.pruning_algorithm,
+            config_list=self.config_list,
+            optimize_mode=self.optimize_mode,
+            seed=self.seed,
+            weights=digest_of(_bytes_of(self.one_shot)),
+            target=self.target,
+            settings=self.settings,
+        )
         return self._run
 
     def state_dict(self) -> dict[str, Any]:
@@ -105,10 +107,8 @@ class KeptSearch(TrialRunner):
         self._known = json.loads(state_dict["trials"])
 
 
-def _digest(pruner: Pruner) -> str:
-    """Return a few letters that are others for other weights."""
-    digest = hashlib.blake2b(digest_size=8)
+def _bytes_of(pruner: Pruner) -> Iterator[memoryview]:
+    """Yield the bytes of each weight."""
     for wrapper in pruner.get_modules_wrapper().values():
         weight = wrapper.module.get_parameter(wrapper.target).detach()
-        digest.update(weight.cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+        yield weight.cpu().contiguous().flatten().view(torch.uint8).numpy().data

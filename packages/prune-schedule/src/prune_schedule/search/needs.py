@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from prune_core import ConfigError
-from prune_schedule.run.delegating import AMOUNTS
 from prune_speedup.budget.target import check_target
+from prune_speedup.sparsities.rules import without_amounts
 
-__all__ = ["coupled", "without_amounts"]
+__all__ = ["coupled", "rules_for_target"]
 
 
 def coupled(
@@ -21,13 +21,13 @@ def coupled(
     return {"mode": "dependency_aware", "dummy_input": example_inputs, **params}
 
 
-def without_amounts(
+def rules_for_target(
     config_list: Sequence[Mapping[str, Any]], target: Mapping[str, float], example_inputs: Any
 ) -> list[Mapping[str, Any]]:
     """Return the rules for a search with a target, which says how much, so that they need not.
 
     Raises:
-        ConfigError: When a rule says how much as well.
+        ConfigError: When a rule says how much as well, or there is no input to run the model with.
     """
     check_target(target)
     if example_inputs is None:
@@ -35,17 +35,4 @@ def without_amounts(
             f"target is {dict(target)!r}; to know what is left, the model has to be run: give "
             "dummy_input=, an input of it."
         )
-    rules: list[Mapping[str, Any]] = []
-    for place, entry in enumerate(config_list):
-        if not isinstance(entry, Mapping) or entry.get("exclude", False):
-            rules.append(entry)
-            continue
-        said = [key for key in AMOUNTS if entry.get(key)]
-        if said:
-            raise ConfigError(
-                f"config_list[{place}] says {said[0]!r}: {entry[said[0]]!r}, and target is "
-                f"{dict(target)!r}; keep one of the two."
-            )
-        rest = {key: value for key, value in entry.items() if key not in AMOUNTS}
-        rules.append({**rest, "sparsity": 0.0})
-    return rules
+    return without_amounts(config_list, target)

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from os import PathLike
 from typing import Any
 
 from torch import nn
 
-from prune_core import ConfigError
 from prune_core.compat import understands
 from prune_schedule.compat.positional import SEARCH
 from prune_schedule.run.evaluation import Evaluate, Finetune
 from prune_schedule.search.base import ConfigList
 from prune_schedule.search.finetuned import FinetunedSearchPruner
-from prune_schedule.search.plans import DeadEndError, Plan, Plans, Sparsities
+from prune_schedule.search.plans import Plans
+from prune_speedup.sparsities.netadapt import NetAdapt
 
 __all__ = ["NetAdaptPruner"]
-
-HALVINGS = 10
 
 
 class NetAdaptPruner(FinetunedSearchPruner):
@@ -63,10 +62,7 @@ class NetAdaptPruner(FinetunedSearchPruner):
         experiment_data_dir: str | PathLike[str] | None = None,
         **more: Any,
     ) -> None:
-        if not 0 < sparsity_per_iteration < 1:
-            raise ConfigError(
-                f"sparsity_per_iteration is {sparsity_per_iteration!r}; it must be between 0 and 1."
-            )
+        self.netadapt = NetAdapt(sparsity_per_iteration)
         self.sparsity_per_iteration = sparsity_per_iteration
         super().__init__(
             model,
@@ -82,49 +78,8 @@ class NetAdaptPruner(FinetunedSearchPruner):
     @property
     def settings(self) -> dict[str, Any]:
         """What the plans depend on."""
-        return {"sparsity_per_iteration": self.sparsity_per_iteration}
+        return asdict(self.netadapt)
 
     def plans(self) -> Plans:
         """Yield the dense model, then the candidates of each round."""
-        current: Sparsities = dict.fromkeys(self.sizes, 0.0)
-        yield current
-        number, step, made = 0, self.sparsity_per_iteration, 1
-        while (kind := self._furthest(current)) is not None:
-            candidates = self._candidates(current, kind, step)
-            while not candidates:
-                step /= 2
-                if step < self.sparsity_per_iteration / 2**HALVINGS:
-                    raise DeadEndError(self._stuck(current, kind))
-                candidates = self._candidates(current, kind, step)
-            number += 1
-            best: tuple[float, int, Plan] | None = None
-            scores = yield candidates
-            for plan, score in zip(candidates, scores, strict=True):
-                if score is not None and (best is None or score > best[0]):
-                    best = score, made, plan
-                made += 1
-            if best is None:
-                raise DeadEndError(f"None of the candidates of round {number} has a score.")
-            score, trial, current = best
-            self.adopt(number, trial, current, score)
-
-    def _furthest(self, current: Sparsities) -> str | None:
-        """Return the kind of cost that is furthest from its target, or None when all are met."""
-        left, target = self.budget.left(current), self.budget.target
-        kind = max(target, key=lambda kind: left[kind] - target[kind])
-        return kind if left[kind] > target[kind] + 1e-9 else None
-
-    def _candidates(self, current: Sparsities, kind: str, step: float) -> list[Plan]:
-        """Prune each group alone just far enough to bring the saving of the round."""
-        budget = self.budget
-        wanted = max(budget.target[kind], budget.left(current)[kind] - step)
-        plans = [budget.reduced(current, group, kind, wanted) for group in budget.groups]
-        return [plan for plan in plans if plan is not None]
-
-    def _stuck(self, current: Sparsities, kind: str) -> str:
-        left = self.budget.left(current)[kind]
-        return (
-            f"No layer can lose more, with {left:.1%} left of {kind}, where "
-            f"{self.budget.target[kind]:.1%} is asked for; let more layers be pruned, raise "
-            "'max_sparsity_per_layer', or ask for less."
-        )
+        return self.netadapt.walk(dict.fromkeys(self.sizes, 0.0), self.budget, self.adopt)

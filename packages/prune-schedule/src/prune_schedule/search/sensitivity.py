@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Callable, Generator, Mapping, Sequence
-from math import ceil
+from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from typing import Any, ClassVar
 
 from torch import nn
 
-from prune_core import Compressed, ConfigError, PruneWarning
+from prune_core import Compressed, PruneWarning
 from prune_core.callables import check_takes_model
 from prune_core.compat import understands
 from prune_core.masking import Masks
@@ -21,14 +20,14 @@ from prune_schedule.run.isolation import tidied
 from prune_schedule.run.result import Result
 from prune_schedule.run.user_functions import functions_of
 from prune_schedule.search.base import ConfigList, SearchPruner
-from prune_schedule.search.plans import Plan, Plans, Sparsities, side_by_side
-from prune_schedule.store.snapshot import MasksInForce, Plain, Snapshots, Stateful, weights_ahead
+from prune_schedule.search.plans import Plan, Plans, Sparsities
+from prune_schedule.store.snapshot import MasksInForce, Plain, Snapshots, Stateful
 from prune_schedule.store.trials import Trials
+from prune_speedup.sparsities.sensitivity import RATIOS, Sensitivity
+from prune_speedup.sparsities.trials_file import weights_ahead
 from prune_toolkit.running.random_state import seeded
 
 __all__ = ["SensitivityPruner"]
-
-RATIOS = tuple(tenth / 10 for tenth in range(1, 10))
 
 
 class SensitivityPruner(SearchPruner):
@@ -88,22 +87,13 @@ class SensitivityPruner(SearchPruner):
         dummy_input: Any = None,
         **more: Any,
     ) -> None:
-        if not 0 < sparsity_per_iter <= 1:
-            raise ConfigError(
-                f"sparsity_per_iter is {sparsity_per_iter!r}; it must be above 0 and at most 1."
-            )
-        if not acc_drop_threshold >= 0:
-            raise ConfigError(
-                f"acc_drop_threshold is {acc_drop_threshold!r}; it must be at least 0."
-            )
-        if not ratios or any(not 0 < ratio < 1 for ratio in ratios):
-            raise ConfigError(f"ratios is {ratios!r}; it must be numbers between 0 and 1.")
+        self.analysis = Sensitivity(
+            sparsity_per_iter, acc_drop_threshold, ratios, sparsity_proportion_calc
+        )
         functions = functions_of(finetune, evaluate, alone=False)
         self.finetuner, self.stateful = functions.finetune, dict(stateful or {})
-        self.sparsity_proportion_calc = sparsity_proportion_calc
         self.sparsity_per_iter = sparsity_per_iter
         self.acc_drop_threshold = acc_drop_threshold
-        self.ratios = sorted(ratios)
         super().__init__(
             model,
             config_list,
@@ -125,60 +115,18 @@ class SensitivityPruner(SearchPruner):
     @property
     def settings(self) -> dict[str, Any]:
         """What the plans depend on."""
-        return {
-            "sparsity_per_iter": self.sparsity_per_iter,
-            "acc_drop_threshold": self.acc_drop_threshold,
-            "ratios": self.ratios,
-        }
+        return self.analysis.settings
 
     def plans(self) -> Plans:
         """Yield plans that prune one layer more and more, and one for all after each round."""
         self._curves: list[dict[str, Any]] = []
-        current: Sparsities = dict.fromkeys(self.sizes, 0.0)
-        score = yield current
-        groups = self.budget.groups
-        most = 1.0 - min(self.budget.target.values())
-        rounds = ceil(round(most / self.sparsity_per_iter, 9))
-        for number in range(1, rounds + 1):
-            # The layers of a group can only be pruned together, so one of them stands for all.
-            found = yield from side_by_side(
-                {group[0]: self._analyse(number, group, current, score) for group in groups}
-            )
-            tolerated = dict(current)
-            for group in groups:
-                tolerated |= dict.fromkeys(group, found[group[0]])
-            current = self._next(number, current, tolerated)
-            score = yield current
-            self.keep(current, score)
-            if self.finetuner is not None:
-                self._train(number, current)
-                score = yield current
-                self.keep(current, score)
+        train = None if self.finetuner is None else self._train
+        return self.analysis.walk(self.caps, self.budget, self.keep, self._seen, train)
 
-    def _analyse(
-        self, number: int, group: list[str], current: Sparsities, base: float | None
-    ) -> Generator[Plan, float | None, float]:
-        """Prune a layer, and those coupled with it, more and more; return what it tolerates."""
-        layer = group[0]
-        tolerated = current[layer]
-        for ratio in self.ratios:
-            if not current[layer] < ratio <= self.caps[layer]:
-                continue
-            score = yield {**current, **dict.fromkeys(group, ratio)}
-            plain = None if score is None else self._sign * score
-            self._curves.append(
-                {"round": number, "layer": layer, "sparsity": ratio, "score": plain}
-            )
-            # Without a score to compare with, nothing says that the layer tolerates anything.
-            if score is None or base is None or score < base - self.acc_drop_threshold:
-                break
-            tolerated = ratio
-        return tolerated
-
-    def _next(self, number: int, current: Sparsities, tolerated: Sparsities) -> Sparsities:
-        calculate = self.sparsity_proportion_calc
-        shares = dict(tolerated if calculate is None else calculate(dict(tolerated)))
-        return self.budget.fitted(shares, current, number * self.sparsity_per_iter)
+    def _seen(self, number: int, layer: str, ratio: float, score: float | None) -> None:
+        plain = None if score is None else self._sign * score
+        point = {"round": number, "layer": layer, "sparsity": ratio, "score": plain}
+        self._curves.append(point)
 
     # --- training between the rounds ---------------------------------------------------------
 

@@ -19,6 +19,7 @@ from prune_schedule.run.isolation import tidied
 from prune_schedule.run.processes import from_first
 from prune_schedule.search.plans import Plan, Plans, Sparsities
 from prune_schedule.store.history import History
+from prune_speedup.sparsities.trials_file import check_same_plan
 from prune_speedup.sparsities.weights import Budget
 from prune_toolkit.running.random_state import seeded
 
@@ -156,7 +157,7 @@ class TrialRunner(DelegatingPruner):
         while left := [number for number in planned if number not in made]:
             known, mine = from_first(self._known_or_mine(left, history))
             for number, trial in known.items():
-                _check_same(trial, planned[number])
+                check_same_plan(trial, planned[number])
             if mine is not None:
                 known |= {mine: self._make_trial(mine, planned[mine], evaluate, history)}
             self.trials += known.values()
@@ -267,12 +268,3 @@ class TrialRunner(DelegatingPruner):
 
 def _shown(score: float | None) -> str:
     return "none" if score is None else f"{score:.4g}"
-
-
-def _check_same(trial: Mapping[str, Any], plan: Plan) -> None:
-    if trial["sparsities"] != plan:
-        raise PruneError(
-            f"Trial {trial['trial']} of the study has other sparsities than this search tries now: "
-            "the seed or prune-schedule has changed. Give another experiment_data_dir or "
-            "study_name, or delete the study."
-        )

@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from prune_core import ConfigError, MissingDependencyError
+from prune_speedup.sparsities.trials_file import Memory
 
 if TYPE_CHECKING:
     from prune_schedule.store.trial_locks import TrialLocks
 
-__all__ = ["History", "Memory", "Study", "need_optuna", "open_history"]
+__all__ = ["History", "Study", "need_optuna", "open_history"]
 
 FILE, LOCKS = "study.journal", "locks"
 
@@ -42,36 +43,6 @@ class History(Protocol):
 
     def close(self) -> None:
         """Release all locks and close the storage."""
-
-
-class Memory:
-    """Trials that last as long as the process.
-
-    Args:
-        trials: Those to begin with.
-    """
-
-    def __init__(self, trials: Iterable[Mapping[str, Any]] = ()) -> None:
-        self._trials = {trial["trial"]: dict(trial) for trial in trials}
-
-    def known(self, numbers: Iterable[int]) -> dict[int, dict[str, Any]]:
-        """Return which of these trials have been made."""
-        return {number: self._trials[number] for number in numbers if number in self._trials}
-
-    def claim(self, numbers: Iterable[int]) -> int | None:
-        """Choose the first."""
-        return next(iter(numbers), None)
-
-    def add(self, trial: dict[str, Any]) -> dict[str, Any]:
-        """Add a trial, and return it."""
-        self._trials[trial["trial"]] = trial
-        return trial
-
-    def release(self, number: int) -> None:
-        """Do nothing."""
-
-    def close(self) -> None:
-        """Do nothing."""
 
 
 class Study:

@@ -20,7 +20,7 @@ from prune_schedule.run.interruption import undisturbed
 from prune_schedule.run.processes import everyone, is_first, rank
 from prune_toolkit.running.random_state import put_random, take_random
 
-__all__ = ["MasksInForce", "Plain", "Snapshots", "Stateful", "weights_ahead"]
+__all__ = ["MasksInForce", "Plain", "Snapshots", "Stateful"]
 
 FORMAT = "prune-schedule-1"
 
@@ -238,11 +238,3 @@ def _clear_masks(model: nn.Module) -> None:
         if isinstance(module, PrunerModuleWrapper):
             for name in module.masked_names:
                 module._buffers[f"{name}_mask"] = None
-
-
-def weights_ahead(path: Path | None) -> PruneError:
-    """Return what to raise where weights come from a later trial than those that are known."""
-    return PruneError(
-        f"{path} has weights of a later trial than those that are known: trials have been lost. "
-        "Give another place, or delete this file and the trials to start anew."
-    )

@@ -15,22 +15,27 @@ from torch.optim import Optimizer
 from prune_core import Compressed, ConfigError, PruneError
 from prune_core.callables import trainer_function
 from prune_core.compat import understands
-from prune_core.config import OPTIONAL_KEYS, load_config, parse
+from prune_core.config import load_config
 from prune_core.evaluators import holds_training
 from prune_core.masking import Masks
 from prune_core.progress import Task
-from prune_schedule.compat.positional import ADMM
+from prune_schedule.compat import positional
 from prune_schedule.run.delegating import DelegatingPruner, one_shot_class
 from prune_schedule.run.evaluation import Finetune
 from prune_schedule.run.isolation import tidied
 from prune_schedule.store.snapshot import MasksInForce, Plain, Snapshots, Stateful
 from prune_schedule.store.trials import Trials
+from prune_speedup.sparsities.admm import (
+    ADMM,
+    DEFAULT_RHO,
+    gap,
+    missed,
+    rho_of_entries,
+)
 
 __all__ = ["ADMMPruner"]
 
 ConfigList = Sequence[Mapping[str, Any]] | str | PathLike[str]
-GRANULARITIES = {"fine-grained": "level", "coarse-grained": "l1"}
-DEFAULT_RHO = 1e-4
 
 
 class ADMMPruner(DelegatingPruner):
@@ -63,7 +68,7 @@ class ADMMPruner(DelegatingPruner):
         stateful: What else a checkpoint keeps, by name.
     """
 
-    @understands(ADMM)
+    @understands(positional.ADMM)
     def __init__(
         self,
         model: nn.Module,
@@ -83,10 +88,7 @@ class ADMMPruner(DelegatingPruner):
         checkpoint: str | PathLike[str] | None = None,
         stateful: Mapping[str, Stateful] | None = None,
     ) -> None:
-        if granularity not in GRANULARITIES:
-            raise ConfigError(
-                f"granularity is {granularity!r}; it must be one of {', '.join(GRANULARITIES)}."
-            )
+        settings = ADMM(iterations, training_epochs, granularity, row)
         if evaluator is not None and not holds_training(evaluator):
             raise ConfigError(
                 f"evaluator is {evaluator!r}, which has no train(); ADMMPruner takes an evaluator "
@@ -110,12 +112,9 @@ class ADMMPruner(DelegatingPruner):
         name, function = given[0]
         self.evaluator, self.trainer = evaluator, trainer_function(function, name)
         self.optimizer, self.criterion = traced_optimizer, criterion
-        self.iterations = _at_least_1("iterations", iterations)
-        self.training_epochs = _at_least_1("training_epochs", training_epochs)
+        self.iterations, self.training_epochs = iterations, training_epochs
         self.rho = row
-        if not self.rho > 0:
-            raise ConfigError(f"row is {row!r}; it must be a number above 0.")
-        self.pruning_algorithm = pruning_algorithm or GRANULARITIES[granularity]
+        self.pruning_algorithm = pruning_algorithm or settings.algorithm
         self.pruning_params = dict(pruning_params or {})
         self.checkpoint, self.stateful = checkpoint, dict(stateful or {})
         self.reset(model, config_list)
@@ -125,13 +124,12 @@ class ADMMPruner(DelegatingPruner):
         if isinstance(config_list, str | PathLike):
             config_list = load_config(config_list)
         algorithm = one_shot_class(self.pruning_algorithm)
-        entries = parse(config_list, (*getattr(algorithm, "config_keys", ()), OPTIONAL_KEYS["rho"]))
-        rho = {entry.index: entry.settings.get("rho", self.rho) for entry in entries}
-        plain = [{k: v for k, v in entry.items() if k != "rho"} for entry in config_list]
+        keys = getattr(algorithm, "config_keys", ())
+        plain, rho = rho_of_entries(config_list, keys, self.rho)
         self._make_one_shot(algorithm, self.pruning_params, model, plain)
         self.config_list = config_list
         self._rho = {
-            name: float(rho[wrapper.config["entry"]])
+            name: rho[wrapper.config["entry"]]
             for name, wrapper in self.get_modules_wrapper().items()
         }
         self.trials, self._pruned = Trials(), False
@@ -188,10 +186,7 @@ class ADMMPruner(DelegatingPruner):
                 )
         with torch.no_grad():
             self._renew()
-            gaps = {
-                name: float((weight - self._z[name]).norm() / weight.norm().clamp_min(1e-12))
-                for name, weight in self._weights.items()
-            }
+            gaps = {name: gap(weight, self._z[name]) for name, weight in self._weights.items()}
         self.trials.append({"trial": number, "gap": max(gaps.values()), "gaps": gaps})
 
     def _train_with_evaluator(self, model: nn.Module) -> None:
@@ -238,7 +233,7 @@ class ADMMPruner(DelegatingPruner):
                 weight.copy_(trained[name])
             self._no_masks()
         for name, before in trained.items():
-            self._u[name] = self._u[name] + before - self._z[name]
+            self._u[name] = missed(self._u[name], before, self._z[name])
 
     @property
     def _algorithm_name(self) -> str:
@@ -303,9 +298,3 @@ class ADMMPruner(DelegatingPruner):
 
 def _nothing() -> None:
     """Stand in for the callback of trainers that want one: gradients have the penalty already."""
-
-
-def _at_least_1(name: str, value: Any) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ConfigError(f"{name} is {value!r}; it must be a whole number of at least 1.")
-    return value

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from math import ceil, exp, log
 
 from prune_core.errors import ConfigError
+from prune_speedup.sparsities.plans import Sparsities
 
 __all__ = ["Annealing", "Walk"]
 
-Sparsities = dict[str, float]
 Walk = Generator[list[Sparsities], Sequence[float | None], tuple[float, int, Sparsities] | None]
 """Yields plans, is sent their scores, and returns the best score, its number and its plan."""
 

@@ -8,10 +8,10 @@ from typing import Protocol
 from prune_core.amount import number_to_prune
 from prune_core.errors import ConfigError
 from prune_speedup.sparsities.pieces import Piece
+from prune_speedup.sparsities.plans import Sparsities
 
 __all__ = ["Budget", "WeightBudget"]
 
-Sparsities = dict[str, float]
 # As often as a number between 0 and 1 can be halved before the next one is its neighbour.
 HALVINGS = 60
 

@@ -7,8 +7,8 @@ table of positions that is added, so is whatever else belongs to the channel.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import keras
 
@@ -18,7 +18,11 @@ from prune_tf.masks import Masks
 from prune_tf.speedup.find_units import both, masks_of_units
 from prune_tf.speedup.run import plan_for
 
-__all__ = ["closed"]
+if TYPE_CHECKING:
+    from prune_tf.pruning.pruner import Pruner
+    from prune_tf.pruning.targets import Target
+
+__all__ = ["closed", "masks_that_go"]
 
 
 def closed(
@@ -49,6 +53,25 @@ def closed(
     ]
     wanted = sorted({*gone} & {*with_them})
     return both(more, masks_of_units(model, found, wanted)) if wanted else more
+
+
+def masks_that_go(
+    pruner: Pruner, ratio: Callable[[Target], float], constants: str = "exact"
+) -> Masks:
+    """Return masks of channels that go together, all of which `shrink` removes.
+
+    Args:
+        pruner: A pruner in the mode `dependency_aware`; its masks stay as they are.
+        ratio: Takes a target and returns the ratio that it is to lose.
+        constants: What `shrink` will be told.
+    """
+    coupling, targets = pruner.coupling, pruner.targets
+    assert coupling is not None, "only channels that go together can be followed"
+    scores = pruner.scores()
+    alive = {each.name: pruner.alive(each) for each in targets}
+    gone = coupling.choose(targets, scores, alive, ratio)
+    made = pruner.masks_for(coupling.masks_of(targets, scores, gone))
+    return closed(pruner.bound_model, coupling.units, made, gone, constants) if gone else made
 
 
 def _goes(plan: Plan, unit: Unit) -> bool:

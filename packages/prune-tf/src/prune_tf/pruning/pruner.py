@@ -142,14 +142,21 @@ class Pruner(NoCallback, metaclass=ChecksOptions):
         Args:
             ratio: Takes a target and returns the ratio that it is to lose.
         """
-        scores = self.scores()
-        alive = {t.name: self.alive(t) for t in self.targets}
-        self._check_shapes(scores, alive)
-        kept = self.allocate(scores, alive, ratio)
-        masks = self.masks_for(kept)
+        masks = self.masks_at(ratio)
         set_masks(self.bound_model, masks)
         emit("prune_masks_made", pruner=self, masks=masks)
         return masks
+
+    def masks_at(self, ratio: Callable[[Target], float]) -> Masks:
+        """Return masks for a sparsity of each layer, and leave those in force.
+
+        Args:
+            ratio: Takes a target and returns the ratio that it is to lose.
+        """
+        scores = self.scores()
+        alive = {t.name: self.alive(t) for t in self.targets}
+        self._check_shapes(scores, alive)
+        return self.masks_for(self.allocate(scores, alive, ratio))
 
     def masks_for(self, kept: Mapping[str, Array]) -> Masks:
         """Return `{layer name: {variable name: mask}}`.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any, ClassVar
 
 import keras
@@ -11,6 +11,7 @@ import numpy as np
 
 from prune_core.callables import check_takes_model
 from prune_core.errors import ConfigError
+from prune_tf.pruning.penalties import penalised
 from prune_tf.pruning.pruner import ConfigList, Pruner
 
 __all__ = ["SlimPruner"]
@@ -70,31 +71,7 @@ class SlimPruner(Pruner):
                 self.calibrate(self.bound_model)
         return {target.name: np.abs(target.weight) for target in self.targets}
 
-    @contextmanager
-    def _penalty(self) -> Iterator[None]:
-        """Add `scale · Σ |γ|` to the losses of the model, beside what regularizes γ already."""
-        factors = [target.layer.gamma for target in self.targets]
-        before = [factor.regularizer for factor in factors]
-        for factor, regularizer in zip(factors, before, strict=True):
-            factor.regularizer = _Penalty(self.scale, regularizer)
-        self._compile_anew()
-        try:
-            yield
-        finally:
-            for factor, regularizer in zip(factors, before, strict=True):
-                factor.regularizer = regularizer
-            self._compile_anew()
-
-    def _compile_anew(self) -> None:
-        # A step that was compiled before has the losses of then.
-        if getattr(self.bound_model, "train_function", None) is not None:
-            self.bound_model.train_function = None
-
-
-class _Penalty(keras.regularizers.Regularizer):  # type: ignore[misc]
-    def __init__(self, scale: float, beside: Any) -> None:
-        self.l1, self.beside = keras.regularizers.L1(scale), beside
-
-    def __call__(self, x: Any) -> Any:
-        penalty = self.l1(x)
-        return penalty if self.beside is None else penalty + self.beside(x)
+    def _penalty(self) -> AbstractContextManager[None]:
+        """Add `scale · Σ |γ|` to the losses of the model."""
+        penalty = keras.regularizers.L1(self.scale)
+        return penalised(self.bound_model, [(each.layer.gamma, penalty) for each in self.targets])

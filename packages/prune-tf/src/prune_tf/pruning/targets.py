@@ -42,16 +42,21 @@ class Target:
     config: dict[str, Any]
 
     @property
+    def variable(self) -> Any:
+        """The variable that is scored and masked."""
+        return getattr(self.layer, self.slot.name)
+
+    @property
     def weight(self) -> Array:
         """The weight as the mask in force leaves it, in torch's order of axes."""
-        value = np.asarray(getattr(self.layer, self.slot.name).numpy())
+        value = np.asarray(self.variable.numpy())
         wide = value if value.dtype.kind == "f" and value.itemsize >= 4 else value.astype("float32")
         return to_torch(self.layer, self.slot.name, wide)
 
     @property
     def alive(self) -> Array:
         """What is not masked yet, in torch's order of axes."""
-        variable = getattr(self.layer, self.slot.name)
+        variable = self.variable
         mask = variable.constraint
         array = mask.numpy() if isinstance(mask, Masked) else np.ones(variable.shape, bool)
         return to_torch(self.layer, self.slot.name, array)

@@ -7,14 +7,11 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
-from operator import index
 from typing import Any
 
 import torch
 
-from prune_core.errors import ConfigError
-
-__all__ = ["as_seed", "put_random", "seeded", "take_random"]
+__all__ = ["put_random", "seeded", "take_random"]
 
 
 def take_random(generators: Sequence[torch.Generator] = ()) -> dict[str, Any]:
@@ -64,14 +61,6 @@ def seeded(seed: int) -> Iterator[None]:
         yield
     finally:
         put_random(states)
-
-
-def as_seed(seed: Any) -> int:
-    """Return a seed, which is any whole number."""
-    try:
-        return index(seed)
-    except TypeError:
-        raise ConfigError(f"seed is {seed!r}; it must be a whole number.") from None
 
 
 def _devices() -> list[torch.device]:

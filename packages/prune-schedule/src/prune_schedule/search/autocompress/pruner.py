@@ -18,19 +18,21 @@ from prune_core.compat import understands
 from prune_core.config import load_config, parse
 from prune_core.masking import Masks
 from prune_core.progress import Task
+from prune_core.seed import as_seed
 from prune_schedule.compat.positional import AUTOCOMPRESS
-from prune_schedule.run.delegating import AMOUNTS, one_shot_class
+from prune_schedule.run.delegating import one_shot_class
 from prune_schedule.run.evaluation import Evaluate, Finetune
 from prune_schedule.run.result import Result
 from prune_schedule.search.autocompress.rounds import AutoCompressRounds
 from prune_schedule.search.autocompress.settings import settings_from
-from prune_schedule.search.needs import coupled, without_amounts
+from prune_schedule.search.needs import coupled, rules_for_target
 from prune_schedule.store.result_folder import ResultFolder
 from prune_schedule.store.snapshot import Snapshots
 from prune_schedule.store.trials import Trials
-from prune_schedule.timed.admm import DEFAULT_RHO
+from prune_speedup.sparsities.admm import DEFAULT_RHO
+from prune_speedup.sparsities.rules import AMOUNTS
 from prune_speedup.torch.tensors import Snapshot
-from prune_toolkit.running.random_state import as_seed, seeded
+from prune_toolkit.running.random_state import seeded
 
 __all__ = ["AutoCompressPruner"]
 
@@ -174,7 +176,7 @@ class AutoCompressPruner(AutoCompressRounds):
         algorithm = one_shot_class(self.pruning_algorithm)
         rules: Sequence[Mapping[str, Any]] = config_list
         if self.target is not None:
-            rules = without_amounts(config_list, self.target, self.dummy_input)
+            rules = rules_for_target(config_list, self.target, self.dummy_input)
         parse(rules, getattr(algorithm, "config_keys", ()))
         self._make_one_shot(algorithm, self.pruning_params, model, list(rules))
         self.config_list, self._rules = config_list, rules

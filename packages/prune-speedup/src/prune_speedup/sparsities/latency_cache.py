@@ -11,9 +11,8 @@ from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
 
-from prune_core import ConfigError, PruneError
+from prune_core.errors import ConfigError, PruneError
 from prune_core.files import make_folder, replacing
-from prune_schedule.run.processes import is_first
 
 __all__ = ["LatencyCache"]
 
@@ -28,14 +27,22 @@ class LatencyCache(dict[str, float]):
     Args:
         folder: The folder, or None to keep them in memory.
         kept_elsewhere: Whether the search is kept where these cannot be.
+        writes: Whether this process writes the file.
     """
 
-    def __init__(self, folder: str | PathLike[str] | None, kept_elsewhere: bool = False) -> None:
+    def __init__(
+        self,
+        folder: str | PathLike[str] | None,
+        kept_elsewhere: bool = False,
+        *,
+        writes: bool = True,
+    ) -> None:
         if folder is None and kept_elsewhere:
             raise ConfigError(
                 "The target has a latency, and what has been measured is kept in a folder: give "
                 "log_dir= as well, so that the search can go on."
             )
+        self._writes = writes
         self._path = None if folder is None else Path(folder) / FILE
         super().__init__()
         if self._path is not None and self._path.exists():
@@ -44,7 +51,7 @@ class LatencyCache(dict[str, float]):
     def keep(self, more: Mapping[str, float]) -> None:
         """Add what was measured, and write all of it."""
         self.update(more)
-        if self._path is not None and is_first():
+        if self._path is not None and self._writes:
             make_folder(self._path.parent)
             with replacing(self._path) as file:
                 file.write(json.dumps(self, indent=1).encode())

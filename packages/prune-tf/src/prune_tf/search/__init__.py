@@ -1,0 +1,1 @@
+"""Searches for the sparsity of each layer."""

@@ -1,0 +1,130 @@
+"""What the trials of a search begin with: weights and masks, in memory and in a file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from prune_core.errors import ConfigError, PruneError
+from prune_core.files import write_safetensors
+from prune_speedup.sparsities.trials_file import check_same_run
+from prune_tf.masks import Masks, masks_of, set_masks
+from prune_tf.variables import Kept, of_optimizer
+
+__all__ = ["Start"]
+
+FORMAT = "prune-tf-search-1"
+
+
+class Start:
+    """Weights and masks that every trial begins with.
+
+    Args:
+        model: The model, as it is now.
+        trained: Whether trials train, so that the optimizer of a compiled model goes back as well.
+
+    Attributes:
+        round: The number of the round that has left them, 0 at first.
+        masks: The masks.
+    """
+
+    def __init__(self, model: keras.Model, *, trained: bool) -> None:
+        self._model = model
+        self._variables = [*model.variables, *(of_optimizer(model) if trained else [])]
+        self.kept = Kept(self._variables)
+        self.masks: Masks = {}
+        self.round = 0
+
+    def now(self) -> Kept:
+        """Return the numbers that the same variables have now."""
+        return Kept(self._variables)
+
+    def put_back(self) -> None:
+        """Let the model be as it was."""
+        self.kept.restore()
+        masks: Masks = {
+            layer: {name: np.ones_like(mask) for name, mask in tensors.items()}
+            for layer, tensors in masks_of(self._model).items()
+        }
+        for layer, tensors in self.masks.items():
+            masks.setdefault(layer, {}).update(tensors)
+        set_masks(self._model, masks)
+
+    def move(self, number: int) -> None:
+        """Take the model as it is now for where trials begin.
+
+        Args:
+            number: The number of the round that has left it so.
+        """
+        self.kept, self.masks, self.round = self.now(), masks_of(self._model), number
+
+    # --- in a file --------------------------------------------------------------------------
+
+    def write(self, path: Path, run: Mapping[str, Any]) -> None:
+        """Write a file, which is complete at any moment.
+
+        Args:
+            path: The file.
+            run: What the search does, as plain data.
+        """
+        masks = [(layer, name) for layer, tensors in self.masks.items() for name in tensors]
+        tensors = {f"value.{at}": _bytes_of(value) for at, value in enumerate(self.kept.values)}
+        for at, (layer, name) in enumerate(masks):
+            tensors[f"mask.{at}"] = np.ascontiguousarray(self.masks[layer][name])
+        header = {"run": dict(run), "round": self.round, "masks": masks}
+        metadata = {"format": FORMAT, "search": json.dumps(header)}
+        write_safetensors(path, tensors, metadata, framework="numpy")
+
+    def read(self, path: Path, run: Mapping[str, Any]) -> None:
+        """Go on from a file, if it is there.
+
+        Args:
+            path: The file.
+            run: What the search does; a file of another search is refused.
+
+        Raises:
+            PruneError: When it cannot be read.
+            ConfigError: When it is of another search, or of another model.
+        """
+        if not path.exists():
+            return
+        try:
+            with safe_open(path, "numpy") as file:
+                metadata = file.metadata() or {}
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except (OSError, SafetensorError) as error:
+            raise PruneError(
+                f"{path} cannot be read ({type(error).__name__}: {error}). Delete it and the "
+                "trials to start anew."
+            ) from error
+        if metadata.get("format") != FORMAT:
+            raise PruneError(f"{path} is not a file of the weights of a search. Give another path.")
+        header = json.loads(metadata["search"])
+        check_same_run(str(path), header["run"], run)
+        values = [tensors.get(f"value.{at}") for at in range(len(self._variables))]
+        for variable, value, kept in zip(self._variables, values, self.kept.values, strict=True):
+            if value is None or value.size != kept.nbytes:
+                raise ConfigError(
+                    f"{path} is of another model, or of another optimizer: {variable.path!r} is "
+                    "not the same there. Give another path, or delete the file to start anew."
+                )
+        shaped = [
+            value.view(kept.dtype).reshape(kept.shape)
+            for value, kept in zip(values, self.kept.values, strict=True)
+            if value is not None
+        ]
+        self.kept = Kept(self._variables, shaped)
+        self.round, self.masks = header["round"], {}
+        for at, (layer, name) in enumerate(header["masks"]):
+            self.masks.setdefault(layer, {})[name] = tensors[f"mask.{at}"].astype(bool)
+
+
+def _bytes_of(value: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return the bytes of an array, also of one whose numbers are of a kind that no file knows."""
+    return np.ascontiguousarray(value).reshape(-1).view(np.uint8)
