@@ -58,6 +58,11 @@ class Masked(Recorder):  # type: ignore[no-untyped-call]
     """A recorder that shows masked tensors to the operators, each made when it is read.
 
     So there is never more than one masked copy of a tensor in memory, and none of the model.
+
+    Attributes:
+        spread: What batch norms in training have added to the means that they keep, if they had
+            added the deviation instead, by the name of the mean. Where a layer reads what another
+            batch norm has centred, the mean itself is zero, and what is kept of it is rounding.
     """
 
     def __init__(
@@ -88,6 +93,7 @@ class Masked(Recorder):  # type: ignore[no-untyped-call]
         self._matching = Matching(plan, start)
         self._matched: Call | None = None
         self._origins: dict[int, int] = {}
+        self.spread: dict[str, float] = {}
         calls = plan.labelling.graph.calls
         self._live = {
             id(calls[position])
@@ -154,7 +160,18 @@ class Masked(Recorder):  # type: ignore[no-untyped-call]
             self._origins |= {new: old for new, old in pairs if None not in (new, old)}  # type: ignore[misc]
         elif call.name in _PASSING_ON:
             self._pass_on(call)
+        if "batch_norm" in call.name:
+            self._note_spread(call, result)
         self._note(call, self._masked(result), recorded)
+
+    def _note_spread(self, call: Call, result: Any) -> None:
+        mean, inverse_deviation = call.argument("running_mean"), result[2]
+        if not isinstance(mean, Ref) or not inverse_deviation.numel():
+            return
+        share = call.argument("momentum") or call.argument("exponential_average_factor") or 0.0
+        added = share / float(inverse_deviation.min())
+        for name in self.graph.tensors.get(mean.index, ()):
+            self.spread[name] = max(self.spread.get(name, 0.0), added)
 
     def _pass_on(self, call: Call) -> None:
         """Know what a new cache holds: the example may keep none, and joins nothing to nothing."""
