@@ -132,10 +132,11 @@ class Masked(Recorder):  # type: ignore[no-untyped-call]
 
     def execute(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run one operator."""
-        # What a forward does to a parameter in place, it does to the parameter, not to a product.
-        self._written = {id(tensor) for tensor in operator_of(func).written(args, kwargs)}
-        args, kwargs = self._masked(args), self._masked(kwargs)
-        self._written = set()
+        if self._masks or self._gone:
+            # What a forward does to a parameter in place, it does to that, not to a product.
+            self._written = {id(tensor) for tensor in operator_of(func).written(args, kwargs)}
+            args, kwargs = self._masked(args), self._masked(kwargs)
+            self._written = set()
         before = self._matching.find(len(self.graph.calls), self.module, func)
         self._matched = before
         if before is None or id(before) not in self._live:
@@ -162,7 +163,8 @@ class Masked(Recorder):  # type: ignore[no-untyped-call]
             self._pass_on(call)
         if "batch_norm" in call.name:
             self._note_spread(call, result)
-        self._note(call, self._masked(result), recorded)
+        shown = self._masked(result) if self._masks or self._gone else result
+        self._note(call, shown, recorded)
 
     def _note_spread(self, call: Call, result: Any) -> None:
         mean, inverse_deviation = call.argument("running_mean"), result[2]
