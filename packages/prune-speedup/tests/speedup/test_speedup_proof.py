@@ -397,6 +397,18 @@ def test_a_mean_that_is_wrong_for_what_it_is_the_mean_of_is_found(monkeypatch, m
     assert unchanged(model, before)
 
 
+def test_a_variance_that_overflows_says_nothing_of_its_mean():
+
+    class Overflowing(Bottleneck):
+        def forward(self, x):
+            return super().forward(x * 1e25 if self.training else x)
+
+    torch.manual_seed(0)
+    model, x = Overflowing().eval(), torch.rand(8, 3)
+    report = shrink(model, x, units=half(model, x))
+    assert any("in training" in name for name in report.verified)
+
+
 def test_differences_are_relative_to_what_something_was_made_of():
     mean, other = {"mean": torch.tensor([1e-9, 2e-9])}, {"mean": torch.tensor([1e-5, 0.0])}
     assert not compare(mean, other).ok

@@ -167,13 +167,13 @@ class Masked(Recorder):  # type: ignore[no-untyped-call]
         self._note(call, shown, recorded)
 
     def _note_spread(self, call: Call, result: Any) -> None:
-        mean, inverse_deviation = call.argument("running_mean"), result[2]
-        if not isinstance(mean, Ref) or not inverse_deviation.numel():
+        mean, inverse_deviations = call.argument("running_mean"), result[2]
+        if not isinstance(mean, Ref) or not inverse_deviations.numel():
             return
+        least = float(inverse_deviations.min())
         share = call.argument("momentum") or call.argument("exponential_average_factor") or 0.0
-        added = share / float(inverse_deviation.min())
-        for name in self.graph.tensors.get(mean.index, ()):
-            self.spread[name] = max(self.spread.get(name, 0.0), added)
+        for name in self.graph.tensors.get(mean.index, ()) if least > 0 else ():
+            self.spread[name] = max(self.spread.get(name, 0.0), share / least)
 
     def _pass_on(self, call: Call) -> None:
         """Know what a new cache holds: the example may keep none, and joins nothing to nothing."""
