@@ -101,10 +101,10 @@ def _plain_differences(
         other = after.get(path)
         if isinstance(value, float) and isinstance(other, float):
             allowed = tolerance_for(torch.float32) if tolerance is None else tolerance
-            pair = (
+            left, right = (
                 torch.tensor(each, dtype=torch.float64, device="cpu") for each in (value, other)
             )
-            yield Difference(_apart(*pair), path or "the output", allowed)
+            yield Difference(_apart(left, right), path or "the output", allowed)
         elif value != other:
             yield Difference(inf, path or "the output", 0.0)
 
