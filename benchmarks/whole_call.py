@@ -81,9 +81,7 @@ The proof runs both models in every way that was found to matter: on the example
 its kind, in training where that is possible, with what a model keeps between calls. The peer has
 nothing like it. Beyond the least, every call is watched and matched, which weighs most where a
 network makes many small calls; every result inside is read once more; and for a model of
-transformers the numbers are searched with which its config describes it. For EfficientNet-B0 the
-proof takes far longer: batch norms of random weights, in training on a small input, make of the
-last bit what can be seen, so that it is done again in double precision.
+transformers the numbers are searched with which its config describes it.
 
 Where the peer leaves less, in transformers and ConvNeXt, it also cuts what a layer normalisation
 runs over. That is not what the masked model computes, so here those channels stay.

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from prune_core.masking import PrunerModuleWrapper
-from prune_core.masking.slices import all_of, held_along, whole_rows
+from prune_core.masking.slices import all_of, full_rows, held_along, whole_rows
 
 
 @pytest.mark.parametrize("shape", [(), (5,), (4, 3), (4, 3, 2, 2), (1, 3, 1), (0, 3), (3, 0)])
@@ -30,9 +30,12 @@ def test_rows_are_whole_or_there_are_none() -> None:
     rows = whole_rows(mask)
     assert rows is not None
     assert rows.tolist() == [False, True, False, False]
+    assert full_rows(mask).tolist() == rows.tolist()
     mask[2, 0, 0] = True
     assert whole_rows(mask) is None
     assert whole_rows(torch.tensor(True)) is None
+    assert full_rows(mask).tolist() == [False, True, False, False]
+    assert full_rows(mask[:, 0, 0]).tolist() == [False, True, True, False]
 
 
 @pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])

@@ -1,8 +1,11 @@
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from prune_speedup.engine.alignment import states_of
 from prune_speedup.engine.labels import FIXED, Labels
+from prune_speedup.engine.values import UNKNOWN, ZERO, Group, Value, encode
 
 
 def test_labels_begin_apart():
@@ -53,3 +56,22 @@ def test_ties_are_the_connected_components(edges, fixed):
             assert (found[left] == found[right]) == (component[left] == component[right])
         expected = any(component[left] == component[index] for index in fixed)
         assert labels.is_fixed(fresh)[left] == expected
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 6, 12])
+def test_what_is_known_of_a_result_is_asked_once_for_each_combination_of_its_operands(count):
+    """A dozen operands are looked at a few at a time, and come to what each place says alone."""
+    states = np.random.default_rng(count).integers(ZERO, UNKNOWN + 1, size=(count, 7))
+    states[:, 3] = states[:, 0]
+    members = []
+    for known in states:
+        value = Value((7,), (Group(encode(np.arange(1, 8), known)),))
+        members.append((value, list(value.groups)))
+    asked = []
+
+    def combine(operands):
+        asked.append(tuple(operands))
+        return max(operands)
+
+    assert states_of(members, combine).tolist() == states.max(axis=0).tolist()
+    assert sorted(asked) == sorted({tuple(column) for column in states.T.tolist()})

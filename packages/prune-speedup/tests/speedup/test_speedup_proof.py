@@ -323,23 +323,18 @@ def test_a_difference_that_an_output_hides_is_not_taken_for_rounding(monkeypatch
 
 
 class Keeping(nn.Module):
-    """Keeps means of numbers whose mean is zero, so that all of it is rounding.
-
-    So does a batch norm in training behind a convolution that reads from another one.
-    """
+    """Keeps means of numbers whose mean is zero, so that all of it is rounding."""
 
     def __init__(self):
         super().__init__()
         self.first, self.second, self.last = nn.Linear(3, 999), nn.Linear(999, 16), nn.Linear(16, 4)
-        self.norm = nn.BatchNorm1d(16, momentum=1.0)
+        self.norm = nn.BatchNorm1d(16)
 
     def forward(self, x):
         y = self.second(self.first(x))
         if len(x) != 2:
             z = y - y.mean(0)
-            nn.functional.batch_norm(
-                z, self.norm.running_mean, self.norm.running_var, training=True, momentum=1.0
-            )
+            self.norm.running_mean.copy_(z.mean(0))
         return self.last(self.norm(y))
 
 
@@ -348,6 +343,78 @@ def test_what_a_model_keeps_is_no_judge_where_rounding_alone_turns_it_over():
     report = shrink(model, x, units=half(model, x))
     assert report.parameters[1] < report.parameters[0]
     assert report.verified == ["the example"]
+
+
+class Bottleneck(nn.Module):
+    """A layer reads what a batch norm has centred, so that the mean which the next keeps is zero.
+
+    The blocks of EfficientNet do so. As theirs, the forward asks whether it trains.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.norm = nn.Linear(3, 999), nn.BatchNorm1d(999)
+        self.second, self.centred = nn.Linear(999, 16, bias=False), nn.BatchNorm1d(16)
+        self.last, self.shift = nn.Linear(16, 4), nn.Parameter(torch.zeros(16))
+
+    def forward(self, x):
+        y = self.second(self.norm(self.first(x)))
+        return self.last(self.centred(y + self.shift if self.training else y).relu())
+
+
+def test_a_mean_that_is_zero_is_held_to_what_it_is_the_mean_of(monkeypatch):
+    asked = []
+
+    def compared(prover, cases, tolerance, dtype):
+        asked.append(dtype)
+        return original(prover, cases, tolerance, dtype)
+
+    original = proof._Prover.compared
+    monkeypatch.setattr(proof._Prover, "compared", compared)
+    model, x = Bottleneck().eval(), torch.rand(8, 3)
+    report = shrink(model, x, units=half(model, x))
+    assert report.verified == ["the example", "a batch of 2 where the example has 8, in training"]
+    assert asked == [None], "nothing was done in double"
+
+
+@pytest.mark.parametrize("moved", [1e-2, 1e-3])
+def test_a_mean_that_is_wrong_for_what_it_is_the_mean_of_is_found(monkeypatch, moved):
+    """What is added before a batch norm shows in training in the mean that is kept, alone."""
+
+    def wrong(model, plan):
+        update_sizes(model, plan)
+        model.shift.data[0] += moved
+
+    update_sizes = run.update_sizes
+    monkeypatch.setattr(run, "update_sizes", wrong)
+    # Nor does anything look at what is computed inside.
+    monkeypatch.setattr(proof.Inside, "worst", lambda self: (0.0, ""))
+    torch.manual_seed(0)
+    model, x = Bottleneck().eval(), torch.rand(8, 3)
+    before = snapshot(model)
+    with pytest.raises(SpeedupError, match="keeps other numbers .* 'centred.running_mean'"):
+        shrink(model, x, units=half(model, x))
+    assert unchanged(model, before)
+
+
+def test_a_variance_that_overflows_says_nothing_of_its_mean():
+
+    class Overflowing(Bottleneck):
+        def forward(self, x):
+            return super().forward(x * 1e25 if self.training else x)
+
+    torch.manual_seed(0)
+    model, x = Overflowing().eval(), torch.rand(8, 3)
+    report = shrink(model, x, units=half(model, x))
+    assert any("in training" in name for name in report.verified)
+
+
+def test_differences_are_relative_to_what_something_was_made_of():
+    mean, other = {"mean": torch.tensor([1e-9, 2e-9])}, {"mean": torch.tensor([1e-5, 0.0])}
+    assert not compare(mean, other).ok
+    assert compare(mean, other, made_of={"['mean']": 1.0}).ok
+    assert not compare(mean, other, made_of={"['mean']": 1e-2}).ok
+    assert not compare(mean, {"mean": torch.tensor([torch.nan, 0.0])}, made_of={"['mean']": 1.0}).ok
 
 
 def test_a_difference_in_what_is_kept_is_not_taken_for_rounding(monkeypatch):

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-__all__ = ["all_of", "held_along", "held_on", "not_zero_along", "whole_rows"]
+__all__ = ["all_of", "full_rows", "held_along", "held_on", "not_zero_along", "whole_rows"]
 
 
 def all_of(mask: Tensor) -> bool:
@@ -72,15 +72,23 @@ def not_zero_along(tensor: Tensor, mask: Tensor | None = None) -> list[Tensor]:
     return _as_tensors([rows, *_held(others.reshape(tensor.shape[1:]))], tensor.shape)
 
 
+def full_rows(mask: Tensor) -> Tensor:
+    """Return which rows are all True.
+
+    Args:
+        mask: The mask, with at least one axis.
+    """
+    return mask if mask.ndim < 2 else _as_tensors([_flat(mask).all(1)], mask.shape[:1])[0]
+
+
 def whole_rows(mask: Tensor) -> Tensor | None:
     """Return which rows are all True, if all others are all False; otherwise None."""
     if mask.ndim < 2:
         return mask if mask.ndim else None
-    flat = _plain(mask).reshape(mask.shape[0], prod(mask.shape[1:]))
-    rows = flat.any(1)
-    if bool((flat.all(1) != rows).any()):
+    rows = _flat(mask).any(1)
+    if bool((_flat(mask).all(1) != rows).any()):
         return None
-    return _as_tensors([rows], (mask.shape[0],))[0]
+    return _as_tensors([rows], mask.shape[:1])[0]
 
 
 _IN_NUMPY = frozenset(
@@ -95,6 +103,11 @@ def _plain(tensor: Tensor) -> Any:
     """What to look at: an array if numpy can see these numbers where they are."""
     plain = type(tensor) in (Tensor, nn.Parameter) and tensor.is_cpu and tensor.dtype in _IN_NUMPY
     return tensor.detach().numpy() if plain else tensor
+
+
+def _flat(mask: Tensor) -> Any:
+    """What to look at, with all but the first axis in one."""
+    return _plain(mask).reshape(mask.shape[0], prod(mask.shape[1:]))
 
 
 def _held(mask: Any) -> list[Any]:

@@ -37,6 +37,9 @@ Combine = Callable[[Sequence[int]], int]
 """What is known of a result where this is known of its operands."""
 
 
+_KINDS, _AT_ONCE = UNKNOWN + 1, 5
+
+
 def follows(other: Group, group: Group) -> bool:
     """Whether the labels of one group have everywhere the same label of another beside them.
 
@@ -88,17 +91,21 @@ def states_of(members: list[tuple[Value, list[Group]]], combine: Combine) -> Arr
         base = np.array(value.state, dtype=np.int64)
         own = [group.states() for group in groups]
         known.append(reduce(np.maximum, own) if own else base)
-    if all(each.min() == each.max() for each in known):
-        return np.array([combine([int(each.min()) for each in known])], dtype=np.int64)
-    # Each combination that occurs gets a number, one operand after the other: there may be many
-    # operands, such as the steps of a sequence, and few combinations, for which the test runs once.
-    kinds = UNKNOWN + 1
+    # Each combination that occurs gets a number, a few operands at a time: there may be many, such
+    # as the steps of a sequence, and few combinations, for which the test runs once.
     combined, patterns = np.zeros((), dtype=np.int64), [list[int]()]
-    for each in known:
-        combined = combined * kinds + each
+    for start in range(0, len(known), _AT_ONCE):
+        few = known[start : start + _AT_ONCE]
+        for each in few:
+            combined = combined * _KINDS + each
         occurs = np.flatnonzero(np.bincount(combined.ravel()))
-        patterns = [[*patterns[code // kinds], code % kinds] for code in occurs.tolist()]
-        combined = np.searchsorted(occurs, combined)
+        steps = [_KINDS**place for place in range(len(few))]
+        patterns = [
+            patterns[code // (steps[-1] * _KINDS)]
+            + [code // step % _KINDS for step in reversed(steps)]
+            for code in occurs.tolist()
+        ]
+        combined = np.searchsorted(occurs, combined) if len(occurs) > 1 else np.zeros(1, np.int64)
     results = np.array([combine(pattern) for pattern in patterns], dtype=np.int64)
     return results[combined]
 

@@ -230,8 +230,9 @@ class Flow:
             axis for axis in range(len(shape)) if all(v.any_size(axis) for v, _ in aligned)
         )
         out = Value(tuple(shape), tuple(groups), free)
-        out.pending = self._pending(operands)
-        self._lengthen(operands, out)
+        if not self.labels.settled:  # of those that are, nothing is left to be said
+            out.pending = self._pending(operands)
+            self._lengthen(operands, out)
         return out
 
     def _lengthen(self, operands: Sequence[Value], out: Value) -> None:

@@ -138,8 +138,9 @@ def expanded(codes: Array, shape: Sequence[int]) -> Array:
     """
     shape, small = tuple(shape), without_copies(codes)
     lead = len(shape) - codes.ndim
-    fits = lead >= 0 and all(
-        old in (1, new) for old, new in zip(codes.shape, shape[lead:], strict=True)
+    fits = codes.shape == shape[lead:] or (
+        lead >= 0
+        and all(old in (1, new) for old, new in zip(codes.shape, shape[lead:], strict=True))
     )
     if not fits or not small.flags.c_contiguous:
         return np.broadcast_to(codes, shape)

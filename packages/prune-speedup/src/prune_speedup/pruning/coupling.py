@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -65,7 +66,7 @@ class Coupling:
             if (producer := self._producer(name, axis)) is not None
         }
         self._last: tuple[Any, Any, Closing] | None = None
-        every = [int(producer.classes.max(initial=FIXED)) for producer in self.producers.values()]
+        every = [int(classes.max(initial=FIXED)) for classes in self.units.axes.values()]
         self._labels = 1 + max(every, default=FIXED)
 
     def _producer(self, tensor: str, axis: int) -> Producer | None:
@@ -94,6 +95,12 @@ class Coupling:
         """Return why a module can lose none of its output channels."""
         module = self.modules[name]
         return self.units.why_fixed(f"{name}.{weight_name(module)}", output_axis(module))
+
+    def marked(self, units: Sequence[int] | Array) -> npt.NDArray[np.bool_]:
+        """Return for each label whether it is one of these units: to be asked of many labels."""
+        marks = np.zeros(self._labels, dtype=np.bool_)
+        marks[np.asarray(units, dtype=np.int64)] = True
+        return marks
 
     def masks_of(self, producer: Producer, units: Array) -> dict[str, Tensor]:
         """Return masks of a module's weight and bias that cover its channels of some units."""
@@ -180,12 +187,13 @@ class Coupling:
     ) -> dict[str, dict[str, Tensor]]:
         """Return masks of units on what wrappers can mask, on those axes that are covered."""
         masks: dict[str, dict[str, Tensor]] = {}
+        gone = self.marked(units)
         for (tensor, axis), classes in self.units.axes.items():
             path, _, leaf = tensor.rpartition(".")
             module = self.modules.get(path)
             if module is None or leaf not in masked_names(module):
                 continue
-            parameter, lost = module.get_parameter(leaf), among(classes, units)
+            parameter, lost = module.get_parameter(leaf), gone[classes]
             if lost.any() and covers(parameter, axis):
                 mask = masks.setdefault(path, {}).get(leaf)
                 if mask is None:
@@ -206,9 +214,10 @@ class Coupling:
     def every_slice(self, units: Array) -> dict[str, Tensor]:
         """Return masks, `{tensor name: mask}`, of all that belongs to some units."""
         every: dict[str, Tensor] = {}
+        gone = self.marked(units)
         parameters = {self.units.aliases.get(n, n) for n, _ in self._model.named_parameters()}
         for (tensor, axis), classes in self.units.axes.items():
-            lost = torch.from_numpy(np.flatnonzero(among(classes, units)))
+            lost = torch.from_numpy(np.flatnonzero(gone[classes]))
             if len(lost) and tensor in parameters:
                 mask = every.get(tensor)
                 if mask is None:

@@ -124,11 +124,12 @@ class DependencyAwareAllocator(SparsityAllocator):
 
     def _masks(self, pruned: list[int], metrics: Mapping[str, Tensor]) -> Masks:
         masks = {}
+        gone = self.coupling.marked(pruned)
         for name, wrapper in self.pruner.get_modules_wrapper().items():
             producer = self.coupling.producers.get(name)
             keep = torch.ones(metrics[name].shape, dtype=torch.bool, device="cpu")
             if producer is not None:
-                keep = torch.from_numpy(~among(producer.classes, pruned))
+                keep = torch.from_numpy(~gone[producer.classes])
             device = wrapper.parameter(wrapper.target).device
             masks[name] = self._expand_mask(name, keep.to(device))
         return masks

@@ -12,7 +12,7 @@ from torch import nn
 
 from prune_core.config.names import by_known_names
 from prune_core.errors import MaskError, did_you_mean
-from prune_core.masking.slices import held_along, not_zero_along
+from prune_core.masking.slices import held_on, not_zero_along
 from prune_speedup.engine.graph import Graph
 from prune_speedup.engine.propagate import Zeros
 
@@ -103,25 +103,27 @@ def zeros_of(model: nn.Module, graph: Graph, masks: Mapping[str, torch.Tensor]) 
     return zeros
 
 
-def alive_in(tensor: torch.Tensor) -> torch.Tensor:
-    """What is not zero; numpy compares several times faster than torch."""
+def alive_in(tensor: torch.Tensor, *masks: torch.Tensor) -> torch.Tensor:
+    """What is neither zero nor masked; numpy compares several times faster than torch."""
     if tensor.is_cpu and tensor.dtype in (torch.float32, torch.float64):
-        return torch.from_numpy(np.asarray(tensor.numpy() != 0))  # of one number it is no array
-    return tensor != 0
+        alive = np.asarray(tensor.numpy() != 0)  # of one number it is no array
+        for mask in masks:
+            alive &= mask.numpy()
+        return torch.from_numpy(alive)
+    return reduce(torch.logical_and, masks, tensor != 0)
 
 
 def asked_for(graph: Graph, zeros: Zeros, masks: Mapping[str, torch.Tensor]) -> Zeros:
     """The zeros that come of the masks; without masks, all of them."""
     if not masks:
         return zeros
-    held = {
-        name: [each.cpu().numpy() for each in held_along(masks[name])]
-        for name in {n for value, _ in zeros for n in graph.tensors[value]} & masks.keys()
-    }
     found: dict[tuple[int, int], npt.NDArray[np.bool_]] = {}
     for (value, axis), zero in zeros.items():
         for name in graph.tensors[value]:
-            if name in held and (masked := zero & ~held[name][axis]).any():
+            if name not in masks:
+                continue
+            masked = zero & ~held_on(masks[name], axis).cpu().numpy()
+            if masked.any():
                 found[value, axis] = masked
     return found
 

@@ -2,9 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import reduce
 from itertools import chain
-from operator import and_
 from statistics import median, quantiles
 from time import perf_counter
 from typing import Any
@@ -67,7 +65,7 @@ def zeros_in(model: nn.Module, masks: Mapping[str, torch.Tensor] | None = None) 
         whole = (parameter.detach().flatten(), *covering)
         pieces = (torch.split(each, _PIECE) for each in whole)
         for numbers, *hidden in zip(*pieces, strict=True):
-            alive = reduce(and_, hidden, alive_in(numbers))
+            alive = alive_in(numbers, *hidden)
             # numpy counts booleans many times faster than torch.
             kept = np.count_nonzero(alive.numpy()) if alive.is_cpu else int(alive.count_nonzero())
             zeros += alive.numel() - int(kept)

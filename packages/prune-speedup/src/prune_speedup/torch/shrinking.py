@@ -61,13 +61,14 @@ class Asked:
 
 
 def shrunk(
-    model: nn.Module, asked: Asked, *, yielding: bool, used: list[Analysis]
+    model: nn.Module, asked: Asked, before: Snapshot, *, yielding: bool, used: list[Analysis]
 ) -> SpeedupReport:
     """Do what was asked; where that fails, the model is not put back.
 
     Args:
         model: What is made smaller, in place.
         asked: What for.
+        before: The model as it is now.
         yielding: Whether units that a forward cannot do without are left alone.
         used: Gets what analyses it is done by.
     """
@@ -75,7 +76,7 @@ def shrunk(
     flat = asked.masks
     seconds: dict[str, float] = {}
     shapes, sizes, given = shapes_of(model), shapes_of_tensors(model), flat
-    before = sum(parameter.numel() for parameter in model.parameters())
+    parameters = sum(parameter.numel() for parameter in model.parameters())
     zeros_before, bytes_before = zeros_in(model, flat), size_of(model)
     report = SpeedupReport(model)
     report.constants, report.seconds = constants, seconds
@@ -117,7 +118,7 @@ def shrunk(
             wanted = make_plan(found.labelling, chosen)
         return wanted
 
-    original = Snapshot(model)
+    original = before if done is None else Snapshot(model)
     references = [as_given]
     if done is not None:
         references.append(Reference.of(model, flat, f"constants={constants!r} was applied first"))
@@ -145,7 +146,7 @@ def shrunk(
     if asked.measure:
         with timed(seconds, "measure"):
             report.running = measured(model, example_inputs, original)
-    report.parameters = before, sum(parameter.numel() for parameter in model.parameters())
+    report.parameters = parameters, sum(parameter.numel() for parameter in model.parameters())
     report.zeros = zeros_before, zeros_in(model)
     report.bytes = bytes_before, size_of(model)
     labelling = plan.labelling

@@ -210,11 +210,11 @@ def make_small(
     )
     untouched = Snapshot(model)
 
-    def attempted(model: nn.Module, *, yielding: bool = True) -> SpeedupReport:
+    def attempted(model: nn.Module, before: Snapshot, *, yielding: bool = True) -> SpeedupReport:
         def attempt(used: list[Analysis]) -> SpeedupReport:
-            return shrunk(model, asked, yielding=yielding, used=used)
+            return shrunk(model, asked, before, yielding=yielding, used=used)
 
-        before, used = Snapshot(model), list[Analysis]()
+        used = list[Analysis]()
 
         def outdated() -> bool:
             return True in [is_outdated(each, model, example_inputs) for each in used]
@@ -239,21 +239,21 @@ def make_small(
     def fallen_back() -> SpeedupReport:
         """The model, if it follows in everything; else its graph; else what it can."""
         try:
-            return attempted(model, yielding=False)
+            return attempted(model, untouched, yielding=False)
         except CannotFollowError as error:
             untouched.restore()
             cause = str(error)
         try:
             graph = exported(model, example_inputs)
         except SpeedupError:
-            return attempted(model)
-        report = attempted(graph)
+            return attempted(model, untouched)
+        report = attempted(graph, Snapshot(graph))
         bake(graph)
         report.form, report.cause = "graph", cause
         return report
 
     try:
-        report = fallen_back() if fallback else attempted(model)
+        report = fallen_back() if fallback else attempted(model, untouched)
     except BaseException:
         untouched.restore()
         raise

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import nn
 
-from prune_core.masking.slices import all_of, whole_rows
+from prune_core.masking.slices import all_of, full_rows
 from prune_speedup.engine.labels import Array
 from prune_speedup.engine.plan import Plan
 
@@ -129,9 +129,10 @@ def residual(mask: torch.Tensor, kept: Mapping[int, Array]) -> torch.Tensor | No
 
     Of a mask of whole rows that is known from the rows alone, without copying a part of it.
     """
-    rows = whole_rows(mask)
-    if rows is not None and bool((rows[places(kept[0], rows.device)] if 0 in kept else rows).all()):
-        return None
+    if mask.ndim:
+        rows = full_rows(mask)
+        if all_of(rows[places(kept[0], rows.device)] if 0 in kept else rows):
+            return None
     left = cut(mask, kept)
     return None if all_of(left) else left
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import inf, isfinite
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ __all__ = ["IN_DOUBLE", "Difference", "compare", "tolerance_for"]
 IN_DOUBLE = 1e-6
 """What is allowed once a model of single precision is run in double: it may still round inside."""
 
+_NOTHING: Mapping[str, float] = MappingProxyType({})
 _TOLERANCES = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}
 
 
@@ -52,18 +54,33 @@ def tolerance_for(dtype: torch.dtype) -> float:
     return _TOLERANCES.get(dtype, 0.0)
 
 
-def compare(expected: Any, found: Any, tolerance: float | None = None) -> Difference:
-    """The largest difference between two returned structures of the same shape."""
+def compare(
+    expected: Any,
+    found: Any,
+    tolerance: float | None = None,
+    made_of: Mapping[str, float] = _NOTHING,
+) -> Difference:
+    """The largest difference between two returned structures of the same shape.
+
+    Args:
+        expected: What is right.
+        found: What is compared with it.
+        tolerance: The largest difference allowed, instead of that for each type of numbers.
+        made_of: How large the numbers are that some tensors were made of, by path. Where these are
+            larger than the tensor, differences are relative to them: so is rounding.
+    """
     left = expected if isinstance(expected, Found) else found_in(expected)
     right = found if isinstance(found, Found) else found_in(found)
     worst = Difference(0.0, "", tolerance or 0.0)
-    for difference in _differences(left, right, tolerance):
+    for difference in _differences(left, right, tolerance, made_of):
         if not difference.weight <= worst.weight or not worst.where:
             worst = difference
     return worst
 
 
-def _differences(left: Found, right: Found, tolerance: float | None) -> Iterator[Difference]:
+def _differences(
+    left: Found, right: Found, tolerance: float | None, made_of: Mapping[str, float]
+) -> Iterator[Difference]:
     for before, after in ((left.tensors, right.tensors), (left.aside, right.aside)):
         if before.keys() != after.keys():
             yield Difference(inf, "the outputs have other names", 0.0, rounds=False)
@@ -71,7 +88,7 @@ def _differences(left: Found, right: Found, tolerance: float | None) -> Iterator
         for path, tensor in before.items():
             allowed = tolerance if tolerance is not None else tolerance_for(tensor.dtype)
             alike = tensor.shape == after[path].shape and tensor.dtype == after[path].dtype
-            gap = _apart(tensor, after[path]) if alike else inf
+            gap = _apart(tensor, after[path], made_of.get(path, 0.0)) if alike else inf
             yield Difference(gap, path or "the output", allowed, rounds=alike)
     yield from _plain_differences(left.plain, right.plain, tolerance)
 
@@ -84,15 +101,15 @@ def _plain_differences(
         other = after.get(path)
         if isinstance(value, float) and isinstance(other, float):
             allowed = tolerance_for(torch.float32) if tolerance is None else tolerance
-            pair = (
+            left, right = (
                 torch.tensor(each, dtype=torch.float64, device="cpu") for each in (value, other)
             )
-            yield Difference(_apart(*pair), path or "the output", allowed)
+            yield Difference(_apart(left, right), path or "the output", allowed)
         elif value != other:
             yield Difference(inf, path or "the output", 0.0)
 
 
-def _apart(before: torch.Tensor, after: torch.Tensor) -> float:
+def _apart(before: torch.Tensor, after: torch.Tensor, made_of: float = 0.0) -> float:
     if not before.numel():
         return 0.0
     if not before.is_floating_point() and not before.is_complex():
@@ -101,9 +118,10 @@ def _apart(before: torch.Tensor, after: torch.Tensor) -> float:
     left, right = before.to(wide), after.to(wide)
     gap, scale = (left - right).abs().max().item(), left.abs().max().item()
     if isfinite(gap) and isfinite(scale):
-        return float(gap / max(scale, 1e-12))
+        return float(gap / max(scale, made_of, 1e-12))
     # Infinities of a mask are equal and have no difference, nor have two numbers that are none.
     same = (left == right) | (left.isnan() & right.isnan())
     gap = torch.where(same, torch.zeros_like(left), left - right).abs().max().item()
     finite = left[left.isfinite()].abs()
-    return float(gap / max(finite.max().item() if finite.numel() else 0.0, 1e-12))
+    scale = finite.max().item() if finite.numel() else 0.0
+    return float(gap / max(scale, made_of, 1e-12))

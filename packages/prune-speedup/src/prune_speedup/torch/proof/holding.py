@@ -1,5 +1,6 @@
 """Hold what a small model did in one case to what the masked one did."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -12,7 +13,7 @@ from prune_speedup.torch.record.data_dependent import Decisions, agree
 from prune_speedup.torch.record.inputs import Found, found_in
 from prune_speedup.torch.record.recorder import Recorder
 
-__all__ = ["Seen", "common", "held", "kept_by"]
+__all__ = ["Seen", "held", "kept_by"]
 
 
 @dataclass(slots=True)
@@ -25,6 +26,7 @@ class Seen:
         inside: What its operators made.
         decided: What it saw where it decided something.
         narrower: Which of what it returned has fewer channels in the small model.
+        spread: How far the numbers spread of which it keeps a mean: see `Masked`.
     """
 
     returned: Found
@@ -32,6 +34,11 @@ class Seen:
     inside: Inside
     decided: Decisions = field(default_factory=list)
     narrower: list[str] = field(default_factory=list)
+    spread: Mapping[str, float] = field(default_factory=dict)
+
+    def apart(self, kept: Found, tolerance: float | None = None) -> Difference:
+        """How far what is kept in another run is from what was kept in this one."""
+        return compare(*_common(self.kept, kept), tolerance, self.spread)
 
 
 def kept_by(recorder: Recorder) -> Found:
@@ -72,7 +79,7 @@ def held(
             f"(relative) in {difference.where}{on}, where "
             f"{difference.tolerance:.0e} is allowed; the model is left as it was.",
         )
-    kept = compare(*common(seen.kept, kept_by(recorder)), tolerance)
+    kept = seen.apart(kept_by(recorder), tolerance)
     if not kept.ok:
         raise apart(
             rounds=kept.rounds,
@@ -95,7 +102,7 @@ def held(
     return difference
 
 
-def common(masked: Found, small: Found) -> tuple[Found, Found]:
+def _common(masked: Found, small: Found) -> tuple[Found, Found]:
     """What both keep. Only a part of a buffer may have changed, and that part may be gone."""
     left, right = Found(), Found()
     for path, tensor in masked.tensors.items():

@@ -41,11 +41,18 @@ class _Print:
         shape: That of the small model's result.
         axis: The channels'.
         products: One row per channel.
+        rows: Those of channels that the small model has; all unless given.
     """
 
     shape: tuple[int, ...]
     axis: int
     products: torch.Tensor
+    rows: Array | None = None
+
+    def numbers(self) -> npt.NDArray[np.float64]:
+        """The products of the channels that the small model has."""
+        made = self.products.cpu().numpy()
+        return made if self.rows is None else made[self.rows]
 
 
 @dataclass(slots=True)
@@ -55,10 +62,10 @@ class _Entry:
 
 
 class _Pair(NamedTuple):
-    """What two runs have made at the same place: products by channel, and the type of both."""
+    """What two runs have made at the same place, and its type."""
 
-    before: torch.Tensor
-    now: torch.Tensor
+    before: _Print
+    now: _Print
     dtype: torch.dtype
 
 
@@ -100,8 +107,8 @@ class Inside:
             # A copy of something may be of any length, and what is unknown cannot be cut.
             if before is None or tensor is None or before.shape != tuple(tensor.shape):
                 continue
-            now = self._products(tensor, before.axis)
-            self._pairs.append(_Pair(before.products, now, tensor.dtype))
+            now = _Print(before.shape, before.axis, self._products(tensor, before.axis))
+            self._pairs.append(_Pair(before, now, tensor.dtype))
             self._made_by.append(call)
 
     @property
@@ -120,7 +127,7 @@ class Inside:
     def moved_to(self, other: "Inside", dtype: torch.dtype) -> float:
         """By how much the worst channel differs that both have noted, in terms of what it may."""
         pairs = [
-            _Pair(before.products, now.products, dtype)
+            _Pair(before, now, dtype)
             for one, two in zip(self._entries, other._entries, strict=False)
             for before, now in zip(one.prints, two.prints, strict=False)
             if before is not None and now is not None and before.shape == now.shape
@@ -148,11 +155,11 @@ class Inside:
             if axis != along:
                 tensor = tensor.index_select(axis, places(kept[axis], tensor.device))
         products = self._products(tensor, along)
+        if along not in cut:
+            return _Print(tuple(tensor.shape), along, products)
         shape = list(tensor.shape)
-        if along in cut:
-            products = products.index_select(0, places(kept[along], products.device))
-            shape[along] = len(kept[along])
-        return _Print(tuple(shape), along, products)
+        shape[along] = len(kept[along])
+        return _Print(tuple(shape), along, products, kept[along])
 
     def _products(self, tensor: torch.Tensor, axis: int) -> torch.Tensor:
         """For each index along an axis, its products with random vectors."""
@@ -160,7 +167,8 @@ class Inside:
         before, channels, after = prod(shape[:axis]), shape[axis], prod(shape[axis + 1 :])
         folded = tensor.reshape(before, channels, after)
         made = self._times_noise(folded)
-        if not isfinite(made.sum().item()):  # as it is if anything in it is not
+        # It is no number if anything in it is not.
+        if not isfinite(made.sum(dtype=torch.float64).item()):
             # Of what hides a position, such as -inf or the smallest number, it counts where it is.
             finite = folded.abs() < torch.finfo(folded.dtype).max ** 0.5
             clean = torch.where(finite, folded, torch.zeros_like(folded))
@@ -168,17 +176,19 @@ class Inside:
         return made
 
     def _times_noise(self, folded: torch.Tensor) -> torch.Tensor:
+        # The noise stands on the left: few rows times many columns is what kernels are fast at.
         before, _, after = folded.shape
         noise = self._noise_of(before, after, folded)
         if after == 1:
-            return (folded[:, :, 0].T @ noise[:, 0]).double()
-        return torch.matmul(folded, noise).sum(0).double()
+            return (noise[:, :, 0].T @ folded[:, :, 0]).T
+        return torch.bmm(noise, folded.transpose(1, 2)).sum(0).T
 
     def _noise_of(self, before: int, after: int, like: torch.Tensor) -> torch.Tensor:
+        """Random vectors, `(before, products, after)`."""
         key = before, after, like.dtype, like.device
         if key not in self._noise:
             generator = torch.Generator("cpu").manual_seed(before * 1_000_003 + after)
-            drawn = torch.randn(before, after, _PRODUCTS, generator=generator, device="cpu")
+            drawn = torch.randn(before, _PRODUCTS, after, generator=generator, device="cpu")
             self._noise[key] = drawn.to(like.device, like.dtype)
         return self._noise[key]
 
@@ -189,12 +199,14 @@ def _weights(pairs: Sequence[_Pair]) -> npt.NDArray[np.float64]:
     What is no number counts as infinite.
     """
     weights = np.zeros(len(pairs))
-    filled = [at for at, pair in enumerate(pairs) if len(pair.before)]
+    every = [(pair.before.numbers(), pair.now.numbers()) for pair in pairs]
+    filled = [at for at, (before, _) in enumerate(every) if len(before)]
     if not filled:
         return weights
-    before = np.concatenate([pairs[at].before.cpu().numpy() for at in filled])
-    now = np.concatenate([pairs[at].now.cpu().numpy() for at in filled])
-    lengths = [len(pairs[at].before) for at in filled]
+    before, now = (
+        np.concatenate([every[at][side] for at in filled], dtype=np.float64) for side in (0, 1)
+    )
+    lengths = [len(every[at][0]) for at in filled]
     starts = np.cumsum([0, *lengths[:-1]])
     share, step = (
         np.repeat([kind[pairs[at].dtype] for at in filled], lengths) for kind in (_ALLOWED, _LEAST)
@@ -229,7 +241,7 @@ def _results(call: Call, result: Any) -> list[torch.Tensor | None]:
     items = list(result) if isinstance(result, list | tuple) else [result]
     if call.name == "clone" or operator_of(call.target).makes_views:
         return [None] * len(items)
-    if "attention" in call.name:
+    if "attention" in call.name or "batch_norm" in call.name:
         items[1:] = [None] * (len(items) - 1)  # what a backward pass would need
     return [_comparable(item) if isinstance(item, torch.Tensor) else None for item in items]
 

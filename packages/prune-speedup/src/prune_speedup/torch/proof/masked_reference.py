@@ -58,6 +58,11 @@ class Masked(Recorder):  # type: ignore[no-untyped-call]
     """A recorder that shows masked tensors to the operators, each made when it is read.
 
     So there is never more than one masked copy of a tensor in memory, and none of the model.
+
+    Attributes:
+        spread: What batch norms in training have added to the means that they keep, if they had
+            added the deviation instead, by the name of the mean. Where a layer reads what another
+            batch norm has centred, the mean itself is zero, and what is kept of it is rounding.
     """
 
     def __init__(
@@ -88,6 +93,7 @@ class Masked(Recorder):  # type: ignore[no-untyped-call]
         self._matching = Matching(plan, start)
         self._matched: Call | None = None
         self._origins: dict[int, int] = {}
+        self.spread: dict[str, float] = {}
         calls = plan.labelling.graph.calls
         self._live = {
             id(calls[position])
@@ -126,10 +132,11 @@ class Masked(Recorder):  # type: ignore[no-untyped-call]
 
     def execute(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run one operator."""
-        # What a forward does to a parameter in place, it does to the parameter, not to a product.
-        self._written = {id(tensor) for tensor in operator_of(func).written(args, kwargs)}
-        args, kwargs = self._masked(args), self._masked(kwargs)
-        self._written = set()
+        if self._masks or self._gone:
+            # What a forward does to a parameter in place, it does to that, not to a product.
+            self._written = {id(tensor) for tensor in operator_of(func).written(args, kwargs)}
+            args, kwargs = self._masked(args), self._masked(kwargs)
+            self._written = set()
         before = self._matching.find(len(self.graph.calls), self.module, func)
         self._matched = before
         if before is None or id(before) not in self._live:
@@ -154,7 +161,19 @@ class Masked(Recorder):  # type: ignore[no-untyped-call]
             self._origins |= {new: old for new, old in pairs if None not in (new, old)}  # type: ignore[misc]
         elif call.name in _PASSING_ON:
             self._pass_on(call)
-        self._note(call, self._masked(result), recorded)
+        if "batch_norm" in call.name:
+            self._note_spread(call, result)
+        shown = self._masked(result) if self._masks or self._gone else result
+        self._note(call, shown, recorded)
+
+    def _note_spread(self, call: Call, result: Any) -> None:
+        mean, inverse_deviations = call.argument("running_mean"), result[2]
+        if not isinstance(mean, Ref) or not inverse_deviations.numel():
+            return
+        least = float(inverse_deviations.min())
+        share = call.argument("momentum") or call.argument("exponential_average_factor") or 0.0
+        for name in self.graph.tensors.get(mean.index, ()) if least > 0 else ():
+            self.spread[name] = max(self.spread.get(name, 0.0), share / least)
 
     def _pass_on(self, call: Call) -> None:
         """Know what a new cache holds: the example may keep none, and joins nothing to nothing."""

@@ -14,7 +14,7 @@ from prune_speedup.engine.plan import Plan
 from prune_speedup.torch.proof.cases import cases_of
 from prune_speedup.torch.proof.compare import Difference, compare
 from prune_speedup.torch.proof.higher_precision import narrowest, widened
-from prune_speedup.torch.proof.holding import Seen, common, held, kept_by
+from prune_speedup.torch.proof.holding import Seen, held, kept_by
 from prune_speedup.torch.proof.inside import Inside
 from prune_speedup.torch.proof.masked_reference import Masked, Meaning, zero_already
 from prune_speedup.torch.proof.two_states import (
@@ -224,12 +224,11 @@ class _Prover:
         again = self._run_masked(case, dtype)
         returned, kept = self._last
         apart = compare(seen.returned, returned, tolerance)
-        kept_apart = compare(*common(seen.kept, kept), tolerance)
+        kept_apart = seen.apart(kept, tolerance)
         if not apart.ok:
             found, explained = apart.relative, compare(seen.returned, again.returned).relative
         elif not kept_apart.ok:
-            moved = compare(*common(seen.kept, again.kept))
-            found, explained = kept_apart.relative, moved.relative
+            found, explained = kept_apart.relative, seen.apart(again.kept).relative
         else:
             worst, _ = seen.inside.worst()
             found = worst if worst > 1 else inf
@@ -274,7 +273,7 @@ class _Prover:
             found.tensors = cut
         kept = kept_by(masked)
         kept.tensors = {path: masked.as_small(path, each) for path, each in kept.tensors.items()}
-        return Seen(found, kept, inside, masked.graph.decisions, narrower)
+        return Seen(found, kept, inside, masked.graph.decisions, narrower, masked.spread)
 
     def _run_small(
         self, case: Case, seen: Seen, dtype: torch.dtype | None

@@ -61,7 +61,8 @@ class Before:
         }
         for name, module, saved in self._attributes:
             for key, value in vars(module).items():
-                if key not in _BOOKKEEPING and not _is_same(saved.get(key, _MISSING), value):
+                before = saved.get(key, _MISSING)
+                if before is not value and key not in _BOOKKEEPING and not _is_same(before, value):
                     changed[f"{name}.{key}".lstrip(".")] = value
         for name, key, held, content in (*self._inner, *self._filled()):
             if key in ("_buffers", "_parameters"):
