@@ -146,7 +146,7 @@ def _together(
     alive = {each.name: pruner.alive(each) for each in pruner.targets}
     gone = coupling.choose(pruner.targets, scores, alive, lambda each: sparsity)
     made = pruner.masks_for(coupling.masks_of(pruner.targets, scores, gone))
-    masks = closed(model, coupling.units, made, gone, constants) if gone else made
+    masks = closed(coupling.units, made, gone, constants) if gone else made
     set_masks(model, both(masks_of(model), masks))
     emit("prune_masks_made", pruner=pruner, masks=masks)
     return masks

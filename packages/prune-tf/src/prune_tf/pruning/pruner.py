@@ -243,7 +243,7 @@ class Pruner(NoCallback, metaclass=ChecksOptions):
 
     def _spread(self, target: Target, kept: Array) -> dict[str, Array]:
         """Spread a mask of scores over the weight, and over the bias of channels with none left."""
-        weight_shape, axis = target.weight.shape, target.axis
+        weight_shape, axis = target.shape, target.axis
         mask = kept
         if self.per_channel:
             lying = [1] * len(weight_shape)
