@@ -27,7 +27,7 @@ class Watch(keras.callbacks.Callback):
         self.pruner, self.seen = pruner, {}
 
     def on_train_batch_end(self, batch, logs=None):
-        step = int(self.model.optimizer.iterations.numpy())
+        step = int(ops.convert_to_numpy(self.model.optimizer.iterations))
         self.seen[step] = self.pruner.sparsity()["fc"]
 
 
@@ -51,6 +51,31 @@ def test_each_step_has_the_sparsity_of_the_curve(model, curve):
     assert len(seen) == 12
     for step, sparsity in seen.items():
         assert sparsity == pytest.approx(expected(curve, step), abs=1e-9)
+
+
+class Grown(keras.callbacks.Callback):
+    """Notes how many weights a step has made of what was masked before it."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def on_train_batch_end(self, batch, logs=None):
+        if keras.backend.backend() == "jax":
+            self.model.jax_state_sync()
+        kernel = ops.convert_to_numpy(self.model.get_layer("fc").kernel)
+        masked = ~masks_of(self.model)["fc"]["kernel"]
+        self.seen.append((np.count_nonzero(kernel[masked]), int(masked.sum())))
+
+
+def test_each_step_of_a_fit_that_is_running_computes_with_the_newest_masks(model):
+    pruner, grown = LevelPruner(model, [{"sparsity": 0.8, "op_types": ["Dense"]}]), Grown()
+    schedule = PruningSchedule(pruner, end_step=9, frequency=3, curve=linear)
+    model.compile(keras.optimizers.SGD(0.01), "mse")
+    # It looks before the schedule does, which would set to zero what has grown.
+    model.fit(X, Y, batch_size=8, verbose=0, callbacks=[grown, schedule])
+    assert [masked for _, masked in grown.seen] == [0, 0, 0, 26, 26, 26, 53, 53, 53, 80, 80, 80]
+    assert not any(nonzero for nonzero, _ in grown.seen)
 
 
 @pytest.mark.tensorflow("an option with which TensorFlow compiles another step")

@@ -114,18 +114,22 @@ class PruningSchedule(keras.callbacks.Callback):  # type: ignore[misc]
         self._pruned_at = -1
         self._amounts: tuple[int, ...] | None = None
 
-    def step(self, step: int | None = None) -> None:
+    def step(self, step: int | None = None) -> bool:
         """Prune if a step is due, in a training loop of your own.
 
         Args:
             step: How many steps there have been; what the optimizer says unless given.
+
+        Returns:
+            Whether masks were made anew. Under `jax.jit` a step computes with the masks that it was
+            compiled with, so that it has to be compiled again then.
         """
         if step is None and self.optimizer is None:
             raise ConfigError(
                 "A training loop of your own has to say how far it is: give the optimizer, "
                 "PruningSchedule(..., optimizer=optimizer), or the number, schedule.step(number)."
             )
-        self._prune_if_due(self.iterations if step is None else step)
+        return self._prune_if_due(self.iterations if step is None else step)
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Check that it is the pruner's model that is trained, and prune if a step is due."""
@@ -181,14 +185,14 @@ class PruningSchedule(keras.callbacks.Callback):  # type: ignore[misc]
         if sync is not None:
             sync()
 
-    def _prune_if_due(self, now: int) -> None:
+    def _prune_if_due(self, now: int) -> bool:
         step = min(now, self.end_step)
         # The last step that is on the grid; the end is, whether or not frequency divides it.
         due = step
         if step < self.end_step:
             due -= (step - self.start_step) % self.frequency
         if due < self.start_step or due <= self._pruned_at:
-            return
+            return False
         self._pruned_at = due
         progress = (due - self.start_step) / (self.end_step - self.start_step)
 
@@ -197,12 +201,13 @@ class PruningSchedule(keras.callbacks.Callback):  # type: ignore[misc]
 
         amounts = self.pruner.amounts(share)
         if amounts == self._amounts:
-            return
+            return False
         self._amounts = amounts
         self.pruner.compress_to(share)
         if self.model is not None and self.model is not self.pruner.bound_model:
             renew_compiled_step(self.model, changed=True)
         note(type(self).__name__, lambda: self._place(due), always=due == self.end_step)
+        return True
 
     def _place(self, step: int) -> str:
         reached = max(self.pruner.sparsity().values(), default=0.0)
