@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
@@ -72,7 +73,10 @@ def load_masks(path: str | PathLike[str]) -> Masks:
 
 def _load_pth(path: Path) -> Masks:
     try:
-        with path.open("rb") as file:  # the file's name shall not decide how it is read
+        # The file's name shall not decide how it is read. Newer torches warn of sparse tensors, of
+        # which nothing is kept.
+        with path.open("rb") as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             content = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise MaskFileError(

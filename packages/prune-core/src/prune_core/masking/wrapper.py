@@ -62,7 +62,6 @@ class PrunerModuleWrapper(nn.Module):
         self.training = module.training
         self._removed: dict[str, Tensor] = {}
         self._watching: dict[str, OrderedDict[int, Watcher]] = {}
-        self._rows: dict[str, tuple[Tensor, int, Tensor | None]] = {}
         self.rewrites = Rewrites()
         self.masked_names = masked_names(module)
         # None stands for a mask of ones, which would cost memory and time to no effect. A module
@@ -180,7 +179,7 @@ class PrunerModuleWrapper(nn.Module):
             name: The name of the tensor.
         """
         parameter, mask = self.parameter(name), self._buffers[name + SUFFIX]
-        seen = parameter if mask is None else parameter * self._factor(name, mask, parameter)
+        seen = parameter if mask is None else parameter * _factor(mask, parameter)
         watching = self._watching.get(name)
         if watching and seen.requires_grad:
             # On a parameter a hook would stay for good; on a view, it goes with this forward.
@@ -188,33 +187,6 @@ class PrunerModuleWrapper(nn.Module):
             for watcher in watching.values():
                 seen.register_hook(partial(watcher, self))  # type: ignore[no-untyped-call]
         return seen
-
-    def _factor(self, name: str, mask: Tensor, parameter: Tensor) -> Tensor:
-        """Return what a parameter is multiplied by: its mask, or a number for each whole row.
-
-        A processor multiplies by bytes three to fifteen times faster than by booleans or with
-        where(); the view costs nothing. A number for each row makes it three times faster again:
-        that of [[1, 1], [0, 0]] is [[1], [0]]. It is made once for a mask, and anew when that is
-        written to, which its version tells. Compilers multiply by the mask where they compute.
-        """
-        factor = mask.view(torch.uint8)
-        if is_sharded(parameter) or parameter.is_meta:
-            return sharded_like(factor.to("meta") if parameter.is_meta else factor, parameter)
-        if torch.compiler.is_compiling() or mask.is_inference() or mask.ndim < 2:
-            return factor
-        held = self._rows.get(name)
-        if held is None or held[0] is not mask or held[1] != mask._version:
-            try:
-                rows = whole_rows(mask)
-            except RuntimeError:  # a transform of torch.func runs, where tensors have no numbers
-                return factor
-            shape = (-1,) + (1,) * (mask.ndim - 1)
-            by_row = None if rows is None else rows.view(shape).view(torch.uint8)
-            held = self._rows[name] = mask, mask._version, by_row
-        return factor if held[2] is None else held[2]
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_rows": {}}  # masks in copies have versions of their own
 
     def watch_gradient(self, name: str, look: Callable[[Tensor], None]) -> RemovableHandle:
         """Call a function with each gradient of a parameter as the forward sees it.
@@ -462,6 +434,33 @@ def _name_plainly(wrapper: nn.Module, keys: Any) -> None:
     for names in (keys.missing_keys, keys.unexpected_keys):
         names[:] = [prefix + n.removeprefix(inner) if n.startswith(inner) else n for n in names]
     messages[:] = [said.replace(f" {inner}", f" {prefix}") for said in messages]
+
+
+def _factor(mask: Tensor, parameter: Tensor) -> Tensor:
+    """Return what a parameter is multiplied by: its mask, or a number for each whole row.
+
+    A processor multiplies by bytes three to fifteen times faster than by booleans or with
+    where(); the view costs nothing. In a large tensor a number for each row is faster again, by
+    more than it takes to look at the mask: that of [[1, 1], [0, 0]] is [[1], [0]]. What was seen is
+    not remembered, since a mask may be written to in ways that torch does not count, as by numpy.
+    Compilers multiply by the mask where they compute.
+    """
+    factor = mask.view(torch.uint8)
+    if is_sharded(parameter) or parameter.is_meta:
+        return sharded_like(factor.to("meta") if parameter.is_meta else factor, parameter)
+    if not mask.is_cpu or mask.numel() < _ROWS_PAY_FROM or torch.compiler.is_compiling():
+        return factor
+    try:
+        rows = whole_rows(mask)
+    except RuntimeError:  # a transform of torch.func runs, where tensors have no numbers
+        return factor
+    if rows is None:
+        return factor
+    return rows.view((-1,) + (1,) * (mask.ndim - 1)).view(torch.uint8)
+
+
+_ROWS_PAY_FROM = 100_000
+"""Weights in a tensor: with fewer, looking at the mask takes longer than it saves."""
 
 
 def _home(parameter: Tensor) -> torch.device:

@@ -6,71 +6,45 @@ import copy
 import io
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from prune_core.amount import number_to_prune
-from prune_core.errors import ConfigError
 from prune_core.masking import PrunerModuleWrapper, output_axis
+from prune_core.testing.subject import (
+    Subject,
+    check_count,
+    expect,
+    mistakes_in_a_config,
+    refused,
+)
+from prune_core.testing.toys import make_batch, make_toy
 
-__all__ = ["Subject"]
+__all__ = ["TorchSubject"]
 
 Masks = Mapping[str, Mapping[str, Tensor]]
 
 
 @dataclass(frozen=True)
-class Subject:
-    """The pruner under test, and how to make fresh ones of it."""
+class TorchSubject(Subject):
+    """A pruner of torch models."""
 
-    pruner: Callable[..., Any]
-    make_model: Callable[[], nn.Module]
-    make_batch: Callable[[nn.Module], tuple[Tensor, Tensor]]
-    config: Mapping[str, Any]
-    arguments: Mapping[str, Any]
-    sparsities: tuple[float, ...]
-    granularity: str | None
+    architecture: Callable[[], nn.Module]
 
-    @property
-    def middle(self) -> float:
-        """The sparsity for checks that need only one."""
-        return sorted(self.sparsities)[len(self.sparsities) // 2]
-
-    def prepare(
-        self, *more: Mapping[str, Any], sparsity: float | None = None, **arguments: Any
-    ) -> tuple[Any, Any]:
-        """Return a fresh model and a pruner on it, with more entries in its config."""
-        torch.manual_seed(0)
-        model = self.make_model()
-        amount = self.middle if sparsity is None else sparsity
-        given = {**self.arguments, **arguments}
-        return model, self.pruner(model, [self.entry(amount), *more], **given)
-
-    def entry(self, sparsity: float) -> dict[str, Any]:
-        """Return the entry of the config that selects what is pruned."""
-        return {"sparsity": sparsity, **self.config}
-
-    def compress(self, **prepared: Any) -> tuple[nn.Module, Any, Masks]:
-        """Return a fresh model, the pruner that pruned it, and the masks."""
-        model, pruner = self.prepare(**prepared)
-        _, masks = pruner.compress()
-        return model, pruner, masks
+    def make_model(self) -> nn.Module:
+        """Return a model, always with the same weights."""
+        torch.manual_seed(0)  # for what the pruner may draw
+        return make_toy(self.architecture)
 
     def output(self, model: nn.Module) -> Tensor:
         """Return what a model computes, normalisations in their evaluation mode."""
         was_training = model.training
         model.eval()
         with torch.no_grad():
-            output: Tensor = model(self.make_batch(self.make_model())[0])
+            output: Tensor = model(make_batch(self.make_model())[0])
         model.train(was_training)
         return output
-
-
-def expect(kept: bool | Tensor, otherwise: str) -> None:
-    """Raise when a promise is broken; an `assert` would say nothing under `python -O`."""
-    if not kept:
-        raise AssertionError(otherwise)
 
 
 def sparsity_is_exact(subject: Subject) -> None:
@@ -80,18 +54,8 @@ def sparsity_is_exact(subject: Subject) -> None:
         expect(bool(masks), "compress() returned no masks.")
         for name, wrapper in pruner.get_modules_wrapper().items():
             mask = masks[name][wrapper.target].detach().bool()
-            found = [
-                (unit, int(kept.sum()), kept.numel())
-                for unit, kept in _units(wrapper, mask)
-                if subject.granularity in (None, unit)
-            ]
-            expect(bool(found), f"the mask of {name!r} prunes parts of {subject.granularity}.")
-            unit, kept, n = found[0]
-            expect(
-                any(kept == n - number_to_prune(sparsity, n) for _, kept, n in found),
-                f"with sparsity {sparsity}, {name!r} keeps {kept} of {n} {unit}; "
-                f"{n} - floor({sparsity} * {n}) is {n - number_to_prune(sparsity, n)}.",
-            )
+            counts = [(unit, int(m.sum()), m.numel()) for unit, m in _units(wrapper, mask)]
+            check_count(subject, name, sparsity, counts)
 
 
 def _units(wrapper: PrunerModuleWrapper, mask: Tensor) -> Iterator[tuple[str, Tensor]]:
@@ -167,7 +131,6 @@ def _names(model: nn.Module) -> list[tuple[str, str]]:
 
 def parameters_stay_the_same_objects(subject: Subject) -> None:
     """An optimizer made before pruning goes on training the model."""
-    torch.manual_seed(0)
     model = subject.make_model()
     before = dict(model.named_parameters())  # kept alive: a freed object's id is soon another's
     pruner = subject.pruner(model, [subject.entry(subject.middle)], **subject.arguments)
@@ -187,7 +150,7 @@ def parameters_stay_the_same_objects(subject: Subject) -> None:
 def masked_values_stay_zero_in_training(subject: Subject) -> None:
     """A training step reaches what is kept, and nothing that is masked comes back."""
     model, pruner, masks = subject.compress()
-    images, labels = subject.make_batch(subject.make_model())
+    images, labels = make_batch(subject.make_model())
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     before = [parameter.detach().clone() for parameter in model.parameters()]
     for _ in range(2):
@@ -272,28 +235,11 @@ def excluded_modules_stay_dense(subject: Subject) -> None:
 
 def bad_config_is_refused_and_the_model_untouched(subject: Subject) -> None:
     """A mistake in the config is a ConfigError, and the model is as it was."""
-    good = subject.entry(subject.middle)
-    mistakes: dict[str, list[dict[str, Any]]] = {
-        "an empty list": [],
-        "a sparsity of 1.5": [{**good, "sparsity": 1.5}],
-        "a negative sparsity": [{**good, "sparsity": -0.1}],
-        "an unknown key": [{**good, "sparsitty": 0.5}],
-        "no module selected": [{"sparsity": 0.5}],
-        "a module that is not there": [{"sparsity": 0.5, "op_names": ["no_such_module"]}],
-    }
+    mistakes = mistakes_in_a_config(subject.entry(subject.middle), "module")
     for mistake, config_list in mistakes.items():
         model = subject.make_model()
         names, state = _names(model), copy.deepcopy(model.state_dict())
-        try:
-            subject.pruner(model, config_list, **subject.arguments)
-        except ConfigError:
-            pass
-        except Exception as error:
-            raise AssertionError(
-                f"{mistake} raises {type(error).__name__}, not ConfigError: {error}"
-            ) from error
-        else:
-            raise AssertionError(f"{mistake} is accepted.")
+        refused(mistake, partial(subject.pruner, model, config_list, **subject.arguments))
         expect(_names(model) == names, f"after {mistake} was refused, the model has other modules.")
         now = model.state_dict()
         expect(now.keys() == state.keys(), f"after {mistake} was refused, the state dict differs.")

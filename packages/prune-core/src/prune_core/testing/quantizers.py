@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from prune_core.errors import ConfigError
 from prune_core.masking import PrunerModuleWrapper, output_axis, replace_modules, weight_name
-from prune_core.testing.pruner_contract import expect
 from prune_core.testing.report import run_checks
+from prune_core.testing.subject import expect
 from prune_core.testing.toys import ConvNet, make_batch, make_toy
 
 __all__ = ["CHECKS", "check_quantizer"]

@@ -9,8 +9,9 @@ from torch import nn
 
 from prune_core.testing import pruner_contract
 from prune_core.testing.capabilities import capabilities_are_as_declared
-from prune_core.testing.pruner_contract import Subject
-from prune_core.testing.toys import ConvNet, make_batch, make_toy
+from prune_core.testing.pruner_contract import TorchSubject
+from prune_core.testing.subject import Subject
+from prune_core.testing.toys import ConvNet
 
 __all__ = ["CHECKS", "subject"]
 
@@ -37,14 +38,6 @@ def subject(
     arguments: Mapping[str, Any],
     sparsities: tuple[float, ...],
     granularity: str | None,
-) -> Subject:
+) -> TorchSubject:
     """Return what the checks are called with; the arguments are those of `check_pruner`."""
-    return Subject(
-        pruner=pruner,
-        make_model=lambda: make_toy(model or ConvNet),
-        make_batch=make_batch,
-        config=config,
-        arguments=arguments,
-        sparsities=sparsities,
-        granularity=granularity,
-    )
+    return TorchSubject(pruner, config, arguments, sparsities, granularity, model or ConvNet)

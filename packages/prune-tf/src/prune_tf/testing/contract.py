@@ -4,30 +4,29 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
-from prune_core.amount import number_to_prune
-from prune_core.errors import ConfigError, PruneError
+from prune_core.testing.subject import (
+    Subject,
+    check_count,
+    expect,
+    mistakes_in_a_config,
+    refused,
+)
 from prune_tf.layers import layers_of
 from prune_tf.masks import masks_of, unwrap
 from prune_tf.pruning.rows import rows_of
 from prune_tf.speedup.run import shrink
-from prune_tf.testing.subject import Subject
 from prune_tf.testing.toys import make_batch
 
 __all__ = ["CHECKS"]
 
 Array = np.ndarray[Any, Any]
-
-
-def expect(kept: bool, otherwise: str) -> None:
-    """Raise when a promise is broken; an `assert` would say nothing under `python -O`."""
-    if not kept:
-        raise AssertionError(otherwise)
 
 
 def capabilities_are_as_declared(subject: Subject) -> None:
@@ -53,7 +52,7 @@ def capabilities_are_as_declared(subject: Subject) -> None:
         )
     modes = getattr(subject.pruner, "modes", ("normal",))
     if len(modes) > 1:
-        _refused("mode='no_such_mode'", lambda: subject.prepare(mode="no_such_mode"))
+        refused("mode='no_such_mode'", lambda: subject.prepare(mode="no_such_mode"))
     if "dependency_aware" in modes:
         _channels_go_together(subject)
 
@@ -74,18 +73,9 @@ def sparsity_is_exact(subject: Subject) -> None:
         expect(bool(masks), "compress() returned no masks.")
         kernels = {name: next(iter(tensors.values())) for name, tensors in masks.items()}
         for name, kept in kernels.items():
-            counts = [
-                (unit, int(alive.sum()), alive.size)
-                for unit, alive in _units(np.asarray(kept, bool))
-                if subject.granularity in (None, unit)
-            ]
-            expect(bool(counts), f"the mask of {name!r} prunes parts of {subject.granularity}.")
-            unit, left, n = counts[0]
-            expect(
-                any(left == n - number_to_prune(sparsity, n) for _, left, n in counts),
-                f"with sparsity {sparsity}, {name!r} keeps {left} of {n} {unit}; {n} - "
-                f"floor({sparsity} * {n}) is {n - number_to_prune(sparsity, n)}.",
-            )
+            units = _units(np.asarray(kept, bool))
+            counts = [(unit, int(alive.sum()), alive.size) for unit, alive in units]
+            check_count(subject, name, sparsity, counts)
 
 
 def _units(mask: Array) -> Iterator[tuple[str, Array]]:
@@ -205,33 +195,14 @@ def excluded_layers_stay_dense(subject: Subject) -> None:
 
 def bad_config_is_refused_and_the_model_untouched(subject: Subject) -> None:
     """A mistake in the config is a ConfigError, and the model is as it was."""
-    good = subject.entry(subject.middle)
-    mistakes: dict[str, list[dict[str, Any]]] = {
-        "an empty list": [],
-        "a sparsity of 1.5": [{**good, "sparsity": 1.5}],
-        "a negative sparsity": [{**good, "sparsity": -0.1}],
-        "an unknown key": [{**good, "sparsitty": 0.5}],
-        "no layer selected": [{"sparsity": 0.5}],
-        "a layer that is not there": [{"sparsity": 0.5, "op_names": ["no_such_layer"]}],
-    }
+    mistakes = mistakes_in_a_config(subject.entry(subject.middle), "layer")
     for mistake, config_list in mistakes.items():
         model = subject.make_model()
         before = [np.array(value) for value in model.get_weights()]
-        _refused(mistake, lambda: subject.pruner(model, config_list, **subject.arguments))  # noqa: B023
+        refused(mistake, partial(subject.pruner, model, config_list, **subject.arguments))
         expect(not masks_of(model), f"after {mistake} was refused, the model has masks.")
         same = [np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True)]
         expect(all(same), f"after {mistake} was refused, weights have other values.")
-
-
-def _refused(mistake: str, attempt: Callable[[], Any]) -> None:
-    try:
-        attempt()
-    except ConfigError:
-        return
-    except Exception as error:
-        kind = "PruneError" if isinstance(error, PruneError) else type(error).__name__
-        raise AssertionError(f"{mistake} raises {kind}, not ConfigError: {error}") from error
-    raise AssertionError(f"{mistake} is accepted.")
 
 
 def _same(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
