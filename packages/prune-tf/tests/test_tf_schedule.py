@@ -226,13 +226,24 @@ def test_another_model_than_the_pruners_is_refused(model):
         ({"end_step": 0}, "end after it starts"),
         ({"end_step": 5, "start_step": 5}, "end after it starts"),
         ({"end_step": 5, "frequency": 0}, "frequency is 0"),
+        ({"end_step": 5, "frequency": 2.5}, "frequency is 2.5; it must be a whole number"),
+        ({"end_step": True}, "end_step is True; it must be a whole number"),
         ({"end_step": 5, "initial_sparsity": 1.0}, "initial_sparsity is 1.0"),
+        ({"end_step": 5, "initial_sparsity": "0.1"}, "initial_sparsity is '0.1'; it must be a num"),
+        ({"end_step": 5, "curve": 3}, "curve is 3; it must be the name of a schedule"),
     ],
 )
 def test_mistakes_in_arguments(model, arguments, message):
     pruner = LevelPruner(model, [{"sparsity": 0.8, "op_types": ["Dense"]}])
     with pytest.raises(ConfigError, match=message):
         PruningSchedule(pruner, **arguments)
+
+
+def test_steps_may_be_numbers_of_numpy(model):
+    pruner = LevelPruner(model, [{"sparsity": 0.8, "op_types": ["Dense"]}])
+    schedule = PruningSchedule(pruner, end_step=np.int64(4), frequency=np.int64(2), curve=linear)
+    assert [schedule.step(number) for number in (2, 3, 4)] == [True, False, True]
+    assert pruner.sparsity() == {"fc": 0.8}
 
 
 def test_something_else_than_a_pruner_is_refused(model):

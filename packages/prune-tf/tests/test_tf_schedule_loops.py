@@ -59,12 +59,13 @@ def test_an_own_jax_loop_is_told_when_to_compile_its_step_anew(model, zeros_hold
         weights, slots = step(weights, slots)
         for variable, value in zip(model.trainable_variables, weights, strict=True):
             variable.assign(value)
-        if any(told):
+        if pruner.sparsity()["fc"]:
             zeros_hold(model)
         told.append(schedule.step(number))
         if told[-1]:
             step, weights = compiled(), [v.value for v in model.trainable_variables]
-    assert told == [False, True, False, True, False, True, False, False]
+    # The first prunes nothing yet.
+    assert told == [True, True, False, True, False, True, False, False]
     assert pruner.sparsity()["fc"] == pytest.approx(0.8)
 
 

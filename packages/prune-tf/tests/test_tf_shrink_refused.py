@@ -39,8 +39,8 @@ def test_a_layer_of_which_a_copy_has_two_is_refused():
 class Optional(keras.Model):
     """Has a branch for an input that it may be called without."""
 
-    def __init__(self):
-        super().__init__(name="optional")
+    def __init__(self, **options):
+        super().__init__(**options)
         self.one = layers.Dense(8, name="one")
         self.other = layers.Dense(8, name="other")
         self.out = layers.Dense(3, name="out")
@@ -51,7 +51,7 @@ class Optional(keras.Model):
 
 
 def test_a_layer_with_parts_that_a_call_leaves_out_is_refused():
-    model, x = Optional(), np.ones((2, 5), "float32")
+    model, x = Optional(name="optional"), np.ones((2, 5), "float32")
     model(x, y=np.ones((2, 4), "float32"))
     L1NormPruner(model, [{"sparsity": 0.5, "op_names": ["one"]}]).compress()
     with pytest.raises(SpeedupError, match="'optional' calls its 'other' only with arguments"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any
 
 import keras
@@ -85,8 +85,10 @@ class PruningSchedule(keras.callbacks.Callback):  # type: ignore[misc]
                 "pruner of this package, such as LevelPruner(model, config_list)."
             )
         steps: dict[str, Any] = {"end_step": end_step, "start_step": start_step}
+        if frequency is not None:
+            steps["frequency"] = frequency
         for name, value in steps.items():
-            if not isinstance(value, Integral):
+            if not isinstance(value, Integral) or isinstance(value, bool):
                 raise ConfigError(f"{name} is {value!r}; it must be a whole number of steps.")
         if not 0 <= start_step < end_step:
             raise ConfigError(
@@ -95,11 +97,17 @@ class PruningSchedule(keras.callbacks.Callback):  # type: ignore[misc]
             )
         if frequency is None:
             frequency = max(1, (end_step - start_step) // UPDATES)
-        if not isinstance(frequency, int) or frequency < 1:
+        if frequency < 1:
             raise ConfigError(f"frequency is {frequency}; it must be at least 1.")
-        if not 0.0 <= initial_sparsity < 1.0:
+        if not isinstance(initial_sparsity, Real) or not 0.0 <= initial_sparsity < 1.0:
             raise ConfigError(
-                f"initial_sparsity is {initial_sparsity}; it must be at least 0 and less than 1."
+                f"initial_sparsity is {initial_sparsity!r}; it must be a number of at least 0 and "
+                "less than 1."
+            )
+        if not isinstance(curve, str) and not callable(curve):
+            raise ConfigError(
+                f"curve is {curve!r}; it must be the name of a schedule, such as 'linear', or a "
+                "function of (progress, initial, final)."
             )
         if optimizer is not None and not hasattr(optimizer, "iterations"):
             raise ConfigError(
@@ -269,7 +277,7 @@ def polynomial(power: float) -> Curve:
     >>> [round(polynomial(2)(t / 4, 0.0, 0.8), 3) for t in (0, 2, 4)]
     [0.0, 0.6, 0.8]
     """
-    if not 0 < power < float("inf"):
+    if not isinstance(power, Real) or not 0 < power < float("inf"):
         raise ConfigError(f"power is {power!r}; it must be a number greater than 0.")
 
     def curve(progress: float, initial: float, final: float) -> float:
