@@ -14,7 +14,10 @@ from repo import extras_of, git, packages, siblings_of
 
 EVERYWHERE = ("lint,types", "together,quickstart", "docs,dist")
 # What a package has beside the environment of its own name.
-MORE = {"prune-tf": ("tf-torch", "frameworks"), "prune-speedup": ("transformers", "device")}
+MORE = {
+    "prune-tf": ("tf-torch", "tf-jax", "frameworks"),
+    "prune-speedup": ("transformers", "device"),
+}
 
 
 def affected(changed: list[str]) -> list[str]:

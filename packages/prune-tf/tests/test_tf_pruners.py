@@ -286,16 +286,7 @@ def test_a_mistake_in_an_argument_is_named_before_anything_changes(cnn, make, me
 
 
 @pytest.mark.parametrize("names", [["a", "b"], None], ids=["dict", "list"])
-@pytest.mark.parametrize(
-    "name",
-    [
-        "ActivationAPoZRankPruner",
-        pytest.param(
-            "TaylorFOWeightPruner",
-            marks=pytest.mark.tensorflow("gradients are taken with TensorFlow"),
-        ),
-    ],
-)
+@pytest.mark.parametrize("name", ["ActivationAPoZRankPruner", "TaylorFOWeightPruner"])
 def test_several_inputs_come_as_fit_takes_them(name, names):
     rng = np.random.default_rng(0)
     inputs = [layers.Input((4,), name="a"), layers.Input((3,), name="b")]

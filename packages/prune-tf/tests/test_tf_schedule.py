@@ -27,7 +27,7 @@ class Watch(keras.callbacks.Callback):
         self.pruner, self.seen = pruner, {}
 
     def on_train_batch_end(self, batch, logs=None):
-        step = int(self.model.optimizer.iterations.numpy())
+        step = int(ops.convert_to_numpy(self.model.optimizer.iterations))
         self.seen[step] = self.pruner.sparsity()["fc"]
 
 
@@ -51,6 +51,31 @@ def test_each_step_has_the_sparsity_of_the_curve(model, curve):
     assert len(seen) == 12
     for step, sparsity in seen.items():
         assert sparsity == pytest.approx(expected(curve, step), abs=1e-9)
+
+
+class Grown(keras.callbacks.Callback):
+    """Notes how many weights a step has made of what was masked before it."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def on_train_batch_end(self, batch, logs=None):
+        if keras.backend.backend() == "jax":
+            self.model.jax_state_sync()
+        kernel = ops.convert_to_numpy(self.model.get_layer("fc").kernel)
+        masked = ~masks_of(self.model)["fc"]["kernel"]
+        self.seen.append((np.count_nonzero(kernel[masked]), int(masked.sum())))
+
+
+def test_each_step_of_a_fit_that_is_running_computes_with_the_newest_masks(model):
+    pruner, grown = LevelPruner(model, [{"sparsity": 0.8, "op_types": ["Dense"]}]), Grown()
+    schedule = PruningSchedule(pruner, end_step=9, frequency=3, curve=linear)
+    model.compile(keras.optimizers.SGD(0.01), "mse")
+    # It looks before the schedule does, which would set to zero what has grown.
+    model.fit(X, Y, batch_size=8, verbose=0, callbacks=[grown, schedule])
+    assert [masked for _, masked in grown.seen] == [0, 0, 0, 26, 26, 26, 53, 53, 53, 80, 80, 80]
+    assert not any(nonzero for nonzero, _ in grown.seen)
 
 
 @pytest.mark.tensorflow("an option with which TensorFlow compiles another step")
@@ -201,13 +226,24 @@ def test_another_model_than_the_pruners_is_refused(model):
         ({"end_step": 0}, "end after it starts"),
         ({"end_step": 5, "start_step": 5}, "end after it starts"),
         ({"end_step": 5, "frequency": 0}, "frequency is 0"),
+        ({"end_step": 5, "frequency": 2.5}, "frequency is 2.5; it must be a whole number"),
+        ({"end_step": True}, "end_step is True; it must be a whole number"),
         ({"end_step": 5, "initial_sparsity": 1.0}, "initial_sparsity is 1.0"),
+        ({"end_step": 5, "initial_sparsity": "0.1"}, "initial_sparsity is '0.1'; it must be a num"),
+        ({"end_step": 5, "curve": 3}, "curve is 3; it must be the name of a schedule"),
     ],
 )
 def test_mistakes_in_arguments(model, arguments, message):
     pruner = LevelPruner(model, [{"sparsity": 0.8, "op_types": ["Dense"]}])
     with pytest.raises(ConfigError, match=message):
         PruningSchedule(pruner, **arguments)
+
+
+def test_steps_may_be_numbers_of_numpy(model):
+    pruner = LevelPruner(model, [{"sparsity": 0.8, "op_types": ["Dense"]}])
+    schedule = PruningSchedule(pruner, end_step=np.int64(4), frequency=np.int64(2), curve=linear)
+    assert [schedule.step(number) for number in (2, 3, 4)] == [True, False, True]
+    assert pruner.sparsity() == {"fc": 0.8}
 
 
 def test_something_else_than_a_pruner_is_refused(model):

@@ -39,6 +39,36 @@ def test_an_own_loop_calls_step(model, zeros_hold):
     zeros_hold(model)
 
 
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="a loop in the manner of JAX")
+def test_an_own_jax_loop_is_told_when_to_compile_its_step_anew(model, zeros_hold):
+    import jax
+
+    pruner, optimizer = LevelPruner(model, RULES), keras.optimizers.SGD(0.01)
+    schedule = PruningSchedule(pruner, end_step=6, frequency=2, curve=linear)
+    optimizer.build(model.trainable_variables)
+
+    def loss(weights):
+        return ops.mean(ops.square(model.stateless_call(weights, [], X)[0] - Y))
+
+    def compiled():
+        return jax.jit(lambda w, o: optimizer.stateless_apply(o, jax.grad(loss)(w), w))
+
+    step, slots = compiled(), [v.value for v in optimizer.variables]
+    weights, told = [v.value for v in model.trainable_variables], []
+    for number in range(1, 9):
+        weights, slots = step(weights, slots)
+        for variable, value in zip(model.trainable_variables, weights, strict=True):
+            variable.assign(value)
+        if pruner.sparsity()["fc"]:
+            zeros_hold(model)
+        told.append(schedule.step(number))
+        if told[-1]:
+            step, weights = compiled(), [v.value for v in model.trainable_variables]
+    # The first prunes nothing yet.
+    assert told == [True, True, False, True, False, True, False, False]
+    assert pruner.sparsity()["fc"] == pytest.approx(0.8)
+
+
 def test_a_loop_without_an_optimizer_of_keras_counts_by_itself(model):
     pruner = LevelPruner(model, RULES)
     schedule = PruningSchedule(pruner, end_step=10, curve=linear)

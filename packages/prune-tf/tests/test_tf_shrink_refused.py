@@ -36,6 +36,28 @@ def test_a_layer_of_which_a_copy_has_two_is_refused():
         shrink(model)
 
 
+class Optional(keras.Model):
+    """Has a branch for an input that it may be called without."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.one = layers.Dense(8, name="one")
+        self.other = layers.Dense(8, name="other")
+        self.out = layers.Dense(3, name="out")
+
+    def call(self, x, y=None):
+        hidden = self.one(x)
+        return self.out(hidden if y is None else hidden + self.other(y))
+
+
+def test_a_layer_with_parts_that_a_call_leaves_out_is_refused():
+    model, x = Optional(name="optional"), np.ones((2, 5), "float32")
+    model(x, y=np.ones((2, 4), "float32"))
+    L1NormPruner(model, [{"sparsity": 0.5, "op_names": ["one"]}]).compress()
+    with pytest.raises(SpeedupError, match="'optional' calls its 'other' only with arguments"):
+        shrink(model, x)
+
+
 def test_what_the_model_was_compiled_with_comes_along_where_it_can(samples):
     def mean_square(y, predicted):
         return ops.mean(ops.square(predicted), axis=-1)

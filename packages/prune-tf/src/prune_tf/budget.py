@@ -53,7 +53,7 @@ def fit_budget(
     def masks_at(sparsity: float) -> Masks:
         gone = chosen(sparsity)
         made = pruner.masks_for(coupling.masks_of(pruner.targets, scores, gone))
-        return closed(pruner.bound_model, coupling.units, made, gone, constants)
+        return closed(coupling.units, made, gone, constants)
 
     def planned(sparsity: float) -> dict[str, float]:
         left = left_by(make_plan(coupling.units.labelling, chosen(sparsity)))
@@ -63,7 +63,7 @@ def fit_budget(
         return left
 
     def really(sparsity: float) -> dict[str, float]:
-        return left_by(plan_for(pruner.bound_model, masks_at(sparsity), constants))
+        return left_by(plan_for(coupling.units.labelling, masks_at(sparsity), constants))
 
     def stays() -> str:
         found = coupling.choice(pruner.targets)

@@ -147,17 +147,16 @@ def _silent(model: Any) -> Iterator[Any]:
     inside = sum(isinstance(v.constraint, Masked) for v in model.weights)
     if not inside or isinstance(model, MaskCarrier):
         return
+    if _has_layers_in_config(model):
+        for layer in model.layers:
+            yield from _silent(layer)
+        return
     try:
         told = _count(model.get_config())
     except (NotImplementedError, TypeError, ValueError):
-        told = 0 if not _has_layers_in_config(model) else inside
-    if told >= inside:
-        return
-    if not _has_layers_in_config(model):
+        told = 0
+    if told < inside:
         yield model
-        return
-    for layer in model.layers:
-        yield from _silent(layer)
 
 
 def _has_layers_in_config(layer: Any) -> bool:

@@ -11,7 +11,14 @@ import numpy as np
 from prune_core.errors import ConfigError
 from prune_tf.arrays import array_of
 
-__all__ = ["check_inputs", "made_up_inputs", "random_input", "run", "symbolic_inputs"]
+__all__ = [
+    "check_inputs",
+    "made_up_inputs",
+    "outputs_of",
+    "random_input",
+    "run",
+    "symbolic_inputs",
+]
 
 SIZES = (64, 32, 16, 8, 4, 2, 1)
 """For an axis of any size: images survive five halvings, and tables of positions may be short."""
@@ -19,14 +26,23 @@ SIZES = (64, 32, 16, 8, 4, 2, 1)
 WORDS = ("a", "b", "some words", "some other words", "1", "2")
 
 
-def made_up_inputs(model: keras.Model, batch: int = 2) -> Any:
+def made_up_inputs(model: keras.Model, batch: int = 2, *, trial: bool = True) -> Any:
     """Return random inputs that a model runs on, in the form that it takes them in.
+
+    Args:
+        model: The model.
+        batch: How many samples there are.
+        trial: Whether to run the model even where there is nothing to choose from, because it
+            takes inputs of one size.
 
     Raises:
         ConfigError: When nothing that can be made up fits.
     """
     errors, odd = [], []
-    for inputs in _candidates(model, batch):
+    candidates = [*_candidates(model, batch)]
+    if len(candidates) == 1 and not trial:
+        return candidates[0]
+    for inputs in candidates:
         try:
             outputs = run(model, inputs)
         except Exception as error:  # whatever a model's own Python raises
@@ -37,8 +53,28 @@ def made_up_inputs(model: keras.Model, batch: int = 2) -> Any:
             odd.append(inputs)  # on JAX, what lies behind the end of a table is no number
     if odd:
         return odd[0]
-    first = str(errors[0]).strip().splitlines()[0] if errors else "it says nothing of its inputs"
-    raise ConfigError(
+    raise ConfigError(_nothing_fits(model, errors[0] if errors else None))
+
+
+def outputs_of(model: keras.Model, inputs: Any) -> list[np.ndarray[Any, Any]]:
+    """Return what a model puts out on inputs that may have been made up without a trial.
+
+    Args:
+        model: The model.
+        inputs: A batch.
+
+    Raises:
+        ConfigError: When it does not run on them.
+    """
+    try:
+        return run(model, inputs)
+    except Exception as error:  # whatever a model's own Python raises
+        raise ConfigError(_nothing_fits(model, error)) from error
+
+
+def _nothing_fits(model: keras.Model, error: Exception | None) -> str:
+    first = str(error).strip().splitlines()[0] if error else "it says nothing of its inputs"
+    return (
         f"{model.name!r} does not run on inputs that were made up ({first}). Give some of your "
         "own: example_inputs=..., as model(...) takes them."
     )

@@ -20,14 +20,14 @@ def put_mask(layer: Any, slot: Slot, mask: np.ndarray[Any, Any]) -> Put:
     variable = getattr(layer, slot.name)
     constraint, done = variable.constraint, ""
     if not isinstance(constraint, Masked):
-        constraint, done = Masked(mask.shape, inner=constraint), "added"
-        constraint.mask.assign(mask)
+        constraint, done = Masked(mask.shape, mask, inner=constraint), "added"
         set_constraint(layer, slot, constraint)
     elif not np.array_equal(constraint.numpy(), mask):
         constraint.mask.assign(mask)
         done = "changed"
     constraint.bind(variable)
-    constraint.hold()
+    if not mask.all():
+        constraint.hold()
     return done
 
 

@@ -113,7 +113,7 @@ def prune(
         else:
             masks = pruner.compress()[1]
         if all(mask.all() for tensors in masks.values() for mask in tensors.values()):
-            raise ConfigError(_nothing(pruner, amount, target))
+            raise ConfigError(_nothing(pruner, amount, target, round_to))
     except BaseException:
         if not before:
             unwrap(model)
@@ -191,8 +191,11 @@ def _not_coupled(algorithm: str, mode: str | None, modes: Sequence[str]) -> str:
     )
 
 
-def _nothing(pruner: Pruner, sparsity: float, target: Mapping[str, float] | None) -> str:
-    reasons = [f"sparsity={sparsity} is less than one channel, or one weight, of any layer"]
+def _nothing(
+    pruner: Pruner, sparsity: float, target: Mapping[str, float] | None, round_to: int
+) -> str:
+    least = f"{round_to} channels" if round_to > 1 else "one channel, or one weight,"
+    reasons = [f"sparsity={sparsity} is less than {least} of any layer"]
     if target is not None:
         reasons = ["the budget is met as it is"]
     if pruner.coupling is not None and not pruner.coupling.choice(pruner.targets).families:

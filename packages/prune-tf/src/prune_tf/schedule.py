@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any
 
 import keras
@@ -85,8 +85,10 @@ class PruningSchedule(keras.callbacks.Callback):  # type: ignore[misc]
                 "pruner of this package, such as LevelPruner(model, config_list)."
             )
         steps: dict[str, Any] = {"end_step": end_step, "start_step": start_step}
+        if frequency is not None:
+            steps["frequency"] = frequency
         for name, value in steps.items():
-            if not isinstance(value, Integral):
+            if not isinstance(value, Integral) or isinstance(value, bool):
                 raise ConfigError(f"{name} is {value!r}; it must be a whole number of steps.")
         if not 0 <= start_step < end_step:
             raise ConfigError(
@@ -95,11 +97,17 @@ class PruningSchedule(keras.callbacks.Callback):  # type: ignore[misc]
             )
         if frequency is None:
             frequency = max(1, (end_step - start_step) // UPDATES)
-        if not isinstance(frequency, int) or frequency < 1:
+        if frequency < 1:
             raise ConfigError(f"frequency is {frequency}; it must be at least 1.")
-        if not 0.0 <= initial_sparsity < 1.0:
+        if not isinstance(initial_sparsity, Real) or not 0.0 <= initial_sparsity < 1.0:
             raise ConfigError(
-                f"initial_sparsity is {initial_sparsity}; it must be at least 0 and less than 1."
+                f"initial_sparsity is {initial_sparsity!r}; it must be a number of at least 0 and "
+                "less than 1."
+            )
+        if not isinstance(curve, str) and not callable(curve):
+            raise ConfigError(
+                f"curve is {curve!r}; it must be the name of a schedule, such as 'linear', or a "
+                "function of (progress, initial, final)."
             )
         if optimizer is not None and not hasattr(optimizer, "iterations"):
             raise ConfigError(
@@ -114,18 +122,22 @@ class PruningSchedule(keras.callbacks.Callback):  # type: ignore[misc]
         self._pruned_at = -1
         self._amounts: tuple[int, ...] | None = None
 
-    def step(self, step: int | None = None) -> None:
+    def step(self, step: int | None = None) -> bool:
         """Prune if a step is due, in a training loop of your own.
 
         Args:
             step: How many steps there have been; what the optimizer says unless given.
+
+        Returns:
+            Whether masks were made anew. Under `jax.jit` a step computes with the masks that it was
+            compiled with, so that it has to be compiled again then.
         """
         if step is None and self.optimizer is None:
             raise ConfigError(
                 "A training loop of your own has to say how far it is: give the optimizer, "
                 "PruningSchedule(..., optimizer=optimizer), or the number, schedule.step(number)."
             )
-        self._prune_if_due(self.iterations if step is None else step)
+        return self._prune_if_due(self.iterations if step is None else step)
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Check that it is the pruner's model that is trained, and prune if a step is due."""
@@ -181,14 +193,14 @@ class PruningSchedule(keras.callbacks.Callback):  # type: ignore[misc]
         if sync is not None:
             sync()
 
-    def _prune_if_due(self, now: int) -> None:
+    def _prune_if_due(self, now: int) -> bool:
         step = min(now, self.end_step)
         # The last step that is on the grid; the end is, whether or not frequency divides it.
         due = step
         if step < self.end_step:
             due -= (step - self.start_step) % self.frequency
         if due < self.start_step or due <= self._pruned_at:
-            return
+            return False
         self._pruned_at = due
         progress = (due - self.start_step) / (self.end_step - self.start_step)
 
@@ -197,12 +209,13 @@ class PruningSchedule(keras.callbacks.Callback):  # type: ignore[misc]
 
         amounts = self.pruner.amounts(share)
         if amounts == self._amounts:
-            return
+            return False
         self._amounts = amounts
         self.pruner.compress_to(share)
         if self.model is not None and self.model is not self.pruner.bound_model:
             renew_compiled_step(self.model, changed=True)
         note(type(self).__name__, lambda: self._place(due), always=due == self.end_step)
+        return True
 
     def _place(self, step: int) -> str:
         reached = max(self.pruner.sparsity().values(), default=0.0)
@@ -264,7 +277,7 @@ def polynomial(power: float) -> Curve:
     >>> [round(polynomial(2)(t / 4, 0.0, 0.8), 3) for t in (0, 2, 4)]
     [0.0, 0.6, 0.8]
     """
-    if not 0 < power < float("inf"):
+    if not isinstance(power, Real) or not 0 < power < float("inf"):
         raise ConfigError(f"power is {power!r}; it must be a number greater than 0.")
 
     def curve(progress: float, initial: float, final: float) -> float:

@@ -90,8 +90,8 @@ def _of_group(
             f"'total_sparsity' is {ratio}, and no layer loses more than {cap}; set "
             "'max_sparsity_per_layer' higher (at most 1) to go there."
         )
-    weights = {t.name: prod(t.weight.shape) // scores[t.name].size for t in group}
-    budget = number_to_prune(ratio, sum(prod(t.weight.shape) for t in group))
+    weights = {t.name: prod(t.shape) // scores[t.name].size for t in group}
+    budget = number_to_prune(ratio, sum(prod(t.shape) for t in group))
     capped: dict[str, Array] = {}
     while True:
         free = [t.name for t in group if t.name not in capped]

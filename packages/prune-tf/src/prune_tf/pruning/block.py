@@ -83,9 +83,9 @@ class BlockPruner(Pruner):
         return np.asarray(blocks.any(axis=-1))
 
     def _spread(self, target: Target, kept: Array) -> dict[str, Array]:
-        sizes, shape = self._sizes(target), target.weight.shape
+        sizes, shape = self._sizes(target), target.shape
         blocks = np.repeat(kept[..., None], int(np.prod(sizes)), axis=-1)
         return super()._spread(target, join_blocks(blocks, shape, sizes) & target.alive)
 
     def _sizes(self, target: Target) -> list[int]:
-        return self.block_sparse_size + list(target.weight.shape[len(self.block_sparse_size) :])
+        return self.block_sparse_size + list(target.shape[len(self.block_sparse_size) :])

@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import keras
+import numpy as np
 
 from prune_speedup.engine.plan import Plan
-from prune_speedup.engine.units import Unit, Units
+from prune_speedup.engine.units import Units
 from prune_tf.masks import Masks
 from prune_tf.speedup.find_units import both, masks_of_units
+from prune_tf.speedup.labelling import recorded_of
 from prune_tf.speedup.run import plan_for
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ __all__ = ["closed", "masks_that_go"]
 
 
 def closed(
-    model: keras.Model,
     found: Units,
     masks: Mapping[str, Mapping[str, Any]],
     gone: Sequence[int],
@@ -35,15 +35,14 @@ def closed(
     """Return masks with which `shrink` removes all that some masks were chosen for.
 
     Args:
-        model: The model.
-        found: Its units.
+        found: The model's units.
         masks: Masks of what makes the channels.
         gone: The numbers of the units that they are of.
         constants: What `shrink` will be told.
     """
+    model = recorded_of(found.labelling).model
     more = both(masks, masks_of_units(model, found, gone, every=False))
-    plan = plan_for(model, more, constants)
-    stays = {label for label in gone if not _goes(plan, found.unit(label))}
+    stays = _staying(found, gone, plan_for(found.labelling, more, constants))
     # One of several constants that are merged stays for the others; without it, another would.
     with_them = [
         label
@@ -71,13 +70,12 @@ def masks_that_go(
     alive = {each.name: pruner.alive(each) for each in targets}
     gone = coupling.choose(targets, scores, alive, ratio)
     made = pruner.masks_for(coupling.masks_of(targets, scores, gone))
-    return closed(pruner.bound_model, coupling.units, made, gone, constants) if gone else made
+    return closed(coupling.units, made, gone, constants) if gone else made
 
 
-def _goes(plan: Plan, unit: Unit) -> bool:
-    """Whether a plan, of the same model under other masks, takes out a unit."""
-    places = {name: at for at, names in plan.labelling.graph.tensors.items() for name in names}
-    name, axes = next(iter(unit.slices.items()))
-    axis, indices = next(iter(axes.items()))
-    column = plan.labelling.axes[places[name]][axis]
-    return column is not None and bool(plan.removed[column[list(indices)]].all())
+def _staying(found: Units, gone: Sequence[int], plan: Plan) -> set[int]:
+    """Which of some units a plan leaves where they are."""
+    roots = found.labelling.labels.find(np.array(gone, dtype=np.int64))
+    return {
+        label for label, root in zip(gone, roots.tolist(), strict=True) if not plan.removed[root]
+    }

@@ -7,6 +7,7 @@ here is where the layers of a Keras model meet it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from math import prod
 from typing import Any
 
 import keras
@@ -152,7 +153,7 @@ class Coupling:
             target.name: Asked(
                 ratio(target),
                 target.config["entry"],
-                target.weight.size,
+                prod(target.shape),
                 target.config.get("max_sparsity_per_layer", DEFAULT_CAP),
             )
             for target in targets

@@ -107,4 +107,4 @@ class LevelPruner(Pruner):
 
     def _block(self, target: Target) -> list[int]:
         sizes = list(self.balance_gran or ())
-        return [1] * (target.weight.ndim - len(sizes)) + sizes
+        return [1] * (len(target.shape) - len(sizes)) + sizes

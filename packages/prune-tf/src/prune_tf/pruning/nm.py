@@ -53,7 +53,7 @@ class NMPruner(Pruner):
             raise ConfigError(f"n is {self.n} and m is {self.m}; n of m means 0 < n < m.")
         possible = 1 - self.n / self.m
         for target in self.targets:
-            asked, shape = target.config["sparsity"], target.weight.shape
+            asked, shape = target.config["sparsity"], target.shape
             if abs(asked - possible) > 1e-6:
                 raise ConfigError(
                     f"{target.name!r} is to lose {asked} of its weights, and keeping {self.n} of "

@@ -92,6 +92,7 @@ class Pruner(NoCallback, metaclass=ChecksOptions):
         algorithm = Algorithm(type(self).__name__, self.default_types, self.supported_types)
         self.bound_model, self.mode, self.config_list = model, mode, config_list
         self.targets = find_targets(model, entries, algorithm)
+        self._sizes: dict[str, int] = {}
         self.validate()
         self.coupling = Coupling(model) if mode == "dependency_aware" else None
         if self.coupling is not None:
@@ -186,7 +187,10 @@ class Pruner(NoCallback, metaclass=ChecksOptions):
         Args:
             ratio: The sparsity of a layer now.
         """
-        return tuple(number_to_prune(ratio(t), self.alive(t).size) for t in self.targets)
+        # A schedule asks after every step, and how many there are stays the same.
+        for target in self.targets if not self._sizes else ():
+            self._sizes[target.name] = self.alive(target).size
+        return tuple(number_to_prune(ratio(t), self._sizes[t.name]) for t in self.targets)
 
     def _tell_of_more_than_asked(self) -> None:
         """Warn where more is masked already, because pruning never takes anything back."""
@@ -250,7 +254,7 @@ class Pruner(NoCallback, metaclass=ChecksOptions):
 
     def _spread(self, target: Target, kept: Array) -> dict[str, Array]:
         """Spread a mask of scores over the weight, and over the bias of channels with none left."""
-        weight_shape, axis = target.weight.shape, target.axis
+        weight_shape, axis = target.shape, target.axis
         mask = kept
         if self.per_channel:
             lying = [1] * len(weight_shape)

@@ -13,7 +13,7 @@ import numpy as np
 from prune_core.config import Algorithm, Entry, ModuleInfo, match
 from prune_core.config.tied import leave_out_tied
 from prune_core.errors import ConfigError
-from prune_tf.axes import bias_axis, output_axis, to_torch
+from prune_tf.axes import bias_axis, output_axis, to_torch, torch_shape
 from prune_tf.constraint import Masked
 from prune_tf.layers import Named, Slot, layers_of, slots_of, weight_slots
 
@@ -54,6 +54,11 @@ class Target:
         return to_torch(self.layer, self.slot.name, wide)
 
     @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of `weight`."""
+        return torch_shape(self.layer, self.slot.name)
+
+    @property
     def alive(self) -> Array:
         """What is not masked yet, in torch's order of axes."""
         variable = self.variable
@@ -73,7 +78,7 @@ class Target:
             if name in slots_of(self.layer):
                 shape, axis = tuple(getattr(self.layer, name).shape), bias_axis(self.layer)
                 fits = len(shape) == 1 or isinstance(self.layer, keras.layers.EinsumDense)
-                if fits and len(shape) >= -axis and shape[axis] == self.weight.shape[self.axis]:
+                if fits and len(shape) >= -axis and shape[axis] == self.shape[self.axis]:
                     return name
         return None
 

@@ -98,7 +98,7 @@ class TaylorFOWeightPruner(Pruner):
     def scores(self) -> dict[str, np.ndarray[Any, Any]]:
         """Sum the squared terms over the batches."""
         variables = {t.name: getattr(t.layer, t.slot.name) for t in self.targets}
-        totals = {t.name: np.zeros(t.weight.shape[t.axis]) for t in self.targets}
+        totals = {t.name: np.zeros(t.shape[t.axis]) for t in self.targets}
         seen, title = False, f"{type(self).__name__}, calibration"
         batches = batches_of(self.data, self.batches)
         for batch in track(batches, title, self.batches, "batch"):

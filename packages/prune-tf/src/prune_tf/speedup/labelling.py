@@ -13,7 +13,7 @@ from prune_tf.axes import output_axis
 from prune_tf.speedup.recorded import Recorded, recorded
 from prune_tf.speedup.rules.registry import Rules
 
-__all__ = ["labelled", "output_labels", "unknown_in"]
+__all__ = ["labelled", "output_labels", "recorded_of", "unknown_in"]
 
 
 def labelled(
@@ -33,6 +33,17 @@ def labelled(
     labelling = propagate(made.graph, Rules(made, repairs))
     _fix_unspoken(labelling)
     return made, labelling
+
+
+def recorded_of(labelling: Labelling) -> Recorded:
+    """Return the model that labels are of.
+
+    Args:
+        labelling: The labels.
+    """
+    rules = labelling.flow.rules
+    assert isinstance(rules, Rules)
+    return rules.recorded
 
 
 def _fix_unspoken(labelling: Labelling) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from prune_core.errors import SpeedupError
 from prune_tf.arrays import array_of
 from prune_tf.constraint import Masked
 from prune_tf.layers import slots_of
@@ -86,7 +87,25 @@ def _shaped(layer: Any, plan: Plan) -> Any:
         if changed or known:
             before = dict(layer._shaped["sizes"][str(place)]) if known else {}
             sizes[str(place)] = before | {"weights": [list(s) for s in shapes]} | attributes
-    return shape(copy, build, sizes)
+    made = shape(copy, build, sizes)
+    _check_built(layer, made)
+    return made
+
+
+def _check_built(layer: Any, copy: Any) -> None:
+    """Refuse a layer with parts that are called only with arguments that this call does not have.
+
+    In a copy nobody builds those, so that they would begin with other weights.
+    """
+    parts = zip(layer._flatten_layers(), copy._flatten_layers(), strict=False)
+    for old, new in parts:
+        if old.weights and not new.weights:
+            raise SpeedupError(
+                f"{layer.name!r} calls its {old.name!r} only with arguments that it is not called "
+                "with here, so that a copy of it would have no weights there. Its masks stay in "
+                "force. Give all that it takes in one argument, as call(self, inputs) with a list "
+                "or a dict of tensors, and example_inputs=... of that form."
+            )
 
 
 def cut_shape(plan: Plan, variable: Any) -> tuple[int, ...]:

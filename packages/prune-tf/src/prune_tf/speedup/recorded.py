@@ -37,6 +37,7 @@ class Recorded:
         graph: The same as the engine has it.
         calls: Keras' call for each call of the graph.
         places: `{tensor or variable: its value in the graph}`.
+        seen: What a run of the model has shown of its constants, and with which weights.
     """
 
     model: keras.Model
@@ -44,6 +45,7 @@ class Recorded:
     graph: Graph = field(default_factory=Graph)
     calls: list[KerasCall] = field(default_factory=list)
     places: dict[int, int] = field(default_factory=dict)
+    seen: tuple[bytes, Any] | None = None
 
     @cached_property
     def times(self) -> Counter[int]:

@@ -63,8 +63,8 @@ def masked(model: keras.Model, masks: Values) -> Iterator[None]:
             for name in slots_of(named.layer):
                 mask = masks.get((id(named.layer), name))
                 variable = getattr(named.layer, name)
-                if mask is None or mask.all():
-                    continue
+                if mask is None or not array_of(variable)[~mask].any():
+                    continue  # it is zero there as it is
                 value = keras.ops.convert_to_tensor(variable)
                 restore.append(partial(variable.assign, keras.ops.copy(value)))
                 variable.assign(keras.ops.where(mask, value, keras.ops.zeros_like(value)))

@@ -15,10 +15,11 @@ from prune_core.compressed import model_of
 from prune_core.errors import ConfigError, SpeedupError, did_you_mean, warn
 from prune_speedup.engine.plan import Plan as Cut
 from prune_speedup.engine.plan import make_plan as make_cut
+from prune_speedup.engine.propagate import Labelling
 from prune_speedup.engine.units import Unit
 from prune_tf.constraint import Masked
 from prune_tf.files import load_masks
-from prune_tf.inputs import check_inputs, made_up_inputs, run
+from prune_tf.inputs import check_inputs, made_up_inputs, outputs_of, run
 from prune_tf.layers import layers_of, slots_of
 from prune_tf.masks import masks_of, set_masks
 from prune_tf.speedup.constants import silenced
@@ -26,7 +27,7 @@ from prune_tf.speedup.copies import Pairs
 from prune_tf.speedup.cost import bytes_of, cost_of
 from prune_tf.speedup.find_units import analysed, both, labels_in, masks_of_units
 from prune_tf.speedup.graph import check_model, is_graph
-from prune_tf.speedup.labelling import labelled, unknown_in
+from prune_tf.speedup.labelling import labelled, recorded_of, unknown_in
 from prune_tf.speedup.plan import Plan, make_plan
 from prune_tf.speedup.rebuild import cut, rebuild
 from prune_tf.speedup.reference import Values, masked, masked_weights, reader
@@ -110,7 +111,7 @@ def shrink(
         masks = both(both(masks_of(model), masks or {}), going)
     applied = masked_weights(model, masks)
     if verify and example_inputs is None:
-        example_inputs = made_up_inputs(model)
+        example_inputs = made_up_inputs(model, trial=False)
     elif verify:
         check_inputs(model, example_inputs)
     wanted = _Wanted(model, applied, example_inputs, constants, verify, tolerance)
@@ -135,17 +136,17 @@ def check_constants(constants: str) -> None:
 
 
 def plan_for(
-    model: keras.Model, masks: Mapping[str, Mapping[str, Any]], constants: str = "exact"
+    labelling: Labelling, masks: Mapping[str, Mapping[str, Any]], constants: str = "exact"
 ) -> Cut:
     """Return what `shrink` would take out of a model, without making the small model.
 
     Args:
-        model: The model.
+        labelling: The labels of the model.
         masks: Masks beside those in force.
         constants: As for `shrink`.
     """
-    applied = masked_weights(model, both(masks_of(model), masks))
-    made, labelling = labelled(model)
+    made = recorded_of(labelling)
+    applied = masked_weights(made.model, both(masks_of(made.model), masks))
     if constants == "zero":
         applied = silenced(made, labelling, applied)
     return make_plan(made, labelling, applied, fold=constants != "keep").cut
@@ -184,7 +185,7 @@ def _shrunk(wanted: _Wanted, repairs: bool) -> SpeedupReport:
             if not changes:
                 warn(_why_nothing(model, plan, applied))
                 return _unchanged(model, plan)
-            expected = run(model, inputs) if wanted.verify else []
+            expected = outputs_of(model, inputs) if wanted.verify else []
             constant = constant_places(partial(run, model), inputs, expected)
         if wanted.verify:
             worst = _proved(model, small, inputs, expected, wanted.tolerance)

@@ -42,7 +42,7 @@ def capabilities_are_as_declared(subject: Subject) -> None:
     _, pruner = subject.prepare()
     scores = pruner.scores()
     for target in pruner.targets:
-        shape = target.weight.shape
+        shape = target.shape
         wanted = (shape[target.axis],) if per_channel else shape
         found = scores[target.name].shape if target.name in scores else None
         expect(
