@@ -92,7 +92,7 @@ class Pruner(NoCallback, metaclass=ChecksOptions):
         algorithm = Algorithm(type(self).__name__, self.default_types, self.supported_types)
         self.bound_model, self.mode, self.config_list = model, mode, config_list
         self.targets = find_targets(model, entries, algorithm)
-        self._sizes: dict[str, int] = {}
+        self._number_scored: dict[str, int] = {}
         self.validate()
         self.coupling = Coupling(model) if mode == "dependency_aware" else None
         if self.coupling is not None:
@@ -188,9 +188,9 @@ class Pruner(NoCallback, metaclass=ChecksOptions):
             ratio: The sparsity of a layer now.
         """
         # A schedule asks after every step, and how many there are stays the same.
-        for target in self.targets if not self._sizes else ():
-            self._sizes[target.name] = self.alive(target).size
-        return tuple(number_to_prune(ratio(t), self._sizes[t.name]) for t in self.targets)
+        for target in self.targets if not self._number_scored else ():
+            self._number_scored[target.name] = self.alive(target).size
+        return tuple(number_to_prune(ratio(t), self._number_scored[t.name]) for t in self.targets)
 
     def _tell_of_more_than_asked(self) -> None:
         """Warn where more is masked already, because pruning never takes anything back."""
