@@ -88,7 +88,7 @@ class PruningSchedule(keras.callbacks.Callback):  # type: ignore[misc]
         if frequency is not None:
             steps["frequency"] = frequency
         for name, value in steps.items():
-            if not isinstance(value, Integral) or isinstance(value, bool):
+            if isinstance(value, bool) or not isinstance(value, Integral):
                 raise ConfigError(f"{name} is {value!r}; it must be a whole number of steps.")
         if not 0 <= start_step < end_step:
             raise ConfigError(
@@ -99,7 +99,8 @@ class PruningSchedule(keras.callbacks.Callback):  # type: ignore[misc]
             frequency = max(1, (end_step - start_step) // UPDATES)
         if frequency < 1:
             raise ConfigError(f"frequency is {frequency}; it must be at least 1.")
-        if not isinstance(initial_sparsity, Real) or not 0.0 <= initial_sparsity < 1.0:
+        ratio: Any = initial_sparsity
+        if not isinstance(ratio, Real) or not 0.0 <= initial_sparsity < 1.0:
             raise ConfigError(
                 f"initial_sparsity is {initial_sparsity!r}; it must be a number of at least 0 and "
                 "less than 1."
@@ -277,7 +278,8 @@ def polynomial(power: float) -> Curve:
     >>> [round(polynomial(2)(t / 4, 0.0, 0.8), 3) for t in (0, 2, 4)]
     [0.0, 0.6, 0.8]
     """
-    if not isinstance(power, Real) or not 0 < power < float("inf"):
+    given: Any = power
+    if not isinstance(given, Real) or not 0 < power < float("inf"):
         raise ConfigError(f"power is {power!r}; it must be a number greater than 0.")
 
     def curve(progress: float, initial: float, final: float) -> float:

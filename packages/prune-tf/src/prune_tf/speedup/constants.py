@@ -160,8 +160,9 @@ def _seen(recorded: Recorded, labelling: Labelling) -> dict[tuple[int, int], Flo
     seen: dict[tuple[int, int], Floats] = {}
     for value, tensor in _run(recorded):
         axes = [g.axes[0] for g in labelling.flow.values[value].groups if len(g.axes) == 1]
-        array = array_of(tensor) if axes else None
-        seen |= {(value, axis): _along(array, axis) for axis in axes}
+        if axes:
+            array = array_of(tensor)
+            seen |= {(value, axis): _along(array, axis) for axis in axes}
     return seen
 
 
@@ -169,7 +170,7 @@ def _fingerprint(model: keras.Model) -> bytes:
     """What tells a model's numbers from others, as they are now."""
     digest = blake2b()
     for _, _, variable in variables_of(model):
-        digest.update(np.ascontiguousarray(array_of(variable)).view(np.uint8))
+        digest.update(np.ascontiguousarray(array_of(variable)).view(np.uint8).data)
     return digest.digest()
 
 
