@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import keras
-from prune_core.scores import number_from
 
 from prune_core.errors import PruneError, warn
 from prune_core.options import ChecksOptions
 from prune_core.progress import Task
+from prune_core.scores import number_from
 from prune_speedup.sparsities.plans import DeadEndError, Plan, Plans, Sparsities
 from prune_speedup.sparsities.trials_file import Memory, check_same_plan, weights_ahead
 from prune_tf.masks import apply_masks, masks_of, set_masks
