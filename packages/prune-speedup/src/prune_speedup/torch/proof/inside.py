@@ -90,13 +90,27 @@ class Inside:
         """Keep what a call of the masked model has made."""
         prints: list[_Print | None] = []
         for at, tensor in enumerate(_results(call, result)):
-            kept: Mapping[int, Array] = {}
+            index = None
             if recorded is not None and at < len(recorded.outputs):
                 index = recorded.outputs[at]
-                if index is not None:
-                    kept = self._plan.kept_of_value(index)
-            prints.append(None if tensor is None else self._print(tensor, kept))
+            kept = {} if index is None else self._plan.kept_of_value(index)
+            if tensor is None or not self._as_planned(tensor, index, kept):
+                prints.append(None)
+            else:
+                prints.append(self._print(tensor, kept))
         self._entries.append(_Entry(call, prints))
+
+    def _as_planned(
+        self, tensor: torch.Tensor, index: int | None, kept: Mapping[int, Array]
+    ) -> bool:
+        """Whether a result is as long as the one of the example where that is cut.
+
+        A loop that takes more steps than on the example makes other calls at the same places.
+        """
+        if index is None:
+            return True
+        planned = self._plan.labelling.graph.metas[index].shape
+        return all(axis >= tensor.ndim or tensor.shape[axis] == planned[axis] for axis in kept)
 
     def check(self, call: Call, result: Any) -> None:
         """Compare what a call of the small model has made."""
