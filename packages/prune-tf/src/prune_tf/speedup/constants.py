@@ -183,7 +183,8 @@ def _along(array: Array, axis: int) -> Floats:
         left = np.flatnonzero(np.isfinite(found))
         same = np.isclose(rows[:, left], found[left], rtol=1e-6, atol=0).all(axis=0)
         found[left[~same]] = np.nan
-    return np.where(np.isfinite(found), found, np.nan)
+    numbers: Floats = np.where(np.isfinite(found), found, np.nan)
+    return numbers
 
 
 def _run(recorded: Recorded) -> Iterator[tuple[int, Any]]:
