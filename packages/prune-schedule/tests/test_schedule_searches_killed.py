@@ -93,7 +93,7 @@ while True:
         torch.save(search(f"{folder}/killed"), f"{folder}/state.pt")
         os._exit(0)
     if kills < 8:
-        time.sleep(random.uniform(0.0, length / 2))
+        time.sleep(random.uniform(0.0, length / 4))
         os.kill(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)
     if os.waitstatus_to_exitcode(status) == 0:

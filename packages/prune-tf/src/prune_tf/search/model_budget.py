@@ -111,4 +111,4 @@ class ModelBudget(PlannedBudget):
 
     def _removable(self, masks: Masks) -> dict[str, float]:
         """Return what is left, of what can be counted, when all goes that may."""
-        return self.counted(plan_for(self._pruner.bound_model, masks))
+        return self.counted(plan_for(self._labelling, masks))
