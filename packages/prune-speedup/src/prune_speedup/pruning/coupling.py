@@ -97,9 +97,12 @@ class Coupling:
         return self.units.why_fixed(f"{name}.{weight_name(module)}", output_axis(module))
 
     def marked(self, units: Sequence[int] | Array) -> npt.NDArray[np.bool_]:
-        """Return for each label whether it is one of these units: to be asked of many labels."""
-        marks = np.zeros(self._labels, dtype=np.bool_)
-        marks[np.asarray(units, dtype=np.int64)] = True
+        """Return for each label of a tensor whether it is one of these units.
+
+        Labels that only results have are among no tensor's, and left out.
+        """
+        marks, asked = np.zeros(self._labels, dtype=np.bool_), np.asarray(units, dtype=np.int64)
+        marks[asked[asked < self._labels]] = True
         return marks
 
     def masks_of(self, producer: Producer, units: Array) -> dict[str, Tensor]:
