@@ -1,4 +1,4 @@
-"""Experts, and channels inside of them, out of checkpoints that hold each expert by itself."""
+"""Checkpoints whose files have other tensors than the model, such as one for each expert."""
 
 import pytest
 import torch
@@ -10,6 +10,7 @@ from transformers import (
     AutoModelForCausalLM,
     DeepseekV3Config,
     GptOssConfig,
+    HrmTextConfig,
     MixtralConfig,
     Qwen3MoeConfig,
 )
@@ -45,28 +46,8 @@ def model_of(family):
     return AutoModelForCausalLM.from_config(FAMILIES[family], dtype=torch.float32).eval()
 
 
-@pytest.fixture
-def big(tmp_path):
-    def write(model, shard="60KB"):
-        model.save_pretrained(tmp_path / "big", max_shard_size=shard)
-        return tmp_path / "big"
-
-    return write
-
-
-def tensors(folder):
-    return {name: tensor.clone() for name, tensor in Shards(folder)}
-
-
-def same(one, other):
-    assert one.keys() == other.keys()
-    for name, tensor in one.items():
-        assert tensor.dtype == other[name].dtype
-        assert torch.equal(tensor, other[name]), name
-
-
 @pytest.mark.parametrize("family", FAMILIES)
-def test_bits_and_names_are_those_of_removing_experts_in_memory(big, tmp_path, family):
+def test_bits_and_names_are_those_of_removing_experts_in_memory(big, tmp_path, family, same):
     model = model_of(family)
     folder = big(model)
     mixtures = [each.name for each in prune_core.experts(model, X)]
@@ -74,7 +55,7 @@ def test_bits_and_names_are_those_of_removing_experts_in_memory(big, tmp_path, f
     report = prune_core.shrink_checkpoint(folder, tmp_path / "small", X, experts=gone)
     prune_core.remove_experts(model, X, gone)
     model.save_pretrained(tmp_path / "in memory", max_shard_size="1GB")
-    same(tensors(tmp_path / "small"), tensors(tmp_path / "in memory"))
+    same(tmp_path / "small", tmp_path / "in memory")
     assert report.verified[0] == "the example"
     assert report.experts[mixtures[0]] == (8, [1, 2, 3, 4, 6, 7])
     assert sorted(file.name for file in (tmp_path / "small").iterdir()) == sorted(
@@ -85,7 +66,7 @@ def test_bits_and_names_are_those_of_removing_experts_in_memory(big, tmp_path, f
         assert torch.equal(read(**X).logits, model(**X).logits)
 
 
-def test_channels_inside_of_experts_go_as_they_do_in_memory(big, tmp_path):
+def test_channels_inside_of_experts_go_as_they_do_in_memory(big, tmp_path, same):
     model = model_of("mixtral")
     folder = big(model)
     name = "model.layers.{}.mlp.experts.down_proj"
@@ -93,13 +74,25 @@ def test_channels_inside_of_experts_go_as_they_do_in_memory(big, tmp_path):
     prune_core.shrink_checkpoint(folder, tmp_path / "small", X, units=units)
     prune_core.shrink(model, X, units=units)
     model.save_pretrained(tmp_path / "in memory", max_shard_size="1GB")
-    small = tensors(tmp_path / "small")
-    same(small, tensors(tmp_path / "in memory"))
+    same(tmp_path / "small", tmp_path / "in memory")
     read = AutoModelForCausalLM.from_pretrained(tmp_path / "small")
     assert read.config.intermediate_size == 44
 
 
-def test_experts_are_ranked_on_data(big, tmp_path):
+def test_one_tensor_of_the_files_may_be_several_of_the_model(big, tmp_path, same):
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(HrmTextConfig(**SIZES)).eval()
+    folder = big(model, "30KB")
+    assert any("gate_up_proj" in name for name, _ in Shards(folder))
+    names = [name for name, _ in model.named_parameters() if name.endswith("mlp.up_proj.weight")]
+    units = [{name: {0: [1, 7, 30]}} for name in names]
+    prune_core.shrink_checkpoint(folder, tmp_path / "small", X, units=units)
+    prune_core.shrink(model, X, units=units)
+    model.save_pretrained(tmp_path / "in memory")
+    same(tmp_path / "small", tmp_path / "in memory")
+
+
+def test_experts_are_ranked_on_data(big, tmp_path, same):
     model = model_of("mixtral")
     folder = big(model)
     data = [{"input_ids": torch.randint(50, (2, 16))} for _ in range(3)]
@@ -109,11 +102,11 @@ def test_experts_are_ranked_on_data(big, tmp_path):
     _, report = prune_core.prune(model, "reap", sparsity=0.5, data=data)
     assert report.config.values == {"num_local_experts": (8, 4)}
     model.save_pretrained(tmp_path / "in memory", max_shard_size="1GB")
-    same(tensors(tmp_path / "small"), tensors(tmp_path / "in memory"))
+    same(tmp_path / "small", tmp_path / "in memory")
 
 
 @pytest.mark.parametrize("after", range(1, 12, 3))
-def test_who_was_interrupted_goes_on(big, tmp_path, monkeypatch, after):
+def test_who_was_interrupted_goes_on(big, tmp_path, monkeypatch, after, same):
     folder, gone = big(model_of("mixtral")), {"model.layers.0.mlp": [1], "model.layers.1.mlp": [7]}
     write, written = conversion.write_shard, []
 
@@ -132,7 +125,7 @@ def test_who_was_interrupted_goes_on(big, tmp_path, monkeypatch, after):
     assert written[100:]
     assert not {*first} & {*written[100:]}
     prune_core.shrink_checkpoint(folder, tmp_path / "at once", X, experts=gone)
-    same(tensors(tmp_path / "small"), tensors(tmp_path / "at once"))
+    same(tmp_path / "small", tmp_path / "at once")
     assert not list((tmp_path / "small").glob(".*"))
 
 
@@ -151,6 +144,8 @@ def test_mistakes_leave_nothing_behind(big, tmp_path):
     folder, out = big(model_of("mixtral"), "1GB"), tmp_path / "small"
     with pytest.raises(ConfigError, match="once"):
         prune_core.shrink_checkpoint(folder, out, X, sparsity=0.5, experts={})
+    with pytest.raises(ConfigError, match="data is what experts are ranked on"):
+        prune_core.shrink_checkpoint(folder, out, X, sparsity=0.5, data=[X])
     with pytest.raises(ConfigError, match="no expert 8"):
         prune_core.shrink_checkpoint(folder, out, X, experts={"model.layers.0.mlp": [8]})
     with pytest.raises(ConfigError, match=r"leaves 1 of the 8"):

@@ -73,8 +73,7 @@ class Conversion:
 
     def is_plain(self, target: str) -> bool:
         """Whether a tensor of the model is one of the files, perhaps by another name."""
-        group = self._groups[target]
-        return group.converter is None
+        return self._groups[target].converter is None
 
     def source_of(self, target: str) -> str:
         """The name in the files of a tensor that is there as it is."""
@@ -114,9 +113,9 @@ class Conversion:
         for file, targets in small.files.items():
             pieces: Tensors = {}
             for target in targets:
-                if target in origin.values():
-                    continue  # made together with an earlier one
                 group = self._groups[target].targets
+                if target != group[0]:
+                    continue  # made together with that one
                 made = self._apart({name: _empty(tensors[name]) for name in group})
                 pieces |= made
                 origin |= dict.fromkeys(made, target)
@@ -154,13 +153,16 @@ class Conversion:
 
     def _expect_the_way_back(self, group: _Group, made: Tensors, meta: Tensors) -> None:
         """Refuse files that would be written otherwise than they are."""
-        back = {name: _what(tensor) for name, tensor in self._apart(made).items()}
+        try:
+            back = {name: _what(tensor) for name, tensor in self._apart(made).items()}
+            would = f"would save as {next(iter(back))!r}"
+        except Exception as error:  # of converters that are not ours
+            back, would = {}, f"cannot save so again ({error})"
         if back != {name: _what(meta[name]) for name, _ in group.sources}:
             raise ConfigError(
                 f"The files hold {group.sources[0][0]!r}, which transformers loads as "
-                f"{group.targets[0]!r} and would save as {next(iter(back))!r}. Load the model "
-                "with from_pretrained, save it with save_pretrained, and give that folder; or use "
-                "shrink in memory."
+                f"{group.targets[0]!r} and {would}. Load the model with from_pretrained, save it "
+                "with save_pretrained, and give that folder; or use shrink in memory."
             )
 
 
@@ -222,9 +224,9 @@ def conversion_of(model: nn.Module, shards: Shards) -> Conversion | None:
     known = {pattern: each for each in converters for pattern in each.source_patterns}
     groups: dict[str, _Group] = {}
     names = sorted((name for name, _ in shards), key=dot_natural_key)
-    there = made.state_dict()
+    there, prefix = made.state_dict(), getattr(made, "base_model_prefix", None) or None
     for name in names:
-        key, pattern = rename_source_key(name, renamings, converters, made.base_model_prefix, there)
+        key, pattern = rename_source_key(name, renamings, converters, prefix, there)
         if pattern is None:
             groups[key] = _Group(None, key, [(name, name)])
         else:

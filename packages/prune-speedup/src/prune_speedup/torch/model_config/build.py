@@ -62,8 +62,9 @@ def _compute_alike(read: Any, config: Any) -> None:
         if (way := getattr(config, name, None)) is not None:
             setattr(read, name, way)
     for name in getattr(config, "sub_configs", ()):
-        if (part := getattr(config, name, None)) is not None and hasattr(read, name):
-            _compute_alike(getattr(read, name), part)
+        part, its = getattr(config, name, None), getattr(read, name, None)
+        if part is not None and its is not None:
+            _compute_alike(its, part)
 
 
 def builder(model: nn.Module) -> Build:
