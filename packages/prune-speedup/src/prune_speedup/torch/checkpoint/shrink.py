@@ -102,8 +102,8 @@ def shrink_checkpoint(
         by_data = sparsity is not None and takes_experts(algorithm)
         if data is not None and not by_data:
             raise ConfigError(
-                "data is what experts are ranked on, and nothing here ranks any: give sparsity= and "
-                "the name of a pruner that does, such as algorithm='reap', or leave data out."
+                "data is what experts are ranked on, and nothing here ranks any: give sparsity= "
+                "and the name of a pruner that does, such as algorithm='reap', or leave data out."
             )
         model = _built(source, model_class, one_expert_at_a_time=by_data or experts is not None)
         conversion = conversion_of(model, shards)

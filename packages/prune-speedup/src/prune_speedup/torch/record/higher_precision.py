@@ -9,8 +9,18 @@ from prune_speedup.engine.graph import name_of
 __all__ = ["is_narrow", "run_wide", "wide_arguments"]
 
 
+_PICKS = frozenset({"select", "index", "index_select", "unbind"})
+
+
 def wide_arguments(func: Any, args: Any, kwargs: dict[str, Any], dtype: torch.dtype) -> Any:
-    """The arguments of an operator in a wider type; what it writes into stays as it is."""
+    """The arguments of an operator in a wider type; what it writes into stays as it is.
+
+    Operators that only pick are given what there is, and what is picked is widened where something
+    is computed with it. So of a tensor with a slice for each of 64 experts, the slice of one
+    expert is widened and not all of them, 64 times.
+    """
+    if name_of(func) in _PICKS:
+        return args, kwargs
     written = {
         argument.name: at
         for at, argument in enumerate(func._schema.arguments)
