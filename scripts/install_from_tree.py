@@ -23,8 +23,10 @@ def folders_of(wanted: list[str], core: Path | None = None) -> tuple[list[str], 
     """Return the folders to install, with extras, and the words that name no package of ours.
 
     >>> folders, others = folders_of(["prune-filter", "prune-core[cli]", "torch"])
-    >>> [Path(folder).name for folder in folders], others
-    (['prune-core[cli]', 'prune-speedup', 'prune-toolkit', 'prune-filter'], ['torch'])
+    >>> [Path(folder).name for folder in folders]
+    ['prune-core[cli]', 'prune-speedup', 'prune-toolkit', 'prune-export', 'prune-filter']
+    >>> others
+    ['torch']
     """
     extras: dict[str, str] = {}
     others: list[str] = []
