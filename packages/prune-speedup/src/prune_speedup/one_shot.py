@@ -159,7 +159,7 @@ def prune(
     except BaseException:
         pruner.unwrap()
         raise
-    return Compressed(pruner.bound_model, masks)
+    return Compressed(pruner.hand_over(), masks)
 
 
 def _masks(

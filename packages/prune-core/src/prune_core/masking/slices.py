@@ -14,12 +14,67 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-__all__ = ["all_of", "full_rows", "held_along", "held_on", "not_zero_along", "whole_rows"]
+__all__ = [
+    "all_of",
+    "count_alive",
+    "covers_zeros",
+    "full_rows",
+    "held_along",
+    "held_on",
+    "in_rows",
+    "is_in_rows",
+    "not_zero_along",
+    "whole_rows",
+]
 
 
 def all_of(mask: Tensor) -> bool:
     """Return whether every value is True."""
-    return bool(_plain(mask).all())
+    return bool(_plain(_once(mask)).all())
+
+
+def in_rows(mask: Tensor) -> Tensor:
+    """Return the same mask, as a view of one column if it is made of whole rows.
+
+    Whatever looks at such a view looks at one value of each row. It is to be read, not written to.
+
+        >>> in_rows(torch.tensor([[True, True], [False, False]])).stride()
+        (1, 0)
+    """
+    if mask.ndim < 2 or not mask.numel() or not all(mask.stride()):
+        return mask
+    rows = whole_rows(mask) if mask.dtype == torch.bool else None
+    if rows is None:
+        return mask
+    return rows.reshape(-1, *[1] * (mask.ndim - 1)).expand(mask.shape)
+
+
+def is_in_rows(mask: Tensor) -> bool:
+    """Return whether a mask is seen to be made of whole rows, without a look at its values."""
+    return mask.ndim < 2 or not any(mask.stride()[1:])
+
+
+def count_alive(tensor: Tensor, mask: Tensor | None = None) -> int:
+    """Return how many numbers are not zero once masked; of rows that are masked none is read.
+
+    >>> count_alive(torch.tensor([[1.0, 0.0], [2.0, 3.0]]), torch.tensor([[True], [False]]))
+    1
+    """
+    if tensor.ndim < 2:
+        return _count(_alive(_plain(tensor), None if mask is None else _plain(mask)))
+    size = tensor.shape[0], prod(tensor.shape[1:])
+    numbers = _plain(tensor).reshape(size)
+    hidden = None if mask is None else _plain(_once(mask)).reshape(len(mask), -1)
+    step = max(1, _PIECE // max(1, size[1]))
+    alive = 0
+    # In pieces, so that what is found of each is in no memory that has to be got first.
+    for start in range(0, size[0], step):
+        piece = numbers[start : start + step]
+        under = None if hidden is None else hidden[start : start + step]
+        if under is not None and under.shape[1] == 1:
+            piece, under = piece[under[:, 0]], None
+        alive += _count(_alive(piece, under))
+    return alive
 
 
 def held_along(mask: Tensor) -> list[Tensor]:
@@ -72,6 +127,11 @@ def not_zero_along(tensor: Tensor, mask: Tensor | None = None) -> list[Tensor]:
     return _as_tensors([rows, *_held(others.reshape(tensor.shape[1:]))], tensor.shape)
 
 
+def covers_zeros(mask: Tensor, tensor: Tensor) -> bool:
+    """Return whether a tensor is zero wherever a mask covers it."""
+    return not count_alive(tensor, (~_once(mask)).expand(mask.shape))
+
+
 def full_rows(mask: Tensor) -> Tensor:
     """Return which rows are all True.
 
@@ -95,6 +155,7 @@ _IN_NUMPY = frozenset(
     {torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
     | {torch.float16, torch.float32, torch.float64, torch.complex64, torch.complex128}
 )
+_PIECE = 1 << 18
 _SAMPLE = 8
 """How many numbers of a slice are looked at before all of them are."""
 
@@ -107,7 +168,8 @@ def _plain(tensor: Tensor) -> Any:
 
 def _flat(mask: Tensor) -> Any:
     """What to look at, with all but the first axis in one."""
-    return _plain(mask).reshape(mask.shape[0], prod(mask.shape[1:]))
+    once = _once(mask)
+    return _plain(once).reshape(once.shape[0], prod(once.shape[1:]))
 
 
 def _held(mask: Any) -> list[Any]:
@@ -137,6 +199,11 @@ def _alive(numbers: Any, mask: Any) -> Any:
     if isinstance(alive, Tensor):
         alive = _plain(alive)
     return alive if mask is None else alive & mask
+
+
+def _count(flags: Any) -> int:
+    # numpy counts booleans many times faster than torch.
+    return int(np.count_nonzero(flags) if not isinstance(flags, Tensor) else flags.count_nonzero())
 
 
 def _where(flags: Any) -> Any:

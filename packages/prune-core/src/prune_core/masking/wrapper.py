@@ -41,6 +41,7 @@ class PrunerModuleWrapper(nn.Module):
         name: Its name in the model.
         config: The settings that the `config_list` gives it.
         rewrites: Values that pruning has changed beside its masks, of this module or of others.
+        for_good: Whether no pruner is left that could put the wrapper back once it is out.
     """
 
     module: nn.Module
@@ -59,6 +60,7 @@ class PrunerModuleWrapper(nn.Module):
         self._removed: dict[str, Tensor] = {}
         self._watching: dict[str, OrderedDict[int, Watcher]] = {}
         self.rewrites = Rewrites()
+        self.for_good = False
         self.masked_names = masked_names(module)
         # None stands for a mask of ones, which would cost memory and time to no effect. A module
         # may have a buffer of the same name, for which register_buffer() would refuse ours.
@@ -119,7 +121,9 @@ class PrunerModuleWrapper(nn.Module):
         for name, mask in masks.items():
             if mask is not None:
                 home = _home(self.parameter(name))
-                self._buffers[name + SUFFIX] = mask.detach().to(home, torch.bool)
+                # Not a view that repeats itself: such a mask could not be written to.
+                own = mask.detach() if all(mask.stride()) else mask.detach().contiguous()
+                self._buffers[name + SUFFIX] = own.to(home, torch.bool)
 
     def check_masks(self, masks: Mapping[str, Tensor | None]) -> None:
         """Raise what `set_masks` would raise, and change nothing.
@@ -222,7 +226,10 @@ class PrunerModuleWrapper(nn.Module):
         return _call_with(module, seen, args, kwargs)
 
     def apply_masks(self) -> None:
-        """Write zeros into the parameters where they are masked, remembering what was there."""
+        """Write zeros into the parameters where they are masked.
+
+        What was there is remembered, unless nobody is left to wrap the module again.
+        """
         with torch.no_grad():
             for name, parameter, kept in self._masked_places():
                 if parameter.is_meta:
@@ -233,11 +240,13 @@ class PrunerModuleWrapper(nn.Module):
                 rows = whole_rows(kept)
                 if rows is not None:  # the same values in the same order, found many times faster
                     places = (~rows).nonzero().flatten()
-                    self._removed[name] = parameter.index_select(0, places).flatten()
+                    if not self.for_good:
+                        self._removed[name] = parameter.index_select(0, places).flatten()
                     parameter.index_fill_(0, places, 0.0)
                 else:
                     removed = ~kept
-                    self._removed[name] = parameter[removed]
+                    if not self.for_good:
+                        self._removed[name] = parameter[removed]
                     parameter.masked_fill_(removed, 0.0)
 
     def restore_dense(self) -> None:

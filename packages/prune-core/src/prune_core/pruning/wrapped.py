@@ -94,6 +94,15 @@ class WrappedModel:
     def _all_wrappers(self) -> Iterable[PrunerModuleWrapper]:
         return [*self._wrappers.values(), *self._closing.values()]
 
+    def hand_over(self) -> nn.Module:
+        """Leave the wrappers to the model, and return it.
+
+        Who has the model unwraps it for good: no copy is kept then of what masks have covered.
+        """
+        for wrapper in self._all_wrappers():
+            wrapper.for_good = True
+        return self.bound_model
+
     def clear_model_references(self) -> None:
         """Let go of the model, for example to free its memory."""
         self.bound_model = nn.Module()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from prune_core.masking import output_axis, weight_name
 from prune_core.masking.axes import masked_names
 from prune_core.masking.recurrent import gates, is_recurrent, spread, unspread
-from prune_core.masking.slices import held_on
+from prune_core.masking.slices import held_on, in_rows, is_in_rows
 from prune_speedup.engine.labels import FIXED, Array, among
 from prune_speedup.engine.selection import Producer
 from prune_speedup.gc_pause import collecting_later
@@ -25,10 +26,24 @@ if TYPE_CHECKING:
 __all__ = ["Closing", "Coupling"]
 
 
-def _is_counted(tensor: Tensor) -> bool:
-    """Whether torch counts how often this is written, and it has a place of its own."""
+def _moment_of(tensor: Tensor) -> tuple[Any, ...] | None:
+    """Return what tells a tensor's numbers from any others: its rows, or how often it was written.
+
+    Nothing, where torch does not count that, or it has no place of its own.
+    """
     plain = type(tensor) in (Tensor, nn.Parameter) and tensor.layout is torch.strided
-    return plain and not tensor.is_inference()
+    if not plain or tensor.is_inference():
+        return None
+    if tensor.dtype == torch.bool and tensor.is_cpu and is_in_rows(tensor):
+        return tuple(tensor.shape), tensor.reshape(len(tensor), -1)[:, 0].numpy().tobytes()
+    return tensor.data_ptr(), tensor.stride(), tensor._version
+
+
+def _as_rows(masks: Mapping[str, Mapping[str, Tensor]]) -> dict[str, dict[str, Tensor]]:
+    """Look once at masks, which are most often made of whole rows."""
+    return {
+        name: {leaf: in_rows(mask) for leaf, mask in each.items()} for name, each in masks.items()
+    }
 
 
 class Closing(NamedTuple):
@@ -96,6 +111,35 @@ class Coupling:
         module = self.modules[name]
         return self.units.why_fixed(f"{name}.{weight_name(module)}", output_axis(module))
 
+    @cached_property
+    def normed(self) -> Array:
+        """The labels of units over which a layer normalisation runs, and which it keeps.
+
+        Masks reach of each only the channels that its producers make, and factors and terms of
+        single channels. What else has a slice of it stays as it is, and the norm with it.
+        """
+        labelling = self.units.labelling
+        if not labelling.flow.live_norms:
+            return np.zeros(0, dtype=np.int64)
+        roots = labelling.labels.find(np.arange(len(labelling.labels)))
+        over, unmasked = (np.zeros(len(roots), dtype=np.bool_) for _ in range(2))
+        for _, labels in labelling.flow.live_norms:
+            over[roots[labels]] = True
+        for (tensor, axis), classes in self.units.axes.items():
+            if not self._reached(tensor, axis):
+                unmasked[roots[classes]] = True
+        return np.flatnonzero((over & unmasked)[roots])
+
+    def _reached(self, tensor: str, axis: int) -> bool:
+        """Whether closed masks cover the slices of a tensor along an axis."""
+        path, _, leaf = tensor.rpartition(".")
+        module = self.modules.get(path)
+        if module is None or leaf not in masked_names(module):
+            return False
+        makes = path in self.producers and leaf == self.producers[path].tensor
+        single = len(self.units.shapes[tensor]) == 1
+        return single or (makes and axis == output_axis(module))
+
     def marked(self, units: Sequence[int] | Array) -> npt.NDArray[np.bool_]:
         """Return for each label of a tensor whether it is one of these units.
 
@@ -128,6 +172,7 @@ class Coupling:
         Where there is none to mask, as in a normalisation without affine parameters, they cover the
         weights that read the constant.
         """
+        masks = _as_rows(masks)
         known = self._remembered(masks)
         if known is None and not len(self._gone(masks)):
             return {}
@@ -138,6 +183,7 @@ class Coupling:
 
         The model must not be wrapped meanwhile.
         """
+        masks = _as_rows(masks)
         closing = self._remembered(masks)
         if closing is None:
             closing = self._close(masks)
@@ -156,10 +202,8 @@ class Coupling:
         """Return what tells these masks and the model's numbers from any others, if anything."""
         tensors = [mask for each in masks.values() for mask in each.values()]
         names = [(name, *each) for name, each in masks.items()]
-        numbers = [*tensors, *self._model.parameters()]
-        if not all(_is_counted(each) for each in numbers):
-            return None
-        return (*names, *((each.data_ptr(), each.stride(), each._version) for each in numbers))
+        moments = [_moment_of(each) for each in (*tensors, *self._model.parameters())]
+        return None if None in moments else (*names, *moments)
 
     @collecting_later()
     def _close(self, masks: Mapping[str, Mapping[str, Tensor]]) -> Closing:

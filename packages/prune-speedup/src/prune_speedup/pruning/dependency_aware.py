@@ -17,7 +17,7 @@ from prune_speedup.engine.labels import among
 from prune_speedup.engine.ranking import Asked, units_that_go
 from prune_speedup.engine.selection import Choice, Family, choice
 from prune_speedup.pruning.coupling import Coupling
-from prune_speedup.pruning.families import spare, sparing, staying
+from prune_speedup.pruning.families import spare, spare_normed, sparing, staying
 from prune_toolkit.allocate.base import SparsityAllocator, check_scores
 from prune_toolkit.allocate.over_layers import check_ranked_together, weights_of
 
@@ -81,7 +81,8 @@ class DependencyAwareAllocator(SparsityAllocator):
         self.constants = constants
         self.as_one = False
         self._choice: tuple[tuple[bool, str], Choice] | None = None
-        self._together: tuple[bool, Choice] | None = None
+        self._together: tuple[tuple[bool, str], Choice] | None = None
+        self._told: set[str] = set()
         with pruner.plain() as model:
             self.coupling = Coupling(model, dummy_input)
 
@@ -116,6 +117,7 @@ class DependencyAwareAllocator(SparsityAllocator):
         with self.pruner.plain():
             stays = staying(self.coupling, masks, np.array(pruned, dtype=np.int64))
         if not len(stays):
+            self._tell_of_spared(self._sorted_out())
             return masks
         groups = [group.labels for family in families for group in family.groups]
         if all(among(labels, pruned).any() for labels in groups):
@@ -131,7 +133,7 @@ class DependencyAwareAllocator(SparsityAllocator):
             if producer is not None:
                 keep = torch.from_numpy(~gone[producer.classes])
             device = wrapper.parameter(wrapper.target).device
-            masks[name] = self._expand_mask(name, keep.to(device))
+            masks[name] = self._expand_mask(name, keep.to(device), own=False)
         return masks
 
     @property
@@ -158,12 +160,14 @@ class DependencyAwareAllocator(SparsityAllocator):
         return self._choice is not None and self._choice[0] == self._settings
 
     def _sorted_out(self) -> Choice:
-        """What belongs together and is selected, whether or not the speedup would remove it."""
-        if self._together is None or self._together[0] != self.uniform:
+        """What belongs together and is selected; the speedup may yet keep some of it."""
+        if self._together is None or self._together[0] != self._settings:
             selected = self.pruner.get_modules_wrapper()
             found = choice(self.coupling, selected, uniform=self.uniform)
-            self._together = self.uniform, found
             self._tell_of_held(found)
+            if self.constants != "zero":
+                found = spare_normed(self.coupling, found)
+            self._together = self._settings, found
         return self._together[1]
 
     def _tell_of_held(self, found: Choice) -> None:
@@ -175,7 +179,8 @@ class DependencyAwareAllocator(SparsityAllocator):
             )
 
     def _tell_of_spared(self, found: Choice) -> None:
-        names = list(dict.fromkeys(found.spared))
+        names = [name for name in dict.fromkeys(found.spared) if name not in self._told]
+        self._told.update(names)
         if names and (self.tells_of_spared or not self._mostly_free(names)):
             warn(
                 f"{', '.join(map(repr, names[:3]))}{' and others' if names[3:] else ''} keep all "

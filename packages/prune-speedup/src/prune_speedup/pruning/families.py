@@ -11,7 +11,21 @@ from prune_speedup.engine.labels import Array, among
 from prune_speedup.engine.selection import Choice, Family
 from prune_speedup.pruning.coupling import Coupling
 
-__all__ = ["spare", "sparing", "staying"]
+__all__ = ["spare", "spare_normed", "sparing", "staying"]
+
+
+def spare_normed(coupling: Coupling, found: Choice) -> Choice:
+    """Leave out families that a layer normalisation holds, which no trial has to find out.
+
+    Such a norm runs over what is zero, too, unless the unit is masked in all that it has a slice
+    of. In `norm(x + conv(y))`, read by a linear layer, closed masks reach the convolution's rows
+    and the norm's own factors, and never the columns of the linear layer.
+
+    Args:
+        coupling: The model's units.
+        found: What may be pruned otherwise.
+    """
+    return sparing(found, coupling.normed) if len(coupling.normed) else found
 
 
 def spare(coupling: Coupling, found: Choice) -> Choice:
@@ -49,7 +63,7 @@ def sparing(found: Choice, stays: Array) -> Choice:
             spared += family.names
         else:
             families.append(family)
-    return found._replace(families=families, spared=spared)
+    return found._replace(families=families, spared=[*found.spared, *spared])
 
 
 def staying(

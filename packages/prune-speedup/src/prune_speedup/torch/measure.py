@@ -2,18 +2,18 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import reduce
 from itertools import chain
 from statistics import median, quantiles
 from time import perf_counter
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from prune_speedup.torch.masks import alive_in
+from prune_core.masking.slices import count_alive
 from prune_speedup.torch.record.inputs import call
 from prune_speedup.torch.record.isolation import untouched
 from prune_speedup.torch.tensors import Snapshot
@@ -22,7 +22,6 @@ from prune_toolkit.running.restore import evaluating
 __all__ = ["Running", "measure", "size_of", "timed_call", "zeros_in"]
 
 _REPETITIONS = 9
-_PIECE = 1 << 18
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +59,9 @@ def zeros_in(model: nn.Module, masks: Mapping[str, torch.Tensor] | None = None) 
         names.setdefault(parameter, []).append(name)
     zeros = 0
     for parameter, known in names.items():
-        covering = [masks[name].to(parameter.device).flatten() for name in known if name in masks]
-        # In pieces, so that what is found of each is in no memory that has to be got first.
-        whole = (parameter.detach().flatten(), *covering)
-        pieces = (torch.split(each, _PIECE) for each in whole)
-        for numbers, *hidden in zip(*pieces, strict=True):
-            alive = alive_in(numbers, *hidden)
-            # numpy counts booleans many times faster than torch.
-            kept = np.count_nonzero(alive.numpy()) if alive.is_cpu else int(alive.count_nonzero())
-            zeros += alive.numel() - int(kept)
+        covering = [masks[name].to(parameter.device) for name in known if name in masks]
+        mask = reduce(torch.logical_and, covering) if covering else None
+        zeros += parameter.numel() - count_alive(parameter.detach(), mask)
     return zeros
 
 

@@ -107,8 +107,14 @@ class SparsityAllocator(ABC):
         blocks = [*(self.block_sparse_size or ()), *[1] * len(sizes)]
         return prod(size // block for size, block in zip(sizes, blocks, strict=False))
 
-    def _expand_mask(self, name: str, mask: Tensor) -> dict[str, Tensor]:
-        """Spread a mask of scores over the weight, and over the bias where that follows."""
+    def _expand_mask(self, name: str, mask: Tensor, own: bool = True) -> dict[str, Tensor]:
+        """Spread a mask of scores over the weight, and over the bias where that follows.
+
+        Args:
+            name: The module.
+            mask: One value for each score.
+            own: Whether each weight gets a value of its own, or what is returned may be a view.
+        """
         wrapper = self.pruner._wrappers[name]
         if is_recurrent(wrapper.module):
             return spread(wrapper.module, mask)
@@ -130,7 +136,7 @@ class SparsityAllocator(ABC):
             shape[axis] = length
         wide = mask.reshape(shape).expand(weight.shape)
         bias = self._bias_mask(wrapper, wide)
-        return {wrapper.target: wide.clone() if len(axes) < weight.ndim else wide} | bias
+        return {wrapper.target: wide.clone() if own and len(axes) < weight.ndim else wide} | bias
 
     def _bias_mask(self, wrapper: PrunerModuleWrapper, weight_mask: Tensor) -> dict[str, Tensor]:
         """Mask the bias of each output channel that has no weight left."""

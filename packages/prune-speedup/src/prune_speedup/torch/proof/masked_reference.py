@@ -13,11 +13,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from prune_core.masking.slices import all_of
+from prune_core.masking.slices import covers_zeros
 from prune_speedup.engine.graph import Call, Ref
 from prune_speedup.engine.labels import Array
 from prune_speedup.engine.plan import Plan
-from prune_speedup.torch.masks import alive_in
 from prune_speedup.torch.proof.matching import Matching
 from prune_speedup.torch.record.data_dependent import Decisions
 from prune_speedup.torch.record.operators import operator_of
@@ -50,7 +49,7 @@ def zero_already(model: nn.Module, masks: Mapping[str, torch.Tensor]) -> set[str
     return {
         name
         for name, mask in masks.items()
-        if all_of(mask | ~alive_in(named[name].detach()).to(mask.device))
+        if covers_zeros(mask.to(named[name].device), named[name].detach())
     }
 
 
