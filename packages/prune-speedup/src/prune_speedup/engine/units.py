@@ -184,14 +184,18 @@ def _group(axes: dict[tuple[str, int], Array], count: int) -> list[UnitGroup]:
         clock += len(classes)
     members = np.flatnonzero(signature)
     members = members[np.argsort(first_seen[members], kind="stable")]
-    by_signature: dict[int, list[int]] = {}
-    for label, sign in zip(members.tolist(), signature[members].tolist(), strict=True):
-        by_signature.setdefault(sign, []).append(label)
-    cut: dict[int, list[tuple[str, int]]] = {sign: [] for sign in by_signature}
-    for (name, axis), classes in axes.items():
-        for sign in {*signature[classes[classes > 0]].tolist()}:
-            cut[sign].append((name, axis))
+    _, first, group = np.unique(signature[members], return_index=True, return_inverse=True)
+    order = np.argsort(first)  # groups are numbered as the forward comes to them
+    group = np.argsort(order)[group]
+    ends = np.cumsum(np.bincount(group, minlength=len(first)))
+    found = np.split(members[np.argsort(group, kind="stable")], ends[:-1])
+    numbers = np.zeros(count, dtype=np.int64)
+    numbers[members] = group + 1
+    cut: list[list[tuple[str, int]]] = [[] for _ in first]
+    for axis, classes in axes.items():
+        for number in np.flatnonzero(np.bincount(numbers[classes])[1:]).tolist():
+            cut[number].append(axis)
     return [
-        UnitGroup(f"{cut[sign][0][0]}[{cut[sign][0][1]}]", tuple(found), tuple(cut[sign]))
-        for sign, found in by_signature.items()
+        UnitGroup(f"{where[0][0]}[{where[0][1]}]", tuple(labels.tolist()), tuple(where))
+        for labels, where in zip(found, cut, strict=False)
     ]

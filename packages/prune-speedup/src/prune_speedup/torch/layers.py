@@ -106,11 +106,12 @@ def _channels(
     if len(old) <= axis or len(old) != len(new):
         return None, None, ()
     kept = slices.get(name, {}).get(axis)
-    gone = set(range(old[axis])) - set(kept.tolist()) if kept is not None else set()
+    stays = torch.zeros(old[axis], dtype=torch.bool, device="cpu")
+    stays[... if kept is None else kept] = True
     inputs = None
     if len(old) > 1 and not table:
         inputs = old[1 - axis], new[1 - axis]
         if axis == 0:
             # Of a grouped layer the weight of each group has a share of the inputs.
             inputs = inputs[0] * groups[0], inputs[1] * groups[1]
-    return inputs, (old[axis], new[axis]), tuple(sorted(gone))
+    return inputs, (old[axis], new[axis]), tuple((~stays).nonzero().flatten().tolist())

@@ -14,8 +14,12 @@ from prune_speedup.torch.tensors import put
 
 __all__ = ["narrowest", "one_at_a_time", "type_to_prove_in", "widen", "widened"]
 
+_AT_MOST = 1 << 30
+"""The bytes that a model in wider numbers may take. Beyond, memory is scarcer than the time that it
+takes to widen each tensor whenever it is read."""
+
 _SHARE = 0.8
-"""How much of the memory that is free a model may take in wider numbers."""
+"""How much of the memory that is free it may take."""
 
 
 _at_once: ContextVar[bool] = ContextVar("at_once", default=True)
@@ -46,8 +50,8 @@ def type_to_prove_in(model: nn.Module) -> torch.dtype | None:
 def widen(model: nn.Module, dtype: torch.dtype) -> None:
     """Give a model its numbers in a wider type; a `Snapshot` brings the old ones back.
 
-    Where there is not enough memory for that, nothing is done: a recorder then widens each tensor
-    when it is read.
+    Where that takes much memory, nothing is done: a recorder then widens each tensor when it is
+    read.
     """
     if not _at_once.get():
         return
@@ -55,7 +59,7 @@ def widen(model: nn.Module, dtype: torch.dtype) -> None:
         tensor for tensor in (*model.parameters(), *model.buffers()) if is_narrow(tensor, dtype)
     ]
     needed = sum(tensor.numel() * dtype.itemsize for tensor in tensors)
-    if tensors and needed > _SHARE * _free(tensors[0].device):
+    if tensors and needed > min(_AT_MOST, _SHARE * _free(tensors[0].device)):
         return
     for tensor in tensors:
         put(tensor, tensor.data.to(dtype), None)
