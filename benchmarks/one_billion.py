@@ -10,12 +10,16 @@ cannot give back (`RssAnon` of Linux), the most of it at any moment, the model's
 """
 
 import argparse
+import json
+import os
 import threading
+from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter, process_time, sleep
 
 import torch
 from torch import nn
+from whole_call import versions
 
 GIB = 2**30
 
@@ -31,6 +35,7 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=22)
     parser.add_argument("--hidden", type=int, default=2048)
     parser.add_argument("--tokens", type=int, default=64)
+    parser.add_argument("--results", type=Path, help="a file to which what was measured is added")
     arguments = parser.parse_args()
 
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -80,6 +85,22 @@ def main() -> None:
     print(f"all {spent:.2f} CPU s, {wall:.2f} s by the clock, {spent / forward:.1f} forwards")
     print(f"of it pruning {pruned:.2f}; shrinking {report.seconds}")
     print(f"memory at most {most / GIB:.2f} GiB, {most / size:.2f} times the model")
+    if arguments.results:
+        row = {
+            "network": "one_billion",
+            "way": "proved",
+            "busy": round(os.getloadavg()[0]),
+            "day": f"{datetime.now(UTC):%Y-%m-%d}",
+            "versions": versions(),
+            "parameters": report.parameters[0] / 1e9,
+            "tokens": arguments.tokens,
+            "forward": forward,
+            "seconds": spent,
+            "forwards": spent / forward,
+            "peak": most / size,
+        }
+        with arguments.results.open("a") as file:
+            print(json.dumps(row), file=file)
     print(f"left {report.parameters[1] / report.parameters[0]:.3f} of the parameters")
 
 
