@@ -2,10 +2,22 @@
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 from prune_core.masking import PrunerModuleWrapper
-from prune_core.masking.slices import all_of, full_rows, held_along, whole_rows
+from prune_core.masking.slices import (
+    all_of,
+    count_alive,
+    covers_zeros,
+    full_rows,
+    held_along,
+    in_rows,
+    is_in_rows,
+    not_zero_along,
+    whole_rows,
+)
 
 
 @pytest.mark.parametrize("shape", [(), (5,), (4, 3), (4, 3, 2, 2), (1, 3, 1), (0, 3), (3, 0)])
@@ -55,3 +67,41 @@ def test_zeros_are_written_and_taken_back_in_rows_as_one_by_one(
     assert torch.equal(layer.weight, before * mask)
     wrapper.restore_dense()
     assert torch.equal(layer.weight, before)
+
+
+@given(
+    shape=st.lists(st.integers(1, 5), min_size=1, max_size=4).map(tuple),
+    seed=st.integers(0, 1000),
+    kind=st.sampled_from(["rows", "columns", "values", "none"]),
+    dtype=st.sampled_from([torch.float32, torch.bfloat16, torch.float64]),
+)
+def test_a_view_of_rows_is_the_mask_and_counts_as_it_does(
+    shape: tuple[int, ...], seed: int, kind: str, dtype: torch.dtype
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    numbers = torch.randint(0, 2, shape, generator=generator).to(dtype)
+    some = torch.randint(0, 2, shape, generator=generator).bool()
+    first = some.reshape(shape[0], -1)[:, 0].reshape(-1, *[1] * (len(shape) - 1))
+    every = torch.ones(1, dtype=torch.bool)
+    ways = {"rows": first, "columns": some[:1], "values": some, "none": every}
+    mask = ways[kind].expand(shape).contiguous()
+    view = in_rows(mask)
+    assert torch.equal(view, mask)
+    if kind == "rows":
+        assert is_in_rows(view)
+    alive = (numbers != 0) & mask
+    for each in (mask, view):
+        assert count_alive(numbers, each) == int(alive.sum())
+        assert covers_zeros(each, numbers) == (not bool(((numbers != 0) & ~mask).any()))
+        assert [held.tolist() for held in not_zero_along(numbers, each)] == [
+            alive.movedim(axis, 0).reshape(size, -1).any(1).tolist()
+            for axis, size in enumerate(shape)
+        ]
+    assert count_alive(numbers) == int((numbers != 0).sum())
+
+
+def test_a_mask_that_repeats_itself_is_copied_when_it_comes_into_force() -> None:
+    wrapper = PrunerModuleWrapper(nn.Linear(3, 2), "layer", {})
+    wrapper.set_masks({"weight": torch.tensor([[True], [False]]).expand(2, 3)})
+    wrapper.weight_mask[0, 0] = False
+    assert wrapper.masks["weight"].tolist() == [[False, True, True], [False, False, False]]

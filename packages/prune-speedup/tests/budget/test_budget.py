@@ -334,3 +334,16 @@ def test_a_budget_that_may_change_the_output_counts_on_all(budget):
 def test_what_is_to_be_done_with_constants_is_checked():
     with pytest.raises(ConfigError, match="constants is 'drop'"):
         prune_core.prune(Residual(), "toy_l1", sparsity=0.5, constants="drop")
+
+
+def test_prune_leaves_nothing_to_go_back_to():
+    model = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2)).eval()
+    wrapped, masks = prune_core.prune(
+        model, "toy_l1", sparsity=0.5, example_inputs=torch.randn(1, 4)
+    )
+    wrapper = wrapped[0]
+    prune_core.unwrap(wrapped)
+    assert not wrapper._removed
+    rows = masks["0"]["weight"][:, 0]
+    assert not model[0].weight[~rows].any()
+    assert model[0].weight[rows].all()

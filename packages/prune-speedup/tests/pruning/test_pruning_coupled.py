@@ -289,3 +289,37 @@ def test_masks_are_closed_by_one_walk_through_the_model(monkeypatch):
     assert more.count(6) == 1, "the six normalisations go in together"
     assert 1 not in more
     unwrap(wrapped)
+
+
+class Normed(nn.Module):
+    """A stream that a layer normalisation runs over, and a block that adds to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.into = nn.Linear(4, 6)
+        self.norm = nn.LayerNorm(6)
+        self.wide = nn.Linear(6, 8)
+        self.back = nn.Linear(8, 6)
+        self.out = nn.Linear(6, 2)
+
+    def forward(self, x):
+        stream = self.into(x)
+        return self.out(stream + self.back(self.wide(self.norm(stream)).relu()))
+
+
+def test_what_a_norm_holds_is_left_out_without_a_trial():
+    torch.manual_seed(0)
+    model = Normed().eval()
+    x = torch.randn(3, 4)
+    layers = [{"op_names": ["into", "wide", "back"], "sparsity": 0.5}]
+    pruner = L1(model, layers, dummy_input=x)
+    allocator = pruner.sparsity_allocator
+    with pytest.warns(PruneWarning, match="'into', 'back' keep all of their channels"):
+        masks = allocator.generate_sparsity(pruner.score())
+    assert {name for name, each in masks.items() if not each["weight"].all()} == {"wide"}
+    # One look at what the masks leave, and no second one without those that stay.
+    assert len(allocator.coupling.units.labelling.standings) == 1
+    held = allocator.coupling.normed
+    stream = allocator.coupling.units.axes["into.weight", 0]
+    assert set(stream) <= set(held)
+    assert not set(allocator.coupling.units.axes["wide.weight", 0]) & set(held)

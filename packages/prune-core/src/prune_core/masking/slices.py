@@ -51,7 +51,8 @@ def in_rows(mask: Tensor) -> Tensor:
 
 def is_in_rows(mask: Tensor) -> bool:
     """Return whether a mask is seen to be made of whole rows, without a look at its values."""
-    return mask.ndim < 2 or not any(mask.stride()[1:])
+    others = zip(mask.shape[1:], mask.stride()[1:], strict=True)
+    return all(size == 1 or step == 0 for size, step in others)
 
 
 def count_alive(tensor: Tensor, mask: Tensor | None = None) -> int:
