@@ -40,6 +40,8 @@ def result(name, batches):
 
 
 def process(rank, name, address):
+    # Threads of OpenMP do not survive a fork, and who waits for them waits for ever.
+    torch.set_num_threads(1)
     torch.distributed.init_process_group(
         "gloo", init_method=f"file://{address}", rank=rank, world_size=2
     )
