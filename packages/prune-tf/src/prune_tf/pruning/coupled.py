@@ -7,6 +7,7 @@ here is where the layers of a Keras model meet it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from math import prod
 from typing import Any
 
@@ -21,9 +22,10 @@ from prune_speedup.engine.selection import Choice, Producer, choice
 from prune_speedup.engine.units import UnitGroup
 from prune_tf.layers import Named, layers_of
 from prune_tf.pruning.allocate import check_scores
-from prune_tf.pruning.targets import Target
+from prune_tf.pruning.targets import Target, weights_of
+from prune_tf.speedup.channels import channels_of, is_own
 from prune_tf.speedup.find_units import analysed
-from prune_tf.speedup.labelling import output_labels, unknown_in
+from prune_tf.speedup.labelling import unknown_in
 
 __all__ = ["Coupling"]
 
@@ -47,6 +49,7 @@ class Coupling:
         round_to: A multiple of this many channels is left of each layer.
         uniform: Whether groups that are alike lose as many units.
         across: Whether the units of all groups of a config's entry are ranked together.
+        own_types: The classes of the user's own layers that make some of these channels.
 
     Raises:
         SpeedupError: When the calls of a subclassed model cannot be followed.
@@ -57,21 +60,31 @@ class Coupling:
         self.units, made = analysed(model, example_inputs)
         labelling, unknown = self.units.labelling, unknown_in(made, self.units.labelling)
         self.producers: dict[str, Producer] = {}
+        self._own: set[str] = set()
+        self._axes: dict[str, int | None] = {}
         self._reasons: dict[str, str] = {}
         self._choice: tuple[tuple[bool, frozenset[str]], Choice] | None = None
+        kinds: dict[str, None] = {}
         for named in layers_of(model):
-            labels = output_labels(made, labelling, named.layer)
-            if labels is None:
+            found = channels_of(made, labelling, named.layer)
+            if not found:
                 self._reasons[named.name] = _why_unread(named, unknown)
-                continue
-            # What has to stay, such as an output of the model, is in no unit.
-            fixed = labelling.labels.is_fixed(labels)
-            classes = np.where(fixed, 0, labelling.labels.find(labels))
-            if classes.any():
-                self.producers[named.name] = Producer(named.name, "", classes)
-            why = next(filter(None, labelling.labels.reasons(labels[fixed])), "")
-            if why:
-                self._reasons[named.name] = why
+            names = {slot.name: name for name, slot in weights_of(named)}
+            for each in found:
+                # What has to stay, such as an output of the model, is in no unit.
+                fixed = labelling.labels.is_fixed(each.labels)
+                classes = np.where(fixed, 0, labelling.labels.find(each.labels))
+                name = names.get(each.slot, named.name)
+                if classes.any():
+                    self.producers[name] = Producer(name, "", classes)
+                    self._axes[name] = each.axis
+                why = next(filter(None, labelling.labels.reasons(each.labels[fixed])), "")
+                if why:
+                    self._reasons[name] = why
+            if found and is_own(named.layer):
+                self._own.update(names.values())
+                kinds[type(named.layer).__name__] = None
+        self.own_types = tuple(kinds)
 
     def of_group(self, group: UnitGroup) -> list[Producer]:
         """Return the layers that make the channels of a group."""
@@ -81,6 +94,24 @@ class Coupling:
     def why_fixed(self, name: str) -> str:
         """Return why a layer can lose none of its output channels."""
         return self._reasons.get(name, "its channels are followed nowhere")
+
+    def placed(self, targets: Sequence[Target]) -> list[Target]:
+        """Return the targets that make channels, each with the axis along which these lie.
+
+        Of a layer of the user's own, those weights stay out that only read channels. What makes
+        some and is no target goes with the others.
+
+        Args:
+            targets: What the config selects.
+        """
+        names = {target.name for target in targets}
+        for name in self._own - names:
+            self.producers.pop(name, None)
+        return [
+            replace(target, along=self._axes.get(target.name))
+            for target in targets
+            if target.name in self.producers or target.name not in self._own
+        ]
 
     def check(self, targets: Sequence[Target]) -> None:
         """Say which layers stay as they are, and why.

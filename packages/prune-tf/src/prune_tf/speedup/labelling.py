@@ -7,13 +7,12 @@ from typing import Any
 import keras
 import numpy as np
 
-from prune_speedup.engine.labels import Array, among
+from prune_speedup.engine.labels import among
 from prune_speedup.engine.propagate import Labelling, propagate
-from prune_tf.axes import output_axis
 from prune_tf.speedup.recorded import Recorded, recorded
 from prune_tf.speedup.rules.registry import Rules
 
-__all__ = ["labelled", "output_labels", "recorded_of", "unknown_in"]
+__all__ = ["labelled", "recorded_of", "unknown_in"]
 
 
 def labelled(
@@ -57,48 +56,6 @@ def _fix_unspoken(labelling: Labelling) -> None:
             if column is not None:
                 own = labels.find(column)
                 labels.fix(own[~among(own, roots)], "its rule says nothing of this axis")
-
-
-_KERNELS = {
-    "Dense": ("kernel", -1),
-    **{f"Conv{n}D": ("kernel", -1) for n in (1, 2, 3)},
-    **{f"Conv{n}DTranspose": ("kernel", -2) for n in (1, 2, 3)},
-    **{f"DepthwiseConv{n}D": ("kernel", -2) for n in (1, 2)},
-    **{f"SeparableConv{n}D": ("pointwise_kernel", -1) for n in (1, 2)},
-    **dict.fromkeys(("SimpleRNNCell", "GRUCell", "LSTMCell"), ("kernel", -1)),
-}
-
-
-def output_labels(made: Recorded, labelling: Labelling, layer: Any) -> Array | None:
-    """Return the label of each output channel of a layer; None if it makes no channels.
-
-    Args:
-        made: The model.
-        labelling: Its labels.
-        layer: One of its layers.
-    """
-    kind = type(layer).__name__
-    if not type(layer).__module__.startswith("keras."):
-        return None
-    if kind == "EinsumDense":
-        variable, axis = layer._kernel, output_axis(layer)
-    elif kind in _KERNELS:
-        name, axis = _KERNELS[kind]
-        variable = getattr(layer, name, None)  # None where it was never built
-    else:
-        return None
-    place = made.places.get(id(variable))
-    column = None if place is None else labelling.axes[place][axis]
-    if column is None or place not in _followed(made, labelling):
-        return None
-    return np.repeat(column, variable.shape[-1]) if kind.startswith("Depthwise") else column
-
-
-def _followed(made: Recorded, labelling: Labelling) -> set[int]:
-    """The values that a call with a rule reads."""
-    calls = enumerate(made.graph.calls)
-    ruled = (call for at, call in calls if at not in labelling.flow.unruled)
-    return {place for call in ruled for place in call.inputs()}
 
 
 def unknown_in(made: Recorded, labelling: Labelling) -> dict[str, str]:

@@ -156,21 +156,21 @@ def _gathered(
 ) -> Value:
     """Codes that were moved, each along one axis again."""
     groups = []
-    for codes in moved:
+    for before, codes in zip(value.groups, moved, strict=True):
         group = Group(squeezed(codes.astype(np.int64)))
+        # What is in front may be samples, of which nobody knows how many there will be; or what
+        # was in front before, such as the experts that a weight is made of.
+        if 0 in group.axes and 0 not in before.axes:
+            raise Declined("it makes samples of them")
         if len(group.axes) > 1:
             group = _in_lines(flow, call, group, value.ndim)
         if group.axes:
-            if group.axes == (0,) and value.ndim:
-                raise Declined("it makes samples of them")
             groups.append(group)
     return Value(shape, apart(flow, groups), constant=value.constant, zero=value.zero)
 
 
 def _in_lines(flow: Flow, call: Call, group: Group, before: int) -> Group:
     """Where labels came to lie along several axes, those of one line go together."""
-    if 0 in group.axes:
-        raise Declined("it makes samples of them")
     axis = _most(call, group.axes, group.codes.shape, before)
     others = tuple(each for each in group.axes if each != axis)
     labels = group.compact()
