@@ -71,7 +71,7 @@ def channels_of(made: Recorded, labelling: Labelling, layer: Any) -> list[Channe
     else:
         return []
     place = made.places.get(id(variable))
-    if place not in followed:
+    if place is None or place not in followed:
         return []
     columns = [(axis, labelling.axes[place][axis]) for axis in axes]
     told = [(axis, column) for axis, column in columns if column is not None]
@@ -107,7 +107,7 @@ def _of_own(
 ) -> Iterator[Channels]:
     for slot in weight_slots(layer):
         place = made.places.get(id(getattr(layer, slot.name)))
-        if place not in followed:
+        if place is None or place not in followed:
             continue
         leaving = _leaving(made, labelling, place)
         for axis, column in enumerate(labelling.axes[place]):
@@ -133,7 +133,7 @@ def _leaving(made: Recorded, labelling: Labelling, place: int) -> Array:
     return np.concatenate([np.array([], dtype=np.int64), *found])
 
 
-def _followed(made: Recorded, labelling: Labelling) -> set[int | None]:
+def _followed(made: Recorded, labelling: Labelling) -> set[int]:
     """The values that a call with a rule reads."""
     calls = enumerate(made.graph.calls)
     ruled = (call for at, call in calls if at not in labelling.flow.unruled)

@@ -15,6 +15,7 @@ import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import product
 from typing import Any
 
 import keras
@@ -22,7 +23,7 @@ import keras
 from prune_core.errors import SpeedupError
 from prune_tf.inputs import symbolic_inputs
 from prune_tf.speedup.graph import Call, calls_between, calls_of, is_graph
-from prune_tf.speedup.inline import inlined
+from prune_tf.speedup.inline import Inlining, Stands, inlined
 
 __all__ = ["Recording", "left_as_it_was", "record"]
 
@@ -41,6 +42,7 @@ class Recording:
         inner: `{layer: the tensors its inside starts from}`, of the same calls.
         problems: `{layer: why it could not be entered}`.
         again: Pairs of tensors, what a layer is given now and what it was given at its first call.
+        stands: The symbolic tensors that stand for weights which a layer's own Python reads.
     """
 
     calls: list[Call] = field(default_factory=list)
@@ -49,6 +51,7 @@ class Recording:
     inner: dict[int, list[Any]] = field(default_factory=dict)
     problems: dict[int, str] = field(default_factory=dict)
     again: list[tuple[Any, Any]] = field(default_factory=list)
+    stands: Stands = field(default_factory=dict)
 
 
 class Passed:
@@ -70,6 +73,7 @@ class Entered:
     fresh: list[Any]
     outputs: list[Any]
     calls: list[Call]
+    stands: Stands
     whole: bool
 
 
@@ -111,6 +115,7 @@ def _root(
         if not all(isinstance(each, keras.KerasTensor) for each in entered.outputs):
             problem = "it returns what does not depend on its input"
             continue
+        found.stands |= entered.stands
         found.entered[id(model)] = call
         found.inner[id(model)] = entered.fresh
         return [replace(each, holder=model) for each in entered.calls], entered.outputs
@@ -137,6 +142,7 @@ def _expand(call: Call, has_rule: Callable[[Any], bool], found: Recording) -> No
         found.problems[id(call.op)] = entered
         found.calls.append(call)
         return
+    found.stands |= entered.stands
     if id(call.op) in found.entered:
         found.again += zip(entered.fresh, found.inner[id(call.op)], strict=True)
     found.entered.setdefault(id(call.op), call)
@@ -167,8 +173,8 @@ def _entered(call: Call, has_rule: Callable[[Any], bool]) -> str | Entered:
     """Look inside of a layer, with sizes that fit; a text says why that cannot be done."""
     problems: list[str] = []
     found: list[Entered] = []
-    for sizes in SIZES:
-        entered = _enter(call, has_rule, sizes)
+    for symbolic, sizes in product((True, False), SIZES):
+        entered = _enter(call, has_rule, sizes, Inlining(symbolic))
         if isinstance(entered, str):
             problems.append(entered)
         elif entered.whole:
@@ -179,7 +185,10 @@ def _entered(call: Call, has_rule: Callable[[Any], bool]) -> str | Entered:
 
 
 def _enter(
-    call: Call, has_rule: Callable[[Any], bool], sizes: tuple[int | None, int | None]
+    call: Call,
+    has_rule: Callable[[Any], bool],
+    sizes: tuple[int | None, int | None],
+    state: Inlining,
 ) -> str | Entered:
     """Run a layer's own `call()` on fresh tensors, and see what it calls in turn."""
     samples, other = sizes
@@ -206,7 +215,7 @@ def _enter(
         if each is call.op or not (has_rule(each) or _is_done_elsewhere(each, has_rule))
     ]
     try:
-        with keras.StatelessScope(), inlined(inside) as left:
+        with keras.StatelessScope(), inlined(inside, state):
             outputs = keras.tree.flatten(call.op.call(*args, **kwargs))
         calls = calls_between([*fresh.values()], outputs)
     except Exception as error:  # whatever a layer's own Python raises
@@ -214,7 +223,8 @@ def _enter(
         return f"{type(error).__name__}: {said[0]}" if said else type(error).__name__
     if call.outputs and len(call.outputs) != len(outputs):
         return "it returns something else when it is called on its own"
-    return Entered([fresh[id(each)] for each in _each_once(call.inputs)], outputs, calls, not left)
+    starts = [fresh[id(each)] for each in _each_once(call.inputs)]
+    return Entered(starts, outputs, calls, state.stands, not state.left)
 
 
 def _is_done_elsewhere(layer: Any, has_rule: Callable[[Any], bool]) -> bool:

@@ -18,7 +18,7 @@ import numpy as np
 from prune_speedup.engine.flow import Flow
 from prune_speedup.engine.graph import Call, Ref
 from prune_speedup.engine.joining import apart
-from prune_speedup.engine.labels import Array
+from prune_speedup.engine.labels import Array, among
 from prune_speedup.engine.rules import Declined
 from prune_speedup.engine.values import (
     CONSTANT,
@@ -63,8 +63,9 @@ def reshape(flow: Flow, call: Call) -> Value:
 def move(flow: Flow, call: Call) -> list[Value]:
     """The same places along other axes, or some of them: an axis that is left whole may go."""
     value = given(flow, call)
+    in_steps = _in_steps(flow, call, value) if call.name == "GetItem" else []
     made = _moved(flow, call, value)
-    whole = [group.compact().ravel() for group in value.groups]
+    whole = [*in_steps, *(group.compact().ravel() for group in value.groups)]
     for each in made:
         for group in each.groups:
             if not any(np.array_equal(group.compact().ravel(), labels) for labels in whole):
@@ -72,9 +73,32 @@ def move(flow: Flow, call: Call) -> list[Value]:
         if call.name == "BroadcastTo":
             _written(flow, call, each, call.op.shape)
     left = [group.compact().ravel() for each in made for group in each.groups]
-    lost = np.setdiff1d(np.concatenate([_NONE, *whole]), np.concatenate([_NONE, *left]))
-    flow.fix(lost, "it leaves them out")
+    every, picked = np.concatenate([_NONE, *whole]), np.concatenate([_NONE, *left])
+    lost = ~among(flow.labels.find(every), flow.labels.find(picked))
+    flow.fix(every[lost], "it leaves them out")
     return made
+
+
+def _in_steps(flow: Flow, call: Call, value: Value) -> list[Array]:
+    """What slices such as `x[..., ::2]` and `x[..., 1::2]` pick, one of each so many neighbours.
+
+    Neighbours go together, so that what is picked is still one of each.
+    """
+    key = call.args[1] if isinstance(call.args[1], tuple) else (call.args[1],)
+    if any(each is not Ellipsis and not isinstance(each, slice) for each in key):
+        return []
+    if Ellipsis in key:
+        at = key.index(Ellipsis)
+        key = (*key[:at], *[slice(None)] * (value.ndim - len(key) + 1), *key[at + 1 :])
+    picked = []
+    for axis, each in enumerate(key):
+        step, start, group = each.step or 1, each.start or 0, value.group_at(axis)
+        fits = step > 1 and 0 <= start < step and each.stop is None
+        if fits and group is not None and group.axes == (axis,) and not value.shape[axis] % step:
+            neighbours = group.compact().reshape(-1, step)
+            flow.labels.tie(neighbours, neighbours[:, :1], f"every other is picked ({flow.where})")
+            picked.append(neighbours[:, start])
+    return picked
 
 
 @rule("Repeat", "RepeatVector")
