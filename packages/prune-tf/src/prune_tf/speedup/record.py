@@ -12,7 +12,7 @@ inside of it that have no rule either run their own `call()` in the same go.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import product
@@ -43,6 +43,7 @@ class Recording:
         problems: `{layer: why it could not be entered}`.
         again: Pairs of tensors, what a layer is given now and what it was given at its first call.
         stands: The symbolic tensors that stand for weights which a layer's own Python reads.
+        really: The shapes of tensors of which the layer that makes them says another shape.
     """
 
     calls: list[Call] = field(default_factory=list)
@@ -52,6 +53,7 @@ class Recording:
     problems: dict[int, str] = field(default_factory=dict)
     again: list[tuple[Any, Any]] = field(default_factory=list)
     stands: Stands = field(default_factory=dict)
+    really: dict[int, tuple[int, ...]] = field(default_factory=dict)
 
 
 class Passed:
@@ -108,7 +110,7 @@ def _root(
     problem = "it does not say what it takes; call it on a batch first"
     for inputs in symbolic_inputs(model, example_inputs):
         call = Call(model, tuple(keras.tree.flatten(inputs)), (), ((inputs,), {}))
-        entered = _entered(call, has_rule)
+        entered = _entered(call, has_rule, found)
         if isinstance(entered, str):
             problem = entered
             continue
@@ -137,7 +139,7 @@ def _expand(call: Call, has_rule: Callable[[Any], bool], found: Recording) -> No
     if not isinstance(call.op, keras.layers.Layer) or has_rule(call.op):
         found.calls.append(call)
         return
-    entered = _not_to_enter(call.op) or _entered(call, has_rule)
+    entered = _not_to_enter(call.op) or _entered(call, has_rule, found)
     if isinstance(entered, str):
         found.problems[id(call.op)] = entered
         found.calls.append(call)
@@ -153,9 +155,18 @@ def _expand(call: Call, has_rule: Callable[[Any], bool], found: Recording) -> No
     for each in entered.calls:
         _expand(replace(each, holder=holder), has_rule, found)
     for inner, outer in zip(entered.outputs, call.outputs, strict=True):
+        shape = getattr(inner, "shape", outer.shape)  # None may be returned beside tensors
+        if not _agree(shape, outer.shape):
+            found.really[id(outer)] = tuple(shape)
         depends = isinstance(inner, keras.KerasTensor)
         step, given = (Passed(), (inner,)) if depends else (Given(), ())
         found.calls.append(Call(step, given, (outer,), ((), {})))
+
+
+def _agree(one: Sequence[int | None], other: Sequence[int | None]) -> bool:
+    """Whether two shapes may be of one tensor, apart from how many samples there are."""
+    pairs = zip(one[1:], other[1:], strict=False)
+    return len(one) == len(other) and all(a is None or b is None or a == b for a, b in pairs)
 
 
 def _not_to_enter(layer: Any) -> str:
@@ -169,12 +180,12 @@ def _not_to_enter(layer: Any) -> str:
     return ""
 
 
-def _entered(call: Call, has_rule: Callable[[Any], bool]) -> str | Entered:
+def _entered(call: Call, has_rule: Callable[[Any], bool], known: Recording) -> str | Entered:
     """Look inside of a layer, with sizes that fit; a text says why that cannot be done."""
     problems: list[str] = []
     found: list[Entered] = []
     for symbolic, sizes in product((True, False), SIZES):
-        entered = _enter(call, has_rule, sizes, Inlining(symbolic))
+        entered = _enter(call, has_rule, sizes, Inlining(symbolic), known.really)
         if isinstance(entered, str):
             problems.append(entered)
         elif entered.whole:
@@ -189,6 +200,7 @@ def _enter(
     has_rule: Callable[[Any], bool],
     sizes: tuple[int | None, int | None],
     state: Inlining,
+    really: Mapping[int, tuple[int, ...]],
 ) -> str | Entered:
     """Run a layer's own `call()` on fresh tensors, and see what it calls in turn."""
     samples, other = sizes
@@ -198,7 +210,8 @@ def _enter(
         if not isinstance(given, keras.KerasTensor):
             return given
         if id(given) not in fresh:
-            shape = [size or (samples if at == 0 else other) for at, size in enumerate(given.shape)]
+            told = really.get(id(given), given.shape)
+            shape = [size or (samples if at == 0 else other) for at, size in enumerate(told)]
             fresh[id(given)] = keras.KerasTensor(tuple(shape), given.dtype)
         return fresh[id(given)]
 

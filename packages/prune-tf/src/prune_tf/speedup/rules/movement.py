@@ -10,6 +10,7 @@ its Python that says how many rows there are has to follow, or they stay.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -27,6 +28,7 @@ from prune_speedup.engine.values import (
     encode,
     expanded,
     mixed,
+    spread,
     squeezed,
     without_copies,
 )
@@ -59,7 +61,7 @@ def reshape(flow: Flow, call: Call) -> Value:
 
 
 @rule("Permute", "Transpose", "Moveaxis", "Swapaxes", "ExpandDims", "Squeeze")
-@rule("BroadcastTo", "Tile", "GetItem", "Flip", "Roll", "Unstack")
+@rule("Tile", "GetItem", "Slice", "Flip", "Roll", "Unstack")
 def move(flow: Flow, call: Call) -> list[Value]:
     """The same places along other axes, or some of them: an axis that is left whole may go."""
     value = given(flow, call)
@@ -70,13 +72,30 @@ def move(flow: Flow, call: Call) -> list[Value]:
         for group in each.groups:
             if not any(np.array_equal(group.compact().ravel(), labels) for labels in whole):
                 flow.fix(group.compact(), "it picks some of them")
-        if call.name == "BroadcastTo":
+        if call.name == "Slice":
             _written(flow, call, each, call.op.shape)
     left = [group.compact().ravel() for each in made for group in each.groups]
     every, picked = np.concatenate([_NONE, *whole]), np.concatenate([_NONE, *left])
     lost = ~among(flow.labels.find(every), flow.labels.find(picked))
     flow.fix(every[lost], "it leaves them out")
     return made
+
+
+@rule("BroadcastTo")
+def broadcast_to(flow: Flow, call: Call) -> Value:
+    """Copies, of which there are as many as some axis is long, if their number is read there."""
+    value, shape = given(flow, call), flow.result_shape(call)
+    [made] = _moved(flow, call, value)
+    _written(flow, call, made, call.op.shape)
+    groups = list(made.groups)
+    for axis, number in enumerate(call.op.shape):
+        at = axis - len(shape) + value.ndim
+        copied = at < 0 or value.shape[at] == 1
+        sources = number.sources if copied and isinstance(number, Size) else ()
+        labels = _counted_by(flow, flow.rules, sources[0]) if len(sources) == 1 else None
+        if labels is not None and len(labels) == shape[axis]:
+            groups.append(Group(spread(encode(labels, made.state), axis, shape)))
+    return replace(made, groups=tuple(groups))
 
 
 def _in_steps(flow: Flow, call: Call, value: Value) -> list[Array]:
@@ -263,7 +282,7 @@ def _follows(flow: Flow, rules: Rules, number: Size, labels: Array) -> bool:
     return False
 
 
-def _counted_by(flow: Flow, rules: Rules, source: Source) -> Array | None:
+def _counted_by(flow: Flow, rules: Any, source: Source) -> Array | None:
     """The labels of which an attribute, or an axis of a tensor, says how many there are."""
     if isinstance(source.place, str):
         return rules.counted.get((id(source.owner), source.place), (None, None))[1]
