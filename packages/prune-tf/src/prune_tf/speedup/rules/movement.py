@@ -84,7 +84,8 @@ def move(flow: Flow, call: Call) -> list[Value]:
 @rule("BroadcastTo")
 def broadcast_to(flow: Flow, call: Call) -> Value:
     """Copies, of which there are as many as some axis is long, if their number is read there."""
-    value, shape = given(flow, call), flow.result_shape(call)
+    value, shape, rules = given(flow, call), flow.result_shape(call), flow.rules
+    assert isinstance(rules, Rules)
     [made] = _moved(flow, call, value)
     _written(flow, call, made, call.op.shape)
     groups = list(made.groups)
@@ -92,7 +93,7 @@ def broadcast_to(flow: Flow, call: Call) -> Value:
         at = axis - len(shape) + value.ndim
         copied = at < 0 or value.shape[at] == 1
         sources = number.sources if copied and isinstance(number, Size) else ()
-        labels = _counted_by(flow, flow.rules, sources[0]) if len(sources) == 1 else None
+        labels = _counted_by(flow, rules, sources[0]) if len(sources) == 1 else None
         if labels is not None and len(labels) == shape[axis]:
             groups.append(Group(spread(encode(labels, made.state), axis, shape)))
     return replace(made, groups=tuple(groups))
@@ -282,7 +283,7 @@ def _follows(flow: Flow, rules: Rules, number: Size, labels: Array) -> bool:
     return False
 
 
-def _counted_by(flow: Flow, rules: Any, source: Source) -> Array | None:
+def _counted_by(flow: Flow, rules: Rules, source: Source) -> Array | None:
     """The labels of which an attribute, or an axis of a tensor, says how many there are."""
     if isinstance(source.place, str):
         return rules.counted.get((id(source.owner), source.place), (None, None))[1]
