@@ -18,6 +18,7 @@ from prune_tf.layers import layers_of, slots_of
 from prune_tf.masks import Masks, masks_of, set_masks, unwrap
 from prune_tf.pruning.closing import masks_that_go
 from prune_tf.pruning.pruner import Pruner
+from prune_tf.pruning.targets import weights_of
 from prune_tf.speedup.find_units import both
 from prune_tf.speedup.run import check_constants
 from prune_tf.torch_names import keras_name
@@ -222,7 +223,11 @@ def _selectors(
 ) -> list[dict[str, list[str]]]:
     """Return for each name or class name how a `config_list` selects it."""
     layers = layers_of(model)
-    names = [name for named in layers for name in named.names]
+    # A layer is all of its weights; one of several may be named by itself too.
+    names = {name: [name] for named in layers for name, _ in weights_of(named)}
+    for named in layers:
+        whole = [name for name, _ in weights_of(named)] or [named.name]
+        names |= dict.fromkeys(named.names, whole)
     types = sorted({type(named.layer).__name__ for named in layers} | {"default"})
     weighted = [named.name for named in layers if slots_of(named.layer)]
     wanted = _listed(argument, value)
@@ -236,4 +241,4 @@ def _selectors(
                     or nearest(name, weighted)
                 )
             )
-    return [{"op_names" if name in names else "op_types": [name]} for name in wanted]
+    return [{"op_names": names[n]} if n in names else {"op_types": [n]} for n in wanted]

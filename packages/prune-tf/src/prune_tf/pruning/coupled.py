@@ -60,7 +60,7 @@ class Coupling:
         self.units, made = analysed(model, example_inputs)
         labelling, unknown = self.units.labelling, unknown_in(made, self.units.labelling)
         self.producers: dict[str, Producer] = {}
-        self._own: set[str] = set()
+        self._own: dict[str, str] = {}
         self._axes: dict[str, int | None] = {}
         self._reasons: dict[str, str] = {}
         self._choice: tuple[tuple[bool, frozenset[str]], Choice] | None = None
@@ -82,7 +82,7 @@ class Coupling:
                 if why:
                     self._reasons[name] = why
             if found and is_own(named.layer):
-                self._own.update(names.values())
+                self._own |= dict.fromkeys(names.values(), named.name)
                 kinds[type(named.layer).__name__] = None
         self.own_types = tuple(kinds)
 
@@ -98,15 +98,16 @@ class Coupling:
     def placed(self, targets: Sequence[Target]) -> list[Target]:
         """Return the targets that make channels, each with the axis along which these lie.
 
-        Of a layer of the user's own, those weights stay out that only read channels. What makes
-        some and is no target goes with the others.
+        Of a layer of the user's own, those weights stay out that only read channels. One of which
+        nothing is selected goes with what it belongs to.
 
         Args:
             targets: What the config selects.
         """
-        names = {target.name for target in targets}
-        for name in self._own - names:
-            self.producers.pop(name, None)
+        selected = {target.layer_name for target in targets}
+        for name, layer in self._own.items():
+            if layer not in selected:
+                self.producers.pop(name, None)
         return [
             replace(target, along=self._axes.get(target.name))
             for target in targets

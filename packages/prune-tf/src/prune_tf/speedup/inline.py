@@ -19,6 +19,7 @@ from typing import Any
 
 import keras
 
+from prune_tf.speedup.of_tensorflow import spoken_by_keras
 from prune_tf.speedup.sizes import Size, remembered
 
 __all__ = ["Inlining", "inlined"]
@@ -79,7 +80,7 @@ def inlined(layers: Sequence[Any], state: Inlining) -> Iterator[None]:
         layer.__class__ = _inlined(kind)  # type: ignore[arg-type]
         object.__setattr__(layer, "_inlining", state)
     try:
-        with remembered():
+        with remembered(), spoken_by_keras():
             yield
     finally:
         for layer in sparing:

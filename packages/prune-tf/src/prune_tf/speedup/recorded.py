@@ -82,7 +82,7 @@ def recorded(model: keras.Model, example_inputs: Any = None) -> Recorded:
         SpeedupError: When a subclassed model cannot be followed.
     """
     made = Recorded(model, record(model, has_rule, example_inputs))
-    _Writer(made, known_sizes(made.found.calls) | made.found.really).write()
+    _Writer(made, known_sizes(made.found.calls, made.found.really)).write()
     return made
 
 

@@ -54,9 +54,14 @@ class ShapeCarrier:
         except Exception:  # whatever a layer's own Python raises
             found = None
         # A layer may return nothing in the place of a cache, and then its class leaves that out.
-        if all(isinstance(each, keras.KerasTensor) for each in keras.tree.flatten(found)):
+        if not all(isinstance(each, keras.KerasTensor) for each in keras.tree.flatten(found)):
+            return super().compute_output_spec(*args, **kwargs)  # type: ignore[misc]
+        # What comes in may be said to have fewer axes than it has, and the class knows better.
+        try:
+            told = super().compute_output_spec(*args, **kwargs)  # type: ignore[misc]
+        except Exception:  # whatever does not fit a layer that was cut
             return found
-        return super().compute_output_spec(*args, **kwargs)  # type: ignore[misc]
+        return found if _ranks(found) == _ranks(told) else told
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Any:
@@ -66,6 +71,10 @@ class ShapeCarrier:
 
 
 keras.saving.register_keras_serializable(package="prune_tf", name="ShapeCarrier")(ShapeCarrier)
+
+
+def _ranks(specs: Any) -> list[int]:
+    return [len(each.shape) for each in keras.tree.flatten(specs)]
 
 
 def shape(layer: Any, build: Any, sizes: Sizes) -> Any:

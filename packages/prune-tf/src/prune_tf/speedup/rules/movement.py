@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import keras
@@ -25,8 +26,10 @@ from prune_speedup.engine.values import (
     CONSTANT,
     Group,
     Value,
+    at_first,
     encode,
     expanded,
+    extended,
     mixed,
     spread,
     squeezed,
@@ -91,12 +94,25 @@ def broadcast_to(flow: Flow, call: Call) -> Value:
     groups = list(made.groups)
     for axis, number in enumerate(call.op.shape):
         at = axis - len(shape) + value.ndim
-        copied = at < 0 or value.shape[at] == 1
-        sources = number.sources if copied and isinstance(number, Size) else ()
-        labels = _counted_by(flow, rules, sources[0]) if len(sources) == 1 else None
-        if labels is not None and len(labels) == shape[axis]:
-            groups.append(Group(spread(encode(labels, made.state), axis, shape)))
+        copied = axis > 0 and (at < 0 or value.shape[at] == 1)
+        if not (copied and isinstance(number, Size) and number > 1 and len(number.sources) == 1):
+            continue
+        labels = flow.labels.new(int(number))
+        if (source := source_of(number)) is not None and rules.repairs:
+            _counts(flow, rules, source, labels)
+        else:  # what is that long may be made by a call that is looked at later
+            flow.deferred.append(partial(_as_many, flow, rules, number.sources[0], labels))
+        groups.append(Group(spread(encode(labels, made.state), axis, shape)))
     return replace(made, groups=tuple(groups))
+
+
+def _as_many(flow: Flow, rules: Rules, source: Source, labels: Array) -> None:
+    """There are as many copies as something is long."""
+    known = _counted_by(flow, rules, source)
+    if known is not None and len(known) == len(labels):
+        flow.labels.tie(known, labels)
+    else:
+        flow.fix(labels, "their number is read where nothing goes")
 
 
 def _in_steps(flow: Flow, call: Call, value: Value) -> list[Array]:
@@ -157,6 +173,28 @@ def take(flow: Flow, call: Call) -> Value:
     return Value(shape, tuple(groups))
 
 
+@rule("TakeAlongAxis")
+def take_along_axis(flow: Flow, call: Call) -> Value:
+    """One place each along one axis; along the others both tensors lie side by side."""
+    value, indices = (operand(flow, each) for each in call.args[:2])
+    if call.op.axis is None:
+        raise Declined("it picks of all that there is")
+    axis, shape = call.op.axis % value.ndim, flow.result_shape(call)
+    flow.pin(value, axis, "it picks from them")
+    if indices.group_at(axis) is not None:
+        flow.pin(indices, axis, "it picks by them")
+    sides = []
+    for each in (value, indices):
+        groups = tuple(
+            Group(at_first(group.codes, (axis,))) for group in each.groups if axis not in group.axes
+        )
+        sizes = tuple(1 if at == axis else size for at, size in enumerate(each.shape))
+        sides.append(replace(each, shape=sizes, groups=groups))
+    thin = tuple(1 if at == axis else size for at, size in enumerate(shape))
+    made = flow.align(sides, thin, lambda flags: flags[0]).at_least(CONSTANT)
+    return Value(shape, tuple(Group(extended(group.codes, shape)) for group in made.groups))
+
+
 @rule("Pad")
 def pad(flow: Flow, call: Call) -> Value:
     """Zeros around a constant that is not 0 make it vary."""
@@ -202,9 +240,9 @@ def _gathered(
     groups = []
     for before, codes in zip(value.groups, moved, strict=True):
         group = Group(squeezed(codes.astype(np.int64)))
-        # What is in front may be samples, of which nobody knows how many there will be; or what
-        # was in front before, such as the experts that a weight is made of.
-        if 0 in group.axes and 0 not in before.axes:
+        # Folded into what is in front they may be samples, of which nobody knows how many there
+        # will be. What was in front before may be anything, such as the experts of a weight.
+        if call.name in ("Reshape", "Flatten") and 0 in group.axes and 0 not in before.axes:
             raise Declined("it makes samples of them")
         if len(group.axes) > 1:
             group = _in_lines(flow, call, group, value.ndim)
@@ -252,11 +290,36 @@ def _written(flow: Flow, call: Call, made: Value, target: Sequence[Any]) -> None
         number = target[axis] if axis < len(target) else -1
         if number is None or number == -1:
             continue
-        source, labels = source_of(number), group.compact().ravel()
+        labels = group.compact().ravel()
+        source, counted = _factor(flow, number, labels)
         if source is not None and rules.repairs:
-            _counts(flow, rules, source, labels)
+            _counts(flow, rules, source, counted)
         elif not (isinstance(number, Size) and _follows(flow, rules, number, labels)):
             flow.fix(labels, "it has their number written down")
+
+
+def _factor(flow: Flow, number: Any, labels: Array) -> tuple[Source | None, Array]:
+    """Return the attribute by which labels are counted, and the labels that it counts.
+
+    Of 2 heads with 3 channels each, `heads * size` counts 1 1 1 2 2 2 by heads and 1 2 3 1 2 3 by
+    the size of each.
+    """
+    if (source := source_of(number)) is not None:
+        return source, labels
+    roots = flow.labels.find(labels)
+    sources = [*number.sources] if isinstance(number, Size) else []
+    fitting = [(each, each.value) for each in sources if each.value]
+    for source, count in fitting:
+        if not len(labels) % count:
+            outer = roots.reshape(count, -1)
+            if (outer == outer[:, :1]).all():
+                return source, outer[:, 0]
+    for source, count in reversed(fitting):
+        if not len(labels) % count:
+            inner = roots.reshape(-1, count)
+            if (inner == inner[:1]).all():
+                return source, inner[0]
+    return None, labels
 
 
 def _counts(flow: Flow, rules: Rules, source: Source, labels: Array) -> None:
@@ -277,9 +340,10 @@ def _follows(flow: Flow, rules: Rules, number: Size, labels: Array) -> bool:
     for source in number.sources:
         known = _counted_by(flow, rules, source)
         if known is not None and len(labels) % len(known) == 0:
-            expected = np.repeat(known, len(labels) // len(known))
-            if np.array_equal(find(expected), find(labels)):
-                return True
+            times = len(labels) // len(known)
+            for expected in (np.repeat(known, times), np.tile(known, times)):
+                if np.array_equal(find(expected), find(labels)):
+                    return True
     return False
 
 
