@@ -99,7 +99,7 @@ class Attention(layers.Layer):
         scores = ops.einsum("bqhd,bkhd->bhqk", query, key)
         batch, length = ops.shape(x)[0], ops.shape(x)[1]
         if self.form == "slopes":
-            scores = scores + np.arange(4, dtype="float32").reshape(1, 4, 1, 1)
+            scores = scores + ops.reshape(ops.arange(4, dtype="float32"), (1, 4, 1, 1))
         if self.form == "table":
             places = np.array([[1, 2], [0, 1]])
             scores = scores + ops.transpose(ops.take(self.table, places, axis=0), (2, 0, 1))

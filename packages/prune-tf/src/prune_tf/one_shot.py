@@ -10,6 +10,7 @@ import keras
 from prune_core.compressed import Compressed
 from prune_core.errors import ConfigError, did_you_mean, nearest, shown
 from prune_core.events import emit
+from prune_core.options import check_flags
 from prune_core.registry import get_pruner
 from prune_speedup.budget.ratios import check_target
 from prune_tf.budget import fit_budget
@@ -87,6 +88,7 @@ def prune(
         8
     """
     _check(model, algorithm, sparsity, target, round_to, constants)
+    check_flags(uniform=uniform)
     if "dummy_input" in options:
         raise ConfigError("dummy_input is not needed: Keras models are read without inputs.")
     if example_inputs is not None:
@@ -225,9 +227,14 @@ def _selectors(
     layers = layers_of(model)
     # A layer is all of its weights; one of several may be named by itself too.
     names = {name: [name] for named in layers for name, _ in weights_of(named)}
+    kinds: dict[str, list[str]] = {}
+    by_layer = {id(named.layer): [name for name, _ in weights_of(named)] for named in layers}
     for named in layers:
-        whole = [name for name, _ in weights_of(named)] or [named.name]
-        names |= dict.fromkeys(named.names, whole)
+        # The weights of a recurrent layer are those of its cell.
+        cell = by_layer.get(id(getattr(named.layer, "cell", None)))
+        names |= dict.fromkeys(named.names, by_layer[id(named.layer)] or cell or [named.name])
+        if cell:
+            kinds.setdefault(type(named.layer).__name__, []).extend(cell)
     types = sorted({type(named.layer).__name__ for named in layers} | {"default"})
     weighted = [named.name for named in layers if slots_of(named.layer)]
     wanted = _listed(argument, value)
@@ -241,4 +248,5 @@ def _selectors(
                     or nearest(name, weighted)
                 )
             )
-    return [{"op_names": names[n]} if n in names else {"op_types": [n]} for n in wanted]
+    chosen = names | {kind: names for kind, names in kinds.items() if kind not in names}
+    return [{"op_names": chosen[n]} if n in chosen else {"op_types": [n]} for n in wanted]

@@ -23,7 +23,7 @@ from prune_speedup.engine.units import UnitGroup
 from prune_tf.layers import Named, layers_of
 from prune_tf.pruning.allocate import check_scores
 from prune_tf.pruning.targets import Target, weights_of
-from prune_tf.speedup.channels import channels_of, is_own
+from prune_tf.speedup.channels import CELLS, channels_of, is_own
 from prune_tf.speedup.find_units import analysed
 from prune_tf.speedup.labelling import unknown_in
 
@@ -49,7 +49,8 @@ class Coupling:
         round_to: A multiple of this many channels is left of each layer.
         uniform: Whether groups that are alike lose as many units.
         across: Whether the units of all groups of a config's entry are ranked together.
-        own_types: The classes of the user's own layers that make some of these channels.
+        own_types: The classes of the user's own layers, and of the cells of recurrent ones, that
+            make some of these channels.
 
     Raises:
         SpeedupError: When the calls of a subclassed model cannot be followed.
@@ -81,7 +82,7 @@ class Coupling:
                 why = next(filter(None, labelling.labels.reasons(each.labels[fixed])), "")
                 if why:
                     self._reasons[name] = why
-            if found and is_own(named.layer):
+            if found and (is_own(named.layer) or type(named.layer).__name__ in CELLS):
                 self._own |= dict.fromkeys(names.values(), named.name)
                 kinds[type(named.layer).__name__] = None
         self.own_types = tuple(kinds)
@@ -114,8 +115,12 @@ class Coupling:
             if target.name in self.producers or target.name not in self._own
         ]
 
-    def check(self, targets: Sequence[Target]) -> None:
+    def check(self, targets: Sequence[Target], left_out: Sequence[str] = ()) -> None:
         """Say which layers stay as they are, and why.
+
+        Args:
+            targets: What the config selects.
+            left_out: Classes of layers whose channels the algorithm cannot score.
 
         Raises:
             ConfigError: When that is all of them.
@@ -125,7 +130,8 @@ class Coupling:
         if targets and len(dense) == len(targets):
             raise ConfigError(
                 f"Nothing can be pruned where channels go together: {_some(told)}. "
-                "mode='normal' masks each layer for itself, which makes nothing smaller."
+                + (f"{', '.join(left_out)}: 'l1' prunes these by weights. " if left_out else "")
+                + "mode='normal' masks each layer for itself, which makes nothing smaller."
             )
         # That outputs stay goes without saying.
         told = [text for text in told if not text.endswith("the model returns it")]

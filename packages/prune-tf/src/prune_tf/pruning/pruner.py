@@ -107,7 +107,7 @@ class Pruner(NoCallback, metaclass=ChecksOptions):
         self._number_scored: dict[str, int] = {}
         self.validate()
         if self.coupling is not None:
-            self.coupling.check(self.targets)
+            self.coupling.check(self.targets, () if own else self.coupling.own_types)
         in_force = masks_of(model)
         masks: Masks = {}
         for target in self.targets:

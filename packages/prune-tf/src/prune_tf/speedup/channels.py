@@ -22,15 +22,17 @@ from prune_tf.layers import weight_slots
 from prune_tf.speedup.recorded import Recorded
 from prune_tf.speedup.rules.registry import RULES
 
-__all__ = ["Channels", "channels_of", "is_own"]
+__all__ = ["CELLS", "Channels", "channels_of", "is_own"]
 
+CELLS = ("SimpleRNNCell", "GRUCell", "LSTMCell")
+"""What recurrent layers run step by step: a unit is a column of each gate."""
 _KERNELS = {
     "Dense": ("kernel", -1),
     **{f"Conv{n}D": ("kernel", -1) for n in (1, 2, 3)},
     **{f"Conv{n}DTranspose": ("kernel", -2) for n in (1, 2, 3)},
     **{f"DepthwiseConv{n}D": ("kernel", -2) for n in (1, 2)},
     **{f"SeparableConv{n}D": ("pointwise_kernel", -1) for n in (1, 2)},
-    **dict.fromkeys(("SimpleRNNCell", "GRUCell", "LSTMCell"), ("kernel", -1)),
+    **dict.fromkeys(CELLS, ("kernel", 1)),
 }
 
 
@@ -81,7 +83,7 @@ def channels_of(made: Recorded, labelling: Labelling, layer: Any) -> list[Channe
     axis, column = (movable or told)[0]
     if kind.startswith("Depthwise"):
         column = np.repeat(column, variable.shape[-1])
-    return [Channels("", axis if kind == "EinsumDense" else None, column)]
+    return [Channels("", axis if kind in ("EinsumDense", *CELLS) else None, column)]
 
 
 def is_own(layer: Any) -> bool:
