@@ -13,6 +13,7 @@ from prune_core.errors import ConfigError, warn
 from prune_core.progress import note
 from prune_core.registry import get_schedule
 from prune_tf.arrays import array_of
+from prune_tf.compiled_step import check_outside
 from prune_tf.masks import apply_masks, renew_compiled_step
 from prune_tf.pruning.pruner import Pruner
 
@@ -130,9 +131,11 @@ class PruningSchedule(keras.callbacks.Callback):  # type: ignore[misc]
             step: How many steps there have been; what the optimizer says unless given.
 
         Returns:
-            Whether masks were made anew. Under `jax.jit` a step computes with the masks that it was
-            compiled with, so that it has to be compiled again then.
+            Whether masks were made anew, of the weights that the model has. Under `jax.jit` a step
+            computes with the masks that it was compiled with, so that it has to be compiled again
+            then, and weights that are kept outside of the model are taken from it again.
         """
+        check_outside("step()")
         if step is None and self.optimizer is None:
             raise ConfigError(
                 "A training loop of your own has to say how far it is: give the optimizer, "
