@@ -12,6 +12,7 @@ from prune_tf import (
     AGPPruner,
     L1NormPruner,
     LevelPruner,
+    LotteryTicketPruner,
     NMPruner,
     PruningSchedule,
     TaylorFOWeightPruner,
@@ -38,7 +39,8 @@ def net():
 
 
 def lstm():
-    return keras.Sequential([layers.Input((5, 3)), layers.LSTM(4, name="lstm")])
+    end = layers.Dense(2, name="head")
+    return keras.Sequential([layers.Input((5, 3)), layers.LSTM(4, name="lstm"), end])
 
 
 def quantised():
@@ -115,7 +117,21 @@ MISTAKES = [
     (lambda: prune(net(), target=0.5), r"such as \{'flops': 0.5\}"),
     (lambda: prune(net(), target={"flops": 50}), "less than 1"),
     (lambda: prune(net(), target={"flop": 0.5}), "Did you mean 'flops'"),
-    (lambda: prune(net(), "l3", sparsity=0.5), "There is no pruner 'l3'"),
+    (
+        lambda: prune(net(), "l3", sparsity=0.5),
+        "There is no pruner 'l3'.*Registered for keras: admm",
+    ),
+    (lambda: prune(net(), sparsity=0.5, uniform="yes"), "uniform is 'yes'; it must be True or Fal"),
+    (lambda: shrink(pruned(), verify="no"), "verify is 'no'; it must be True or False"),
+    (lambda: export_model(net(), "net.keras", verify=1), "verify is 1; it must be True or False"),
+    (
+        lambda: LotteryTicketPruner(net(), HALF, "last"),
+        "reset_weights is 'last'; it must be True or False",
+    ),
+    (
+        lambda: prune(lstm(), "apoz", sparsity=0.5, data=[np.ones((2, 5, 3))]),
+        "LSTMCell: 'l1' prunes these by weights",
+    ),
     (lambda: prune(net(), sparsity=0.5, rounds=3), "takes no 'rounds'"),
     (lambda: prune(net(), sparsity=0.5, exclude="haed"), "Did you mean 'head'"),
     (lambda: prune(net(), sparsity=0.5, exclude=net().layers[-1]), "exclude is <Dense name=head"),

@@ -109,10 +109,11 @@ class Coupling:
         for name, layer in self._own.items():
             if layer not in selected:
                 self.producers.pop(name, None)
+        making = {self._own[name] for name in self.producers if name in self._own}
         return [
             replace(target, along=self._axes.get(target.name))
             for target in targets
-            if target.name in self.producers or target.name not in self._own
+            if target.name in self.producers or self._own.get(target.name) not in making
         ]
 
     def check(self, targets: Sequence[Target], left_out: Sequence[str] = ()) -> None:

@@ -20,6 +20,7 @@ from prune_tf.layers import Named, Slot, layers_of, slots_of, weight_slots
 __all__ = ["Target", "find_targets", "weights_of"]
 
 Array = np.ndarray[Any, Any]
+_CELLS = (keras.layers.SimpleRNNCell, keras.layers.GRUCell, keras.layers.LSTMCell)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +77,15 @@ class Target:
     @property
     def bias(self) -> str | None:
         """The companion with values for each output channel, or None."""
-        if self.along is not None and not isinstance(self.layer, keras.layers.EinsumDense):
+        cell = isinstance(self.layer, _CELLS)
+        if self.along is not None and not (
+            cell or isinstance(self.layer, keras.layers.EinsumDense)
+        ):
             return None  # nobody knows what a layer of the user's own calls a bias
         for name in ("bias", "beta"):
             if name in slots_of(self.layer):
                 shape, axis = tuple(getattr(self.layer, name).shape), self.bias_axis
-                fits = len(shape) == 1 or isinstance(self.layer, keras.layers.EinsumDense)
+                fits = len(shape) == 1 or cell or isinstance(self.layer, keras.layers.EinsumDense)
                 if fits and len(shape) >= -axis and shape[axis] == self.shape[self.axis]:
                     return name
         return None

@@ -32,7 +32,6 @@ _KERNELS = {
     **{f"Conv{n}DTranspose": ("kernel", -2) for n in (1, 2, 3)},
     **{f"DepthwiseConv{n}D": ("kernel", -2) for n in (1, 2)},
     **{f"SeparableConv{n}D": ("pointwise_kernel", -1) for n in (1, 2)},
-    **dict.fromkeys(CELLS, ("kernel", 1)),
 }
 
 
@@ -60,7 +59,7 @@ def channels_of(made: Recorded, labelling: Labelling, layer: Any) -> list[Channe
         layer: One of its layers.
     """
     followed = _followed(made, labelling)
-    if is_own(layer):
+    if is_own(layer) or type(layer).__name__ in CELLS:
         return [*_of_own(made, labelling, layer, followed)]
     if not type(layer).__module__.startswith("keras."):
         return []
@@ -83,7 +82,7 @@ def channels_of(made: Recorded, labelling: Labelling, layer: Any) -> list[Channe
     axis, column = (movable or told)[0]
     if kind.startswith("Depthwise"):
         column = np.repeat(column, variable.shape[-1])
-    return [Channels("", axis if kind in ("EinsumDense", *CELLS) else None, column)]
+    return [Channels("", axis if kind == "EinsumDense" else None, column)]
 
 
 def is_own(layer: Any) -> bool:
@@ -111,8 +110,12 @@ def _of_own(
         place = made.places.get(id(getattr(layer, slot.name)))
         if place is None or place not in followed:
             continue
+        columns = [*enumerate(labelling.axes[place])]
+        if type(layer).__name__ in CELLS:
+            yield from (Channels(slot.name, at, c) for at, c in columns[1:] if c is not None)
+            continue
         leaving = _leaving(made, labelling, place)
-        for axis, column in enumerate(labelling.axes[place]):
+        for axis, column in columns:
             if column is None or labelling.labels.is_fixed(column).all():
                 continue
             # What is summed over is read, not brought in.
