@@ -77,15 +77,14 @@ class Target:
     @property
     def bias(self) -> str | None:
         """The companion with values for each output channel, or None."""
-        cell = isinstance(self.layer, _CELLS)
-        if self.along is not None and not (
-            cell or isinstance(self.layer, keras.layers.EinsumDense)
-        ):
+        einsum = isinstance(self.layer, keras.layers.EinsumDense)
+        cell = self.along is not None and isinstance(self.layer, _CELLS)
+        if self.along is not None and not (cell or einsum):
             return None  # nobody knows what a layer of the user's own calls a bias
         for name in ("bias", "beta"):
             if name in slots_of(self.layer):
                 shape, axis = tuple(getattr(self.layer, name).shape), self.bias_axis
-                fits = len(shape) == 1 or cell or isinstance(self.layer, keras.layers.EinsumDense)
+                fits = len(shape) == 1 or cell or einsum
                 if fits and len(shape) >= -axis and shape[axis] == self.shape[self.axis]:
                     return name
         return None
