@@ -22,6 +22,7 @@ from prune_tf import (
     polynomial,
     prune,
     save_masks,
+    save_pruned,
     set_masks,
     shrink,
     units,
@@ -62,6 +63,10 @@ def fitted(callback_of):
 
 def rules(**entry):
     return lambda: L1NormPruner(net(), [{"sparsity": 0.5} | entry])
+
+
+def gradual():
+    return AGPPruner(net(), [{**HALF[0], "end_step": 4}])
 
 
 def taylor(**options):
@@ -143,6 +148,9 @@ MISTAKES = [
     (lambda: shrink(net(), {"first": {"kernel": np.ones((6, 8))}}), r"write shrink\(model, masks="),
     (lambda: shrink(pruned(), constants="fold"), "for torch models only"),
     (lambda: shrink(pruned(), tolerance="1e-3"), "must be a number"),
+    (lambda: shrink(pruned(), tolerance=True), "tolerance is True; it must be a number"),
+    (lambda: shrink(pruned(), units=3), "units is 3; it must be a list of units"),
+    (lambda: save_pruned(net(), None), "None cannot be the path of a file"),
     (lambda: units("net"), "must be a Keras 3 model"),
     # masks and files
     (lambda: set_masks(net(), {"first": {"weight": np.ones((6, 8))}}), "masked in kernel, bias"),
@@ -160,6 +168,13 @@ MISTAKES = [
     (lambda: PruningSchedule(LevelPruner(net(), HALF), 5, 10), "must start at step 0 or later"),
     (lambda: PruningSchedule(LevelPruner(net(), HALF), 5.5), "whole number of steps"),
     (lambda: PruningSchedule(LevelPruner(net(), HALF), 5, curve="cubicc"), "Did you mean 'cubic'"),
+    (
+        lambda: PruningSchedule(LevelPruner(net(), HALF), 5).step("3"),
+        "step is '3'; it must be",
+    ),
+    (lambda: gradual().step(2.5), "step is 2.5; it must be a whole number"),
+    (lambda: gradual().step(-1), "step is -1; it must be a whole number of at least 0"),
+    (lambda: gradual().update_epoch(None), "epoch is None; it must be a whole number"),
     (lambda: polynomial("3"), "power is '3'; it must be a number"),
     (lambda: fitted(lambda m: PruningSchedule(LevelPruner(net(), HALF), 5)), "a copy of it"),
     (lambda: fitted(lambda m: LevelPruner(m, HALF)), "LevelPruner is no callback"),

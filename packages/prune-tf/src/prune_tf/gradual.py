@@ -16,9 +16,9 @@ from prune_core.registry import get_pruner
 from prune_core.schedule_keys import SCHEDULE_KEYS, timetables, without_schedule
 from prune_core.timetable import Curve, Timetable, as_curve
 from prune_tf.arrays import array_of
-from prune_tf.compiled_step import check_outside
 from prune_tf.masks import Masks, apply_masks, renew_compiled_step
 from prune_tf.no_callback import NoCallback
+from prune_tf.own_loop import check_outside, number_of
 from prune_tf.pruning.pruner import ConfigList, Pruner
 from prune_tf.pruning.targets import Target
 
@@ -103,7 +103,7 @@ class GradualPruner(NoCallback, metaclass=ChecksOptions):
             Whether they changed, as `step` does.
         """
         check_outside("update_epoch()")
-        self._now["epoch"] = max(epoch, self._now["epoch"])
+        self._now["epoch"] = max(number_of("epoch", epoch), self._now["epoch"])
         return self._prune()
 
     def step(self, step: int | None = None) -> bool:
@@ -119,7 +119,7 @@ class GradualPruner(NoCallback, metaclass=ChecksOptions):
             is True.
         """
         check_outside("step()")
-        now = self._now["step"] + 1 if step is None else step
+        now = self._now["step"] + 1 if step is None else number_of("step", step)
         self._now["step"] = max(now, self._now["step"])
         return self._prune()
 

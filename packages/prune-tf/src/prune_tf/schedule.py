@@ -13,8 +13,8 @@ from prune_core.errors import ConfigError, warn
 from prune_core.progress import note
 from prune_core.registry import get_schedule
 from prune_tf.arrays import array_of
-from prune_tf.compiled_step import check_outside
 from prune_tf.masks import apply_masks, renew_compiled_step
+from prune_tf.own_loop import check_outside, number_of
 from prune_tf.pruning.pruner import Pruner
 
 __all__ = ["AGPSchedule", "PruningSchedule", "polynomial"]
@@ -141,7 +141,8 @@ class PruningSchedule(keras.callbacks.Callback):  # type: ignore[misc]
                 "A training loop of your own has to say how far it is: give the optimizer, "
                 "PruningSchedule(..., optimizer=optimizer), or the number, schedule.step(number)."
             )
-        return self._prune_if_due(self.iterations if step is None else step)
+        now = self.iterations if step is None else number_of("step", step)
+        return self._prune_if_due(now)
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Check that it is the pruner's model that is trained, and prune if a step is due."""

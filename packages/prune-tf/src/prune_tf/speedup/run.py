@@ -99,7 +99,8 @@ def shrink(
     """
     check_constants(constants)
     check_flags(verify=verify)
-    if tolerance is not None and not (isinstance(tolerance, int | float) and tolerance >= 0):
+    real = isinstance(tolerance, int | float) and not isinstance(tolerance, bool)
+    if tolerance is not None and not (real and tolerance >= 0):
         raise ConfigError(f"tolerance is {tolerance!r}; it must be a number of at least 0.")
     model = model_of(model)
     check_model(model)

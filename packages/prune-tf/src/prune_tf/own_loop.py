@@ -1,4 +1,4 @@
-"""What cannot be done inside of a step that is being compiled."""
+"""What a training loop of the user's own says of how far it is, and where it may say so."""
 
 from __future__ import annotations
 
@@ -6,10 +6,28 @@ import sys
 from typing import Any
 
 import keras
+import numpy as np
 
-from prune_core.errors import ConfigError
+from prune_core.errors import ConfigError, shown
+from prune_tf.arrays import array_of
 
-__all__ = ["check_outside"]
+__all__ = ["check_outside", "number_of"]
+
+
+def number_of(what: str, given: Any) -> int:
+    """Return the number of a step or an epoch, which may be a variable of an optimizer.
+
+    Args:
+        what: What it is the number of, as the message says it.
+        given: What the loop says.
+
+    Raises:
+        ConfigError: It is no whole number of at least 0.
+    """
+    value = array_of(given) if hasattr(given, "shape") else np.asarray(given)
+    if value.ndim or value.dtype.kind not in "iu" or value < 0:
+        raise ConfigError(f"{what} is {shown(given)}; it must be a whole number of at least 0.")
+    return int(value)
 
 
 def check_outside(call: str) -> None:
