@@ -20,6 +20,7 @@ from typing import Any
 import keras
 
 from prune_tf.speedup.of_tensorflow import spoken_by_keras
+from prune_tf.speedup.reshapes import number_of_reshapes
 from prune_tf.speedup.sizes import Size, remembered
 
 __all__ = ["Inlining", "inlined"]
@@ -97,7 +98,8 @@ def _inlined(kind: Any) -> type:
         if "training" in inspect.signature(self.call).parameters:
             settings["training"] = False
         try:
-            return self.call(*args, **settings)
+            with number_of_reshapes(self):
+                return self.call(*args, **settings)
         except Exception as error:  # whatever a layer's own Python raises
             if not _is_symbolic(args, kwargs):
                 raise

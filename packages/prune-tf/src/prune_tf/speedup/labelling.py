@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import keras
@@ -11,6 +12,9 @@ from prune_speedup.engine.labels import among
 from prune_speedup.engine.propagate import Labelling, propagate
 from prune_tf.speedup.recorded import Recorded, recorded
 from prune_tf.speedup.rules.registry import Rules
+
+_ROUNDS = 3
+"""How often layers are looked for whose reshapes would have to be told their sizes."""
 
 __all__ = ["labelled", "recorded_of", "unknown_in"]
 
@@ -29,9 +33,27 @@ def labelled(
         SpeedupError: When the calls of a subclassed model cannot be followed.
     """
     made = recorded(model, example_inputs)
-    labelling = propagate(made.graph, Rules(made, repairs))
+    rules = Rules(made, repairs)
+    labelling = propagate(made.graph, rules)
+    for _ in range(_ROUNDS if repairs else 0):
+        if rules.wanting <= rules.telling:
+            break
+        rules = Rules(made, repairs, telling=rules.telling | _can_be_told(made, rules.wanting))
+        labelling = propagate(made.graph, rules)
     _fix_unspoken(labelling)
     return made, labelling
+
+
+def _can_be_told(made: Recorded, layers: set[int]) -> frozenset[int]:
+    """Which layers run once, so that each of their reshapes has one place."""
+    entered = Counter(id(call.op.place.layer) for call in made.calls if hasattr(call.op, "place"))
+    numbered = {
+        (id(call.op.place.layer), call.op.place.number)
+        for call in made.calls
+        if hasattr(call.op, "place")
+    }
+    numbers = Counter(layer for layer, _ in numbered)
+    return frozenset(each for each in layers if entered[each] == numbers[each])
 
 
 def recorded_of(labelling: Labelling) -> Recorded:

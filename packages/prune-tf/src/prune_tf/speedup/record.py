@@ -24,6 +24,7 @@ from prune_core.errors import SpeedupError
 from prune_tf.inputs import symbolic_inputs
 from prune_tf.speedup.graph import Call, calls_between, calls_of, is_graph
 from prune_tf.speedup.inline import Inlining, Stands, inlined
+from prune_tf.speedup.reshapes import number_of_reshapes
 
 __all__ = ["Recording", "left_as_it_was", "record"]
 
@@ -228,7 +229,7 @@ def _enter(
         if each is call.op or not (has_rule(each) or _is_done_elsewhere(each, has_rule))
     ]
     try:
-        with keras.StatelessScope(), inlined(inside, state):
+        with keras.StatelessScope(), inlined(inside, state), number_of_reshapes(call.op):
             outputs = keras.tree.flatten(call.op.call(*args, **kwargs))
         calls = calls_between([*fresh.values()], outputs)
     except Exception as error:  # whatever a layer's own Python raises

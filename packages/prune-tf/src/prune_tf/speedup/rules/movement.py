@@ -36,6 +36,7 @@ from prune_speedup.engine.values import (
     without_copies,
 )
 from prune_tf.arrays import array_of
+from prune_tf.speedup.reshapes import Place
 from prune_tf.speedup.rules.registry import Rules, rule
 from prune_tf.speedup.rules.tools import arguments, given, inputs, operand
 from prune_tf.speedup.sizes import Size, Source, source_of
@@ -285,6 +286,7 @@ def _written(flow: Flow, call: Call, made: Value, target: Sequence[Any]) -> None
             return
         if holder is not None and any(call.op is each for each in holder._flatten_layers()):
             return
+    place: Place | None = getattr(call.op, "place", None)
     for group in made.groups:
         [axis] = group.axes
         number = target[axis] if axis < len(target) else -1
@@ -292,9 +294,14 @@ def _written(flow: Flow, call: Call, made: Value, target: Sequence[Any]) -> None
             continue
         labels = group.compact().ravel()
         source, counted = _factor(flow, number, labels)
-        if source is not None and rules.repairs:
+        if place is not None and id(place.layer) in rules.telling and rules.repairs:
+            _, shares = rules.told.setdefault((id(place.layer), place.number), (place.layer, {}))
+            shares[axis] = labels
+        elif source is not None and rules.repairs and id(source.owner) not in rules.telling:
             _counts(flow, rules, source, counted)
         elif not (isinstance(number, Size) and _follows(flow, rules, number, labels)):
+            if place is not None and not flow.labels.is_fixed(labels).all():
+                rules.wanting.add(id(place.layer))
             flow.fix(labels, "it has their number written down")
 
 
