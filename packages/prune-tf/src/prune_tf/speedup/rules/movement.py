@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from math import prod
 from typing import Any
 
 import keras
@@ -50,6 +51,8 @@ _NONE: Array = np.array([], dtype=np.int64)
 def reshape(flow: Flow, call: Call) -> Value:
     """Other axes for the same values."""
     value, shape = given(flow, call), flow.result_shape(call)
+    if prod(value.shape) != prod(shape):
+        raise Declined("it makes samples of them, and nothing says how many")
     moved: list[Array] = []
     for group in value.groups:
         codes = group.codes
@@ -239,12 +242,8 @@ def _gathered(
 ) -> Value:
     """Codes that were moved, each along one axis again."""
     groups = []
-    for before, codes in zip(value.groups, moved, strict=True):
+    for codes in moved:
         group = Group(squeezed(codes.astype(np.int64)))
-        # Folded into what is in front they may be samples, of which nobody knows how many there
-        # will be. What was in front before may be anything, such as the experts of a weight.
-        if call.name in ("Reshape", "Flatten") and 0 in group.axes and 0 not in before.axes:
-            raise Declined("it makes samples of them")
         if len(group.axes) > 1:
             group = _in_lines(flow, call, group, value.ndim)
         if group.axes:
