@@ -117,7 +117,8 @@ def tell(layer: Any, shares: Shares) -> None:
         layer: The layer.
         shares: What each is told; a layer that is told of none has its reshapes counted for itself.
     """
-    layer.__class__ = _told(type(layer))
+    kind: Any = type(layer)
+    layer.__class__ = _told(kind)
     object.__setattr__(layer, "_reshapes", dict(shares))
 
 
