@@ -12,6 +12,7 @@ from prune_tf import (
     AGPPruner,
     L1NormPruner,
     LevelPruner,
+    LotteryTicketPruner,
     NMPruner,
     PruningSchedule,
     TaylorFOWeightPruner,
@@ -21,6 +22,7 @@ from prune_tf import (
     polynomial,
     prune,
     save_masks,
+    save_pruned,
     set_masks,
     shrink,
     units,
@@ -38,7 +40,8 @@ def net():
 
 
 def lstm():
-    return keras.Sequential([layers.Input((5, 3)), layers.LSTM(4, name="lstm")])
+    end = layers.Dense(2, name="head")
+    return keras.Sequential([layers.Input((5, 3)), layers.LSTM(4, name="lstm"), end])
 
 
 def quantised():
@@ -60,6 +63,10 @@ def fitted(callback_of):
 
 def rules(**entry):
     return lambda: L1NormPruner(net(), [{"sparsity": 0.5} | entry])
+
+
+def gradual():
+    return AGPPruner(net(), [{**HALF[0], "end_step": 4}])
 
 
 def taylor(**options):
@@ -115,7 +122,21 @@ MISTAKES = [
     (lambda: prune(net(), target=0.5), r"such as \{'flops': 0.5\}"),
     (lambda: prune(net(), target={"flops": 50}), "less than 1"),
     (lambda: prune(net(), target={"flop": 0.5}), "Did you mean 'flops'"),
-    (lambda: prune(net(), "l3", sparsity=0.5), "There is no pruner 'l3'"),
+    (
+        lambda: prune(net(), "l3", sparsity=0.5),
+        "There is no pruner 'l3'.*Registered for keras: admm",
+    ),
+    (lambda: prune(net(), sparsity=0.5, uniform="yes"), "uniform is 'yes'; it must be True or Fal"),
+    (lambda: shrink(pruned(), verify="no"), "verify is 'no'; it must be True or False"),
+    (lambda: export_model(net(), "net.keras", verify=1), "verify is 1; it must be True or False"),
+    (
+        lambda: LotteryTicketPruner(net(), HALF, "last"),
+        "reset_weights is 'last'; it must be True or False",
+    ),
+    (
+        lambda: prune(lstm(), "apoz", sparsity=0.5, data=[np.ones((2, 5, 3))]),
+        "LSTMCell: 'l1' prunes these by weights",
+    ),
     (lambda: prune(net(), sparsity=0.5, rounds=3), "takes no 'rounds'"),
     (lambda: prune(net(), sparsity=0.5, exclude="haed"), "Did you mean 'head'"),
     (lambda: prune(net(), sparsity=0.5, exclude=net().layers[-1]), "exclude is <Dense name=head"),
@@ -127,6 +148,9 @@ MISTAKES = [
     (lambda: shrink(net(), {"first": {"kernel": np.ones((6, 8))}}), r"write shrink\(model, masks="),
     (lambda: shrink(pruned(), constants="fold"), "for torch models only"),
     (lambda: shrink(pruned(), tolerance="1e-3"), "must be a number"),
+    (lambda: shrink(pruned(), tolerance=True), "tolerance is True; it must be a number"),
+    (lambda: shrink(pruned(), units=3), "units is 3; it must be a list of units"),
+    (lambda: save_pruned(net(), None), "None cannot be the path of a file"),
     (lambda: units("net"), "must be a Keras 3 model"),
     # masks and files
     (lambda: set_masks(net(), {"first": {"weight": np.ones((6, 8))}}), "masked in kernel, bias"),
@@ -144,6 +168,13 @@ MISTAKES = [
     (lambda: PruningSchedule(LevelPruner(net(), HALF), 5, 10), "must start at step 0 or later"),
     (lambda: PruningSchedule(LevelPruner(net(), HALF), 5.5), "whole number of steps"),
     (lambda: PruningSchedule(LevelPruner(net(), HALF), 5, curve="cubicc"), "Did you mean 'cubic'"),
+    (
+        lambda: PruningSchedule(LevelPruner(net(), HALF), 5).step("3"),
+        "step is '3'; it must be",
+    ),
+    (lambda: gradual().step(2.5), "step is 2.5; it must be a whole number"),
+    (lambda: gradual().step(-1), "step is -1; it must be a whole number of at least 0"),
+    (lambda: gradual().update_epoch(None), "epoch is None; it must be a whole number"),
     (lambda: polynomial("3"), "power is '3'; it must be a number"),
     (lambda: fitted(lambda m: PruningSchedule(LevelPruner(net(), HALF), 5)), "a copy of it"),
     (lambda: fitted(lambda m: LevelPruner(m, HALF)), "LevelPruner is no callback"),

@@ -110,7 +110,8 @@ OVER_CHANNELS = {
     "top_k": lambda h: ops.top_k(h, 3)[0],
     "flip": lambda h: ops.flip(h, axis=-1),
     "roll": lambda h: ops.roll(h, 1, axis=-1),
-    "getitem": lambda h: h[..., ::2],
+    "getitem": lambda h: h[..., 1::2],
+    "slice": lambda h: ops.slice(h, (0, 1, 0), (2, 3, 8)),
     "take": lambda h: ops.take(h, np.array([1, 0, 3]), axis=-1),
     "unstack": lambda h: ops.unstack(h, axis=-1)[0] if len(h.shape) > 2 else h[..., 1:],
     "LayerNormalization": layers.LayerNormalization(),
@@ -131,6 +132,7 @@ IN_A_SEQUENCE = {
     "getitem": lambda h: h[:, 1:4],
     "take": lambda h: ops.take(h, np.array([1, 0]), axis=1),
     "unstack": lambda h: ops.unstack(h, axis=1)[2],
+    "take_along_axis": lambda h: ops.take_along_axis(h, np.array([[[5], [0]]] * 2), axis=1),
     "stack": lambda h: ops.sum(ops.stack([h, ops.relu(h)], axis=2), axis=2),
     "stack_behind": lambda h: ops.sum(ops.stack([h, ops.relu(h)], axis=-1), axis=-1),
     "concatenate": lambda h: layers.Concatenate(axis=-1)([h, ops.relu(h)]),
@@ -140,6 +142,7 @@ IN_A_SEQUENCE = {
     "tile": lambda h: ops.tile(h, [1, 2, 1]),
     "expand_dims": lambda h: ops.squeeze(ops.expand_dims(h, 1), 1),
     "transpose": lambda h: ops.transpose(ops.transpose(h, (0, 2, 1)), (0, 2, 1)),
+    "transpose_to_the_front": lambda h: ops.transpose(ops.transpose(h, (2, 0, 1)), (1, 2, 0)),
     "swapaxes": lambda h: ops.swapaxes(ops.swapaxes(h, 1, 2), 1, 2),
     "moveaxis": lambda h: ops.moveaxis(ops.moveaxis(h, 1, 2), 1, 2),
     "broadcast_to": lambda h: ops.broadcast_to(ops.sum(h, axis=-1, keepdims=True), (2, 6, 4)),
@@ -184,6 +187,7 @@ def of_dimensions():
             if kind is not None:
                 yield name + dimension, shape, kind(*([4] * (name != "DepthwiseConv")), 2)
         yield f"Conv{dimension}Transpose", shape, getattr(layers, f"Conv{dimension}Transpose")(4, 2)
+    yield "Resizing", IMAGE, layers.Resizing(3, 4)
 
 
 ROWS = [

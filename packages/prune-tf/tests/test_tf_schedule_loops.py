@@ -1,6 +1,7 @@
 """Schedules outside of a plain `fit`: own loops, several optimizers, and what a prune costs."""
 
 import time
+from functools import partial
 
 import keras
 import numpy as np
@@ -10,7 +11,7 @@ from keras import layers, ops
 from prune_core import ConfigError
 from prune_core.curves import linear
 from prune_speedup.engine.ranking import smallest
-from prune_tf import LevelPruner, PruningSchedule
+from prune_tf import LevelPruner, LinearPruner, PruningSchedule
 
 RULES = [{"sparsity": 0.8, "op_types": ["Dense"]}]
 X, Y = np.ones((96, 10), "float32"), np.ones((96, 10), "float32")
@@ -39,12 +40,27 @@ def test_an_own_loop_calls_step(model, zeros_hold):
     zeros_hold(model)
 
 
+def every_other_step(model):
+    pruner = LevelPruner(model, RULES)
+    return PruningSchedule(pruner, end_step=6, frequency=2, curve=linear)
+
+
+def gradually(model):
+    rules = [{"sparsity": 0.8, "op_names": ["fc"], "end_step": 6}]
+    gradual = LinearPruner(model, rules, "level")
+    gradual.compress()
+    return gradual
+
+
 @pytest.mark.skipif(keras.backend.backend() != "jax", reason="a loop in the manner of JAX")
-def test_an_own_jax_loop_is_told_when_to_compile_its_step_anew(model, zeros_hold):
+@pytest.mark.parametrize(
+    ("made", "due"), [(every_other_step, (1, 2, 4, 6)), (gradually, (1, 2, 3, 4, 5))]
+)
+def test_an_own_jax_loop_is_told_when_to_compile_its_step_anew(made, due, model, zeros_hold):
     import jax
 
-    pruner, optimizer = LevelPruner(model, RULES), keras.optimizers.SGD(0.01)
-    schedule = PruningSchedule(pruner, end_step=6, frequency=2, curve=linear)
+    schedule, optimizer = made(model), keras.optimizers.SGD(0.01)
+    pruner = schedule.pruner
     optimizer.build(model.trainable_variables)
 
     def loss(weights):
@@ -64,9 +80,31 @@ def test_an_own_jax_loop_is_told_when_to_compile_its_step_anew(model, zeros_hold
         told.append(schedule.step(number))
         if told[-1]:
             step, weights = compiled(), [v.value for v in model.trainable_variables]
-    # The first prunes nothing yet.
-    assert told == [True, True, False, True, False, True, False, False]
+    # The first of a schedule prunes nothing yet.
+    assert told == [number in due for number in range(1, 9)]
     assert pruner.sparsity()["fc"] == pytest.approx(0.8)
+
+
+@pytest.mark.skipif(keras.backend.backend() == "torch", reason="torch runs Python each time")
+@pytest.mark.parametrize("made", [every_other_step, gradually])
+def test_a_step_inside_of_what_is_compiled_is_refused(made, model):
+    import sys
+
+    backend = sys.modules[keras.backend.backend()]
+    on_jax = keras.backend.backend() == "jax"
+    compiled = backend.jit if on_jax else partial(backend.function, autograph=False)
+    schedule = made(model)
+
+    def train(x):
+        schedule.step(3)
+        return x
+
+    with pytest.raises(
+        ConfigError, match=r"step\(\) is called inside of .* Call it after the step"
+    ):
+        compiled(train)(ops.ones(3))
+    schedule.step(6)
+    assert schedule.pruner.sparsity()["fc"] == pytest.approx(0.8)
 
 
 def test_a_loop_without_an_optimizer_of_keras_counts_by_itself(model):

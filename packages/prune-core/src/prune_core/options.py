@@ -13,9 +13,9 @@ from inspect import Parameter, Signature, signature
 from typing import TYPE_CHECKING, Any, Unpack, get_origin
 
 from prune_core.config import PRUNING, keys_for
-from prune_core.errors import OptionError, did_you_mean
+from prune_core.errors import ConfigError, OptionError, did_you_mean, shown
 
-__all__ = ["ChecksOptions", "check_options", "taken_by"]
+__all__ = ["ChecksOptions", "check_flags", "check_options", "taken_by"]
 
 
 class ChecksOptions(ABCMeta):
@@ -62,14 +62,34 @@ def check_options(
         OptionError: When they do not fit.
     """
     try:
-        taken.bind(*args, **kwargs)
+        bound = taken.bind(*args, **kwargs)
     except TypeError as error:
         raise OptionError(_complaint(cls, taken, args, kwargs, str(error), older)) from None
+    flags = (name for name, p in taken.parameters.items() if p.annotation in (bool, "bool"))
+    check_flags(**{name: bound.arguments[name] for name in flags if name in bound.arguments})
     if any(map(_hands_on, taken.parameters.values())):
         known = taken_by(cls)
         for name in kwargs:
             if name not in known:
                 raise OptionError(_unknown(cls, name, older))
+
+
+def check_flags(**flags: Any) -> None:
+    """Refuse what is neither `True` nor `False`, because Python takes any text for true.
+
+    Args:
+        flags: The arguments by name.
+
+    Raises:
+        ConfigError: When one is something else.
+
+    >>> check_flags(uniform="no")
+    Traceback (most recent call last):
+    prune_core.errors.ConfigError: uniform is 'no'; it must be True or False.
+    """
+    for name, value in flags.items():
+        if not isinstance(value, bool) and type(value).__name__ not in ("bool", "bool_"):  # numpy's
+            raise ConfigError(f"{name} is {shown(value)}; it must be True or False.")
 
 
 def _hands_on(parameter: Parameter) -> bool:

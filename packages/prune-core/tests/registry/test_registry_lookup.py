@@ -59,6 +59,19 @@ def test_what_is_there_is_listed(sqrt):
         prune_core.get_schedule("no such thing")
 
 
+def test_what_a_framework_has_is_listed_and_told_from_the_rest():
+    ours, theirs = Reference("math:sqrt", framework="keras"), Reference("math:exp")
+    with registered(plugin_with(root=ours, power=theirs), "acme"):
+        with pytest.raises(prune_core.UnknownNameError) as told:
+            prune_core.get_pruner("powr", framework="keras")
+        with pytest.raises(prune_core.UnknownNameError, match="not for keras. .* are .*root"):
+            prune_core.get_pruner("power", framework="keras")
+    listed, rest = str(told.value).split("Registered for keras: ")[1].split(". ", 1)
+    assert "root" in listed
+    assert "power" not in listed
+    assert "exist for torch only. Did you mean 'power'?" in rest
+
+
 def test_an_unknown_owner_is_named(sqrt):
     message = r"No plugin named 'acne' is installed\. Did you mean 'acme'\?"
     with pytest.raises(prune_core.UnknownNameError, match=message):

@@ -11,7 +11,7 @@ from prune_core.compressed import Compressed, model_of
 from prune_core.config.names import find_names
 from prune_core.errors import ConfigError, did_you_mean, nearest, shown, warn
 from prune_core.masking import Masks, bare, check_model, modules_of, tied_layers
-from prune_core.options import taken_by
+from prune_core.options import check_flags, taken_by
 from prune_core.registry import get_pruner
 from prune_speedup.algorithm import chosen, running
 from prune_speedup.budget.target import check_target, fit_budget
@@ -116,6 +116,7 @@ def prune(
             **options,
         )
         return removed
+    check_flags(uniform=uniform)
     _check_amount(target, example_inputs, round_to, uniform=uniform)
     channels = getattr(pruner_class, "granularity", "") == "channels"
     mode = options.get("mode")

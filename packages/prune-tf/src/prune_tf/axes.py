@@ -22,7 +22,15 @@ import numpy as np
 
 from prune_tf.layers import slots_of
 
-__all__ = ["bias_axis", "channel_letter", "from_torch", "output_axis", "to_torch", "torch_shape"]
+__all__ = [
+    "bias_axis",
+    "brought_letters",
+    "channel_letter",
+    "from_torch",
+    "output_axis",
+    "to_torch",
+    "torch_shape",
+]
 
 Array = np.ndarray[tuple[int, ...], Any]
 
@@ -77,11 +85,17 @@ def output_axis(layer: Any) -> int:
     return 1 if isinstance(layer, _TRANSPOSED) else 0
 
 
-def bias_axis(layer: Any) -> int:
-    """Return the axis of the bias along which output channels lie, counted from the end."""
+def bias_axis(layer: Any, axis: int | None = None) -> int:
+    """Return the axis of the bias along which output channels lie, counted from the end.
+
+    Args:
+        layer: A layer.
+        axis: The axis of its kernel that they lie along, if it is another than usual.
+    """
     if isinstance(layer, keras.layers.EinsumDense):
-        result = _terms(layer)[2]
-        return result.index(channel_letter(layer)) - len(result)
+        _, kernel, result = _terms(layer)
+        letter = channel_letter(layer) if axis is None else kernel[axis]
+        return result.index(letter) - len(result)
     return -1
 
 
@@ -94,11 +108,20 @@ def channel_letter(layer: keras.layers.EinsumDense) -> str:
     >>> channel_letter(keras.layers.EinsumDense("abc,cde->abde", (None, 4, 8)))
     'd'
     """
-    taken, kernel, result = _terms(layer)
-    brought = [letter for letter in kernel if letter in result and letter not in taken]
+    kernel, brought = brought_letters(layer)
     sizes = dict(zip(kernel, layer._kernel.shape, strict=True)) if layer.built else {}
     several = [letter for letter in brought if sizes.get(letter, 2) > 1]
     return (several or brought or [kernel[-1]])[0]
+
+
+def brought_letters(layer: keras.layers.EinsumDense) -> tuple[str, list[str]]:
+    """Return the letters of an einsum layer's kernel, and which of them it brings in.
+
+    >>> brought_letters(keras.layers.EinsumDense("abc,cde->abde", (None, 4, 8)))
+    ('cde', ['d', 'e'])
+    """
+    taken, kernel, result = _terms(layer)
+    return kernel, [letter for letter in kernel if letter in result and letter not in taken]
 
 
 def _terms(layer: keras.layers.EinsumDense) -> tuple[str, str, str]:

@@ -16,6 +16,7 @@ import keras
 from prune_core.compressed import model_of
 from prune_core.errors import ConfigError, MissingDependencyError, PruneError, warn
 from prune_core.maskfile import as_path
+from prune_core.options import check_flags
 from prune_tf.fewer_bits import check_weights
 from prune_tf.inputs import check_inputs, made_up_inputs
 from prune_tf.litert import ALLOWED as LOOSER
@@ -69,6 +70,7 @@ def export_model(
             f"model is a {type(model).__module__}.{type(model).__name__}; it must be a Keras 3 "
             "model (keras.Model)."
         )
+    check_flags(verify=verify)
     path = as_path(path)
     kind = format or ENDINGS.get(path.suffix)
     if kind not in WRITERS:

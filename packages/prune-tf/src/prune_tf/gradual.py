@@ -18,6 +18,7 @@ from prune_core.timetable import Curve, Timetable, as_curve
 from prune_tf.arrays import array_of
 from prune_tf.masks import Masks, apply_masks, renew_compiled_step
 from prune_tf.no_callback import NoCallback
+from prune_tf.own_loop import check_outside, number_of
 from prune_tf.pruning.pruner import ConfigList, Pruner
 from prune_tf.pruning.targets import Target
 
@@ -92,24 +93,35 @@ class GradualPruner(NoCallback, metaclass=ChecksOptions):
         self._prune()
         return Compressed(self.pruner.bound_model, self.pruner.masks)
 
-    def update_epoch(self, epoch: int) -> None:
+    def update_epoch(self, epoch: int) -> bool:
         """Say that an epoch begins; masks change if they are due.
 
         Args:
             epoch: Its number, counted from 0.
-        """
-        self._now["epoch"] = max(epoch, self._now["epoch"])
-        self._prune()
 
-    def step(self, step: int | None = None) -> None:
+        Returns:
+            Whether they changed, as `step` does.
+        """
+        check_outside("update_epoch()")
+        self._now["epoch"] = max(number_of("epoch", epoch), self._now["epoch"])
+        return self._prune()
+
+    def step(self, step: int | None = None) -> bool:
         """Say that the optimizer has taken a step; masks change if they are due.
 
         Args:
             step: How many there have been; one more than before unless given.
+
+        Returns:
+            Whether masks were made anew. They are made of the weights that the model has, and put
+            into it: a loop that keeps weights outside of the model, as loops of JAX do, writes
+            them back before this call, and takes them again and compiles its step anew where this
+            is True.
         """
-        now = self._now["step"] + 1 if step is None else step
+        check_outside("step()")
+        now = self._now["step"] + 1 if step is None else number_of("step", step)
         self._now["step"] = max(now, self._now["step"])
-        self._prune()
+        return self._prune()
 
     def sparsity(self) -> dict[str, float]:
         """Return the ratio of each selected layer's weight that is masked."""
@@ -134,14 +146,16 @@ class GradualPruner(NoCallback, metaclass=ChecksOptions):
         table = self._table(target)
         return table.sparsity(self._now[table.unit], self._curve)
 
-    def _prune(self) -> None:
+    def _prune(self) -> bool:
         amounts = self.pruner.amounts_at(self._ratio)
-        if amounts != self._amounts:
-            self._amounts = amounts
-            self.pruner.compress_at(self._ratio)
-            trained = getattr(self.callback, "model", None)
-            if trained is not None and trained is not self.pruner.bound_model:
-                renew_compiled_step(trained, changed=True)
+        if amounts == self._amounts:
+            return False
+        self._amounts = amounts
+        self.pruner.compress_at(self._ratio)
+        trained = getattr(self.callback, "model", None)
+        if trained is not None and trained is not self.pruner.bound_model:
+            renew_compiled_step(trained, changed=True)
+        return True
 
     @property
     def _left(self) -> str:

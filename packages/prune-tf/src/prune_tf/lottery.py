@@ -12,7 +12,7 @@ from prune_core.callables import check_takes_model
 from prune_core.compressed import Compressed
 from prune_core.config import load_config
 from prune_core.errors import ConfigError
-from prune_core.options import ChecksOptions
+from prune_core.options import ChecksOptions, check_flags
 from prune_core.progress import note
 from prune_core.rounds import sparsity_after, take_rounds
 from prune_tf.gradual import class_of
@@ -83,6 +83,7 @@ class LotteryTicketPruner(NoCallback, metaclass=ChecksOptions):
         finetune: Callable[[keras.Model], Any] | None = None,
         evaluate: Callable[[keras.Model], float] | None = None,
     ) -> None:
+        check_flags(reset_weights=reset_weights)
         check_takes_model("finetune", finetune)
         check_takes_model("evaluate", evaluate)
         if isinstance(config_list, str | PathLike):

@@ -10,6 +10,7 @@ import keras
 from prune_core.compressed import Compressed
 from prune_core.errors import ConfigError, did_you_mean, nearest, shown
 from prune_core.events import emit
+from prune_core.options import check_flags
 from prune_core.registry import get_pruner
 from prune_speedup.budget.ratios import check_target
 from prune_tf.budget import fit_budget
@@ -18,6 +19,7 @@ from prune_tf.layers import layers_of, slots_of
 from prune_tf.masks import Masks, masks_of, set_masks, unwrap
 from prune_tf.pruning.closing import masks_that_go
 from prune_tf.pruning.pruner import Pruner
+from prune_tf.pruning.targets import weights_of
 from prune_tf.speedup.find_units import both
 from prune_tf.speedup.run import check_constants
 from prune_tf.torch_names import keras_name
@@ -86,6 +88,7 @@ def prune(
         8
     """
     _check(model, algorithm, sparsity, target, round_to, constants)
+    check_flags(uniform=uniform)
     if "dummy_input" in options:
         raise ConfigError("dummy_input is not needed: Keras models are read without inputs.")
     if example_inputs is not None:
@@ -138,11 +141,12 @@ def _together(
     coupling, model = pruner.coupling, pruner.bound_model
     assert coupling is not None
     coupling.round_to, coupling.uniform, coupling.across = round_to, uniform, mode == "global"
+    asked = {each.name: sparsity for each in pruner.targets}
     if target is not None:
-        sparsity = fit_budget(pruner, target, constants, example_inputs)
+        asked = fit_budget(pruner, target, constants, example_inputs)
         for each in pruner.targets:
-            each.config["sparsity"] = sparsity
-    masks = masks_that_go(pruner, lambda each: sparsity, constants)
+            each.config["sparsity"] = asked[each.name]
+    masks = masks_that_go(pruner, lambda each: asked[each.name], constants)
     set_masks(model, both(masks_of(model), masks))
     emit("prune_masks_made", pruner=pruner, masks=masks)
     return masks
@@ -222,7 +226,16 @@ def _selectors(
 ) -> list[dict[str, list[str]]]:
     """Return for each name or class name how a `config_list` selects it."""
     layers = layers_of(model)
-    names = [name for named in layers for name in named.names]
+    # A layer is all of its weights; one of several may be named by itself too.
+    names = {name: [name] for named in layers for name, _ in weights_of(named)}
+    kinds: dict[str, list[str]] = {}
+    by_layer = {id(named.layer): [name for name, _ in weights_of(named)] for named in layers}
+    for named in layers:
+        # The weights of a recurrent layer are those of its cell.
+        cell = by_layer.get(id(getattr(named.layer, "cell", None)))
+        names |= dict.fromkeys(named.names, by_layer[id(named.layer)] or cell or [named.name])
+        if cell:
+            kinds.setdefault(type(named.layer).__name__, []).extend(cell)
     types = sorted({type(named.layer).__name__ for named in layers} | {"default"})
     weighted = [named.name for named in layers if slots_of(named.layer)]
     wanted = _listed(argument, value)
@@ -236,4 +249,5 @@ def _selectors(
                     or nearest(name, weighted)
                 )
             )
-    return [{"op_names" if name in names else "op_types": [name]} for name in wanted]
+    chosen = names | {kind: names for kind, names in kinds.items() if kind not in names}
+    return [{"op_names": chosen[n]} if n in chosen else {"op_types": [n]} for n in wanted]

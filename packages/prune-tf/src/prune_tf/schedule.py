@@ -14,6 +14,7 @@ from prune_core.progress import note
 from prune_core.registry import get_schedule
 from prune_tf.arrays import array_of
 from prune_tf.masks import apply_masks, renew_compiled_step
+from prune_tf.own_loop import check_outside, number_of
 from prune_tf.pruning.pruner import Pruner
 
 __all__ = ["AGPSchedule", "PruningSchedule", "polynomial"]
@@ -130,15 +131,18 @@ class PruningSchedule(keras.callbacks.Callback):  # type: ignore[misc]
             step: How many steps there have been; what the optimizer says unless given.
 
         Returns:
-            Whether masks were made anew. Under `jax.jit` a step computes with the masks that it was
-            compiled with, so that it has to be compiled again then.
+            Whether masks were made anew, of the weights that the model has. Under `jax.jit` a step
+            computes with the masks that it was compiled with, so that it has to be compiled again
+            then, and weights that are kept outside of the model are taken from it again.
         """
+        check_outside("step()")
         if step is None and self.optimizer is None:
             raise ConfigError(
                 "A training loop of your own has to say how far it is: give the optimizer, "
                 "PruningSchedule(..., optimizer=optimizer), or the number, schedule.step(number)."
             )
-        return self._prune_if_due(self.iterations if step is None else step)
+        now = self.iterations if step is None else number_of("step", step)
+        return self._prune_if_due(now)
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Check that it is the pruner's model that is trained, and prune if a step is due."""

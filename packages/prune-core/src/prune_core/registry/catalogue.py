@@ -91,7 +91,11 @@ def find(
         wanted = [e for e in candidates if e.reference.framework in ("", framework)]
         if candidates and not wanted:
             there = ", ".join(sorted({e.reference.framework for e in candidates}))
-            raise UnknownNameError(f"{noun} {name!r} exists for {there}, not for {framework}.")
+            ours = ", ".join(sorted({e.name for e in entries if _is_for(e, framework)}))
+            raise UnknownNameError(
+                f"{noun} {name!r} exists for {there}, not for {framework}. For {framework} there "
+                f"are {ours}."
+            )
         candidates = wanted
     elif len({e.reference.framework for e in candidates}) > 1:
         candidates = [e for e in candidates if e.reference.framework in ("", "torch")]
@@ -101,7 +105,7 @@ def find(
         claims = " and ".join(f"{e.plugin.distribution} {e.plugin.version}" for e in candidates)
         ways = " or ".join(repr(e.qualified_name) for e in candidates)
         raise AmbiguousNameError(f"{noun} {name!r} is claimed by {claims}. Write {ways}.")
-    raise UnknownNameError(_unknown(plugins, kind, name, owner, bare, entries))
+    raise UnknownNameError(_unknown(plugins, kind, name, owner, bare, entries, framework))
 
 
 def _unknown(
@@ -111,6 +115,7 @@ def _unknown(
     owner: str,
     bare: str,
     entries: list[Entry],
+    framework: str | None,
 ) -> str:
     noun = kind or "pruner, quantizer, schedule or part"
     message = [f"There is no {noun} {name!r}."]
@@ -129,9 +134,20 @@ def _unknown(
         for distribution in distributions_of(kind, bare)
         if distribution not in installed
     )
-    there = sorted({entry.name for entry in entries})
+    there = sorted({e.name for e in entries if _is_for(e, framework)})
     hint = did_you_mean(bare, there)
     if hint:
         message.append(hint.strip())
-    message.append(f"Registered: {', '.join(there)}." if there else f"No {noun} is registered.")
+    of = f" for {framework}" if framework else ""
+    message.append(
+        f"Registered{of}: {', '.join(there)}." if there else f"No {noun} is registered{of}."
+    )
+    if others := sorted({e.reference.framework for e in entries if not _is_for(e, framework)}):
+        close = did_you_mean(bare, {e.name for e in entries} - {*there})
+        message.append(f"`prune list` shows those that exist for {' and '.join(others)} only.")
+        message += [close.strip()] if close and not hint else []
     return " ".join(message)
+
+
+def _is_for(entry: Entry, framework: str | None) -> bool:
+    return framework is None or entry.reference.framework in ("", framework)

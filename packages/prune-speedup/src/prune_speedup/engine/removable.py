@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
-from prune_core.errors import SpeedupError
+from prune_core.errors import SpeedupError, shown
 from prune_speedup.engine.propagate import Labelling
 from prune_speedup.engine.units import Unit
 
@@ -25,6 +25,8 @@ def labels_of_units(
         units: What is to go.
         skip: Whether to leave out what has to stay, instead of refusing it.
     """
+    if not isinstance(units, Iterable):
+        raise SpeedupError(f"units is {shown(units)}; it must be a list of units.")
     graph = labelling.graph
     columns = {
         (name, axis): column

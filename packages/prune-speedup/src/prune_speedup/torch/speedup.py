@@ -13,6 +13,7 @@ from prune_core.compressed import model_of
 from prune_core.errors import ConfigError, SpeedupError, shown, warn
 from prune_core.events import emit
 from prune_core.masking import bare, check_model, wrappers_in
+from prune_core.options import check_flags
 from prune_core.progress import Task
 from prune_speedup.compat import SPEEDUP
 from prune_speedup.engine.units import Unit
@@ -176,6 +177,7 @@ def make_small(
     `cutting` makes the tensors smaller, where that is to be done otherwise.
     """
     check_choice(constants)
+    check_flags(verify=verify, measure=measure, fallback=fallback)
     check_model(model, compiled=False)
     if certificate is not None:
         require_checker()

@@ -11,7 +11,6 @@ import numpy as np
 
 from prune_core.errors import ConfigError
 from prune_tf.arrays import array_of
-from prune_tf.axes import bias_axis
 from prune_tf.pruning.batches import Data
 from prune_tf.pruning.data import DataPruner
 from prune_tf.pruning.observe import observed
@@ -56,6 +55,7 @@ class _ActivationPruner(DataPruner):
 
     def scores(self) -> dict[str, Array]:
         """Run the model on the data and average over batches and positions."""
+        targets = {target.name: target for target in self.targets}
         sums: dict[str, Array] = {}
         counts: dict[str, int] = {}
 
@@ -63,7 +63,7 @@ class _ActivationPruner(DataPruner):
             value = self.statistic(array_of(keras.ops.cast(output, "float32")))
             # A convolution may put channels first; in an output they lie as in a bias.
             first = getattr(layer, "data_format", None) == "channels_first"
-            flat = rows_of(value, 1 if first else value.ndim + bias_axis(layer))
+            flat = rows_of(value, 1 if first else value.ndim + targets[name].bias_axis)
             sums[name] = sums.get(name, 0.0) + flat.sum(axis=1, dtype=np.float64)
             counts[name] = counts.get(name, 0) + flat.shape[1]
 

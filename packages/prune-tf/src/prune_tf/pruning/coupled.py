@@ -7,6 +7,7 @@ here is where the layers of a Keras model meet it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from math import prod
 from typing import Any
 
@@ -21,9 +22,10 @@ from prune_speedup.engine.selection import Choice, Producer, choice
 from prune_speedup.engine.units import UnitGroup
 from prune_tf.layers import Named, layers_of
 from prune_tf.pruning.allocate import check_scores
-from prune_tf.pruning.targets import Target
+from prune_tf.pruning.targets import Target, weights_of
+from prune_tf.speedup.channels import CELLS, channels_of, is_own
 from prune_tf.speedup.find_units import analysed
-from prune_tf.speedup.labelling import output_labels, unknown_in
+from prune_tf.speedup.labelling import unknown_in
 
 __all__ = ["Coupling"]
 
@@ -47,6 +49,8 @@ class Coupling:
         round_to: A multiple of this many channels is left of each layer.
         uniform: Whether groups that are alike lose as many units.
         across: Whether the units of all groups of a config's entry are ranked together.
+        own_types: The classes of the user's own layers, and of the cells of recurrent ones, that
+            make some of these channels.
 
     Raises:
         SpeedupError: When the calls of a subclassed model cannot be followed.
@@ -57,21 +61,31 @@ class Coupling:
         self.units, made = analysed(model, example_inputs)
         labelling, unknown = self.units.labelling, unknown_in(made, self.units.labelling)
         self.producers: dict[str, Producer] = {}
+        self._own: dict[str, str] = {}
+        self._axes: dict[str, int | None] = {}
         self._reasons: dict[str, str] = {}
         self._choice: tuple[tuple[bool, frozenset[str]], Choice] | None = None
+        kinds: dict[str, None] = {}
         for named in layers_of(model):
-            labels = output_labels(made, labelling, named.layer)
-            if labels is None:
+            found = channels_of(made, labelling, named.layer)
+            if not found:
                 self._reasons[named.name] = _why_unread(named, unknown)
-                continue
-            # What has to stay, such as an output of the model, is in no unit.
-            fixed = labelling.labels.is_fixed(labels)
-            classes = np.where(fixed, 0, labelling.labels.find(labels))
-            if classes.any():
-                self.producers[named.name] = Producer(named.name, "", classes)
-            why = next(filter(None, labelling.labels.reasons(labels[fixed])), "")
-            if why:
-                self._reasons[named.name] = why
+            names = {slot.name: name for name, slot in weights_of(named)}
+            for each in found:
+                # What has to stay, such as an output of the model, is in no unit.
+                fixed = labelling.labels.is_fixed(each.labels)
+                classes = np.where(fixed, 0, labelling.labels.find(each.labels))
+                name = names.get(each.slot, named.name)
+                if classes.any():
+                    self.producers[name] = Producer(name, "", classes)
+                    self._axes[name] = each.axis
+                why = next(filter(None, labelling.labels.reasons(each.labels[fixed])), "")
+                if why:
+                    self._reasons[name] = why
+            if found and (is_own(named.layer) or type(named.layer).__name__ in CELLS):
+                self._own |= dict.fromkeys(names.values(), named.name)
+                kinds[type(named.layer).__name__] = None
+        self.own_types = tuple(kinds)
 
     def of_group(self, group: UnitGroup) -> list[Producer]:
         """Return the layers that make the channels of a group."""
@@ -82,8 +96,32 @@ class Coupling:
         """Return why a layer can lose none of its output channels."""
         return self._reasons.get(name, "its channels are followed nowhere")
 
-    def check(self, targets: Sequence[Target]) -> None:
+    def placed(self, targets: Sequence[Target]) -> list[Target]:
+        """Return the targets that make channels, each with the axis along which these lie.
+
+        Of a layer of the user's own, those weights stay out that only read channels. One of which
+        nothing is selected goes with what it belongs to.
+
+        Args:
+            targets: What the config selects.
+        """
+        selected = {target.layer_name for target in targets}
+        for name, layer in self._own.items():
+            if layer not in selected:
+                self.producers.pop(name, None)
+        making = {self._own[name] for name in self.producers if name in self._own}
+        return [
+            replace(target, along=self._axes.get(target.name))
+            for target in targets
+            if target.name in self.producers or self._own.get(target.name) not in making
+        ]
+
+    def check(self, targets: Sequence[Target], left_out: Sequence[str] = ()) -> None:
         """Say which layers stay as they are, and why.
+
+        Args:
+            targets: What the config selects.
+            left_out: Classes of layers whose channels the algorithm cannot score.
 
         Raises:
             ConfigError: When that is all of them.
@@ -93,7 +131,8 @@ class Coupling:
         if targets and len(dense) == len(targets):
             raise ConfigError(
                 f"Nothing can be pruned where channels go together: {_some(told)}. "
-                "mode='normal' masks each layer for itself, which makes nothing smaller."
+                + (f"{', '.join(left_out)}: 'l1' prunes these by weights. " if left_out else "")
+                + "mode='normal' masks each layer for itself, which makes nothing smaller."
             )
         # That outputs stay goes without saying.
         told = [text for text in told if not text.endswith("the model returns it")]

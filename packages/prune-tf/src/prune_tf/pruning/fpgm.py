@@ -40,6 +40,7 @@ class FPGMPruner(Pruner):
         6
     """
 
+    reads_weights: ClassVar[bool] = True
     modes: ClassVar[tuple[str, ...]] = ("normal", "dependency_aware")
 
     def scores(self) -> dict[str, Array]:

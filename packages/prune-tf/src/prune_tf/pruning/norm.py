@@ -14,6 +14,7 @@ __all__ = ["L1NormPruner", "L2NormPruner"]
 
 class _NormPruner(Pruner):
     p: ClassVar[int]
+    reads_weights: ClassVar[bool] = True
     modes: ClassVar[tuple[str, ...]] = ("normal", "dependency_aware")
 
     def scores(self) -> dict[str, np.ndarray[Any, Any]]:

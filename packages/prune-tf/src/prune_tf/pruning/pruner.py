@@ -59,6 +59,11 @@ class Pruner(NoCallback, metaclass=ChecksOptions):
         mode: One of `modes`: `"normal"` ranks the scores of each layer, `"global"` those of all
             layers of an entry together, and `"dependency_aware"` those of channels that can only
             be removed together, which takes a functional or Sequential model.
+
+    Attributes:
+        reads_weights: Whether scores are made of weights alone, so that any axis of any layer's
+            weight can be scored; then the mode `"dependency_aware"` prunes layers of the user's
+            own as well, such as experts that are kept as one weight.
     """
 
     default_types: ClassVar[tuple[str, ...]] = CHANNEL_TYPES
@@ -66,6 +71,7 @@ class Pruner(NoCallback, metaclass=ChecksOptions):
     config_keys: ClassVar[tuple[str | Key, ...]] = ()
     modes: ClassVar[tuple[str, ...]] = ("normal",)
     per_channel: ClassVar[bool] = True
+    reads_weights: ClassVar[bool] = False
     framework: ClassVar[str] = "keras"
     instead: ClassVar[str] = (
         ": its masks are in force in every fit(). For sparsity that grows, "
@@ -89,14 +95,19 @@ class Pruner(NoCallback, metaclass=ChecksOptions):
         if isinstance(config_list, list | tuple):
             check_types(config_list, {type(named.layer).__name__ for named in layers_of(model)})
         entries = parse(config_list, self.config_keys)
-        algorithm = Algorithm(type(self).__name__, self.default_types, self.supported_types)
+        self.coupling = _coupled(model) if mode == "dependency_aware" else None
+        own = self.coupling.own_types if self.coupling and self.reads_weights else ()
+        algorithm = Algorithm(
+            type(self).__name__, (*self.default_types, *own), (*self.supported_types, *own)
+        )
         self.bound_model, self.mode, self.config_list = model, mode, config_list
         self.targets = find_targets(model, entries, algorithm)
+        if self.coupling is not None:
+            self.targets = self.coupling.placed(self.targets)
         self._number_scored: dict[str, int] = {}
         self.validate()
-        self.coupling = Coupling(model) if mode == "dependency_aware" else None
         if self.coupling is not None:
-            self.coupling.check(self.targets)
+            self.coupling.check(self.targets, () if own else self.coupling.own_types)
         in_force = masks_of(model)
         masks: Masks = {}
         for target in self.targets:
@@ -330,6 +341,11 @@ class Pruner(NoCallback, metaclass=ChecksOptions):
     def summary(self) -> Summary:
         """Return a table of what is masked; `print()` shows it."""
         return Summary(tuple(_row(target) for target in self.targets))
+
+
+def _coupled(model: keras.Model) -> Coupling | None:
+    """What goes together in a model; a model without weights is refused by who looks for these."""
+    return Coupling(model) if model.built and layers_of(model) else None
 
 
 def _row(target: Target) -> Row:

@@ -17,9 +17,10 @@ from prune_tf.axes import bias_axis, output_axis, to_torch, torch_shape
 from prune_tf.constraint import Masked
 from prune_tf.layers import Named, Slot, layers_of, slots_of, weight_slots
 
-__all__ = ["Target", "find_targets"]
+__all__ = ["Target", "find_targets", "weights_of"]
 
 Array = np.ndarray[Any, Any]
+_CELLS = (keras.layers.SimpleRNNCell, keras.layers.GRUCell, keras.layers.LSTMCell)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,7 @@ class Target:
         layer: The layer.
         slot: The variable that is scored.
         config: The settings that the `config_list` gives it.
+        along: The axis of its output channels, if it is another than usual.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Target:
     layer: Any
     slot: Slot
     config: dict[str, Any]
+    along: int | None = None
 
     @property
     def variable(self) -> Any:
@@ -69,22 +72,31 @@ class Target:
     @property
     def axis(self) -> int:
         """The axis of `weight` along which output channels lie."""
-        return output_axis(self.layer)
+        return output_axis(self.layer) if self.along is None else self.along
 
     @property
     def bias(self) -> str | None:
         """The companion with values for each output channel, or None."""
+        einsum = isinstance(self.layer, keras.layers.EinsumDense)
+        cell = self.along is not None and isinstance(self.layer, _CELLS)
+        if self.along is not None and not (cell or einsum):
+            return None  # nobody knows what a layer of the user's own calls a bias
         for name in ("bias", "beta"):
             if name in slots_of(self.layer):
-                shape, axis = tuple(getattr(self.layer, name).shape), bias_axis(self.layer)
-                fits = len(shape) == 1 or isinstance(self.layer, keras.layers.EinsumDense)
+                shape, axis = tuple(getattr(self.layer, name).shape), self.bias_axis
+                fits = len(shape) == 1 or cell or einsum
                 if fits and len(shape) >= -axis and shape[axis] == self.shape[self.axis]:
                     return name
         return None
 
+    @property
+    def bias_axis(self) -> int:
+        """The axis of a bias, and of what comes out, along which output channels lie."""
+        return bias_axis(self.layer, self.along)
+
     def bias_mask(self, kept: Array) -> Array:
         """Return the mask of the companion, given which output channels are kept."""
-        shape, axis = tuple(getattr(self.layer, str(self.bias)).shape), bias_axis(self.layer)
+        shape, axis = tuple(getattr(self.layer, str(self.bias)).shape), self.bias_axis
         lying = [1] * len(shape)
         lying[axis] = -1
         return np.array(np.broadcast_to(kept.reshape(lying), shape))
@@ -104,7 +116,7 @@ def find_targets(
             f"The model {model.name!r} has no weights yet. Build it first: give it an Input, or "
             "call it on a batch."
         )
-    weights = {name: (named, slot) for named in layers for name, slot in _weights(named)}
+    weights = {name: (named, slot) for named in layers for name, slot in weights_of(named)}
     infos = [info for named in layers for info in _infos(named)]
     settings = match(entries, infos, algorithm)
     targets = [
@@ -122,7 +134,7 @@ def find_targets(
     return [target for target in targets if target.name not in tied]
 
 
-def _weights(named: Named) -> Iterator[tuple[str, Slot]]:
+def weights_of(named: Named) -> Iterator[tuple[str, Slot]]:
     """Yield the weights of a layer by the names under which a config selects them."""
     for at, slot in enumerate(weight_slots(named.layer)):
         yield f"{named.name}/{slot.name}" if at else named.name, slot
@@ -133,7 +145,7 @@ def _infos(named: Named) -> Iterator[ModuleInfo]:
     first, *others = named.names
     kind = type(named.layer)
     kinds = tuple(base.__name__ for base in kind.__mro__)
-    further = [name for name, _ in _weights(named)]
+    further = [name for name, _ in weights_of(named)]
     inside = [*named.layer._flatten_layers(include_self=False, recursive=False)]
     holders = [f"{first}/{each.name}" for each in inside if each.weights]
     yield ModuleInfo(

@@ -56,6 +56,7 @@ class TaylorFOWeightPruner(Pruner):
         3
     """
 
+    reads_weights: ClassVar[bool] = True
     modes: ClassVar[tuple[str, ...]] = ("normal", "global", "dependency_aware")
 
     def __init__(

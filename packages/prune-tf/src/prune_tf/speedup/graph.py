@@ -81,7 +81,8 @@ def calls_between(inputs: Sequence[Any], outputs: Sequence[Any]) -> list[Call]:
         while stack:
             tensor, entered = stack.pop()
             history = getattr(tensor, "_keras_history", None)
-            if id(tensor) in starts or history is None:
+            # No operation has made what a call begins with, such as what stands for a weight.
+            if id(tensor) in starts or history is None or history.operation is None:
                 continue
             node = history.operation._inbound_nodes[history.node_index]
             if id(node) in done or node.is_input:

@@ -13,24 +13,58 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import Any
 
 import keras
 
+from prune_tf.speedup.of_tensorflow import spoken_by_keras
+from prune_tf.speedup.reshapes import number_of_reshapes
 from prune_tf.speedup.sizes import Size, remembered
 
-__all__ = ["inlined"]
+__all__ = ["Inlining", "inlined"]
+
+Stands = dict[int, tuple[Any, Any]]
+"""`{symbolic tensor: (the tensor, the variable that it stands for)}`, by its id."""
+
+
+@dataclass
+class Inlining:
+    """What layers are told while they run their own `call()`, and what comes of it.
+
+    Attributes:
+        symbolic: Whether the weights that they read are symbolic tensors as well. Keras computes
+            `ops.reshape(self.sinks, …)` at once, and nothing tells what the result is made of.
+        left: The layers that cannot run their own `call()`.
+        stands: What stands for which weight.
+    """
+
+    symbolic: bool = True
+    left: list[Any] = field(default_factory=list)
+    stands: Stands = field(default_factory=dict)
+    _known: dict[int, Any] = field(default_factory=dict)
+
+    def stand_in(self, variable: Any) -> Any:
+        """Return what stands for a weight, the same each time."""
+        if id(variable) not in self._known:
+            made = keras.KerasTensor(tuple(variable.shape), variable.dtype, name=variable.name)
+            self._known[id(variable)] = made
+            self.stands[id(made)] = (made, variable)
+        return self._known[id(variable)]
 
 
 @contextmanager
-def inlined(layers: Sequence[Any]) -> Iterator[list[Any]]:
-    """Have layers run their own `call()` when they are called; yields those that cannot.
+def inlined(layers: Sequence[Any], state: Inlining) -> Iterator[None]:
+    """Have layers run their own `call()` when they are called; a layer that cannot is noted.
 
-    A layer that cannot is called as Keras does it. The whole numbers that a layer reads from its
-    attributes and tensors remember where they are from.
+    It is called as Keras does it. The whole numbers that a layer reads from its attributes and
+    tensors remember where they are from.
+
+    Args:
+        layers: The layers.
+        state: What they are told, and what comes of it.
     """
-    left: list[Any] = []
     kinds = [(layer, type(layer)) for layer in layers]
     sparing = [
         each
@@ -45,16 +79,16 @@ def inlined(layers: Sequence[Any]) -> Iterator[list[Any]]:
         object.__setattr__(layer, "compute_output_spec", spec)
     for layer, kind in kinds:
         layer.__class__ = _inlined(kind)  # type: ignore[arg-type]
-        object.__setattr__(layer, "_left_to_keras", left)
+        object.__setattr__(layer, "_inlining", state)
     try:
-        with remembered():
-            yield left
+        with remembered(), spoken_by_keras():
+            yield
     finally:
         for layer in sparing:
             vars(layer).pop("compute_output_spec", None)
         for layer, kind in kinds:
             layer.__class__ = kind
-            vars(layer).pop("_left_to_keras", None)
+            vars(layer).pop("_inlining", None)
 
 
 @cache
@@ -64,11 +98,12 @@ def _inlined(kind: Any) -> type:
         if "training" in inspect.signature(self.call).parameters:
             settings["training"] = False
         try:
-            return self.call(*args, **settings)
+            with number_of_reshapes(self):
+                return self.call(*args, **settings)
         except Exception as error:  # whatever a layer's own Python raises
             if not _is_symbolic(args, kwargs):
                 raise
-            self._left_to_keras.append(self)
+            self._inlining.left.append(self)
             try:
                 return kind.__call__(self, *args, **kwargs)
             except Exception:
@@ -78,6 +113,11 @@ def _inlined(kind: Any) -> type:
         value = kind.__getattribute__(self, name)
         if type(value) is int and value > 1 and name in kind.__getattribute__(self, "__dict__"):
             return Size.read(self, name, value)
+        if isinstance(value, keras.Variable):
+            state = kind.__getattribute__(self, "_inlining")
+            own = kind.__getattribute__(self, "_trainable_variables")
+            if state.symbolic and any(value is each for each in own):
+                return state.stand_in(value)
         return value
 
     members = {"__module__": kind.__module__, "__call__": run, "__getattribute__": read}

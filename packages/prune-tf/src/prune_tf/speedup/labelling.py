@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import keras
 import numpy as np
 
-from prune_speedup.engine.labels import Array, among
+from prune_speedup.engine.labels import among
 from prune_speedup.engine.propagate import Labelling, propagate
-from prune_tf.axes import output_axis
 from prune_tf.speedup.recorded import Recorded, recorded
 from prune_tf.speedup.rules.registry import Rules
 
-__all__ = ["labelled", "output_labels", "recorded_of", "unknown_in"]
+_ROUNDS = 3
+"""How often layers are looked for whose reshapes would have to be told their sizes."""
+
+__all__ = ["labelled", "recorded_of", "unknown_in"]
 
 
 def labelled(
@@ -30,9 +33,27 @@ def labelled(
         SpeedupError: When the calls of a subclassed model cannot be followed.
     """
     made = recorded(model, example_inputs)
-    labelling = propagate(made.graph, Rules(made, repairs))
+    rules = Rules(made, repairs)
+    labelling = propagate(made.graph, rules)
+    for _ in range(_ROUNDS if repairs else 0):
+        if rules.wanting <= rules.telling:
+            break
+        rules = Rules(made, repairs, telling=rules.telling | _can_be_told(made, rules.wanting))
+        labelling = propagate(made.graph, rules)
     _fix_unspoken(labelling)
     return made, labelling
+
+
+def _can_be_told(made: Recorded, layers: set[int]) -> frozenset[int]:
+    """Which layers run once, so that each of their reshapes has one place."""
+    entered = Counter(id(call.op.place.layer) for call in made.calls if hasattr(call.op, "place"))
+    numbered = {
+        (id(call.op.place.layer), call.op.place.number)
+        for call in made.calls
+        if hasattr(call.op, "place")
+    }
+    numbers = Counter(layer for layer, _ in numbered)
+    return frozenset(each for each in layers if entered[each] == numbers[each])
 
 
 def recorded_of(labelling: Labelling) -> Recorded:
@@ -57,48 +78,6 @@ def _fix_unspoken(labelling: Labelling) -> None:
             if column is not None:
                 own = labels.find(column)
                 labels.fix(own[~among(own, roots)], "its rule says nothing of this axis")
-
-
-_KERNELS = {
-    "Dense": ("kernel", -1),
-    **{f"Conv{n}D": ("kernel", -1) for n in (1, 2, 3)},
-    **{f"Conv{n}DTranspose": ("kernel", -2) for n in (1, 2, 3)},
-    **{f"DepthwiseConv{n}D": ("kernel", -2) for n in (1, 2)},
-    **{f"SeparableConv{n}D": ("pointwise_kernel", -1) for n in (1, 2)},
-    **dict.fromkeys(("SimpleRNNCell", "GRUCell", "LSTMCell"), ("kernel", -1)),
-}
-
-
-def output_labels(made: Recorded, labelling: Labelling, layer: Any) -> Array | None:
-    """Return the label of each output channel of a layer; None if it makes no channels.
-
-    Args:
-        made: The model.
-        labelling: Its labels.
-        layer: One of its layers.
-    """
-    kind = type(layer).__name__
-    if not type(layer).__module__.startswith("keras."):
-        return None
-    if kind == "EinsumDense":
-        variable, axis = layer._kernel, output_axis(layer)
-    elif kind in _KERNELS:
-        name, axis = _KERNELS[kind]
-        variable = getattr(layer, name, None)  # None where it was never built
-    else:
-        return None
-    place = made.places.get(id(variable))
-    column = None if place is None else labelling.axes[place][axis]
-    if column is None or place not in _followed(made, labelling):
-        return None
-    return np.repeat(column, variable.shape[-1]) if kind.startswith("Depthwise") else column
-
-
-def _followed(made: Recorded, labelling: Labelling) -> set[int]:
-    """The values that a call with a rule reads."""
-    calls = enumerate(made.graph.calls)
-    ruled = (call for at, call in calls if at not in labelling.flow.unruled)
-    return {place for call in ruled for place in call.inputs()}
 
 
 def unknown_in(made: Recorded, labelling: Labelling) -> dict[str, str]:

@@ -12,6 +12,7 @@ from prune_tf.arrays import array_of
 from prune_tf.constraint import Masked
 from prune_tf.layers import slots_of
 from prune_tf.masks import plain
+from prune_tf.speedup.channels import is_own
 from prune_tf.speedup.copies import (
     Copies,
     Pairs,
@@ -22,8 +23,9 @@ from prune_tf.speedup.copies import (
 )
 from prune_tf.speedup.graph import is_graph
 from prune_tf.speedup.plan import Merge, Plan
-from prune_tf.speedup.settings import SHAPED, counts_of, settings_of
-from prune_tf.speedup.shaping import ShapeCarrier, own_variables, shape, written_arguments
+from prune_tf.speedup.reshapes import Shares, is_told
+from prune_tf.speedup.settings import SHAPED, counts_of, settings_of, shares_of
+from prune_tf.speedup.shaping import RESHAPES, ShapeCarrier, own_variables, shape, written_arguments
 
 __all__ = ["cut", "rebuild"]
 
@@ -84,12 +86,24 @@ def _shaped(layer: Any, plan: Plan) -> Any:
         changed = any(tuple(v.shape) != tuple(s) for v, s in zip(own, shapes, strict=True))
         changed |= any(getattr(each, name) != value for name, value in attributes.items())
         known = isinstance(layer, ShapeCarrier) and str(place) in layer._shaped["sizes"]
-        if changed or known:
+        shares = _shares(each, plan)
+        if changed or known or shares is not None:
             before = dict(layer._shaped["sizes"][str(place)]) if known else {}
             sizes[str(place)] = before | {"weights": [list(s) for s in shapes]} | attributes
+        if shares is not None:
+            sizes[str(place)][RESHAPES] = shares
     made = shape(copy, build, sizes)
     _check_built(layer, made)
     return made
+
+
+def _shares(layer: Any, plan: Plan) -> Shares | None:
+    """What a layer's reshapes are told; nothing, but for itself, if it is inside of one that is."""
+    if shares := shares_of(layer, plan):
+        return shares
+    tellers = [owner for owner, _ in plan.rules.told.values() if shares_of(owner, plan)]
+    inside = any(each is layer for owner in tellers for each in owner._flatten_layers())
+    return {} if inside and is_own(layer) and not is_told(layer) else None
 
 
 def _check_built(layer: Any, copy: Any) -> None:

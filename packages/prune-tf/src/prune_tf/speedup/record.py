@@ -12,9 +12,10 @@ inside of it that have no rule either run their own `call()` in the same go.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import product
 from typing import Any
 
 import keras
@@ -22,7 +23,8 @@ import keras
 from prune_core.errors import SpeedupError
 from prune_tf.inputs import symbolic_inputs
 from prune_tf.speedup.graph import Call, calls_between, calls_of, is_graph
-from prune_tf.speedup.inline import inlined
+from prune_tf.speedup.inline import Inlining, Stands, inlined
+from prune_tf.speedup.reshapes import number_of_reshapes
 
 __all__ = ["Recording", "left_as_it_was", "record"]
 
@@ -41,6 +43,8 @@ class Recording:
         inner: `{layer: the tensors its inside starts from}`, of the same calls.
         problems: `{layer: why it could not be entered}`.
         again: Pairs of tensors, what a layer is given now and what it was given at its first call.
+        stands: The symbolic tensors that stand for weights which a layer's own Python reads.
+        really: The shapes of tensors of which the layer that makes them says another shape.
     """
 
     calls: list[Call] = field(default_factory=list)
@@ -49,6 +53,8 @@ class Recording:
     inner: dict[int, list[Any]] = field(default_factory=dict)
     problems: dict[int, str] = field(default_factory=dict)
     again: list[tuple[Any, Any]] = field(default_factory=list)
+    stands: Stands = field(default_factory=dict)
+    really: dict[int, tuple[int, ...]] = field(default_factory=dict)
 
 
 class Passed:
@@ -70,6 +76,7 @@ class Entered:
     fresh: list[Any]
     outputs: list[Any]
     calls: list[Call]
+    stands: Stands
     whole: bool
 
 
@@ -104,13 +111,14 @@ def _root(
     problem = "it does not say what it takes; call it on a batch first"
     for inputs in symbolic_inputs(model, example_inputs):
         call = Call(model, tuple(keras.tree.flatten(inputs)), (), ((inputs,), {}))
-        entered = _entered(call, has_rule)
+        entered = _entered(call, has_rule, found)
         if isinstance(entered, str):
             problem = entered
             continue
         if not all(isinstance(each, keras.KerasTensor) for each in entered.outputs):
             problem = "it returns what does not depend on its input"
             continue
+        found.stands |= entered.stands
         found.entered[id(model)] = call
         found.inner[id(model)] = entered.fresh
         return [replace(each, holder=model) for each in entered.calls], entered.outputs
@@ -132,11 +140,12 @@ def _expand(call: Call, has_rule: Callable[[Any], bool], found: Recording) -> No
     if not isinstance(call.op, keras.layers.Layer) or has_rule(call.op):
         found.calls.append(call)
         return
-    entered = _not_to_enter(call.op) or _entered(call, has_rule)
+    entered = _not_to_enter(call.op) or _entered(call, has_rule, found)
     if isinstance(entered, str):
         found.problems[id(call.op)] = entered
         found.calls.append(call)
         return
+    found.stands |= entered.stands
     if id(call.op) in found.entered:
         found.again += zip(entered.fresh, found.inner[id(call.op)], strict=True)
     found.entered.setdefault(id(call.op), call)
@@ -147,9 +156,18 @@ def _expand(call: Call, has_rule: Callable[[Any], bool], found: Recording) -> No
     for each in entered.calls:
         _expand(replace(each, holder=holder), has_rule, found)
     for inner, outer in zip(entered.outputs, call.outputs, strict=True):
+        shape = getattr(inner, "shape", outer.shape)  # None may be returned beside tensors
+        if not _agree(shape, outer.shape):
+            found.really[id(outer)] = tuple(shape)
         depends = isinstance(inner, keras.KerasTensor)
         step, given = (Passed(), (inner,)) if depends else (Given(), ())
         found.calls.append(Call(step, given, (outer,), ((), {})))
+
+
+def _agree(one: Sequence[int | None], other: Sequence[int | None]) -> bool:
+    """Whether two shapes may be of one tensor, apart from how many samples there are."""
+    pairs = zip(one[1:], other[1:], strict=False)
+    return len(one) == len(other) and all(a is None or b is None or a == b for a, b in pairs)
 
 
 def _not_to_enter(layer: Any) -> str:
@@ -163,12 +181,12 @@ def _not_to_enter(layer: Any) -> str:
     return ""
 
 
-def _entered(call: Call, has_rule: Callable[[Any], bool]) -> str | Entered:
+def _entered(call: Call, has_rule: Callable[[Any], bool], known: Recording) -> str | Entered:
     """Look inside of a layer, with sizes that fit; a text says why that cannot be done."""
     problems: list[str] = []
     found: list[Entered] = []
-    for sizes in SIZES:
-        entered = _enter(call, has_rule, sizes)
+    for symbolic, sizes in product((True, False), SIZES):
+        entered = _enter(call, has_rule, sizes, Inlining(symbolic), known.really)
         if isinstance(entered, str):
             problems.append(entered)
         elif entered.whole:
@@ -179,7 +197,11 @@ def _entered(call: Call, has_rule: Callable[[Any], bool]) -> str | Entered:
 
 
 def _enter(
-    call: Call, has_rule: Callable[[Any], bool], sizes: tuple[int | None, int | None]
+    call: Call,
+    has_rule: Callable[[Any], bool],
+    sizes: tuple[int | None, int | None],
+    state: Inlining,
+    really: Mapping[int, tuple[int, ...]],
 ) -> str | Entered:
     """Run a layer's own `call()` on fresh tensors, and see what it calls in turn."""
     samples, other = sizes
@@ -189,7 +211,8 @@ def _enter(
         if not isinstance(given, keras.KerasTensor):
             return given
         if id(given) not in fresh:
-            shape = [size or (samples if at == 0 else other) for at, size in enumerate(given.shape)]
+            told = really.get(id(given), given.shape)
+            shape = [size or (samples if at == 0 else other) for at, size in enumerate(told)]
             fresh[id(given)] = keras.KerasTensor(tuple(shape), given.dtype)
         return fresh[id(given)]
 
@@ -206,7 +229,7 @@ def _enter(
         if each is call.op or not (has_rule(each) or _is_done_elsewhere(each, has_rule))
     ]
     try:
-        with keras.StatelessScope(), inlined(inside) as left:
+        with keras.StatelessScope(), inlined(inside, state), number_of_reshapes(call.op):
             outputs = keras.tree.flatten(call.op.call(*args, **kwargs))
         calls = calls_between([*fresh.values()], outputs)
     except Exception as error:  # whatever a layer's own Python raises
@@ -214,7 +237,8 @@ def _enter(
         return f"{type(error).__name__}: {said[0]}" if said else type(error).__name__
     if call.outputs and len(call.outputs) != len(outputs):
         return "it returns something else when it is called on its own"
-    return Entered([fresh[id(each)] for each in _each_once(call.inputs)], outputs, calls, not left)
+    starts = [fresh[id(each)] for each in _each_once(call.inputs)]
+    return Entered(starts, outputs, calls, state.stands, not state.left)
 
 
 def _is_done_elsewhere(layer: Any, has_rule: Callable[[Any], bool]) -> bool:

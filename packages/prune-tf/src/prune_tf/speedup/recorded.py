@@ -82,7 +82,7 @@ def recorded(model: keras.Model, example_inputs: Any = None) -> Recorded:
         SpeedupError: When a subclassed model cannot be followed.
     """
     made = Recorded(model, record(model, has_rule, example_inputs))
-    _Writer(made, known_sizes(made.found.calls)).write()
+    _Writer(made, known_sizes(made.found.calls, made.found.really)).write()
     return made
 
 
@@ -125,6 +125,9 @@ class _Writer:
             for each in (*_weights(call.op), *keras.tree.flatten(call.arguments))
             if isinstance(each, keras.Variable)
         }
+        stands = self.found.stands
+        inputs = (tensor for call in self.found.calls for tensor in call.inputs)
+        read |= {id(stands[id(tensor)][1]) for tensor in inputs if id(tensor) in stands}
         for name, layer, variable in variables_of(self.made.model):
             if id(variable) not in read:
                 self.graph.unread.append(name)
@@ -136,6 +139,9 @@ class _Writer:
             # What is frozen for a while is a parameter all the same.
             if any(variable is each for each in layer._trainable_variables):
                 self.graph.parameters.add(place)
+        for key, (_, variable) in stands.items():
+            if id(variable) in self.places:
+                self.places[key] = self.places[id(variable)]
 
     def _new(self, thing: Any, shape: tuple[int, ...]) -> int:
         real = keras.backend.is_float_dtype(keras.backend.standardize_dtype(thing.dtype))

@@ -13,6 +13,7 @@ import numpy as np
 
 from prune_core.compressed import model_of
 from prune_core.errors import ConfigError, SpeedupError, did_you_mean, warn
+from prune_core.options import check_flags
 from prune_speedup.engine.plan import Plan as Cut
 from prune_speedup.engine.plan import make_plan as make_cut
 from prune_speedup.engine.propagate import Labelling
@@ -97,7 +98,9 @@ def shrink(
         (1602, 802)
     """
     check_constants(constants)
-    if tolerance is not None and not (isinstance(tolerance, int | float) and tolerance >= 0):
+    check_flags(verify=verify)
+    real = isinstance(tolerance, int | float) and not isinstance(tolerance, bool)
+    if tolerance is not None and not (real and tolerance >= 0):
         raise ConfigError(f"tolerance is {tolerance!r}; it must be a number of at least 0.")
     model = model_of(model)
     check_model(model)

@@ -10,6 +10,7 @@ import keras
 
 from prune_core.compressed import model_of
 from prune_core.errors import SpeedupError, did_you_mean
+from prune_core.maskfile import as_path
 
 __all__ = ["load_pruned", "save_pruned"]
 
@@ -31,9 +32,10 @@ def save_pruned(model: keras.Model, path: str | PathLike[str]) -> None:
         raise SpeedupError(
             f"model is a {type(model).__name__}; save_pruned(model, path) writes a Keras model."
         )
-    if Path(fspath(path)).suffix != _ENDING:
+    path = as_path(path)
+    if path.suffix != _ENDING:
         raise SpeedupError(
-            f"path is {fspath(path)!r}; the file of a small Keras model ends in {_ENDING!r}. For "
+            f"path is {str(path)!r}; the file of a small Keras model ends in {_ENDING!r}. For "
             "other formats there is prune_tf.export_model(model, path)."
         )
     model.save(path)

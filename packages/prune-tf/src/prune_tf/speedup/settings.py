@@ -7,9 +7,10 @@ from typing import Any
 
 from prune_speedup.engine.graph import Call
 from prune_tf.speedup.plan import Plan
+from prune_tf.speedup.reshapes import Shares
 from prune_tf.speedup.rules.tools import inputs
 
-__all__ = ["SHAPED", "counts_of", "settings_of"]
+__all__ = ["SHAPED", "counts_of", "settings_of", "shares_of"]
 
 SHAPED = ("EinsumDense", "SimpleRNN", "GRU", "LSTM")
 """Layers of which a copy is cut to shape, because their config does not say how large they are."""
@@ -40,6 +41,17 @@ def counts_of(layer: Any, plan: Plan) -> Settings:
         for (_, name), (owner, labels) in plan.rules.counted.items()
         if owner is layer
     }
+
+
+def shares_of(layer: Any, plan: Plan) -> Shares:
+    """Return what the reshapes of a layer's Python are told of the sizes that they make."""
+    found: dict[str, dict[str, tuple[int, int]]] = {}
+    for (_, number), (owner, axes) in plan.rules.told.items():
+        for axis, labels in axes.items() if owner is layer else ():
+            left = int((~plan.cut.removed[labels]).sum())
+            if left < len(labels):
+                found.setdefault(str(number), {})[str(axis)] = (left, len(labels))
+    return found
 
 
 def _last(name: str, size: str, axis: int = -1) -> Callable[[Any, Plan, Call], Settings]:

@@ -13,7 +13,7 @@ Loading does the same again: build as large as it was, cut to shape, read the we
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, wraps
 from typing import Any
 
 import keras
@@ -21,10 +21,13 @@ import numpy as np
 
 from prune_core.errors import SpeedupError
 from prune_tf.speedup.record import left_as_it_was
+from prune_tf.speedup.reshapes import tell, told_call
 
 __all__ = ["ShapeCarrier", "own_variables", "plain_class", "shape", "written_arguments"]
 
 _REGISTERED = "prune_tf>ShapeCarrier"
+RESHAPES = "reshapes told"
+"""By which key the sizes of a layer say what its reshapes are told."""
 
 Sizes = dict[str, dict[str, Any]]
 """`{place of a layer: {"weights": shapes of its own variables, attribute: value, …}}`."""
@@ -54,9 +57,14 @@ class ShapeCarrier:
         except Exception:  # whatever a layer's own Python raises
             found = None
         # A layer may return nothing in the place of a cache, and then its class leaves that out.
-        if all(isinstance(each, keras.KerasTensor) for each in keras.tree.flatten(found)):
+        if not all(isinstance(each, keras.KerasTensor) for each in keras.tree.flatten(found)):
+            return super().compute_output_spec(*args, **kwargs)  # type: ignore[misc]
+        # What comes in may be said to have fewer axes than it has, and the class knows better.
+        try:
+            told = super().compute_output_spec(*args, **kwargs)  # type: ignore[misc]
+        except Exception:  # whatever does not fit a layer that was cut
             return found
-        return super().compute_output_spec(*args, **kwargs)  # type: ignore[misc]
+        return found if _ranks(found) == _ranks(told) else told
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Any:
@@ -66,6 +74,10 @@ class ShapeCarrier:
 
 
 keras.saving.register_keras_serializable(package="prune_tf", name="ShapeCarrier")(ShapeCarrier)
+
+
+def _ranks(specs: Any) -> list[int]:
+    return [len(each.shape) for each in keras.tree.flatten(specs)]
 
 
 def shape(layer: Any, build: Any, sizes: Sizes) -> Any:
@@ -80,11 +92,11 @@ def shape(layer: Any, build: Any, sizes: Sizes) -> Any:
         args, kwargs = _read(build)
         with left_as_it_was(layer):
             layer(*args, **kwargs)
-    inside = layer._flatten_layers()
+    inside, kind = layer._flatten_layers(), type(layer)
     for place, each in sizes.items():
         _cut(inside[int(place)], each)
     if not isinstance(layer, ShapeCarrier):
-        layer.__class__ = _carrier_of(type(layer))  # type: ignore[arg-type]
+        layer.__class__ = _carrier_of(kind)  # type: ignore[arg-type]
     object.__setattr__(layer, "_shaped", {"build": build, "sizes": sizes})
     return layer
 
@@ -96,7 +108,10 @@ def _is_whole(layer: Any) -> bool:
 
 def plain_class(layer: Any) -> type:
     """Return the class that a layer had before it was cut to shape."""
-    return layer._whole_class if isinstance(layer, ShapeCarrier) else type(layer)
+    if isinstance(layer, ShapeCarrier):
+        return layer._whole_class
+    untold: type = getattr(type(layer), "_untold", type(layer))
+    return untold
 
 
 def own_variables(layer: Any) -> list[Any]:
@@ -108,8 +123,10 @@ def _cut(layer: Any, sizes: Mapping[str, Any]) -> None:
     for variable, size in zip(own_variables(layer), sizes["weights"], strict=True):
         if tuple(variable.shape) != tuple(size):
             _resize(variable, tuple(size))
+    if RESHAPES in sizes:
+        tell(layer, sizes[RESHAPES])
     for name, value in sizes.items():
-        if name != "weights":
+        if name not in ("weights", RESHAPES):
             known = getattr(layer, name)
             setattr(layer, name, tuple(value) if isinstance(known, tuple) else value)
     spec = getattr(layer, "input_spec", None)
@@ -129,8 +146,17 @@ def _resize(variable: Any, size: tuple[int, ...]) -> None:
 
 
 @cache
-def _carrier_of(kind: type) -> type:
-    members = {"__module__": __name__, "__doc__": kind.__doc__, "_whole_class": kind}
+def _carrier_of(kind: Any) -> type:
+    @wraps(kind.call)
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return told_call(self, kind.call, args, kwargs)
+
+    members = {
+        "__module__": __name__,
+        "__doc__": kind.__doc__,
+        "_whole_class": kind,
+        "call": call,
+    }
     made = type(kind.__name__, (ShapeCarrier, kind), members)
     # Registered under the one name by which a process that has no such subclass finds its way.
     package, name = _REGISTERED.split(">")

@@ -29,6 +29,11 @@ class Source:
     owner: Any
     place: str | int
 
+    @property
+    def value(self) -> int | None:
+        """The number, if it is that of an attribute."""
+        return getattr(self.owner, self.place, None) if isinstance(self.place, str) else None
+
 
 class Size(int):
     """A whole number that was read somewhere, or the product of several."""
@@ -62,9 +67,7 @@ def source_of(number: Any) -> Source | None:
     if not isinstance(number, Size) or len(number.sources) != 1:
         return None
     [source] = number.sources
-    if not isinstance(source.place, str):
-        return None
-    return source if getattr(source.owner, source.place, None) == number else None
+    return source if source.value == number else None
 
 
 @contextmanager

@@ -10,6 +10,9 @@ its Python that says how many rows there are has to follow, or they stay.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from math import prod
 from typing import Any
 
 import keras
@@ -18,19 +21,23 @@ import numpy as np
 from prune_speedup.engine.flow import Flow
 from prune_speedup.engine.graph import Call, Ref
 from prune_speedup.engine.joining import apart
-from prune_speedup.engine.labels import Array
+from prune_speedup.engine.labels import Array, among
 from prune_speedup.engine.rules import Declined
 from prune_speedup.engine.values import (
     CONSTANT,
     Group,
     Value,
+    at_first,
     encode,
     expanded,
+    extended,
     mixed,
+    spread,
     squeezed,
     without_copies,
 )
 from prune_tf.arrays import array_of
+from prune_tf.speedup.reshapes import Place
 from prune_tf.speedup.rules.registry import Rules, rule
 from prune_tf.speedup.rules.tools import arguments, given, inputs, operand
 from prune_tf.speedup.sizes import Size, Source, source_of
@@ -44,6 +51,8 @@ _NONE: Array = np.array([], dtype=np.int64)
 def reshape(flow: Flow, call: Call) -> Value:
     """Other axes for the same values."""
     value, shape = given(flow, call), flow.result_shape(call)
+    if prod(value.shape) != prod(shape):
+        raise Declined("it makes samples of them, and nothing says how many")
     moved: list[Array] = []
     for group in value.groups:
         codes = group.codes
@@ -59,22 +68,77 @@ def reshape(flow: Flow, call: Call) -> Value:
 
 
 @rule("Permute", "Transpose", "Moveaxis", "Swapaxes", "ExpandDims", "Squeeze")
-@rule("BroadcastTo", "Tile", "GetItem", "Flip", "Roll", "Unstack")
+@rule("Tile", "GetItem", "Slice", "Flip", "Roll", "Unstack")
 def move(flow: Flow, call: Call) -> list[Value]:
     """The same places along other axes, or some of them: an axis that is left whole may go."""
     value = given(flow, call)
+    in_steps = _in_steps(flow, call, value) if call.name == "GetItem" else []
     made = _moved(flow, call, value)
-    whole = [group.compact().ravel() for group in value.groups]
+    whole = [*in_steps, *(group.compact().ravel() for group in value.groups)]
     for each in made:
         for group in each.groups:
             if not any(np.array_equal(group.compact().ravel(), labels) for labels in whole):
                 flow.fix(group.compact(), "it picks some of them")
-        if call.name == "BroadcastTo":
+        if call.name == "Slice":
             _written(flow, call, each, call.op.shape)
     left = [group.compact().ravel() for each in made for group in each.groups]
-    lost = np.setdiff1d(np.concatenate([_NONE, *whole]), np.concatenate([_NONE, *left]))
-    flow.fix(lost, "it leaves them out")
+    every, picked = np.concatenate([_NONE, *whole]), np.concatenate([_NONE, *left])
+    lost = ~among(flow.labels.find(every), flow.labels.find(picked))
+    flow.fix(every[lost], "it leaves them out")
     return made
+
+
+@rule("BroadcastTo")
+def broadcast_to(flow: Flow, call: Call) -> Value:
+    """Copies, of which there are as many as some axis is long, if their number is read there."""
+    value, shape, rules = given(flow, call), flow.result_shape(call), flow.rules
+    assert isinstance(rules, Rules)
+    [made] = _moved(flow, call, value)
+    _written(flow, call, made, call.op.shape)
+    groups = list(made.groups)
+    for axis, number in enumerate(call.op.shape):
+        at = axis - len(shape) + value.ndim
+        copied = axis > 0 and (at < 0 or value.shape[at] == 1)
+        if not (copied and isinstance(number, Size) and number > 1 and len(number.sources) == 1):
+            continue
+        labels = flow.labels.new(int(number))
+        if (source := source_of(number)) is not None and rules.repairs:
+            _counts(flow, rules, source, labels)
+        else:  # what is that long may be made by a call that is looked at later
+            flow.deferred.append(partial(_as_many, flow, rules, number.sources[0], labels))
+        groups.append(Group(spread(encode(labels, made.state), axis, shape)))
+    return replace(made, groups=tuple(groups))
+
+
+def _as_many(flow: Flow, rules: Rules, source: Source, labels: Array) -> None:
+    """There are as many copies as something is long."""
+    known = _counted_by(flow, rules, source)
+    if known is not None and len(known) == len(labels):
+        flow.labels.tie(known, labels)
+    else:
+        flow.fix(labels, "their number is read where nothing goes")
+
+
+def _in_steps(flow: Flow, call: Call, value: Value) -> list[Array]:
+    """What slices such as `x[..., ::2]` and `x[..., 1::2]` pick, one of each so many neighbours.
+
+    Neighbours go together, so that what is picked is still one of each.
+    """
+    key = call.args[1] if isinstance(call.args[1], tuple) else (call.args[1],)
+    if any(each is not Ellipsis and not isinstance(each, slice) for each in key):
+        return []
+    if Ellipsis in key:
+        at = key.index(Ellipsis)
+        key = (*key[:at], *[slice(None)] * (value.ndim - len(key) + 1), *key[at + 1 :])
+    picked = []
+    for axis, each in enumerate(key):
+        step, start, group = each.step or 1, each.start or 0, value.group_at(axis)
+        fits = step > 1 and 0 <= start < step and each.stop is None
+        if fits and group is not None and group.axes == (axis,) and not value.shape[axis] % step:
+            neighbours = group.compact().reshape(-1, step)
+            flow.labels.tie(neighbours, neighbours[:, :1], f"every other is picked ({flow.where})")
+            picked.append(neighbours[:, start])
+    return picked
 
 
 @rule("Repeat", "RepeatVector")
@@ -111,6 +175,28 @@ def take(flow: Flow, call: Call) -> Value:
             lift = tuple([slice(None)] * axis + [None] * indices.ndim)
             groups.append(Group(expanded(codes[lift], shape)))
     return Value(shape, tuple(groups))
+
+
+@rule("TakeAlongAxis")
+def take_along_axis(flow: Flow, call: Call) -> Value:
+    """One place each along one axis; along the others both tensors lie side by side."""
+    value, indices = (operand(flow, each) for each in call.args[:2])
+    if call.op.axis is None:
+        raise Declined("it picks of all that there is")
+    axis, shape = call.op.axis % value.ndim, flow.result_shape(call)
+    flow.pin(value, axis, "it picks from them")
+    if indices.group_at(axis) is not None:
+        flow.pin(indices, axis, "it picks by them")
+    sides = []
+    for each in (value, indices):
+        groups = tuple(
+            Group(at_first(group.codes, (axis,))) for group in each.groups if axis not in group.axes
+        )
+        sizes = tuple(1 if at == axis else size for at, size in enumerate(each.shape))
+        sides.append(replace(each, shape=sizes, groups=groups))
+    thin = tuple(1 if at == axis else size for at, size in enumerate(shape))
+    made = flow.align(sides, thin, lambda flags: flags[0]).at_least(CONSTANT)
+    return Value(shape, tuple(Group(extended(group.codes, shape)) for group in made.groups))
 
 
 @rule("Pad")
@@ -161,16 +247,12 @@ def _gathered(
         if len(group.axes) > 1:
             group = _in_lines(flow, call, group, value.ndim)
         if group.axes:
-            if group.axes == (0,) and value.ndim:
-                raise Declined("it makes samples of them")
             groups.append(group)
     return Value(shape, apart(flow, groups), constant=value.constant, zero=value.zero)
 
 
 def _in_lines(flow: Flow, call: Call, group: Group, before: int) -> Group:
     """Where labels came to lie along several axes, those of one line go together."""
-    if 0 in group.axes:
-        raise Declined("it makes samples of them")
     axis = _most(call, group.axes, group.codes.shape, before)
     others = tuple(each for each in group.axes if each != axis)
     labels = group.compact()
@@ -203,16 +285,47 @@ def _written(flow: Flow, call: Call, made: Value, target: Sequence[Any]) -> None
             return
         if holder is not None and any(call.op is each for each in holder._flatten_layers()):
             return
+    place: Place | None = getattr(call.op, "place", None)
     for group in made.groups:
         [axis] = group.axes
         number = target[axis] if axis < len(target) else -1
         if number is None or number == -1:
             continue
-        source, labels = source_of(number), group.compact().ravel()
-        if source is not None and rules.repairs:
-            _counts(flow, rules, source, labels)
+        labels = group.compact().ravel()
+        source, counted = _factor(flow, number, labels)
+        if place is not None and id(place.layer) in rules.telling and rules.repairs:
+            _, shares = rules.told.setdefault((id(place.layer), place.number), (place.layer, {}))
+            shares[axis] = labels
+        elif source is not None and rules.repairs and id(source.owner) not in rules.telling:
+            _counts(flow, rules, source, counted)
         elif not (isinstance(number, Size) and _follows(flow, rules, number, labels)):
+            if place is not None and not flow.labels.is_fixed(labels).all():
+                rules.wanting.add(id(place.layer))
             flow.fix(labels, "it has their number written down")
+
+
+def _factor(flow: Flow, number: Any, labels: Array) -> tuple[Source | None, Array]:
+    """Return the attribute by which labels are counted, and the labels that it counts.
+
+    Of 2 heads with 3 channels each, `heads * size` counts 1 1 1 2 2 2 by heads and 1 2 3 1 2 3 by
+    the size of each.
+    """
+    if (source := source_of(number)) is not None:
+        return source, labels
+    roots = flow.labels.find(labels)
+    sources = [*number.sources] if isinstance(number, Size) else []
+    fitting = [(each, each.value) for each in sources if each.value]
+    for source, count in fitting:
+        if not len(labels) % count:
+            outer = roots.reshape(count, -1)
+            if (outer == outer[:, :1]).all():
+                return source, outer[:, 0]
+    for source, count in reversed(fitting):
+        if not len(labels) % count:
+            inner = roots.reshape(-1, count)
+            if (inner == inner[:1]).all():
+                return source, inner[0]
+    return None, labels
 
 
 def _counts(flow: Flow, rules: Rules, source: Source, labels: Array) -> None:
@@ -233,9 +346,10 @@ def _follows(flow: Flow, rules: Rules, number: Size, labels: Array) -> bool:
     for source in number.sources:
         known = _counted_by(flow, rules, source)
         if known is not None and len(labels) % len(known) == 0:
-            expected = np.repeat(known, len(labels) // len(known))
-            if np.array_equal(find(expected), find(labels)):
-                return True
+            times = len(labels) // len(known)
+            for expected in (np.repeat(known, times), np.tile(known, times)):
+                if np.array_equal(find(expected), find(labels)):
+                    return True
     return False
 
 

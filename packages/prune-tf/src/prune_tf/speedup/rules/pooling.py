@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from prune_speedup.engine.flow import Flow
 from prune_speedup.engine.graph import Call
+from prune_speedup.engine.rules import Declined
 from prune_speedup.engine.values import CONSTANT, Value
 from prune_tf.speedup.rules.registry import rule
 from prune_tf.speedup.rules.tools import channel_axis, channels, given, placed
@@ -38,3 +39,13 @@ def pooling(flow: Flow, call: Call) -> Value:
         line = line.at_least(CONSTANT)
     # Without space, channels are behind all that is left.
     return placed(line, len(shape) - 1 if len(shape) == value.ndim - space else axis, shape)
+
+
+@rule("Resizing")
+def resizing(flow: Flow, call: Call) -> Value:
+    """Numbers between those of the same channel; a constant is no more than nearly the same."""
+    if call.op.pad_to_aspect_ratio and call.op.fill_value:
+        raise Declined("it puts other than zeros beside them")
+    value, shape = given(flow, call), flow.result_shape(call)
+    axis = channel_axis(call, value, 2)
+    return placed(channels(flow, call, value, axis).at_least(CONSTANT), axis, shape)

@@ -28,7 +28,7 @@ def recurrent(flow: Flow, call: Call) -> list[Value]:
     if len(inputs(call)) != 1 or shared:
         raise Declined("it is called in a way that is not followed")
     value = given(flow, call)
-    flow.pin(value, 1, "it runs over them")
+    flow.pin_all(value, [0, 1], "it runs over them")
     count, candidate = GATES[call.name]
     vectors = [flow.get(call.argument(name)) for name in ("kernel", "recurrent_kernel")]
     if isinstance(bias := call.argument("bias"), Ref):

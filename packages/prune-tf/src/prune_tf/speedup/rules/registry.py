@@ -80,6 +80,9 @@ class Rules:
         recorded: The model.
         repairs: Whether attributes may be edited that a layer's own Python reads.
         counted: `{(layer, attribute): (layer, labels)}` of those that say how many there are.
+        telling: The layers whose reshapes are told their sizes, instead of their attributes.
+        wanting: Those that would have to be, for more to go.
+        told: `{(layer, number of its reshape): (layer, {axis: labels})}` of what is told.
         silent: `{layer: channels}` of batch norms where nothing but a constant comes in, if those
             are looked for.
     """
@@ -87,6 +90,9 @@ class Rules:
     recorded: Recorded
     repairs: bool = True
     counted: dict[tuple[int, str], tuple[Any, Array]] = field(default_factory=dict)
+    telling: frozenset[int] = frozenset()
+    wanting: set[int] = field(default_factory=set)
+    told: dict[tuple[int, int], tuple[Any, dict[int, Array]]] = field(default_factory=dict)
     silent: dict[int, tuple[Any, Flags]] | None = None
 
     def find(self, target: Any) -> Entry | None:
