@@ -16,7 +16,7 @@ from prune_core.config import load_config
 from prune_core.errors import ConfigError
 from prune_core.options import ChecksOptions
 from prune_core.progress import Task
-from prune_speedup.sparsities.admm import ADMM, DEFAULT_RHO, gap, missed, rho_of_entries
+from prune_speedup.search.admm import ADMM, DEFAULT_RHO, gap, missed, rho_of_entries
 from prune_tf.arrays import array_of
 from prune_tf.gradual import class_of
 from prune_tf.masks import Masks, renew_compiled_step

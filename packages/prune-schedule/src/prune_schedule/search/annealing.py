@@ -19,7 +19,7 @@ from prune_schedule.search.base import ConfigList
 from prune_schedule.search.finetuned import FinetunedSearchPruner
 from prune_schedule.search.plans import Plans, Sparsities
 from prune_schedule.store.snapshot import Stateful
-from prune_speedup.sparsities.annealing import Annealing
+from prune_speedup.search.annealing import Annealing
 
 __all__ = ["SimulatedAnnealingPruner"]
 

@@ -19,7 +19,7 @@ from prune_schedule.run.user_functions import functions_of
 from prune_schedule.search.base import ConfigList, SearchPruner
 from prune_schedule.search.plans import Plan, Sparsities
 from prune_schedule.store.snapshot import Snapshots, Stateful
-from prune_speedup.sparsities.trials_file import weights_ahead
+from prune_speedup.search.trials_file import weights_ahead
 from prune_toolkit.running.random_state import seeded
 
 __all__ = ["FinetunedSearchPruner"]

@@ -23,8 +23,8 @@ from prune_schedule.search.base import ConfigList, SearchPruner
 from prune_schedule.search.plans import Plan, Plans, Sparsities
 from prune_schedule.store.snapshot import MasksInForce, Plain, Snapshots, Stateful
 from prune_schedule.store.trials import Trials
-from prune_speedup.sparsities.sensitivity import RATIOS, Sensitivity
-from prune_speedup.sparsities.trials_file import weights_ahead
+from prune_speedup.search.sensitivity import RATIOS, Sensitivity
+from prune_speedup.search.trials_file import weights_ahead
 from prune_toolkit.running.random_state import seeded
 
 __all__ = ["SensitivityPruner"]

@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 
 import keras
 
-from prune_speedup.sparsities.annealing import Annealing
-from prune_speedup.sparsities.plans import Plans, Sparsities
+from prune_speedup.search.annealing import Annealing
+from prune_speedup.search.plans import Plans, Sparsities
 from prune_tf.pruning.pruner import ConfigList, Pruner
 from prune_tf.search.base import SearchPruner
 

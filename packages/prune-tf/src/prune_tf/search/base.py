@@ -18,12 +18,12 @@ from prune_core.config import load_config
 from prune_core.errors import ConfigError, PruneError, did_you_mean, shown, warn
 from prune_core.progress import Task
 from prune_core.seed import as_seed
-from prune_speedup.sparsities.latency_cache import LatencyCache
-from prune_speedup.sparsities.pieces import Piece, connected, coupled_pieces, makers_of_groups
-from prune_speedup.sparsities.plans import Sparsities
-from prune_speedup.sparsities.rules import without_amounts
-from prune_speedup.sparsities.trials_file import StateFile, digest_of, run_of
-from prune_speedup.sparsities.weights import Budget, WeightBudget
+from prune_speedup.search.latency_cache import LatencyCache
+from prune_speedup.search.pieces import Piece, connected, coupled_pieces, makers_of_groups
+from prune_speedup.search.plans import Sparsities
+from prune_speedup.search.rules import without_amounts
+from prune_speedup.search.trials_file import StateFile, digest_of, run_of
+from prune_speedup.search.weights import Budget, WeightBudget
 from prune_tf.gradual import class_of
 from prune_tf.masks import Masks, masks_of, unwrap
 from prune_tf.pruning.closing import masks_that_go

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from prune_core.errors import ConfigError, PruneWarning
-from prune_speedup.sparsities.latency_cache import LatencyCache
-from prune_speedup.sparsities.planned import PlannedBudget
+from prune_speedup.search.latency_cache import LatencyCache
+from prune_speedup.search.planned import PlannedBudget
 from prune_tf.inputs import made_up_inputs
 from prune_tf.latency import relative_latency
 from prune_tf.masks import Masks, masks_of, plain

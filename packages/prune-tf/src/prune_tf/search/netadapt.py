@@ -9,8 +9,8 @@ from typing import Any
 
 import keras
 
-from prune_speedup.sparsities.netadapt import NetAdapt
-from prune_speedup.sparsities.plans import Plans
+from prune_speedup.search.netadapt import NetAdapt
+from prune_speedup.search.plans import Plans
 from prune_tf.pruning.pruner import ConfigList, Pruner
 from prune_tf.search.base import SearchPruner
 

@@ -14,8 +14,8 @@ from prune_core.errors import PruneError, warn
 from prune_core.options import ChecksOptions
 from prune_core.progress import Task
 from prune_core.scores import number_from
-from prune_speedup.sparsities.plans import DeadEndError, Plan, Plans, Sparsities
-from prune_speedup.sparsities.trials_file import Memory, check_same_plan, weights_ahead
+from prune_speedup.search.plans import DeadEndError, Plan, Plans, Sparsities
+from prune_speedup.search.trials_file import Memory, check_same_plan, weights_ahead
 from prune_tf.masks import apply_masks, masks_of, set_masks
 from prune_tf.pruning.closing import masks_that_go
 from prune_tf.pruning.pruner import Pruner

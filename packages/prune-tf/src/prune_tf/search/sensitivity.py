@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 
 import keras
 
-from prune_speedup.sparsities.plans import Plans, Sparsities
-from prune_speedup.sparsities.sensitivity import RATIOS, Sensitivity
+from prune_speedup.search.plans import Plans, Sparsities
+from prune_speedup.search.sensitivity import RATIOS, Sensitivity
 from prune_tf.pruning.pruner import ConfigList, Pruner
 from prune_tf.search.base import SearchPruner
 from prune_tf.search.runner import SIGNS

@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 
 from prune_core.errors import ConfigError, PruneError
 from prune_core.files import write_safetensors
-from prune_speedup.sparsities.trials_file import check_same_run
+from prune_speedup.search.trials_file import check_same_run
 from prune_tf.masks import Masks, masks_of, set_masks
 from prune_tf.variables import Kept, of_optimizer
 

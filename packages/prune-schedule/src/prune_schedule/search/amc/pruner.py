@@ -23,7 +23,7 @@ from prune_schedule.search.base import ConfigList
 from prune_schedule.search.finetuned import FinetunedSearchPruner
 from prune_schedule.search.plans import Plan
 from prune_schedule.store.snapshot import Stateful
-from prune_speedup.sparsities.rules import AMOUNTS
+from prune_speedup.search.rules import AMOUNTS
 from prune_toolkit.running.random_state import seeded
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from prune_speedup.sparsities.rules import AMOUNTS
+from prune_speedup.search.rules import AMOUNTS
 
 __all__ = ["rules_of_round", "target_of_round"]
 

@@ -29,8 +29,8 @@ from prune_schedule.search.needs import coupled, rules_for_target
 from prune_schedule.store.result_folder import ResultFolder
 from prune_schedule.store.snapshot import Snapshots
 from prune_schedule.store.trials import Trials
-from prune_speedup.sparsities.admm import DEFAULT_RHO
-from prune_speedup.sparsities.rules import AMOUNTS
+from prune_speedup.search.admm import DEFAULT_RHO
+from prune_speedup.search.rules import AMOUNTS
 from prune_speedup.torch.tensors import Snapshot
 from prune_toolkit.running.random_state import seeded
 

@@ -11,7 +11,7 @@ from prune_core.callables import check_takes_model
 from prune_core.evaluators import holds_training
 from prune_schedule.run.evaluation import Evaluate, Finetune
 from prune_schedule.run.user_functions import functions_of
-from prune_speedup.sparsities.admm import GRANULARITIES
+from prune_speedup.search.admm import GRANULARITIES
 
 __all__ = ["Settings", "settings_from"]
 

@@ -10,9 +10,9 @@ from prune_core.errors import ConfigError
 from prune_speedup.budget.costs import Cost, Costs, workload_of_plan
 from prune_speedup.budget.ratios import BUDGETS, check_target
 from prune_speedup.engine.plan import Plan, make_plan
-from prune_speedup.sparsities.latency_cache import LatencyCache
-from prune_speedup.sparsities.pieces import Coupled, connected, makers_of_groups
-from prune_speedup.sparsities.plans import Sparsities
+from prune_speedup.search.latency_cache import LatencyCache
+from prune_speedup.search.pieces import Coupled, connected, makers_of_groups
+from prune_speedup.search.plans import Sparsities
 
 __all__ = ["PlannedBudget"]
 
