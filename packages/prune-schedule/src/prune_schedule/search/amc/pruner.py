@@ -17,13 +17,13 @@ from prune_core.errors import did_you_mean
 from prune_schedule.budget.model import ModelBudget
 from prune_schedule.compat.positional import AMC
 from prune_schedule.run.evaluation import Finetune
-from prune_schedule.run.user_functions import functions_of
 from prune_schedule.search.amc.reward import Outcome, Reward, as_reward
 from prune_schedule.search.base import ConfigList
 from prune_schedule.search.finetuned import FinetunedSearchPruner
 from prune_schedule.search.plans import Plan
 from prune_schedule.store.snapshot import Stateful
 from prune_speedup.search.rules import AMOUNTS
+from prune_speedup.search.user_functions import functions_of
 from prune_toolkit.running.random_state import seeded
 
 if TYPE_CHECKING:
