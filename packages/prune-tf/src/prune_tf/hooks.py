@@ -109,6 +109,11 @@ def prune_register_pruners() -> dict[str, Reference]:
             "Step by step, the layer whose loss costs least.",
             "1804.03230",
         ),
+        "autocompress": _search(
+            "autocompress.pruner:AutoCompressPruner",
+            "Rounds of annealing, ADMM training and shrinking.",
+            "1907.03141",
+        ),
         "admm": Reference(
             "prune_tf.admm:ADMMPruner",
             "Trains weights towards sparse ones, then prunes.",

@@ -216,7 +216,7 @@ def weights_left(plan: Plan, entries: Mapping[str, Sequence[int]]) -> dict[str, 
     metas, left = plan.labelling.graph.metas, {}
     for kind, weights in entries.items():
         before = sum(prod(metas[value].shape) for value in weights)
-        left[kind] = sum(prod(plan.shape(value)) for value in weights) / before
+        left[kind] = sum(prod(plan.shape(value)) for value in weights) / max(1, before)
     return left
 
 

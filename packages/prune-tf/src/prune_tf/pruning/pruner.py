@@ -88,10 +88,8 @@ class Pruner(NoCallback, metaclass=ChecksOptions):
             config_list = load_config(config_list)
         if isinstance(config_list, list | tuple):
             check_types(config_list, {type(named.layer).__name__ for named in layers_of(model)})
-        entries = parse(config_list, self.config_keys)
-        algorithm = Algorithm(type(self).__name__, self.default_types, self.supported_types)
         self.bound_model, self.mode, self.config_list = model, mode, config_list
-        self.targets = find_targets(model, entries, algorithm)
+        self.targets = self.targets_in(model, config_list)
         self._number_scored: dict[str, int] = {}
         self.validate()
         self.coupling = Coupling(model) if mode == "dependency_aware" else None
@@ -107,6 +105,19 @@ class Pruner(NoCallback, metaclass=ChecksOptions):
                 masks.setdefault(target.layer_name, {})[name] = mask
         set_masks(model, masks)
         self._tell_of_more_than_asked()
+
+    @classmethod
+    def targets_in(
+        cls, model: keras.Model, config_list: Sequence[Mapping[str, Any]]
+    ) -> list[Target]:
+        """Return what rules select of a model; nothing of it changes.
+
+        Args:
+            model: A built model.
+            config_list: The rules.
+        """
+        algorithm = Algorithm(cls.__name__, cls.default_types, cls.supported_types)
+        return find_targets(model, parse(config_list, cls.config_keys), algorithm)
 
     def validate(self) -> None:
         """Check what only this algorithm knows; nothing of the model has changed yet."""

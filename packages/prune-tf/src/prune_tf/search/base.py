@@ -28,7 +28,7 @@ from prune_tf.gradual import class_of
 from prune_tf.masks import Masks, masks_of, unwrap
 from prune_tf.pruning.closing import masks_that_go
 from prune_tf.pruning.pruner import ConfigList, Pruner
-from prune_tf.search.model_budget import ModelBudget
+from prune_tf.search.model_budget import ModelBudget, RemovedWeights
 from prune_tf.search.runner import SIGNS, TrialRunner
 from prune_tf.search.start import Start
 from prune_tf.seeds import seeded
@@ -69,6 +69,7 @@ class SearchPruner(TrialRunner):
         history: The trials: number, sparsity of each layer, and score.
         best: The plan that the search has ended with.
         best_score: Its score.
+        complete: Whether it came to its end, and was not stopped by Ctrl-C.
     """
 
     framework: ClassVar[str] = "keras"
@@ -125,8 +126,11 @@ class SearchPruner(TrialRunner):
         self.history: list[dict[str, Any]] = []
         self.best: Sparsities | None = None
         self.best_score: float | None = None
+        self.complete = False
         self._adopted = 0
         self._tuned = None
+        self._base: Masks = {}
+        self._counts_removed = False
         _check_dense(model)
         # What does not fit the model is refused now; the masks of this pruner hide nothing.
         self.bound_model = self._made_for(model).bound_model
@@ -161,6 +165,8 @@ class SearchPruner(TrialRunner):
         if self.target is not None:
             return self._budget_of_model(self.target)
         sizes, coupling = self.sizes, self.pruner.coupling
+        if coupling is not None and self._counts_removed:
+            return RemovedWeights(self.pruner, self.budgets, self.caps, self.dummy_input)
         if coupling is not None:
             groups = connected(makers_of_groups(coupling, [*sizes]).values(), [*sizes])
             pieces = coupled_pieces(coupling, sizes)
@@ -197,7 +203,7 @@ class SearchPruner(TrialRunner):
         try:
             self._begin()
             with Task(type(self).__name__, self.length, "trial") as task:
-                complete = self._search(task)
+                self.complete = self._search(task)
             if self.best is None:
                 raise PruneError(
                     f"{type(self).__name__} has nothing to search for: the model is as small as it "
@@ -208,7 +214,7 @@ class SearchPruner(TrialRunner):
             unwrap(self.bound_model)
             dense.restore()
             raise
-        shortfall = self.budget.shortfall(self.pruner.sparsity()) if complete else None
+        shortfall = self.budget.shortfall(self.pruner.sparsity()) if self.complete else None
         if shortfall is not None:
             warn(
                 f"{type(self).__name__} does not meet its target: {shortfall}. "
@@ -226,7 +232,7 @@ class SearchPruner(TrialRunner):
 
     def _begin(self) -> None:
         """Put masks on that hide nothing, and go on from where an earlier start was."""
-        self.history, self.best, self.best_score = [], None, None
+        self.history, self.best, self.best_score, self.complete = [], None, None, False
         self._adopted, self._tuned, self._best_trial = 0, None, None
         self.pruner = self._made_for(self.bound_model)
         self._run = run_of(
@@ -240,6 +246,9 @@ class SearchPruner(TrialRunner):
             settings=self.settings,
         )
         self.budget = self._make_budget()
+        if self._base:
+            self._start.masks = self._base
+            self._start.put_back()
         self._trials = StateFile(self._trials_file, self._run)
         if (path := self._weights_file) is not None:
             self._start.read(path, self._run)
