@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from autocompress_runs import QUICK, X, Y, assert_same, auto, net, numbers, score, train
 from keras import layers
 
 import prune_core
@@ -10,59 +11,6 @@ from prune_core import ConfigError
 from prune_core.testing import check_pruner
 from prune_tf import AutoCompressPruner, masks_of
 from prune_tf.arrays import array_of
-
-RULES = [{"sparsity": 0.75, "op_names": ["a"]}]
-X = np.random.default_rng(0).normal(size=(16, 4)).astype("float32")
-Y = np.random.default_rng(1).normal(size=(16, 2)).astype("float32")
-
-QUICK = {
-    "total_iteration": 2,
-    "cool_down_rate": 0.5,
-    "admm_num_iterations": 2,
-    "admm_training_epochs": 1,
-}
-
-
-def net(*, rate=0.0, loss="mse", eager=True):
-    """Layers of 4 × 8, 8 × 8 and 8 × 2 weights; compiling a step takes longer than a few steps."""
-    keras.utils.set_random_seed(0)
-    model = keras.Sequential(
-        [
-            layers.Input((4,)),
-            layers.Dense(8, name="a"),
-            layers.BatchNormalization(name="norm"),
-            layers.ReLU(),
-            layers.Dropout(rate),
-            layers.Dense(8, activation="relu", name="b"),
-            layers.Dense(2, name="head"),
-        ]
-    )
-    model.compile(keras.optimizers.Adam(0.01), loss, run_eagerly=eager)
-    model.optimizer.build(model.trainable_variables)
-    return model
-
-
-def train(model):
-    model.fit(X, Y, batch_size=8, shuffle=False, verbose=0)
-
-
-def score(model):
-    return -float(np.square(array_of(model(X)) - Y).mean())
-
-
-def auto(model=None, rules=RULES, **options):
-    options = {"finetune": train, "evaluate": score, **QUICK, **options}
-    return AutoCompressPruner(net() if model is None else model, rules, **options)
-
-
-def numbers(model):
-    optimizer = [array_of(each).copy() for each in model.optimizer.variables]
-    return [np.array(each) for each in model.get_weights()] + optimizer
-
-
-def assert_same(found, expected):
-    for one, other in zip(found, expected, strict=True):
-        np.testing.assert_array_equal(one, other)
 
 
 def test_it_is_registered():
@@ -168,13 +116,85 @@ def test_where_nothing_is_to_go_the_model_itself_comes_back():
     assert result.sparsities == {"a": 0.0}
 
 
-def test_what_cannot_be_removed_stays_masked():
-    """Channels of one of two layers that are added stay, and the next round begins with masks."""
-    rules = [{"sparsity": 0.5, "op_names": ["a"]}]
-    pruner = auto(rules=rules, pruning_algorithm="l1", pruning_params={"mode": "normal"})
-    result = pruner.run()
-    # One by one, norm's offset makes a constant of a masked channel; it moves into the next bias.
-    assert result.model.get_layer("a").units == 4
+def padded():
+    """Offsets make constants of masked channels, and those reach the borders of a convolution."""
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [
+            layers.Input((6, 6, 2)),
+            layers.Conv2D(8, 3, padding="same", name="a"),
+            layers.BatchNormalization(name="norm"),
+            layers.Conv2D(4, 3, padding="same"),
+            layers.GlobalAveragePooling2D(),
+            layers.Dense(2),
+        ]
+    )
+    model.get_layer("norm").beta.assign(np.linspace(0.5, 1, 8))
+    return model
+
+
+def test_what_cannot_be_removed_stays_masked_and_the_next_round_begins_with_it():
+    images = np.random.default_rng(0).normal(size=(4, 6, 6, 2)).astype("float32")
+    begins = []
+
+    def seen(model):
+        begins.append((model.get_layer("a").filters, masks_of(model)["a"]["bias"].sum()))
+
+    result = auto(
+        padded(),
+        finetune=seen,
+        evaluate=lambda model: float(array_of(model(images)).std()),
+        admm_num_iterations=1,
+        pruning_params={"mode": "normal"},
+    ).run()
+    filters = result.model.get_layer("a").filters
+    # One channel stays to carry the constant of all that are masked.
+    assert begins == [(8, 8), (5, 4)]
+    assert filters == 3
+    assert result.masks["a"]["bias"].sum() == 2
+    assert result.sparsities == {"a": 0.75}
+
+
+class Block(layers.Layer):
+    """Registered nowhere, so that Keras would not find it by its name."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.first = layers.Dense(8, activation="relu", name="first")
+        self.second = layers.Dense(4, name="second")
+
+    def call(self, inputs):
+        return inputs + self.second(self.first(inputs))
+
+
+class Own(keras.Model):
+    """A subclassed model with layers inside of a layer."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.block, self.head = Block(name="block"), layers.Dense(2, name="head")
+
+    def call(self, inputs):
+        return self.head(self.block(inputs))
+
+
+def own():
+    keras.utils.set_random_seed(0)
+    model = Own()
+    model(X)
+    model.compile(keras.optimizers.Adam(0.01), "mse", run_eagerly=True)
+    return model
+
+
+def test_classes_of_the_users_own_get_smaller_again_and_again(tmp_path):
+    results = [
+        auto(own(), [{"sparsity": 0.75, "op_names": ["block/first"]}], checkpoint=tmp_path / "run")
+        for _ in range(2)
+    ]
+    first, again = (pruner.run().model for pruner in results)
+    assert isinstance(first, Own)
+    assert first.block.first.units == again.block.first.units == 2
+    assert_same(numbers(again), numbers(first))
 
 
 # --- interrupted ------------------------------------------------------------------------------

@@ -22,7 +22,14 @@ import numpy as np
 from prune_core.errors import SpeedupError
 from prune_tf.speedup.record import left_as_it_was
 
-__all__ = ["ShapeCarrier", "own_variables", "plain_class", "shape", "written_arguments"]
+__all__ = [
+    "ShapeCarrier",
+    "own_classes",
+    "own_variables",
+    "plain_class",
+    "shape",
+    "written_arguments",
+]
 
 _REGISTERED = "prune_tf>ShapeCarrier"
 
@@ -97,6 +104,12 @@ def _is_whole(layer: Any) -> bool:
 def plain_class(layer: Any) -> type:
     """Return the class that a layer had before it was cut to shape."""
     return layer._whole_class if isinstance(layer, ShapeCarrier) else type(layer)
+
+
+def own_classes(layer: Any) -> dict[str, type]:
+    """Return the user's own classes in a layer by name, registered with Keras or not."""
+    kinds = [plain_class(each) for each in layer._flatten_layers()]
+    return {each.__name__: each for each in kinds if not each.__module__.startswith("keras.")}
 
 
 def own_variables(layer: Any) -> list[Any]:
