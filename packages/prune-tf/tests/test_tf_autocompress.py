@@ -158,8 +158,8 @@ def test_what_cannot_be_removed_stays_masked_and_the_next_round_begins_with_it()
 class Block(layers.Layer):
     """Registered nowhere, so that Keras would not find it by its name."""
 
-    def __init__(self, **options):
-        super().__init__(**options)
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
         self.first = layers.Dense(8, activation="relu", name="first")
         self.second = layers.Dense(4, name="second")
 
@@ -170,8 +170,8 @@ class Block(layers.Layer):
 class Own(keras.Model):
     """A subclassed model with layers inside of a layer."""
 
-    def __init__(self, **options):
-        super().__init__(**options)
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
         self.block, self.head = Block(name="block"), layers.Dense(2, name="head")
 
     def call(self, inputs):

@@ -114,8 +114,8 @@ def test_a_model_that_its_config_does_not_make_is_refused():
 class Unregistered(layers.Layer):
     """Keras does not find it by its name."""
 
-    def __init__(self, **options):
-        super().__init__(**options)
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
         self.first, self.second = layers.Dense(8, name="first"), layers.Dense(4, name="second")
 
     def call(self, inputs):

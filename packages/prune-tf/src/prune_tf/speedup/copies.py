@@ -58,8 +58,8 @@ def copy_layer(op: Any, edit: Callable[[dict[str, Any]], None] | None = None) ->
         if edit is not None:
             edit(config)
         # What was cut to shape before says by name which class builds it.
-        own = own_classes(op) if isinstance(op, ShapeCarrier) else {}
-        with keras.saving.custom_object_scope(own):
+        known = own_classes(op) if isinstance(op, ShapeCarrier) else {}
+        with keras.saving.custom_object_scope(known):
             return type(op).from_config(config)
     except (AttributeError, TypeError, ValueError, NotImplementedError) as error:
         if _has_no_graph(op):
