@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from prune_tf.schedule import AGPSchedule as AGPSchedule
     from prune_tf.schedule import PruningSchedule as PruningSchedule
     from prune_tf.schedule import polynomial as polynomial
+    from prune_tf.search.amc import AMCPruner as AMCPruner
     from prune_tf.search.annealing import SimulatedAnnealingPruner as SimulatedAnnealingPruner
     from prune_tf.search.autocompress.pruner import AutoCompressPruner as AutoCompressPruner
     from prune_tf.search.base import SearchPruner as SearchPruner
@@ -76,6 +77,7 @@ _HOMES = {
     "pruning.taylor": ("TaylorFOWeightPruner",),
     "pruning.wanda": ("WandaPruner",),
     "schedule": ("AGPSchedule", "PruningSchedule", "polynomial"),
+    "search.amc": ("AMCPruner",),
     "search.annealing": ("SimulatedAnnealingPruner",),
     "search.autocompress.pruner": ("AutoCompressPruner",),
     "search.base": ("SearchPruner",),
