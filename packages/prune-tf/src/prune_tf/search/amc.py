@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from os import PathLike
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 
 import keras
 
@@ -23,7 +23,7 @@ from prune_speedup.search.plans import Plans
 from prune_speedup.search.rules import goal_of
 from prune_tf.pruning.pruner import ConfigList, Pruner
 from prune_tf.pruning.targets import Target
-from prune_tf.search.base import SearchPruner
+from prune_tf.search.base import MoreOptions, SearchPruner
 from prune_tf.search.model_budget import ModelBudget
 from prune_tf.search.runner import SIGNS
 from prune_tf.seeds import seeded
@@ -64,16 +64,12 @@ class AMCPruner(SearchPruner):
             accuracy up to 1, 100 for one in per cent.
         train_episode: How many episodes.
         ddpg_params: How the agent learns and explores, by the names of `AgentParams`.
-        dummy_input: A batch on which a latency is measured; made up unless given.
         optimize_mode: `"maximize"` or `"minimize"`.
         pruning_algorithm: A registered pruner, or a class.
         finetune: Takes the model and trains it, before each evaluation. The weights go back after
             each episode, and the result has those of the best.
-        pruning_params: Further arguments of the pruning algorithm.
-        calibrate: Runs the model on some batches, for data-driven criteria.
         experiment_data_dir: A folder for the trials, from which the search goes on.
-        checkpoint: A JSON file for the trials instead.
-        seed: Of the agent and of all else that is drawn.
+        **options: `seed=`, `checkpoint=` and what else `SearchPruner` takes.
 
     Attributes:
         agent: The agent, once the search has begun; `agent.ddpg` is that of stable-baselines3.
@@ -97,15 +93,11 @@ class AMCPruner(SearchPruner):
         perfect: float = 1.0,
         train_episode: int = 800,
         ddpg_params: Mapping[str, Any] | None = None,
-        dummy_input: Any = None,
         optimize_mode: str = "maximize",
         pruning_algorithm: str | type[Pruner] = "l1",
         finetune: Callable[[keras.Model], Any] | None = None,
-        pruning_params: Mapping[str, Any] | None = None,
-        calibrate: Callable[[keras.Model], Any] | None = None,
         experiment_data_dir: str | PathLike[str] | None = None,
-        checkpoint: str | PathLike[str] | None = None,
-        seed: int = 0,
+        **options: Unpack[MoreOptions],
     ) -> None:
         need_agent("prune-tf[amc]")
         known = agent_params(ddpg_params or {})
@@ -120,13 +112,9 @@ class AMCPruner(SearchPruner):
             optimize_mode,
             finetune=finetune,
             pruning_algorithm=pruning_algorithm,
-            pruning_params=pruning_params,
-            calibrate=calibrate,
             experiment_data_dir=experiment_data_dir,
-            seed=seed,
             target=goal,
-            dummy_input=dummy_input,
-            checkpoint=checkpoint,
+            **options,
         )
 
     @property

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from os import PathLike
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypedDict
 
 import keras
 import numpy as np
@@ -33,9 +33,25 @@ from prune_tf.search.runner import SIGNS, TrialRunner
 from prune_tf.search.start import Start
 from prune_tf.seeds import seeded
 
-__all__ = ["SearchPruner"]
+__all__ = ["MoreOptions", "Options", "SearchPruner"]
 
 COUPLED = "dependency_aware"
+
+
+class MoreOptions(TypedDict, total=False):
+    """What every search takes besides a target: see `SearchPruner`."""
+
+    pruning_params: Mapping[str, Any] | None
+    calibrate: Callable[[keras.Model], Any] | None
+    seed: int
+    dummy_input: Any
+    checkpoint: str | PathLike[str] | None
+
+
+class Options(MoreOptions, total=False):
+    """What every search takes besides its own arguments: see `SearchPruner`."""
+
+    target: Mapping[str, float] | None
 
 
 class SearchPruner(TrialRunner):
