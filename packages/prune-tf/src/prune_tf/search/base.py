@@ -196,7 +196,11 @@ class SearchPruner(TrialRunner):
     def _budget_of_model(self, target: Mapping[str, float]) -> ModelBudget:
         measured = None
         if "latency" in target:
-            measured = LatencyCache(self.experiment_data_dir, self.checkpoint is not None)
+            measured = LatencyCache(
+                self.experiment_data_dir,
+                self.checkpoint is not None,
+                instead="give experiment_data_dir= in place of checkpoint=",
+            )
         budget = ModelBudget(self.pruner, target, self.caps, self.dummy_input, measured)
         # Masks are made once, to see whether what they mask can be removed.
         half = {name: 0.5 * cap for name, cap in self.caps.items()}
