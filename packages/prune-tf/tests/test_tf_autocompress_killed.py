@@ -46,8 +46,8 @@ def test_a_run_that_is_killed_ends_as_if_nothing_had_been(stop, tmp_path):
     assert run(stop).returncode == -signal.SIGKILL
     again = run(-1)
     assert again.returncode == 0, again.stderr
-    # Trials and rounds that were complete are not made again; the training of a round is.
-    assert int(again.stdout) == {7: 16 - 5, 12: 16 - 8 - 3}[stop]
+    # Trials, iterations and rounds that were complete are not made again.
+    assert int(again.stdout) == {7: 16 - 5 - 1, 12: 16 - 8 - 3}[stop]
     whole = numbers(auto().run().model)
     with np.load(tmp_path / "end.npz") as end:
         assert_same([end[name] for name in end.files], whole)

@@ -11,7 +11,7 @@ function score the model, and sends the score back; how, only a framework knows:
        ▼                                                      │
     trials      trials_file  latency_cache  ◀─────────────────┘ what is known already
 
-`rules` reads how much a config asks for; `rounds` and `autocompress` say what AutoCompress does when,
-and `admm` is the arithmetic of its training. `user_functions` sorts what the user gave to train and to
-score.
+`rules` reads how much a config asks for; `rounds` and `autocompress` say what AutoCompress does
+when, and `admm` is the arithmetic of its training. `user_functions` sorts what the user gave to
+train and to score.
 """

@@ -17,7 +17,7 @@ from prune_speedup.search.trials_file import check_same_run
 from prune_tf.masks import Masks, masks_of, set_masks, unwrap
 from prune_tf.variables import Kept, of_optimizer
 
-__all__ = ["Packed", "Start", "read_header", "write_header"]
+__all__ = ["Packed", "Start", "bytes_of", "read_header", "write_header"]
 
 Array = np.ndarray[Any, Any]
 
@@ -78,7 +78,7 @@ class Start:
     def packed(self) -> Packed:
         """Return the same as arrays that a file can hold."""
         masks = [(layer, name) for layer, tensors in self.masks.items() for name in tensors]
-        tensors = {f"value.{at}": _bytes_of(value) for at, value in enumerate(self.kept.values)}
+        tensors = {f"value.{at}": bytes_of(value) for at, value in enumerate(self.kept.values)}
         for at, (layer, name) in enumerate(masks):
             tensors[f"mask.{at}"] = np.ascontiguousarray(self.masks[layer][name])
         return Packed(tensors, masks)
@@ -179,6 +179,6 @@ def read_header(path: Path, kind: str, what: str) -> tuple[dict[str, Array], dic
     return tensors, json.loads(metadata["search"])
 
 
-def _bytes_of(value: Array) -> Array:
+def bytes_of(value: Array) -> Array:
     """Return the bytes of an array, also of one whose numbers are of a kind that no file knows."""
     return np.ascontiguousarray(value).reshape(-1).view(np.uint8)

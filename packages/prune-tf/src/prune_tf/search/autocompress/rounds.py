@@ -139,12 +139,15 @@ class AutoCompressRounds:
             {"op_names": [name], "sparsity": sparsity, "rho": self.rho}
             for name, sparsity in sparsities.items()
         ]
-        with seeded(self._seed_of(number) + TRAINING_SEED):
+        folder, seed = self._part(number), self._seed_of(number) + TRAINING_SEED
+        with seeded(seed):
             admm = ADMMPruner(
                 self.bound_model,
                 rules,
                 pruning_algorithm=self.pruning_algorithm,
                 pruning_params=self.pruning_params,
+                checkpoint=None if folder is None else folder / "admm.safetensors",
+                seed=seed,
                 **self._admm,
             )
             admm.compress()
