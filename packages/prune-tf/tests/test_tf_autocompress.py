@@ -3,13 +3,13 @@
 import keras
 import numpy as np
 import pytest
-from autocompress_runs import QUICK, X, Y, assert_same, auto, net, numbers, score, train
+from autocompress_runs import QUICK, RULES, X, Y, assert_same, auto, net, numbers, score, train
 from keras import layers
 
 import prune_core
 from prune_core import ConfigError
 from prune_core.testing import check_pruner
-from prune_tf import AutoCompressPruner, masks_of
+from prune_tf import AutoCompressPruner, L1NormPruner, masks_of
 from prune_tf.arrays import array_of
 
 
@@ -341,6 +341,7 @@ def test_a_file_of_another_run_is_refused(said, options, tmp_path):
         "keep one of the two": {"target": {"flops": 0.5}},
         "must be a one-shot pruner": {"pruning_algorithm": "agp"},
         "granularity": {"admm_params": {"granularity": "rough"}},
+        "takes no 'iteration'. Did you mean 'iterations'?": {"admm_params": {"iteration": 3}},
         "the temperature falls": {"start_temperature": 10.0},
         "'maximize' or 'minimize'": {"optimize_mode": "max"},
         "no module of that name": {"rules": [{"sparsity": 0.5, "op_names": ["c"]}]},
@@ -352,6 +353,13 @@ def test_mistakes_are_named(said, options):
         auto(model, **options)
     assert said in str(caught.value)
     assert not masks_of(model)
+
+
+def test_a_model_that_is_masked_is_refused():
+    model = net()
+    L1NormPruner(model, RULES).compress()
+    with pytest.raises(ConfigError, match="masked already"):
+        auto(model)
 
 
 def test_it_is_no_callback():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from inspect import signature
 from os import PathLike
 from pathlib import Path
 from time import perf_counter
@@ -15,7 +16,7 @@ from prune_core.compressed import Compressed, model_of
 from prune_core.config import load_config
 from prune_core.errors import ConfigError
 from prune_core.evaluators import training_of
-from prune_core.options import ChecksOptions
+from prune_core.options import ChecksOptions, check_options
 from prune_core.progress import Task
 from prune_core.seed import as_seed
 from prune_speedup.search.admm import ADMM, DEFAULT_RHO
@@ -23,6 +24,7 @@ from prune_speedup.search.autocompress import settings_from
 from prune_speedup.search.rounds import check_rounds, goal, said
 from prune_speedup.search.rules import without_amounts
 from prune_speedup.search.trials_file import digest_of, run_of
+from prune_tf.admm import ADMMPruner
 from prune_tf.gradual import class_of
 from prune_tf.masks import Masks, masks_of, unwrap
 from prune_tf.no_callback import NoCallback
@@ -176,6 +178,8 @@ class AutoCompressPruner(AutoCompressRounds, NoCallback, metaclass=ChecksOptions
         self._search, self._admm = settings.search, settings.training
         if (evaluator := self._admm.pop("evaluator", None)) is not None:
             self._admm["finetune"] = training_of(evaluator)
+        # What ADMM would refuse after the first search is refused now.
+        check_options(ADMMPruner, signature(ADMMPruner), (model, config_list), self._admm)
         known = {"row": row, **self._admm}
         ADMM(**{name: value for name, value in known.items() if name in ADMM.__slots__})
         chosen: Any = settings.pruning_algorithm
