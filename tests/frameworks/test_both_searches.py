@@ -100,3 +100,59 @@ def test_a_target_gives_the_same_plans(twins, name, options, kind):
     )
     in_keras.compress()
     assert_alike(in_torch, in_keras)
+
+
+def left_in_torch(model):
+    found = 0.0
+    for name, price in PRICES.items():
+        module = getattr(model, name)
+        weight = getattr(module, "module", module).weight
+        mask = module.masks["weight"] if hasattr(module, "masks") else None
+        found += price * (weight.numel() if mask is None else int(mask.sum()))
+    return found
+
+
+def left_in_keras(model):
+    from prune_tf import masks_of
+
+    masks, found = masks_of(model), 0.0
+    for name, price in PRICES.items():
+        size = int(np.prod(model.get_layer(name).kernel.shape))
+        mask = masks.get(name, {}).get("kernel")
+        found += price * (size if mask is None else int(mask.sum()))
+    return found
+
+
+@pytest.mark.parametrize("target", [None, {"flops": 0.5}])
+def test_autocompress_goes_through_the_same_rounds(twins, target):
+    import torch
+
+    from prune_core import get_pruner
+
+    rules = [{"op_names": ["a", "b"], **({"sparsity": 0.5} if target is None else {})}]
+    options = {
+        "finetune": lambda model: None,
+        "total_iteration": 2,
+        "cool_down_rate": 0.6,
+        "admm_num_iterations": 1,
+        "target": target,
+        "pruning_algorithm": "l1",
+    }
+    in_torch = get_pruner("autocompress")(
+        twins[0], rules, evaluate=left_in_torch, dummy_input=torch.ones(1, 6), **options
+    )
+    in_keras = get_pruner("autocompress", framework="keras")(
+        twins[1], rules, evaluate=left_in_keras, **options
+    )
+    first, second = in_torch.run(), in_keras.run()
+    for one, other in zip(in_torch.searches, in_keras.searches, strict=True):
+        assert len(one) > 4
+        assert [each["sparsities"] for each in one] == [each["sparsities"] for each in other]
+    for one, other in zip(first.trials, second.history, strict=True):
+        assert one["sparsities"] == pytest.approx(other["sparsities"])
+        assert one.get("left") == pytest.approx(other.get("left"))
+    for name in ("a", "b"):
+        module = getattr(in_torch.unwrap(), name)
+        np.testing.assert_array_equal(
+            second.model.get_layer(name).kernel.numpy(), module.weight.detach().numpy().T
+        )

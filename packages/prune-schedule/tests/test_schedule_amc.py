@@ -11,7 +11,7 @@ from torch import nn
 from prune_core import ConfigError, MissingDependencyError, PruneWarning
 from prune_core.testing import MLP, check_pruner
 from prune_schedule import AMCPruner
-from prune_schedule.search.amc.reward import Outcome, as_reward
+from prune_speedup.search.amc.reward import Outcome, as_reward
 
 pytest.importorskip("stable_baselines3", reason="AMC's agent is that of stable-baselines3")
 
@@ -51,10 +51,7 @@ def amc(model=None, evaluator=spare_the_first, rules=RULES, **arguments):
 
 
 def env_of(pruner):
-    from prune_schedule.search.amc.environment import LayerEnv
-
-    layers = {n: w.module for n, w in pruner.get_modules_wrapper().items()}
-    return LayerEnv(pruner.budget, layers, pruner.caps, pruner.lbound, pruner.rbound)
+    return pruner.environment()
 
 
 def acted(*ratios):

@@ -13,7 +13,7 @@ from prune_schedule import (
     SensitivityPruner,
     SimulatedAnnealingPruner,
 )
-from prune_speedup.sparsities.annealing import Annealing
+from prune_speedup.search.annealing import Annealing
 
 
 def test_annealing_by_position_in_every_order(tmp_path):

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from prune_core import ConfigError
 from prune_core.amount import number_to_prune
-from prune_speedup.sparsities.pieces import Piece
-from prune_speedup.sparsities.weights import WeightBudget
+from prune_speedup.search.pieces import Piece
+from prune_speedup.search.weights import WeightBudget
 
 
 def weights(shares, sizes, total, caps, floors=None, pieces=None):

@@ -193,3 +193,40 @@ def test_it_is_no_callback():
     model = line()
     with pytest.raises(ConfigError, match="between trainings. Give it finetune="):
         model.fit(np.ones((1, 4)), np.ones((1, 1)), callbacks=[prepare(model)])
+
+
+@pytest.mark.parametrize("stop", [1, 3, 4])
+def test_a_training_that_was_stopped_goes_on(stop, tmp_path):
+    # Elsewhere the first fit of a model draws more than later ones, so that nothing is drawn here.
+    shuffle = keras.backend.backend() == "tensorflow"
+    x = np.random.default_rng(0).normal(size=(8, 4)).astype("float32")
+
+    def run(place, stop=None, **options):
+        calls, model = [], line(rate=0.1)
+        model.compile(keras.optimizers.Adam(0.1), "mse")
+
+        def train(model):
+            if len(calls) == stop:
+                raise SystemExit
+            calls.append(1)
+            model.fit(x, x[:, :1], batch_size=2, shuffle=shuffle, verbose=0)
+
+        options = {"iterations": 2, "training_epochs": 2, "checkpoint": tmp_path / place} | options
+        pruner = prepare(model, train, **options)
+        try:
+            pruner.compress()
+        except SystemExit:
+            assert len(calls) == stop
+        return pruner, len(calls), weight_of(model), masks_of(model)["line"]["kernel"]
+
+    whole, calls, weights, masks = run("whole")
+    assert calls == 4
+    run("run", stop)
+    again, more, found, kept = run("run")
+    # An iteration of two epochs is kept when it is complete.
+    assert more == {1: 4, 3: 2, 4: 0}[stop]
+    assert found == weights
+    assert again.history == whole.history
+    np.testing.assert_array_equal(kept, masks)
+    with pytest.raises(ConfigError, match="whose iterations is 2; here it is 3"):
+        run("run", iterations=3)

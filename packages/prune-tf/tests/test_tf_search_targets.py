@@ -190,7 +190,7 @@ def test_a_latency_needs_a_folder_where_trials_are_kept(tmp_path):
     pruner = made(
         NetAdaptPruner, model, target={"latency": 0.5}, checkpoint=tmp_path / "search.json"
     )
-    with pytest.raises(ConfigError, match="kept in a folder"):
+    with pytest.raises(ConfigError, match="in a folder: give experiment_data_dir= in place"):
         pruner.compress()
     assert not masks_of(model)
 

@@ -9,6 +9,7 @@ from keras_networks import Block, Net, composite, subclassed
 from prune_core import SpeedupError
 from prune_tf import (
     L1NormPruner,
+    prune,
     set_masks,
     shrink,
 )
@@ -108,3 +109,43 @@ def test_a_model_that_its_config_does_not_make_is_refused():
         SpeedupError, match="'doubled', a Doubled, cannot be copied from its config"
     ):
         shrink(model)
+
+
+class Unregistered(layers.Layer):
+    """Keras does not find it by its name."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.first, self.second = layers.Dense(8, name="first"), layers.Dense(4, name="second")
+
+    def call(self, inputs):
+        return self.second(self.first(inputs))
+
+
+def test_a_small_model_gets_smaller_again():
+    model = keras.Sequential([layers.Input((4,)), Unregistered(name="block"), layers.Dense(2)])
+    for left in (4, 2):
+        prune(model, "l1", sparsity=0.5, targets="block/first")
+        model = shrink(model).model
+        assert model.get_layer("block").first.units == left
+
+
+def own_loss(y, found):
+    return keras.ops.mean(keras.ops.square(y - found))
+
+
+class OwnLoss(keras.losses.Loss):
+    def call(self, y, found):
+        return keras.ops.mean(keras.ops.square(y - found), axis=-1)
+
+
+@pytest.mark.parametrize("loss", [own_loss, OwnLoss()], ids=["function", "class"])
+def test_a_loss_of_the_users_own_is_the_small_models_too(loss):
+    model = keras.Sequential([layers.Input((4,)), layers.Dense(8, name="a"), layers.Dense(2)])
+    model.compile("sgd", loss, metrics=[own_loss])
+    prune(model, "l1", sparsity=0.5)
+    small = shrink(model).model
+    assert small.get_layer("a").units == 4
+    x, y = np.ones((4, 4)), np.ones((4, 2))
+    expected = np.square(np.asarray(small.predict(x, verbose=0)) - y).mean()
+    assert small.evaluate(x, y, verbose=0) == pytest.approx([expected] * 2, rel=1e-5)

@@ -44,7 +44,9 @@ if TYPE_CHECKING:
     from prune_tf.schedule import AGPSchedule as AGPSchedule
     from prune_tf.schedule import PruningSchedule as PruningSchedule
     from prune_tf.schedule import polynomial as polynomial
+    from prune_tf.search.amc import AMCPruner as AMCPruner
     from prune_tf.search.annealing import SimulatedAnnealingPruner as SimulatedAnnealingPruner
+    from prune_tf.search.autocompress.pruner import AutoCompressPruner as AutoCompressPruner
     from prune_tf.search.base import SearchPruner as SearchPruner
     from prune_tf.search.netadapt import NetAdaptPruner as NetAdaptPruner
     from prune_tf.search.sensitivity import SensitivityPruner as SensitivityPruner
@@ -75,7 +77,9 @@ _HOMES = {
     "pruning.taylor": ("TaylorFOWeightPruner",),
     "pruning.wanda": ("WandaPruner",),
     "schedule": ("AGPSchedule", "PruningSchedule", "polynomial"),
+    "search.amc": ("AMCPruner",),
     "search.annealing": ("SimulatedAnnealingPruner",),
+    "search.autocompress.pruner": ("AutoCompressPruner",),
     "search.base": ("SearchPruner",),
     "search.netadapt": ("NetAdaptPruner",),
     "search.sensitivity": ("SensitivityPruner",),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from os import PathLike
 from typing import Any, ClassVar
 
@@ -16,7 +17,10 @@ from prune_core.config import load_config
 from prune_core.errors import ConfigError
 from prune_core.options import ChecksOptions
 from prune_core.progress import Task
-from prune_speedup.sparsities.admm import ADMM, DEFAULT_RHO, gap, missed, rho_of_entries
+from prune_core.seed import as_seed
+from prune_speedup.search.admm import ADMM, DEFAULT_RHO, gap, missed, rho_of_entries
+from prune_speedup.search.trials_file import digest_of
+from prune_tf.admm_state import AdmmState
 from prune_tf.arrays import array_of
 from prune_tf.gradual import class_of
 from prune_tf.masks import Masks, renew_compiled_step
@@ -24,6 +28,7 @@ from prune_tf.no_callback import NoCallback
 from prune_tf.pruning.penalties import penalised
 from prune_tf.pruning.pruner import ConfigList, Pruner
 from prune_tf.pruning.targets import Target
+from prune_tf.seeds import seeded
 
 __all__ = ["ADMMPruner"]
 
@@ -48,6 +53,9 @@ class ADMMPruner(NoCallback, metaclass=ChecksOptions):
         pruning_algorithm: A registered pruner, or a class, instead of a granularity.
         row: ρ for entries without `rho`.
         pruning_params: Further arguments of the pruning algorithm.
+        checkpoint: A file from which the same call goes on after the last complete iteration.
+        seed: Seed of what is drawn in each iteration. Unless given, 0 with a checkpoint, and
+            without one nothing is seeded.
 
     Attributes:
         pruner: The pruner that makes the masks.
@@ -90,6 +98,8 @@ class ADMMPruner(NoCallback, metaclass=ChecksOptions):
         pruning_algorithm: str | type[Pruner] | None = None,
         row: float = DEFAULT_RHO,
         pruning_params: Mapping[str, Any] | None = None,
+        checkpoint: str | PathLike[str] | None = None,
+        seed: int | None = None,
     ) -> None:
         if finetune is None:
             raise ConfigError(
@@ -98,10 +108,12 @@ class ADMMPruner(NoCallback, metaclass=ChecksOptions):
             )
         check_takes_model("finetune", finetune, "the model and trains it")
         self.settings = ADMM(iterations, training_epochs, granularity, row)
-        self.finetuner = finetune
+        self.finetuner, self.checkpoint = finetune, checkpoint
+        self.seed = None if seed is None and checkpoint is None else as_seed(seed or 0)
         if isinstance(config_list, str | PathLike):
             config_list = load_config(config_list)
         kind = class_of(pruning_algorithm or self.settings.algorithm)
+        self.config_list = config_list
         plain, self._rho = rho_of_entries(config_list, kind.config_keys, row)
         self.pruner = kind(model, plain, **dict(pruning_params or {}))
         self.history: list[dict[str, Any]] = []
@@ -111,12 +123,14 @@ class ADMMPruner(NoCallback, metaclass=ChecksOptions):
 
         Ctrl-C ends the training; the model is then pruned as it is, after at least one iteration.
         """
-        model, self.history = self.pruner.bound_model, []
+        model = self.pruner.bound_model
         pulls = [
             _Pull(each, self._rho[each.config["entry"]])
             for each in self.pruner.targets
             if each.variable.trainable
         ]
+        state = AdmmState(self.checkpoint, self._run(), model, pulls)
+        self.history = state.read()
         epochs = self.settings.training_epochs
         each = f"of {epochs} epoch{'' if epochs == 1 else 's'} each"
         title, total = type(self).__name__, self.settings.iterations
@@ -125,19 +139,40 @@ class ADMMPruner(NoCallback, metaclass=ChecksOptions):
                 Task(title, total, "iteration", each, announce=True) as task,
                 penalised(model, [(pull.variable, pull) for pull in pulls]),
             ):
-                for number in range(total):
-                    for epoch in range(epochs):
-                        task.say(f"training {epoch + 1} of {epochs}")
-                        self.finetuner(model)
-                    gaps = self._renewed(pulls)
+                for known in self.history:
+                    task.advance(f"gap {known['gap']:.3g}", replayed=True)
+                for number in range(len(self.history), total):
+                    with self._drawing(number):
+                        for epoch in range(epochs):
+                            task.say(f"training {epoch + 1} of {epochs}")
+                            self.finetuner(model)
+                        gaps = self._renewed(pulls)
                     most = max(gaps.values(), default=0.0)
                     self.history.append({"trial": number, "gap": most, "gaps": gaps})
+                    state.write(self.history)
                     task.advance(f"gap {most:.3g}")
         except KeyboardInterrupt:
             if not self.history:
                 raise
         self.pruner.compress()
         return Compressed(model, self.pruner.masks)
+
+    def _drawing(self, number: int) -> AbstractContextManager[None]:
+        """Let what an iteration draws depend on its number, and not on the iterations before it."""
+        return nullcontext() if self.seed is None else seeded(self.seed * 1_000_003 + number)
+
+    def _run(self) -> dict[str, Any]:
+        """What the training depends on."""
+        weights = (np.ascontiguousarray(each.weight).data for each in self.pruner.targets)
+        return {
+            "algorithm": type(self.pruner).__name__,
+            "config_list": list(self.config_list),
+            "rho": list(self._rho.values()),
+            "iterations": self.settings.iterations,
+            "training_epochs": self.settings.training_epochs,
+            "seed": self.seed,
+            "weights": digest_of(weights),
+        }
 
     def unwrap(self) -> keras.Model:
         """Take all masks off the model, leaving the zeros in its weights, and return it."""
@@ -167,12 +202,12 @@ class _Pull:
         self.target, self.variable, self.rho = target, target.variable, rho
         weight = self._weight
         self._trained = weight
-        self._z, self._u = self._held(weight), self._held(np.zeros_like(weight))
+        self.z, self.u = self._held(weight), self._held(np.zeros_like(weight))
         self._strength = self._held(np.asarray(rho, weight.dtype))
 
     def __call__(self, weight: Any) -> Any:
         """Return the penalty."""
-        z, u = ops.convert_to_tensor(self._z), ops.convert_to_tensor(self._u)
+        z, u = ops.convert_to_tensor(self.z), ops.convert_to_tensor(self.u)
         squares = ops.sum(ops.square(weight - z + u))
         return 0.5 * ops.convert_to_tensor(self._strength) * squares
 
@@ -182,7 +217,7 @@ class _Pull:
         What that computes of losses is not to be of the penalty.
         """
         self._trained = self._weight
-        self.variable.assign(self._trained + array_of(self._u))
+        self.variable.assign(self._trained + array_of(self.u))
         self._strength.assign(0.0)
 
     def end(self) -> None:
@@ -197,10 +232,10 @@ class _Pull:
             masks: What the one-shot algorithm would leave of W + U.
         """
         kept = masks[self.target.layer_name][self.target.slot.name]
-        weight, u = self._trained, array_of(self._u)
+        weight, u = self._trained, array_of(self.u)
         z = np.where(kept, weight + u, np.zeros_like(weight))
-        self._z.assign(z)
-        self._u.assign(missed(u, weight, z))
+        self.z.assign(z)
+        self.u.assign(missed(u, weight, z))
         return gap(weight, z)
 
     @property

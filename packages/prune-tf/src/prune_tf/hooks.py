@@ -109,6 +109,16 @@ def prune_register_pruners() -> dict[str, Reference]:
             "Step by step, the layer whose loss costs least.",
             "1804.03230",
         ),
+        "amc": _search(
+            "amc:AMCPruner",
+            "Reinforcement learning of the sparsity of each layer; needs prune-tf[amc].",
+            "1802.03494",
+        ),
+        "autocompress": _search(
+            "autocompress.pruner:AutoCompressPruner",
+            "Rounds of annealing, ADMM training and shrinking.",
+            "1907.03141",
+        ),
         "admm": Reference(
             "prune_tf.admm:ADMMPruner",
             "Trains weights towards sparse ones, then prunes.",

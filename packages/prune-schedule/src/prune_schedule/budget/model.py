@@ -19,9 +19,9 @@ from prune_speedup.budget.unremovable import makers_of, staying
 from prune_speedup.engine.mask_effects import standing
 from prune_speedup.engine.plan import make_plan
 from prune_speedup.pruning.coupling import Coupling
-from prune_speedup.sparsities.latency_cache import LatencyCache
-from prune_speedup.sparsities.pieces import connected, makers_of_groups
-from prune_speedup.sparsities.planned import PlannedBudget
+from prune_speedup.search.latency_cache import LatencyCache
+from prune_speedup.search.pieces import connected, makers_of_groups
+from prune_speedup.search.planned import PlannedBudget
 from prune_speedup.torch.cost import cost_of, flops_of
 from prune_speedup.torch.masks import flat_masks, zeros_of
 

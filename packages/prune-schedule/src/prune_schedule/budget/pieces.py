@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prune_core import Pruner
 from prune_speedup.pruning.dependency_aware import DependencyAwareAllocator
-from prune_speedup.sparsities.pieces import Piece, coupled_pieces
+from prune_speedup.search.pieces import Piece, coupled_pieces
 
 __all__ = ["pieces_of"]
 

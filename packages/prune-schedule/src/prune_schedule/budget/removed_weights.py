@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import prod
 from typing import Any
 
 from prune_core import Pruner
 from prune_schedule.budget.model import ModelBudget
 from prune_speedup.engine.plan import Plan
+from prune_speedup.search.planned import weights_left
 
 __all__ = ["RemovedWeights"]
 
@@ -41,9 +41,8 @@ class RemovedWeights(ModelBudget):
         """Return the ratio of the weights of each entry that a plan leaves."""
         graph, wrappers = plan.labelling.graph, self._pruner.get_modules_wrapper()
         values = {name: value for value, names in graph.tensors.items() for name in names}
-        left = {}
-        for kind, names in self._entries.items():
-            weights = [values[f"{name}.{wrappers[name].target}"] for name in names]
-            before = sum(prod(graph.metas[value].shape) for value in weights)
-            left[kind] = sum(prod(plan.shape(value)) for value in weights) / before
-        return left
+        weights = {
+            kind: [values[f"{name}.{wrappers[name].target}"] for name in names]
+            for kind, names in self._entries.items()
+        }
+        return weights_left(plan, weights)

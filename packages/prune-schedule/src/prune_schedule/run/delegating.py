@@ -12,7 +12,7 @@ from torch import nn
 from prune_core import ConfigError, Pruner, get_pruner, unwrap
 from prune_core.masking import Masks
 from prune_schedule.store.trials import Trials
-from prune_speedup.sparsities.rules import AMOUNTS
+from prune_speedup.search.rules import AMOUNTS
 from prune_toolkit.results import reached_config
 
 __all__ = ["DelegatingPruner", "one_shot_class", "set_sparsity"]

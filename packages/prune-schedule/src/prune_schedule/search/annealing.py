@@ -14,12 +14,12 @@ from prune_core import ConfigError
 from prune_core.compat import understands
 from prune_schedule.compat.positional import ANNEALING
 from prune_schedule.run.evaluation import Evaluate, Finetune
-from prune_schedule.run.user_functions import functions_of
 from prune_schedule.search.base import ConfigList
 from prune_schedule.search.finetuned import FinetunedSearchPruner
 from prune_schedule.search.plans import Plans, Sparsities
 from prune_schedule.store.snapshot import Stateful
-from prune_speedup.sparsities.annealing import Annealing
+from prune_speedup.search.annealing import Annealing
+from prune_speedup.search.user_functions import functions_of
 
 __all__ = ["SimulatedAnnealingPruner"]
 

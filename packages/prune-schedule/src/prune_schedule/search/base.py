@@ -32,9 +32,9 @@ from prune_schedule.search.needs import coupled, rules_for_target
 from prune_schedule.search.plans import DeadEndError, Sparsities
 from prune_schedule.store.result_folder import ResultFolder
 from prune_schedule.store.trials import Trials
-from prune_speedup.sparsities.latency_cache import LatencyCache
-from prune_speedup.sparsities.rules import AMOUNTS
-from prune_speedup.sparsities.weights import Budget, WeightBudget
+from prune_speedup.search.latency_cache import LatencyCache
+from prune_speedup.search.rules import AMOUNTS
+from prune_speedup.search.weights import Budget, WeightBudget
 from prune_toolkit.running.random_state import seeded
 
 __all__ = ["ConfigList", "SearchPruner"]

@@ -14,7 +14,7 @@ from prune_core import ConfigError, Pruner
 from prune_schedule.run.processes import is_first
 from prune_schedule.search.trial_runner import TrialRunner
 from prune_schedule.store.history import History, open_history
-from prune_speedup.sparsities.trials_file import (
+from prune_speedup.search.trials_file import (
     Memory,
     StateFile,
     check_same_run,

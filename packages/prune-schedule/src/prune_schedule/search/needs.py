@@ -7,7 +7,7 @@ from typing import Any
 
 from prune_core import ConfigError
 from prune_speedup.budget.target import check_target
-from prune_speedup.sparsities.rules import without_amounts
+from prune_speedup.search.rules import without_amounts
 
 __all__ = ["coupled", "rules_for_target"]
 

@@ -15,7 +15,7 @@ from prune_schedule.run.evaluation import Evaluate, Finetune
 from prune_schedule.search.base import ConfigList
 from prune_schedule.search.finetuned import FinetunedSearchPruner
 from prune_schedule.search.plans import Plans
-from prune_speedup.sparsities.netadapt import NetAdapt
+from prune_speedup.search.netadapt import NetAdapt
 
 __all__ = ["NetAdaptPruner"]
 

@@ -1,5 +1,5 @@
 """The plans of a search, as searches in every framework yield them."""
 
-from prune_speedup.sparsities.plans import DeadEndError, Plan, Plans, Sparsities, side_by_side
+from prune_speedup.search.plans import DeadEndError, Plan, Plans, Sparsities, side_by_side
 
 __all__ = ["DeadEndError", "Plan", "Plans", "Sparsities", "side_by_side"]

@@ -18,13 +18,13 @@ from prune_schedule.compat.positional import SEARCH
 from prune_schedule.run.evaluation import Evaluate, Finetune
 from prune_schedule.run.isolation import tidied
 from prune_schedule.run.result import Result
-from prune_schedule.run.user_functions import functions_of
 from prune_schedule.search.base import ConfigList, SearchPruner
 from prune_schedule.search.plans import Plan, Plans, Sparsities
 from prune_schedule.store.snapshot import MasksInForce, Plain, Snapshots, Stateful
 from prune_schedule.store.trials import Trials
-from prune_speedup.sparsities.sensitivity import RATIOS, Sensitivity
-from prune_speedup.sparsities.trials_file import weights_ahead
+from prune_speedup.search.sensitivity import RATIOS, Sensitivity
+from prune_speedup.search.trials_file import weights_ahead
+from prune_speedup.search.user_functions import functions_of
 from prune_toolkit.running.random_state import seeded
 
 __all__ = ["SensitivityPruner"]

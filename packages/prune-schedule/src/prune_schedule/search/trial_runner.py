@@ -19,8 +19,8 @@ from prune_schedule.run.isolation import tidied
 from prune_schedule.run.processes import from_first
 from prune_schedule.search.plans import Plan, Plans, Sparsities
 from prune_schedule.store.history import History
-from prune_speedup.sparsities.trials_file import check_same_plan
-from prune_speedup.sparsities.weights import Budget
+from prune_speedup.search.trials_file import check_same_plan
+from prune_speedup.search.weights import Budget
 from prune_toolkit.running.random_state import seeded
 
 __all__ = ["TrialRunner"]

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from prune_core import ConfigError, MissingDependencyError
-from prune_speedup.sparsities.trials_file import Memory
+from prune_speedup.search.trials_file import Memory
 
 if TYPE_CHECKING:
     from prune_schedule.store.trial_locks import TrialLocks

@@ -25,7 +25,7 @@ from prune_schedule.run.evaluation import Finetune
 from prune_schedule.run.isolation import tidied
 from prune_schedule.store.snapshot import MasksInForce, Plain, Snapshots, Stateful
 from prune_schedule.store.trials import Trials
-from prune_speedup.sparsities.admm import (
+from prune_speedup.search.admm import (
     ADMM,
     DEFAULT_RHO,
     gap,

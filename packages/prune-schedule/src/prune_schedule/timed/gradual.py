@@ -20,13 +20,13 @@ from prune_core.timetable import Curve, Unit, as_curve, name_of
 from prune_schedule.compat.positional import GRADUAL
 from prune_schedule.run.delegating import one_shot_class
 from prune_schedule.run.evaluation import Evaluate, Finetune
-from prune_schedule.run.user_functions import functions_of
 from prune_schedule.store.result_folder import ResultFolder
 from prune_schedule.store.snapshot import Plain, Snapshots, Stateful
 from prune_schedule.store.trials import Trials
 from prune_schedule.timed.optimizer_steps import on_each_step, telling_optimizer
 from prune_schedule.timed.timed_masks import TimedMasks
 from prune_schedule.timed.training_data import TrainingData
+from prune_speedup.search.user_functions import functions_of
 from prune_toolkit.from_training import with_data
 
 __all__ = ["GradualPruner"]

@@ -17,10 +17,10 @@ from prune_schedule.run.delegating import DelegatingPruner
 from prune_schedule.run.evaluation import Evaluate, Finetune, Score, score_of
 from prune_schedule.run.isolation import tidied
 from prune_schedule.run.result import Result
-from prune_schedule.run.user_functions import functions_of
 from prune_schedule.store.result_folder import ResultFolder
 from prune_schedule.store.snapshot import Snapshots
 from prune_schedule.timed.training_data import TrainingData
+from prune_speedup.search.user_functions import functions_of
 
 __all__ = ["RoundsPruner"]
 

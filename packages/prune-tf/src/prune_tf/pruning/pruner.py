@@ -30,7 +30,14 @@ from prune_tf.pruning.rows import rows_of
 from prune_tf.pruning.targets import Target, find_targets
 from prune_tf.torch_names import check_types
 
-__all__ = ["CHANNEL_TYPES", "MATRIX_TYPES", "WEIGHTED_TYPES", "ConfigList", "Pruner"]
+__all__ = [
+    "CHANNEL_TYPES",
+    "MATRIX_TYPES",
+    "WEIGHTED_TYPES",
+    "ConfigList",
+    "Pruner",
+    "coupling_in",
+]
 
 Array = np.ndarray[Any, Any]
 ConfigList = Sequence[Mapping[str, Any]] | str | PathLike[str]
@@ -94,20 +101,14 @@ class Pruner(NoCallback, metaclass=ChecksOptions):
             config_list = load_config(config_list)
         if isinstance(config_list, list | tuple):
             check_types(config_list, {type(named.layer).__name__ for named in layers_of(model)})
-        entries = parse(config_list, self.config_keys)
-        self.coupling = _coupled(model) if mode == "dependency_aware" else None
-        own = self.coupling.own_types if self.coupling and self.reads_weights else ()
-        algorithm = Algorithm(
-            type(self).__name__, (*self.default_types, *own), (*self.supported_types, *own)
-        )
         self.bound_model, self.mode, self.config_list = model, mode, config_list
-        self.targets = find_targets(model, entries, algorithm)
-        if self.coupling is not None:
-            self.targets = self.coupling.placed(self.targets)
+        self.coupling = coupling_in(model, mode)
+        self.targets = self.targets_in(model, config_list, self.coupling)
         self._number_scored: dict[str, int] = {}
         self.validate()
         if self.coupling is not None:
-            self.coupling.check(self.targets, () if own else self.coupling.own_types)
+            left_out = () if self.reads_weights else self.coupling.own_types
+            self.coupling.check(self.targets, left_out)
         in_force = masks_of(model)
         masks: Masks = {}
         for target in self.targets:
@@ -118,6 +119,27 @@ class Pruner(NoCallback, metaclass=ChecksOptions):
                 masks.setdefault(target.layer_name, {})[name] = mask
         set_masks(model, masks)
         self._tell_of_more_than_asked()
+
+    @classmethod
+    def targets_in(
+        cls,
+        model: keras.Model,
+        config_list: Sequence[Mapping[str, Any]],
+        coupling: Coupling | None = None,
+    ) -> list[Target]:
+        """Return what rules select of a model; nothing of it changes.
+
+        Args:
+            model: A built model.
+            config_list: The rules.
+            coupling: What goes together in it, where that is looked at: see `coupling_in`.
+        """
+        own = coupling.own_types if coupling and cls.reads_weights else ()
+        algorithm = Algorithm(
+            cls.__name__, (*cls.default_types, *own), (*cls.supported_types, *own)
+        )
+        found = find_targets(model, parse(config_list, cls.config_keys), algorithm)
+        return found if coupling is None else coupling.placed(found)
 
     def validate(self) -> None:
         """Check what only this algorithm knows; nothing of the model has changed yet."""
@@ -343,9 +365,13 @@ class Pruner(NoCallback, metaclass=ChecksOptions):
         return Summary(tuple(_row(target) for target in self.targets))
 
 
-def _coupled(model: keras.Model) -> Coupling | None:
-    """What goes together in a model; a model without weights is refused by who looks for these."""
-    return Coupling(model) if model.built and layers_of(model) else None
+def coupling_in(model: keras.Model, mode: str) -> Coupling | None:
+    """What goes together in a model, for a mode that looks at that.
+
+    A model without weights is refused by who looks for these.
+    """
+    looks = mode == "dependency_aware" and model.built and layers_of(model)
+    return Coupling(model) if looks else None
 
 
 def _row(target: Target) -> Row:

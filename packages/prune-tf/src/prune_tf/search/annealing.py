@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict
 from os import PathLike
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 import keras
 
-from prune_speedup.sparsities.annealing import Annealing
-from prune_speedup.sparsities.plans import Plans, Sparsities
+from prune_speedup.search.annealing import Annealing
+from prune_speedup.search.plans import Plans, Sparsities
 from prune_tf.pruning.pruner import ConfigList, Pruner
-from prune_tf.search.base import SearchPruner
+from prune_tf.search.base import Options, SearchPruner
 
 __all__ = ["SimulatedAnnealingPruner"]
 
@@ -42,16 +42,10 @@ class SimulatedAnnealingPruner(SearchPruner):
         perturbation_magnitude: The largest change of a layer's sparsity, at first.
         tries: The number of changes tried at each temperature.
         pruning_algorithm: A registered pruner, or a class.
-        pruning_params: Further arguments of the pruning algorithm.
-        calibrate: Runs the model on some batches, for data-driven criteria.
         experiment_data_dir: A folder for the trials, from which the search goes on.
-        seed: Seed of the random numbers of the search.
         finetune: Takes the model and trains it, before each evaluation. The weights go back after
             each trial, and the result has those of the best.
-        target: What may be left of the model instead of the sparsities of the rules, such as
-            `{"flops": 0.5}`: of `parameters`, `flops`, measured `latency` or a registered cost.
-        dummy_input: A batch on which a latency is measured; made up unless given.
-        checkpoint: A JSON file for the trials instead.
+        **options: `target=`, `seed=` and what else `SearchPruner` takes.
 
     Attributes:
         history: The trials: number, sparsity of each layer, and score.
@@ -92,13 +86,8 @@ class SimulatedAnnealingPruner(SearchPruner):
         experiment_data_dir: str | PathLike[str] | None = None,
         tries: int = 1,
         pruning_algorithm: str | type[Pruner] = "level",
-        pruning_params: Mapping[str, Any] | None = None,
-        calibrate: Callable[[keras.Model], Any] | None = None,
-        seed: int = 0,
         finetune: Callable[[keras.Model], Any] | None = None,
-        target: Mapping[str, float] | None = None,
-        dummy_input: Any = None,
-        checkpoint: str | PathLike[str] | None = None,
+        **options: Unpack[Options],
     ) -> None:
         self.annealing = Annealing(
             start_temperature, stop_temperature, cool_down_rate, perturbation_magnitude, tries
@@ -110,13 +99,8 @@ class SimulatedAnnealingPruner(SearchPruner):
             optimize_mode,
             finetune=finetune,
             pruning_algorithm=pruning_algorithm,
-            pruning_params=pruning_params,
-            calibrate=calibrate,
             experiment_data_dir=experiment_data_dir,
-            seed=seed,
-            target=target,
-            dummy_input=dummy_input,
-            checkpoint=checkpoint,
+            **options,
         )
 
     @property

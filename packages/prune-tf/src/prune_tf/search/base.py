@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from os import PathLike
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypedDict
 
 import keras
 import numpy as np
@@ -18,24 +18,40 @@ from prune_core.config import load_config
 from prune_core.errors import ConfigError, PruneError, did_you_mean, shown, warn
 from prune_core.progress import Task
 from prune_core.seed import as_seed
-from prune_speedup.sparsities.latency_cache import LatencyCache
-from prune_speedup.sparsities.pieces import Piece, connected, coupled_pieces, makers_of_groups
-from prune_speedup.sparsities.plans import Sparsities
-from prune_speedup.sparsities.rules import without_amounts
-from prune_speedup.sparsities.trials_file import StateFile, digest_of, run_of
-from prune_speedup.sparsities.weights import Budget, WeightBudget
+from prune_speedup.search.latency_cache import LatencyCache
+from prune_speedup.search.pieces import Piece, connected, coupled_pieces, makers_of_groups
+from prune_speedup.search.plans import Sparsities
+from prune_speedup.search.rules import without_amounts
+from prune_speedup.search.trials_file import StateFile, digest_of, run_of
+from prune_speedup.search.weights import Budget, WeightBudget
 from prune_tf.gradual import class_of
 from prune_tf.masks import Masks, masks_of, unwrap
 from prune_tf.pruning.closing import masks_that_go
 from prune_tf.pruning.pruner import ConfigList, Pruner
-from prune_tf.search.model_budget import ModelBudget
+from prune_tf.search.model_budget import ModelBudget, RemovedWeights
 from prune_tf.search.runner import SIGNS, TrialRunner
 from prune_tf.search.start import Start
 from prune_tf.seeds import seeded
 
-__all__ = ["SearchPruner"]
+__all__ = ["MoreOptions", "Options", "SearchPruner"]
 
 COUPLED = "dependency_aware"
+
+
+class MoreOptions(TypedDict, total=False):
+    """What every search takes besides a target: see `SearchPruner`."""
+
+    pruning_params: Mapping[str, Any] | None
+    calibrate: Callable[[keras.Model], Any] | None
+    seed: int
+    dummy_input: Any
+    checkpoint: str | PathLike[str] | None
+
+
+class Options(MoreOptions, total=False):
+    """What every search takes besides its own arguments: see `SearchPruner`."""
+
+    target: Mapping[str, float] | None
 
 
 class SearchPruner(TrialRunner):
@@ -69,6 +85,7 @@ class SearchPruner(TrialRunner):
         history: The trials: number, sparsity of each layer, and score.
         best: The plan that the search has ended with.
         best_score: Its score.
+        complete: Whether it came to its end, and was not stopped by Ctrl-C.
     """
 
     framework: ClassVar[str] = "keras"
@@ -125,8 +142,11 @@ class SearchPruner(TrialRunner):
         self.history: list[dict[str, Any]] = []
         self.best: Sparsities | None = None
         self.best_score: float | None = None
+        self.complete = False
         self._adopted = 0
         self._tuned = None
+        self._base: Masks = {}
+        self._counts_removed = False
         _check_dense(model)
         # What does not fit the model is refused now; the masks of this pruner hide nothing.
         self.bound_model = self._made_for(model).bound_model
@@ -161,6 +181,8 @@ class SearchPruner(TrialRunner):
         if self.target is not None:
             return self._budget_of_model(self.target)
         sizes, coupling = self.sizes, self.pruner.coupling
+        if coupling is not None and self._counts_removed:
+            return RemovedWeights(self.pruner, self.budgets, self.caps, self.dummy_input)
         if coupling is not None:
             groups = connected(makers_of_groups(coupling, [*sizes]).values(), [*sizes])
             pieces = coupled_pieces(coupling, sizes)
@@ -174,7 +196,11 @@ class SearchPruner(TrialRunner):
     def _budget_of_model(self, target: Mapping[str, float]) -> ModelBudget:
         measured = None
         if "latency" in target:
-            measured = LatencyCache(self.experiment_data_dir, self.checkpoint is not None)
+            measured = LatencyCache(
+                self.experiment_data_dir,
+                self.checkpoint is not None,
+                instead="give experiment_data_dir= in place of checkpoint=",
+            )
         budget = ModelBudget(self.pruner, target, self.caps, self.dummy_input, measured)
         # Masks are made once, to see whether what they mask can be removed.
         half = {name: 0.5 * cap for name, cap in self.caps.items()}
@@ -197,7 +223,7 @@ class SearchPruner(TrialRunner):
         try:
             self._begin()
             with Task(type(self).__name__, self.length, "trial") as task:
-                complete = self._search(task)
+                self.complete = self._search(task)
             if self.best is None:
                 raise PruneError(
                     f"{type(self).__name__} has nothing to search for: the model is as small as it "
@@ -208,7 +234,7 @@ class SearchPruner(TrialRunner):
             unwrap(self.bound_model)
             dense.restore()
             raise
-        shortfall = self.budget.shortfall(self.pruner.sparsity()) if complete else None
+        shortfall = self.budget.shortfall(self.pruner.sparsity()) if self.complete else None
         if shortfall is not None:
             warn(
                 f"{type(self).__name__} does not meet its target: {shortfall}. "
@@ -226,7 +252,7 @@ class SearchPruner(TrialRunner):
 
     def _begin(self) -> None:
         """Put masks on that hide nothing, and go on from where an earlier start was."""
-        self.history, self.best, self.best_score = [], None, None
+        self.history, self.best, self.best_score, self.complete = [], None, None, False
         self._adopted, self._tuned, self._best_trial = 0, None, None
         self.pruner = self._made_for(self.bound_model)
         self._run = run_of(
@@ -240,6 +266,9 @@ class SearchPruner(TrialRunner):
             settings=self.settings,
         )
         self.budget = self._make_budget()
+        if self._base:
+            self._start.masks = self._base
+            self._start.put_back()
         self._trials = StateFile(self._trials_file, self._run)
         if (path := self._weights_file) is not None:
             self._start.read(path, self._run)

@@ -10,17 +10,19 @@ from typing import Any
 import numpy as np
 
 from prune_core.errors import ConfigError, PruneWarning
-from prune_speedup.sparsities.latency_cache import LatencyCache
-from prune_speedup.sparsities.planned import PlannedBudget
+from prune_speedup.engine.plan import Plan
+from prune_speedup.search.latency_cache import LatencyCache
+from prune_speedup.search.planned import PlannedBudget, weights_left
 from prune_tf.inputs import made_up_inputs
 from prune_tf.latency import relative_latency
 from prune_tf.masks import Masks, masks_of, plain
 from prune_tf.pruning.pruner import Pruner
 from prune_tf.speedup.cost import cost_of
+from prune_tf.speedup.labelling import recorded_of
 from prune_tf.speedup.run import plan_for, shrink
 from prune_tf.variables import Kept
 
-__all__ = ["ModelBudget"]
+__all__ = ["ModelBudget", "RemovedWeights"]
 
 
 class ModelBudget(PlannedBudget):
@@ -112,3 +114,39 @@ class ModelBudget(PlannedBudget):
     def _removable(self, masks: Masks) -> dict[str, float]:
         """Return what is left, of what can be counted, when all goes that may."""
         return self.counted(plan_for(self._labelling, masks))
+
+
+class RemovedWeights(ModelBudget):
+    """Each entry of a `config_list` names the ratio that its layers lose together.
+
+    A layer also loses the weights that took the channels which another one lost, so less has to
+    be masked than is to go.
+
+    Args:
+        pruner: The pruner that masks the model, in the mode `dependency_aware`.
+        entries: For each entry its layers, and that ratio.
+        caps: The most that each layer may lose.
+        example_inputs: An input of the model.
+    """
+
+    def __init__(
+        self,
+        pruner: Pruner,
+        entries: Sequence[tuple[list[str], float]],
+        caps: Mapping[str, float],
+        example_inputs: Any = None,
+    ) -> None:
+        self._entries = {f"entry {place}": names for place, (names, _) in enumerate(entries)}
+        super().__init__(pruner, {"parameters": 0.5}, caps, example_inputs)
+        self.target = {f"entry {place}": 1.0 - total for place, (_, total) in enumerate(entries)}
+
+    def counted(self, plan: Plan) -> dict[str, float]:
+        """Return the ratio of the weights of each entry that a plan leaves."""
+        places = recorded_of(plan.labelling).places
+        own = {each.name: places.get(id(each.variable)) for each in self._pruner.targets}
+        # What nothing calls is no value of the graph; it stays as it is.
+        entries = {
+            kind: [place for name in names if (place := own[name]) is not None]
+            for kind, names in self._entries.items()
+        }
+        return weights_left(plan, entries)

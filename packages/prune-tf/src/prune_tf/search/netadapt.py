@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict
 from os import PathLike
-from typing import Any
+from typing import Any, Unpack
 
 import keras
 
-from prune_speedup.sparsities.netadapt import NetAdapt
-from prune_speedup.sparsities.plans import Plans
+from prune_speedup.search.netadapt import NetAdapt
+from prune_speedup.search.plans import Plans
 from prune_tf.pruning.pruner import ConfigList, Pruner
-from prune_tf.search.base import SearchPruner
+from prune_tf.search.base import Options, SearchPruner
 
 __all__ = ["NetAdaptPruner"]
 
@@ -40,13 +40,7 @@ class NetAdaptPruner(SearchPruner):
         sparsity_per_iteration: The saving of each round, as a ratio of the dense cost. If no layer
             can bring it, it is halved.
         experiment_data_dir: A folder for the trials, from which the search goes on.
-        pruning_params: Further arguments of the pruning algorithm.
-        calibrate: Runs the model on some batches, for data-driven criteria.
-        seed: Seed of the random numbers of the search.
-        target: What may be left of the model instead of the sparsities of the rules, such as
-            `{"flops": 0.5}`: of `parameters`, `flops`, measured `latency` or a registered cost.
-        dummy_input: A batch on which a latency is measured; made up unless given.
-        checkpoint: A JSON file for the trials instead.
+        **options: `target=`, `seed=` and what else `SearchPruner` takes.
 
     Attributes:
         history: The trials: number, sparsity of each layer, and score.
@@ -82,13 +76,7 @@ class NetAdaptPruner(SearchPruner):
         pruning_algorithm: str | type[Pruner] = "l1",
         sparsity_per_iteration: float = 0.05,
         experiment_data_dir: str | PathLike[str] | None = None,
-        *,
-        pruning_params: Mapping[str, Any] | None = None,
-        calibrate: Callable[[keras.Model], Any] | None = None,
-        seed: int = 0,
-        target: Mapping[str, float] | None = None,
-        dummy_input: Any = None,
-        checkpoint: str | PathLike[str] | None = None,
+        **options: Unpack[Options],
     ) -> None:
         self.netadapt = NetAdapt(sparsity_per_iteration)
         super().__init__(
@@ -98,13 +86,8 @@ class NetAdaptPruner(SearchPruner):
             optimize_mode,
             finetune=finetune,
             pruning_algorithm=pruning_algorithm,
-            pruning_params=pruning_params,
-            calibrate=calibrate,
             experiment_data_dir=experiment_data_dir,
-            seed=seed,
-            target=target,
-            dummy_input=dummy_input,
-            checkpoint=checkpoint,
+            **options,
         )
 
     @property

@@ -14,18 +14,20 @@ from prune_core.errors import PruneError, warn
 from prune_core.options import ChecksOptions
 from prune_core.progress import Task
 from prune_core.scores import number_from
-from prune_speedup.sparsities.plans import DeadEndError, Plan, Plans, Sparsities
-from prune_speedup.sparsities.trials_file import Memory, check_same_plan, weights_ahead
+from prune_speedup.search.plans import DeadEndError, Plan, Plans, Sparsities
+from prune_speedup.search.trials_file import Memory, check_same_plan, weights_ahead
+from prune_speedup.search.weights import Budget
 from prune_tf.masks import apply_masks, masks_of, set_masks
 from prune_tf.pruning.closing import masks_that_go
 from prune_tf.pruning.pruner import Pruner
 from prune_tf.pruning.targets import Target
+from prune_tf.search.model_budget import ModelBudget
 from prune_tf.search.start import Start
 from prune_tf.seeds import seeded
 from prune_tf.speedup.find_units import both
 from prune_tf.variables import Kept
 
-__all__ = ["SIGNS", "TrialRunner"]
+__all__ = ["SIGNS", "TrialRunner", "score_from"]
 
 SIGNS = {"maximize": 1.0, "minimize": -1.0}
 
@@ -53,6 +55,7 @@ class TrialRunner(metaclass=ChecksOptions):
     optimize_mode: str
     seed: int
     target: Mapping[str, float] | None
+    budget: Budget
     history: list[dict[str, Any]]
     best: Sparsities | None
     best_score: float | None
@@ -168,7 +171,7 @@ class TrialRunner(metaclass=ChecksOptions):
                 tuned = self.first_tuned is not None and number >= self.first_tuned
                 if tuned:
                     self._tune()
-                score = _number(self.evaluate(self.bound_model))
+                score = score_from(self.evaluate(self.bound_model))
             good = SIGNS[self.optimize_mode] * score
             if tuned and self.finetune and (self._tuned is None or good > self._tuned[1]):
                 self._tuned = number, good, self._start.now()
@@ -193,7 +196,7 @@ class TrialRunner(metaclass=ChecksOptions):
 
         if not any(plan.values()):
             return
-        if self.target is None:
+        if not isinstance(self.budget, ModelBudget):
             self.pruner.compress_at(ratio)
             return
         # A normalisation after a masked channel still adds its offset, until it is removed.
@@ -209,7 +212,7 @@ class TrialRunner(metaclass=ChecksOptions):
         return self.seed * 1_000_003 + number
 
 
-def _number(returned: Any) -> float:
+def score_from(returned: Any) -> float:
     """Return the score that was returned."""
     try:
         score = number_from(returned)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 import keras
 
-from prune_speedup.sparsities.plans import Plans, Sparsities
-from prune_speedup.sparsities.sensitivity import RATIOS, Sensitivity
+from prune_speedup.search.plans import Plans, Sparsities
+from prune_speedup.search.sensitivity import RATIOS, Sensitivity
 from prune_tf.pruning.pruner import ConfigList, Pruner
-from prune_tf.search.base import SearchPruner
+from prune_tf.search.base import Options, SearchPruner
 from prune_tf.search.runner import SIGNS
 
 __all__ = ["SensitivityPruner"]
@@ -43,13 +43,7 @@ class SensitivityPruner(SearchPruner):
         ratios: The sparsities that are tried.
         optimize_mode: `"maximize"` or `"minimize"`.
         experiment_data_dir: A folder for the trials, from which the search goes on.
-        pruning_params: Further arguments of the pruning algorithm.
-        calibrate: Runs the model on some batches, for data-driven criteria.
-        seed: Seed of the random numbers of the search.
-        target: What may be left of the model instead of the sparsities of the rules, such as
-            `{"flops": 0.5}`: of `parameters`, `flops`, measured `latency` or a registered cost.
-        dummy_input: A batch on which a latency is measured; made up unless given.
-        checkpoint: A JSON file for the trials instead.
+        **options: `target=`, `seed=` and what else `SearchPruner` takes.
 
     Attributes:
         history: The trials: number, sparsity of each layer, and score.
@@ -91,12 +85,7 @@ class SensitivityPruner(SearchPruner):
         ratios: Sequence[float] = RATIOS,
         optimize_mode: str = "maximize",
         experiment_data_dir: str | PathLike[str] | None = None,
-        pruning_params: Mapping[str, Any] | None = None,
-        calibrate: Callable[[keras.Model], Any] | None = None,
-        seed: int = 0,
-        target: Mapping[str, float] | None = None,
-        dummy_input: Any = None,
-        checkpoint: str | PathLike[str] | None = None,
+        **options: Unpack[Options],
     ) -> None:
         self.analysis = Sensitivity(
             sparsity_per_iter, acc_drop_threshold, ratios, sparsity_proportion_calc
@@ -109,13 +98,8 @@ class SensitivityPruner(SearchPruner):
             optimize_mode,
             finetune=finetune,
             pruning_algorithm=pruning_algorithm,
-            pruning_params=pruning_params,
-            calibrate=calibrate,
             experiment_data_dir=experiment_data_dir,
-            seed=seed,
-            target=target,
-            dummy_input=dummy_input,
-            checkpoint=checkpoint,
+            **options,
         )
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -13,11 +13,13 @@ from safetensors import SafetensorError, safe_open
 
 from prune_core.errors import ConfigError, PruneError
 from prune_core.files import write_safetensors
-from prune_speedup.sparsities.trials_file import check_same_run
-from prune_tf.masks import Masks, masks_of, set_masks
+from prune_speedup.search.trials_file import check_same_run
+from prune_tf.masks import Masks, masks_of, set_masks, unwrap
 from prune_tf.variables import Kept, of_optimizer
 
-__all__ = ["Start"]
+__all__ = ["Packed", "Start", "bytes_of", "read_header", "write_header"]
+
+Array = np.ndarray[Any, Any]
 
 FORMAT = "prune-tf-search-1"
 
@@ -31,7 +33,7 @@ class Start:
 
     Attributes:
         round: The number of the round that has left them, 0 at first.
-        masks: The masks.
+        masks: The masks; none unless they are set.
     """
 
     def __init__(self, model: keras.Model, *, trained: bool) -> None:
@@ -45,8 +47,15 @@ class Start:
         """Return the numbers that the same variables have now."""
         return Kept(self._variables)
 
-    def put_back(self) -> None:
-        """Let the model be as it was."""
+    def put_back(self, *, clean: bool = False) -> None:
+        """Let the model be as it was.
+
+        Args:
+            clean: Whether to take off other masks, instead of letting them hide nothing; then the
+                step of `fit` has to be compiled anew.
+        """
+        if clean:
+            unwrap(self._model)
         self.kept.restore()
         masks: Masks = {
             layer: {name: np.ones_like(mask) for name, mask in tensors.items()}
@@ -66,6 +75,40 @@ class Start:
 
     # --- in a file --------------------------------------------------------------------------
 
+    def packed(self) -> Packed:
+        """Return the same as arrays that a file can hold."""
+        masks = [(layer, name) for layer, tensors in self.masks.items() for name in tensors]
+        tensors = {f"value.{at}": bytes_of(value) for at, value in enumerate(self.kept.values)}
+        for at, (layer, name) in enumerate(masks):
+            tensors[f"mask.{at}"] = np.ascontiguousarray(self.masks[layer][name])
+        return Packed(tensors, masks)
+
+    def unpack(self, packed: Packed, where: str) -> None:
+        """Take weights and masks from arrays; `put_back` lets the model have them.
+
+        Args:
+            packed: The arrays.
+            where: Where they come from, for messages.
+
+        Raises:
+            ConfigError: When they are of another model.
+        """
+        values = [packed.tensors.get(f"value.{at}") for at in range(len(self._variables))]
+        for variable, value, kept in zip(self._variables, values, self.kept.values, strict=True):
+            if value is None or value.size != kept.nbytes:
+                raise ConfigError(
+                    f"{where} is of another model, or of another optimizer: {variable.path!r} is "
+                    "not the same there. Give another path, or delete the file to start anew."
+                )
+        shaped = [
+            value.view(kept.dtype).reshape(kept.shape)
+            for value, kept in zip(values, self.kept.values, strict=True)
+            if value is not None
+        ]
+        self.kept, self.masks = Kept(self._variables, shaped), {}
+        for at, (layer, name) in enumerate(packed.masks):
+            self.masks.setdefault(layer, {})[name] = packed.tensors[f"mask.{at}"].astype(bool)
+
     def write(self, path: Path, run: Mapping[str, Any]) -> None:
         """Write a file, which is complete at any moment.
 
@@ -73,13 +116,9 @@ class Start:
             path: The file.
             run: What the search does, as plain data.
         """
-        masks = [(layer, name) for layer, tensors in self.masks.items() for name in tensors]
-        tensors = {f"value.{at}": _bytes_of(value) for at, value in enumerate(self.kept.values)}
-        for at, (layer, name) in enumerate(masks):
-            tensors[f"mask.{at}"] = np.ascontiguousarray(self.masks[layer][name])
-        header = {"run": dict(run), "round": self.round, "masks": masks}
-        metadata = {"format": FORMAT, "search": json.dumps(header)}
-        write_safetensors(path, tensors, metadata, framework="numpy")
+        packed = self.packed()
+        header = {"run": dict(run), "round": self.round, "masks": packed.masks}
+        write_header(path, packed.tensors, header, FORMAT)
 
     def read(self, path: Path, run: Mapping[str, Any]) -> None:
         """Go on from a file, if it is there.
@@ -94,37 +133,52 @@ class Start:
         """
         if not path.exists():
             return
-        try:
-            with safe_open(path, "numpy") as file:
-                metadata = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (OSError, SafetensorError) as error:
-            raise PruneError(
-                f"{path} cannot be read ({type(error).__name__}: {error}). Delete it and the "
-                "trials to start anew."
-            ) from error
-        if metadata.get("format") != FORMAT:
-            raise PruneError(f"{path} is not a file of the weights of a search. Give another path.")
-        header = json.loads(metadata["search"])
+        tensors, header = read_header(path, FORMAT, "the weights of a search")
         check_same_run(str(path), header["run"], run)
-        values = [tensors.get(f"value.{at}") for at in range(len(self._variables))]
-        for variable, value, kept in zip(self._variables, values, self.kept.values, strict=True):
-            if value is None or value.size != kept.nbytes:
-                raise ConfigError(
-                    f"{path} is of another model, or of another optimizer: {variable.path!r} is "
-                    "not the same there. Give another path, or delete the file to start anew."
-                )
-        shaped = [
-            value.view(kept.dtype).reshape(kept.shape)
-            for value, kept in zip(values, self.kept.values, strict=True)
-            if value is not None
-        ]
-        self.kept = Kept(self._variables, shaped)
-        self.round, self.masks = header["round"], {}
-        for at, (layer, name) in enumerate(header["masks"]):
-            self.masks.setdefault(layer, {})[name] = tensors[f"mask.{at}"].astype(bool)
+        self.unpack(Packed(tensors, header["masks"]), str(path))
+        self.round = header["round"]
 
 
-def _bytes_of(value: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+class Packed(NamedTuple):
+    """Weights and masks as arrays that a file can hold.
+
+    Attributes:
+        tensors: The arrays by name.
+        masks: For each mask its layer and its variable.
+    """
+
+    tensors: dict[str, Array]
+    masks: list[tuple[str, str]]
+
+
+def write_header(
+    path: Path, tensors: Mapping[str, Array], header: Mapping[str, Any], kind: str
+) -> None:
+    """Write arrays and plain data to a file, which is complete at any moment."""
+    metadata = {"format": kind, "search": json.dumps(header)}
+    write_safetensors(path, dict(tensors), metadata, framework="numpy")
+
+
+def read_header(path: Path, kind: str, what: str) -> tuple[dict[str, Array], dict[str, Any]]:
+    """Return what `write_header` has written.
+
+    Raises:
+        PruneError: When it cannot be read, or is another kind of file.
+    """
+    try:
+        with safe_open(path, "numpy") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise PruneError(
+            f"{path} cannot be read ({type(error).__name__}: {error}). Delete it and the "
+            "trials to start anew."
+        ) from error
+    if metadata.get("format") != kind:
+        raise PruneError(f"{path} is not a file of {what}. Give another path.")
+    return tensors, json.loads(metadata["search"])
+
+
+def bytes_of(value: Array) -> Array:
     """Return the bytes of an array, also of one whose numbers are of a kind that no file knows."""
     return np.ascontiguousarray(value).reshape(-1).view(np.uint8)

@@ -14,7 +14,7 @@ import numpy as np
 from prune_core.errors import SpeedupError, warn
 from prune_tf.arrays import array_of
 from prune_tf.speedup.graph import is_graph
-from prune_tf.speedup.shaping import plain_class
+from prune_tf.speedup.shaping import ShapeCarrier, own_classes, plain_class
 from prune_tf.speedup.twin import twin
 
 __all__ = ["Copies", "Pairs", "carry_state", "copy_layer", "copy_model", "pairs_of"]
@@ -57,7 +57,10 @@ def copy_layer(op: Any, edit: Callable[[dict[str, Any]], None] | None = None) ->
             }
         if edit is not None:
             edit(config)
-        return type(op).from_config(config)
+        # What was cut to shape before says by name which class builds it.
+        known = own_classes(op) if isinstance(op, ShapeCarrier) else {}
+        with keras.saving.custom_object_scope(known):
+            return type(op).from_config(config)
     except (AttributeError, TypeError, ValueError, NotImplementedError) as error:
         if _has_no_graph(op):
             warn(

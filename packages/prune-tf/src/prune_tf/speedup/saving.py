@@ -11,6 +11,7 @@ import keras
 from prune_core.compressed import model_of
 from prune_core.errors import SpeedupError, did_you_mean
 from prune_core.maskfile import as_path
+from prune_tf.speedup.shaping import own_classes
 
 __all__ = ["load_pruned", "save_pruned"]
 
@@ -63,9 +64,9 @@ def load_pruned(
     """
     dense = model if isinstance(model, keras.Model) else None
     if dense is not None:
-        own = {type(each) for each in dense._flatten_layers()}
-        known = {each.__name__: each for each in own if not each.__module__.startswith("keras.")}
-        options = options | {"custom_objects": known | options.get("custom_objects", {})}
+        options = options | {
+            "custom_objects": own_classes(dense) | options.get("custom_objects", {})
+        }
     place = path if dense is not None else model
     if not isinstance(place, str | PathLike) or (dense is None and path is not None):
         raise SpeedupError(

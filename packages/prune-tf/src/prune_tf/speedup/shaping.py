@@ -23,7 +23,14 @@ from prune_core.errors import SpeedupError
 from prune_tf.speedup.record import left_as_it_was
 from prune_tf.speedup.reshapes import tell, told_call
 
-__all__ = ["ShapeCarrier", "own_variables", "plain_class", "shape", "written_arguments"]
+__all__ = [
+    "ShapeCarrier",
+    "own_classes",
+    "own_variables",
+    "plain_class",
+    "shape",
+    "written_arguments",
+]
 
 _REGISTERED = "prune_tf>ShapeCarrier"
 RESHAPES = "reshapes told"
@@ -112,6 +119,12 @@ def plain_class(layer: Any) -> type:
         return layer._whole_class
     untold: type = getattr(type(layer), "_untold", type(layer))
     return untold
+
+
+def own_classes(layer: Any) -> dict[str, type]:
+    """Return the user's own classes in a layer by name, registered with Keras or not."""
+    kinds = [plain_class(each) for each in layer._flatten_layers()]
+    return {each.__name__: each for each in kinds if not each.__module__.startswith("keras.")}
 
 
 def own_variables(layer: Any) -> list[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import FunctionType
 from typing import Any
 
 import keras
@@ -31,7 +32,8 @@ def compile_alike(small: keras.Model, model: keras.Model, pairs: Pairs, cut: Cut
     if not model.compiled:
         return
     try:
-        small.compile_from_config(model.get_compile_config())
+        with keras.saving.custom_object_scope(_compiled_with(model)):
+            small.compile_from_config(model.get_compile_config())
     except (TypeError, ValueError) as error:
         warn(
             f"The small model of {model.name!r} is not compiled; call compile() on it before you "
@@ -50,6 +52,13 @@ def compile_alike(small: keras.Model, model: keras.Model, pairs: Pairs, cut: Cut
         if old_variable.name == new_variable.name
     }
     _carry(before, after, origins, cut)
+
+
+def _compiled_with(model: keras.Model) -> dict[str, Any]:
+    """Return the user's own functions and classes that a model was compiled with, by name."""
+    given = keras.tree.flatten(getattr(model._compile_config, "config", {}))
+    named = [each if isinstance(each, FunctionType) else type(each) for each in given]
+    return {each.__name__: each for each in named if not each.__module__.startswith("keras.")}
 
 
 def _own(layer: Any) -> list[Any]:

@@ -3,35 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import asdict
 from functools import partial
-from importlib.util import find_spec
 from os import PathLike
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor, nn
 
-from prune_core import ConfigError, MissingDependencyError
+from prune_core import ConfigError
 from prune_core.compat import understands
-from prune_core.errors import did_you_mean
+from prune_core.masking import output_axis, weight_name
 from prune_schedule.budget.model import ModelBudget
 from prune_schedule.compat.positional import AMC
 from prune_schedule.run.evaluation import Finetune
-from prune_schedule.run.user_functions import functions_of
-from prune_schedule.search.amc.reward import Outcome, Reward, as_reward
 from prune_schedule.search.base import ConfigList
 from prune_schedule.search.finetuned import FinetunedSearchPruner
 from prune_schedule.search.plans import Plan
 from prune_schedule.store.snapshot import Stateful
-from prune_speedup.sparsities.rules import AMOUNTS
+from prune_speedup.search.amc.episodes import (
+    AgentParams,
+    Episodes,
+    Facts,
+    agent_params,
+    first_of,
+    need_agent,
+)
+from prune_speedup.search.amc.reward import Reward
+from prune_speedup.search.rules import goal_of
+from prune_speedup.search.user_functions import functions_of
 from prune_toolkit.running.random_state import seeded
 
 if TYPE_CHECKING:
-    from prune_schedule.search.amc.agent import Agent
+    from prune_speedup.search.amc.agent import Agent
+    from prune_speedup.search.amc.environment import LayerEnv
 
 __all__ = ["AMCPruner"]
-
-AGENT_SEED, EPISODE_SEED, LEARNING_SEED = 600_000, 700_000, 800_000
 
 
 class AMCPruner(FinetunedSearchPruner):
@@ -81,6 +86,7 @@ class AMCPruner(FinetunedSearchPruner):
     """
 
     first_tuned: ClassVar[int] = 0
+    agent: Agent
 
     @understands(AMC)
     def __init__(
@@ -108,25 +114,15 @@ class AMCPruner(FinetunedSearchPruner):
         seed: int = 0,
         **more: Any,
     ) -> None:
-        _need_agent()
-        self.lbound, self.rbound = lbound, rbound
-        if not 0 < lbound < rbound <= 1:
-            raise ConfigError(
-                f"lbound is {lbound!r} and rbound is {rbound!r}; a layer keeps a ratio between "
-                "them, which are above 0 and at most 1."
-            )
-        self.perfect = perfect
-        self.reward_name = reward if isinstance(reward, str) else _name_of(reward)
-        self.reward = as_reward(reward)
-        self.episodes = train_episode
-        if not isinstance(self.episodes, int) or self.episodes < 1:
-            raise ConfigError(
-                f"train_episode is {self.episodes!r}; it must be a whole number of at least 1."
-            )
-        self.ddpg_params = _agent_params(dict(ddpg_params or {}), more)
+        need_agent("prune-schedule[amc]")
+        params = dict(ddpg_params or {})
+        params |= {name: more.pop(name) for name in AgentParams.__slots__ if name in more}
+        self.episodes = Episodes(
+            train_episode, lbound, rbound, reward, perfect, agent_params(params)
+        )
         functions = functions_of(finetune, evaluate, alone=val_loader is None)
         evaluate, dummy_input = functions.evaluate, functions.or_example(dummy_input)
-        config_list, goal = _goal(config_list, target, flops_ratio)
+        config_list, goal = goal_of(config_list, target, flops_ratio)
         if val_loader is not None:
             if callable(evaluate):
                 evaluate = partial(evaluate, val_loader)
@@ -155,47 +151,36 @@ class AMCPruner(FinetunedSearchPruner):
     @property
     def settings(self) -> dict[str, Any]:
         """What the plans depend on."""
-        return {
-            "episodes": self.episodes,
-            "lbound": self.lbound,
-            "rbound": self.rbound,
-            "reward": self.reward_name,
-            "perfect": self.perfect,
-            "ddpg_params": asdict(self.ddpg_params),
-        }
+        return self.episodes.settings
 
     @property
     def length(self) -> int:
         """How many trials there will be: one for each episode."""
-        return self.episodes
+        return self.episodes.count
 
     def plans(self) -> Generator[Plan, float | None, None]:
         """Yield what each episode comes to; its score is what the agent learns from."""
-        from prune_schedule.search.amc.agent import Agent
-        from prune_schedule.search.amc.environment import LayerEnv
-
-        layers = {name: wrapper.module for name, wrapper in self.get_modules_wrapper().items()}
-        env = LayerEnv(self._model_budget, layers, self.caps, self.lbound, self.rbound)
-        with seeded(self._seed_of(AGENT_SEED)):
-            self.agent: Agent = Agent(env, self.ddpg_params, seed=self.seed)
-        best: tuple[float, int, Plan, float] | None = None
-        for episode in range(self.episodes):
-            # What the agent draws depends on the number of the episode, not on what came before:
-            # so an agent that goes through a history learns what it had learnt.
-            with seeded(self._seed_of(EPISODE_SEED + episode)):
-                steps = self.agent.play(episode)
-            plan = dict(env.sparsities)
-            score = yield plan
-            if score is None:
-                continue
-            reward = self.reward(self._outcome(plan, score))
-            with seeded(self._seed_of(LEARNING_SEED + episode)):
-                self.agent.learn(steps, reward, episode)
-            if best is None or reward > best[0]:
-                best = reward, episode, plan, score
-                self.keep(plan, score, episode)
+        best = yield from self.episodes.walk(
+            self.environment(),
+            self.seed,
+            lambda number: seeded(self._seed_of(number)),
+            self._sign,
+            self.keep,
+            lambda agent: setattr(self, "agent", agent),
+        )
         if best is not None and self.finetune is not None:
-            self.adopt(1, *best[1:])
+            self.adopt(1, *best)
+
+    def environment(self) -> LayerEnv:
+        """Return the layers as the agent sees them."""
+        from prune_speedup.search.amc.environment import LayerEnv
+
+        budget = self._model_budget
+        layers = {
+            name: _facts(wrapper.module, budget.flops_in(name))
+            for name, wrapper in self.get_modules_wrapper().items()
+        }
+        return LayerEnv(budget, layers, self.caps, self.episodes.lbound, self.episodes.rbound)
 
     @property
     def _model_budget(self) -> ModelBudget:
@@ -203,81 +188,19 @@ class AMCPruner(FinetunedSearchPruner):
         assert isinstance(budget, ModelBudget)
         return budget
 
-    def _outcome(self, plan: Plan, score: float) -> Outcome:
-        budget = self._model_budget
-        left = budget.known(plan)
-        return Outcome(
-            score=score,
-            perfect=self._sign * self.perfect,
-            flops=round(left["flops"] * budget.dense.flops),
-            parameters=round(left["parameters"] * budget.dense.parameters),
-        )
 
-
-def _need_agent() -> None:
-    if find_spec("stable_baselines3") is None or find_spec("gymnasium") is None:
-        raise MissingDependencyError(
-            "The agent of AMCPruner comes from stable-baselines3 and gymnasium: "
-            "`pip install 'prune-schedule[amc]'`."
-        )
-
-
-def _name_of(reward: Any) -> str:
-    return str(getattr(reward, "__qualname__", type(reward).__name__))
-
-
-def _agent_params(params: dict[str, Any], more: dict[str, Any]) -> Any:
-    """Take what the agent understands out of the further arguments."""
-    from prune_schedule.search.amc.agent import AgentParams
-
-    known = AgentParams.__dataclass_fields__
-    params |= {name: more.pop(name) for name in known if name in more}
-    for name in params:
-        if name not in known:
-            raise ConfigError(
-                f"ddpg_params has {name!r}, which the agent does not know."
-                f"{did_you_mean(name, known)} Known: {', '.join(known)}."
-            )
-    return AgentParams(**params)
-
-
-def _goal(
-    config_list: Any,
-    target: Mapping[str, float] | str | None,
-    flops_ratio: float | None,
-) -> tuple[Any, dict[str, float]]:
-    """Return rules that do not say how much, and the target, whoever said what it is."""
-    said = [] if flops_ratio is None else [("flops_ratio", flops_ratio)]
-    if isinstance(target, Mapping):
-        said.append(("target", 0.0))
-    amounts = [
-        float(entry[key])
-        for entry in (config_list if isinstance(config_list, list | tuple) else ())
-        if isinstance(entry, Mapping)
-        for key in AMOUNTS
-        if entry.get(key) and isinstance(entry[key], int | float)
-    ]
-    if len(said) > 1 or (said and amounts):
-        others = [name for name, _ in said[1:]] or ["the sparsity of the rules"]
-        raise ConfigError(
-            f"{said[0][0]} and {others[0]} both say what may be left; keep one of them."
-        )
-    if isinstance(target, Mapping):
-        return config_list, dict(target)
-    kind = {None: "flops", "flops": "flops", "params": "parameters"}.get(target, target)
-    if not amounts:
-        return config_list, {str(kind): said[0][1] if said else 0.5}
-    if len(set(amounts)) > 1:
-        raise ConfigError(
-            f"The rules say {', '.join(f'{a:g}' for a in amounts)} in different entries; AMC has "
-            "one budget for all layers, so say the same in each, or give target=."
-        )
-    if not 0 < amounts[0] < 1:
-        return config_list, {str(kind): 0.5}  # the rules are refused for what they say
-    rules = [
-        {key: value for key, value in entry.items() if key not in AMOUNTS} for entry in config_list
-    ]
-    return rules, {str(kind): 1.0 - amounts[0]}
+def _facts(layer: Any, flops: int) -> Facts:
+    weight = layer.get_parameter(weight_name(layer))
+    return Facts(
+        linear=not hasattr(layer, "kernel_size"),
+        inputs=getattr(layer, "in_channels", None) or getattr(layer, "in_features", None) or 1,
+        outputs=weight.shape[output_axis(layer)],
+        stride=first_of(getattr(layer, "stride", 0)),
+        kernel_size=first_of(getattr(layer, "kernel_size", 1)),
+        weights=weight.numel(),
+        parameters=sum(parameter.numel() for parameter in layer.parameters()),
+        flops=flops,
+    )
 
 
 def _first_input(loader: Any) -> Any:

@@ -24,13 +24,13 @@ from prune_schedule.run.delegating import one_shot_class
 from prune_schedule.run.evaluation import Evaluate, Finetune
 from prune_schedule.run.result import Result
 from prune_schedule.search.autocompress.rounds import AutoCompressRounds
-from prune_schedule.search.autocompress.settings import settings_from
 from prune_schedule.search.needs import coupled, rules_for_target
 from prune_schedule.store.result_folder import ResultFolder
 from prune_schedule.store.snapshot import Snapshots
 from prune_schedule.store.trials import Trials
-from prune_speedup.sparsities.admm import DEFAULT_RHO
-from prune_speedup.sparsities.rules import AMOUNTS
+from prune_speedup.search.admm import DEFAULT_RHO
+from prune_speedup.search.autocompress import settings_from
+from prune_speedup.search.rounds import check_rounds, goal, said
 from prune_speedup.torch.tensors import Snapshot
 from prune_toolkit.running.random_state import seeded
 
@@ -126,7 +126,7 @@ class AutoCompressPruner(AutoCompressRounds):
         checkpoint: str | PathLike[str] | None = None,
         seed: int = 0,
     ) -> None:
-        self.rounds = _rounds(total_iteration)
+        self.rounds = check_rounds(total_iteration)
         self.target, self.seed, self.rho = target, as_seed(seed), row
         settings = settings_from(
             evaluate=evaluate,
@@ -215,10 +215,14 @@ class AutoCompressPruner(AutoCompressRounds):
         complete = True
         try:
             with Task(
-                type(self).__name__, self.rounds, "round", self._plan(), announce=True
+                type(self).__name__,
+                self.rounds,
+                "round",
+                goal(self._rules, self.target),
+                announce=True,
             ) as task:
                 for trial in self.trials:
-                    task.advance(_said(trial), replayed=True)
+                    task.advance(said(trial), replayed=True)
                 while self._done < self.rounds:
                     began = perf_counter()
                     with seeded(self._seed_of(self._done)):
@@ -228,7 +232,7 @@ class AutoCompressPruner(AutoCompressRounds):
                     snapshots.save()
                     self._large = None
                     self._results.add(self._done, self)
-                    task.advance(_said(trial))
+                    task.advance(said(trial))
         except BaseException as error:
             self._make_large()
             if not snapshots.restore():
@@ -239,13 +243,6 @@ class AutoCompressPruner(AutoCompressRounds):
         self._results.finish(self)
         score = self.trials[-1]["score"]
         return Result(self.bound_model, self.masks, score, self.sparsities, self.trials, complete)
-
-    def _plan(self) -> str:
-        """Describe the goal of the rounds."""
-        if self.target is not None:
-            return "to leave " + " and ".join(f"{r:.1%} of the {k}" for k, r in self.target.items())
-        amounts = {entry[key] for entry in self._rules for key in AMOUNTS if entry.get(key)}
-        return f"to prune {' and '.join(f'{a:.1%}' for a in sorted(amounts))} of the weights"
 
     # --- results --------------------------------------------------------------------------
 
@@ -331,16 +328,3 @@ class AutoCompressPruner(AutoCompressRounds):
             "config_list": json.loads(json.dumps(list(self.config_list), default=str)),
         }
         return Snapshots(path, run, {"autocompress": self})
-
-
-def _said(trial: Mapping[str, Any]) -> str:
-    score = "none" if trial["score"] is None else f"{trial['score']:.4g}"
-    return f"sparsity {trial['sparsity']:.1%}, score {score}"
-
-
-def _rounds(number: Any) -> int:
-    if not isinstance(number, int) or isinstance(number, bool) or number < 1:
-        raise ConfigError(
-            f"total_iteration is {number!r}; it must be a whole number of at least 1."
-        )
-    return number

@@ -16,11 +16,11 @@ from prune_schedule.run.delegating import DelegatingPruner, one_shot_class
 from prune_schedule.run.evaluation import Evaluate, Finetune, score_of
 from prune_schedule.run.isolation import tidied
 from prune_schedule.search.annealing import SimulatedAnnealingPruner
-from prune_schedule.search.autocompress.amounts import rules_of_round, target_of_round
 from prune_schedule.store.trials import Trials
 from prune_schedule.timed.admm import ADMMPruner
 from prune_schedule.timed.optimizer_steps import optimizers_in
 from prune_speedup.pruning.dependency_aware import DependencyAwareAllocator
+from prune_speedup.search.rounds import rules_of_round, target_of_round
 from prune_speedup.torch.speedup import make_small
 from prune_speedup.torch.tensors import Snapshot
 

@@ -7,8 +7,8 @@ from typing import Protocol
 
 from prune_core.amount import number_to_prune
 from prune_core.errors import ConfigError
-from prune_speedup.sparsities.pieces import Piece
-from prune_speedup.sparsities.plans import Sparsities
+from prune_speedup.search.pieces import Piece
+from prune_speedup.search.plans import Sparsities
 
 __all__ = ["Budget", "WeightBudget"]
 

@@ -12,42 +12,10 @@ import torch
 from stable_baselines3 import DDPG
 from stable_baselines3.common.logger import Logger
 
-from prune_schedule.search.amc.environment import LayerEnv, Observation
+from prune_speedup.search.amc.environment import LayerEnv, Observation
+from prune_speedup.search.amc.episodes import AgentParams
 
-__all__ = ["Agent", "AgentParams", "Step"]
-
-
-@dataclass(frozen=True, slots=True)
-class AgentParams:
-    """How the agent learns and explores.
-
-    Attributes:
-        hidden1: Units of the first hidden layer of actor and critic.
-        hidden2: Units of the second.
-        lr_a: Learning rate of the actor.
-        lr_c: Learning rate of the critic.
-        warmup: For how many episodes actions are drawn uniformly, and nothing is learnt.
-        discount: What a reward one layer later is worth.
-        bsize: Steps in a batch.
-        rmsize: How many episodes are remembered.
-        tau: How fast the target networks follow.
-        init_delta: Standard deviation of the noise on actions after the warm-up.
-        delta_decay: By what it is multiplied with each episode.
-        baseline_decay: How fast the mean of rewards, which is taken off each, forgets.
-    """
-
-    hidden1: int = 300
-    hidden2: int = 300
-    lr_a: float = 1e-4
-    lr_c: float = 1e-3
-    warmup: int = 100
-    discount: float = 1.0
-    bsize: int = 64
-    rmsize: int = 100
-    tau: float = 0.01
-    init_delta: float = 0.5
-    delta_decay: float = 0.99
-    baseline_decay: float = 0.95
+__all__ = ["Agent", "Step"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from prune_core.errors import ConfigError
-from prune_speedup.sparsities.plans import DeadEndError, Plan, Plans, Sparsities
-from prune_speedup.sparsities.weights import Budget
+from prune_speedup.search.plans import DeadEndError, Plan, Plans, Sparsities
+from prune_speedup.search.weights import Budget
 
 __all__ = ["NetAdapt"]
 

@@ -6,8 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import log
 
-from prune_core import ConfigError
-from prune_core.errors import did_you_mean
+from prune_core.errors import ConfigError, did_you_mean
 
 __all__ = ["REWARDS", "Outcome", "Reward", "as_reward"]
 

@@ -1,13 +1,27 @@
-"""How much of a model is gone at the end of each round."""
+"""Rounds that each prune the same part of what is left: how much is gone when, in any framework."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from prune_speedup.sparsities.rules import AMOUNTS
+from prune_core.errors import ConfigError
+from prune_speedup.search.rules import AMOUNTS
 
-__all__ = ["rules_of_round", "target_of_round"]
+__all__ = ["check_rounds", "goal", "rules_of_round", "said", "target_of_round"]
+
+
+def check_rounds(number: Any) -> int:
+    """Return the number of rounds.
+
+    Raises:
+        ConfigError: When it is none.
+    """
+    if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+        raise ConfigError(
+            f"total_iteration is {number!r}; it must be a whole number of at least 1."
+        )
+    return number
 
 
 def rules_of_round(
@@ -56,3 +70,22 @@ def target_of_round(
     """
     wanted = {kind: ratio**done / left[kind] for kind, ratio in target.items()}
     return {kind: ratio for kind, ratio in wanted.items() if ratio < 1.0}
+
+
+def goal(rules: Sequence[Mapping[str, Any]], target: Mapping[str, float] | None) -> str:
+    """Say what all rounds come to.
+
+    Example:
+        >>> goal([{"sparsity": 0.5}], None), goal([], {"flops": 0.25})
+        ('to prune 50.0% of the weights', 'to leave 25.0% of the flops')
+    """
+    if target is not None:
+        return "to leave " + " and ".join(f"{ratio:.1%} of the {k}" for k, ratio in target.items())
+    amounts = {float(entry[key]) for entry in rules for key in AMOUNTS if entry.get(key)}
+    return f"to prune {' and '.join(f'{amount:.1%}' for amount in sorted(amounts))} of the weights"
+
+
+def said(trial: Mapping[str, Any]) -> str:
+    """Say what came of a round."""
+    score = "none" if trial["score"] is None else f"{trial['score']:.4g}"
+    return f"sparsity {trial['sparsity']:.1%}, score {score}"

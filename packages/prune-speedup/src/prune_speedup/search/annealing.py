@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from math import ceil, exp, log
 
 from prune_core.errors import ConfigError
-from prune_speedup.sparsities.plans import Sparsities
+from prune_speedup.search.plans import Sparsities
 
 __all__ = ["Annealing", "Walk"]
 

@@ -6,14 +6,16 @@ model untuned.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from prune_core.callables import check_takes_model
 from prune_core.evaluators import holds_training, scoring_of, training_of
-from prune_schedule.run.evaluation import Evaluate, Finetune
 
-__all__ = ["Functions", "functions_of"]
+__all__ = ["Functions", "OfModel", "functions_of"]
+
+OfModel = Callable[[Any], Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +28,8 @@ class Functions:
         example_inputs: An input of the model that came with them, or None.
     """
 
-    finetune: Finetune | None
-    evaluate: Evaluate | None
+    finetune: OfModel | None
+    evaluate: OfModel | None
     example_inputs: Any = None
 
     def or_example(self, example_inputs: Any) -> Any:

@@ -8,8 +8,8 @@ from math import ceil
 from typing import Any
 
 from prune_core.errors import ConfigError
-from prune_speedup.sparsities.plans import Plan, Plans, Sparsities, side_by_side
-from prune_speedup.sparsities.weights import Budget
+from prune_speedup.search.plans import Plan, Plans, Sparsities, side_by_side
+from prune_speedup.search.weights import Budget
 
 __all__ = ["RATIOS", "Sensitivity"]
 

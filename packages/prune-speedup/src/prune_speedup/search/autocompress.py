@@ -1,4 +1,4 @@
-"""What the arguments of `AutoCompressPruner` come to: for its searches, and for its training."""
+"""What the arguments of AutoCompress come to, in any framework: for searches, and for training."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from typing import Any
 from prune_core import ConfigError
 from prune_core.callables import check_takes_model
 from prune_core.evaluators import holds_training
-from prune_schedule.run.evaluation import Evaluate, Finetune
-from prune_schedule.run.user_functions import functions_of
-from prune_speedup.sparsities.admm import GRANULARITIES
+from prune_speedup.search.admm import GRANULARITIES
+from prune_speedup.search.user_functions import OfModel, functions_of
 
 __all__ = ["Settings", "settings_from"]
 
@@ -30,8 +29,8 @@ class Settings:
         training: Further arguments of ADMM in each round.
     """
 
-    evaluate: Evaluate
-    finetune: Finetune | None
+    evaluate: OfModel
+    finetune: OfModel | None
     dummy_input: Any
     pruning_algorithm: str | Callable[..., Any]
     pruning_params: dict[str, Any]
@@ -41,8 +40,8 @@ class Settings:
 
 def settings_from(
     *,
-    evaluate: Evaluate | None,
-    finetuner: Finetune | None,
+    evaluate: OfModel | None,
+    finetuner: OfModel | None,
     dummy_input: Any,
     admm_params: Mapping[str, Any] | None,
     sa_params: Mapping[str, Any] | None,
@@ -112,7 +111,7 @@ def _algorithm(
     return next(filter(None, ways), default or "level")
 
 
-def _training(given: Mapping[str, Any], evaluate: Evaluate | None) -> dict[str, Any]:
+def _training(given: Mapping[str, Any], evaluate: OfModel | None) -> dict[str, Any]:
     """Return the arguments of ADMM, with something that trains among them."""
     training = _given(given)
     trains = {"trainer", "finetune", "evaluator"}
@@ -121,7 +120,8 @@ def _training(given: Mapping[str, Any], evaluate: Evaluate | None) -> dict[str, 
     if not trains & training.keys():
         raise ConfigError(
             "AutoCompressPruner trains the model: give finetune=, a function that takes the model "
-            "and trains it for an epoch, or trainer= or an evaluator that trains, as in NNI."
+            "and trains it for an epoch, or what scripts for NNI give: trainer=, with a torch "
+            "model, or an evaluator that trains."
         )
     return training
 

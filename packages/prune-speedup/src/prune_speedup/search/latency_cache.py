@@ -27,6 +27,7 @@ class LatencyCache(dict[str, float]):
     Args:
         folder: The folder, or None to keep them in memory.
         kept_elsewhere: Whether the search is kept where these cannot be.
+        instead: What to do about that.
         writes: Whether this process writes the file.
     """
 
@@ -35,12 +36,13 @@ class LatencyCache(dict[str, float]):
         folder: str | PathLike[str] | None,
         kept_elsewhere: bool = False,
         *,
+        instead: str = "give log_dir= as well",
         writes: bool = True,
     ) -> None:
         if folder is None and kept_elsewhere:
             raise ConfigError(
-                "The target has a latency, and what has been measured is kept in a folder: give "
-                "log_dir= as well, so that the search can go on."
+                "The target has a latency, and what has been measured is kept in a folder: "
+                f"{instead}, so that the search can go on."
             )
         self._writes = writes
         self._path = None if folder is None else Path(folder) / FILE

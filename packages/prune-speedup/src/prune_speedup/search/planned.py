@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from math import prod
 
 from prune_core.amount import number_to_prune
 from prune_core.errors import ConfigError
 from prune_speedup.budget.costs import Cost, Costs, workload_of_plan
 from prune_speedup.budget.ratios import BUDGETS, check_target
 from prune_speedup.engine.plan import Plan, make_plan
-from prune_speedup.sparsities.latency_cache import LatencyCache
-from prune_speedup.sparsities.pieces import Coupled, connected, makers_of_groups
-from prune_speedup.sparsities.plans import Sparsities
+from prune_speedup.search.latency_cache import LatencyCache
+from prune_speedup.search.pieces import Coupled, connected, makers_of_groups
+from prune_speedup.search.plans import Sparsities
 
-__all__ = ["PlannedBudget"]
+__all__ = ["PlannedBudget", "weights_left"]
 
 # A measured time is never the same twice; halving the interval further would follow the noise.
 PROBES, PROBES_MEASURED = 40, 6
@@ -201,6 +202,22 @@ class PlannedBudget:
             f"{reached[kind]:.3f} is left. Let more layers be pruned, raise "
             "'max_sparsity_per_layer', or ask for less."
         )
+
+
+def weights_left(plan: Plan, entries: Mapping[str, Sequence[int]]) -> dict[str, float]:
+    """Return the ratio of some weights that a plan leaves.
+
+    A layer also loses the weights that took the channels which another one lost.
+
+    Args:
+        plan: What goes.
+        entries: For each kind of cost the values of the graph that are its weights.
+    """
+    metas, left = plan.labelling.graph.metas, {}
+    for kind, weights in entries.items():
+        before = sum(prod(metas[value].shape) for value in weights)
+        left[kind] = sum(prod(plan.shape(value)) for value in weights) / max(1, before)
+    return left
 
 
 def _key(lost: Sequence[int]) -> str:

@@ -6,12 +6,12 @@ import sys
 import pytest
 
 from prune_core.errors import ConfigError, PruneError
-from prune_speedup.sparsities.admm import ADMM, missed, rho_of_entries
-from prune_speedup.sparsities.netadapt import NetAdapt
-from prune_speedup.sparsities.plans import DeadEndError
-from prune_speedup.sparsities.sensitivity import Sensitivity
-from prune_speedup.sparsities.trials_file import StateFile, check_same_plan, digest_of, run_of
-from prune_speedup.sparsities.weights import WeightBudget
+from prune_speedup.search.admm import ADMM, missed, rho_of_entries
+from prune_speedup.search.netadapt import NetAdapt
+from prune_speedup.search.plans import DeadEndError
+from prune_speedup.search.sensitivity import Sensitivity
+from prune_speedup.search.trials_file import StateFile, check_same_plan, digest_of, run_of
+from prune_speedup.search.weights import WeightBudget
 
 SIZES = {"a": 100, "b": 100}
 DENSE = {"a": 0.0, "b": 0.0}
@@ -124,7 +124,7 @@ import sys
 from importlib import import_module
 for name in ("admm", "annealing", "latency_cache", "netadapt", "pieces", "planned", "plans",
              "rules", "sensitivity", "trials_file", "weights"):
-    import_module(f"prune_speedup.sparsities.{name}")
+    import_module(f"prune_speedup.search.{name}")
 assert not {"torch", "keras", "tensorflow"} & set(sys.modules)
 """
     subprocess.run([sys.executable, "-c", script], check=True)

@@ -8,11 +8,10 @@ from typing import Any
 import gymnasium
 import numpy as np
 import numpy.typing as npt
-from torch import nn
 
-from prune_core import ConfigError
-from prune_core.masking import output_axis, weight_name
-from prune_schedule.budget.model import ModelBudget
+from prune_core.errors import ConfigError
+from prune_speedup.search.amc.episodes import Facts
+from prune_speedup.search.planned import PlannedBudget
 
 __all__ = ["FEATURES", "LayerEnv"]
 
@@ -34,7 +33,7 @@ class LayerEnv(gymnasium.Env[Observation, Observation]):
 
     Args:
         budget: What may be left.
-        layers: The modules to prune, by name.
+        layers: The layers to prune, by name.
         caps: The most that each may lose.
         lbound: The least ratio to keep.
         rbound: The largest ratio to keep.
@@ -42,8 +41,8 @@ class LayerEnv(gymnasium.Env[Observation, Observation]):
 
     def __init__(
         self,
-        budget: ModelBudget,
-        layers: Mapping[str, nn.Module],
+        budget: PlannedBudget,
+        layers: Mapping[str, Facts],
         caps: Mapping[str, float],
         lbound: float,
         rbound: float,
@@ -56,7 +55,8 @@ class LayerEnv(gymnasium.Env[Observation, Observation]):
         self.kind = next((kind for kind in budget.target if kind != "latency"), "flops")
         self._least = dict.fromkeys(layers, 1.0 - rbound)
         self._most = {name: max(min(caps[name], 1.0 - lbound), 1.0 - rbound) for name in layers}
-        self._work = self._work_of(layers)
+        counts = "flops" if self.kind == "flops" else "parameters"
+        self._work = {name: int(getattr(layer, counts)) for name, layer in layers.items()}
         self.fixed = _scaled([_features(i, group, layers) for i, group in enumerate(budget.groups)])
         self.action_space = gymnasium.spaces.Box(lbound, rbound, (1,), np.float32)
         self.observation_space = gymnasium.spaces.Box(0.0, 1.0, (len(FEATURES),), np.float32)
@@ -131,34 +131,12 @@ class LayerEnv(gymnasium.Env[Observation, Observation]):
         )
         return np.array([*self.fixed[self._at], *changing], np.float32)
 
-    def _work_of(self, layers: Mapping[str, nn.Module]) -> dict[str, int]:
-        """Return what each layer of the dense model costs, of the kind that is looked at."""
-        if self.kind == "flops":
-            return {name: self.budget.flops_in(name) for name in layers}
-        return {name: sum(p.numel() for p in layer.parameters()) for name, layer in layers.items()}
 
-
-def _features(
-    number: int, group: Sequence[str], layers: Mapping[str, nn.Module]
-) -> tuple[float, ...]:
-    """Return what is known of a layer before anything is pruned; the first speaks for a group."""
-    layer: Any = layers[group[0]]
-    weight = layer.get_parameter(weight_name(layer))
-    outputs = weight.shape[output_axis(layer)]
-    inputs: Any = getattr(layer, "in_channels", None) or getattr(layer, "in_features", 1)
-    return (
-        float(number),
-        0.0 if hasattr(layer, "kernel_size") else 1.0,
-        float(inputs),
-        float(outputs),
-        float(_first(getattr(layer, "stride", 0))),
-        float(_first(getattr(layer, "kernel_size", 1))),
-        float(weight.numel()),
-    )
-
-
-def _first(size: Any) -> Any:
-    return size[0] if isinstance(size, tuple | list) else size
+def _features(number: int, group: Sequence[str], layers: Mapping[str, Facts]) -> tuple[float, ...]:
+    """Return what is known of a layer, as numbers; the first speaks for a group."""
+    layer = layers[group[0]]
+    sizes = (layer.inputs, layer.outputs, layer.stride, layer.kernel_size, layer.weights)
+    return float(number), float(layer.linear), *map(float, sizes)
 
 
 def _scaled(rows: Sequence[tuple[float, ...]]) -> npt.NDArray[np.float64]:

@@ -1,1 +1,0 @@
-"""Sparsities of several layers at once: which meet a budget, and a walk among those that do."""

@@ -1,0 +1,1 @@
+"""AutoCompress: rounds of annealing, ADMM and shrinking."""
