@@ -163,3 +163,35 @@ def test_a_layer_that_runs_twice_keeps_its_heads():
     model = model_of(attention, attention)
     with pytest.raises(ConfigError, match="has their number written down"):
         prune_tf.prune(model, "l1", sparsity=0.5)
+
+
+@registered
+class Grouped(layers.Layer):
+    """Some numbers follow by themselves, as those that Python reads of a tensor without heads."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.query = layers.EinsumDense("bsw,whd->bshd", (None, 4, 2), name="query")
+        self.key = layers.EinsumDense("bsw,whd->bshd", (None, 4, 2), name="key")
+        self.out = layers.Dense(WIDTH, name="out")
+
+    def build(self, shape):
+        self.query.build(shape)
+        self.key.build(shape)
+        self.out.build(shape)
+
+    def call(self, x):
+        batch, length, channels = ops.shape(x)
+        query, key = self.query(x), self.key(x)
+        _, _, heads, size = ops.shape(query)
+        query = ops.reshape(query, (batch, length, heads, 1, size))[:, :, :, 0]
+        scores = ops.softmax(ops.einsum("bqhd,bkhd->bhqk", query, key))
+        mixed = ops.einsum("bhqk,bkhd->bqhd", scores, key)
+        return self.out(ops.reshape(mixed, (batch, length, channels)))
+
+
+def test_a_number_that_follows_by_itself_is_not_told():
+    model = model_of(Grouped(name="attention"))
+    small = halved(model)
+    assert small.get_layer("attention").query.kernel.shape == (WIDTH, 2, 2)
+    assert_same(model, small)

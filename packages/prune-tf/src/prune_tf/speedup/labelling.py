@@ -13,14 +13,18 @@ from prune_speedup.engine.propagate import Labelling, propagate
 from prune_tf.speedup.recorded import Recorded, recorded
 from prune_tf.speedup.rules.registry import Rules
 
+__all__ = ["labelled", "recorded_of", "unknown_in"]
+
 _ROUNDS = 3
 """How often layers are looked for whose reshapes would have to be told their sizes."""
 
-__all__ = ["labelled", "recorded_of", "unknown_in"]
-
 
 def labelled(
-    model: keras.Model, example_inputs: Any = None, *, repairs: bool = True
+    model: keras.Model,
+    example_inputs: Any = None,
+    *,
+    repairs: bool = True,
+    telling: bool = True,
 ) -> tuple[Recorded, Labelling]:
     """Find out what goes together in a model.
 
@@ -28,6 +32,7 @@ def labelled(
         model: A built model.
         example_inputs: What a subclassed model is called with, unless it tells by itself.
         repairs: Whether sizes that a layer's own Python reads may be edited.
+        telling: Whether those that it makes of others may be as well.
 
     Raises:
         SpeedupError: When the calls of a subclassed model cannot be followed.
@@ -35,7 +40,7 @@ def labelled(
     made = recorded(model, example_inputs)
     rules = Rules(made, repairs)
     labelling = propagate(made.graph, rules)
-    for _ in range(_ROUNDS if repairs else 0):
+    for _ in range(_ROUNDS if repairs and telling else 0):
         if rules.wanting <= rules.telling:
             break
         rules = Rules(made, repairs, telling=rules.telling | _can_be_told(made, rules.wanting))
@@ -46,14 +51,10 @@ def labelled(
 
 def _can_be_told(made: Recorded, layers: set[int]) -> frozenset[int]:
     """Which layers run once, so that each of their reshapes has one place."""
-    entered = Counter(id(call.op.place.layer) for call in made.calls if hasattr(call.op, "place"))
-    numbered = {
-        (id(call.op.place.layer), call.op.place.number)
-        for call in made.calls
-        if hasattr(call.op, "place")
-    }
-    numbers = Counter(layer for layer, _ in numbered)
-    return frozenset(each for each in layers if entered[each] == numbers[each])
+    places = [call.op.place for call in made.calls if hasattr(call.op, "place")]
+    times = Counter((id(place.layer), place.number) for place in places)
+    twice = {layer for (layer, _), count in times.items() if count > 1}
+    return frozenset(layers - twice)
 
 
 def recorded_of(labelling: Labelling) -> Recorded:

@@ -118,13 +118,14 @@ def shrink(
     elif verify:
         check_inputs(model, example_inputs)
     wanted = _Wanted(model, applied, example_inputs, constants, verify, tolerance)
-    try:
-        # A size in a layer's own Python is edited only where a comparison would show a mistake.
-        return _shrunk(wanted, repairs=verify)
-    except _NotEqualError as error:
-        if not error.repaired:
-            raise
-        return _shrunk(wanted, repairs=False)
+    # A size in a layer's own Python is edited only where a comparison would show a mistake.
+    for repairs, telling in ((True, True), (True, False)) if verify else ():
+        try:
+            return _shrunk(wanted, repairs=repairs, telling=telling)
+        except _NotEqualError as error:
+            if not error.repaired:
+                raise
+    return _shrunk(wanted, repairs=False, telling=False)
 
 
 def check_constants(constants: str) -> None:
@@ -173,9 +174,10 @@ class _NotEqualError(SpeedupError):
     repaired = False
 
 
-def _shrunk(wanted: _Wanted, repairs: bool) -> SpeedupReport:
+def _shrunk(wanted: _Wanted, repairs: bool, telling: bool) -> SpeedupReport:
     model, inputs = wanted.model, wanted.inputs
-    made, labelling = labelled(model, inputs if not is_graph(model) else None, repairs=repairs)
+    example = inputs if not is_graph(model) else None
+    made, labelling = labelled(model, example, repairs=repairs, telling=telling)
     applied = wanted.masks
     if wanted.constants == "zero":
         applied = silenced(made, labelling, applied)
@@ -193,7 +195,7 @@ def _shrunk(wanted: _Wanted, repairs: bool) -> SpeedupReport:
         if wanted.verify:
             worst = _proved(model, small, inputs, expected, wanted.tolerance)
     except _NotEqualError as error:
-        error.repaired = bool(plan.rules.counted)
+        error.repaired = bool(plan.rules.counted or plan.rules.told)
         raise
     if wanted.verify and wanted.constants == "zero":
         with masked(model, wanted.masks):

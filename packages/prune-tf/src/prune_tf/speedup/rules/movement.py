@@ -292,13 +292,15 @@ def _written(flow: Flow, call: Call, made: Value, target: Sequence[Any]) -> None
         if number is None or number == -1:
             continue
         labels = group.compact().ravel()
+        if isinstance(number, Size) and _follows(flow, rules, number, labels):
+            continue
         source, counted = _factor(flow, number, labels)
         if place is not None and id(place.layer) in rules.telling and rules.repairs:
             _, shares = rules.told.setdefault((id(place.layer), place.number), (place.layer, {}))
             shares[axis] = labels
         elif source is not None and rules.repairs and id(source.owner) not in rules.telling:
             _counts(flow, rules, source, counted)
-        elif not (isinstance(number, Size) and _follows(flow, rules, number, labels)):
+        else:
             if place is not None and not flow.labels.is_fixed(labels).all():
                 rules.wanting.add(id(place.layer))
             flow.fix(labels, "it has their number written down")
