@@ -119,17 +119,6 @@ def test_the_small_model_is_within_its_budget_and_not_far_below(target):
     assert report.difference < 1e-5
 
 
-def test_layers_that_are_alike_do_not_all_take_the_last_step():
-    # Half of 36 · 8 · 8 · 9 weights would be left at 5 or 6 channels: neither is near.
-    alike = [layers.Conv2D(8, 3, padding="same", name=f"conv_{n}") for n in range(6)]
-    end = [layers.GlobalAveragePooling2D(), layers.Dense(3)]
-    model = keras.Sequential([layers.Input((8, 8, 3)), *alike, *end])
-    prune_tf.prune(model, "l1", target={"flops": 0.5})
-    report = shrink(model)
-    assert 0.48 < report.flops[1] / report.flops[0] <= 0.5
-    assert {width(report.model, f"conv_{n}") for n in range(6)} == {5, 6}
-
-
 def test_a_budget_that_cannot_be_met_leaves_the_model_alone():
     model = image_model()
     with pytest.raises(ConfigError, match="with 99% of everything that may be pruned gone"):

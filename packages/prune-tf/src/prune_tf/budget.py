@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 
 from prune_core.errors import ConfigError, PruneWarning
 from prune_speedup.budget.costs import Costs, workload_of_plan
-from prune_speedup.budget.ratios import BUDGETS, Ratios, check_target, nearer, sparsity_for
+from prune_speedup.budget.ratios import BUDGETS, Ratios, check_target, sparsity_for
 from prune_speedup.engine.plan import Plan, make_plan
 from prune_speedup.engine.propagate import Labelling
 from prune_tf.inputs import made_up_inputs
@@ -18,7 +17,6 @@ from prune_tf.latency import relative_latency
 from prune_tf.masks import Masks
 from prune_tf.pruning.closing import closed
 from prune_tf.pruning.pruner import Pruner
-from prune_tf.pruning.targets import Target
 from prune_tf.speedup.cost import cost_of
 from prune_tf.speedup.run import plan_for, shrink
 
@@ -27,10 +25,8 @@ __all__ = ["fit_budget"]
 
 def fit_budget(
     pruner: Pruner, target: Ratios, constants: str = "exact", example_inputs: Any = None
-) -> dict[str, float]:
-    """Return the least sparsity of each selected layer with which `shrink` meets all budgets.
-
-    It is the same for all of them but for the last step, which not all may have to take.
+) -> float:
+    """Return the least sparsity of all selected layers with which `shrink` meets all budgets.
 
     Args:
         pruner: A pruner in the mode `dependency_aware`; its masks stay as they are.
@@ -51,13 +47,10 @@ def fit_budget(
     alive = {each.name: pruner.alive(each) for each in pruner.targets}
     left_by = _Counted(coupling.units.labelling, target)
 
-    def chosen(sparsity: float | Mapping[str, float]) -> list[int]:
-        def ratio(each: Target) -> float:
-            return sparsity if isinstance(sparsity, float) else sparsity[each.name]
+    def chosen(sparsity: float) -> list[int]:
+        return coupling.choose(pruner.targets, scores, alive, lambda each: sparsity)
 
-        return coupling.choose(pruner.targets, scores, alive, ratio)
-
-    def masks_at(sparsity: float | Mapping[str, float]) -> Masks:
+    def masks_at(sparsity: float) -> Masks:
         gone = chosen(sparsity)
         made = pruner.masks_for(coupling.masks_of(pruner.targets, scores, gone))
         return closed(coupling.units, made, gone, constants)
@@ -69,7 +62,7 @@ def fit_budget(
             left["latency"] = relative_latency(small, pruner.bound_model, example_inputs)
         return left
 
-    def really(sparsity: float | Mapping[str, float]) -> dict[str, float]:
+    def really(sparsity: float) -> dict[str, float]:
         return left_by(plan_for(coupling.units.labelling, masks_at(sparsity), constants))
 
     def stays() -> str:
@@ -88,24 +81,7 @@ def fit_budget(
             "layers, or ask for less."
         )
 
-    found = sparsity_for(target, planned, really, stays=stays, missed=missed)
-    alike = {each.name: found for each in pruner.targets}
-    if coupling.across or "latency" in target:
-        return alike
-    families = coupling.choice(pruner.targets).families
-
-    def named(ratios: Sequence[float]) -> dict[str, float]:
-        pairs = zip(families, ratios, strict=True)
-        return alike | {name: ratio for family, ratio in pairs for name in family.names}
-
-    def fits(ratios: Sequence[float]) -> bool:
-        left = left_by(make_plan(coupling.units.labelling, chosen(named(ratios))))
-        return all(left[name] <= target[name] for name in left)
-
-    steps = [(len(family), family.multiple(coupling.round_to)) for family in families]
-    last = named(nearer(found, steps, fits))
-    met = really(last)
-    return last if all(met[name] <= target[name] for name in met) else alike
+    return sparsity_for(target, planned, really, stays=stays, missed=missed)
 
 
 def _small(model: keras.Model, masks: Masks, constants: str) -> keras.Model:

@@ -141,12 +141,11 @@ def _together(
     coupling, model = pruner.coupling, pruner.bound_model
     assert coupling is not None
     coupling.round_to, coupling.uniform, coupling.across = round_to, uniform, mode == "global"
-    asked = {each.name: sparsity for each in pruner.targets}
     if target is not None:
-        asked = fit_budget(pruner, target, constants, example_inputs)
+        sparsity = fit_budget(pruner, target, constants, example_inputs)
         for each in pruner.targets:
-            each.config["sparsity"] = asked[each.name]
-    masks = masks_that_go(pruner, lambda each: asked[each.name], constants)
+            each.config["sparsity"] = sparsity
+    masks = masks_that_go(pruner, lambda each: sparsity, constants)
     set_masks(model, both(masks_of(model), masks))
     emit("prune_masks_made", pruner=pruner, masks=masks)
     return masks

@@ -6,22 +6,13 @@ really be made small, which may have to keep more than was planned.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
-from prune_core.amount import number_to_prune
 from prune_core.errors import ConfigError, did_you_mean
 from prune_core.registry import names
 from prune_speedup.budget.costs import is_registered
 
-__all__ = [
-    "BUDGETS",
-    "Ratios",
-    "budgets",
-    "check_target",
-    "least_sparsity",
-    "nearer",
-    "sparsity_for",
-]
+__all__ = ["BUDGETS", "Ratios", "budgets", "check_target", "least_sparsity", "sparsity_for"]
 
 BUDGETS = ("parameters", "flops", "latency")
 """What prune itself can count or measure; plugins may register further costs."""
@@ -123,30 +114,3 @@ def least_sparsity(
         middle = (low + high) / 2
         low, high = (middle, high) if missed_by(left(middle)) else (low, middle)
     return high
-
-
-def nearer(
-    sparsity: float,
-    steps: Sequence[tuple[int, int]],
-    fits: Callable[[Sequence[float]], bool],
-) -> list[float]:
-    """Return a ratio for each family, so that what is left comes nearer to the budgets.
-
-    Families that are alike all lose one more unit at the same sparsity: of 8, 8 and 8 there are
-    4, 4 and 4 left at 0.5 and 5, 5 and 5 just below. That last step is taken back where it is not
-    needed, so that 5, 4 and 4 may be left.
-
-    Args:
-        sparsity: The least at which all of them together meet the budgets.
-        steps: For each family how many units it has, and by how many it shrinks at once.
-        fits: Takes a ratio for each family and returns whether the budgets are met.
-    """
-    ratios = [sparsity] * len(steps)
-    for at, (size, step) in enumerate(steps):
-        count = number_to_prune(sparsity, size)
-        if count <= number_to_prune(max(sparsity - CLOSE_ENOUGH, 0.0), size):
-            continue
-        tried = [*ratios[:at], max(count - step, 0) / size, *ratios[at + 1 :]]
-        if fits(tried):
-            ratios = tried
-    return ratios
