@@ -90,7 +90,7 @@ def test_a_view_of_rows_is_the_mask_and_counts_as_it_does(
     if kind == "rows":
         assert is_in_rows(view)
     alive = (numbers != 0) & mask
-    for each in (mask, view):
+    for each in (mask, view, ways[kind].expand(shape)):
         assert count_alive(numbers, each) == int(alive.sum())
         assert covers_zeros(each, numbers) == (not bool(((numbers != 0) & ~mask).any()))
         assert [held.tolist() for held in not_zero_along(numbers, each)] == [

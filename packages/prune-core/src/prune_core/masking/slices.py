@@ -58,21 +58,23 @@ def is_in_rows(mask: Tensor) -> bool:
 def count_alive(tensor: Tensor, mask: Tensor | None = None) -> int:
     """Return how many numbers are not zero once masked; of rows that are masked none is read.
 
-    >>> count_alive(torch.tensor([[1.0, 0.0], [2.0, 3.0]]), torch.tensor([[True], [False]]))
+    >>> first = torch.tensor([[True, True], [False, False]])
+    >>> count_alive(torch.tensor([[1.0, 0.0], [2.0, 3.0]]), first)
     1
     """
     if tensor.ndim < 2:
         return _count(_alive(_plain(tensor), None if mask is None else _plain(mask)))
     size = tensor.shape[0], prod(tensor.shape[1:])
     numbers = _plain(tensor).reshape(size)
-    hidden = None if mask is None else _plain(_once(mask)).reshape(len(mask), -1)
+    hidden = None if mask is None else _plain(mask).reshape(size)
+    whole = hidden is not None and not _stride(hidden, 1)
     step = max(1, _PIECE // max(1, size[1]))
     alive = 0
     # In pieces, so that what is found of each is in no memory that has to be got first.
     for start in range(0, size[0], step):
         piece = numbers[start : start + step]
         under = None if hidden is None else hidden[start : start + step]
-        if under is not None and under.shape[1] == 1:
+        if under is not None and whole:
             piece, under = piece[under[:, 0]], None
         alive += _count(_alive(piece, under))
     return alive
