@@ -100,8 +100,9 @@ class AMCPruner(SearchPruner):
         **options: Unpack[MoreOptions],
     ) -> None:
         need_agent("prune-tf[amc]")
-        known = agent_params(ddpg_params or {})
-        self.episodes = Episodes(train_episode, lbound, rbound, reward, perfect, known)
+        self.ddpg_params = agent_params(ddpg_params or {})
+        self._course = Episodes(train_episode, lbound, rbound, reward, perfect, self.ddpg_params)
+        self.episodes, self.lbound, self.rbound = train_episode, lbound, rbound
         if isinstance(config_list, str | PathLike):
             config_list = load_config(config_list)
         config_list, goal = goal_of(config_list, target, flops_ratio)
@@ -120,16 +121,16 @@ class AMCPruner(SearchPruner):
     @property
     def settings(self) -> dict[str, Any]:
         """What the plans depend on."""
-        return self.episodes.settings
+        return self._course.settings
 
     @property
     def length(self) -> int:
         """How many trials there will be: one for each episode."""
-        return self.episodes.count
+        return self.episodes
 
     def plans(self) -> Plans:
         """Yield what each episode comes to; its score is what the agent learns from."""
-        best = yield from self.episodes.walk(
+        best = yield from self._course.walk(
             self.environment(),
             self.seed,
             lambda number: seeded(self._seed_of(number)),
@@ -153,7 +154,7 @@ class AMCPruner(SearchPruner):
             if operation.layer in flops:
                 flops[operation.layer] += flops_of(operation)
         layers = {each.name: _facts(each, flops[each.name]) for each in self.pruner.targets}
-        return LayerEnv(budget, layers, self.caps, self.episodes.lbound, self.episodes.rbound)
+        return LayerEnv(budget, layers, self.caps, self.lbound, self.rbound)
 
 
 def _facts(target: Target, flops: int) -> Facts:

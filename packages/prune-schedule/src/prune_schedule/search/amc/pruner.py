@@ -117,9 +117,10 @@ class AMCPruner(FinetunedSearchPruner):
         need_agent("prune-schedule[amc]")
         params = dict(ddpg_params or {})
         params |= {name: more.pop(name) for name in AgentParams.__slots__ if name in more}
-        self.episodes = Episodes(
-            train_episode, lbound, rbound, reward, perfect, agent_params(params)
-        )
+        self.ddpg_params = agent_params(params)
+        self._course = Episodes(train_episode, lbound, rbound, reward, perfect, self.ddpg_params)
+        self.episodes, self.lbound, self.rbound = train_episode, lbound, rbound
+        self.reward_name, self.perfect = self._course.settings["reward"], perfect
         functions = functions_of(finetune, evaluate, alone=val_loader is None)
         evaluate, dummy_input = functions.evaluate, functions.or_example(dummy_input)
         config_list, goal = goal_of(config_list, target, flops_ratio)
@@ -151,16 +152,16 @@ class AMCPruner(FinetunedSearchPruner):
     @property
     def settings(self) -> dict[str, Any]:
         """What the plans depend on."""
-        return self.episodes.settings
+        return self._course.settings
 
     @property
     def length(self) -> int:
         """How many trials there will be: one for each episode."""
-        return self.episodes.count
+        return self.episodes
 
     def plans(self) -> Generator[Plan, float | None, None]:
         """Yield what each episode comes to; its score is what the agent learns from."""
-        best = yield from self.episodes.walk(
+        best = yield from self._course.walk(
             self.environment(),
             self.seed,
             lambda number: seeded(self._seed_of(number)),
@@ -180,7 +181,7 @@ class AMCPruner(FinetunedSearchPruner):
             name: _facts(wrapper.module, budget.flops_in(name))
             for name, wrapper in self.get_modules_wrapper().items()
         }
-        return LayerEnv(budget, layers, self.caps, self.episodes.lbound, self.episodes.rbound)
+        return LayerEnv(budget, layers, self.caps, self.lbound, self.rbound)
 
     @property
     def _model_budget(self) -> ModelBudget:
