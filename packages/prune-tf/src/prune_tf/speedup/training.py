@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from types import FunctionType
 from typing import Any
@@ -32,7 +33,9 @@ def compile_alike(small: keras.Model, model: keras.Model, pairs: Pairs, cut: Cut
     if not model.compiled:
         return
     try:
-        with keras.saving.custom_object_scope(_compiled_with(model)):
+        with keras.saving.custom_object_scope(_compiled_with(model)), warnings.catch_warnings():
+            # It is not read from a file, and is said below where it cannot be copied.
+            warnings.filterwarnings("ignore", "The object being serialized includes a `lambda`")
             small.compile_from_config(model.get_compile_config())
     except (TypeError, ValueError) as error:
         warn(
