@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from prune_core import BasicPruner, ConfigError, MaskError, PruneWarning, prune, unwrap
+from prune_speedup.pruning.coupling import _moment_of
 from prune_toolkit import (
     DependencyAwareAllocator,
     NormalSparsityAllocator,
@@ -323,3 +324,13 @@ def test_what_a_norm_holds_is_left_out_without_a_trial():
     stream = allocator.coupling.units.axes["into.weight", 0]
     assert set(stream) <= set(held)
     assert not set(allocator.coupling.units.axes["wide.weight", 0]) & set(held)
+
+
+@pytest.mark.parametrize("shape", [(), (0, 3), (3, 0), (3,), (3, 2)])
+def test_masks_of_any_shape_are_told_apart(shape):
+    mask = torch.ones(shape, dtype=torch.bool)
+    before = _moment_of(mask)
+    assert before == _moment_of(mask)
+    if mask.numel():
+        mask.view(-1)[0] = False
+        assert before != _moment_of(mask)

@@ -7,6 +7,7 @@ from torch import nn
 from prune_core.errors import PruneWarning, SpeedupError
 from prune_core.speedup import shrink
 from prune_speedup.torch import trace, units
+from prune_speedup.torch.proof import higher_precision
 from prune_speedup.torch.record.data_dependent import agree
 
 
@@ -121,3 +122,49 @@ def test_a_padding_that_is_not_zero_is_no_unit():
     assert [unit.slices["head.weight"] for unit in units(model, x)] == [
         {1: (index,)} for index in range(4)
     ]
+
+
+class WrittenRMSNorm(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.weight = nn.Parameter(torch.rand(width))
+
+    def forward(self, x):
+        return self.weight * (x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-5))
+
+
+def _convolutional():
+    layers = [nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.PReLU(8), nn.Conv2d(8, 4, 3)]
+    x = torch.randn(2, 3, 8, 8, dtype=torch.bfloat16)
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(64, 3)), x
+
+
+def _of_words():
+    norms = nn.LayerNorm(6), WrittenRMSNorm(6)
+    layers = [nn.Embedding(9, 6), *norms, nn.Linear(6, 8), nn.GELU(), nn.Linear(8, 6)]
+    return nn.Sequential(*layers), torch.arange(8).reshape(2, 4)
+
+
+@pytest.mark.parametrize(
+    ("make", "units", "copies"),
+    [(_convolutional, {"0.weight": {0: [1, 5]}}, True), (_of_words, {"3.weight": {0: [1]}}, False)],
+)
+def test_half_precision_is_proved_alike_with_and_without_a_wide_copy(
+    monkeypatch, make, units, copies
+):
+    found, widened, put = [], [], higher_precision.put
+
+    def noted(*each):
+        widened.append(each)
+        put(*each)
+
+    monkeypatch.setattr(higher_precision, "put", noted)
+    for room in (1 << 30, 0):
+        monkeypatch.setattr(higher_precision, "_AT_MOST", room)
+        widened.clear()
+        torch.manual_seed(0)
+        model, x = make()
+        report = shrink(model.bfloat16().eval(), x, units=[units])
+        assert bool(widened) == (copies or room > 0)
+        found.append((report.comparison, report.verified, report.inside))
+    assert found[0] == found[1]

@@ -34,7 +34,8 @@ def _moment_of(tensor: Tensor) -> tuple[Any, ...] | None:
     plain = type(tensor) in (Tensor, nn.Parameter) and tensor.layout is torch.strided
     if not plain or tensor.is_inference():
         return None
-    if tensor.dtype == torch.bool and tensor.is_cpu and is_in_rows(tensor):
+    rows = tensor.ndim and tensor.numel() and tensor.dtype == torch.bool and is_in_rows(tensor)
+    if rows and tensor.is_cpu:
         return tuple(tensor.shape), tensor.reshape(len(tensor), -1)[:, 0].numpy().tobytes()
     return tensor.data_ptr(), tensor.stride(), tensor._version
 

@@ -15,8 +15,8 @@ from prune_speedup.torch.tensors import put
 __all__ = ["narrowest", "one_at_a_time", "type_to_prove_in", "widen", "widened"]
 
 _AT_MOST = 1 << 30
-"""The bytes that a model in wider numbers may take. Beyond, memory is scarcer than the time that it
-takes to widen each tensor whenever it is read."""
+"""The bytes that a model in wider numbers may take, if its operators can be told them one by one.
+Beyond, memory is scarcer than the time that it takes to widen each tensor whenever it is read."""
 
 _SHARE = 0.8
 """How much of the memory that is free it may take."""
@@ -59,10 +59,30 @@ def widen(model: nn.Module, dtype: torch.dtype) -> None:
         tensor for tensor in (*model.parameters(), *model.buffers()) if is_narrow(tensor, dtype)
     ]
     needed = sum(tensor.numel() * dtype.itemsize for tensor in tensors)
-    if tensors and needed > min(_AT_MOST, _SHARE * _free(tensors[0].device)):
+    if needed > _AT_MOST and _is_told_one_by_one(model):
+        return
+    if tensors and needed > _SHARE * _free(tensors[0].device):
         return
     for tensor in tensors:
         put(tensor, tensor.data.to(dtype), None)
+
+
+def _is_told_one_by_one(model: nn.Module) -> bool:
+    """Whether every operator that reads a parameter lets its numbers be widened on their way there.
+
+    A convolution does not: torch compares the types of its input and its bias before any recorder
+    sees them. So only kinds that are known to are taken, of which most language models are made.
+    """
+    holders = (module for module in model.modules() if [*module.parameters(recurse=False)])
+    return all(
+        isinstance(module, nn.Linear | nn.Embedding | nn.LayerNorm) or _is_written_norm(module)
+        for module in holders
+    )
+
+
+def _is_written_norm(module: nn.Module) -> bool:
+    """Whether it is one of the many root mean square norms that are written in Python."""
+    return type(module).__name__.endswith("RMSNorm") and not isinstance(module, nn.RMSNorm)
 
 
 def _free(device: torch.device) -> float:

@@ -217,10 +217,12 @@ class _Prover:
         generator = torch.Generator().manual_seed(0)
         for parameter in self._model.parameters():
             if parameter.is_floating_point():
-                noise = torch.randn(parameter.shape, generator=generator).to(parameter)
-                eps = torch.finfo(parameter.dtype).eps
-                # Not in place: a snapshot keeps the numbers themselves, and no copy of them.
-                put(parameter, parameter.data * (1 + _NUDGE * eps * noise), None)
+                # By the rounding of the numbers that are computed with: that of half precision
+                # would explain anything. Not in place, for a snapshot keeps no copy.
+                numbers = parameter.data if dtype is None else widened(parameter.data, dtype)
+                noise = torch.randn(parameter.shape, generator=generator).to(numbers)
+                eps = torch.finfo(numbers.dtype).eps
+                put(parameter, numbers * (1 + _NUDGE * eps * noise), None)
         again = self._run_masked(case, dtype)
         returned, kept = self._last
         apart = compare(seen.returned, returned, tolerance)
