@@ -130,6 +130,7 @@ class Graph:
             if there was one.
         also: Further runs that were recorded, each with its first call.
         decisions: What the calls saw that decided something by numbers, in their order.
+        by_shapes: Whether its first run does nothing by the numbers that its products make.
     """
 
     calls: list[Call] = field(default_factory=list)
@@ -150,6 +151,7 @@ class Graph:
     opened: int | None = None
     also: list[tuple[Any, int]] = field(default_factory=list)
     decisions: list[tuple[Any, ...]] = field(default_factory=list)
+    by_shapes: bool = False
 
     @property
     def first(self) -> int:

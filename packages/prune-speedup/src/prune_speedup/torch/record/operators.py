@@ -10,6 +10,7 @@ from prune_speedup.torch.record.data_dependent import decides
 
 __all__ = ["Operator", "operator_of"]
 
+_TORCH = {"aten", "prim", "prims"}
 _EMPTY = {"empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided"}
 
 
@@ -24,6 +25,7 @@ class Operator(NamedTuple):
         decides: Whether its result is a plain number, or has a size, that depends on numbers.
         is_random: Whether its result depends on chance.
         is_empty: Whether its result is what memory happens to hold.
+        is_foreign: Whether it is none of torch's own, so that nobody knows what it looks at.
     """
 
     target: Any
@@ -33,6 +35,7 @@ class Operator(NamedTuple):
     decides: bool
     is_random: bool
     is_empty: bool
+    is_foreign: bool
 
     def written(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[torch.Tensor]:
         """The tensors among its arguments that it writes to."""
@@ -70,4 +73,5 @@ def _look_up(target: Any) -> Operator:
         decides(target),
         torch.Tag.nondeterministic_seeded in target.tags,
         name_of(target) in _EMPTY,
+        target.namespace not in _TORCH,
     )

@@ -42,7 +42,8 @@ def trace(
 ) -> Graph:
     """Run `model(example_inputs)` once, in eval mode and without gradients, and record it.
 
-    The model is left exactly as it was: modes, buffers, attributes and random numbers.
+    The model is left exactly as it was: modes, buffers, attributes and random numbers. Products of
+    matrices are not computed, unless the forward does something by what they are.
 
     Args:
         model: Any module.
@@ -57,15 +58,18 @@ def trace(
     if any(tensor.is_meta for tensor in (*model.parameters(), *model.buffers())):
         # Some kernels of that device import this when they first run, which a tape must not see.
         import_module("torch._dynamo")
-    recorder = Recorder(model, known or (lambda target: True))
-    try:
-        recorder.run(example_inputs)
-    except Exception as error:
-        raise ConfigError(
-            f"The model does not run on {described(example_inputs)}: {type(error).__name__}: "
-            f"{shown_error(error)} Give example inputs that model(...) accepts: a tensor, a tuple "
-            "of positional or a dict of keyword arguments."
-        ) from error
+    known = known or (lambda target: True)
+    recorder = _shapes_of(model, example_inputs, known)
+    if recorder is None:
+        recorder = Recorder(model, known)
+        try:
+            recorder.run(example_inputs)
+        except Exception as error:
+            raise ConfigError(
+                f"The model does not run on {described(example_inputs)}: {type(error).__name__}: "
+                f"{shown_error(error)} Give example inputs that model(...) accepts: a tensor, a "
+                "tuple of positional or a dict of keyword arguments."
+            ) from error
     if recorder.unread_parameters():
         recorder.run_training(example_inputs)
     if recorder.graph.decisions and recorder.unread_parameters():
@@ -73,6 +77,22 @@ def trace(
     for case in also:
         recorder.run_also(case)
     return recorder.graph
+
+
+def _shapes_of(
+    model: nn.Module, example_inputs: Any, known: Callable[[Any], bool]
+) -> "Recorder | None":
+    """A recording for which nothing was multiplied, if it is the same as with all numbers."""
+    recorder = Recorder(model, known, computing=False)
+    try:
+        recorder.run(example_inputs, again=False)
+    except Exception:
+        return None  # it wanted numbers, or fails with them, too
+    graph = recorder.graph
+    if recorder.lacking or recorder.changed or graph.written or graph.kept:
+        return None
+    recorder.computing, graph.by_shapes = True, True
+    return recorder
 
 
 class Recorder(Tape):  # type: ignore[no-untyped-call]

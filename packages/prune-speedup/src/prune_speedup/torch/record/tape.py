@@ -5,7 +5,7 @@ parsed and no control flow is refused. Parameters and buffers are known by ident
 tie or a parametrisation is nothing special.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 from weakref import ref as weakref
 
@@ -17,10 +17,15 @@ from prune_speedup.engine.graph import ALIAS_WRITE, Call, Graph, Meta, Ref
 from prune_speedup.torch.record.call_sites import Frame, Rewrite, SiteCounter, short_name
 from prune_speedup.torch.record.data_dependent import Decisions, decide_as, everything, seen
 from prune_speedup.torch.record.higher_precision import run_wide, wide_arguments
-from prune_speedup.torch.record.inputs import found_in
+from prune_speedup.torch.record.inputs import found_in, tensors_in
 from prune_speedup.torch.record.operators import Operator, operator_of
 from prune_speedup.torch.record.same_random import steadily
 from prune_speedup.torch.record.source_places import place_of_call
+from prune_speedup.torch.record.without_numbers import (
+    NumbersWantedError,
+    has_numbers,
+    made_without,
+)
 
 __all__ = ["Tape"]
 
@@ -73,6 +78,7 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
         rewrite: Rewrite | None = None,
         decisions: Decisions | None = None,
         located: bool = True,
+        computing: bool = True,
     ) -> None:
         """Learn the names of the model's tensors and modules.
 
@@ -85,6 +91,7 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
             decisions: What the forward is to see where it decides something by numbers.
             located: Whether calls know where in the model's source they stand, and what they were
                 told there. Who only compares what they make can do without.
+            computing: Whether the numbers are wanted. If not, see `without_numbers`.
         """
         super().__init__()  # type: ignore[no-untyped-call]
         self._watch = watch
@@ -93,6 +100,11 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.reached = ""
         self.steady = False
         self.wide: torch.dtype | None = None
+        self.computing = computing
+        self.lacking = False
+        self._uncomputed: set[int] = set()
+        self._looked_at = 0
+        self._outside: set[int] = set()
         self._returned: Any = None
         self.graph = Graph()
         self._model = model
@@ -125,6 +137,8 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if found is not None:
             return found
         index = self._bind(tensor)
+        if not self.computing and tensor.layout is torch.strided:
+            self._outside.add(tensor.untyped_storage()._cdata)
         if (names := self._names.get(id(tensor))) is not None:
             self.graph.tensors[index] = tuple(names)
             if id(tensor) in self._parameters:
@@ -181,12 +195,31 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if index is not None and index not in self.graph.tensors:
                 self.graph.written.append(index)
 
+    def _want_numbers(self, tensors: Iterable[torch.Tensor]) -> None:
+        """Give up, if somebody asks for numbers that are only known by their shapes."""
+        if self.computing:
+            return
+        calls = self.graph.calls
+        for call in calls[self._looked_at :]:
+            if not has_numbers(call.target) or not self._uncomputed.isdisjoint(call.inputs()):
+                self._uncomputed.update(index for index in call.outputs if index is not None)
+        self._looked_at = len(calls)
+        if any(self._numbers.get(tensor) in self._uncomputed for tensor in tensors):
+            self._give_up()
+
+    def _give_up(self) -> None:
+        self.lacking = True  # a forward may go on after an error
+        raise NumbersWantedError("it does something by its numbers, as it did not before")
+
     def _leaves(self, tensor: torch.Tensor, function: str) -> None:
+        self._want_numbers([tensor])
         self.graph.left[self.number(tensor)] = f"{function}() in {self.module or 'the model'}"
 
     def _keep_numbers(self, written: list[torch.Tensor]) -> None:
         """Keep what parameters hold that are about to be written."""
         for tensor in written:
+            if tensor.untyped_storage()._cdata in self._outside:
+                self._give_up()  # what is kept may tell by its numbers what is done next
             for parameter in self._stored.get(tensor.untyped_storage()._cdata, ()):
                 if id(parameter) not in self._overwritten:
                     self._overwritten[id(parameter)] = parameter, parameter.detach().clone()
@@ -209,6 +242,8 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return parts
         reads = self._with_refs(args), {name: self._with_refs(arg) for name, arg in kwargs.items()}
         run = self._decided if operator.decides else self.execute
+        if operator.decides or operator.is_foreign:
+            self._want_numbers(tensor for _, tensor in tensors_in((args, kwargs)))
         written = operator.written(args, kwargs) if operator.writes else ()
         if written:
             self._keep_numbers(written)
@@ -247,6 +282,8 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def execute(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run one operator; the place for a recorder that wants it run otherwise."""
+        if not self.computing and (made := made_without(func, args, kwargs)) is not None:
+            return made
         if self.wide is not None:
             args, kwargs = wide_arguments(func, args, kwargs, self.wide)
         operator = operator_of(func)

@@ -195,7 +195,8 @@ def attempt(
             observer.saw(site, given, changes)
         return changes
 
-    recorder = Recorder(model, has_rule, watch, rewrite, graph.decisions)
+    computing = not graph.by_shapes or graph.first < len(graph.calls)
+    recorder = Recorder(model, has_rule, watch, rewrite, graph.decisions, computing=computing)
     message = ""
     try:
         with remembering(model):

@@ -1,0 +1,168 @@
+"""Leave out the arithmetic of a forward of which only the shapes are wanted.
+
+A recording needs to know which calls a model makes, and of what shape their results are. Nearly
+all the time of a forward goes into products of matrices and convolutions, of which the shapes tell
+what they make. So these make zeros here:
+
+    convolution   (1, 3, 8, 8) with (6, 3, 3, 3)   makes zeros of (1, 6, 6, 6)
+    addmm         (4), (2, 3) and (3, 4)           makes zeros of (2, 4)
+
+Everything else is computed with these zeros. That is right as long as nobody asks what the numbers
+are; who does gets a `NumbersWantedError`, and the model has to be run as it is.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["NumbersWantedError", "has_numbers", "made_without"]
+
+
+class NumbersWantedError(Exception):
+    """A forward does something by numbers that were not computed."""
+
+
+def made_without(target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """What an operator makes, in all but its numbers; `None` if it has to be run to know that.
+
+    It has to where its arguments do not fit, too: then it says so itself.
+    """
+    makes = _MAKES.get(target)
+    return None if makes is None else makes(*args, **kwargs)
+
+
+def has_numbers(target: Any) -> bool:
+    """Whether an operator computes what it makes, in any case."""
+    return target not in _MAKES
+
+
+def _are_plain(*tensors: Tensor) -> bool:
+    """Whether these are ordinary, of one type, on one device, and in the usual order in memory."""
+    first = tensors[0]
+    kind, device = first.dtype, first.device
+    return all(
+        type(each) in _PLAIN
+        and each.dtype is kind
+        and each.device == device
+        and each.layout is torch.strided
+        for each in tensors
+    )
+
+
+_PLAIN = (Tensor, nn.Parameter)
+
+
+def _zeros(like: Tensor, *shape: int) -> Tensor:
+    return torch.zeros(shape, dtype=like.dtype, device=like.device)
+
+
+def _convolution(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: list[int],
+    padding: list[int],
+    dilation: list[int],
+    transposed: bool,
+    output_padding: list[int],
+    groups: int,
+) -> Tensor | None:
+    into, per, *kernel = weight.shape
+    tensors = (x, weight) if bias is None else (x, weight, bias)
+    in_order = x.is_contiguous() and weight.is_contiguous()
+    if not in_order or x.ndim != weight.ndim or not _are_plain(*tensors):
+        return None
+    takes, makes = (into, per * groups) if transposed else (per * groups, into)
+    if x.shape[1] != takes or into % groups or (bias is not None and bias.shape != (makes,)):
+        return None
+    sizes = []
+    for at, (size, width) in enumerate(zip(x.shape[2:], kernel, strict=True)):
+        # One number may stand for all axes.
+        step, pad, gap = (each[at % len(each)] for each in (stride, padding, dilation))
+        reach = gap * (width - 1) + 1
+        if transposed:
+            more = output_padding[at % len(output_padding)]
+            sizes.append((size - 1) * step - 2 * pad + reach + more)
+        else:
+            sizes.append((size + 2 * pad - reach) // step + 1)
+    return _zeros(x, len(x), makes, *sizes) if x.numel() and min(sizes, default=0) > 0 else None
+
+
+def _product(left: Tensor, right: Tensor) -> Tensor | None:
+    """A product of two matrices, or of as many as there are in both stacks."""
+    fits = left.ndim == right.ndim and left.shape[-1] == right.shape[-2]
+    if not fits or left.shape[:-2] != right.shape[:-2] or not _are_plain(left, right):
+        return None
+    return _zeros(left, *left.shape[:-1], right.shape[-1])
+
+
+def _product_and_sum(
+    added: Tensor, left: Tensor, right: Tensor, *, beta: float = 1, alpha: float = 1
+) -> Tensor | None:
+    made = _product(left, right)
+    if made is None or not _are_plain(added, made) or not _spreads(added, made.shape):
+        return None
+    return made
+
+
+def _spreads(tensor: Tensor, shape: Sequence[int]) -> bool:
+    """Whether a tensor can be repeated along axes of length one, and new ones, to this shape."""
+    sizes, lead = tensor.shape, len(shape) - tensor.ndim
+    return lead >= 0 and all(size in (1, of) for size, of in zip(sizes, shape[lead:], strict=True))
+
+
+def _batch_norm(
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    mean: Tensor | None,
+    variance: Tensor | None,
+    training: bool,
+    momentum: float,
+    eps: float,
+) -> tuple[Tensor, Tensor, Tensor] | None:
+    if training or mean is None or variance is None or not x.is_contiguous():
+        return None
+    tensors = [each for each in (weight, bias, mean, variance) if each is not None]
+    if x.ndim < 2 or not _are_plain(x, *tensors) or x.device.type != "cpu":
+        return None
+    if any(each.shape != x.shape[1:2] for each in tensors):
+        return None
+    return _zeros(x, *x.shape), _zeros(x, 0), _zeros(x, 0)
+
+
+def _attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    *,
+    attn_mask: Tensor | None = None,
+    scale: float | None = None,
+) -> tuple[Tensor, Tensor] | None:
+    same = query.ndim == 4 and key.shape == value.shape and query.shape[:2] == key.shape[:2]
+    if not same or query.shape[3] != key.shape[3] or not _are_plain(query, key, value):
+        return None
+    batch, heads, length, features = query.shape
+    if attn_mask is not None and not _spreads(attn_mask, (batch, heads, length, key.shape[2])):
+        return None
+    made = _zeros(query, batch, length, heads, features).transpose(1, 2)
+    wide = torch.float64 if query.dtype is torch.float64 else torch.float32
+    sums = torch.zeros((batch, length, heads), dtype=wide, device=query.device)
+    return made, sums.transpose(1, 2)
+
+
+_aten = torch.ops.aten
+
+_MAKES: dict[Any, Callable[..., Any]] = {
+    _aten.convolution.default: _convolution,
+    _aten.mm.default: _product,
+    _aten.bmm.default: _product,
+    _aten.addmm.default: _product_and_sum,
+    _aten.baddbmm.default: _product_and_sum,
+    _aten.native_batch_norm.default: _batch_norm,
+    _aten._scaled_dot_product_flash_attention_for_cpu.default: _attention,
+}
