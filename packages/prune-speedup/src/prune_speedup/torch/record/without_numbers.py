@@ -42,7 +42,7 @@ def _are_plain(*tensors: Tensor) -> bool:
     """Whether these are ordinary, of one type, on one device, and in the usual order in memory."""
     first = tensors[0]
     kind, device = first.dtype, first.device
-    return all(
+    return kind in _FLOATS and all(
         type(each) in _PLAIN
         and each.dtype is kind
         and each.device == device
@@ -52,6 +52,7 @@ def _are_plain(*tensors: Tensor) -> bool:
 
 
 _PLAIN = (Tensor, nn.Parameter)
+_FLOATS = (torch.float32, torch.float64, torch.bfloat16)
 
 
 def _zeros(like: Tensor, *shape: int) -> Tensor:
@@ -77,6 +78,8 @@ def _convolution(
     takes, makes = (into, per * groups) if transposed else (per * groups, into)
     if x.shape[1] != takes or into % groups or (bias is not None and bias.shape != (makes,)):
         return None
+    if min(*stride, *dilation) < 1 or min(padding) < 0:
+        return None
     sizes = []
     for at, (size, width) in enumerate(zip(x.shape[2:], kernel, strict=True)):
         # One number may stand for all axes.
@@ -84,6 +87,8 @@ def _convolution(
         reach = gap * (width - 1) + 1
         if transposed:
             more = output_padding[at % len(output_padding)]
+            if not 0 <= more < max(step, gap):
+                return None
             sizes.append((size - 1) * step - 2 * pad + reach + more)
         else:
             sizes.append((size + 2 * pad - reach) // step + 1)
@@ -146,13 +151,14 @@ def _attention(
     same = query.ndim == 4 and key.shape == value.shape and query.shape[:2] == key.shape[:2]
     if not same or query.shape[3] != key.shape[3] or not _are_plain(query, key, value):
         return None
-    batch, heads, length, features = query.shape
-    if attn_mask is not None and not _spreads(attn_mask, (batch, heads, length, key.shape[2])):
+    if dropout_p or not query.numel() or not key.numel():
         return None
-    made = _zeros(query, batch, length, heads, features).transpose(1, 2)
+    batch, heads, length, _ = query.shape
+    if attn_mask is not None and attn_mask.shape != (batch, heads, length, key.shape[2]):
+        return None
     wide = torch.float64 if query.dtype is torch.float64 else torch.float32
     sums = torch.zeros((batch, length, heads), dtype=wide, device=query.device)
-    return made, sums.transpose(1, 2)
+    return torch.zeros_like(query), sums.transpose(1, 2)
 
 
 _aten = torch.ops.aten
