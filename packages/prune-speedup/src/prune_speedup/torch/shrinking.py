@@ -126,7 +126,7 @@ def shrunk(
     fitting = Fitting(
         model, example_inputs, planned, flat, original, report, yielding, cutting=asked.cutting
     )
-    small_graph = None
+    small_graph = returned = None
     if not asked.verify:
         plan = planned(())
         with timed(seconds, "shrink"):
@@ -136,8 +136,11 @@ def shrunk(
         plan, repairs, proof = fitting.proved(asked.verify_inputs, meant, asked.tolerance)
         report.comparison, report.verified = proof.difference, proof.inputs
         report.inside, flops, small_graph = proof.inside, proof.flops, proof.recorded
+        returned = proof.returned
     with timed(seconds, "config"):
-        report.config = follow(model, example_inputs, shapes, compared=asked.verify)
+        report.config = follow(
+            model, example_inputs, shapes, compared=asked.verify, returned=returned
+        )
     report.corrections = [
         each for each in report.corrections if corrections_of(model.get_submodule(each[0]))
     ]

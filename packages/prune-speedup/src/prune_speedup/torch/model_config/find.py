@@ -21,7 +21,6 @@ from prune_speedup.torch.model_config.build import (
     builder,
     built_like,
     run_as,
-    same_outputs,
     shapes_of,
 )
 from prune_speedup.torch.model_config.layer_configs import are_of_several_kinds, holders_of
@@ -48,7 +47,7 @@ def find_values(
     model: nn.Module,
     args: Any,
     kwargs: Mapping[str, Any],
-    expected: Any,
+    as_expected: Callable[[Any], bool],
     before: Shapes,
     after: Shapes,
 ) -> tuple[dict[Keys, int], str]:
@@ -58,7 +57,7 @@ def find_values(
         model: A small model, in eval mode. Neither it nor its config is changed.
         args: What the model is run with, by position,
         kwargs: and by name.
-        expected: What it returns.
+        as_expected: Whether something is what it returns.
         before: The shapes that its tensors had.
         after: The shapes that they have.
 
@@ -81,7 +80,7 @@ def find_values(
             return False  # sizes that do not go together are refused in many ways
         if shapes_of(built) != after:
             return False
-        return same_outputs(expected, run_as(built, args, kwargs, of=model))
+        return as_expected(run_as(built, args, kwargs, of=model))
 
     known: dict[frozenset[tuple[Keys, Any]], Shapes] = {}
 

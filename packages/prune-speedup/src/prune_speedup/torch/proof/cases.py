@@ -85,7 +85,7 @@ def _at_once(
 ) -> list[Case]:
     """A case in which everything is otherwise, or as much of it as the model accepts."""
     batch = _in_batch(example) or example
-    short = next(_in_length(batch), None)
+    short = next(_in_length(batch, _factors(batch, 0.25, 0.5)), None)
     tries = [
         replace(case, training=trains, name=f"{case.name}, in training" if trains else case.name)
         for case in (
@@ -104,8 +104,14 @@ def _at_once(
 
 
 def _longer(case: Case) -> Iterator[Case]:
-    """An input twice as long, if the example is short."""
-    return islice(_in_length(case, (2.0,)), 1)
+    """A longer input, if the example is short."""
+    return islice(_in_length(case, _factors(case, 1.25, 2.0)), 1)
+
+
+def _factors(case: Case, tokens: float, others: float) -> tuple[float]:
+    """How long another input is. Any number of tokens will do; pixels may have to be halved."""
+    first = next((each for _, each in tensors_in(case.inputs) if each.ndim > 1), None)
+    return (tokens if first is not None and first.ndim == 2 else others,)
 
 
 def _has_own(model: nn.Module) -> bool:
@@ -155,8 +161,14 @@ def _in_length(case: Case, factors: Sequence[float] = (0.5, 2.0)) -> Iterator[Ca
     wanted: dict[int, list[tuple[int, ...]]] = {2: [(1,)], 3: [(1,), (2,)], 4: [(2, 3), (1, 2)]}
     for axes in wanted.get(first.ndim, [tuple(range(2, first.ndim))]):
         size = first.shape[axes[-1]]
-        others = [int(size * factor) for factor in factors if factor < 1 or size <= _SHORT]
-        for other in filter(None, others):
+        others = [
+            max(1, int(size * factor)) if factor < 1 else max(size + 1, int(size * factor))
+            for factor in factors
+            if factor < 1 or size <= _SHORT
+        ]
+        for other in others:
+            if other == size:
+                continue
 
             def along(tensor: torch.Tensor, axes: tuple[int, ...] = axes) -> tuple[int, ...]:
                 same = tensor.ndim == first.ndim

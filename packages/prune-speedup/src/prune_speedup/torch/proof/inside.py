@@ -182,7 +182,7 @@ class Inside:
         folded = tensor.reshape(before, channels, after)
         made = self._times_noise(folded)
         # It is no number if anything in it is not.
-        if not isfinite(made.sum(dtype=torch.float64).item()):
+        if not isfinite(made.sum().item()):
             # Of what hides a position, such as -inf or the smallest number, it counts where it is.
             finite = folded.abs() < torch.finfo(folded.dtype).max ** 0.5
             clean = torch.where(finite, folded, torch.zeros_like(folded))
@@ -226,7 +226,8 @@ def _weights(pairs: Sequence[_Pair]) -> npt.NDArray[np.float64]:
         np.repeat([kind[pairs[at].dtype] for at in filled], lengths) for kind in (_ALLOWED, _LEAST)
     )
     with np.errstate(all="ignore"):
-        gap, size = (np.sqrt((each * each).sum(axis=1)) for each in (before - now, before))
+        # Rows of four numbers: numpy's own sum takes four times as long.
+        gap, size = (np.sqrt(np.einsum("ij,ij->i", each, each)) for each in (before - now, before))
         largest = np.repeat(np.maximum.reduceat(size, starts), lengths)
         weight = np.where(gap == 0, 0.0, gap / (share * size + step * largest))
     worst = np.maximum.reduceat(weight, starts)

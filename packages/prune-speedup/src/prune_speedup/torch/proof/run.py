@@ -54,6 +54,7 @@ class Proof:
             of the inputs has reached.
         narrower: What the model returns with fewer channels, by the arguments that ask for it.
         recorded: The small model's forward of the example, where it ran in its own numbers.
+        returned: What it returned there.
     """
 
     difference: Difference
@@ -63,6 +64,7 @@ class Proof:
     doubtful: dict[Source, str]
     narrower: dict[str, list[str]] = field(default_factory=dict)
     recorded: Graph | None = None
+    returned: Found | None = None
 
 
 _NUDGE = 64
@@ -144,6 +146,7 @@ class _Prover:
         self._states: TwoStates[Seen] = TwoStates(model, original)
         self._last = Found(), Found()
         self._recorded: Graph | None = None
+        self._returned: Found | None = None
         self._zero_already: set[str] | None = None
 
     def proof(self, verdict: Verdict) -> Proof:
@@ -152,7 +155,7 @@ class _Prover:
         unsure = doubtful(self._model, self._attributes, self._reads)
         inputs, flops = verdict.inputs, verdict.flops
         found = verdict.difference, inputs, self._inside, flops
-        return Proof(*found, unsure, self._narrower, self._recorded)
+        return Proof(*found, unsure, self._narrower, self._recorded, self._returned)
 
     def compared(
         self, cases: Sequence[Case], tolerance: float | None, dtype: torch.dtype | None
@@ -169,7 +172,7 @@ class _Prover:
             recorder, returned = self._run_small(case, seen, dtype)
             self._last = returned, kept_by(recorder)
             if case.name == "the example" and dtype is None and recorder.graph.again is None:
-                self._recorded = recorder.graph
+                self._recorded, self._returned = recorder.graph, returned
             difference = held(case, seen, returned, recorder, tolerance)
             if seen.narrower:
                 self._narrower[case.asks] = seen.narrower
@@ -199,6 +202,8 @@ class _Prover:
         if allowed is None:
             allowed = _ROUNDS * (rounded.relative + torch.finfo(own).eps)
         held(case, narrow, returned, recorder, allowed, inside=False)
+        if recorder.graph.again is None:
+            self._returned = returned
         self._states.small.restore()
 
     def _is_shaky(
