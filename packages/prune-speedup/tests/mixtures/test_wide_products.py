@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from prune_speedup.torch.record.higher_precision import Wider
 from prune_speedup.torch.record.recorder import Recorder
 
 
@@ -28,7 +29,7 @@ def test_they_are_what_they_are_in_single():
     torch.manual_seed(0)
     model, x = Grouped(), torch.randn(10, 16)
     recorder = Recorder(model, lambda target: True)
-    recorder.wide = torch.float64
+    recorder.wide = Wider(torch.float64)
     made = recorder.run(x)
     assert made.dtype == torch.float64
     torch.testing.assert_close(made.float(), model(x))

@@ -18,6 +18,7 @@ from prune_speedup.torch.cost import flops_of
 from prune_speedup.torch.proof.compare import IN_DOUBLE, Difference
 from prune_speedup.torch.proof.higher_precision import narrowest, type_to_prove_in, widen, widened
 from prune_speedup.torch.record.case import Case
+from prune_speedup.torch.record.higher_precision import Wider
 from prune_speedup.torch.record.recorder import Recorder
 from prune_speedup.torch.tensors import Snapshot
 
@@ -244,8 +245,13 @@ def run_case(
     recorder: Recorder, case: Case, dtype: torch.dtype | None, *, again: bool = False
 ) -> Any:
     """Run a recorder's model as a case says, in this type of numbers or in their own."""
-    recorder.wide, recorder.steady = dtype, case.training
+    recorder.wide = wider = None if dtype is None else Wider(dtype)
+    recorder.steady = case.training
     inputs = case.inputs if dtype is None else widened(case.inputs, dtype)
-    if case.training:
-        return recorder.train(inputs)
-    return recorder.open(inputs) if case.opened else recorder.run(inputs, again=again)
+    try:
+        if case.training:
+            return recorder.train(inputs)
+        return recorder.open(inputs) if case.opened else recorder.run(inputs, again=again)
+    finally:
+        if wider is not None:
+            wider.give_back()

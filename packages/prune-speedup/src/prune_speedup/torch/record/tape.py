@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from prune_speedup.engine.graph import ALIAS_WRITE, Call, Graph, Meta, Ref
 from prune_speedup.torch.record.call_sites import Frame, Rewrite, SiteCounter, short_name
 from prune_speedup.torch.record.data_dependent import Decisions, decide_as, everything, seen
-from prune_speedup.torch.record.higher_precision import run_wide, wide_arguments
+from prune_speedup.torch.record.higher_precision import Wider
 from prune_speedup.torch.record.inputs import found_in, tensors_in
 from prune_speedup.torch.record.operators import Operator, operator_of
 from prune_speedup.torch.record.same_random import steadily
@@ -99,7 +99,7 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._open = False
         self.reached = ""
         self.steady = False
-        self.wide: torch.dtype | None = None
+        self.wide: Wider | None = None
         self.computing = computing
         self.lacking = False
         self._uncomputed: set[int] = set()
@@ -284,12 +284,14 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Run one operator; the place for a recorder that wants it run otherwise."""
         if not self.computing and (made := made_without(func, args, kwargs)) is not None:
             return made
-        if self.wide is not None:
-            args, kwargs = wide_arguments(func, args, kwargs, self.wide)
         operator = operator_of(func)
         if self.steady and operator.is_random:
+            if self.wide is not None:
+                args, kwargs = self.wide.arguments(operator, args, kwargs)
             return steadily(func, args, kwargs)
-        result = func(*args, **kwargs) if self.wide is None else run_wide(func, args, kwargs)
+        result = (
+            func(*args, **kwargs) if self.wide is None else self.wide.run(operator, args, kwargs)
+        )
         if operator.is_empty:
             result.zero_()  # what memory happens to hold is nothing to compare
         return result
