@@ -41,22 +41,14 @@ def test_what_is_written_into_stays_as_it_is(wider):
 
 
 @pytest.mark.parametrize("turned", [False, True])
-def test_memory_is_used_again_by_the_next_operator(wider, monkeypatch, turned):
-    monkeypatch.setattr(higher_precision, "_LARGE", 0)
-    mm = operator_of(aten.mm.default)
-    one, two = torch.randn(4, 4).bfloat16(), torch.randn(4, 4).bfloat16()
-    wider.run(mm, (one, one), {})  # from here on there is room for two
-    (left, right), _ = wider.arguments(mm, (one, two.t() if turned else two), {})
-    assert torch.equal(left, one.float())
-    assert torch.equal(right, two.float().t() if turned else two.float())
-    (again, _), _ = wider.arguments(mm, (two, two), {})
-    assert again.data_ptr() == left.data_ptr()
-    assert torch.equal(again, two.float())
-
-
-def test_what_is_not_dense_gets_memory_of_its_own(wider, monkeypatch):
-    monkeypatch.setattr(higher_precision, "_LARGE", 0)
-    columns = torch.randn(4, 8).bfloat16()[:, ::2]
-    (left, right), _ = wider.arguments(operator_of(aten.mul.Tensor), (columns, columns), {})
-    assert torch.equal(left, columns.float())
-    assert left.data_ptr() != right.data_ptr()
+@pytest.mark.parametrize("columns", [5, 6, 40])
+def test_a_large_matrix_is_widened_block_by_block(wider, monkeypatch, turned, columns):
+    monkeypatch.setattr(higher_precision, "_BLOCK", 12)  # three columns of four
+    x, bias = torch.randn(2, 4), torch.randn(columns).bfloat16()
+    weight = torch.randn(columns, 4).bfloat16()
+    right = weight.t() if turned else weight.t().contiguous()
+    made = wider.run(operator_of(aten.mm.default), (x, right), {})
+    assert torch.allclose(made, x @ right.float(), atol=1e-6)
+    assert made.is_contiguous()
+    again = wider.run(operator_of(aten.addmm.default), (bias, x, right), {})
+    assert torch.allclose(again, made + bias.float(), atol=1e-6)

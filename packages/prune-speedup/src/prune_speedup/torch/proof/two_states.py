@@ -245,13 +245,9 @@ def run_case(
     recorder: Recorder, case: Case, dtype: torch.dtype | None, *, again: bool = False
 ) -> Any:
     """Run a recorder's model as a case says, in this type of numbers or in their own."""
-    recorder.wide = wider = None if dtype is None else Wider(dtype)
+    recorder.wide = None if dtype is None else Wider(dtype)
     recorder.steady = case.training
     inputs = case.inputs if dtype is None else widened(case.inputs, dtype)
-    try:
-        if case.training:
-            return recorder.train(inputs)
-        return recorder.open(inputs) if case.opened else recorder.run(inputs, again=again)
-    finally:
-        if wider is not None:
-            wider.give_back()
+    if case.training:
+        return recorder.train(inputs)
+    return recorder.open(inputs) if case.opened else recorder.run(inputs, again=again)

@@ -1,6 +1,5 @@
 """Let operators work in wider numbers than those that they are given."""
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -12,9 +11,8 @@ __all__ = ["Wider", "is_narrow"]
 
 
 _LOOKS_UP = frozenset({"embedding", "index", "index_select", "gather"})
-_LARGE = 1 << 20
-"""From so many bytes on, memory for wider numbers is used again. A system hands out large pieces
-page by page, which takes longer than to fill them."""
+_BLOCK = 1 << 19
+"""How many numbers of a matrix are widened at once: so many stay in a processor's cache."""
 
 
 class Wider:
@@ -22,81 +20,72 @@ class Wider:
 
     Views stay as they are, and what is taken from them is widened where something is computed with
     it: of a tensor with a slice for each of 64 experts, the slice of one expert and not all of
-    them, 64 times. Of a table, the rows that are looked up are widened.
+    them, 64 times. Of a table, the rows that are looked up are widened. The weights of a linear
+    layer are widened block by block, and never are all there:
+
+        x @ weight.T   is   x @ wide(weight[:256]).T  beside  x @ wide(weight[256:512]).T ...
     """
 
     def __init__(self, dtype: torch.dtype) -> None:
         """Widen to this type."""
         self.dtype = dtype
-        self._room: dict[torch.device, torch.Tensor] = {}
-        self._taken = 0
+        self._room: torch.Tensor | None = None
 
     def run(self, operator: Operator, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run one operator."""
-        func = operator.target
+        func, name = operator.target, name_of(operator.target)
         if operator.makes_views:
             return func(*args, **kwargs)
-        if name_of(func) in _LOOKS_UP:
-            return self._copied(func(*args, **kwargs))
+        if name in _LOOKS_UP:
+            return self._wide(func(*args, **kwargs))
+        if not kwargs and name in ("mm", "addmm") and self._is_large(args[-1]):
+            made = self._product(self._wide(args[-2]), args[-1])
+            return made if name == "mm" else made + self._wide(args[0])
         args, kwargs = self.arguments(operator, args, kwargs)
-        if name_of(func) == "_grouped_mm" and args[0].dtype == torch.float64:
+        if name == "_grouped_mm" and args[0].dtype == torch.float64:
             return _grouped_mm(*args, **kwargs)
         return func(*args, **kwargs)
 
     def arguments(
         self, operator: Operator, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """The arguments of an operator in the wider type; what it writes into stays as it is.
-
-        They are good until the next operator is run.
-        """
-        self._taken = 0
-        # What another library's operator keeps of its arguments, nobody knows.
-        wide = self._copied if operator.is_foreign else self._borrowed
+        """The arguments of an operator in the wider type; what it writes into stays as it is."""
         places = {at for at, _ in operator.writes}
         names = {name for _, name in operator.writes}
-        args = tuple(
-            arg if at in places else _each(arg, self.dtype, wide) for at, arg in enumerate(args)
-        )
-        kwargs = {
-            name: arg if name in names else _each(arg, self.dtype, wide)
-            for name, arg in kwargs.items()
-        }
+        args = tuple(arg if at in places else self._each(arg) for at, arg in enumerate(args))
+        kwargs = {n: arg if n in names else self._each(arg) for n, arg in kwargs.items()}
         return args, kwargs
 
-    def give_back(self) -> None:
-        """Keep no memory any longer."""
-        self._room.clear()
+    def _is_large(self, matrix: torch.Tensor) -> bool:
+        return is_narrow(matrix, self.dtype) and matrix.numel() > _BLOCK and matrix.is_cpu
 
-    def _copied(self, tensor: torch.Tensor) -> torch.Tensor:
+    def _product(self, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+        inner, outer = right.shape
+        step = max(1, _BLOCK // inner)
+        if self._room is None or len(self._room) < inner * step:
+            self._room = torch.empty(inner * step, dtype=self.dtype, device="cpu")
+        parts = []
+        for block in torch.split(right, step, 1):
+            room = self._room[: block.numel()]
+            if block.stride(0) == 1:  # as it is copied quickly: `weight.T` has its columns in a row
+                wide = room.view(block.shape[1], inner).t()
+            else:
+                wide = room.view(block.shape)
+            parts.append(left @ wide.copy_(block))
+        return torch.cat(parts, 1) if outer > step else parts[0]
+
+    def _each(self, arg: Any) -> Any:
+        if isinstance(arg, torch.dtype):
+            narrow = arg.is_floating_point and arg.itemsize < self.dtype.itemsize
+            return self.dtype if narrow else arg
+        if isinstance(arg, torch.Tensor):
+            return self._wide(arg)
+        if isinstance(arg, list | tuple):
+            return type(arg)(self._each(item) for item in arg)
+        return arg
+
+    def _wide(self, tensor: torch.Tensor) -> torch.Tensor:
         return tensor.to(self.dtype) if is_narrow(tensor, self.dtype) else tensor
-
-    def _borrowed(self, tensor: torch.Tensor) -> torch.Tensor:
-        """A wider copy in memory that is used again for the next operator."""
-        if not is_narrow(tensor, self.dtype):
-            return tensor
-        size = tensor.numel()
-        if size * self.dtype.itemsize < _LARGE or not _is_dense(tensor):
-            return tensor.to(self.dtype)
-        room = self._room.get(tensor.device)
-        if room is None or len(room) < self._taken + size:
-            # What was lent for this operator before is kept alive by who has it.
-            room = tensor.new_empty(self._taken + size, dtype=self.dtype)
-            self._room[tensor.device] = room
-        piece = room[self._taken : self._taken + size]
-        self._taken += size
-        return piece.as_strided(tensor.shape, tensor.stride(), piece.storage_offset()).copy_(tensor)
-
-
-def _is_dense(tensor: torch.Tensor) -> bool:
-    """Whether its numbers are one behind the other in memory, in whatever order of the axes."""
-    along = sorted(zip(tensor.stride(), tensor.shape, strict=True))
-    expected = 1
-    for step, size in along:
-        if size > 1 and step != expected:
-            return False
-        expected *= size
-    return tensor.layout is torch.strided
 
 
 def _grouped_mm(
@@ -115,16 +104,6 @@ def _grouped_mm(
         made[start:end] = rows[start:end] @ weight
         start = end
     return made if bias is None else made + bias
-
-
-def _each(arg: Any, dtype: torch.dtype, wide: Callable[[torch.Tensor], torch.Tensor]) -> Any:
-    if isinstance(arg, torch.dtype):
-        return dtype if arg.is_floating_point and arg.itemsize < dtype.itemsize else arg
-    if isinstance(arg, torch.Tensor):
-        return wide(arg)
-    if isinstance(arg, list | tuple):
-        return type(arg)(_each(item, dtype, wide) for item in arg)
-    return arg
 
 
 def is_narrow(tensor: torch.Tensor, dtype: torch.dtype) -> bool:
