@@ -56,4 +56,7 @@ def unwrap(
         else:
             wrapper.rewrites.undo()
     replace_modules(model, {wrapper: wrapper.module for wrapper in wrappers})
+    for wrapper in wrappers:
+        if wrapper.for_good:
+            wrapper.drop_masks()
     return model

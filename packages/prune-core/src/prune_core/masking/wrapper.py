@@ -262,6 +262,10 @@ class PrunerModuleWrapper(nn.Module):
                     parameter[removed] = torch.where(now == 0, values.to(now), now)
         self._removed = {}
 
+    def drop_masks(self) -> None:
+        """Mask nothing any longer. What a wrapper holds may live on until Python looks for it."""
+        self._buffers.update(dict.fromkeys([name + SUFFIX for name in self.masked_names]))
+
     def _masked_places(self) -> Iterator[tuple[str, Tensor, Tensor]]:
         """Yield masked parameters, or what this process has of them, with their masks."""
         for name in self.masked_names:

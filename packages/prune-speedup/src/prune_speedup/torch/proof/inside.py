@@ -69,6 +69,28 @@ class _Pair(NamedTuple):
     dtype: torch.dtype
 
 
+class _Room:
+    """Memory in which small things are kept one behind the other.
+
+    Each in a place of its own, between results that come and go, would leave holes there that
+    nothing fits into.
+    """
+
+    def __init__(self, like: torch.Tensor) -> None:
+        self._free = like.new_empty(0)
+
+    def keep(self, tensor: torch.Tensor) -> torch.Tensor:
+        """A copy of a tensor."""
+        size = tensor.numel()
+        if len(self._free) < size:
+            self._free = tensor.new_empty(max(size, _ROOM))
+        place, self._free = self._free[:size], self._free[size:]
+        return place.view(tensor.shape).copy_(tensor)
+
+
+_ROOM = 1 << 18
+
+
 class Inside:
     """What the operators of one run have made, held to those of another run.
 
@@ -85,6 +107,7 @@ class Inside:
         self._entries: list[_Entry] = []
         self._next = 0
         self._noise: dict[Any, torch.Tensor] = {}
+        self._rooms: dict[Any, _Room] = {}
 
     def note(self, call: Call, result: Any, recorded: Call | None) -> None:
         """Keep what a call of the masked model has made."""
@@ -187,7 +210,10 @@ class Inside:
             finite = folded.abs() < torch.finfo(folded.dtype).max ** 0.5
             clean = torch.where(finite, folded, torch.zeros_like(folded))
             made = self._times_noise(clean) + self._times_noise((~finite).to(folded.dtype))
-        return made
+        key = made.dtype, made.device
+        if key not in self._rooms:
+            self._rooms[key] = _Room(made)
+        return self._rooms[key].keep(made)
 
     def _times_noise(self, folded: torch.Tensor) -> torch.Tensor:
         # The noise stands on the left: few rows times many columns is what kernels are fast at.
