@@ -300,6 +300,8 @@ class PrunerModuleWrapper(nn.Module):
 
     def __getattr__(self, name: str) -> Any:
         state = self.__dict__
+        if name == "module" and name in state.get("_modules", ()):  # what is asked for most often
+            return state["_modules"][name]
         masked, buffers = state.get("masked_names", ()), state.get("_buffers", {})
         tensor = name.removesuffix(SUFFIX)
         if name in buffers and tensor in masked and buffers[name] is None:
