@@ -8,7 +8,7 @@ asked as ever.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -24,29 +24,46 @@ def named_modules(model: nn.Module, *, every_name: bool = False) -> list[tuple[s
         model: The model.
         every_name: Whether a module that stands in several places is listed in each.
     """
-    found: list[tuple[str, nn.Module]] = [("", model)]
+    found = [("", model)]
     seen = {model}
-
-    def add_those_in(module: nn.Module, start: str) -> None:
-        for key, child in module._modules.items():
-            if child is None or (child in seen and not every_name):
-                continue
-            seen.add(child)
-            name = start + key
-            found.append((name, child))
-            if child._modules:
-                add_those_in(child, name + ".")
-
-    add_those_in(model, "")
-    kinds: set[type] = {type(module) for _, module in found}
-    if any(map(_has_own_modules, kinds)):
+    _add_named(model, "", found, seen, every_name)
+    if _have_own_modules(seen):
         return list(model.named_modules(remove_duplicate=not every_name))
     return found
 
 
+# No functions within functions: one that calls itself is a cycle, which keeps what it has found
+# until Python looks for such.
+def _add_named(
+    module: nn.Module,
+    start: str,
+    found: list[tuple[str, nn.Module]],
+    seen: set[nn.Module],
+    every_name: bool,
+) -> None:
+    for key, child in module._modules.items():
+        if child is None or (child in seen and not every_name):
+            continue
+        seen.add(child)
+        name = start + key
+        found.append((name, child))
+        if child._modules:
+            _add_named(child, f"{name}.", found, seen, every_name)
+
+
 def modules_in(model: nn.Module) -> list[nn.Module]:
     """Return the modules of a model, itself first, each once."""
-    return [module for _, module in named_modules(model)]
+    found: dict[nn.Module, None] = {model: None}
+    _add(model, found)
+    return list(model.modules()) if _have_own_modules(found) else list(found)
+
+
+def _add(module: nn.Module, found: dict[nn.Module, None]) -> None:
+    for child in module._modules.values():
+        if child is not None and child not in found:
+            found[child] = None
+            if child._modules:
+                _add(child, found)
 
 
 def named_parameters(model: nn.Module, *, every_name: bool = False) -> dict[str, nn.Parameter]:
@@ -56,7 +73,7 @@ def named_parameters(model: nn.Module, *, every_name: bool = False) -> dict[str,
         model: The model.
         every_name: Whether one that is held in several places is there by each of its names.
     """
-    kind: type = type(model)
+    kind: Any = type(model)
     if _has_own_tensors(kind):
         return dict(model.named_parameters(remove_duplicate=not every_name))
     modules = named_modules(model, every_name=every_name)
@@ -70,7 +87,7 @@ def named_tensors(model: nn.Module, *, every_name: bool = False) -> dict[str, Te
         model: The model.
         every_name: Whether one that is held in several places is there by each of its names.
     """
-    kind: type = type(model)
+    kind: Any = type(model)
     if _has_own_tensors(kind):
         once = not every_name
         buffers = model.named_buffers(remove_duplicate=once)
@@ -95,17 +112,21 @@ def _held(members: list[tuple[str, Mapping[str, Any]]], every_name: bool) -> dic
     return found
 
 
+def _have_own_modules(modules: Iterable[nn.Module]) -> bool:
+    """Whether any of them says itself which modules are in it."""
+    return any(map(_has_own_modules, set(map(type, modules))))
+
+
 @lru_cache(maxsize=1024)
-def _has_own_modules(kind: type) -> bool:
-    """Whether a class says itself which modules are in it."""
+def _has_own_modules(kind: Any) -> bool:
     return _is_own(kind, "named_modules")
 
 
 @lru_cache(maxsize=1024)
-def _has_own_tensors(kind: type) -> bool:
+def _has_own_tensors(kind: Any) -> bool:
     """Whether a class says itself which parameters and buffers it holds."""
     return any(_is_own(kind, n) for n in ("_named_members", "named_parameters", "named_buffers"))
 
 
-def _is_own(kind: type, walk: str) -> bool:
+def _is_own(kind: Any, walk: str) -> bool:
     return getattr(kind, walk) is not getattr(nn.Module, walk)

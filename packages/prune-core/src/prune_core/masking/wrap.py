@@ -18,12 +18,19 @@ from prune_core.masking.wrapper import PrunerModuleWrapper
 __all__ = ["replace_modules", "unwrap", "wrappers_in"]
 
 
-def replace_modules(model: nn.Module, replacements: Mapping[nn.Module, nn.Module]) -> None:
-    """Put modules in the place of others, wherever those stand in the model."""
+def replace_modules(model: nn.Module, replacements: Mapping[nn.Module, nn.Module]) -> bool:
+    """Put modules in the place of others, wherever those stand in the model.
+
+    Returns:
+        Whether any of them stands there.
+    """
+    replaced = False
     for parent in modules_in(model) if replacements else ():
         for key, child in parent._modules.items():
             if child is not None and child in replacements:
                 put_child(parent, key, replacements[child])
+                replaced = True
+    return replaced
 
 
 def wrappers_in(model: nn.Module) -> dict[str, PrunerModuleWrapper]:

@@ -84,13 +84,14 @@ class WrappedModel:
 
         What comes is the model itself, also where `DataParallel` or `torch.compile` holds it.
         """
-        wrappers = self._all_wrappers() if self.is_wrapped else []
-        replace_modules(self.bound_model, {w: w.module for w in wrappers})
+        wrapped: dict[nn.Module, nn.Module] = {w: w.module for w in self._all_wrappers()}
+        was_wrapped = replace_modules(self.bound_model, wrapped)
         try:
             with bare(self.bound_model) as model:
                 yield model
         finally:
-            replace_modules(self.bound_model, {w.module: w for w in wrappers})
+            if was_wrapped:
+                replace_modules(self.bound_model, {module: w for w, module in wrapped.items()})
 
     def _all_wrappers(self) -> list[PrunerModuleWrapper]:
         return [*self._wrappers.values(), *self._closing.values()]
