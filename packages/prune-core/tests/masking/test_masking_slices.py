@@ -15,8 +15,8 @@ from prune_core.masking.slices import (
     held_along,
     in_rows,
     is_in_rows,
-    not_zero_along,
     whole_rows,
+    zeros_along,
 )
 
 
@@ -93,10 +93,14 @@ def test_a_view_of_rows_is_the_mask_and_counts_as_it_does(
     for each in (mask, view, ways[kind].expand(shape)):
         assert count_alive(numbers, each) == int(alive.sum())
         assert covers_zeros(each, numbers) == (not bool(((numbers != 0) & ~mask).any()))
-        assert [held.tolist() for held in not_zero_along(numbers, each)] == [
-            alive.movedim(axis, 0).reshape(size, -1).any(1).tolist()
+        zero = [
+            (~alive.movedim(axis, 0).reshape(size, -1).any(1)).tolist()
             for axis, size in enumerate(shape)
         ]
+        found = zeros_along(numbers, each)
+        assert {axis: each.tolist() for axis, each in found.items()} == {
+            axis: each for axis, each in enumerate(zero) if any(each)
+        }
     assert count_alive(numbers) == int((numbers != 0).sum())
 
 

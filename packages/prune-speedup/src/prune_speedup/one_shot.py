@@ -13,6 +13,7 @@ from prune_core.config.names import find_names
 from prune_core.errors import ConfigError, did_you_mean, nearest, shown, warn
 from prune_core.masking import Masks, bare, check_model, modules_of, tied_layers
 from prune_core.masking.slices import in_rows
+from prune_core.masking.walks import named_modules
 from prune_core.options import check_flags, taken_by
 from prune_core.registry import get_pruner
 from prune_speedup.algorithm import chosen, running
@@ -314,7 +315,7 @@ def _selectors(
             f"{argument} is {value!r}; it must be a name or class name of modules, or a list."
         )
     with bare(model) as plain:
-        modules = dict(plain.named_modules(remove_duplicate=False))
+        modules = dict(named_modules(plain, every_name=True))
     types = {type(module).__name__ for module in modules.values()} | {"default"}
     found = find_names(wanted, modules)
     absent = [name for name in wanted if found[name] not in modules and name not in types]

@@ -201,9 +201,9 @@ def _selected(entry: Entry, modules: _Catalogue, algorithm: Algorithm) -> list[M
     if entry.exclude:
         return chosen
     fitting = [module for module in chosen if algorithm.takes(module, entry)]
-    exact = set(entry.op_names)
+    exact, fit = set(entry.op_names), {module.name for module in fitting}
     for module in chosen:
-        if module not in fitting and not exact.isdisjoint(module.names):
+        if module.name not in fit and not exact.isdisjoint(module.names):
             raise ConfigError(
                 f"{entry.where}: 'op_names' selects {module.name!r}, a {module.type_name}; "
                 f"{algorithm.rule([module])}"

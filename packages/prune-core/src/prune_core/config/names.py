@@ -31,10 +31,11 @@ def find_names(names: Iterable[str], known: Iterable[str]) -> dict[str, str]:
     {'layer.conv': 'layer._orig_mod.conv'}
     """
     names, known = list(names), frozenset(known)
+    if known.issuperset(names):
+        return {name: name for name in names}
     meant: dict[str, list[str]] = defaultdict(list)
-    if not known.issuperset(names):
-        for name in known:
-            meant[without_wrappers(name)].append(name)
+    for name in known:
+        meant[without_wrappers(name)].append(name)
     found = {}
     for name in names:
         candidates = [inner for inner in _from_outside(name) if inner in known][:1]

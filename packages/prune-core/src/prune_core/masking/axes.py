@@ -15,9 +15,17 @@ def weight_name(module: nn.Module) -> str | None:
     if is_recurrent(module):
         return hidden_names(module)[0]
     for name in ("weight", "in_proj_weight"):
-        if isinstance(getattr(module, name, None), nn.Parameter):
+        if _has_parameter(module, name):
             return name
     return None
+
+
+def _has_parameter(module: nn.Module, name: str) -> bool:
+    """Whether an attribute is a parameter, which most often the module holds itself."""
+    own = module._parameters
+    if name in own and type(own[name]) is nn.Parameter:
+        return True
+    return isinstance(getattr(module, name, None), nn.Parameter)
 
 
 def masked_names(module: nn.Module) -> tuple[str, ...]:
@@ -31,7 +39,7 @@ def masked_names(module: nn.Module) -> tuple[str, ...]:
     if weight is None:
         return ()
     bias = weight.removesuffix("weight") + "bias"
-    return (weight, bias) if isinstance(getattr(module, bias, None), nn.Parameter) else (weight,)
+    return (weight, bias) if _has_parameter(module, bias) else (weight,)
 
 
 def output_axis(module: nn.Module) -> int:

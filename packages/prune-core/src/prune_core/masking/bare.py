@@ -18,6 +18,7 @@ from torch import nn
 
 from prune_core.compressed import model_of
 from prune_core.errors import PruneError
+from prune_core.masking.walks import modules_in
 
 __all__ = ["bare", "check_model", "put_child"]
 
@@ -86,7 +87,9 @@ def bare(model: nn.Module) -> Iterator[nn.Module]:
     check_model(model)
     root, _ = _opened(model)
     aside: list[tuple[nn.Module, str, list[nn.Module]]] = []
-    for parent in list(root.modules()):
+    modules = modules_in(root)
+    kinds: set[type] = {type(module) for module in modules}
+    for parent in modules if any(map(_children_of, kinds)) else ():  # most often there is none
         if content(parent) is not None:
             continue
         for key, child in parent._modules.items():
@@ -122,7 +125,8 @@ def put_child(parent: nn.Module, key: str, child: nn.Module) -> None:
     if parent._modules[key] is child:
         return
     parent._modules[key] = child
-    # torch.compile remembers the function that it compiled, not where it found it.
-    begin: Any = getattr(parent, "_initialize", None)
-    if key == "_orig_mod" and callable(begin):
-        begin()
+    if key == "_orig_mod":
+        # torch.compile remembers the function that it compiled, not where it found it.
+        begin: Any = getattr(parent, "_initialize", None)
+        if callable(begin):
+            begin()

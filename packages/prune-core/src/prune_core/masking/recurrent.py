@@ -17,11 +17,12 @@ from torch.nn.modules.rnn import RNNCellBase
 __all__ = ["gates", "hidden_names", "is_recurrent", "rows", "spread", "unspread"]
 
 Recurrent = nn.RNNBase | RNNCellBase
+_KINDS = nn.RNNBase, RNNCellBase
 
 
 def is_recurrent(module: nn.Module) -> TypeGuard[Recurrent]:
     """Whether a module is one of torch's recurrent layers or cells."""
-    return isinstance(module, nn.RNNBase | RNNCellBase)
+    return isinstance(module, _KINDS)
 
 
 def hidden_names(module: Recurrent) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from math import prod
 from typing import Any, cast
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -23,14 +24,16 @@ __all__ = [
     "held_on",
     "in_rows",
     "is_in_rows",
-    "not_zero_along",
     "whole_rows",
+    "zeros_along",
 ]
+
+Flags = npt.NDArray[np.bool_]
 
 
 def all_of(mask: Tensor) -> bool:
     """Return whether every value is True."""
-    return bool(_plain(_once(mask)).all())
+    return _are_all(_once(_plain(mask)))
 
 
 def in_rows(mask: Tensor) -> Tensor:
@@ -62,11 +65,13 @@ def count_alive(tensor: Tensor, mask: Tensor | None = None) -> int:
     >>> count_alive(torch.tensor([[1.0, 0.0], [2.0, 3.0]]), first)
     1
     """
+    numbers, hidden = _plain(tensor), None if mask is None else _plain(mask)
     if tensor.ndim < 2:
-        return _count(_alive(_plain(tensor), None if mask is None else _plain(mask)))
+        return _count(_alive(numbers, hidden))
     size = tensor.shape[0], prod(tensor.shape[1:])
-    numbers = _plain(tensor).reshape(size)
-    hidden = None if mask is None else _plain(mask).reshape(size)
+    if hidden is None and tensor.numel() <= _PIECE:
+        return _count(_alive(numbers, None))
+    numbers, hidden = numbers.reshape(size), None if hidden is None else hidden.reshape(size)
     whole = hidden is not None and not _stride(hidden, 1)
     step = max(1, _PIECE // max(1, size[1]))
     alive = 0
@@ -89,7 +94,7 @@ def held_along(mask: Tensor) -> list[Tensor]:
         >>> [held.tolist() for held in held_along(torch.tensor([[True, False], [False, False]]))]
         [[True, False], [True, False]]
     """
-    return _as_tensors(_held(_plain(_once(mask))), mask.shape)
+    return _as_tensors(_held(_once(_plain(mask))), mask.shape)
 
 
 def held_on(mask: Tensor, axis: int) -> Tensor:
@@ -99,44 +104,45 @@ def held_on(mask: Tensor, axis: int) -> Tensor:
         mask: The mask, with at least one axis.
         axis: The axis.
     """
-    plain = _plain(_once(mask).transpose(0, axis))
-    return _as_tensors([plain.reshape(len(plain), -1).any(1)], (mask.shape[axis],))[0]
+    once = _once(_plain(mask)).swapaxes(0, axis)
+    flat = once.reshape(len(once), prod(once.shape[1:]))
+    held = flat[:, 0] & True if flat.shape[1] == 1 else flat.any(1)
+    return _as_tensors([held], (mask.shape[axis],))[0]
 
 
-def not_zero_along(tensor: Tensor, mask: Tensor | None = None) -> list[Tensor]:
-    """Return for each axis which indices along it hold anything but zeros once masked.
+def zeros_along(tensor: Tensor, mask: Tensor | None = None) -> dict[int, Flags]:
+    """Return for each axis along which some indices hold nothing but zeros once masked, which.
 
-    Hardly a slice of a layer that is not masked is zero, and a few numbers of each tell so. Only
-    where they do not, the mask is looked at, and the others where that leaves any.
+    Hardly a slice of a layer that is not masked is zero, and a number or a few of each tell so.
+    Only where they do not, the others are looked at.
 
-        >>> weight = torch.tensor([[1.0, 0.0], [0.0, 0.0]])
-        >>> [held.tolist() for held in not_zero_along(weight)]
-        [[True, False], [True, False]]
+        >>> weight = torch.tensor([[1.0, 0.0], [2.0, 0.0]])
+        >>> {axis: zero.tolist() for axis, zero in zeros_along(weight).items()}
+        {1: [False, True]}
     """
     numbers = _plain(tensor)
     hidden = None if mask is None else _plain(mask.to(tensor.device))
     if tensor.ndim < 2:
-        return _as_tensors(_held(_alive(numbers, hidden)), tensor.shape)
-    size = tensor.shape[0], prod(tensor.shape[1:])
-    numbers = numbers.reshape(size)
-    hidden = None if hidden is None else hidden.reshape(size)
-    rows = _held_rows(numbers, hidden)
-    first = _where(rows)[:_SAMPLE]
-    others = _alive(numbers[first], None if hidden is None else hidden[first]).any(0)
-    doubtful = _where(~others)
-    if len(doubtful):
-        under = None if hidden is None else hidden[:, doubtful]
-        others[doubtful] = _alive(numbers[:, doubtful], under).any(0)
-    return _as_tensors([rows, *_held(others.reshape(tensor.shape[1:]))], tensor.shape)
+        held = [_alive(numbers, hidden)] if tensor.ndim else []
+    else:
+        size = tensor.shape[0], prod(tensor.shape[1:])
+        numbers = numbers.reshape(size)
+        hidden = None if hidden is None else hidden.reshape(size)
+        rows = _held_rows(numbers, hidden)
+        others = _held_columns(numbers, hidden, rows)
+        # Where each holds something, so does each index of the axes that they are made of.
+        whole = len(others) and _are_all(others)
+        held = [rows] if whole else [rows, *_held(others.reshape(tensor.shape[1:]))]
+    return {axis: _on_cpu(~each) for axis, each in enumerate(held) if not _are_all(each)}
 
 
 def covers_zeros(mask: Tensor, tensor: Tensor) -> bool:
     """Return whether a tensor is zero wherever a mask covers it."""
-    return not count_alive(tensor, (~_once(mask)).expand(mask.shape))
+    return not count_alive(tensor, (~cast("Tensor", _once(mask))).expand(mask.shape))
 
 
 def full_rows(mask: Tensor) -> Tensor:
-    """Return which rows are all True.
+    """Return which rows are all True; to be read, not written to.
 
     Args:
         mask: The mask, with at least one axis.
@@ -148,10 +154,14 @@ def whole_rows(mask: Tensor) -> Tensor | None:
     """Return which rows are all True, if all others are all False; otherwise None."""
     if mask.ndim < 2:
         return mask if mask.ndim else None
-    rows = _flat(mask).any(1)
-    if bool((_flat(mask).all(1) != rows).any()):
-        return None
-    return _as_tensors([rows], mask.shape[:1])[0]
+    flat = _flat(mask)
+    if 0 < flat.shape[1] < _LONG:
+        rows = flat[:, 0] & True  # a copy
+        whole = _are_all(flat == rows[:, None])
+    else:
+        rows = flat.any(1)
+        whole = _are_all(flat.all(1) == rows)
+    return _as_tensors([rows], mask.shape[:1])[0] if whole else None
 
 
 _IN_NUMPY = frozenset(
@@ -159,20 +169,24 @@ _IN_NUMPY = frozenset(
     | {torch.float16, torch.float32, torch.float64, torch.complex64, torch.complex128}
 )
 _PIECE = 1 << 18
-_SAMPLE = 8
+_SAMPLES = 1, 8
 """How many numbers of a slice are looked at before all of them are."""
+_LONG = 1024
+"""Rows of that length end the search soon enough, so that a look at each costs less than at all."""
 
 
 def _plain(tensor: Tensor) -> Any:
     """What to look at: an array if numpy can see these numbers where they are."""
     plain = type(tensor) in (Tensor, nn.Parameter) and tensor.is_cpu and tensor.dtype in _IN_NUMPY
-    return tensor.detach().numpy() if plain else tensor
+    if not plain:
+        return tensor
+    return tensor.detach().numpy() if tensor.requires_grad else tensor.numpy()
 
 
 def _flat(mask: Tensor) -> Any:
     """What to look at, with all but the first axis in one."""
-    once = _once(mask)
-    return _plain(once).reshape(once.shape[0], prod(once.shape[1:]))
+    once = _once(_plain(mask))
+    return once.reshape(once.shape[0], prod(once.shape[1:]))
 
 
 def _held(mask: Any) -> list[Any]:
@@ -186,15 +200,34 @@ def _held(mask: Any) -> list[Any]:
 
 
 def _held_rows(numbers: Any, hidden: Any) -> Any:
+    """Which rows hold anything."""
     if hidden is not None and not _stride(hidden, 1):
         hidden = hidden[:, :1]  # a mask of whole rows
-    few = _alive(numbers[:, :_SAMPLE], None if hidden is None else hidden[:, :_SAMPLE])
-    rows = few.any(1)
+    rows = _alive(numbers[:, :1], None if hidden is None else hidden[:, :1]).any(1)
     doubtful = _where(~rows if hidden is None else hidden.any(1) & ~rows)
-    if len(doubtful):
-        under = None if hidden is None else hidden[doubtful]
-        rows[doubtful] = _alive(numbers[doubtful], under).any(1)
+    for width in (*_SAMPLES[1:], None):
+        if not len(doubtful):
+            break
+        under = None if hidden is None else hidden[doubtful, :width]
+        found = _alive(numbers[doubtful, :width], under).any(1)
+        rows[doubtful] = found
+        doubtful = doubtful[~found]
     return rows
+
+
+def _held_columns(numbers: Any, hidden: Any, rows: Any) -> Any:
+    """Which columns hold anything, where it is known which rows do."""
+    first = _where(rows)
+    for height in _SAMPLES:
+        few = first[:height]
+        columns = _alive(numbers[few], None if hidden is None else hidden[few]).any(0)
+        if _are_all(columns):
+            return columns
+    doubtful = _where(~columns)
+    if len(first) > _SAMPLES[-1]:
+        under = None if hidden is None else hidden[:, doubtful]
+        columns[doubtful] = _alive(numbers[:, doubtful], under).any(0)
+    return columns
 
 
 def _alive(numbers: Any, mask: Any) -> Any:
@@ -209,20 +242,30 @@ def _count(flags: Any) -> int:
     return int(np.count_nonzero(flags) if not isinstance(flags, Tensor) else flags.count_nonzero())
 
 
+def _are_all(flags: Any) -> bool:
+    if isinstance(flags, np.ndarray):
+        return bool(np.count_nonzero(flags) == flags.size)  # `all` takes four times as long
+    return bool(flags.all())
+
+
 def _where(flags: Any) -> Any:
-    return np.flatnonzero(flags) if isinstance(flags, np.ndarray) else flags.nonzero()[:, 0]
+    return flags.nonzero()[0] if isinstance(flags, np.ndarray) else flags.nonzero()[:, 0]
+
+
+def _on_cpu(flags: Any) -> Flags:
+    return flags if isinstance(flags, np.ndarray) else flags.cpu().numpy()
 
 
 def _stride(mask: Any, axis: int) -> int:
     return cast("int", mask.strides[axis] if isinstance(mask, np.ndarray) else mask.stride(axis))
 
 
-def _once(mask: Tensor) -> Tensor:
+def _once(mask: Any) -> Any:
     """The mask with length one where it repeats itself, as one of whole channels does."""
-    steps = mask.stride()
+    steps = mask.strides if isinstance(mask, np.ndarray) else mask.stride()
     if all(steps):
         return mask
-    return mask[tuple(slice(0, 1) if step == 0 else slice(None) for step in steps)]
+    return mask[tuple([slice(0, 1) if step == 0 else slice(None) for step in steps])]
 
 
 def _as_tensors(found: list[Any], shape: tuple[int, ...]) -> list[Tensor]:

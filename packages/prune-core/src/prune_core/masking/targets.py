@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from prune_core.errors import ConfigError
 from prune_core.masking.axes import masked_names, weight_name
 from prune_core.masking.recurrent import is_recurrent
 from prune_core.masking.sharded import is_sharded
+from prune_core.masking.walks import modules_in, named_modules
 from prune_core.masking.wrapper import PrunerModuleWrapper
 
 __all__ = ["Target", "find_targets", "modules_of", "tied_layers"]
@@ -33,31 +34,40 @@ class Target:
 
 def modules_of(model: nn.Module) -> list[ModuleInfo]:
     """Return what matching needs to know of a model's modules, the model itself left out."""
+    return _described(model, _weights(model))
+
+
+def _weights(model: nn.Module) -> dict[nn.Module, str | None]:
+    """Return the name of the weight of each module that has one."""
+    return {module: weight_name(module) for module in modules_in(model)}
+
+
+def _described(model: nn.Module, weights: Mapping[nn.Module, str | None]) -> list[ModuleInfo]:
     names: dict[nn.Module, list[str]] = defaultdict(list)
-    for name, module in model.named_modules(remove_duplicate=False):
+    for name, module in named_modules(model, every_name=True):
         if module is not model:
             names[module].append(name)
     return [
         ModuleInfo(
             name=first,
             type_name=type(module).__name__,
-            types=tuple(base.__name__ for base in type(module).__mro__),
+            types=tuple([base.__name__ for base in type(module).__mro__]),
             aliases=tuple(aliases),
-            has_weight=weight_name(module) is not None,
+            has_weight=weights[module] is not None,
             whole_channels=is_recurrent(module),
-            lacks=_lacks(module),
+            lacks=_lacks(module, weights[module]),
         )
         for module, (first, *aliases) in names.items()
     ]
 
 
-def _lacks(module: nn.Module) -> str:
+def _lacks(module: nn.Module, weight: str | None) -> str:
     if is_recurrent(module):
         return (
             "loses whole hidden units only, and takes an algorithm that prunes output channels, "
             "such as 'l1'."
         )
-    if weight_name(module) is not None:
+    if weight is not None:
         return ""
     if isinstance(module, nn.MultiheadAttention):
         return "has no weight of its own to mask: its kdim and vdim would have to be its embed_dim."
@@ -77,37 +87,40 @@ def find_targets(model: nn.Module, entries: Sequence[Entry], algorithm: Algorith
     Raises:
         ConfigError: When the entries do not fit the model, or a module cannot be masked.
     """
-    wrapped = [m.name for m in model.modules() if isinstance(m, PrunerModuleWrapper)]
+    named = named_modules(model)
+    wrapped = [module.name for _, module in named if isinstance(module, PrunerModuleWrapper)]
     if wrapped:
         raise ConfigError(
             f"The model is wrapped already ({wrapped[0]!r} among others). Unwrap it first: "
             "`pruner.unwrap()`, or `prune_core.unwrap(model)` when the pruner is gone."
         )
-    _check_not_quantised(model)
-    _check_not_sharded(model)
-    modules = modules_of(model)
+    weights = _weights(model)
+    _check_not_quantised(named)
+    _check_not_sharded(named, weights)
+    modules = _described(model, weights)
     if not modules:
         raise ConfigError(
             f"The model is a single {type(model).__name__}; wrappers go inside a model. "
             "Put it into torch.nn.Sequential first."
         )
     settings = match(entries, modules, algorithm)
-    targets = [Target(name, model.get_submodule(name), config) for name, config in settings.items()]
+    by_name = dict(named)
+    targets = [Target(name, by_name[name], config) for name, config in settings.items()]
     for target in targets:
         _check_weight(target)
     tied = leave_out_tied(settings, entries, _sharing(model, targets))
     return [target for target in targets if target.name not in tied]
 
 
-def _check_not_quantised(model: nn.Module) -> None:
+def _check_not_quantised(modules: Iterable[tuple[str, nn.Module]]) -> None:
     """Refuse a model that computes with rounded numbers; told by name, so nothing is imported."""
-    for name, module in model.named_modules():
+    for name, module in modules:
         if type(module).__name__ in ("QuantizerModuleWrapper", "IntegerModule"):
             raise ConfigError(
                 f"{name!r} is quantised, and pruning comes first: take the quantizer out with "
                 "quantizer.unwrap(), prune, and quantise what is left."
             )
-        for parameter in module.parameters(recurse=False):
+        for parameter in module._parameters.values():
             if type(parameter).__module__.partition(".")[0] == "torchao":
                 raise ConfigError(
                     f"{name!r} is quantised (its weight is a {type(parameter).__name__}), and "
@@ -115,10 +128,12 @@ def _check_not_quantised(model: nn.Module) -> None:
                 )
 
 
-def _check_not_sharded(model: nn.Module) -> None:
+def _check_not_sharded(
+    modules: Iterable[tuple[str, nn.Module]], weights: Mapping[nn.Module, str | None]
+) -> None:
     """Refuse layers that `fully_shard` was called on: they are whole only inside of themselves."""
-    for name, module in model.named_modules():
-        weight = weight_name(module)
+    for name, module in modules:
+        weight = weights[module]
         if weight is not None and is_sharded(getattr(module, weight)):
             raise ConfigError(
                 f"{name}.{weight} is cut over several processes already. Make the pruner first, "
@@ -145,11 +160,11 @@ def _check_weight(target: Target) -> None:
 
 def tied_layers(model: nn.Module) -> list[str]:
     """Return the names of the modules whose weight is another module's too."""
-    holders = _holders(model)
+    shared = {parameter for parameter, names in _holders(model).items() if len(names) > 1}
     return [
         name
-        for name, module in model.named_modules()
-        if (weight := weight_name(module)) and len(holders[id(getattr(module, weight))]) > 1
+        for name, module in (named_modules(model) if shared else ())
+        if (weight := weight_name(module)) and id(getattr(module, weight)) in shared
     ]
 
 
@@ -169,7 +184,8 @@ def _sharing(model: nn.Module, targets: Sequence[Target]) -> dict[str, tuple[str
 def _holders(model: nn.Module) -> Mapping[int, list[str]]:
     """Return the names under which modules hold each parameter, one per module."""
     holders: dict[int, list[str]] = defaultdict(list)
-    for prefix, module in model.named_modules():
-        for name, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
-            holders[id(parameter)].append(f"{prefix}.{name}" if prefix else name)
+    for prefix, module in named_modules(model):
+        for name, parameter in module._parameters.items():
+            if parameter is not None:
+                holders[id(parameter)].append(f"{prefix}.{name}" if prefix else name)
     return holders

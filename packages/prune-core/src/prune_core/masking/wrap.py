@@ -12,22 +12,30 @@ from torch import nn
 
 from prune_core.compressed import model_of
 from prune_core.masking.bare import check_model, put_child
+from prune_core.masking.walks import modules_in
 from prune_core.masking.wrapper import PrunerModuleWrapper
 
 __all__ = ["replace_modules", "unwrap", "wrappers_in"]
 
 
-def replace_modules(model: nn.Module, replacements: Mapping[nn.Module, nn.Module]) -> None:
-    """Put modules in the place of others, wherever those stand in the model."""
-    for parent in list(model.modules()) if replacements else ():
+def replace_modules(model: nn.Module, replacements: Mapping[nn.Module, nn.Module]) -> bool:
+    """Put modules in the place of others, wherever those stand in the model.
+
+    Returns:
+        Whether any of them stands there.
+    """
+    replaced = False
+    for parent in modules_in(model) if replacements else ():
         for key, child in parent._modules.items():
             if child is not None and child in replacements:
                 put_child(parent, key, replacements[child])
+                replaced = True
+    return replaced
 
 
 def wrappers_in(model: nn.Module) -> dict[str, PrunerModuleWrapper]:
     """Return `{module name: wrapper}` for the wrappers that a model holds."""
-    return {m.name: m for m in model.modules() if isinstance(m, PrunerModuleWrapper)}
+    return {m.name: m for m in modules_in(model) if isinstance(m, PrunerModuleWrapper)}
 
 
 def unwrap(

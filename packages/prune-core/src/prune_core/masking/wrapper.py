@@ -45,23 +45,34 @@ class PrunerModuleWrapper(nn.Module):
     """
 
     module: nn.Module
+    name: str
+    config: dict[str, Any]
+    target: str
+    masked_names: tuple[str, ...]
+    rewrites: Rewrites
+    for_good: bool
     weight_mask: Tensor
     bias_mask: Tensor | None
+    _removed: dict[str, Tensor]
+    _watching: dict[str, OrderedDict[int, Watcher]]
 
     def __init__(self, module: nn.Module, name: str, config: Mapping[str, Any]) -> None:
         super().__init__()
         target = weight_name(module)
         if target is None:
             raise MaskError(f"Module {name!r}, a {type(module).__name__}, has no weight to mask.")
-        self.name = name
-        self.config = dict(config)
-        self.target = target
-        self.training = module.training
-        self._removed: dict[str, Tensor] = {}
-        self._watching: dict[str, OrderedDict[int, Watcher]] = {}
-        self.rewrites = Rewrites()
-        self.for_good = False
-        self.masked_names = masked_names(module)
+        # At once, for at each assignment torch asks whether a tensor or a module is meant.
+        vars(self).update(
+            name=name,
+            config=dict(config),
+            target=target,
+            training=module.training,
+            masked_names=masked_names(module),
+            rewrites=Rewrites(),
+            for_good=False,
+            _removed={},
+            _watching={},
+        )
         # None stands for a mask of ones, which would cost memory and time to no effect. A module
         # may have a buffer of the same name, for which register_buffer() would refuse ours.
         for tensor in (target, target.removesuffix("weight") + "bias", *self.masked_names):
@@ -251,6 +262,8 @@ class PrunerModuleWrapper(nn.Module):
 
     def restore_dense(self) -> None:
         """Undo `apply_masks`, but for values that have been trained to something since."""
+        if not self._removed:
+            return
         with torch.no_grad():
             for name, parameter, kept in self._masked_places():
                 values = self._removed.get(name)
@@ -291,6 +304,8 @@ class PrunerModuleWrapper(nn.Module):
 
     def __getattr__(self, name: str) -> Any:
         state = self.__dict__
+        if name == "module" and name in state.get("_modules", ()):  # what is asked for most often
+            return state["_modules"][name]
         masked, buffers = state.get("masked_names", ()), state.get("_buffers", {})
         tensor = name.removesuffix(SUFFIX)
         if name in buffers and tensor in masked and buffers[name] is None:
@@ -312,6 +327,9 @@ class PrunerModuleWrapper(nn.Module):
 
     def __setattr__(self, name: str, value: Any) -> None:
         state = self.__dict__
+        if type(value) is bool and name in state:  # as train() and eval() do with every module
+            state[name] = value
+            return
         module = state.get("_modules", {}).get("module")
         tensor, dense = name.removesuffix(SUFFIX), name.removesuffix(DENSE)
         if module is None or name in state:

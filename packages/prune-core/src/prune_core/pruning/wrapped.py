@@ -23,6 +23,7 @@ from prune_core.masking import (
     wrappers_in,
 )
 from prune_core.masking.files import load_masks
+from prune_core.masking.walks import modules_in, named_modules
 from prune_core.registry import get_engine
 
 __all__ = ["WrappedModel"]
@@ -47,8 +48,8 @@ class WrappedModel:
     @property
     def is_wrapped(self) -> bool:
         """Whether the wrappers are in the model now; `prune_core.unwrap` takes them out as well."""
-        own = {id(wrapper) for wrapper in self._all_wrappers()}
-        return any(id(module) in own for module in self.bound_model.modules())
+        own = self._all_wrappers()
+        return bool(own) and not {*own}.isdisjoint(modules_in(self.bound_model))
 
     def wrap(self) -> nn.Module:
         """Put the wrappers in, and return the model; nothing happens when they are in already.
@@ -83,15 +84,16 @@ class WrappedModel:
 
         What comes is the model itself, also where `DataParallel` or `torch.compile` holds it.
         """
-        wrappers = list(self._all_wrappers()) if self.is_wrapped else []
-        replace_modules(self.bound_model, {w: w.module for w in wrappers})
+        wrapped: dict[nn.Module, nn.Module] = {w: w.module for w in self._all_wrappers()}
+        was_wrapped = replace_modules(self.bound_model, wrapped)
         try:
             with bare(self.bound_model) as model:
                 yield model
         finally:
-            replace_modules(self.bound_model, {w.module: w for w in wrappers})
+            if was_wrapped:
+                replace_modules(self.bound_model, {module: w for w, module in wrapped.items()})
 
-    def _all_wrappers(self) -> Iterable[PrunerModuleWrapper]:
+    def _all_wrappers(self) -> list[PrunerModuleWrapper]:
         return [*self._wrappers.values(), *self._closing.values()]
 
     def hand_over(self) -> nn.Module:
@@ -164,7 +166,7 @@ class WrappedModel:
                 engine = get_engine("torch", wanted="closing masks over what follows a channel")
                 coupling = engine.Coupling(model, example_inputs)
             more = coupling.closed(self.masks)
-            modules = dict(model.named_modules(remove_duplicate=False))
+            modules = dict(named_modules(model, every_name=True))
         known = {**self._closing, **self._wrappers}
         self._put_in(self._closing_wrapper(n, modules[n]) for n in more if n not in known)
         for name, tensors in more.items():
@@ -200,7 +202,7 @@ class WrappedModel:
             masks = load_masks(masks)
         wrappers = {wrapper.name: wrapper for wrapper in self._all_wrappers()}
         with self.plain() as model:
-            modules = dict(model.named_modules(remove_duplicate=False))
+            modules = dict(named_modules(model, every_name=True))
         masks = by_known_names(masks, modules)
         closing: dict[str, nn.Module] = {}
         for name, tensors in masks.items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,6 +15,7 @@ from prune_core.masking import output_axis, weight_name
 from prune_core.masking.axes import masked_names
 from prune_core.masking.recurrent import gates, is_recurrent, spread, unspread
 from prune_core.masking.slices import held_on, in_rows, is_in_rows
+from prune_core.masking.walks import named_modules, named_parameters
 from prune_speedup.engine.labels import FIXED, Array, among
 from prune_speedup.engine.selection import Producer
 from prune_speedup.gc_pause import collecting_later
@@ -34,9 +35,10 @@ def _moment_of(tensor: Tensor) -> tuple[Any, ...] | None:
     plain = type(tensor) in (Tensor, nn.Parameter) and tensor.layout is torch.strided
     if not plain or tensor.is_inference():
         return None
-    rows = tensor.ndim and tensor.numel() and tensor.dtype == torch.bool and is_in_rows(tensor)
-    if rows and tensor.is_cpu:
-        return tuple(tensor.shape), tensor.reshape(len(tensor), -1)[:, 0].numpy().tobytes()
+    rows = tensor.dtype == torch.bool and tensor.is_cpu and tensor.ndim and tensor.numel()
+    if rows and is_in_rows(tensor):
+        flags: Any = tensor.numpy()
+        return tuple(tensor.shape), flags[:, *[0] * (tensor.ndim - 1)].tobytes()
     return tensor.data_ptr(), tensor.stride(), tensor._version
 
 
@@ -75,7 +77,7 @@ class Coupling:
 
         self.units: Units = units(model, example_inputs) if found is None else found
         self._model = model
-        self.modules = dict(model.named_modules(remove_duplicate=False))
+        self.modules = dict(named_modules(model, every_name=True))
         self.producers = {
             producer.name: producer
             for name, axis in self.units.axes
@@ -86,11 +88,11 @@ class Coupling:
         self._labels = 1 + max(every, default=FIXED)
 
     def _producer(self, tensor: str, axis: int) -> Producer | None:
+        if len(self.units.shapes[tensor]) < 2:
+            return None
         path, _, leaf = tensor.rpartition(".")
         module = self.modules.get(path)
-        if module is None or leaf != weight_name(module):
-            return None
-        if len(self.units.shapes[tensor]) < 2 or axis != output_axis(module):
+        if module is None or leaf != weight_name(module) or axis != output_axis(module):
             return None
         classes = self.units.axes[tensor, axis]
         if is_recurrent(module):  # every gate has a row of each hidden unit
@@ -203,52 +205,59 @@ class Coupling:
         """Return what tells these masks and the model's numbers from any others, if anything."""
         tensors = [mask for each in masks.values() for mask in each.values()]
         names = [(name, *each) for name, each in masks.items()]
-        moments = [_moment_of(each) for each in (*tensors, *self._model.parameters())]
+        moments = [_moment_of(each) for each in (*tensors, *named_parameters(self._model).values())]
         return None if None in moments else (*names, *moments)
 
     @collecting_later()
     def _close(self, masks: Mapping[str, Mapping[str, Tensor]]) -> Closing:
         gone = self._gone(masks)
-        more = self._masks(gone, lambda parameter, axis: parameter.ndim == 1 and axis == 0)
+        more = self._masks(gone, wide=False)
         found = self._standing(masks, more)
         constants = gone[found.constants[gone]]
         if len(constants):
-            for name, tensors in self._masks(constants, lambda parameter, axis: True).items():
+            for name, tensors in self._masks(constants, wide=True).items():
                 known = more.setdefault(name, {})
                 known |= {leaf: mask & known.get(leaf, mask) for leaf, mask in tensors.items()}
             found = self._standing(masks, more)
         return Closing(more, found.removable)
 
-    def _standing(self, *masks: Mapping[str, Mapping[str, Tensor]]) -> Standing:
+    def _standing(
+        self, masks: Mapping[str, Mapping[str, Tensor]], more: Mapping[str, Mapping[str, Tensor]]
+    ) -> Standing:
         from prune_speedup.engine.mask_effects import standing
         from prune_speedup.torch.masks import flat_masks, zeros_of
 
-        together: dict[str, Tensor] = {}
-        for each in masks:
-            for name, mask in flat_masks(self._model, each).items():
-                together[name] = mask & together[name] if name in together else mask
+        flat = flat_masks(self._model, masks)
+        for path, tensors in more.items():  # masks of our own, so there is nothing to check
+            for leaf, mask in tensors.items():
+                name, mask = f"{path}.{leaf}" if path else leaf, in_rows(mask.cpu())
+                flat[name] = mask & flat[name] if name in flat else mask
         labelling = self.units.labelling
-        return standing(labelling, zeros_of(self._model, labelling.graph, together))
+        return standing(labelling, zeros_of(self._model, labelling.graph, flat))
 
-    def _masks(
-        self, units: Array, covers: Callable[[nn.Parameter, int], bool]
-    ) -> dict[str, dict[str, Tensor]]:
-        """Return masks of units on what wrappers can mask, on those axes that are covered."""
+    def _masks(self, units: Array, *, wide: bool) -> dict[str, dict[str, Tensor]]:
+        """Return masks of units on what wrappers can mask.
+
+        Args:
+            units: The units.
+            wide: Whether tensors of several axes are masked too, or only such as biases.
+        """
         masks: dict[str, dict[str, Tensor]] = {}
         gone = self.marked(units)
         for (tensor, axis), classes in self.units.axes.items():
-            path, _, leaf = tensor.rpartition(".")
-            module = self.modules.get(path)
-            if module is None or leaf not in masked_names(module):
+            axes = len(self.units.shapes[tensor])
+            if axes != 1 and not wide:
                 continue
-            parameter, lost = module.get_parameter(leaf), gone[classes]
-            if lost.any() and covers(parameter, axis):
-                mask = masks.setdefault(path, {}).get(leaf)
-                if mask is None:
-                    mask = torch.ones(parameter.shape, dtype=torch.bool, device=parameter.device)
-                    masks[path][leaf] = mask
-                where = torch.from_numpy(np.flatnonzero(lost)).to(mask.device)
-                mask.index_fill_(axis, where, False)
+            path, _, leaf = tensor.rpartition(".")
+            module, lost = self.modules.get(path), gone[classes]
+            if module is None or not np.count_nonzero(lost) or leaf not in masked_names(module):
+                continue
+            parameter = module.get_parameter(leaf)
+            keep = torch.from_numpy(~lost).to(parameter.device)
+            keep = keep.reshape([-1 if each == axis else 1 for each in range(axes)])
+            known = masks.setdefault(path, {})
+            mask = keep.expand(parameter.shape).contiguous()
+            known[leaf] = mask & known[leaf] if leaf in known else mask
         return masks
 
     def whole(self, masks: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
@@ -263,7 +272,7 @@ class Coupling:
         """Return masks, `{tensor name: mask}`, of all that belongs to some units."""
         every: dict[str, Tensor] = {}
         gone = self.marked(units)
-        parameters = {self.units.aliases.get(n, n) for n, _ in self._model.named_parameters()}
+        parameters = {self.units.aliases.get(n, n) for n in named_parameters(self._model)}
         for (tensor, axis), classes in self.units.axes.items():
             lost = torch.from_numpy(np.flatnonzero(gone[classes]))
             if len(lost) and tensor in parameters:

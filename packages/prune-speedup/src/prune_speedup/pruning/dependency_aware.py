@@ -129,8 +129,9 @@ class DependencyAwareAllocator(SparsityAllocator):
         gone = self.coupling.marked(pruned)
         for name, wrapper in self.pruner.get_modules_wrapper().items():
             producer = self.coupling.producers.get(name)
-            keep = torch.ones(metrics[name].shape, dtype=torch.bool, device="cpu")
-            if producer is not None:
+            if producer is None:
+                keep = torch.ones(metrics[name].shape, dtype=torch.bool, device="cpu")
+            else:
                 keep = torch.from_numpy(~gone[producer.classes])
             device = wrapper.parameter(wrapper.target).device
             masks[name] = self._expand_mask(name, keep.to(device), own=False)

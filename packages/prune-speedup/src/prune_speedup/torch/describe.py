@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
+from prune_core.masking.walks import named_tensors
 from prune_speedup.engine.labels import Array
 from prune_speedup.engine.plan import Plan
 from prune_speedup.engine.propagate import Labelling
@@ -34,11 +35,10 @@ def describe(
     gone = np.zeros(len(roots), dtype=np.bool_)
     gone[roots[owned[plan.removed[owned]]]] = True
     report.removed = int(np.count_nonzero(gone))
-    model = report.model
-    where = {n: t.device for n, t in (*model.named_parameters(), *model.named_buffers())}
+    held = named_tensors(report.model)
     left = {name: residual(mask, cuts.get(name, {})) for name, mask in masks.items()}
     report.masks = nested_masks(
-        {n: m.to(where.get(n, m.device)) for n, m in left.items() if m is not None}
+        {n: m.to(held[n].device) if n in held else m for n, m in left.items() if m is not None}
     )
     report.live_norms = sum(
         bool(plan.removed[found].any()) for _, found in labelling.flow.live_norms

@@ -36,6 +36,7 @@ import torch
 from torch import nn
 from torch.nn.modules import module as torch_module
 
+from prune_core.masking.walks import modules_in
 from prune_core.registry import names
 from prune_speedup.torch.rules import registry
 
@@ -45,6 +46,9 @@ _PLAIN = frozenset(
     {int, float, bool, str, bytes, complex, type(None), type(Ellipsis), type(NotImplemented), range}
     | {torch.dtype, torch.device, torch.Size, torch.layout, torch.memory_format, slice}
 )
+_SIMPLE = frozenset({int, bool, str, type(None)})
+"""Of these, what is equal and of one kind is the same."""
+
 _BY_IDENTITY = (
     *(BuiltinFunctionType, MethodWrapperType, ModuleType, logging.Logger, re.Pattern),
     *(torch._ops.OpOverload, torch._ops.OpOverloadPacket),
@@ -80,7 +84,7 @@ def fingerprint(model: nn.Module, example_inputs: Any) -> Fingerprint | None:
     """What a recording of a model on its inputs depends on; `None` where that cannot be told."""
     if torch._C._len_torch_function_stack() or torch._C._len_torch_dispatch_stack():
         return None  # somebody else's mode has a say in what is called
-    walk = _Walk(sum(1 for _ in model.modules()))
+    walk = _Walk(len(modules_in(model)))
     try:
         content = (_settings(walk), walk.of(model), walk.of(example_inputs), *walk.called())
     except Exception:  # somebody's attributes may fail in any way when they are looked at
@@ -116,6 +120,7 @@ class _Walk:
         self._storages: dict[int, int] = {}
         self._kept: list[Any] = []
         self._waiting: list[FunctionType] = []
+        self._slots: dict[type, tuple[str, ...]] = {}
 
     def of(self, item: Any) -> Hashable:
         """What this is; the second time, only that it is the same thing again."""
@@ -142,6 +147,8 @@ class _Walk:
     def _look(self, item: Any) -> Hashable:
         if isinstance(item, torch.Tensor):
             return self._tensor(item)
+        if isinstance(item, nn.Module) or type(item) in _CONTAINERS:  # as most of what there is
+            return self._object(item)
         if isinstance(item, type):
             return self._class(item)
         if isinstance(item, FunctionType):
@@ -171,7 +178,7 @@ class _Walk:
         parts: list[Hashable] = [self.of(type(item))]
         whole = type(item) in _CONTAINERS
         if isinstance(item, dict):
-            parts += [(self.of(key), self.of(value)) for key, value in item.items()]
+            self._add_pairs(parts, item)
             whole = True
         elif isinstance(item, list | tuple | deque):
             parts += [self.of(each) for each in item]
@@ -180,9 +187,11 @@ class _Walk:
             parts.append(frozenset(self.of(each) for each in item))
             whole = True
         if (state := getattr(item, "__dict__", None)) is not None:
-            parts += [(name, self.of(value)) for name, value in state.items()]
+            self._add_pairs(parts, state)
             whole = True
-        for name in _slots_of(type(item)):
+        if (slots := self._slots.get(type(item))) is None:
+            slots = self._slots[type(item)] = _slots_of(type(item))
+        for name in slots:
             parts.append((name, self.of(getattr(item, name, None))))
             whole = True
         if not whole:
@@ -191,22 +200,40 @@ class _Walk:
             parts.append(self._itself(item))
         return tuple(parts)
 
+    def _add_pairs(self, parts: list[Hashable], pairs: dict[Any, Any]) -> None:
+        """Add names and what stands under them, in one row: most of it is plain, or empty.
+
+        How many there are comes first, and a kind says whether its value follows, so that no two
+        rows read alike: `{"bias": True, "hooks": {}}` is `2, "bias", bool, True, "hooks", dict`.
+        """
+        parts.append(len(pairs))
+        for name, value in pairs.items():
+            parts.append(name if type(name) is str else self.of(name))
+            kind: Any = type(value)
+            if kind in _SIMPLE:
+                parts.append(kind)
+                parts.append(value)
+            elif kind in _EMPTY_OF and not value:
+                parts.append(kind)
+            else:
+                parts.append(self.of(value))
+
     def _tensor(self, tensor: torch.Tensor) -> Hashable:
         if tensor.layout is not torch.strided:
             raise _UnknownError
-        storage = tensor.untyped_storage()._cdata
+        storage, own = tensor.untyped_storage()._cdata, vars(tensor)
         return (
             self.of(type(tensor)),
             tensor.dtype,
             tensor.device,
-            tuple(tensor.shape),
+            tensor.shape,
             tensor.stride(),
             tensor.storage_offset(),
             tensor.requires_grad,
             tensor.is_conj(),
             tensor.is_neg(),
             self._storages.setdefault(storage, len(self._storages)),
-            tuple((name, self.of(value)) for name, value in vars(tensor).items()),
+            tuple((name, self.of(value)) for name, value in own.items()) if own else (),
         )
 
     def _itself(self, item: Any) -> Hashable:

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from prune_core.masking.axes import output_axis, weight_name
+from prune_core.masking.walks import named_modules, named_parameters
 
 __all__ = ["LayerSize", "layer_sizes"]
 
@@ -58,13 +60,14 @@ def layer_sizes(
         attributes: The plain attributes that each module had.
         flops: What each module spent, before and after.
     """
-    first_name = {id(p): name for name, p in model.named_parameters()}
+    first_name = {id(p): name for name, p in named_parameters(model).items()}
     counted: set[str] = set()
     layers = []
-    for name, module in model.named_modules():
+    for name, module in named_modules(model):
         own = {
             key: (parameter, first_name[id(parameter)])
-            for key, parameter in module.named_parameters(recurse=False)
+            for key, parameter in module._parameters.items()
+            if parameter is not None
         }
         if not own:
             continue
@@ -106,12 +109,12 @@ def _channels(
     if len(old) <= axis or len(old) != len(new):
         return None, None, ()
     kept = slices.get(name, {}).get(axis)
-    stays = torch.zeros(old[axis], dtype=torch.bool, device="cpu")
-    stays[... if kept is None else kept] = True
+    removed = np.ones(old[axis], dtype=np.bool_)
+    removed[... if kept is None else kept.numpy()] = False
     inputs = None
     if len(old) > 1 and not table:
         inputs = old[1 - axis], new[1 - axis]
         if axis == 0:
             # Of a grouped layer the weight of each group has a share of the inputs.
             inputs = inputs[0] * groups[0], inputs[1] * groups[1]
-    return inputs, (old[axis], new[axis]), tuple((~stays).nonzero().flatten().tolist())
+    return inputs, (old[axis], new[axis]), tuple(np.flatnonzero(removed).tolist())

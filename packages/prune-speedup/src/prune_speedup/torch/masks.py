@@ -12,7 +12,8 @@ from torch import nn
 
 from prune_core.config.names import by_known_names
 from prune_core.errors import MaskError, did_you_mean
-from prune_core.masking.slices import held_on, in_rows, not_zero_along
+from prune_core.masking.slices import held_on, in_rows, zeros_along
+from prune_core.masking.walks import named_modules, named_parameters, named_tensors
 from prune_speedup.engine.graph import Graph
 from prune_speedup.engine.propagate import Zeros
 
@@ -36,9 +37,9 @@ def flat_masks(
         from prune_core.masking.files import load_masks
 
         masks = load_masks(masks)
-    named = dict([*model.named_parameters(remove_duplicate=False), *model.named_buffers()])
+    named = named_tensors(model, every_name=True)
     flat: dict[str, torch.Tensor] = {}
-    modules = [name for name, _ in model.named_modules(remove_duplicate=False)]
+    modules = [name for name, _ in named_modules(model, every_name=True)]
     for module, tensors in by_known_names(dict(_items(masks, "masks")), modules).items():
         for name, mask in _items(tensors, f"masks[{module!r}]"):
             full = f"{module}.{name}" if module else name
@@ -90,16 +91,14 @@ def _checked(name: str, mask: Any, tensor: torch.Tensor) -> torch.Tensor:
 
 def zeros_of(model: nn.Module, graph: Graph, masks: Mapping[str, torch.Tensor]) -> Zeros:
     """Which slices of which parameters are nothing but zeros once masked."""
-    named = dict(model.named_parameters(remove_duplicate=False))
+    named = named_parameters(model, every_name=True)
     zeros: dict[tuple[int, int], npt.NDArray[np.bool_]] = {}
     for value in graph.parameters:
         names = graph.tensors[value]
         covering = [masks[name] for name in names if name in masks]
         mask = reduce(torch.logical_and, covering) if covering else None
-        for axis, held in enumerate(not_zero_along(named[names[0]].detach(), mask)):
-            found = held.cpu().numpy()
-            if not found.all():
-                zeros[value, axis] = ~found
+        for axis, zero in zeros_along(named[names[0]].detach(), mask).items():
+            zeros[value, axis] = zero
     return zeros
 
 
@@ -113,7 +112,7 @@ def asked_for(graph: Graph, zeros: Zeros, masks: Mapping[str, torch.Tensor]) -> 
             if name not in masks:
                 continue
             masked = zero & ~held_on(masks[name], axis).cpu().numpy()
-            if masked.any():
+            if np.count_nonzero(masked):
                 found[value, axis] = masked
     return found
 

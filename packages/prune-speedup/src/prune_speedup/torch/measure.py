@@ -14,6 +14,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from prune_core.masking.slices import count_alive
+from prune_core.masking.walks import named_parameters, named_tensors
 from prune_speedup.torch.record.inputs import call
 from prune_speedup.torch.record.isolation import untouched
 from prune_speedup.torch.tensors import Snapshot
@@ -54,11 +55,11 @@ class Running:
 def zeros_in(model: nn.Module, masks: Mapping[str, torch.Tensor] | None = None) -> int:
     """How many values of the parameters are zero, or would be once masked."""
     masks = masks or {}
-    names: dict[nn.Parameter, list[str]] = {}
-    for name, parameter in model.named_parameters(remove_duplicate=False):
-        names.setdefault(parameter, []).append(name)
+    names: dict[int, tuple[nn.Parameter, list[str]]] = {}
+    for name, parameter in named_parameters(model, every_name=True).items():
+        names.setdefault(id(parameter), (parameter, []))[1].append(name)
     zeros = 0
-    for parameter, known in names.items():
+    for parameter, known in names.values():
         covering = [masks[name].to(parameter.device) for name in known if name in masks]
         mask = reduce(torch.logical_and, covering) if covering else None
         zeros += parameter.numel() - count_alive(parameter.detach(), mask)
@@ -67,10 +68,7 @@ def zeros_in(model: nn.Module, masks: Mapping[str, torch.Tensor] | None = None) 
 
 def size_of(model: nn.Module) -> int:
     """The bytes of the parameters and buffers."""
-    return sum(
-        tensor.numel() * tensor.element_size()
-        for tensor in chain(model.parameters(), model.buffers())
-    )
+    return sum([tensor.numel() * tensor.element_size() for tensor in named_tensors(model).values()])
 
 
 def timed_call(model: nn.Module, example_inputs: Any) -> float:

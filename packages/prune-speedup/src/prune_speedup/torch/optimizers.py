@@ -18,6 +18,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from prune_core.errors import SpeedupError
 from prune_core.masking import bare
+from prune_core.masking.walks import named_parameters
 from prune_speedup.torch.report import SpeedupReport
 
 __all__ = ["check_optimizer", "expect_optimizers", "shrink_optimizer"]
@@ -160,7 +161,7 @@ _handles: list[Any] = []
 def expect_optimizers(report: SpeedupReport) -> None:
     """Tell the user of an optimizer that was forgotten, where torch would speak of shapes."""
     with bare(report.model) as model:
-        named = dict(model.named_parameters())
+        named = named_parameters(model)
     for name, before in _cut_of(report):
         if (parameter := named.get(name)) is not None:
             identity = id(parameter)

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from prune_core.errors import SpeedupError
+from prune_core.masking.walks import modules_in
 from prune_speedup.torch.model_config.build import (
     Shapes,
     built_like,
@@ -35,7 +36,15 @@ from prune_speedup.torch.record.isolation import untouched
 from prune_speedup.torch.resize.smaller import correct, corrections_of, kept_attributes
 from prune_toolkit.running.restore import evaluating
 
-__all__ = ["ConfigChange", "follow", "inputs_of", "put_config", "refuse_saving", "shapes_of"]
+__all__ = [
+    "ConfigChange",
+    "carries_config",
+    "follow",
+    "inputs_of",
+    "put_config",
+    "refuse_saving",
+    "shapes_of",
+]
 
 Settings = list[tuple[list[str | int], int]]
 """Numbers of a config, in a form that JSON has: [keys, value]."""
@@ -95,6 +104,15 @@ class ConfigChange:
             f"{self.missing.rstrip('.')}. So {refused}. Save the model with report.save(path), and "
             "load it with prune_core.load_pruned(dense_model, path)."
         )
+
+
+def carries_config(model: nn.Module) -> bool:
+    """Whether a model, or a part of it, has a config, or a library's way of saving it."""
+    return any(
+        callable(getattr(type(module), "save_pretrained", None))
+        or is_config(getattr(module, "config", None))
+        for module in modules_in(model)
+    )
 
 
 def follow(

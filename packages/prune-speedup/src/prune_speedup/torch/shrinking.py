@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from prune_core.masking.walks import named_parameters
 from prune_speedup.engine.mask_effects import Standing, standing
 from prune_speedup.engine.plan import Plan, make_plan
 from prune_speedup.engine.propagate import Zeros
@@ -30,7 +31,7 @@ from prune_speedup.torch.record.recorder import trace
 from prune_speedup.torch.report import SpeedupReport
 from prune_speedup.torch.resize.smaller import corrections_of
 from prune_speedup.torch.rules import has_rule
-from prune_speedup.torch.saving import follow, shapes_of
+from prune_speedup.torch.saving import carries_config, follow, shapes_of
 from prune_speedup.torch.shortfall import shortfall
 from prune_speedup.torch.surgery import plain_attributes, record_surgery, shapes_of_tensors
 from prune_speedup.torch.tensors import Snapshot
@@ -75,12 +76,13 @@ def shrunk(
     example_inputs, units, constants = asked.example_inputs, asked.units, asked.constants
     flat = asked.masks
     seconds: dict[str, float] = {}
-    shapes, sizes, given = shapes_of(model), shapes_of_tensors(model), flat
-    parameters = sum(parameter.numel() for parameter in model.parameters())
+    shapes = shapes_of(model) if carries_config(model) else None
+    sizes, given = shapes_of_tensors(model), flat
+    parameters = sum([each.numel() for each in named_parameters(model).values()])
     zeros_before, bytes_before = zeros_in(model, flat), size_of(model)
     report = SpeedupReport(model)
     report.constants, report.seconds = constants, seconds
-    as_given = Reference.of(model, flat)
+    references = [Reference.of(model, flat)] if asked.certificate is not None else []
 
     def recorded(also: Sequence[Case]) -> tuple[Standing, Zeros]:
         with timed(seconds, "trace"):
@@ -119,8 +121,7 @@ def shrunk(
         return wanted
 
     original = before if done is None else Snapshot(model)
-    references = [as_given]
-    if done is not None:
+    if done is not None and asked.certificate is not None:
         references.append(Reference.of(model, flat, f"constants={constants!r} was applied first"))
     attributes = plain_attributes(model)
     fitting = Fitting(
@@ -138,9 +139,11 @@ def shrunk(
         report.inside, flops, small_graph = proof.inside, proof.flops, proof.recorded
         returned = proof.returned
     with timed(seconds, "config"):
-        report.config = follow(
-            model, example_inputs, shapes, compared=asked.verify, returned=returned
-        )
+        if shapes is not None:
+            compared = asked.verify
+            report.config = follow(
+                model, example_inputs, shapes, compared=compared, returned=returned
+            )
     report.corrections = [
         each for each in report.corrections if corrections_of(model.get_submodule(each[0]))
     ]
@@ -149,7 +152,8 @@ def shrunk(
     if asked.measure:
         with timed(seconds, "measure"):
             report.running = measured(model, example_inputs, original)
-    report.parameters = parameters, sum(parameter.numel() for parameter in model.parameters())
+    left = named_parameters(model)
+    report.parameters = parameters, sum([each.numel() for each in left.values()])
     report.zeros = zeros_before, zeros_in(model)
     report.bytes = bytes_before, size_of(model)
     labelling = plan.labelling
@@ -158,7 +162,7 @@ def shrunk(
     by_module = flops_by_module(plan)
     planned_flops = sum(by_module[1].values())
     report.flops = sum(by_module[0].values()), flops if asked.verify else planned_flops
-    report.gained = [name for name, _ in model.named_parameters() if name not in sizes]
+    report.gained = [name for name in left if name not in sizes]
     record_surgery(model, attributes, sizes, report.config, repairs.attributes)
     if units is None:
         covered = asked_for(graph, zeros, given)

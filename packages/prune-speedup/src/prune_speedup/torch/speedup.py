@@ -13,6 +13,7 @@ from prune_core.compressed import model_of
 from prune_core.errors import ConfigError, SpeedupError, shown, warn
 from prune_core.events import emit
 from prune_core.masking import bare, check_model, wrappers_in
+from prune_core.masking.walks import named_tensors
 from prune_core.options import check_flags
 from prune_core.progress import Task
 from prune_speedup.compat import SPEEDUP
@@ -186,7 +187,7 @@ def make_small(
             f"{next(iter(wrapped))!r} is still wrapped by a pruner: take the wrappers off first, "
             "with prune_core.unwrap(model) or the pruner's own unwrap."
         )
-    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+    for name, tensor in named_tensors(model).items():
         if tensor.is_meta:
             raise SpeedupError(
                 f"{name!r} is on the meta device: it has a shape and no numbers, so that nothing "

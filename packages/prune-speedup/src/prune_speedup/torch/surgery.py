@@ -22,6 +22,7 @@ from prune_core.__about__ import __version__
 from prune_core.errors import SpeedupError
 from prune_core.files import write_safetensors
 from prune_core.masking import bare, wrappers_in
+from prune_core.masking.walks import named_modules, named_parameters, named_tensors
 from prune_speedup.torch.depth.steps import Step
 from prune_speedup.torch.resize.attributes import Changed
 from prune_speedup.torch.resize.copying import keep_in_copies
@@ -100,15 +101,13 @@ def plain_attributes(model: nn.Module) -> Attributes:
         name: {
             key: list(value) if isinstance(value, tuple | list) else value
             for key, value in vars(module).items()
-            if _is_plain(value)
+            if type(value) not in _NEVER_PLAIN and _is_plain(value)  # as most of it never is
         }
-        for name, module in model.named_modules(remove_duplicate=False)
+        for name, module in named_modules(model, every_name=True)
     }
 
 
 def _is_plain(value: Any) -> bool:
-    if type(value) in _NEVER_PLAIN:  # as most of what a module keeps
-        return False
     if isinstance(value, tuple | list):
         return bool(value) and all(type(item) is int for item in value)
     return type(value) is int
@@ -137,7 +136,7 @@ def record_surgery(
     for name, stay in (children or {}).items():
         earlier = surgery.children.get(name)
         surgery.children[name] = [at if earlier is None else earlier[at] for at in stay]
-    surgery.biases += [name for name, _ in model.named_parameters() if name not in shapes]
+    surgery.biases += [name for name in named_parameters(model) if name not in shapes]
     saved = model.state_dict(keep_vars=True)
     surgery.buffers += [
         name
@@ -155,7 +154,7 @@ def record_surgery(
     for source, (_, new) in changed.items():
         if len(source.path) > 1:
             surgery.sizes.setdefault(source.module, []).append(([*source.path], new))
-    modules = list(model.named_modules())
+    modules = named_modules(model)
     surgery.kept = {name: [*found] for name, each in modules if (found := kept_attributes(each))}
     surgery.corrections = {
         name: to_plain(made) for name, each in modules if (made := corrections_of(each))
@@ -198,8 +197,7 @@ def record_tokens(model: nn.Module, written: Renumbering) -> None:
 
 def shapes_of_tensors(model: nn.Module) -> dict[str, tuple[int, ...]]:
     """Return the shapes of all parameters and buffers, also of buffers that are not saved."""
-    named = (*model.named_parameters(), *model.named_buffers())
-    return {name: tuple(tensor.shape) for name, tensor in named}
+    return {name: tuple(tensor.shape) for name, tensor in named_tensors(model).items()}
 
 
 def save_pruned(model: nn.Module, path: str | PathLike[str]) -> None:

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from prune_core.masking.slices import all_of, full_rows
+from prune_core.masking.walks import modules_in, named_tensors
 from prune_speedup.engine.labels import Array
 from prune_speedup.engine.plan import Plan
 
@@ -21,15 +22,15 @@ class Snapshot:
     def __init__(self, model: nn.Module) -> None:
         """Remember everything that speedup may change: of a scripted module the tensors alone."""
         self._model = model
-        self._data = [(t, t.data, t.grad) for t in (*model.parameters(), *model.buffers())]
+        self._data = [(t, t.data, t.grad) for t in named_tensors(model).values()]
         self._modules = [
             (
                 module,
                 type(module),
                 dict(module.__dict__),
-                {name: dict(module.__dict__[name]) for name in _HOLDERS},
+                {name: dict(held) for name in _HOLDERS if (held := module.__dict__[name])},
             )
-            for module in model.modules()
+            for module in modules_in(model)
             if not isinstance(module, torch.jit.ScriptModule)
         ]
 
@@ -39,10 +40,10 @@ class Snapshot:
             module.__class__ = kind
             module.__dict__.clear()
             module.__dict__.update(attributes)
-            for name, content in holders.items():
+            for name in _HOLDERS:
                 holder = module.__dict__[name]
                 holder.clear()
-                holder.update(content)
+                holder.update(holders.get(name, ()))
         for tensor, data, grad in self._data:
             put(tensor, data, grad)
 
@@ -75,7 +76,7 @@ def cut_tensors(
         masks: `{tensor name: mask}`.
         wanted: Whether a tensor is cut here.
     """
-    named = dict([*model.named_parameters(), *model.named_buffers()])
+    named = named_tensors(model)
     for value, names in plan.labelling.graph.tensors.items():
         tensor = next(named[name] for name in names if name in named)
         if not wanted(tensor):
@@ -107,12 +108,7 @@ def cut_slices(model: nn.Module, kept: Mapping[str, Mapping[int, Array]]) -> Non
 
 def named(model: nn.Module) -> dict[str, torch.Tensor]:
     """Return parameters and buffers by all of their names."""
-    return dict(
-        [
-            *model.named_parameters(remove_duplicate=False),
-            *model.named_buffers(remove_duplicate=False),
-        ]
-    )
+    return named_tensors(model, every_name=True)
 
 
 def cut(tensor: torch.Tensor, kept: Mapping[int, Array]) -> torch.Tensor:
@@ -131,7 +127,7 @@ def residual(mask: torch.Tensor, kept: Mapping[int, Array]) -> torch.Tensor | No
     """
     if mask.ndim:
         rows = full_rows(mask)
-        if all_of(rows[places(kept[0], rows.device)] if 0 in kept else rows):
+        if all_of(cut(rows, {0: kept[0]}) if 0 in kept else rows):
             return None
     left = cut(mask, kept)
     return None if all_of(left) else left

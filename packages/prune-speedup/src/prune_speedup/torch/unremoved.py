@@ -11,6 +11,7 @@ import numpy as np
 from torch import nn
 
 from prune_core.masking.axes import output_axis
+from prune_core.masking.walks import named_modules
 from prune_speedup.engine.labels import Array
 from prune_speedup.engine.mask_effects import Standing
 from prune_speedup.engine.plan import Plan
@@ -108,7 +109,7 @@ def _channels(model: nn.Module, found: Standing, asked: Zeros) -> Iterator[tuple
 
     Scales and biases count only where no weight with inputs is masked for the same channel.
     """
-    graph, modules = found.labelling.graph, dict(model.named_modules(remove_duplicate=False))
+    graph, modules = found.labelling.graph, dict(named_modules(model, every_name=True))
     wide: dict[str, list[Array]] = defaultdict(list)
     narrow: dict[str, list[Array]] = defaultdict(list)
     for (value, axis), zero in asked.items():
@@ -124,10 +125,10 @@ def _channels(model: nn.Module, found: Standing, asked: Zeros) -> Iterator[tuple
         counted[labels] = True
         yield path, labels
     for path, arrays in narrow.items():
-        labels = np.unique(np.concatenate(arrays))
+        labels = np.concatenate(arrays)
         alone = labels[~counted[labels]]
         if len(alone):
-            yield path, alone
+            yield path, np.unique(alone)
 
 
 def _channel_axis(module: nn.Module) -> int:

@@ -27,19 +27,25 @@ def keep_in_copies(model: nn.Module, changed: Mapping[str, Iterable[str]]) -> No
     for name, attributes in changed.items():
         module = model.get_submodule(name)
         wanted = {key: vars(module)[key] for key in attributes if key in vars(module)}
-        if wanted and _copies_by_itself(type(module)) and _forgotten(module, wanted):
+        if wanted and _copies_by_itself(module) and _forgotten(module, wanted):
             kept = {**kept_attributes(module), **wanted}
             correct(module, corrections_of(module), tuple(kept.items()))
 
 
-def _copies_by_itself(kind: Any) -> bool:
-    """Whether a class says how its objects are copied."""
+def _copies_by_itself(module: nn.Module) -> bool:
+    """Whether a class, or the module alone, says how it is copied; torch's copies all there is."""
+    kind: Any = type(module)
     return (
         hasattr(kind, "__deepcopy__")
+        or "__deepcopy__" in vars(module)
         or kind.__reduce__ is not object.__reduce__
         or kind.__reduce_ex__ is not object.__reduce_ex__
-        or kind.__getstate__ is not object.__getstate__
+        or kind.__new__ is not object.__new__
+        or any(getattr(kind, each) is not getattr(nn.Module, each) for each in _STATE)
     )
+
+
+_STATE = "__getstate__", "__setstate__"
 
 
 def _forgotten(module: nn.Module, wanted: dict[str, Any]) -> bool:

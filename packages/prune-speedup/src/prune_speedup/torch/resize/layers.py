@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import nn
 
+from prune_core.masking.walks import modules_in, named_modules
 from prune_core.registry import get_extension, names
 from prune_speedup.engine.plan import Plan
 from prune_speedup.torch.resize.attention import PrunedMultiheadAttention, can_be_pruned
@@ -14,7 +15,7 @@ __all__ = ["resize", "sizes_written", "update_sizes"]
 
 def update_sizes(model: nn.Module, plan: Plan) -> None:
     """Make the recorded sizes of layers agree with their tensors and with the plan."""
-    named = dict(model.named_modules())
+    named = dict(named_modules(model))
     for call in plan.labelling.graph.calls:
         module = named.get(call.module)
         for name, old, new in _literals(plan, call):
@@ -25,8 +26,10 @@ def update_sizes(model: nn.Module, plan: Plan) -> None:
 
 def resize(model: nn.Module) -> None:
     """Make the recorded sizes of layers agree with their tensors."""
-    for module in model.modules():
-        if (resizer := _resizer(type(module))) is not None:
+    modules = modules_in(model)
+    resizers = {kind: _resizer(kind) for kind in {type(module) for module in modules}}
+    for module in modules:
+        if (resizer := resizers[type(module)]) is not None:
             resizer(module)
 
 
