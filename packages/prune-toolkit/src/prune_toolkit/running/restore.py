@@ -11,6 +11,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from prune_core.errors import PruneError
+from prune_core.masking.walks import modules_in
 
 __all__ = ["evaluating", "in_its_mode", "left_as_it_was", "only_run"]
 
@@ -39,7 +40,7 @@ def left_as_it_was(model: nn.Module, optimizer: Optimizer | None = None) -> Iter
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Put a model in eval mode for a while."""
     with in_its_mode(model):
-        for module in model.modules():
+        for module in modules_in(model):
             if module.training:
                 module.training = False  # some models refuse to be told with eval()
         yield
@@ -88,7 +89,7 @@ def _with_its_buffers(model: nn.Module) -> Iterator[None]:
 @contextmanager
 def in_its_mode(model: nn.Module) -> Iterator[None]:
     """Put back afterwards whether each module is in train or in eval mode."""
-    training = [(module, module.training) for module in model.modules()]
+    training = [(module, module.training) for module in modules_in(model)]
     try:
         yield
     finally:

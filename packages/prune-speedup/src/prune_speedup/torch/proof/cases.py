@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from prune_core.masking.walks import modules_in
 from prune_speedup.torch.proof.made_up import made_up
 from prune_speedup.torch.record.case import Case
 from prune_speedup.torch.record.inputs import arguments, tensors_in
@@ -116,12 +117,12 @@ def _factors(case: Case, tokens: float, others: float) -> tuple[float]:
 
 def _has_own(model: nn.Module) -> bool:
     """Whether a forward was written by somebody else than torch."""
-    return any(not type(module).__module__.startswith("torch.") for module in model.modules())
+    return any(not type(module).__module__.startswith("torch.") for module in modules_in(model))
 
 
 def asks_for_its_mode(model: nn.Module) -> bool:
     """Whether any class of the model, other than torch's own, reads whether it is training."""
-    kinds = {base for module in model.modules() for base in type(module).__mro__}
+    kinds = {base for module in modules_in(model) for base in type(module).__mro__}
     return any(
         _reads(function.__code__, "training")
         for kind in kinds

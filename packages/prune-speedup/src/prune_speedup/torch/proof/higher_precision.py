@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from prune_core.masking.walks import modules_in
 from prune_speedup.torch.record.higher_precision import is_narrow
 from prune_speedup.torch.tensors import put
 
@@ -73,7 +74,7 @@ def _is_told_one_by_one(model: nn.Module) -> bool:
     A convolution does not: torch compares the types of its input and its bias before any recorder
     sees them. So only kinds that are known to are taken, of which most language models are made.
     """
-    holders = (module for module in model.modules() if [*module.parameters(recurse=False)])
+    holders = (module for module in modules_in(model) if [*module.parameters(recurse=False)])
     return all(
         isinstance(module, nn.Linear | nn.Embedding | nn.LayerNorm) or _is_written_norm(module)
         for module in holders

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from prune_core.masking.slices import covers_zeros
+from prune_core.masking.walks import named_tensors
 from prune_speedup.engine.graph import Call, Ref
 from prune_speedup.engine.labels import Array
 from prune_speedup.engine.plan import Plan
@@ -45,7 +46,7 @@ def zero_already(model: nn.Module, masks: Mapping[str, torch.Tensor]) -> set[str
 
     Multiplying by them makes the same numbers again, at every call that reads the tensor.
     """
-    named = dict([*model.named_parameters(remove_duplicate=False), *model.named_buffers()])
+    named = named_tensors(model, every_name=True)
     return {
         name
         for name, mask in masks.items()
@@ -99,7 +100,7 @@ class Masked(Recorder):  # type: ignore[no-untyped-call]
             for position, labels in plan.labelling.flow.live_norms
             if plan.removed[labels].any() and not plan.removed[labels].all()
         }
-        named = dict([*model.named_parameters(remove_duplicate=False), *model.named_buffers()])
+        named = named_tensors(model, every_name=True)
         self._meant = meant
         self._written: set[int] = set()
         self._masks: dict[int, list[torch.Tensor]] = defaultdict(list)

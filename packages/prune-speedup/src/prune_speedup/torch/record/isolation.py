@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from prune_core.masking.walks import named_modules
 from prune_toolkit.running.random_state import put_random, take_random
 
 __all__ = ["Before", "on_processor", "untouched"]
@@ -26,7 +27,7 @@ class Before:
 
     def __init__(self, model: nn.Module) -> None:
         """Remember it."""
-        self._attributes = [(name, each, dict(vars(each))) for name, each in model.named_modules()]
+        self._attributes = [(name, each, dict(vars(each))) for name, each in named_modules(model)]
         self._inner: list[tuple[str, str, Any, Any]] = []
         self._empty: list[Any] = []  # most of the dicts that modules hold
         self._tensors: list[tuple[str, torch.Tensor, torch.Tensor]] = []

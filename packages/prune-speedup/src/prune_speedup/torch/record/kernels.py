@@ -8,6 +8,8 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
+from prune_core.masking.walks import modules_in
+
 __all__ = ["plain_kernels"]
 
 
@@ -17,7 +19,7 @@ def plain_kernels(model: nn.Module) -> Iterator[None]:
 
     In a fused call of attention or recurrence, nobody sees what is multiplied with what.
     """
-    recurrent = any(isinstance(module, nn.RNNBase) for module in model.modules())
+    recurrent = any(isinstance(module, nn.RNNBase) for module in modules_in(model))
     fastpath = torch.backends.mha.get_fastpath_enabled()
     onednn, cudnn = torch._C._get_mkldnn_enabled(), torch._C._get_cudnn_enabled()
     try:

@@ -5,7 +5,7 @@ parsed and no control flow is refused. Parameters and buffers are known by ident
 tie or a parametrisation is nothing special.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 from weakref import ref as weakref
 
@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from prune_core.masking.walks import named_modules, named_tensors
 from prune_speedup.engine.graph import ALIAS_WRITE, Call, Graph, Meta, Ref
 from prune_speedup.torch.record.call_sites import Frame, Rewrite, SiteCounter, short_name
 from prune_speedup.torch.record.data_dependent import Decisions, decide_as, everything, seen
@@ -112,12 +113,12 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._learned: dict[int, tuple[Operator, bool]] = {}
         self._numbers = _Numbers()
         self._sharing: dict[int, list[weakref[torch.Tensor]]] = {}
-        self._modules = {id(module): name for name, module in model.named_modules()}
+        self._modules = {id(module): name for name, module in named_modules(model)}
         self._frames = [Frame("")]
         self._located = located
         self.sites = SiteCounter(self._frames, rewrite, self._leaves)
         self._opening: set[Any] = set()
-        self._tensors = list(_named_tensors(model))
+        self._tensors = list(named_tensors(model, every_name=True).items())
         self._names: dict[int, list[str]] = {}
         for name, tensor in self._tensors:
             self._names.setdefault(id(tensor), []).append(name)
@@ -331,11 +332,6 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
         new = self._bind(tensor)
         noted = Call(ALIAS_WRITE, (Ref(old), Ref(source)), {}, [new], self.module)
         self.graph.calls.append(noted)
-
-
-def _named_tensors(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    yield from model.named_parameters(remove_duplicate=False)
-    yield from model.named_buffers(remove_duplicate=False)
 
 
 def _is_in(tensor: torch.Tensor, result: Any) -> bool:
