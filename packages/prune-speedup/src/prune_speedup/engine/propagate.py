@@ -29,8 +29,7 @@ from prune_speedup.engine.values import (
     ZERO,
     Group,
     Value,
-    encode,
-    spread,
+    one_of,
 )
 
 __all__ = ["Labelling", "Numbers", "Zeros", "keep_whole_axes", "propagate"]
@@ -92,7 +91,8 @@ def propagate(
     for position, call in enumerate(graph.calls):
         flow.begin(call, position)
         for index in call.inputs():
-            flow.values.setdefault(index, Value(graph.metas[index].shape))
+            if index not in flow.values:
+                flow.values[index] = Value(graph.metas[index].shape)
         _apply(flow, graph, position)
         for made in call.outputs if numbers is not None else ():
             if made is not None and numbers is not None:
@@ -133,7 +133,7 @@ def _told(value: Value, index: int, numbers: Numbers) -> Value:
     for group in value.groups:
         states = group.states()
         told = (states == UNIFORM) | (states == CONSTANT)
-        if told.any() and (seen := numbers(index, group)) is not None:
+        if np.count_nonzero(told) and (seen := numbers(index, group)) is not None:
             group = group.with_states(np.where(told & (seen == 0), ZERO, states))
         groups.append(group)
     return replace(value, groups=tuple(groups))
@@ -159,16 +159,17 @@ def _label_tensors(graph: Graph, flow: Flow, zeros: Zeros | None) -> dict[int, l
         start += size
     for index, columns in axes.items():
         shape = graph.metas[index].shape
+        numbers = prod(shape)
         groups: list[Group] = []
         for axis, column in enumerate(columns):
             if column is not None:
                 # A number for each index, or many of them: a bias is the one, a matrix the other.
-                own = UNIFORM if prod(shape) == shape[axis] else CONSTANT
+                own = UNIFORM if numbers == shape[axis] else CONSTANT
                 state: Array | int = ZERO if index in graph.parameters else own
                 if zeros is not None:
                     known = zeros.get((index, axis))
-                    state = own if known is None else np.where(known, ZERO, own)
-                groups.append(Group(spread(encode(column, state), axis, shape)))
+                    state = own if known is None else one_of(np.where(known, ZERO, own))
+                groups.append(Group.along(axis, column, state, shape))
         flow.values[index] = Value(shape, tuple(groups), constant=True)
     return axes
 
@@ -192,8 +193,10 @@ def _apply(flow: Flow, graph: Graph, position: int) -> None:
     )
     for index, value in zip(call.outputs, _results(flow, graph, call), strict=True):
         if index is not None and value is not None:
-            changed = value.constant != constant
-            flow.values[index] = replace(value, constant=constant) if changed else value
+            if value.constant != constant:
+                value = value.with_groups(value.groups)  # it may be one of the inputs
+                value.constant = constant
+            flow.values[index] = value
 
 
 _VIEWS = {"slice", "select", "alias", "detach"}
@@ -315,9 +318,12 @@ def _make_rectangular(flow: Flow, labels: Array) -> None:
 
 def keep_whole_axes(labels: Labels, axes: dict[int, list[Array | None]]) -> None:
     """A class that is all of an axis would leave nothing of it."""
+    every = labels.find(np.arange(len(labels)))
     for columns in axes.values():
         for column in columns:
             if column is not None:
-                roots = labels.find(column)
-                if roots[0] == roots[-1] and (roots == roots[0]).all():
+                if every[column[0]] != every[column[-1]]:
+                    continue
+                roots = every[column]
+                if not np.count_nonzero(roots != roots[0]):
                     labels.fix(roots[:1], "nothing would be left of an axis")
