@@ -133,8 +133,11 @@ class Flow:
 
     def owned(self, labels: Array) -> bool:
         """Whether a parameter or a buffer has any of these, and could lose it."""
-        roots = self.labels.find(labels)
-        return bool(((roots < self.tensors) & ~self.labels.is_fixed(roots)).any())
+        for some in (labels.ravel()[:1], labels):  # most often the first one tells
+            roots = self.labels.find(some)
+            if np.count_nonzero((roots < self.tensors) & ~self.labels.is_fixed(roots)):
+                return True
+        return False
 
     def begin(self, call: Call, position: int) -> None:
         """Remember which call is being looked at, for the messages."""

@@ -352,7 +352,7 @@ def squeezed(codes: Array) -> Array:
     for axis, size in enumerate(small.shape):
         if size > 1:
             one = at_first(small, (axis,))
-            if (small == one).all():
+            if not np.count_nonzero(small != one):
                 small = one
     return expanded(small, codes.shape)
 
