@@ -55,6 +55,7 @@ class Labels:
         self._parent: Array = np.zeros(1, dtype=np.int64)
         self._fixed = np.ones(1, dtype=np.bool_)
         self._reasons: list[tuple[Array, str]] = []
+        self._classes: tuple[tuple[int, int], Array, npt.NDArray[np.bool_]] | None = None
         self.changes = 0
 
     def __len__(self) -> int:
@@ -85,6 +86,18 @@ class Labels:
     def is_fixed(self, labels: Array) -> npt.NDArray[np.bool_]:
         """Whether each label belongs to a class that stays."""
         return self._fixed[self.find(labels)]
+
+    def classes(self) -> tuple[Array, npt.NDArray[np.bool_]]:
+        """The representative of every label there is, and whether it stays: to be looked at only.
+
+        That is asked for by everything that comes after the labels, so it is kept until they
+        change.
+        """
+        now = len(self), self.changes
+        if self._classes is None or self._classes[0] != now:
+            roots = self.find(np.arange(len(self)))
+            self._classes = now, roots, self._fixed[roots]
+        return self._classes[1:]
 
     def tie(self, left: Array, right: Array, why: str = "") -> None:
         """Make the labels at the same positions the same; shapes broadcast.
@@ -161,8 +174,7 @@ class Settled(Labels):
             earlier: All of the labels.
         """
         super().__init__()
-        every = np.arange(len(earlier), dtype=np.int64)
-        self._roots, self._stays = earlier.find(every), earlier.is_fixed(every)
+        self._roots, self._stays = earlier.classes()
         self._count = 1
 
     def __len__(self) -> int:
@@ -176,6 +188,10 @@ class Settled(Labels):
     def find(self, labels: Array) -> Array:
         """The representative of the class of each label."""
         return self._roots[labels]
+
+    def classes(self) -> tuple[Array, npt.NDArray[np.bool_]]:
+        """The representative of every label of the earlier run, and whether it stays."""
+        return self._roots, self._stays
 
     def is_fixed(self, labels: Array) -> npt.NDArray[np.bool_]:
         """Whether each label belongs to a class that stays."""

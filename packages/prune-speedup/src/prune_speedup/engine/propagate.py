@@ -318,7 +318,7 @@ def _make_rectangular(flow: Flow, labels: Array) -> None:
 
 def keep_whole_axes(labels: Labels, axes: dict[int, list[Array | None]]) -> None:
     """A class that is all of an axis would leave nothing of it."""
-    every = labels.find(np.arange(len(labels)))
+    every, _ = labels.classes()
     for columns in axes.values():
         for column in columns:
             if column is not None:

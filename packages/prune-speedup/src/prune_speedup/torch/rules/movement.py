@@ -175,9 +175,10 @@ def _whole_after(
     `h.view(8, 6, 2, 5)` the first two are, as what is in front of them is as much as before.
     """
     if call.name == "permute":
-        return [each % len(before) for each in call.args[1]].index(axis)
+        return [each % len(before) for each in call.argument("dims")].index(axis)
     if call.name in ("transpose", "t"):
-        swapped = [each % len(before) for each in call.args[1:3] or (0, -1)]
+        pair = (0, 1) if call.name == "t" else (call.argument("dim0"), call.argument("dim1"))
+        swapped = [each % len(before) for each in pair]
         return sum(swapped) - axis if axis in swapped else axis
     if call.name in _FOLDS and prod(before) == prod(after):
         front = prod(before[:axis])
