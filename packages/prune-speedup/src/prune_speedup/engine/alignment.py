@@ -198,9 +198,11 @@ def combined(known: Sequence[Array | int], combine: Combine) -> Array | int:
     # Each combination that occurs gets a number, a few operands at a time: there may be many, such
     # as the steps of a sequence, and few combinations, for which the test runs once.
     numbered: Array | int = 0
-    patterns = [list[int]()]
+    patterns, occurs = [list[int]()], [0]
     for start in range(0, len(varied), _AT_ONCE):
         few = varied[start : start + _AT_ONCE]
+        if start:
+            numbered = _table(occurs, range(len(occurs)))[numbered]
         for at in few:
             numbered = numbered * _KINDS + known[at]
         occurs = np.bincount(cast("Array", numbered).ravel()).nonzero()[0].tolist()
@@ -209,18 +211,20 @@ def combined(known: Sequence[Array | int], combine: Combine) -> Array | int:
             patterns[code // (steps[0] * _KINDS)] + [code // step % _KINDS for step in steps]
             for code in occurs
         ]
-        numbers = np.zeros(1 + max(occurs, default=0), dtype=np.int64)
-        numbers[occurs] = range(len(occurs))
-        numbered = numbers[numbered]
     results = []
+    told = cast("list[int]", list(known))
     for pattern in patterns:
-        told = list(known)
         for at, state in zip(varied, pattern, strict=True):
             told[at] = state
-        results.append(combine(cast("list[int]", told)))
-    if len(set(results)) == 1:
-        return results[0]
-    return np.array(results, dtype=np.int64)[numbered]
+        results.append(combine(told))
+    return results[0] if len(set(results)) == 1 else _table(occurs, results)[numbered]
+
+
+def _table(places: Sequence[int], entries: Sequence[int]) -> Array:
+    """An array with these entries at these places."""
+    table = np.zeros(1 + max(places, default=0), dtype=np.int64)
+    table[places] = entries
+    return table
 
 
 def side_by_side(states: Array | int) -> Array | int:

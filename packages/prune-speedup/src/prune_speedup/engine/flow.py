@@ -46,6 +46,7 @@ from prune_speedup.engine.values import (
     Group,
     Pending,
     Value,
+    at_first,
     encode,
     mixed,
     spread,
@@ -414,7 +415,7 @@ class Flow:
 
     def _varying(self, group: Group) -> set[int]:
         roots = self.labels.find(group.compact())
-        if self.labels.is_fixed(roots).all():
+        if np.count_nonzero(self.labels.is_fixed(roots)) == roots.size:
             return set()
         return {axis for axis in range(roots.ndim) if _varies(roots, axis)}
 
@@ -536,7 +537,9 @@ def _has_uniform(states: Array | int) -> bool:
 
 
 def _varies(labels: Array, axis: int) -> bool:
-    return labels.shape[axis] > 1 and bool((labels != labels.take([0], axis)).any())
+    if labels.shape[axis] == 1:
+        return False
+    return bool(np.count_nonzero(labels != at_first(labels, (axis,))))
 
 
 def constant(size: int) -> Array:

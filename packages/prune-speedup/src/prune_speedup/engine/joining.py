@@ -107,7 +107,9 @@ def _in_line(
         states = known[0]
     else:
         each = zip(sizes, known, strict=True)
-        states = np.concatenate([np.broadcast_to(one, size) for size, one in each])
+        states = np.concatenate(
+            [np.full(size, one) if isinstance(one, int) else one for size, one in each]
+        )
     made = Group.along(axis, np.concatenate(lines), states, shape)
     if made.line[0] == made.line[-1]:
         made = Group(squeezed(made.codes))

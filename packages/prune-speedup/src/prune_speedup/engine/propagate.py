@@ -11,8 +11,9 @@ The classes {1 8}, {2 9} and {3 10} are left, which are the units. 4 and 5 meet 
 no labels and cannot lose anything: they are fixed.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from math import prod
 from typing import Any
 
@@ -29,6 +30,7 @@ from prune_speedup.engine.values import (
     ZERO,
     Group,
     Value,
+    at_first,
     one_of,
 )
 
@@ -188,9 +190,10 @@ def _apply(flow: Flow, graph: Graph, position: int) -> None:
     for read in call.inputs():
         for related in flow.stale.get(read, ()):
             flow.fix_value(flow.values[related], "it was written to through a view")
-    constant = flow.rules.repeatable(call.target) and all(
-        flow.values[read].constant for read in call.inputs()
-    )
+    constant = True
+    for read in call.inputs():
+        constant = constant and flow.values[read].constant
+    constant = constant and flow.rules.repeatable(call.target)
     for index, value in zip(call.outputs, _results(flow, graph, call), strict=True):
         if index is not None and value is not None:
             if value.constant != constant:
@@ -274,26 +277,25 @@ def _settle(flow: Flow) -> None:
     # A choice only ties or fixes more, and may decide another one. So they are all made again after
     # each kind, until nothing changes. Preferences come late: they give something up where two
     # cuts would both be right.
-    _repeat(flow, flow.deferred)
-    for labels in flow.rectangles:
-        _make_rectangular(flow, labels)
-    _repeat(flow, flow.deferred)
-    for prefer in flow.preferences:
-        prefer()
-    _repeat(flow, flow.deferred)
-    for labels in flow.rectangles:
-        _make_rectangular(flow, labels)
-    _repeat(flow, flow.deferred)
+    rectangles = [partial(_make_rectangular, flow, labels) for labels in flow.rectangles]
+    decided = -1
+    for choices in ((), rectangles, flow.preferences, rectangles):
+        for choose in choices:
+            choose()
+        if flow.labels.changes != decided:
+            decided = _repeat(flow, flow.deferred)
 
 
-def _repeat(flow: Flow, choices: list) -> None:  # type: ignore[type-arg]
+def _repeat(flow: Flow, choices: Sequence[Callable[[], None]]) -> int:
+    """Make choices until nothing changes; return up to which change they have been made."""
     # Classes only grow, so this ends by itself; the bound is for rules that do not keep to it.
     for _ in range(_ROUNDS):
         before = flow.labels.changes
         for choose in choices:
             choose()
         if flow.labels.changes == before:
-            return
+            break
+    return before
 
 
 def _make_rectangular(flow: Flow, labels: Array) -> None:
@@ -306,9 +308,9 @@ def _make_rectangular(flow: Flow, labels: Array) -> None:
     varying = [
         axis
         for axis in range(roots.ndim)
-        if roots.shape[axis] > 1 and (roots != roots.take([0], axis)).any()
+        if roots.shape[axis] > 1 and np.count_nonzero(roots != at_first(roots, (axis,)))
     ]
-    if len(varying) < 2 or flow.labels.is_fixed(roots).all():
+    if len(varying) < 2 or np.count_nonzero(flow.labels.is_fixed(roots)) == roots.size:
         return
     keep = max(varying, key=lambda axis: roots.shape[axis])
     for axis in varying:
