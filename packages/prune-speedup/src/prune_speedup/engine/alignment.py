@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import reduce
+from functools import cache, lru_cache, reduce
+from typing import NamedTuple, cast
 
 import numpy as np
 
 from prune_speedup.engine.labels import Array
 from prune_speedup.engine.values import (
+    CONSTANT,
     UNIFORM,
     UNKNOWN,
     ZERO,
@@ -16,16 +18,25 @@ from prune_speedup.engine.values import (
     Value,
     at_first,
     expanded,
+    mixed,
+    one_of,
 )
 
 __all__ = [
     "Combine",
+    "Letters",
+    "Row",
     "ZeroTest",
     "arranged",
     "broadcast",
     "clusters",
+    "combined",
     "follows",
+    "lengths_asked",
+    "letters_of",
     "result_of",
+    "rows_of",
+    "side_by_side",
     "states_of",
     "without",
 ]
@@ -37,7 +48,82 @@ Combine = Callable[[Sequence[int]], int]
 """What is known of a result where this is known of its operands."""
 
 
+Row = list[Group | None]
+"""The groups of several operands along one axis; `None` where an operand has none there."""
+
 _KINDS, _AT_ONCE = UNKNOWN + 1, 5
+
+
+def rows_of(operands: Sequence[Value], places: Sequence[Sequence[int]]) -> dict[int, Row] | None:
+    """What meets along each axis of a result, the axis that is met last at the end.
+
+    It is `None` where a group runs along several axes: they have to be looked at together then, by
+    `clusters`. Most often every group has an axis of its own.
+
+    Args:
+        operands: They have broadcast to the result.
+        places: For each operand the axes of the result that its own are.
+    """
+    rows: dict[int, Row] = {}
+    for at, (operand, axes) in enumerate(zip(operands, places, strict=True)):
+        for group in operand.groups:
+            if len(group.axes) != 1:
+                return None
+            axis = axes[group.axes[0]]
+            row = rows.pop(axis, None) or [None] * len(operands)
+            row[at] = group
+            rows[axis] = row
+    return rows
+
+
+@lru_cache(maxsize=4096)
+def lengths_asked(
+    operands: tuple[tuple[tuple[int, ...], frozenset[int]], ...],
+    places: tuple[Sequence[int], ...],
+    shape: tuple[int, ...],
+) -> tuple[tuple[frozenset[int], ...], frozenset[int]] | None:
+    """The axes of a result whose length each operand asks for, and those that are left free.
+
+    Args:
+        operands: The shape of each, and its free axes.
+        places: For each operand the axes of the result that its own are.
+        shape: That of the result. Where an operand does not broadcast to it, `None` is returned.
+    """
+    asked: list[frozenset[int]] = []
+    for (sizes, loose), axes in zip(operands, places, strict=True):
+        along = list(zip(sizes, axes, strict=True))
+        if any(axis < 0 or size not in (1, shape[axis]) for size, axis in along):
+            return None
+        held = [axis for own, (size, axis) in enumerate(along) if size != 1 and own not in loose]
+        asked.append(frozenset(held))
+    return tuple(asked), frozenset(range(len(shape))).difference(*asked)
+
+
+class Letters(NamedTuple):
+    """An equation such as `bij,jk->bik`, in the space of all its letters, here `bikj`.
+
+    Attributes:
+        terms: The letters of each operand.
+        space: Those of the result first, and then those that are summed over.
+        places: Where in the space the axes of each operand are.
+        kept: How many are in the result.
+    """
+
+    terms: tuple[str, ...]
+    space: str
+    places: tuple[tuple[int, ...], ...]
+    kept: int
+
+
+@cache
+def letters_of(equation: str) -> Letters:
+    """Read an equation."""
+    sides, result = equation.split("->")
+    terms = tuple(sides.split(","))
+    letters = dict.fromkeys("".join(terms))
+    space = result + "".join(letter for letter in letters if letter not in result)
+    places = tuple(tuple(map(space.index, term)) for term in terms)
+    return Letters(terms, space, places, len(result))
 
 
 def follows(other: Group, group: Group) -> bool:
@@ -48,10 +134,12 @@ def follows(other: Group, group: Group) -> bool:
     """
     if other is group:
         return True
-    labels, beside = group.compact().ravel(), other.compact().ravel()
+    labels, beside = group.line, other.line
+    if labels is beside:
+        return True
     if len(labels) != len(beside):
         return False
-    if (labels[1:] > labels[:-1]).all():
+    if np.count_nonzero(labels[1:] > labels[:-1]) == len(labels) - 1:
         return True  # none of them stands twice, which is most often so
     _, first, where = np.unique(labels, return_index=True, return_inverse=True)
     return bool((beside == beside[first[where.ravel()]]).all())
@@ -84,30 +172,66 @@ def clusters(operands: list[tuple[Value, tuple[Group, ...]]]) -> list[frozenset[
     return clusters
 
 
-def states_of(members: list[tuple[Value, list[Group]]], combine: Combine) -> Array:
-    """What is known of a result, position by position, from what is known of the operands."""
-    known: list[Array] = []
+def states_of(members: list[tuple[Value, list[Group]]], combine: Combine) -> Array | int:
+    """What is known of a result of operands with these groups along the axes of a cluster."""
+    known: list[Array | int] = []
     for value, groups in members:
-        base = np.array(value.state, dtype=np.int64)
-        own = [group.states() for group in groups]
-        known.append(reduce(np.maximum, own) if own else base)
+        if len(groups) == 1 and isinstance(groups[0].known, int):
+            known.append(groups[0].known)
+        else:
+            own = [group.states() for group in groups]
+            known.append(reduce(np.maximum, own) if own else value.state)
+    return combined(known, combine)
+
+
+def combined(known: Sequence[Array | int], combine: Combine) -> Array | int:
+    """What is known of a result, position by position, from what is known of the operands.
+
+    Of most operands the same is known everywhere, and the test runs once:
+
+        combined([ZERO, UNKNOWN], ...)             ZERO times anything:  ZERO
+        combined([[0 0 3 3], UNKNOWN], ...)        once for 0, once for 3:  [0 0 3 3]
+    """
+    varied = [at for at, each in enumerate(known) if not isinstance(each, int)]
+    if not varied:
+        return combine(cast("Sequence[int]", known))
     # Each combination that occurs gets a number, a few operands at a time: there may be many, such
     # as the steps of a sequence, and few combinations, for which the test runs once.
-    combined, patterns = np.zeros((), dtype=np.int64), [list[int]()]
-    for start in range(0, len(known), _AT_ONCE):
-        few = known[start : start + _AT_ONCE]
-        for each in few:
-            combined = combined * _KINDS + each
-        occurs = np.flatnonzero(np.bincount(combined.ravel()))
-        steps = [_KINDS**place for place in range(len(few))]
+    numbered: Array | int = 0
+    patterns, occurs = [list[int]()], [0]
+    for start in range(0, len(varied), _AT_ONCE):
+        few = varied[start : start + _AT_ONCE]
+        if start:
+            numbered = _table(occurs, range(len(occurs)))[numbered]
+        for at in few:
+            numbered = numbered * _KINDS + known[at]
+        occurs = np.bincount(cast("Array", numbered).ravel()).nonzero()[0].tolist()
+        steps = [_KINDS**place for place in reversed(range(len(few)))]
         patterns = [
-            patterns[code // (steps[-1] * _KINDS)]
-            + [code // step % _KINDS for step in reversed(steps)]
-            for code in occurs.tolist()
+            patterns[code // (steps[0] * _KINDS)] + [code // step % _KINDS for step in steps]
+            for code in occurs
         ]
-        combined = np.searchsorted(occurs, combined) if len(occurs) > 1 else np.zeros(1, np.int64)
-    results = np.array([combine(pattern) for pattern in patterns], dtype=np.int64)
-    return results[combined]
+    results = []
+    told = cast("list[int]", list(known))
+    for pattern in patterns:
+        for at, state in zip(varied, pattern, strict=True):
+            told[at] = state
+        results.append(combine(told))
+    return results[0] if len(set(results)) == 1 else _table(occurs, results)[numbered]
+
+
+def _table(places: Sequence[int], entries: Sequence[int]) -> Array:
+    """An array with these entries at these places."""
+    table = np.zeros(1 + max(places, default=0), dtype=np.int64)
+    table[places] = entries
+    return table
+
+
+def side_by_side(states: Array | int) -> Array | int:
+    """What is known where numbers of these kinds stand side by side, as by `mixed`."""
+    if isinstance(states, int):
+        return CONSTANT if states == UNIFORM else states
+    return one_of(mixed(states))
 
 
 def result_of(operands: Sequence[int], zero: ZeroTest) -> int:
@@ -122,15 +246,20 @@ def without(
 ) -> Value:
     """The value without some axes, or with length one there."""
     stay = [axis for axis in range(value.ndim) if axis not in over]
+    if keep:
+        shape = tuple([1 if axis in over else size for axis, size in enumerate(value.shape)])
+        free = value.free - over
+    else:
+        shape = tuple([value.shape[axis] for axis in stay])
+        free = frozenset([stay.index(axis) for axis in value.free if axis not in over])
     made: list[Group] = []
     for group in groups:
-        codes = at_first(group.codes, over)
-        made.append(Group(codes if keep else codes.squeeze(tuple(over))))
-    if keep:
-        shape = tuple(1 if axis in over else size for axis, size in enumerate(value.shape))
-        return Value(shape, tuple(made), value.free - over, pending=pending)
-    shape = tuple(value.shape[axis] for axis in stay)
-    free = frozenset(stay.index(axis) for axis in value.free - over)
+        if len(group.axes) == 1 and group.axes[0] not in over:
+            axis = group.axes[0]
+            made.append(group.at(axis if keep else stay.index(axis), shape))
+        else:
+            codes = at_first(group.codes, over)
+            made.append(Group(codes if keep else codes.squeeze(tuple(over))))
     return Value(shape, tuple(made), free, pending=pending)
 
 

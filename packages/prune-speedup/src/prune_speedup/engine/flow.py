@@ -26,8 +26,13 @@ from prune_speedup.engine.alignment import (
     arranged,
     broadcast,
     clusters,
+    combined,
     follows,
+    lengths_asked,
+    letters_of,
     result_of,
+    rows_of,
+    side_by_side,
     states_of,
     without,
 )
@@ -41,6 +46,7 @@ from prune_speedup.engine.values import (
     Group,
     Pending,
     Value,
+    at_first,
     encode,
     mixed,
     spread,
@@ -128,8 +134,11 @@ class Flow:
 
     def owned(self, labels: Array) -> bool:
         """Whether a parameter or a buffer has any of these, and could lose it."""
-        roots = self.labels.find(labels)
-        return bool(((roots < self.tensors) & ~self.labels.is_fixed(roots)).any())
+        for some in (labels.ravel()[:1], labels):  # most often the first one tells
+            roots = self.labels.find(some)
+            if np.count_nonzero((roots < self.tensors) & ~self.labels.is_fixed(roots)):
+                return True
+        return False
 
     def begin(self, call: Call, position: int) -> None:
         """Remember which call is being looked at, for the messages."""
@@ -187,6 +196,9 @@ class Flow:
         """
         if labels.shape[axis] == 1 or self.labels.settled:
             return
+        if labels.size == labels.shape[axis]:
+            self._pin_line(labels.ravel(), why)
+            return
         roots = self.labels.find(labels)
         if _varies(roots, axis) and all(
             other == axis or not _varies(roots, other) for other in range(roots.ndim)
@@ -195,10 +207,17 @@ class Flow:
         elif _varies(roots, axis):
             self.labels.tie(labels, labels.take([0], axis), why)
 
+    def _pin_line(self, labels: Array, why: str) -> None:
+        """`pin` for labels of one axis: of one class they may go, all at once, and else stay."""
+        roots = self.labels.find(labels)
+        if np.count_nonzero(roots != roots[0]):
+            self.fix(roots, why)
+
     def pin_all(self, value: Value, axes: Sequence[int], why: str) -> None:
         """`pin` each of these axes."""
-        for axis in axes:
-            self.pin(value, axis, why)
+        if value.groups and not self.labels.settled:
+            for axis in axes:
+                self.pin(value, axis, why)
 
     # -- several values at the same positions ----------------------------------------------------
 
@@ -221,19 +240,87 @@ class Flow:
             known: What is known of the result where this is known of the operands, unless it is at
                 most what is known of the weakest one.
         """
+        shape = tuple(shape)
         known = known or (lambda states: result_of(states, zero))
-        aligned = [broadcast(operand, tuple(shape)) for operand in operands]
+        places = tuple([range(len(shape) - each.ndim, len(shape)) for each in operands])
+        out = self._align_rows(operands, places, shape, known)
+        if out is None:
+            out = self._align_clusters(operands, shape, known, summed)
+        if not self.labels.settled:  # of those that are, nothing is left to be said
+            out.pending = self._pending(operands)
+            self._lengthen(operands, out)
+        return out
+
+    def _align_rows(
+        self,
+        operands: Sequence[Value],
+        places: tuple[Sequence[int], ...],
+        shape: tuple[int, ...],
+        known: Combine,
+    ) -> Value | None:
+        """`align` where every group has an axis of its own: then each axis is looked at alone.
+
+        In `x (8, 4) + bias (4,)` it is one row along axis 1, of the labels of `x` and of the bias.
+
+        Args:
+            operands: What meets.
+            places: For each operand the axes of the result that its own are.
+            shape: That of the result.
+            known: As for `align`.
+
+        Returns:
+            The result, or `None` where this is not so simple.
+        """
+        sizes = tuple([(each.shape, each.free) for each in operands])
+        lengths = lengths_asked(sizes, places, shape)
+        rows = None if lengths is None else rows_of(operands, places)
+        if lengths is None or rows is None:
+            return None
+        asked, free = lengths
+        groups: list[Group] = []
+        for axis, row in rows.items():
+            present = [group for group in row if group is not None]
+            if not self.labels.settled:
+                if any(group is None and axis in asked[at] for at, group in enumerate(row)):
+                    for each in present:
+                        self._pin_line(each.line, _TIED)
+                self._tie_lines([group.line for group in present])
+            states = combined(
+                [
+                    operands[at].state if group is None else group.known
+                    for at, group in enumerate(row)
+                ],
+                known,
+            )
+            first = present[0]
+            if _has_uniform(states) and not all(follows(group, first) for group in present):
+                states = side_by_side(states)
+            groups.append(Group.along(axis, first.line, states, shape))
+        return Value(shape, tuple(groups), free)
+
+    def _tie_lines(self, lines: Sequence[Array]) -> None:
+        """Tie lines of labels to the first of them, all at once."""
+        first = lines[0]
+        others = [line for line in lines if line is not first]
+        if others:
+            self.labels.tie(first, others[0] if len(others) == 1 else np.array(others), _TIED)
+
+    def _align_clusters(
+        self,
+        operands: Sequence[Value],
+        shape: tuple[int, ...],
+        known: Combine,
+        summed: frozenset[int],
+    ) -> Value:
+        """`align` where groups run along several axes."""
+        aligned = [broadcast(operand, shape) for operand in operands]
         groups: list[Group] = []
         for cluster in clusters(aligned):
             groups += self._align_cluster(aligned, cluster, known, summed)
         free = frozenset(
             axis for axis in range(len(shape)) if all(v.any_size(axis) for v, _ in aligned)
         )
-        out = Value(tuple(shape), tuple(groups), free)
-        if not self.labels.settled:  # of those that are, nothing is left to be said
-            out.pending = self._pending(operands)
-            self._lengthen(operands, out)
-        return out
+        return Value(shape, tuple(groups), free)
 
     def _lengthen(self, operands: Sequence[Value], out: Value) -> None:
         """Let a free axis be as long as all that it meets, wherever its tensor is used.
@@ -260,7 +347,7 @@ class Flow:
         known: Combine,
         summed: frozenset[int],
     ) -> list[Group]:
-        why = "tied to something that stays"
+        why = _TIED
         members = [
             (operand, [group for group in groups if cluster & set(group.axes)])
             for operand, groups in operands
@@ -281,7 +368,7 @@ class Flow:
                     self.labels.tie(widest.compact(), group.compact(), why)
             states = states_of(members, known)
             one = all(follows(group, widest) for group in present)
-            return [widest.with_states(states if one else mixed(states))]
+            return [widest.with_states(states if one else side_by_side(states))]
         # 2. None holds all others, or the sum over them comes next, as in attention: heads x
         #    features against features. Only what every one is cut by can be cut.
         common = set(widest.axes).intersection(*(group.axes for group in present))
@@ -292,11 +379,11 @@ class Flow:
                 return []
             reduced = [(value, [group.only(keep) for group in groups]) for value, groups in members]
             narrow = next(group for _, groups in reduced for group in groups)
-            return [narrow.with_states(mixed(states_of(reduced, known)))]
+            return [narrow.with_states(side_by_side(states_of(reduced, known)))]
         # 3. One holds all others: heads x features plus features. It may turn out that nothing but
         #    whole heads can go, and then the other need not lose a feature. Wait and see.
         self.deferred.append(lambda: self._choose(members, why))
-        return [widest.with_states(mixed(states_of(members, known)))]
+        return [widest.with_states(side_by_side(states_of(members, known)))]
 
     def _reduce_to(self, groups: list[Group], keep: set[int], why: str) -> None:
         """Let several groups vary along the axes that they share, and along no other."""
@@ -328,7 +415,7 @@ class Flow:
 
     def _varying(self, group: Group) -> set[int]:
         roots = self.labels.find(group.compact())
-        if self.labels.is_fixed(roots).all():
+        if np.count_nonzero(self.labels.is_fixed(roots)) == roots.size:
             return set()
         return {axis for axis in range(roots.ndim) if _varies(roots, axis)}
 
@@ -338,6 +425,8 @@ class Flow:
         Each once: in `z * (1 - z)` both operands come from the same mean, and a chain of these
         would double the list at every step.
         """
+        if not any(operand.pending for operand in operands):
+            return ()
         waiting = {
             (id(each.labels), each.inverse): each
             for operand in operands
@@ -349,7 +438,7 @@ class Flow:
         """Whether what a mean was taken over is among these."""
         find = self.labels.find
         return any(
-            among(find(group.compact()), find(pending.labels)).any()
+            among(find(group.line), find(pending.labels)).any()
             for operand in operands
             for group in operand.groups
         )
@@ -375,7 +464,8 @@ class Flow:
         for group in value.groups:
             # Channels x places, averaged over places: a channel can go, one place of one channel
             # cannot, so the labels are tied along the axes that go and kept along those that stay.
-            inside, outside = over & set(group.axes), set(group.axes) - over
+            inside = over.intersection(group.axes)
+            outside = set(group.axes) - inside
             if inside and (outside or kind == "other"):
                 for axis in inside:
                     self.pin_labels(
@@ -384,7 +474,7 @@ class Flow:
             elif inside and kind == "sum":
                 self._sum_over(group, why)
             elif inside:
-                pending.append(Pending(group.compact().ravel()))
+                pending.append(Pending(group.line))
                 self.live_norms.append((self.position, pending[-1].labels))
             if outside:
                 left = group.only(outside)
@@ -394,15 +484,17 @@ class Flow:
 
     def _sum_over(self, group: Group, why: str) -> None:
         """A sum only loses what adds nothing to it."""
-        labels, states = group.compact(), group.states()
-        if not states.any():
-            return
-        if self.leaks is None:
-            self.fix(labels[states > ZERO], f"{why} with something in it that is not zero")
+        labels, states = group.line, group.known
+        if isinstance(states, int):
+            found = {states: labels}
         else:
-            for state in (UNIFORM, CONSTANT, UNKNOWN):
-                if (found := labels[states == state]).size:
-                    self.leaks.append((self.position, state, found))
+            found = {state: labels[states == state] for state in (UNIFORM, CONSTANT, UNKNOWN)}
+        for state, those in found.items():
+            if state != ZERO and those.size:
+                if self.leaks is None:
+                    self.fix(those, f"{why} with something in it that is not zero")
+                else:
+                    self.leaks.append((self.position, state, those))
 
     def contract(self, *operands_and_equation: Any) -> Value:
         """A product summed over axes, in einsum notation: `contract(left, right, "bij,bjk->bik")`.
@@ -414,26 +506,40 @@ class Flow:
             operands_and_equation: The values, and last the equation.
         """
         *operands, equation = operands_and_equation
-        sides, result = equation.split("->")
-        terms = sides.split(",")
-        letters = dict.fromkeys("".join(terms))
-        space = result + "".join(letter for letter in letters if letter not in result)
-        sizes = dict.fromkeys(space, 1)
-        for term, operand in zip(terms, operands, strict=True):
-            for letter, size in zip(term, operand.shape, strict=True):
-                sizes[letter] = max(size, sizes[letter])
-        axes = range(len(result), len(space))
-        product = self.align(
-            [arranged(each, term, space) for each, term in zip(operands, terms, strict=True)],
-            [sizes[letter] for letter in space],
-            any,
-            summed=frozenset(axes),
-        )
-        return self.reduce(product, list(axes), keep=False, kind="sum", why="summed")
+        terms, space, places, kept = letters_of(equation)
+        sizes = [1] * len(space)
+        for axes, operand in zip(places, operands, strict=True):
+            for axis, size in zip(axes, operand.shape, strict=True):
+                sizes[axis] = max(size, sizes[axis])
+        product = self._align_rows(operands, places, tuple(sizes), _product)
+        over = range(kept, len(space))
+        if product is not None:
+            product.pending = () if self.labels.settled else self._pending(operands)
+        else:
+            each = zip(operands, terms, strict=True)
+            lifted = [arranged(operand, term, space) for operand, term in each]
+            product = self.align(lifted, sizes, any, summed=frozenset(over))
+        return self.reduce(product, over, keep=False, kind="sum", why="summed")
+
+
+_TIED = "tied to something that stays"
+
+
+def _product(states: Sequence[int]) -> int:
+    """What is known of a product: zero where any of its factors is."""
+    return ZERO if ZERO in states else max(states)
+
+
+def _has_uniform(states: Array | int) -> bool:
+    if isinstance(states, int):
+        return states == UNIFORM
+    return bool(np.count_nonzero(states == UNIFORM))
 
 
 def _varies(labels: Array, axis: int) -> bool:
-    return labels.shape[axis] > 1 and bool((labels != labels.take([0], axis)).any())
+    if labels.shape[axis] == 1:
+        return False
+    return bool(np.count_nonzero(labels != at_first(labels, (axis,))))
 
 
 def constant(size: int) -> Array:

@@ -81,11 +81,14 @@ class Call:
     bounds: tuple[Any, ...] = ()
     op: Any = None
     _inputs: list[int] | None = field(default=None, init=False, repr=False, compare=False)
+    _name: str | None = field(default=None, init=False, repr=False, compare=False)
 
     @property
     def name(self) -> str:
         """The operator's name without its namespace, such as `relu` or `add_`."""
-        return name_of(self.target)
+        if self._name is None:
+            self._name = name_of(self.target)
+        return self._name
 
     def argument(self, name: str) -> Any:
         """The argument that the operator's schema calls so, or its default.

@@ -6,11 +6,10 @@ a, a along axis 1:  1 2 1 2      no label is lost, and each goes from both
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
-from prune_speedup.engine.flow import Flow
+from prune_speedup.engine.flow import Flow, constant
 from prune_speedup.engine.labels import Array
 from prune_speedup.engine.values import (
     CONSTANT,
@@ -50,7 +49,12 @@ def join(flow: Flow, pieces: Sequence[Value], axis: int, shape: tuple[int, ...])
                 along[at] = None
     thin = tuple(1 if at == axis else size for at, size in enumerate(shape))
     made = flow.align(across, thin, all).at_least(CONSTANT)
-    groups = [Group(extended(group.codes, shape)) for group in made.groups]
+    groups = [
+        group.at(group.axes[0], shape)
+        if len(group.axes) == 1
+        else Group(extended(group.codes, shape))
+        for group in made.groups
+    ]
     if any(group is not None for group in along):
         groups.append(_concatenated(pieces, along, axis, shape))
     free = made.free - {axis}
@@ -60,13 +64,20 @@ def join(flow: Flow, pieces: Sequence[Value], axis: int, shape: tuple[int, ...])
 def thinned(piece: Value, axis: int, groups: tuple[Group, ...]) -> Value:
     """A value of length one along an axis, with those of its groups that do not vary there."""
     shape = tuple(1 if at == axis else size for at, size in enumerate(piece.shape))
-    thin = tuple(Group(at_first(group.codes, (axis,))) for group in groups)
-    return replace(piece, shape=shape, groups=thin, free=piece.free - {axis}, pending=())
+    thin = [
+        group.at(group.axes[0], shape)
+        if len(group.axes) == 1 and axis not in group.axes
+        else Group(at_first(group.codes, (axis,)))
+        for group in groups
+    ]
+    return Value(shape, tuple(thin), piece.free - {axis}, piece.constant, zero=piece.zero)
 
 
 def _concatenated(
     pieces: Sequence[Value], along: Sequence[Group | None], axis: int, shape: tuple[int, ...]
 ) -> Group:
+    if all(group is None or group.axes == (axis,) for group in along):
+        return _in_line(pieces, along, axis, shape)
     varying = {at for group in along if group for at in group.axes} - {axis}
     parts = []
     for piece, group in zip(pieces, along, strict=True):
@@ -79,6 +90,32 @@ def _concatenated(
     made = Group(squeezed(expanded(np.concatenate(parts, axis), shape)))
     # A label that several pieces have stands for a number of each piece's own.
     return made if _distinct(parts) else made.at_least(CONSTANT)
+
+
+def _in_line(
+    pieces: Sequence[Value], along: Sequence[Group | None], axis: int, shape: tuple[int, ...]
+) -> Group:
+    """Groups of the axis alone, one behind the other."""
+    sizes = [piece.shape[axis] for piece in pieces]
+    lines = [
+        constant(size) if group is None else group.line
+        for size, group in zip(sizes, along, strict=True)
+    ]
+    known = [UNKNOWN if group is None else group.known for group in along]
+    states: Array | int
+    if all(isinstance(each, int) and each == known[0] for each in known):
+        states = known[0]
+    else:
+        each = zip(sizes, known, strict=True)
+        states = np.concatenate(
+            [np.full(size, one) if isinstance(one, int) else one for size, one in each]
+        )
+    made = Group.along(axis, np.concatenate(lines), states, shape)
+    if made.line[0] == made.line[-1]:
+        made = Group(squeezed(made.codes))
+    weaker = made.at_least(CONSTANT)
+    # A label that several pieces have stands for a number of each piece's own.
+    return made if weaker is made or _distinct(lines) else weaker
 
 
 def _distinct(parts: Sequence[Array]) -> bool:
@@ -95,10 +132,9 @@ def apart(flow: Flow, groups: Sequence[Group]) -> tuple[Group, ...]:
     for group in groups:
         if not group.axes:
             flow.fix(group.compact(), "it is all there is of a value")
-    ranked = sorted(
-        (group for group in groups if group.axes),
-        key=lambda g: (not flow.owned(g.compact()), -g.compact().size),
-    )
+    ranked = [group for group in groups if group.axes]
+    if len(ranked) > 1:
+        ranked.sort(key=lambda group: (not flow.owned(group.line), -len(group.line)))
     kept: list[Group] = []
     for group in ranked:
         if any(set(group.axes) & set(other.axes) for other in kept):

@@ -16,7 +16,7 @@ the call that makes them meet ties them. What is true of one is true of the othe
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["FIXED", "Array", "Labels", "Settled", "among"]
+__all__ = ["FIXED", "Array", "Labels", "Settled", "among", "equal"]
 
 Array = npt.NDArray[np.int64]
 
@@ -33,6 +33,14 @@ def among(labels: npt.ArrayLike, wanted: npt.ArrayLike) -> npt.NDArray[np.bool_]
     return found
 
 
+def equal(left: Array, right: Array) -> bool:
+    """Whether two arrays of one shape are the same: asked of bytes, as labels are few.
+
+    numpy's own `all` is a function of Python, and takes ten times as long as looking.
+    """
+    return left.tobytes() == right.tobytes()
+
+
 class Labels:
     """Labels, tied into classes; a class is free or fixed.
 
@@ -47,6 +55,7 @@ class Labels:
         self._parent: Array = np.zeros(1, dtype=np.int64)
         self._fixed = np.ones(1, dtype=np.bool_)
         self._reasons: list[tuple[Array, str]] = []
+        self._classes: tuple[tuple[int, int], Array, npt.NDArray[np.bool_]] | None = None
         self.changes = 0
 
     def __len__(self) -> int:
@@ -62,13 +71,13 @@ class Labels:
 
     def find(self, labels: Array) -> Array:
         """The representative of the class of each label."""
-        roots = self._parent[labels]
-        above = self._parent[roots]
-        if (above == roots).all():
+        roots: Array = self._parent[labels]
+        above: Array = self._parent[roots]
+        if equal(above, roots):
             return roots
         # A parent is never larger than its child (`tie` lets the smallest win), so each round
         # climbs, and the climb ends.
-        while not (above == roots).all():
+        while not equal(above, roots):
             roots, above = above, self._parent[above]
         # Next time the way is one step long.
         self._parent[labels] = roots
@@ -78,43 +87,56 @@ class Labels:
         """Whether each label belongs to a class that stays."""
         return self._fixed[self.find(labels)]
 
+    def classes(self) -> tuple[Array, npt.NDArray[np.bool_]]:
+        """The representative of every label there is, and whether it stays: to be looked at only.
+
+        That is asked for by everything that comes after the labels, so it is kept until they
+        change.
+        """
+        now = len(self), self.changes
+        if self._classes is None or self._classes[0] != now:
+            roots = self.find(np.arange(len(self)))
+            self._classes = now, roots, self._fixed[roots]
+        return self._classes[1:]
+
     def tie(self, left: Array, right: Array, why: str = "") -> None:
         """Make the labels at the same positions the same; shapes broadcast.
 
         A label tied to the fixed one becomes fixed but keeps its own class, so that everything
         that cannot be removed does not melt into one.
         """
-        if left.shape != right.shape:
-            left, right = np.broadcast_arrays(left, right)
-        a, b = self.find(left.ravel()), self.find(right.ravel())
-        if (a == b).all():
+        a, b = self.find(left), self.find(right)
+        differ = a != b
+        if not np.count_nonzero(differ):
             return  # most often it has been said before
-        against_fixed = (a == FIXED) != (b == FIXED)
-        if against_fixed.any():
-            self.fix(np.maximum(a, b)[against_fixed], why)
-            a, b = a[~against_fixed], b[~against_fixed]
-        # Invariant: a and b are roots, and the pairs (a, b) are what is still to be tied. Of the
-        # pairs (2, 5) and (3, 5), 5 can have one parent: it gets 2. The other pair is looked at
-        # again by its roots, which are 3 and 2 now. Each round gives every root that was some
-        # pair's larger one a parent, so there are few.
-        while True:
-            differ = a != b
-            if not differ.any():
-                return
+        low, high = np.minimum(a, b)[differ], np.maximum(a, b)[differ]
+        against_fixed = low == FIXED
+        if np.count_nonzero(against_fixed):
+            self.fix(high[against_fixed], why)
+            low, high = low[~against_fixed], high[~against_fixed]
+        # Invariant: the pairs (low, high) are roots, different ones, that are still to be tied. Of
+        # (2, 5) and (3, 5), 5 can have one parent: it gets 2 or 3. The other pair is looked at
+        # again by its roots, which are 3 and 2 then. Each round gives every root that was some
+        # pair's larger one a parent, so there are few. The smallest of a class is its root at the
+        # end, whatever the order.
+        while len(low):
             self.changes += 1
-            a, b = a[differ], b[differ]
-            low, high = np.minimum(a, b), np.maximum(a, b)
-            # Several edges may meet in one root: the smallest wins, the others go round again.
-            np.minimum.at(self._parent, high, low)
+            self._parent[high] = low
+            stays = self._fixed[low] | self._fixed[high]
+            if np.count_nonzero(stays):
+                self._fixed[self.find(low[stays])] = True
+                self._fixed[self.find(high[stays])] = True
+            if equal(self._parent[high], low):
+                return
             a, b = self.find(low), self.find(high)
-            self._fixed[a[self._fixed[low]]] = True
-            self._fixed[b[self._fixed[high]]] = True
+            differ = a != b
+            low, high = np.minimum(a, b)[differ], np.maximum(a, b)[differ]
 
     def fix(self, labels: Array, why: str = "") -> None:
         """Say that these can never be removed, and why."""
-        roots = self.find(labels.ravel())
+        roots = self.find(labels)
         free = ~self._fixed[roots]
-        if not free.any():
+        if not np.count_nonzero(free):
             return
         self.changes += 1
         fresh = roots[free]
@@ -152,8 +174,7 @@ class Settled(Labels):
             earlier: All of the labels.
         """
         super().__init__()
-        every = np.arange(len(earlier), dtype=np.int64)
-        self._roots, self._stays = earlier.find(every), earlier.is_fixed(every)
+        self._roots, self._stays = earlier.classes()
         self._count = 1
 
     def __len__(self) -> int:
@@ -167,6 +188,10 @@ class Settled(Labels):
     def find(self, labels: Array) -> Array:
         """The representative of the class of each label."""
         return self._roots[labels]
+
+    def classes(self) -> tuple[Array, npt.NDArray[np.bool_]]:
+        """The representative of every label of the earlier run, and whether it stays."""
+        return self._roots, self._stays
 
     def is_fixed(self, labels: Array) -> npt.NDArray[np.bool_]:
         """Whether each label belongs to a class that stays."""

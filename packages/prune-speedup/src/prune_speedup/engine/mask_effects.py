@@ -90,8 +90,8 @@ def _same(one: Zeros, other: Zeros) -> bool:
 
 def _find(labelling: Labelling, zeros: Zeros, numbers: Numbers | None = None) -> Standing:
     labels, graph = labelling.labels, labelling.graph
-    roots = labels.find(np.arange(len(labels)))
-    masked, closed = _masked(labelling, zeros, roots)
+    roots, _ = labels.classes()
+    masked, closed = _masked(labelling, zeros)
     none = np.zeros(len(labels), dtype=np.bool_)
     if not (masked & ~closed).any():
         return Standing(labelling, roots, masked, closed, none, none, none, None)
@@ -109,17 +109,18 @@ def _find(labelling: Labelling, zeros: Zeros, numbers: Numbers | None = None) ->
     return Standing(labelling, roots, masked, closed, constant, used, normed, flow)
 
 
-def _masked(labelling: Labelling, zeros: Zeros, roots: Array) -> tuple[Flags, Flags]:
+def _masked(labelling: Labelling, zeros: Zeros) -> tuple[Flags, Flags]:
     """Which labels could go and are zero somewhere, and which are zero wherever they stand."""
-    candidates = ~labelling.labels.is_fixed(np.arange(len(roots)))
-    touched, closed = np.zeros_like(candidates), candidates.copy()
+    roots, stays = labelling.labels.classes()
+    standing, zero = [np.empty(0, np.int64)], [np.empty(0, np.bool_)]
     for value, columns in labelling.axes.items():
-        if value not in labelling.graph.parameters:
-            continue
         for axis, column in enumerate(columns):
-            if column is None:
-                continue
-            zero = zeros.get((value, axis), np.zeros(len(column), dtype=np.bool_))
-            touched[roots[column[zero]]] = True
-            closed[roots[column[~zero]]] = False
-    return candidates & touched[roots], closed[roots]
+            if column is not None and value in labelling.graph.parameters:
+                known = zeros.get((value, axis))
+                standing.append(column)
+                zero.append(np.zeros(len(column), np.bool_) if known is None else known)
+    classes, is_zero = roots[np.concatenate(standing)], np.concatenate(zero)
+    touched, closed = np.zeros_like(stays), ~stays
+    touched[classes[is_zero]] = True
+    closed[classes[~is_zero]] = False
+    return ~stays & touched[roots], closed[roots]

@@ -38,7 +38,7 @@ class Plan:
         for axis, column in enumerate(self.labelling.axes[value]):
             if column is not None:
                 gone = self._gone(column)
-                if gone.any():
+                if np.count_nonzero(gone):
                     kept[axis] = np.flatnonzero(~gone)
         return kept
 
@@ -48,9 +48,13 @@ class Plan:
             return self._kept[value]
         kept: dict[int, Array] = {}
         for group in self.labelling.flow.values[value].groups:
-            gone = self._gone(group.compact())
-            if not gone.any():
+            gone = self._gone(group.line)
+            if not np.count_nonzero(gone):
                 continue
+            if len(group.axes) == 1:
+                kept[group.axes[0]] = np.flatnonzero(~gone)
+                continue
+            gone = self._gone(group.compact())
             for axis in group.axes:
                 # An index goes if it goes wherever it stands along the other axes: of
                 # [[gone gone] [stays stays]] row 0 does, and no column.
@@ -116,7 +120,7 @@ class Plan:
         return Plan(self.labelling, removed)
 
     def _roots(self) -> Array:
-        return self.labelling.labels.find(np.arange(len(self.removed)))
+        return self.labelling.labels.classes()[0]
 
     def _gone(self, labels: Array) -> Flags:
         gone: Flags = self.removed[labels]
@@ -130,14 +134,15 @@ def make_plan(labelling: Labelling, chosen: Iterable[int]) -> Plan:
     first class stays too: a layer without features is no layer.
     """
     labels = labelling.labels
-    everything = labels.find(np.arange(len(labels)))
+    everything, stays = labels.classes()
     wanted = np.zeros(len(labels), dtype=np.bool_)
-    wanted[labels.find(np.fromiter(chosen, dtype=np.int64))] = True
-    wanted &= ~labels.is_fixed(np.arange(len(labels)))
+    asked = chosen if isinstance(chosen, np.ndarray) else np.fromiter(chosen, dtype=np.int64)
+    wanted[labels.find(asked)] = True
+    wanted &= ~stays
     for columns in labelling.axes.values():
         for column in columns:
-            if column is not None:
-                roots = everything[column]
-                if wanted[roots[0]] and wanted[roots].all():
-                    wanted[roots[0]] = False
+            if column is None or not wanted[first := everything[column[0]]]:
+                continue
+            if np.count_nonzero(wanted[everything[column]]) == len(column):
+                wanted[first] = False
     return Plan(labelling, wanted[everything])

@@ -11,8 +11,9 @@ The classes {1 8}, {2 9} and {3 10} are left, which are the units. 4 and 5 meet 
 no labels and cannot lose anything: they are fixed.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from math import prod
 from typing import Any
 
@@ -29,8 +30,8 @@ from prune_speedup.engine.values import (
     ZERO,
     Group,
     Value,
-    encode,
-    spread,
+    at_first,
+    one_of,
 )
 
 __all__ = ["Labelling", "Numbers", "Zeros", "keep_whole_axes", "propagate"]
@@ -92,7 +93,8 @@ def propagate(
     for position, call in enumerate(graph.calls):
         flow.begin(call, position)
         for index in call.inputs():
-            flow.values.setdefault(index, Value(graph.metas[index].shape))
+            if index not in flow.values:
+                flow.values[index] = Value(graph.metas[index].shape)
         _apply(flow, graph, position)
         for made in call.outputs if numbers is not None else ():
             if made is not None and numbers is not None:
@@ -133,7 +135,7 @@ def _told(value: Value, index: int, numbers: Numbers) -> Value:
     for group in value.groups:
         states = group.states()
         told = (states == UNIFORM) | (states == CONSTANT)
-        if told.any() and (seen := numbers(index, group)) is not None:
+        if np.count_nonzero(told) and (seen := numbers(index, group)) is not None:
             group = group.with_states(np.where(told & (seen == 0), ZERO, states))
         groups.append(group)
     return replace(value, groups=tuple(groups))
@@ -159,16 +161,17 @@ def _label_tensors(graph: Graph, flow: Flow, zeros: Zeros | None) -> dict[int, l
         start += size
     for index, columns in axes.items():
         shape = graph.metas[index].shape
+        numbers = prod(shape)
         groups: list[Group] = []
         for axis, column in enumerate(columns):
             if column is not None:
                 # A number for each index, or many of them: a bias is the one, a matrix the other.
-                own = UNIFORM if prod(shape) == shape[axis] else CONSTANT
+                own = UNIFORM if numbers == shape[axis] else CONSTANT
                 state: Array | int = ZERO if index in graph.parameters else own
                 if zeros is not None:
                     known = zeros.get((index, axis))
-                    state = own if known is None else np.where(known, ZERO, own)
-                groups.append(Group(spread(encode(column, state), axis, shape)))
+                    state = own if known is None else one_of(np.where(known, ZERO, own))
+                groups.append(Group.along(axis, column, state, shape))
         flow.values[index] = Value(shape, tuple(groups), constant=True)
     return axes
 
@@ -187,13 +190,16 @@ def _apply(flow: Flow, graph: Graph, position: int) -> None:
     for read in call.inputs():
         for related in flow.stale.get(read, ()):
             flow.fix_value(flow.values[related], "it was written to through a view")
-    constant = flow.rules.repeatable(call.target) and all(
-        flow.values[read].constant for read in call.inputs()
-    )
+    constant = True
+    for read in call.inputs():
+        constant = constant and flow.values[read].constant
+    constant = constant and flow.rules.repeatable(call.target)
     for index, value in zip(call.outputs, _results(flow, graph, call), strict=True):
         if index is not None and value is not None:
-            changed = value.constant != constant
-            flow.values[index] = replace(value, constant=constant) if changed else value
+            if value.constant != constant:
+                value = value.with_groups(value.groups)  # it may be one of the inputs
+                value.constant = constant
+            flow.values[index] = value
 
 
 _VIEWS = {"slice", "select", "alias", "detach"}
@@ -271,26 +277,25 @@ def _settle(flow: Flow) -> None:
     # A choice only ties or fixes more, and may decide another one. So they are all made again after
     # each kind, until nothing changes. Preferences come late: they give something up where two
     # cuts would both be right.
-    _repeat(flow, flow.deferred)
-    for labels in flow.rectangles:
-        _make_rectangular(flow, labels)
-    _repeat(flow, flow.deferred)
-    for prefer in flow.preferences:
-        prefer()
-    _repeat(flow, flow.deferred)
-    for labels in flow.rectangles:
-        _make_rectangular(flow, labels)
-    _repeat(flow, flow.deferred)
+    rectangles = [partial(_make_rectangular, flow, labels) for labels in flow.rectangles]
+    decided = -1
+    for choices in ((), rectangles, flow.preferences, rectangles):
+        for choose in choices:
+            choose()
+        if flow.labels.changes != decided:
+            decided = _repeat(flow, flow.deferred)
 
 
-def _repeat(flow: Flow, choices: list) -> None:  # type: ignore[type-arg]
+def _repeat(flow: Flow, choices: Sequence[Callable[[], None]]) -> int:
+    """Make choices until nothing changes; return up to which change they have been made."""
     # Classes only grow, so this ends by itself; the bound is for rules that do not keep to it.
     for _ in range(_ROUNDS):
         before = flow.labels.changes
         for choose in choices:
             choose()
         if flow.labels.changes == before:
-            return
+            break
+    return before
 
 
 def _make_rectangular(flow: Flow, labels: Array) -> None:
@@ -303,9 +308,9 @@ def _make_rectangular(flow: Flow, labels: Array) -> None:
     varying = [
         axis
         for axis in range(roots.ndim)
-        if roots.shape[axis] > 1 and (roots != roots.take([0], axis)).any()
+        if roots.shape[axis] > 1 and np.count_nonzero(roots != at_first(roots, (axis,)))
     ]
-    if len(varying) < 2 or flow.labels.is_fixed(roots).all():
+    if len(varying) < 2 or np.count_nonzero(flow.labels.is_fixed(roots)) == roots.size:
         return
     keep = max(varying, key=lambda axis: roots.shape[axis])
     for axis in varying:
@@ -315,9 +320,12 @@ def _make_rectangular(flow: Flow, labels: Array) -> None:
 
 def keep_whole_axes(labels: Labels, axes: dict[int, list[Array | None]]) -> None:
     """A class that is all of an axis would leave nothing of it."""
+    every, _ = labels.classes()
     for columns in axes.values():
         for column in columns:
             if column is not None:
-                roots = labels.find(column)
-                if roots[0] == roots[-1] and (roots == roots[0]).all():
+                if every[column[0]] != every[column[-1]]:
+                    continue
+                roots = every[column]
+                if not np.count_nonzero(roots != roots[0]):
                     labels.fix(roots[:1], "nothing would be left of an axis")

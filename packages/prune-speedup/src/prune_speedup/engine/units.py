@@ -115,26 +115,24 @@ def read_units(labelling: Labelling) -> Units:
     axes: dict[tuple[str, int], Array] = {}
     aliases: dict[str, str] = {}
     shapes: dict[str, tuple[int, ...]] = {}
+    roots, stays = labels.classes()
     owned = np.zeros(len(labels), dtype=np.bool_)
+    weights = [
+        column
+        for index, columns in labelling.axes.items()
+        for column in columns
+        if column is not None and index in graph.parameters
+    ]
+    owned[roots[np.concatenate([np.empty(0, np.int64), *weights])]] = True
+    # A class that stands in buffers only, such as positions in a table, is no unit of weights.
+    numbers = np.where(owned[roots] & ~stays, roots, 0)
     for index, columns in labelling.axes.items():
         first, *others = graph.tensors[index]
         aliases |= dict.fromkeys(others, first)
         shapes[first] = graph.metas[index].shape
         for axis, column in enumerate(columns):
-            if column is None:
-                continue
-            classes = labels.find(column)
-            classes = np.where(labels.is_fixed(classes), 0, classes)
-            if classes.any():
+            if column is not None and np.count_nonzero(classes := numbers[column]):
                 axes[first, axis] = classes
-                owned[classes] |= index in graph.parameters
-    # A class that stands in buffers only, such as positions in a table, is no unit of weights.
-    for key, classes in list(axes.items()):
-        kept = np.where(owned[classes], classes, 0)
-        if kept.any():
-            axes[key] = kept
-        else:
-            del axes[key]
     groups = _group(axes, len(labels))
     flow = labelling.flow
     return Units(groups, axes, aliases, shapes, flow.unknown, graph.unread, labelling)
@@ -162,26 +160,17 @@ class _Index:
         return slices
 
 
-def _distinct(classes: Array) -> tuple[Array, Array]:
-    """Each class once, and where it stands first; most often they are in order already."""
-    if (classes[1:] > classes[:-1]).all():
-        return classes, np.arange(len(classes))
-    return np.unique(classes, return_index=True)
-
-
 def _group(axes: dict[tuple[str, int], Array], count: int) -> list[UnitGroup]:
     """Units with the same set of axes belong together; a set is told by the sum of random keys."""
     keys = np.random.default_rng(0).integers(1, 2**62, size=len(axes), dtype=np.int64)
     signature = np.zeros(count, dtype=np.int64)
-    first_seen = np.full(count, -1, dtype=np.int64)
-    clock = 0
     for key, classes in zip(keys, axes.values(), strict=True):
-        present, where = _distinct(classes)
-        present, where = present[present > 0], where[present > 0]
-        signature[present] ^= key
-        fresh = first_seen[present] < 0
-        first_seen[present[fresh]] = clock + where[fresh]
-        clock += len(classes)
+        signature[classes] ^= key  # once for each class, however often it stands along the axis
+    signature[0] = 0
+    # Written from the end, so that what stays is where each class is met first.
+    met = np.concatenate([np.empty(0, np.int64), *axes.values()])
+    first_seen = np.zeros(count, dtype=np.int64)
+    first_seen[met[::-1]] = np.arange(len(met))[::-1]
     members = np.flatnonzero(signature)
     members = members[np.argsort(first_seen[members], kind="stable")]
     _, first, group = np.unique(signature[members], return_index=True, return_inverse=True)
@@ -193,8 +182,13 @@ def _group(axes: dict[tuple[str, int], Array], count: int) -> list[UnitGroup]:
     numbers[members] = group + 1
     cut: list[list[tuple[str, int]]] = [[] for _ in first]
     for axis, classes in axes.items():
-        for number in np.flatnonzero(np.bincount(numbers[classes])[1:]).tolist():
-            cut[number].append(axis)
+        own = numbers[classes]
+        one = own.item(0)
+        # Most often an axis is all of one group.
+        several = np.count_nonzero(own != one)
+        for number in np.flatnonzero(np.bincount(own)).tolist() if several else [one]:
+            if number:
+                cut[number - 1].append(axis)
     return [
         UnitGroup(f"{where[0][0]}[{where[0][1]}]", tuple(labels.tolist()), tuple(where))
         for labels, where in zip(found, cut, strict=False)

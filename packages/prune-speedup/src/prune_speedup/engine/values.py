@@ -14,7 +14,7 @@ axes at once, as along the heads and the features of a head, one group runs alon
 """
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from math import prod
 from typing import NamedTuple
 
@@ -35,6 +35,7 @@ __all__ = [
     "expanded",
     "extended",
     "mixed",
+    "one_of",
     "spread",
     "squeezed",
     "without_copies",
@@ -59,65 +60,146 @@ _SHIFT = 60
 _LABEL = (1 << _SHIFT) - 1
 
 
-@dataclass(frozen=True, slots=True)
 class Group:
     """One label per position along one axis, or along several that can only be cut together.
 
+    Most groups run along one axis. They are two lines, of labels and of what is known of the
+    numbers there, and the codes are put together for whoever moves them about:
+
+        Group.along(1, [5 6 7], ZERO, (1, 3, 8, 8))
+
     Attributes:
-        codes: Labels, each with what is known of the numbers there, in one integer, so that
-            whatever moves the one moves the other. Shaped like the value, with stride 0 along
-            every axis that makes no difference: an array of any size costs no more than its
-            labels.
+        shape: The shape of the value.
         axes: The axes along which the labels differ.
     """
 
-    codes: Array
-    axes: tuple[int, ...] = field(init=False, compare=False, repr=False)
-    _labels: Array | None = field(init=False, compare=False, repr=False)
-    _states: Array | None = field(init=False, compare=False, repr=False)
+    __slots__ = ("_codes", "_compact", "_known", "_line", "axes", "shape")
 
-    def __post_init__(self) -> None:
-        """Look once which axes those are: they are asked for many times."""
-        shape, strides = self.codes.shape, self.codes.strides
-        found = [axis for axis, stride in enumerate(strides) if stride and shape[axis] > 1]
-        object.__setattr__(self, "axes", tuple(found))
-        object.__setattr__(self, "_labels", None)
-        object.__setattr__(self, "_states", None)
+    axes: tuple[int, ...]
+    shape: tuple[int, ...]
+    _codes: Array | None
+    _compact: Array | None
+    _line: Array | None
+    _known: Array | int | None
+
+    def __init__(self, codes: Array) -> None:
+        """Look once along which axes the labels differ.
+
+        Args:
+            codes: Labels, each with what is known of the numbers there, in one integer, so that
+                whatever moves the one moves the other. Shaped like the value, with stride 0 along
+                every axis that makes no difference: an array of any size costs no more than its
+                labels.
+        """
+        self.shape = shape = codes.shape
+        found = [axis for axis, stride in enumerate(codes.strides) if stride and shape[axis] > 1]
+        self.axes = tuple(found)
+        self._codes = codes
+        self._compact = self._line = self._known = None
+
+    @classmethod
+    def along(cls, axis: int, labels: Array, known: Array | int, shape: tuple[int, ...]) -> "Group":
+        """Labels along one axis of a value.
+
+        Args:
+            axis: Counted from the front.
+            labels: One for each index.
+            known: What is known of the numbers at each index, or at all of them.
+            shape: That of the value.
+        """
+        if len(labels) < 2 or 0 in shape:
+            return cls(spread(encode(labels, known), axis, shape))
+        made = cls.__new__(cls)
+        made.shape, made.axes = shape, (axis,)
+        made._line, made._known = labels, known
+        made._codes = made._compact = None
+        return made
+
+    def at(self, axis: int, shape: tuple[int, ...]) -> "Group":
+        """A group of one axis along an axis of another value."""
+        return Group.along(axis, self.line, self.known, shape)
+
+    @property
+    def codes(self) -> Array:
+        """Labels and what is known of the numbers there, shaped like the value."""
+        if self._codes is None:
+            small = encode(self.line, self.known).reshape(self._small())
+            self._codes = expanded(small, self.shape)
+        return self._codes
+
+    @property
+    def line(self) -> Array:
+        """The labels, one behind the other."""
+        if self._line is None:
+            self._line = self.compact().ravel()
+        return self._line
+
+    @property
+    def known(self) -> Array | int:
+        """What is known of the numbers at each label of the line, or at all of them."""
+        if self._known is None:
+            assert self._codes is not None
+            states = (without_copies(self._codes) >> _SHIFT).ravel()
+            self._known = one_of(states)
+        return self._known
 
     def compact(self) -> Array:
         """The labels, with every axis that makes no difference cut to length one."""
-        if self._labels is None:
-            object.__setattr__(self, "_labels", without_copies(self.codes) & _LABEL)
-        assert self._labels is not None
-        return self._labels
+        if self._compact is None:
+            if self._codes is None:
+                self._compact = self.line.reshape(self._small())
+            else:
+                self._compact = without_copies(self._codes) & _LABEL
+        return self._compact
 
     def states(self) -> Array:
         """What is known of the numbers, shaped as `compact`."""
-        if self._states is None:
-            object.__setattr__(self, "_states", without_copies(self.codes) >> _SHIFT)
-        assert self._states is not None
-        return self._states
+        known, labels = self.known, self.compact()
+        if isinstance(known, int):
+            return np.full(labels.shape, known, dtype=np.int64)
+        return known.reshape(labels.shape)
+
+    def _small(self) -> list[int]:
+        return [size if axis in self.axes else 1 for axis, size in enumerate(self.shape)]
+
+    def told(self, known: Array | int) -> "Group":
+        """The same labels with something else known of the numbers, along the line."""
+        if 0 in self.shape:
+            return self  # there is no number of which to know anything
+        made = Group.__new__(Group)
+        made.shape, made.axes = self.shape, self.axes
+        made._line, made._compact, made._known = self.line, self._compact, known
+        made._codes = None
+        return made
 
     def with_states(self, states: Array | int) -> "Group":
         """The same labels with something else known of the numbers; shapes broadcast."""
-        return Group(expanded(encode(self.compact(), states), self.codes.shape))
+        if isinstance(states, int):
+            return self.told(states)
+        if states.shape == self.compact().shape:
+            return self.told(one_of(states.ravel()))
+        return Group(expanded(encode(self.compact(), states), self.shape))
 
     def at_least(self, state: int) -> "Group":
         """The same labels, no more known than this of what is not zero."""
-        states = self.states()
-        known = (states < state) & (states != ZERO)
-        return self.with_states(np.where(known, state, states)) if known.any() else self
+        known = self.known
+        if isinstance(known, int):
+            return self.told(state) if ZERO < known < state else self
+        weaker = (known < state) & (known != ZERO)
+        if not np.count_nonzero(weaker):
+            return self
+        return self.told(one_of(np.where(weaker, state, known)))
 
     def only(self, axes: Collection[int]) -> "Group":
         """The labels at index 0 of every other axis, with the least that is known along it."""
-        others = tuple(axis for axis in self.axes if axis not in axes)
+        others = tuple([axis for axis in self.axes if axis not in axes])
         if not others:
             return self
         labels, states = self.compact(), self.states()
         for axis in others:
             labels = labels.take([0], axis)
         codes = encode(labels, mixed(states.max(axis=others, keepdims=True)))
-        return Group(expanded(codes, self.codes.shape))
+        return Group(expanded(codes, self.shape))
 
 
 _EVERY, _FIRST = slice(None), slice(0, 1)
@@ -160,6 +242,18 @@ def mixed(states: Array) -> Array:
     """What is known where numbers of these kinds stand side by side."""
     # Two channels may each be one number all over, without its being the same number.
     return np.where(states == UNIFORM, CONSTANT, states)
+
+
+def one_of(states: Array) -> Array | int:
+    """What is known of all of them at once, where it is the same of each."""
+    if not states.size:
+        return states
+    first = states.item(0)
+    return states if np.count_nonzero(states != first) else first
+
+
+def _largest(known: Array | int, state: int) -> Array | int:
+    return max(known, state) if isinstance(known, int) else one_of(np.maximum(known, state))
 
 
 def encode(labels: Array, states: Array | int) -> Array:
@@ -218,14 +312,19 @@ class Value:
         """How many axes there are."""
         return len(self.shape)
 
+    def with_groups(self, groups: Iterable[Group]) -> "Value":
+        """The same value with other groups."""
+        return Value(self.shape, tuple(groups), self.free, self.constant, self.pending, self.zero)
+
     def at_least(self, state: int) -> "Value":
         """The same value, no more known than this of what is not zero."""
-        return replace(self, groups=tuple(group.at_least(state) for group in self.groups))
+        return self.with_groups([group.at_least(state) for group in self.groups])
 
     def never_zero(self, state: int = CONSTANT) -> "Value":
         """The same value, of which nothing is known to be zero, and no more than this."""
-        groups = (g.with_states(np.maximum(g.states(), state)) for g in self.groups)
-        return replace(self, groups=tuple(groups), zero=False)
+        made = self.with_groups([g.told(_largest(g.known, state)) for g in self.groups])
+        made.zero = False
+        return made
 
     def group_at(self, axis: int) -> Group | None:
         """The group that this axis belongs to."""
@@ -253,7 +352,7 @@ def squeezed(codes: Array) -> Array:
     for axis, size in enumerate(small.shape):
         if size > 1:
             one = at_first(small, (axis,))
-            if (small == one).all():
+            if not np.count_nonzero(small != one):
                 small = one
     return expanded(small, codes.shape)
 

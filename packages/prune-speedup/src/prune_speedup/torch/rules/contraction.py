@@ -126,17 +126,28 @@ def convolution(flow: Flow, call: Call) -> Value:
     made = made.at_least(CONSTANT)
     if isinstance(bias := call.argument("bias"), Ref):
         made = flow.align([made, flow.get(bias)], made.shape, all)
-    lift = (..., *[None] * (len(shape) - 2))
-    lifted = tuple(Group(extended(g.codes[lift], shape)) for g in made.groups)
-    return Value(shape, lifted)
+    return Value(shape, tuple([_slid_along(group, shape) for group in made.groups]))
 
 
 def _flat(value: Value) -> Value:
     """The value at one place of the axes that are slid along."""
-    at: tuple[slice | int, ...] = (slice(None), slice(None), *[0] * (value.ndim - 2))
-    groups = [Group(group.only({0, 1}).codes[at]) for group in value.groups]
-    kept = tuple(group for group in groups if group.axes)
-    return Value(value.shape[:2], kept, frozenset(axis for axis in value.free if axis < 2))
+    shape, kept = value.shape[:2], []
+    for group in value.groups:
+        if len(group.axes) > 1:
+            at: tuple[slice | int, ...] = (slice(None), slice(None), *[0] * (value.ndim - 2))
+            group = Group(group.only({0, 1}).codes[at])
+            kept += [group] if group.axes else []
+        elif group.axes[0] < 2:
+            kept.append(group.at(group.axes[0], shape))
+    return Value(shape, tuple(kept), frozenset([axis for axis in value.free if axis < 2]))
+
+
+def _slid_along(group: Group, shape: tuple[int, ...]) -> Group:
+    """A group of the first two axes, at every place of those that are slid along."""
+    if len(group.axes) == 1:
+        return group.at(group.axes[0], shape)
+    lift = (..., *[None] * (len(shape) - 2))
+    return Group(extended(group.codes[lift], shape))
 
 
 def _plain(flow: Flow, value: Value, weight: Value, groups: int) -> Value:
@@ -182,7 +193,7 @@ def _repinned(flow: Flow, value: Value) -> Value:
     for group in value.groups:
         for axis in group.axes:
             roots = flow.labels.find(group.compact())
-            if (roots == roots.take([0], axis)).all():
+            if not np.count_nonzero(roots != roots.take([0], axis)):
                 group = group.only(set(group.axes) - {axis})
         groups.append(group)
     return Value(value.shape, tuple(g for g in groups if g.axes), value.free)
@@ -190,18 +201,31 @@ def _repinned(flow: Flow, value: Value) -> Value:
 
 def _split(value: Value, axis: int, groups: int) -> Value:
     shape = (*value.shape[:axis], groups, value.shape[axis] // groups, *value.shape[axis + 1 :])
-    made = tuple(Group(group.codes.reshape(shape)) for group in value.groups)
+    made = tuple([_reshaped(group, axis, shape) for group in value.groups])
     free = {at + (at > axis) for at in value.free if at != axis}
     if axis in value.free:
         free |= {axis, axis + 1}
     return Value(shape, made, frozenset(free))
 
 
+def _reshaped(group: Group, axis: int, shape: tuple[int, ...]) -> Group:
+    """A group where an axis is two: those behind it move on by one."""
+    own = group.axes[0]
+    if len(group.axes) > 1 or (own == axis and 1 not in shape[axis : axis + 2]):
+        return Group(group.codes.reshape(shape))
+    second = own > axis or (own == axis and shape[axis] == 1)
+    return group.at(own + second, shape)
+
+
 def _merged(flow: Flow, value: Value) -> Value:
     batch, groups, inside = value.shape
-    made = [
-        Group(expanded(group.codes[0].reshape(groups * inside), (batch, groups * inside)))
-        for group in value.groups
-        if 0 not in group.axes
-    ]
-    return Value((batch, groups * inside), apart(flow, made))
+    shape = (batch, groups * inside)
+    made = []
+    for group in value.groups:
+        if 0 in group.axes:
+            continue
+        if group.line.size == shape[1]:
+            made.append(group.at(1, shape))
+        else:
+            made.append(Group(expanded(group.codes[0].reshape(shape[1]), shape)))
+    return Value(shape, apart(flow, made))

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from prune_speedup.engine.flow import Flow
-from prune_speedup.engine.graph import Call, Ref, refs_in, replace_refs
+from prune_speedup.engine.graph import Call, Ref, replace_refs, text_of
 from prune_speedup.engine.values import CONSTANT, UNKNOWN, Value
 from prune_speedup.torch.rules.registry import rule
 
@@ -52,9 +52,9 @@ _ON_THE_WAY = frozenset({"add", "sub", "mul", "div", "true_divide", "neg", "squa
 )
 def pointwise(flow: Flow, call: Call) -> Sequence[Value | None]:
     """Tie the operands where they meet."""
-    refs = refs_in((call.args, call.kwargs))
-    operands = [flow.get(ref) for ref in refs]
-    dtypes = [flow.metas[ref.index].dtype for ref in refs]
+    read = call.inputs()
+    operands = [flow.values[index] for index in read]
+    dtypes = [flow.metas[index].dtype for index in read]
 
     def zero(flags: Sequence[bool]) -> bool:
         return stays_zero(call, dtypes, flags)
@@ -126,7 +126,7 @@ def stays_zero(call: Call, dtypes: Sequence[torch.dtype], flags: Sequence[bool])
     if not any(flags):
         return False
     scalars = repr(replace_refs((call.args, call.kwargs), lambda _: "*"))
-    key = (str(call.target), scalars, tuple(dtypes), tuple(flags))
+    key = (text_of(call.target), scalars, tuple(dtypes), tuple(flags))
     if key not in _known:
         _known[key] = _ask(call, dtypes, flags)
     return _known[key]

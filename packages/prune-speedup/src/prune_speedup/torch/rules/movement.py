@@ -11,6 +11,7 @@ axes for itself ties it: `sum(2)` needs rows, so 1=2, 3=4, 5=6, and pairs go tog
 
 from collections.abc import Collection, Sequence
 from itertools import pairwise
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -73,11 +74,11 @@ def move(flow: Flow, call: Call) -> Sequence[Value]:
         _prefer_even_pieces(flow, value, 1, call.args[1])
     if call.name == "slice" and (step := call.argument("step")) > 1:
         _prefer_whole_steps(flow, call, value, step)
-    moved = [_run(call, group.codes) for group in value.groups]
+    moved = [_moved_group(flow, call, group) for group in value.groups]
     frees = _free_after(call, value)
     results: list[Value] = []
     for at, free in enumerate(frees):
-        groups = [Group(squeezed(pieces[at])) for pieces in moved]
+        groups = [pieces[at] for pieces in moved]
         shape = flow.result_shape(call, at)
         made = Value(shape, apart(flow, groups), free, pending=value.pending, zero=value.zero)
         results.append(made)
@@ -153,6 +154,44 @@ def stack(flow: Flow, call: Call) -> Value:
         free = frozenset(at + (at >= axis) for at in value.free)
         pieces.append(Value(sizes, groups, free))
     return join(flow, pieces, axis, shape)
+
+
+def _moved_group(flow: Flow, call: Call, group: Group) -> Sequence[Group]:
+    """A group in each of the results."""
+    if len(group.axes) == 1 and len(call.outputs) == 1:
+        shape, line = flow.result_shape(call), group.line
+        axis = _whole_after(call, group.shape, group.axes[0], shape)
+        if axis is not None and line[0] != line[-1]:
+            return [group.at(axis, shape)]
+    return [Group(squeezed(codes)) for codes in _run(call, group.codes)]
+
+
+def _whole_after(
+    call: Call, before: tuple[int, ...], axis: int, after: tuple[int, ...]
+) -> int | None:
+    """Where an axis is afterwards, if it is known to be there as a whole.
+
+    In `h (8, 6, 10).view(48, 2, 5)` no axis is: 8 and 6 are folded into one, 10 is taken apart. In
+    `h.view(8, 6, 2, 5)` the first two are, as what is in front of them is as much as before.
+    """
+    if call.name == "permute":
+        return [each % len(before) for each in call.argument("dims")].index(axis)
+    if call.name in ("transpose", "t"):
+        pair = (0, 1) if call.name == "t" else (call.argument("dim0"), call.argument("dim1"))
+        swapped = [each % len(before) for each in pair]
+        return sum(swapped) - axis if axis in swapped else axis
+    if call.name in _FOLDS and prod(before) == prod(after):
+        front = prod(before[:axis])
+        for at, size in enumerate(after):
+            if front == 1 and size == before[axis]:
+                return at
+            if front % size:
+                return None
+            front //= size
+    return None
+
+
+_FOLDS = frozenset({"view", "_unsafe_view", "reshape", "unsqueeze", "squeeze"})
 
 
 def _run(call: Call, codes: Array) -> Sequence[Array]:

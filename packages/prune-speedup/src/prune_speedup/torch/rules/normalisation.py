@@ -12,10 +12,7 @@ taken to mean everywhere in this package, and the calls concerned are listed in
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from math import prod
-
-import numpy as np
 
 from prune_speedup.engine.alignment import result_of
 from prune_speedup.engine.flow import Flow
@@ -41,7 +38,7 @@ def layer_norm(flow: Flow, call: Call) -> Sequence[Value | None]:
             return group.at_least(CONSTANT)
         return group.with_states(UNKNOWN) if centred else group.at_least(UNKNOWN)
 
-    normal = replace(value, groups=tuple(map(normalised, value.groups)))
+    normal = value.with_groups(map(normalised, value.groups))
     return [_scaled(flow, call, normal, lambda parameter: parameter), *_statistics(flow, call)]
 
 
@@ -101,7 +98,7 @@ def group_norm(flow: Flow, call: Call) -> Sequence[Value | None]:
         _as_a_group(group, count) if 1 in group.axes else group.at_least(UNKNOWN)
         for group in value.groups
     )
-    normal = replace(value, groups=groups)
+    normal = value.with_groups(groups)
     made = _scaled(flow, call, normal, lambda parameter: _at_channels(parameter, value.ndim))
     return [made, *_statistics(flow, call)]
 
@@ -112,9 +109,8 @@ def _as_a_group(channels: Group, count: int) -> Group:
     With [0, 0, 3, 0] in two groups the first two stay zeros; the last one is a number less a mean.
     """
     states = channels.states()
-    together = states.reshape(count, -1).max(axis=1, keepdims=True)
-    spread_out = np.broadcast_to(together, (count, states.size // count)).reshape(states.shape)
-    made = channels.with_states(spread_out)
+    together = states.reshape(count, -1).max(axis=1)
+    made = channels.with_states(together.repeat(states.size // count).reshape(states.shape))
     return made if states.size == count else made.at_least(CONSTANT)
 
 
@@ -161,8 +157,11 @@ def _at_channels(parameter: Value, ndim: int) -> Value:
     """A parameter with one number per channel, as a value of `ndim` axes."""
     size = prod(parameter.shape)
     shape = (1, size, *[1] * (ndim - 2))
-    groups = tuple(Group(group.codes.reshape(shape)) for group in parameter.groups)
-    return Value(shape, groups, frozenset({1}) if 0 in parameter.free else frozenset())
+    groups = [
+        group.at(1, shape) if len(group.axes) == 1 else Group(group.codes.reshape(shape))
+        for group in parameter.groups
+    ]
+    return Value(shape, tuple(groups), frozenset({1}) if 0 in parameter.free else frozenset())
 
 
 def _uses_own_statistics(call: Call) -> bool:
