@@ -1,5 +1,6 @@
 """What is held along each axis of a mask, and whole rows."""
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -9,9 +10,9 @@ from torch import nn
 from prune_core.masking import PrunerModuleWrapper
 from prune_core.masking.slices import (
     all_of,
+    are_full_rows,
     count_alive,
     covers_zeros,
-    full_rows,
     held_along,
     in_rows,
     is_in_rows,
@@ -42,12 +43,19 @@ def test_rows_are_whole_or_there_are_none() -> None:
     rows = whole_rows(mask)
     assert rows is not None
     assert rows.tolist() == [False, True, False, False]
-    assert full_rows(mask).tolist() == rows.tolist()
+    assert are_full_rows(mask, np.array([1, 1]))
+    assert not are_full_rows(mask, np.array([1, 2]))
+    assert not are_full_rows(mask)
     mask[2, 0, 0] = True
     assert whole_rows(mask) is None
     assert whole_rows(torch.tensor(True)) is None
-    assert full_rows(mask).tolist() == [False, True, False, False]
-    assert full_rows(mask[:, 0, 0]).tolist() == [False, True, True, False]
+    assert not are_full_rows(mask, np.array([1, 2]))
+    assert are_full_rows(mask[:, 0, 0], np.array([1, 2]))
+    assert are_full_rows(mask[1])
+    for row in (mask[1], mask[2]):
+        repeated = row.expand(4, 3, 2)
+        assert are_full_rows(repeated, np.array([1, 3])) == bool(row.all())
+        assert are_full_rows(repeated, np.array([], dtype=np.int64))
 
 
 @pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 __all__ = [
     "all_of",
+    "are_full_rows",
     "count_alive",
     "covers_zeros",
-    "full_rows",
     "held_along",
     "held_on",
     "in_rows",
@@ -141,13 +141,22 @@ def covers_zeros(mask: Tensor, tensor: Tensor) -> bool:
     return not count_alive(tensor, (~cast("Tensor", _once(mask))).expand(mask.shape))
 
 
-def full_rows(mask: Tensor) -> Tensor:
-    """Return which rows are all True; to be read, not written to.
+def are_full_rows(mask: Tensor, rows: npt.NDArray[np.int64] | None = None) -> bool:
+    """Return whether all rows are all True, or all of some rows.
 
     Args:
         mask: The mask, with at least one axis.
+        rows: The numbers of these rows.
+
+    >>> are_full_rows(torch.tensor([[True, False], [True, True]]), np.array([1]))
+    True
     """
-    return mask if mask.ndim < 2 else _as_tensors([_flat(mask).all(1)], mask.shape[:1])[0]
+    flat = _flat(mask)
+    if rows is None:
+        return _are_all(flat)
+    if len(flat) == 1:  # of a mask that repeats its row
+        rows = rows[:1] * 0
+    return _are_all(flat[rows if isinstance(flat, np.ndarray) else torch.from_numpy(rows)])
 
 
 def whole_rows(mask: Tensor) -> Tensor | None:

@@ -248,7 +248,7 @@ class PrunerModuleWrapper(nn.Module):
                         f"{self.name}.{name} is on the meta device, where no zeros can be written "
                         "into it. Load the weights first."
                     )
-                rows = whole_rows(kept)
+                rows = whole_rows(kept) if kept.ndim > 1 else None
                 if rows is not None:  # the same values in the same order, found many times faster
                     places = (~rows).nonzero().flatten()
                     if not self.for_good:

@@ -175,7 +175,11 @@ class _Walk:
 
     def _object(self, item: Any) -> Hashable:
         """A container, or whatever keeps its state where Python sees it."""
-        parts: list[Hashable] = [self.of(type(item))]
+        parts: list[Any] = [dict]
+        if type(item) is dict:
+            self._add_pairs(parts, item)
+            return tuple(parts)
+        parts = [self.of(type(item))]
         whole = type(item) in _CONTAINERS
         if isinstance(item, dict):
             self._add_pairs(parts, item)
@@ -200,7 +204,7 @@ class _Walk:
             parts.append(self._itself(item))
         return tuple(parts)
 
-    def _add_pairs(self, parts: list[Hashable], pairs: dict[Any, Any]) -> None:
+    def _add_pairs(self, parts: list[Any], pairs: dict[Any, Any]) -> None:
         """Add names and what stands under them, in one row: most of it is plain, or empty.
 
         How many there are comes first, and a kind says whether its value follows, so that no two
@@ -209,7 +213,7 @@ class _Walk:
         parts.append(len(pairs))
         for name, value in pairs.items():
             parts.append(name if type(name) is str else self.of(name))
-            kind: Any = type(value)
+            kind = type(value)
             if kind in _SIMPLE:
                 parts.append(kind)
                 parts.append(value)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import nn
 
-from prune_core.masking.slices import all_of, full_rows
+from prune_core.masking.slices import all_of, are_full_rows
 from prune_core.masking.walks import modules_in, named_tensors
 from prune_speedup.engine.labels import Array
 from prune_speedup.engine.plan import Plan
@@ -125,10 +125,8 @@ def residual(mask: torch.Tensor, kept: Mapping[int, Array]) -> torch.Tensor | No
 
     Of a mask of whole rows that is known from the rows alone, without copying a part of it.
     """
-    if mask.ndim:
-        rows = full_rows(mask)
-        if all_of(cut(rows, {0: kept[0]}) if 0 in kept else rows):
-            return None
+    if mask.ndim and are_full_rows(mask, kept.get(0)):
+        return None
     left = cut(mask, kept)
     return None if all_of(left) else left
 
