@@ -304,6 +304,8 @@ def _selectors(
         raise ConfigError(
             f"{argument} is {value!r}; it must be a name or class name of modules, or a list."
         )
+    if not wanted:
+        return []
     with bare(model) as plain:
         modules = dict(named_modules(plain, every_name=True))
     types = {type(module).__name__ for module in modules.values()} | {"default"}

@@ -188,9 +188,8 @@ class WrappedModel:
 
     def _put_in(self, wrappers: Iterable[PrunerModuleWrapper]) -> None:
         """Put more wrappers into the model, all in one walk; if it is wrapped at all."""
-        wrapped = self.is_wrapped
         more = {wrapper.module: wrapper for wrapper in wrappers}
-        if wrapped and more:
+        if more and self.is_wrapped:
             replace_modules(self.bound_model, more)
 
     def load_masks(self, masks: Mapping[str, Mapping[str, Tensor]] | str | PathLike[str]) -> None:
