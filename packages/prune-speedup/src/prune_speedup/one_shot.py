@@ -12,12 +12,13 @@ from prune_core.compressed import Compressed, model_of
 from prune_core.config.names import find_names
 from prune_core.errors import ConfigError, did_you_mean, nearest, shown, warn
 from prune_core.masking import Masks, bare, check_model, modules_of, tied_layers
-from prune_core.masking.slices import in_rows
+from prune_core.masking.slices import all_of, in_rows
 from prune_core.masking.walks import named_modules
 from prune_core.options import check_flags, taken_by
 from prune_core.registry import get_pruner
 from prune_speedup.algorithm import chosen, running
 from prune_speedup.budget.target import check_target, fit_budget
+from prune_speedup.gc_pause import collecting_later
 from prune_speedup.pruning.dependency_aware import DependencyAwareAllocator
 from prune_speedup.torch.constants.zero import check_choice
 from prune_toolkit.basic import BasicPruner
@@ -146,26 +147,29 @@ def prune(
     if coupled and {*_names(targets)} == {"default"}:
         # The head of a language model: its channels are the words, and they are what it returns.
         config_list += [{"exclude": True, "op_names": [name]} for name in tied_layers(model)]
-    pruner: BasicPruner = pruner_class(model, config_list, **options)
-    try:
-        if coupled:
-            pruner.dummy_input = example_inputs
-            pruner.sparsity_allocator = DependencyAwareAllocator(
-                pruner,
-                example_inputs,
-                round_to=round_to,
-                uniform=uniform,
-                constants=constants,
-                across=mode == "global",
-                tells_of_spared={*_names(targets)} != {"default"},
-            )
-        masks = _masks(pruner, target, example_inputs, constants)
-        if amount or target is not None:
-            _check_that_something_is_masked(pruner, masks)
-    except BaseException:
-        pruner.unwrap()
-        raise
-    return Compressed(pruner.hand_over(), {name: _small(each) for name, each in masks.items()})
+    # Nothing of the user's runs then but one forward.
+    with collecting_later(target is None and options.get("calibrate") is None):
+        pruner: BasicPruner = pruner_class(model, config_list, **options)
+        try:
+            if coupled:
+                pruner.dummy_input = example_inputs
+                pruner.sparsity_allocator = DependencyAwareAllocator(
+                    pruner,
+                    example_inputs,
+                    round_to=round_to,
+                    uniform=uniform,
+                    constants=constants,
+                    across=mode == "global",
+                    tells_of_spared={*_names(targets)} != {"default"},
+                )
+            masks = _masks(pruner, target, example_inputs, constants)
+            if amount or target is not None:
+                _check_that_something_is_masked(pruner, masks)
+        except BaseException:
+            pruner.unwrap()
+            raise
+        small = {name: _small(each) for name, each in masks.items()}
+        return Compressed(pruner.hand_over(), small)
 
 
 def _small(masks: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -249,7 +253,7 @@ def _last_layer(
 
 
 def _check_that_something_is_masked(pruner: BasicPruner, masks: Masks) -> None:
-    if any(not bool(mask.all()) for tensors in masks.values() for mask in tensors.values()):
+    if any(not all_of(mask) for tensors in masks.values() for mask in tensors.values()):
         return
     allocator = pruner.sparsity_allocator
     reasons = ["the sparsity is less than one channel, or one weight, of any layer"]
@@ -314,6 +318,8 @@ def _selectors(
         raise ConfigError(
             f"{argument} is {value!r}; it must be a name or class name of modules, or a list."
         )
+    if not wanted:
+        return []
     with bare(model) as plain:
         modules = dict(named_modules(plain, every_name=True))
     types = {type(module).__name__ for module in modules.values()} | {"default"}

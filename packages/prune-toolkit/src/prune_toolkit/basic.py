@@ -273,7 +273,7 @@ class BasicPruner(Pruner):
             example_inputs = self.dummy_input
             coupling = getattr(self.sparsity_allocator, "coupling", None)
         if example_inputs is not None:
-            masks = self.close_masks(example_inputs, coupling)
+            masks = self.close_masks(example_inputs, coupling, masks)
         elif masks is None:
             masks = {name: wrapper.masks for name, wrapper in self._wrappers.items()}
         with self._all_or_nothing() as rewrites:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,10 +17,12 @@ from prune_core.errors import ConfigError
 from prune_core.masking.axes import masked_names, weight_name
 from prune_core.masking.recurrent import is_recurrent
 from prune_core.masking.sharded import is_sharded
-from prune_core.masking.walks import modules_in, named_modules
+from prune_core.masking.walks import named_modules
 from prune_core.masking.wrapper import PrunerModuleWrapper
 
 __all__ = ["Target", "find_targets", "modules_of", "tied_layers"]
+
+Named = Sequence[tuple[str, nn.Module]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +36,12 @@ class Target:
 
 def modules_of(model: nn.Module) -> list[ModuleInfo]:
     """Return what matching needs to know of a model's modules, the model itself left out."""
-    return _described(model, _weights(model))
+    return _described(model, _weights(named_modules(model)))
 
 
-def _weights(model: nn.Module) -> dict[nn.Module, str | None]:
+def _weights(modules: Named) -> dict[nn.Module, str | None]:
     """Return the name of the weight of each module that has one."""
-    return {module: weight_name(module) for module in modules_in(model)}
+    return {module: weight_name(module) for _, module in modules}
 
 
 def _described(model: nn.Module, weights: Mapping[nn.Module, str | None]) -> list[ModuleInfo]:
@@ -94,7 +96,7 @@ def find_targets(model: nn.Module, entries: Sequence[Entry], algorithm: Algorith
             f"The model is wrapped already ({wrapped[0]!r} among others). Unwrap it first: "
             "`pruner.unwrap()`, or `prune_core.unwrap(model)` when the pruner is gone."
         )
-    weights = _weights(model)
+    weights = _weights(named)
     _check_not_quantised(named)
     _check_not_sharded(named, weights)
     modules = _described(model, weights)
@@ -108,11 +110,11 @@ def find_targets(model: nn.Module, entries: Sequence[Entry], algorithm: Algorith
     targets = [Target(name, by_name[name], config) for name, config in settings.items()]
     for target in targets:
         _check_weight(target)
-    tied = leave_out_tied(settings, entries, _sharing(model, targets))
+    tied = leave_out_tied(settings, entries, _sharing(named, targets))
     return [target for target in targets if target.name not in tied]
 
 
-def _check_not_quantised(modules: Iterable[tuple[str, nn.Module]]) -> None:
+def _check_not_quantised(modules: Named) -> None:
     """Refuse a model that computes with rounded numbers; told by name, so nothing is imported."""
     for name, module in modules:
         if type(module).__name__ in ("QuantizerModuleWrapper", "IntegerModule"):
@@ -128,9 +130,7 @@ def _check_not_quantised(modules: Iterable[tuple[str, nn.Module]]) -> None:
                 )
 
 
-def _check_not_sharded(
-    modules: Iterable[tuple[str, nn.Module]], weights: Mapping[nn.Module, str | None]
-) -> None:
+def _check_not_sharded(modules: Named, weights: Mapping[nn.Module, str | None]) -> None:
     """Refuse layers that `fully_shard` was called on: they are whole only inside of themselves."""
     for name, module in modules:
         weight = weights[module]
@@ -160,17 +160,18 @@ def _check_weight(target: Target) -> None:
 
 def tied_layers(model: nn.Module) -> list[str]:
     """Return the names of the modules whose weight is another module's too."""
-    shared = {parameter for parameter, names in _holders(model).items() if len(names) > 1}
+    modules = named_modules(model)
+    shared = {parameter for parameter, names in _holders(modules).items() if len(names) > 1}
     return [
         name
-        for name, module in (named_modules(model) if shared else ())
+        for name, module in (modules if shared else ())
         if (weight := weight_name(module)) and id(getattr(module, weight)) in shared
     ]
 
 
-def _sharing(model: nn.Module, targets: Sequence[Target]) -> dict[str, tuple[str, list[str]]]:
+def _sharing(modules: Named, targets: Sequence[Target]) -> dict[str, tuple[str, list[str]]]:
     """For targets that share a tensor that would be masked: its name, and its other names."""
-    holders = _holders(model)
+    holders = _holders(modules)
     found: dict[str, tuple[str, list[str]]] = {}
     for target in targets:
         for name in masked_names(target.module):
@@ -181,10 +182,10 @@ def _sharing(model: nn.Module, targets: Sequence[Target]) -> dict[str, tuple[str
     return found
 
 
-def _holders(model: nn.Module) -> Mapping[int, list[str]]:
+def _holders(modules: Named) -> Mapping[int, list[str]]:
     """Return the names under which modules hold each parameter, one per module."""
     holders: dict[int, list[str]] = defaultdict(list)
-    for prefix, module in named_modules(model):
+    for prefix, module in modules:
         for name, parameter in module._parameters.items():
             if parameter is not None:
                 holders[id(parameter)].append(f"{prefix}.{name}" if prefix else name)

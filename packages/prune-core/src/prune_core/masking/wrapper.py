@@ -285,7 +285,10 @@ class PrunerModuleWrapper(nn.Module):
             mask = self._buffers[name + SUFFIX]
             if mask is not None:
                 parameter = self.parameter(name)
-                yield name, local(parameter), local(sharded_like(mask, parameter))
+                if is_sharded(parameter):
+                    yield name, local(parameter), local(sharded_like(mask, parameter))
+                else:
+                    yield name, parameter, mask
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         # Masks follow to another device. They keep their values and their type whatever is done to

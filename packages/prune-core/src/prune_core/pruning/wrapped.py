@@ -151,7 +151,9 @@ class WrappedModel:
 
     # --- masks ----------------------------------------------------------------------------
 
-    def close_masks(self, example_inputs: Any, coupling: Any = None) -> Masks:
+    def close_masks(
+        self, example_inputs: Any, coupling: Any = None, made: Masks | None = None
+    ) -> Masks:
         """Mask what else keeps a masked channel from being zero, and return all masks in force.
 
         A normalisation after a masked convolution still adds its bias. With closed masks nothing
@@ -160,12 +162,14 @@ class WrappedModel:
         Args:
             example_inputs: An input of the model: a tensor, a tuple or a dict.
             coupling: The units of the model, if they are known from such inputs.
+            made: Masks that have just come into force, as they were made: of a view that repeats
+                one row it need not be found out that rows are whole.
         """
         with self.plain() as model:
             if coupling is None:
                 engine = get_engine("torch", wanted="closing masks over what follows a channel")
                 coupling = engine.Coupling(model, example_inputs)
-            more = coupling.closed(self.masks)
+            more = coupling.closed(_as_made(self.masks, made or {}))
             modules = dict(named_modules(model, every_name=True))
         known = {**self._closing, **self._wrappers}
         self._put_in(self._closing_wrapper(n, modules[n]) for n in more if n not in known)
@@ -184,9 +188,8 @@ class WrappedModel:
 
     def _put_in(self, wrappers: Iterable[PrunerModuleWrapper]) -> None:
         """Put more wrappers into the model, all in one walk; if it is wrapped at all."""
-        wrapped = self.is_wrapped
         more = {wrapper.module: wrapper for wrapper in wrappers}
-        if wrapped and more:
+        if more and self.is_wrapped:
             replace_modules(self.bound_model, more)
 
     def load_masks(self, masks: Mapping[str, Mapping[str, Tensor]] | str | PathLike[str]) -> None:
@@ -263,6 +266,14 @@ class WrappedModel:
             axes = [axis for axis in range(mask.ndim) if axis != dim % mask.ndim]
             left = mask.amax(dim=axes) if axes else mask
             print(f"simulated prune {name} remain/total: {int(left.sum())}/{len(left)}")
+
+
+def _as_made(masks: Masks, made: Masks) -> Masks:
+    """Return the same masks, and of those that were just made the tensors that were made."""
+    return {
+        name: {leaf: made.get(name, {}).get(leaf, mask) for leaf, mask in tensors.items()}
+        for name, tensors in masks.items()
+    }
 
 
 def _closes(module: nn.Module | None) -> TypeGuard[nn.Module]:
