@@ -161,7 +161,8 @@ def stack(flow: Flow, call: Call) -> Value:
 
 def _moved_group(flow: Flow, call: Call, group: Group) -> Sequence[Group]:
     """A group in each of the results."""
-    line, shape, axes = group.line, flow.result_shape(call), None
+    line, shape = group.line, flow.result_shape(call)
+    axes: tuple[int, ...] | None = None
     if len(call.outputs) == 1 and group.axes and 0 not in group.shape:
         order = _order(call, len(group.shape))
         if order is not None and len(group.axes) > 1:
