@@ -86,12 +86,15 @@ def lengths_asked(
     Args:
         operands: The shape of each, and its free axes.
         places: For each operand the axes of the result that its own are.
-        shape: That of the result. Where an operand does not broadcast to it, `None` is returned.
+        shape: That of the result. Where an operand does not broadcast to it, or has two axes in the
+            place of one, `None` is returned.
     """
     asked: list[frozenset[int]] = []
     for (sizes, loose), axes in zip(operands, places, strict=True):
         along = list(zip(sizes, axes, strict=True))
         if any(axis < 0 or size not in (1, shape[axis]) for size, axis in along):
+            return None
+        if len(set(axes)) < len(axes):
             return None
         held = [axis for own, (size, axis) in enumerate(along) if size != 1 and own not in loose]
         asked.append(frozenset(held))
