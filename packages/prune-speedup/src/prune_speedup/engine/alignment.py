@@ -1,7 +1,6 @@
 """Values beside each other: broadcast, cut by the same axes, and what is known of the result."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import cache, lru_cache, reduce
 from typing import NamedTuple, cast
 
@@ -87,12 +86,15 @@ def lengths_asked(
     Args:
         operands: The shape of each, and its free axes.
         places: For each operand the axes of the result that its own are.
-        shape: That of the result. Where an operand does not broadcast to it, `None` is returned.
+        shape: That of the result. Where an operand does not broadcast to it, or has two axes in the
+            place of one, `None` is returned.
     """
     asked: list[frozenset[int]] = []
     for (sizes, loose), axes in zip(operands, places, strict=True):
         along = list(zip(sizes, axes, strict=True))
         if any(axis < 0 or size not in (1, shape[axis]) for size, axis in along):
+            return None
+        if len(set(axes)) < len(axes):
             return None
         held = [axis for own, (size, axis) in enumerate(along) if size != 1 and own not in loose]
         asked.append(frozenset(held))
@@ -153,7 +155,7 @@ def broadcast(value: Value, shape: tuple[int, ...]) -> tuple[Value, tuple[Group,
     groups = tuple(Group(expanded(group.codes, shape)) for group in value.groups)
     sizes = (1,) * lead + value.shape
     free = frozenset(axis + lead for axis in value.free)
-    return replace(value, shape=sizes, groups=groups, free=free), groups
+    return Value(sizes, groups, free, value.constant, value.pending, value.zero), groups
 
 
 def clusters(operands: list[tuple[Value, tuple[Group, ...]]]) -> list[frozenset[int]]:
@@ -273,4 +275,4 @@ def arranged(value: Value, letters: str, space: str) -> Value:
     lift = tuple(slice(None) if letter in letters else None for letter in space)
     groups = tuple(Group(group.codes.transpose(order)[lift]) for group in value.groups)
     free = frozenset(slot for slot, axis in zip(slots, order, strict=True) if axis in value.free)
-    return replace(value, shape=tuple(shape), groups=groups, free=free)
+    return Value(tuple(shape), groups, free, value.constant, value.pending, value.zero)

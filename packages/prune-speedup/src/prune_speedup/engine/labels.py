@@ -34,11 +34,17 @@ def among(labels: npt.ArrayLike, wanted: npt.ArrayLike) -> npt.NDArray[np.bool_]
 
 
 def equal(left: Array, right: Array) -> bool:
-    """Whether two arrays of one shape are the same: asked of bytes, as labels are few.
+    """Whether two arrays of one shape are the same.
 
-    numpy's own `all` is a function of Python, and takes ten times as long as looking.
+    Of the few labels that a call has, numpy's functions take ten times as long to be called as to
+    look, and bytes are compared at once. Copies of many labels would need fresh memory each time.
     """
+    if left.size > _FEW:
+        return not np.count_nonzero(left != right)
     return left.tobytes() == right.tobytes()
+
+
+_FEW = 4096
 
 
 class Labels:
@@ -55,7 +61,8 @@ class Labels:
         self._parent: Array = np.zeros(1, dtype=np.int64)
         self._fixed = np.ones(1, dtype=np.bool_)
         self._reasons: list[tuple[Array, str]] = []
-        self._classes: tuple[tuple[int, int], Array, npt.NDArray[np.bool_]] | None = None
+        self._roots: Array | None = None
+        self._first: Array = np.empty(0, dtype=np.int64)
         self.changes = 0
 
     def __len__(self) -> int:
@@ -65,6 +72,9 @@ class Labels:
         """`count` labels that nothing else carries."""
         start = len(self._parent)
         fresh: Array = np.arange(start, start + count, dtype=np.int64)
+        if start == 1:
+            self._first = fresh
+        self._roots = None
         self._parent = np.concatenate([self._parent, fresh])
         self._fixed = np.concatenate([self._fixed, np.zeros(count, dtype=np.bool_)])
         return fresh
@@ -90,14 +100,14 @@ class Labels:
     def classes(self) -> tuple[Array, npt.NDArray[np.bool_]]:
         """The representative of every label there is, and whether it stays: to be looked at only.
 
-        That is asked for by everything that comes after the labels, so it is kept until they
-        change.
+        All that comes after the labels asks for them, so they are kept until more is tied.
         """
-        now = len(self), self.changes
-        if self._classes is None or self._classes[0] != now:
-            roots = self.find(np.arange(len(self)))
-            self._classes = now, roots, self._fixed[roots]
-        return self._classes[1:]
+        if self._roots is None:
+            roots: Array = self._parent[self._parent]
+            while not equal(roots, self._parent):
+                self._parent, roots = roots, roots[roots]
+            self._roots = roots
+        return self._roots, self._fixed[self._roots]
 
     def tie(self, left: Array, right: Array, why: str = "") -> None:
         """Make the labels at the same positions the same; shapes broadcast.
@@ -121,6 +131,7 @@ class Labels:
         # end, whatever the order.
         while len(low):
             self.changes += 1
+            self._roots = None
             self._parent[high] = low
             stays = self._fixed[low] | self._fixed[high]
             if np.count_nonzero(stays):
@@ -174,7 +185,8 @@ class Settled(Labels):
             earlier: All of the labels.
         """
         super().__init__()
-        self._roots, self._stays = earlier.classes()
+        self._settled, self._stays = earlier.classes()
+        self._first = earlier._first
         self._count = 1
 
     def __len__(self) -> int:
@@ -183,15 +195,17 @@ class Settled(Labels):
     def new(self, count: int) -> Array:
         """The next labels."""
         self._count += count
+        if self._count == 1 + count == 1 + len(self._first):
+            return self._first  # those of all tensors, which are many
         return np.arange(self._count - count, self._count, dtype=np.int64)
 
     def find(self, labels: Array) -> Array:
         """The representative of the class of each label."""
-        return self._roots[labels]
+        return self._settled[labels]
 
     def classes(self) -> tuple[Array, npt.NDArray[np.bool_]]:
         """The representative of every label of the earlier run, and whether it stays."""
-        return self._roots, self._stays
+        return self._settled, self._stays
 
     def is_fixed(self, labels: Array) -> npt.NDArray[np.bool_]:
         """Whether each label belongs to a class that stays."""

@@ -277,7 +277,12 @@ def _settle(flow: Flow) -> None:
     # A choice only ties or fixes more, and may decide another one. So they are all made again after
     # each kind, until nothing changes. Preferences come late: they give something up where two
     # cuts would both be right.
-    rectangles = [partial(_make_rectangular, flow, labels) for labels in flow.rectangles]
+    # The same grid is met by one call after the other, turned or not; once is enough.
+    grids = {
+        (tuple([size for size in labels.shape if size > 1]), labels.tobytes()): labels
+        for labels in reversed(flow.rectangles)
+    }
+    rectangles = [partial(_make_rectangular, flow, grid) for grid in reversed(grids.values())]
     decided = -1
     for choices in ((), rectangles, flow.preferences, rectangles):
         for choose in choices:

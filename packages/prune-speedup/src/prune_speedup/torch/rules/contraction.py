@@ -191,7 +191,9 @@ def _repinned(flow: Flow, value: Value) -> Value:
     """The value with stride 0 along the axes that pinning has made equal."""
     groups = []
     for group in value.groups:
-        for axis in group.axes:
+        first, last = flow.labels.find(group.line[[0, -1]]).tolist()
+        # Of one axis whose ends differ, nothing was made equal.
+        for axis in group.axes if len(group.axes) > 1 or first == last else ():
             roots = flow.labels.find(group.compact())
             if not np.count_nonzero(roots != roots.take([0], axis)):
                 group = group.only(set(group.axes) - {axis})

@@ -10,6 +10,7 @@ axes for itself ties it: `sum(2)` needs rows, so 1=2, 3=4, 5=6, and pairs go tog
 """
 
 from collections.abc import Collection, Sequence
+from functools import lru_cache
 from itertools import pairwise
 from math import prod
 from typing import Any
@@ -25,6 +26,8 @@ from prune_speedup.engine.values import (
     CONSTANT,
     Group,
     Value,
+    encode,
+    expanded,
     extended,
     squeezed,
     without_copies,
@@ -158,40 +161,64 @@ def stack(flow: Flow, call: Call) -> Value:
 
 def _moved_group(flow: Flow, call: Call, group: Group) -> Sequence[Group]:
     """A group in each of the results."""
-    if len(group.axes) == 1 and len(call.outputs) == 1:
-        shape, line = flow.result_shape(call), group.line
-        axis = _whole_after(call, group.shape, group.axes[0], shape)
-        if axis is not None and line[0] != line[-1]:
-            return [group.at(axis, shape)]
-    return [Group(squeezed(codes)) for codes in _run(call, group.codes)]
+    line, shape = group.line, flow.result_shape(call)
+    axes: tuple[int, ...] | None = None
+    if len(call.outputs) == 1 and group.axes and 0 not in group.shape:
+        order = _order(call, len(group.shape))
+        if order is not None and len(group.axes) > 1:
+            return [Group(squeezed(group.codes.transpose(order)))]
+        if order is not None:
+            axes = (order.index(group.axes[0]),)
+        elif call.name in _FOLDS:
+            axes = _axes_folded(group.shape, group.axes, shape)
+    if axes is None:
+        return [Group(squeezed(codes)) for codes in _run(call, group.codes)]
+    if len(axes) == 1 and line[0] != line[-1]:
+        return [group.at(axes[0], shape)]
+    small = [size if axis in axes else 1 for axis, size in enumerate(shape)]
+    return [Group(squeezed(expanded(encode(line, group.known).reshape(small), shape)))]
 
 
-def _whole_after(
-    call: Call, before: tuple[int, ...], axis: int, after: tuple[int, ...]
-) -> int | None:
-    """Where an axis is afterwards, if it is known to be there as a whole.
-
-    In `h (8, 6, 10).view(48, 2, 5)` no axis is: 8 and 6 are folded into one, 10 is taken apart. In
-    `h.view(8, 6, 2, 5)` the first two are, as what is in front of them is as much as before.
-    """
+def _order(call: Call, ndim: int) -> list[int] | None:
+    """The axes in their new order, if that is all that becomes of them."""
     if call.name == "permute":
-        return [each % len(before) for each in call.argument("dims")].index(axis)
-    if call.name in ("transpose", "t"):
-        pair = (0, 1) if call.name == "t" else (call.argument("dim0"), call.argument("dim1"))
-        swapped = [each % len(before) for each in pair]
-        return sum(swapped) - axis if axis in swapped else axis
-    if call.name in _FOLDS and prod(before) == prod(after):
-        front = prod(before[:axis])
-        for at, size in enumerate(after):
-            if front == 1 and size == before[axis]:
-                return at
-            if front % size:
-                return None
-            front //= size
-    return None
+        return [axis % ndim for axis in call.argument("dims")]
+    if call.name not in ("transpose", "t"):
+        return None
+    order = list(range(ndim))
+    pair = (0, -1) if call.name == "t" else (call.argument("dim0"), call.argument("dim1"))
+    first, second = (axis % ndim for axis in pair)
+    order[first], order[second] = second, first
+    return order
 
 
 _FOLDS = frozenset({"view", "_unsafe_view", "reshape", "unsqueeze", "squeeze"})
+
+
+@lru_cache(maxsize=4096)
+def _axes_folded(
+    before: tuple[int, ...], axes: tuple[int, ...], after: tuple[int, ...]
+) -> tuple[int, ...] | None:
+    """Where axes are in another shape of as many numbers, if their labels stay in one run.
+
+    Axis 1 of `(8, 6, 10)` is axis 2 of `(4, 2, 6, 10)`, as what is in front of it is as much as
+    before, and axes 1 and 2 of `(8, 2, 3, 10)`. In `(48, 10)` it has met the one of 8: `None`.
+    """
+    count = prod(before[axes[0] : axes[-1] + 1])
+    if prod(before) != prod(after) or count != prod([before[axis] for axis in axes]):
+        return None
+    front, found = prod(before[: axes[0]]), list[int]()
+    for at, size in enumerate(after):
+        if front > 1:
+            if front % size:
+                return None
+            front //= size
+        elif count > 1:
+            if count % size:
+                return None
+            count //= size
+            found += [at] if size > 1 else []
+    return tuple(found)
 
 
 def _run(call: Call, codes: Array) -> Sequence[Array]:
