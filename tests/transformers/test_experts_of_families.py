@@ -195,7 +195,9 @@ def test_a_config_says_how_many_experts_each_layer_has(family, tmp_path):
         prune_core.from_pretrained(tmp_path / "pretrained").eval(),
         prune_core.load_pruned(dense, tmp_path / "small"),
     ):
-        assert torch.equal(loaded(**inputs).logits, model(**inputs).logits)
+        assert all(map(torch.equal, loaded.parameters(), model.parameters()))
+        # Experts that lie elsewhere in memory may be multiplied by a kernel that rounds otherwise.
+        assert torch.allclose(loaded(**inputs).logits, model(**inputs).logits, atol=1e-5)
         assert torch.equal(loaded.generate(**inputs, **asked), tokens)
 
 
