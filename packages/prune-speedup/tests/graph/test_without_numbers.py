@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from prune_speedup.torch.analysis import analysis_of
 from prune_speedup.torch.record.recorder import Recorder, trace
-from prune_speedup.torch.record.without_numbers import made_without
+from prune_speedup.torch.record.without_numbers import Blanks
 from prune_speedup.torch.rules import has_rule
 
 aten = torch.ops.aten
@@ -18,7 +18,7 @@ DTYPES = st.sampled_from([torch.float32, torch.float64, torch.bfloat16])
 
 def check(target, *args, **kwargs):
     """It makes the same, but for the numbers; or nothing, and nothing where torch refuses."""
-    made = made_without(target, args, kwargs)
+    made = Blanks().made(target, args, kwargs)
     try:
         real = target(*args, **kwargs)
     except (RuntimeError, ValueError):
@@ -83,7 +83,7 @@ def test_a_convolution_by_hand():
     assert check(
         aten.convolution.default, x, weight, None, [2, 2], [1, 1], [1, 1], False, [0, 0], 1
     )
-    made = made_without(
+    made = Blanks().made(
         aten.convolution.default, (x, weight, None, [2], [1], [1], False, [0], 1), {}
     )
     assert made.shape == (1, 6, 4, 4)  # one number stands for both axes
@@ -92,7 +92,7 @@ def test_a_convolution_by_hand():
 def test_memory_in_another_order_is_left_to_torch():
     x = torch.ones(2, 3, 8, 8).to(memory_format=torch.channels_last)
     args = (x, torch.ones(6, 3, 3, 3), None, [1, 1], [0, 0], [1, 1], False, [0, 0], 1)
-    assert made_without(aten.convolution.default, args, {}) is None
+    assert Blanks().made(aten.convolution.default, args, {}) is None
 
 
 SIZE = st.integers(1, 4)

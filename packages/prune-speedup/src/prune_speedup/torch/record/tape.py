@@ -23,9 +23,9 @@ from prune_speedup.torch.record.operators import Operator, operator_of
 from prune_speedup.torch.record.same_random import steadily
 from prune_speedup.torch.record.source_places import place_of_call
 from prune_speedup.torch.record.without_numbers import (
+    Blanks,
     NumbersWantedError,
     has_numbers,
-    made_without,
 )
 
 __all__ = ["Tape"]
@@ -103,6 +103,7 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.wide: Wider | None = None
         self.computing = computing
         self.lacking = False
+        self._blanks = Blanks()
         self._uncomputed: set[int] = set()
         self._looked_at = 0
         self._outside: set[int] = set()
@@ -283,7 +284,7 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def execute(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run one operator; the place for a recorder that wants it run otherwise."""
-        if not self.computing and (made := made_without(func, args, kwargs)) is not None:
+        if not self.computing and (made := self._blanks.made(func, args, kwargs)) is not None:
             return made
         operator = operator_of(func)
         if self.steady and operator.is_random:

@@ -2,35 +2,56 @@
 
 A recording needs to know which calls a model makes, and of what shape their results are. Nearly
 all the time of a forward goes into products of matrices and convolutions, of which the shapes tell
-what they make. So these make zeros here:
+what they make. So these make blanks here, and so do a few that touch all of a large result:
 
-    convolution   (1, 3, 8, 8) with (6, 3, 3, 3)   makes zeros of (1, 6, 6, 6)
-    addmm         (4), (2, 3) and (3, 4)           makes zeros of (2, 4)
+    convolution   (1, 3, 8, 8) with (6, 3, 3, 3)   makes a blank of (1, 6, 6, 6)
+    addmm         (4), (2, 3) and (3, 4)           makes a blank of (2, 4)
 
-Everything else is computed with these zeros. That is right as long as nobody asks what the numbers
-are; who does gets a `NumbersWantedError`, and the model has to be run as it is.
+Everything else is computed with whatever stands there. That is right as long as nobody asks
+what the numbers are; who does gets a `NumbersWantedError`, and the model has to be run as it is.
 """
 
 from collections.abc import Callable, Sequence
+from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["NumbersWantedError", "has_numbers", "made_without"]
+__all__ = ["Blanks", "NumbersWantedError", "has_numbers"]
 
 
 class NumbersWantedError(Exception):
     """A forward does something by numbers that were not computed."""
 
 
-def made_without(target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """What an operator makes, in all but its numbers; `None` if it has to be run to know that.
+class Blanks:
+    """Makes what operators return, in all but its numbers.
 
-    It has to where its arguments do not fit, too: then it says so itself.
+    On the processor all of it lies in the same memory, one over the other: what stands there does
+    not matter, and no large piece has to be asked for and filled.
     """
-    makes = _MAKES.get(target)
-    return None if makes is None else makes(*args, **kwargs)
+
+    def __init__(self) -> None:
+        """Begin without memory."""
+        self._memory = bytearray()
+
+    def made(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """What an operator makes; `None` if it has to be run to know that.
+
+        It has to where its arguments do not fit, too: then it says so itself.
+        """
+        makes = _MAKES.get(target)
+        return None if makes is None else makes(self, *args, **kwargs)
+
+    def blank(self, like: Tensor, *shape: int) -> Tensor:
+        """A tensor of this shape, and of the type of another one."""
+        kind, count = like.dtype, prod(shape)
+        if not count or not like.is_cpu:
+            return torch.zeros(shape, dtype=kind, device=like.device)
+        if len(self._memory) < count * kind.itemsize:
+            self._memory = bytearray(count * kind.itemsize)  # earlier ones keep what they have
+        return torch.frombuffer(self._memory, dtype=kind, count=count).view(shape)
 
 
 def has_numbers(target: Any) -> bool:
@@ -55,11 +76,8 @@ _PLAIN = (Tensor, nn.Parameter)
 _FLOATS = (torch.float32, torch.float64, torch.bfloat16)
 
 
-def _zeros(like: Tensor, *shape: int) -> Tensor:
-    return torch.zeros(shape, dtype=like.dtype, device=like.device)
-
-
 def _convolution(
+    blanks: Blanks,
     x: Tensor,
     weight: Tensor,
     bias: Tensor | None,
@@ -92,21 +110,28 @@ def _convolution(
             sizes.append((size - 1) * step - 2 * pad + reach + more)
         else:
             sizes.append((size + 2 * pad - reach) // step + 1)
-    return _zeros(x, len(x), makes, *sizes) if x.numel() and min(sizes, default=0) > 0 else None
+    some = x.numel() and min(sizes, default=0) > 0
+    return blanks.blank(x, len(x), makes, *sizes) if some else None
 
 
-def _product(left: Tensor, right: Tensor) -> Tensor | None:
+def _product(blanks: Blanks, left: Tensor, right: Tensor) -> Tensor | None:
     """A product of two matrices, or of as many as there are in both stacks."""
     fits = left.ndim == right.ndim and left.shape[-1] == right.shape[-2]
     if not fits or left.shape[:-2] != right.shape[:-2] or not _are_plain(left, right):
         return None
-    return _zeros(left, *left.shape[:-1], right.shape[-1])
+    return blanks.blank(left, *left.shape[:-1], right.shape[-1])
 
 
 def _product_and_sum(
-    added: Tensor, left: Tensor, right: Tensor, *, beta: float = 1, alpha: float = 1
+    blanks: Blanks,
+    added: Tensor,
+    left: Tensor,
+    right: Tensor,
+    *,
+    beta: float = 1,
+    alpha: float = 1,
 ) -> Tensor | None:
-    made = _product(left, right)
+    made = _product(blanks, left, right)
     if made is None or not _are_plain(added, made) or not _spreads(added, made.shape):
         return None
     return made
@@ -119,6 +144,7 @@ def _spreads(tensor: Tensor, shape: Sequence[int]) -> bool:
 
 
 def _batch_norm(
+    blanks: Blanks,
     x: Tensor,
     weight: Tensor | None,
     bias: Tensor | None,
@@ -135,10 +161,11 @@ def _batch_norm(
         return None
     if any(each.shape != x.shape[1:2] for each in tensors):
         return None
-    return _zeros(x, *x.shape), _zeros(x, 0), _zeros(x, 0)
+    return blanks.blank(x, *x.shape), blanks.blank(x, 0), blanks.blank(x, 0)
 
 
 def _attention(
+    blanks: Blanks,
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -161,6 +188,16 @@ def _attention(
     return torch.zeros_like(query), sums.transpose(1, 2)
 
 
+def _each(blanks: Blanks, x: Tensor, *told: Any, **settings: Any) -> Tensor | None:
+    """A function of each number."""
+    return blanks.blank(x, *x.shape) if _are_plain(x) and x.is_contiguous() else None
+
+
+def _in_place(blanks: Blanks, x: Tensor, *told: Any, **settings: Any) -> Tensor | None:
+    """A function of each number, which is put in its place."""
+    return x if _are_plain(x) else None
+
+
 _aten = torch.ops.aten
 
 _MAKES: dict[Any, Callable[..., Any]] = {
@@ -171,4 +208,8 @@ _MAKES: dict[Any, Callable[..., Any]] = {
     _aten.baddbmm.default: _product_and_sum,
     _aten.native_batch_norm.default: _batch_norm,
     _aten._scaled_dot_product_flash_attention_for_cpu.default: _attention,
+    **dict.fromkeys([each.default for each in (_aten.relu, _aten.silu, _aten.gelu)], _each),
+    **dict.fromkeys(
+        [each.default for each in (_aten.relu_, _aten.silu_, _aten.hardtanh_)], _in_place
+    ),
 }

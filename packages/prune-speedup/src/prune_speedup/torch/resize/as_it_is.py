@@ -16,7 +16,7 @@ from prune_speedup.engine.plan import Plan
 from prune_speedup.torch.record.inputs import call as run
 from prune_speedup.torch.record.isolation import untouched
 from prune_speedup.torch.record.recorder import plainly
-from prune_speedup.torch.record.without_numbers import made_without
+from prune_speedup.torch.record.without_numbers import Blanks
 from prune_speedup.torch.resize.literals import same_places
 from prune_toolkit.running.restore import evaluating
 
@@ -60,7 +60,7 @@ class _Following(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self, plan: Plan) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._plan, self._read = plan, plan.read
-        self._by_shapes = plan.labelling.graph.by_shapes
+        self._blanks = Blanks() if plan.labelling.graph.by_shapes else None
         calls = plan.labelling.graph.calls
         self._waiting = [each for each in reversed(calls) if not isinstance(each.target, str)]
 
@@ -78,7 +78,7 @@ class _Following(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Make a call and look at it."""
         with torch._C.DisableTorchFunction():
             kwargs = kwargs or {}
-            result = made_without(func, args, kwargs) if self._by_shapes else None
+            result = self._blanks.made(func, args, kwargs) if self._blanks is not None else None
             if result is None:
                 result = func(*args, **kwargs)
             before = self._waiting.pop() if self._waiting else None
