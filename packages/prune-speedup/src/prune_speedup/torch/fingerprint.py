@@ -60,6 +60,9 @@ _MOST_PER_MODULE = 500
 _MOST_BYTES = 1 << 20
 
 
+_HOOKS = frozenset(name for name in vars(nn.Module()) if "_hooks" in name)
+
+
 class Fingerprint(NamedTuple):
     """What a recording depends on.
 
@@ -191,6 +194,9 @@ class _Walk:
             parts.append(frozenset(self.of(each) for each in item))
             whole = True
         if (state := getattr(item, "__dict__", None)) is not None:
+            if isinstance(item, nn.Module) and not any(map(state.get, _HOOKS)):
+                # Half of what a module holds are places for hooks, most often without any.
+                state = {name: value for name, value in state.items() if name not in _HOOKS}
             self._add_pairs(parts, state)
             whole = True
         if (slots := self._slots.get(type(item))) is None:

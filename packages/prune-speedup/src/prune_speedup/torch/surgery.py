@@ -22,7 +22,7 @@ from prune_core.__about__ import __version__
 from prune_core.errors import SpeedupError
 from prune_core.files import write_safetensors
 from prune_core.masking import bare, wrappers_in
-from prune_core.masking.walks import named_modules, named_parameters, named_tensors
+from prune_core.masking.walks import modules_in, named_modules, named_parameters, named_tensors
 from prune_speedup.torch.depth.steps import Step
 from prune_speedup.torch.resize.attributes import Changed
 from prune_speedup.torch.resize.copying import keep_in_copies
@@ -137,12 +137,13 @@ def record_surgery(
         earlier = surgery.children.get(name)
         surgery.children[name] = [at if earlier is None else earlier[at] for at in stay]
     surgery.biases += [name for name in named_parameters(model) if name not in shapes]
-    saved = model.state_dict(keep_vars=True)
-    surgery.buffers += [
-        name
-        for name, buffer in model.named_buffers()
-        if name not in saved and buffer.shape != shapes[name] and name not in surgery.buffers
-    ]
+    if not all(map(_saves_all, modules_in(model))):
+        saved = model.state_dict(keep_vars=True)
+        surgery.buffers += [
+            name
+            for name, buffer in model.named_buffers()
+            if name not in saved and buffer.shape != shapes[name] and name not in surgery.buffers
+        ]
     for name, attributes in plain_attributes(model).items():
         others = {
             key: value
@@ -167,6 +168,17 @@ def record_surgery(
         surgery.refused = dict(config.refused)
     model.__dict__[MARK] = surgery
     keep_in_copies(model, {"": [MARK]})
+
+
+def _saves_all(module: nn.Module) -> bool:
+    """Whether the `state_dict` of a module is sure to have all of its buffers."""
+    kind = type(module)
+    return (
+        not module._non_persistent_buffers_set
+        and not module._state_dict_hooks
+        and kind.state_dict is nn.Module.state_dict
+        and kind._save_to_state_dict is nn.Module._save_to_state_dict
+    )
 
 
 def record_step(model: nn.Module, step: Step) -> None:

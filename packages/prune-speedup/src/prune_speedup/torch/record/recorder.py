@@ -15,6 +15,7 @@ from torch.nn.modules.module import (
 )
 
 from prune_core.errors import ConfigError
+from prune_core.masking.walks import named_tensors
 from prune_speedup.engine.graph import Graph
 from prune_speedup.torch.record.call_sites import Frame
 from prune_speedup.torch.record.case import Case
@@ -55,7 +56,7 @@ def trace(
     Raises:
         ConfigError: The model does not run on these inputs.
     """
-    if any(tensor.is_meta for tensor in (*model.parameters(), *model.buffers())):
+    if any(tensor.is_meta for tensor in named_tensors(model).values()):
         # Some kernels of that device import this when they first run, which a tape must not see.
         import_module("torch._dynamo")
     known = known or (lambda target: True)
