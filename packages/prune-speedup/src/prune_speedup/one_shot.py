@@ -174,11 +174,12 @@ def prune(
 
 def _small(masks: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Keep of masks of whole rows one value of each; those of the wrappers go with the wrappers."""
-    small = {}
+    small = dict(masks)
     for name, mask in masks.items():
         seen = in_rows(mask)
-        column = tuple(slice(None) if step else slice(0, 1) for step in seen.stride())
-        small[name] = mask if seen is mask else seen[column].clone().expand(mask.shape)
+        if seen is not mask:
+            column = tuple([slice(None) if step else slice(0, 1) for step in seen.stride()])
+            small[name] = seen[column].clone().expand(mask.shape)
     return small
 
 

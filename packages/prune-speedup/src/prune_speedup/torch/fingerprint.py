@@ -225,6 +225,8 @@ class _Walk:
                 parts.append(value)
             elif kind in _EMPTY_OF and not value:
                 parts.append(kind)
+            elif kind is tuple and _SIMPLE.issuperset(map(type, value)):
+                parts.append((kind, *value, *map(type, value)))  # sizes, as of a kernel
             else:
                 parts.append(self.of(value))
 

@@ -99,12 +99,16 @@ def plain_attributes(model: nn.Module) -> Attributes:
     """Return the whole numbers that modules write down, by module and attribute."""
     return {
         name: {
-            key: list(value) if isinstance(value, tuple | list) else value
+            key: _listed(value)
             for key, value in vars(module).items()
             if type(value) not in _NEVER_PLAIN and _is_plain(value)  # as most of it never is
         }
         for name, module in named_modules(model, every_name=True)
     }
+
+
+def _listed(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple | list) else value
 
 
 def _is_plain(value: Any) -> bool:
@@ -144,11 +148,12 @@ def record_surgery(
             for name, buffer in model.named_buffers()
             if name not in saved and buffer.shape != shapes[name] and name not in surgery.buffers
         ]
-    for name, attributes in plain_attributes(model).items():
+    for name, module in named_modules(model, every_name=True):
+        now = vars(module)
         others = {
-            key: value
-            for key, value in attributes.items()
-            if before.get(name, {}).get(key) not in (None, value)
+            key: _listed(now[key])
+            for key, value in before.get(name, {}).items()
+            if key in now and _is_plain(now[key]) and _listed(now[key]) != value
         }
         if others:
             surgery.attributes.setdefault(name, {}).update(others)
