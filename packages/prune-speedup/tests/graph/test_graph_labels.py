@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prune_speedup.engine.alignment import states_of
+from prune_speedup.engine.clusters import states_of
 from prune_speedup.engine.labels import FIXED, Labels
 from prune_speedup.engine.values import UNKNOWN, ZERO, Group, Value, encode
 

@@ -1,7 +1,7 @@
-"""Values beside each other: broadcast, cut by the same axes, and what is known of the result."""
+"""Values beside each other: what meets along each axis, and what is known of the result."""
 
 from collections.abc import Callable, Sequence
-from functools import cache, lru_cache, reduce
+from functools import cache, lru_cache
 from typing import NamedTuple, cast
 
 import numpy as np
@@ -16,19 +16,17 @@ from prune_speedup.engine.values import (
     Pending,
     Value,
     at_first,
-    expanded,
     mixed,
     one_of,
 )
 
 __all__ = [
+    "TIED",
     "Combine",
     "Letters",
     "Row",
     "ZeroTest",
     "arranged",
-    "broadcast",
-    "clusters",
     "combined",
     "follows",
     "lengths_asked",
@@ -36,7 +34,6 @@ __all__ = [
     "result_of",
     "rows_of",
     "side_by_side",
-    "states_of",
     "without",
 ]
 
@@ -46,6 +43,9 @@ ZeroTest = Callable[[Sequence[bool]], bool]
 Combine = Callable[[Sequence[int]], int]
 """What is known of a result where this is known of its operands."""
 
+
+TIED = "tied to something that stays"
+"""Why labels are what they are after they have met others."""
 
 Row = list[Group | None]
 """The groups of several operands along one axis; `None` where an operand has none there."""
@@ -145,45 +145,6 @@ def follows(other: Group, group: Group) -> bool:
         return True  # none of them stands twice, which is most often so
     _, first, where = np.unique(labels, return_index=True, return_inverse=True)
     return bool((beside == beside[first[where.ravel()]]).all())
-
-
-def broadcast(value: Value, shape: tuple[int, ...]) -> tuple[Value, tuple[Group, ...]]:
-    """A value with as many axes as a shape, and its groups as long as that."""
-    lead = len(shape) - value.ndim
-    if not lead and value.shape == shape:
-        return value, value.groups
-    groups = tuple(Group(expanded(group.codes, shape)) for group in value.groups)
-    sizes = (1,) * lead + value.shape
-    free = frozenset(axis + lead for axis in value.free)
-    return Value(sizes, groups, free, value.constant, value.pending, value.zero), groups
-
-
-def clusters(operands: list[tuple[Value, tuple[Group, ...]]]) -> list[frozenset[int]]:
-    """Sets of axes that are linked by groups of any operand.
-
-    One operand is cut along axes 1 and 2 together, the other along 2 alone, and along 3: what
-    becomes of 1 and 2 has to be decided in one go, and 3 is a matter of its own.
-    """
-    clusters: list[frozenset[int]] = []
-    for _, groups in operands:
-        for group in groups:
-            axes = frozenset(group.axes)
-            touching = [cluster for cluster in clusters if cluster & axes]
-            clusters = [cluster for cluster in clusters if not cluster & axes]
-            clusters.append(axes.union(*touching))
-    return clusters
-
-
-def states_of(members: list[tuple[Value, list[Group]]], combine: Combine) -> Array | int:
-    """What is known of a result of operands with these groups along the axes of a cluster."""
-    known: list[Array | int] = []
-    for value, groups in members:
-        if len(groups) == 1 and isinstance(groups[0].known, int):
-            known.append(groups[0].known)
-        else:
-            own = [group.states() for group in groups]
-            known.append(reduce(np.maximum, own) if own else value.state)
-    return combined(known, combine)
 
 
 def combined(known: Sequence[Array | int], combine: Combine) -> Array | int:

@@ -15,17 +15,15 @@ then (see ``Flow.deferred``).
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
-from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from prune_speedup.engine.alignment import (
+    TIED,
     Combine,
     ZeroTest,
     arranged,
-    broadcast,
-    clusters,
     combined,
     follows,
     lengths_asked,
@@ -33,9 +31,9 @@ from prune_speedup.engine.alignment import (
     result_of,
     rows_of,
     side_by_side,
-    states_of,
     without,
 )
+from prune_speedup.engine.clusters import align_clusters, varies
 from prune_speedup.engine.graph import Call, Meta, Ref
 from prune_speedup.engine.labels import FIXED, Array, Labels, among
 from prune_speedup.engine.values import (
@@ -46,7 +44,6 @@ from prune_speedup.engine.values import (
     Group,
     Pending,
     Value,
-    at_first,
     encode,
     mixed,
     spread,
@@ -200,11 +197,11 @@ class Flow:
             self._pin_line(labels.ravel(), why)
             return
         roots = self.labels.find(labels)
-        if _varies(roots, axis) and all(
-            other == axis or not _varies(roots, other) for other in range(roots.ndim)
+        if varies(roots, axis) and all(
+            other == axis or not varies(roots, other) for other in range(roots.ndim)
         ):
             self.fix(roots, why)
-        elif _varies(roots, axis):
+        elif varies(roots, axis):
             self.labels.tie(labels, labels.take([0], axis), why)
 
     def _pin_line(self, labels: Array, why: str) -> None:
@@ -245,7 +242,7 @@ class Flow:
         places = tuple([range(len(shape) - each.ndim, len(shape)) for each in operands])
         out = self._align_rows(operands, places, shape, known)
         if out is None:
-            out = self._align_clusters(operands, shape, known, summed)
+            out = align_clusters(self, operands, shape, known, summed)
         if not self.labels.settled:  # of those that are, nothing is left to be said
             out.pending = self._pending(operands)
             self._lengthen(operands, out)
@@ -283,7 +280,7 @@ class Flow:
             if not self.labels.settled:
                 if any(group is None and axis in asked[at] for at, group in enumerate(row)):
                     for each in present:
-                        self._pin_line(each.line, _TIED)
+                        self._pin_line(each.line, TIED)
                 self._tie_lines([group.line for group in present])
             states = combined(
                 [
@@ -303,24 +300,7 @@ class Flow:
         first = lines[0]
         others = [line for line in lines if line is not first]
         if others:
-            self.labels.tie(first, others[0] if len(others) == 1 else np.array(others), _TIED)
-
-    def _align_clusters(
-        self,
-        operands: Sequence[Value],
-        shape: tuple[int, ...],
-        known: Combine,
-        summed: frozenset[int],
-    ) -> Value:
-        """`align` where groups run along several axes."""
-        aligned = [broadcast(operand, shape) for operand in operands]
-        groups: list[Group] = []
-        for cluster in clusters(aligned):
-            groups += self._align_cluster(aligned, cluster, known, summed)
-        free = frozenset(
-            axis for axis in range(len(shape)) if all(v.any_size(axis) for v, _ in aligned)
-        )
-        return Value(shape, tuple(groups), free)
+            self.labels.tie(first, others[0] if len(others) == 1 else np.array(others), TIED)
 
     def _lengthen(self, operands: Sequence[Value], out: Value) -> None:
         """Let a free axis be as long as all that it meets, wherever its tensor is used.
@@ -339,85 +319,6 @@ class Flow:
                 _, before = self._lengths.setdefault((id(operand), axis), (operand, labels))
                 if before is not labels:
                     self.labels.tie(before, labels, "one tensor is as long in all of its uses")
-
-    def _align_cluster(
-        self,
-        operands: list[tuple[Value, tuple[Group, ...]]],
-        cluster: frozenset[int],
-        known: Combine,
-        summed: frozenset[int],
-    ) -> list[Group]:
-        why = _TIED
-        members = [
-            (operand, [group for group in groups if cluster & set(group.axes)])
-            for operand, groups in operands
-        ]
-        present = [group for _, groups in members for group in groups]
-        for value, groups in members:
-            covered = {axis for group in groups for axis in group.axes}
-            for axis in cluster - covered:
-                if not value.any_size(axis):
-                    for group in present:
-                        if axis in group.axes:
-                            self.pin_labels(group.compact(), axis, why)
-        # 1. All are cut by the same axes, as in the sum of two feature maps: tie them.
-        widest = max(present, key=lambda group: len(group.axes))
-        if all(group.axes == widest.axes for group in present):
-            for group in present:
-                if group is not widest:
-                    self.labels.tie(widest.compact(), group.compact(), why)
-            states = states_of(members, known)
-            one = all(follows(group, widest) for group in present)
-            return [widest.with_states(states if one else side_by_side(states))]
-        # 2. None holds all others, or the sum over them comes next, as in attention: heads x
-        #    features against features. Only what every one is cut by can be cut.
-        common = set(widest.axes).intersection(*(group.axes for group in present))
-        if summed & cluster or not all(set(g.axes) <= set(widest.axes) for g in present):
-            keep = set(summed & common) or common
-            self._reduce_to(present, keep, why)
-            if not keep:
-                return []
-            reduced = [(value, [group.only(keep) for group in groups]) for value, groups in members]
-            narrow = next(group for _, groups in reduced for group in groups)
-            return [narrow.with_states(side_by_side(states_of(reduced, known)))]
-        # 3. One holds all others: heads x features plus features. It may turn out that nothing but
-        #    whole heads can go, and then the other need not lose a feature. Wait and see.
-        self.deferred.append(lambda: self._choose(members, why))
-        return [widest.with_states(side_by_side(states_of(members, known)))]
-
-    def _reduce_to(self, groups: list[Group], keep: set[int], why: str) -> None:
-        """Let several groups vary along the axes that they share, and along no other."""
-        for group in groups:
-            for axis in group.axes:
-                if axis not in keep:
-                    self.pin_labels(group.compact(), axis, why)
-        for group in groups[1:]:
-            self.labels.tie(groups[0].compact(), group.compact(), why)
-
-    def _choose(self, members: list[tuple[Value, list[Group]]], why: str) -> None:
-        """Decide an overlap of unequal groups by what has become of them meanwhile."""
-        now = [
-            (value, [(group, self._varying(group)) for group in groups])
-            for value, groups in members
-        ]
-        for value, groups in now:
-            own = {axis for _, axes in groups for axis in axes}
-            for other, others in now:
-                if other is not value:
-                    for group, axes in others:
-                        for axis in axes - own:
-                            if not value.any_size(axis):
-                                self.pin_labels(group.compact(), axis, why)
-        everything = [group for _, groups in now for group, _ in groups]
-        for left, right in combinations(everything, 2):
-            if self._varying(left) & self._varying(right):
-                self.labels.tie(left.compact(), right.compact(), why)
-
-    def _varying(self, group: Group) -> set[int]:
-        roots = self.labels.find(group.compact())
-        if np.count_nonzero(self.labels.is_fixed(roots)) == roots.size:
-            return set()
-        return {axis for axis in range(roots.ndim) if _varies(roots, axis)}
 
     def _pending(self, operands: Sequence[Value]) -> tuple[Pending, ...]:
         """Means that have not yet met again what they were taken over.
@@ -522,9 +423,6 @@ class Flow:
         return self.reduce(product, over, keep=False, kind="sum", why="summed")
 
 
-_TIED = "tied to something that stays"
-
-
 def _product(states: Sequence[int]) -> int:
     """What is known of a product: zero where any of its factors is."""
     return ZERO if ZERO in states else max(states)
@@ -534,12 +432,6 @@ def _has_uniform(states: Array | int) -> bool:
     if isinstance(states, int):
         return states == UNIFORM
     return bool(np.count_nonzero(states == UNIFORM))
-
-
-def _varies(labels: Array, axis: int) -> bool:
-    if labels.shape[axis] == 1:
-        return False
-    return bool(np.count_nonzero(labels != at_first(labels, (axis,))))
 
 
 def constant(size: int) -> Array:
