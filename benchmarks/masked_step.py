@@ -7,9 +7,9 @@ A step is forward, backward and SGD; all convolutions and linear layers are mask
 channels. The three are measured in turns, in CPU seconds, and the median of the ratios of
 neighbouring measurements counts. Goal: at most 1.03, and not above torch's.
 
-Masking costs the same whatever the batch: each weight and each gradient is read and written once
-more. For a ResNet-18 that is 188 MB, so where a step takes a tenth of a second, as on small images,
-the goal is out of reach for whoever multiplies masks into weights.
+Multiplying masks into weights costs the same whatever the batch: each weight and each gradient is
+read and written once more. For a ResNet-18 that is 188 MB, which is a tenth of a step on small
+images. So layers with more weights than results have these masked instead.
 """
 
 import argparse

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.fx import Proxy
+from torch.nn.modules import module as torch_module
 from torch.utils.hooks import RemovableHandle
 
 from prune_core.errors import MaskError
@@ -31,10 +32,12 @@ Masks = dict[str, dict[str, Tensor]]
 class PrunerModuleWrapper(nn.Module):
     """Stands in a model for the module it wraps, and multiplies masks into its parameters.
 
-    The parameters themselves stay where they are and what they are, so an optimizer made before
-    wrapping goes on training them; only the forward, and whoever reads `wrapper.weight` from
-    outside, sees them masked. Masks are boolean buffers, `weight_mask` and `bias_mask`: one byte
-    for each value. Other attributes are those of the wrapped module, to read and to set.
+    A layer with more weights than results, of which whole rows are masked, has these multiplied
+    instead, which is the same and takes less. The parameters themselves stay where they are and
+    what they are, so an optimizer made before wrapping goes on training them; only the forward, and
+    whoever reads `wrapper.weight` from outside, sees them masked. Masks are boolean buffers,
+    `weight_mask` and `bias_mask`: one byte for each value. Other attributes are those of the
+    wrapped module, to read and to set.
 
     Attributes:
         module: The wrapped module.
@@ -231,10 +234,49 @@ class PrunerModuleWrapper(nn.Module):
                     "mask cannot reach it; FullyShardedDataParallel replaces parameters in that "
                     "way. torch.distributed.fsdp.fully_shard() leaves them, and works."
                 )
-        seen = {name: self.masked(name) for name in self.masked_names}
-        if module._modules or torch.compiler.is_compiling() or torch._C._get_tracing_state():
-            return functional_call(module, seen, args, kwargs)
-        return _call_with(module, seen, args, kwargs)
+        if torch.compiler.is_compiling() or torch._C._get_tracing_state():
+            return functional_call(module, self._seen(), args, kwargs)
+        if (rows := self._rows_of_output(module)) is not None:
+            # With a zero for a row, a channel is zero whether weights or results are multiplied.
+            return module(*args, **kwargs) * rows
+        if module._modules:
+            return functional_call(module, self._seen(), args, kwargs)
+        made = _call_with(module, self._seen(), args, kwargs)
+        if type(made) is Tensor:
+            self.__dict__["_made"] = made.numel()
+        return made
+
+    def _seen(self) -> dict[str, Tensor]:
+        """Return the parameters as the forward sees them."""
+        return {name: self.masked(name) for name in self.masked_names}
+
+    def _rows_of_output(self, module: nn.Module) -> Tensor | None:
+        """Return what the result can be multiplied by instead of the weights, where that pays.
+
+        It does for a layer with more weights than results, if whole rows are masked, and nobody
+        looks at the result before: a linear layer of 4096 x 4096 makes of 100 tokens a fortieth as
+        many numbers as it has weights.
+        """
+        axis = _CHANNELS.get(type(module))
+        made = self.__dict__.get("_made", 0)
+        if axis is None or not made or self._watching or _is_watched(module):
+            return None
+        weight, mask = self.parameter("weight"), self._buffers["weight" + SUFFIX]
+        if mask is None or weight.numel() < max(made, _FEW) or not weight.is_cpu:
+            return None
+        if is_sharded(weight) or type(weight) is not nn.Parameter:
+            return None
+        try:
+            rows = whole_rows(mask)
+        except RuntimeError:  # a transform of torch.func runs, where tensors have no numbers
+            return None
+        if rows is None:
+            return None
+        if module.bias is not None:
+            beside = self._buffers["bias" + SUFFIX]
+            if beside is None or not torch.equal(beside, rows):
+                return None
+        return rows.view(-1, *[1] * -(axis + 1)).view(torch.uint8)
 
     def apply_masks(self) -> None:
         """Write zeros into the parameters where they are masked.
@@ -381,6 +423,24 @@ class PrunerModuleWrapper(nn.Module):
     def _fqn_modifiers(self) -> dict[str, str]:
         """Tell torch's distributed checkpoints which child leaves no trace in the names."""
         return {"": "module"}
+
+
+_FEW = 10_000
+"""Weights of a layer that is too small for it to matter what is multiplied."""
+
+_CHANNELS: dict[type, int] = {nn.Linear: -1, nn.Conv1d: -2, nn.Conv2d: -3, nn.Conv3d: -4}
+"""The axis of their results along which the rows of their weights lie, from the end."""
+
+
+def _is_watched(module: nn.Module) -> bool:
+    """Whether hooks see what a module is given or makes."""
+    return bool(
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+        or torch_module._has_any_global_hook()  # type: ignore[no-untyped-call]
+    )
 
 
 def _has_proxy(values: Iterable[Any]) -> bool:
