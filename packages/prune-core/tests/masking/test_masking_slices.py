@@ -81,13 +81,14 @@ def test_zeros_are_written_and_taken_back_in_rows_as_one_by_one(
     shape=st.lists(st.integers(1, 5), min_size=1, max_size=4).map(tuple),
     seed=st.integers(0, 1000),
     kind=st.sampled_from(["rows", "columns", "values", "none"]),
-    dtype=st.sampled_from([torch.float32, torch.bfloat16, torch.float64]),
+    dtype=st.sampled_from([torch.float32, torch.bfloat16, torch.float16, torch.float64]),
 )
 def test_a_view_of_rows_is_the_mask_and_counts_as_it_does(
     shape: tuple[int, ...], seed: int, kind: str, dtype: torch.dtype
 ) -> None:
     generator = torch.Generator().manual_seed(seed)
-    numbers = torch.randint(0, 2, shape, generator=generator).to(dtype)
+    sign = 1 - 2 * torch.randint(0, 2, shape, generator=generator)
+    numbers = torch.randint(0, 2, shape, generator=generator).to(dtype) * sign  # some are -0.0
     some = torch.randint(0, 2, shape, generator=generator).bool()
     first = some.reshape(shape[0], -1)[:, 0].reshape(-1, *[1] * (len(shape) - 1))
     every = torch.ones(1, dtype=torch.bool)
