@@ -188,7 +188,7 @@ _LONG = 1024
 def _plain(tensor: Tensor) -> Any:
     """What to look at: an array if numpy can see these numbers where they are.
 
-    Of numbers in half precision these are the bits, which numpy is quicker with, and `_alive` knows.
+    Of numbers in half precision these are the bits, with which numpy is quicker: see `_alive`.
     """
     if type(tensor) not in (Tensor, nn.Parameter) or not tensor.is_cpu:
         return tensor
