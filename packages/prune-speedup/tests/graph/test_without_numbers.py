@@ -232,6 +232,7 @@ ASKS = {
     "a branch": lambda model, y: bool((y > 1).any()),
     "how many": lambda model, y: len(y.nonzero()) > 1,
     "numpy": lambda model, y: y.numpy().sum() > 1,
+    "what is printed": lambda model, y: "0.," not in repr(y),
     "a list": lambda model, y: y.flatten().tolist()[0] > 1,
     "a buffer": lambda model, y: model.seen.copy_(y[0]).sum().item() > 1,
     "a cache": remembered,
