@@ -95,6 +95,22 @@ def test_memory_in_another_order_is_left_to_torch():
     assert Blanks().made(aten.convolution.default, args, {}) is None
 
 
+def test_an_axis_of_length_one_may_tell_of_another_order():
+    last = {"memory_format": torch.channels_last}
+    told = ([1, 1], [0, 0], [1, 1], False, [0, 0], 1)
+    x, weight = torch.ones(2, 4, 8, 8), torch.ones(6, 4, 1, 1).to(**last)
+    assert not check(aten.convolution.default, x, weight, None, *told)
+    gray = torch.ones(2, 1, 8, 8).as_strided((2, 1, 8, 8), (64, 1, 8, 1))
+    assert gray.is_contiguous()
+    assert not check(aten.convolution.default, gray, torch.ones(6, 1, 3, 3), None, *told)
+    assert not check(aten.relu.default, gray)
+
+
+@pytest.mark.parametrize("target", [aten.relu_, aten.silu_, aten.hardtanh_])
+def test_one_number_in_several_places_is_not_written_to(target):
+    check(target.default, torch.ones(1, 4).expand(2, 4))
+
+
 SIZE = st.integers(1, 4)
 
 
@@ -216,6 +232,7 @@ ASKS = {
     "a branch": lambda model, y: bool((y > 1).any()),
     "how many": lambda model, y: len(y.nonzero()) > 1,
     "numpy": lambda model, y: y.numpy().sum() > 1,
+    "what is printed": lambda model, y: "0.," not in repr(y),
     "a list": lambda model, y: y.flatten().tolist()[0] > 1,
     "a buffer": lambda model, y: model.seen.copy_(y[0]).sum().item() > 1,
     "a cache": remembered,

@@ -13,6 +13,7 @@ __all__ = [
     "ARITHMETIC",
     "INDEXING",
     "LEAVING",
+    "SHOWING",
     "SIZED",
     "Bound",
     "Frame",
@@ -43,6 +44,9 @@ LEAVING = frozenset(
     {"numpy", "tolist", "data_ptr", "__array__", "__dlpack__", "untyped_storage", "storage"}
 )
 """Functions of torch that hand a tensor's numbers to something that torch does not see."""
+
+SHOWING = "__repr__"
+"""The function of torch that writes a tensor's numbers down, where no dispatcher sees it look."""
 
 INDEXING = frozenset({"__getitem__", "__setitem__"})
 """Functions of torch that are told several slices at once."""
@@ -94,6 +98,7 @@ class SiteCounter(TorchFunctionMode):
         frames: Sequence[Frame],
         rewrite: Rewrite | None = None,
         leaves: Callable[[torch.Tensor, str], None] | None = None,
+        shows: Callable[[torch.Tensor], None] | None = None,
     ) -> None:
         """Count in these frames, the innermost last.
 
@@ -102,9 +107,11 @@ class SiteCounter(TorchFunctionMode):
             rewrite: Told the site and the numbers of a call before it is made; it returns the
                 numbers that are to be other, by position.
             leaves: Told of a tensor that leaves torch, and by which function.
+            shows: Told of a tensor that is about to be printed.
         """
         super().__init__()
         self._leaves = leaves
+        self._shows = shows
         self._rewrite = rewrite
         self.site: Site | None = None
         self.given: tuple[Number, ...] = ()
@@ -118,6 +125,8 @@ class SiteCounter(TorchFunctionMode):
         name = short_name(func)
         if name in LEAVING and self._leaves is not None and isinstance(args[0], torch.Tensor):
             self._leaves(args[0], name)
+        if name == SHOWING and self._shows is not None:
+            self._shows(args[0])
         if name not in SIZED:
             return func(*args, **(kwargs or {}))
         innermost = self._frames[-1]

@@ -117,7 +117,9 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._modules = {id(module): name for name, module in named_modules(model)}
         self._frames = [Frame("")]
         self._located = located
-        self.sites = SiteCounter(self._frames, rewrite, self._leaves)
+        self.sites = SiteCounter(
+            self._frames, rewrite, self._leaves, lambda tensor: self._want_numbers([tensor])
+        )
         self._opening: set[Any] = set()
         self._tensors = list(named_tensors(model, every_name=True).items())
         self._names: dict[int, list[str]] = {}

@@ -72,6 +72,20 @@ def _are_plain(*tensors: Tensor) -> bool:
     )
 
 
+def _is_in_order(tensor: Tensor) -> bool:
+    """Whether a tensor lies in memory axis by axis, those of length one included.
+
+    `is_contiguous()` looks past these. But a weight of 6 x 4 x 1 x 1 with the strides (4, 1, 4, 4)
+    has its channels last, and so has what a convolution makes with it.
+    """
+    step = 1
+    for size, stride in zip(reversed(tensor.shape), reversed(tensor.stride()), strict=True):
+        if stride != step:
+            return False
+        step *= size
+    return True
+
+
 _PLAIN = (Tensor, nn.Parameter)
 _FLOATS = (torch.float32, torch.float64, torch.bfloat16)
 
@@ -90,8 +104,11 @@ def _convolution(
 ) -> Tensor | None:
     into, per, *kernel = weight.shape
     tensors = (x, weight) if bias is None else (x, weight, bias)
-    in_order = x.is_contiguous() and weight.is_contiguous()
-    if not in_order or x.ndim != weight.ndim or not _are_plain(*tensors):
+    if (
+        not (_is_in_order(x) and _is_in_order(weight))
+        or x.ndim != weight.ndim
+        or not _are_plain(*tensors)
+    ):
         return None
     takes, makes = (into, per * groups) if transposed else (per * groups, into)
     if x.shape[1] != takes or into % groups or (bias is not None and bias.shape != (makes,)):
@@ -154,7 +171,7 @@ def _batch_norm(
     momentum: float,
     eps: float,
 ) -> tuple[Tensor, Tensor, Tensor] | None:
-    if training or mean is None or variance is None or not x.is_contiguous():
+    if training or mean is None or variance is None or not _is_in_order(x):
         return None
     tensors = [each for each in (weight, bias, mean, variance) if each is not None]
     if x.ndim < 2 or not _are_plain(x, *tensors) or x.device.type != "cpu":
@@ -190,12 +207,13 @@ def _attention(
 
 def _each(blanks: Blanks, x: Tensor, *told: Any, **settings: Any) -> Tensor | None:
     """A function of each number."""
-    return blanks.blank(x, *x.shape) if _are_plain(x) and x.is_contiguous() else None
+    return blanks.blank(x, *x.shape) if _are_plain(x) and _is_in_order(x) else None
 
 
 def _in_place(blanks: Blanks, x: Tensor, *told: Any, **settings: Any) -> Tensor | None:
     """A function of each number, which is put in its place."""
-    return x if _are_plain(x) else None
+    # One number in several places, as of an expanded tensor, is not written to.
+    return x if _are_plain(x) and x.is_contiguous() else None
 
 
 _aten = torch.ops.aten
