@@ -1,5 +1,7 @@
 """What is recorded without its numbers is what is recorded with them."""
 
+from functools import lru_cache
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -307,3 +309,28 @@ def test_a_model_that_does_not_run_is_refused_as_before():
     model = nn.Sequential(nn.Linear(2, 3), nn.Linear(4, 2))
     with pytest.raises(Exception, match="does not run on inputs of these shapes"):
         analysis_of(model, torch.ones(1, 2))
+
+
+@pytest.mark.parametrize("asks", [False, True])
+def test_what_is_remembered_outside_of_the_model_has_numbers(asks):
+    class Remembering(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.table, self.out = nn.Linear(2, 3), nn.Linear(3, 1)
+            self.remembered = lru_cache(self.made)
+
+        def made(self, length):
+            table = self.table(torch.ones(length, 2))
+            table[:, :1].relu_().add_(1)
+            return table, table.t()
+
+        def forward(self, x):
+            table, turned = self.remembered(len(x))
+            y = self.out(x + table) + turned.sum()
+            return y * 2 if asks and y.sum().item() > 0 else y
+
+    model, x = Remembering().eval(), torch.ones(2, 3)
+    trace(model, x, known=has_rule)
+    for one, other in zip(model.remembered(2), model.made(2), strict=True):
+        torch.testing.assert_close(one, other)
+    assert model.remembered.cache_info().misses == 1

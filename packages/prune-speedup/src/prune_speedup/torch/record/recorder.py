@@ -28,6 +28,7 @@ from prune_speedup.torch.record.inputs import (
 )
 from prune_speedup.torch.record.isolation import Before, untouched
 from prune_speedup.torch.record.kernels import plain_kernels
+from prune_speedup.torch.record.remembered import fill
 from prune_speedup.torch.record.tape import Tape
 from prune_toolkit.running.restore import evaluating
 
@@ -85,15 +86,19 @@ def _shapes_of(
 ) -> "Recorder | None":
     """A recording for which nothing was multiplied, if it is the same as with all numbers."""
     recorder = Recorder(model, known, computing=False)
+    graph = recorder.graph
     try:
         recorder.run(example_inputs, again=False)
+        same = not (recorder.lacking or recorder.changed or graph.written or graph.kept)
     except Exception:
-        return None  # it wanted numbers, or fails with them, too
-    graph = recorder.graph
-    if recorder.lacking or recorder.changed or graph.written or graph.kept:
-        return None
+        same = False  # it wanted numbers, or fails with them, too
+    recorder.changed = {}  # the model has it no longer
+    if kept := recorder.kept_uncomputed():
+        with plainly(model):
+            fill(graph, recorder.given, kept)
+    recorder.given.clear()
     recorder.computing, graph.by_shapes = True, True
-    return recorder
+    return recorder if same else None
 
 
 class Recorder(Tape):  # type: ignore[no-untyped-call]

@@ -58,6 +58,11 @@ class _Numbers:
     def set(self, tensor: torch.Tensor, number: int) -> None:
         self._kept[id(tensor)] = weakref(tensor), number
 
+    def living(self) -> dict[int, torch.Tensor]:
+        """The tensors that still live, by their numbers."""
+        found = ((number, tensor()) for tensor, number in self._kept.values())
+        return {number: tensor for number, tensor in found if tensor is not None}
+
 
 class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """The dispatch mode that writes a `Graph` while something runs."""
@@ -107,6 +112,7 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._uncomputed: set[int] = set()
         self._looked_at = 0
         self._outside: set[int] = set()
+        self.given: dict[int, torch.Tensor] = {}
         self._returned: Any = None
         self.graph = Graph()
         self._model = model
@@ -141,8 +147,10 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if found is not None:
             return found
         index = self._bind(tensor)
-        if not self.computing and tensor.layout is torch.strided:
-            self._outside.add(tensor.untyped_storage()._cdata)
+        if not self.computing:
+            self.given[index] = tensor
+            if tensor.layout is torch.strided:
+                self._outside.add(tensor.untyped_storage()._cdata)
         if (names := self._names.get(id(tensor))) is not None:
             self.graph.tensors[index] = tuple(names)
             if id(tensor) in self._parameters:
@@ -198,6 +206,11 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
             index = self._numbers.get(tensor)
             if index is not None and index not in self.graph.tensors:
                 self.graph.written.append(index)
+
+    def kept_uncomputed(self) -> dict[int, torch.Tensor]:
+        """What somebody still holds of what was made, by the numbers of its values."""
+        living = self._numbers.living()
+        return {index: tensor for index, tensor in living.items() if index not in self.given}
 
     def _want_numbers(self, tensors: Iterable[torch.Tensor]) -> None:
         """Give up, if somebody asks for numbers that are only known by their shapes."""
