@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import nn
 
 from prune_core.compressed import Compressed, model_of
 from prune_core.config.names import find_names
 from prune_core.errors import ConfigError, did_you_mean, nearest, shown, warn
 from prune_core.masking import Masks, bare, check_model, modules_of, tied_layers
-from prune_core.masking.slices import all_of, in_rows
+from prune_core.masking.slices import all_of
 from prune_core.masking.walks import named_modules
 from prune_core.options import check_flags, taken_by
 from prune_core.registry import get_pruner
@@ -74,10 +73,8 @@ def prune(
             each.
 
     Returns:
-        The wrapped model and its masks. A mask of whole channels is a view that repeats one value
-        for each, and takes no memory: clone it before you write into it. An algorithm that removes
-        whole structures, such as the experts of a mixture, has no masks: then it is the smaller
-        model and a report.
+        The wrapped model and its masks. An algorithm that removes whole structures, such as the
+        experts of a mixture, has no masks: then it is the smaller model and a report.
 
     Raises:
         ConfigError: Something cannot be done, or nothing could be pruned; the model is left as it
@@ -168,19 +165,7 @@ def prune(
         except BaseException:
             pruner.unwrap()
             raise
-        small = {name: _small(each) for name, each in masks.items()}
-        return Compressed(pruner.hand_over(), small)
-
-
-def _small(masks: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Keep of masks of whole rows one value of each; those of the wrappers go with the wrappers."""
-    small = dict(masks)
-    for name, mask in masks.items():
-        seen = in_rows(mask)
-        if seen is not mask:
-            column = tuple([slice(None) if step else slice(0, 1) for step in seen.stride()])
-            small[name] = seen[column].clone().expand(mask.shape)
-    return small
+        return Compressed(pruner.hand_over(), masks)
 
 
 def _masks(
