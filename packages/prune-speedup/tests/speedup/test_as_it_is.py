@@ -1,11 +1,14 @@
 """A small model that follows as it is runs once; any other is looked at more closely."""
 
+from functools import lru_cache
+
 import pytest
 import torch
 import torch.nn.functional as F
 from exactness import check, image
 from torch import nn
 
+from prune_core import shrink
 from prune_core.errors import SpeedupError
 from prune_speedup.torch.model_config.search import Search
 from prune_speedup.torch.resize import search
@@ -86,3 +89,28 @@ def test_a_size_that_only_breaks_something_is_tried_once():
     found = Search(old, make, shapes({}), after, base={}, builds=50)
     assert {("width",): 4} in list(found.fitting())
     assert [values for values in tried if ("steps",) in values] == [{("steps",): 2}]
+
+
+@lru_cache
+def factors(width):
+    """A table that outlives the forward that asked for it, and is another for each width."""
+    return (torch.ones(1, 4) @ torch.ones(4, 1)) * torch.ones(1, width)
+
+
+@pytest.mark.parametrize("verify", [False, True])
+@pytest.mark.parametrize("closely", [False, True])
+def test_what_a_trial_leaves_in_a_cache_has_its_numbers(monkeypatch, verify, closely):
+    if closely:
+        monkeypatch.setattr(search, "follows_as_it_is", lambda *_: False)
+    factors.cache_clear()
+    model = Ends(lambda x: x * factors(x.shape[1]).to(x)).eval()
+    with torch.no_grad():
+        for parameter in model.first.parameters():
+            parameter[::2] = 0
+    x = torch.rand(4, 3)
+    expected = model(x)
+    factors.cache_clear()
+    shrink(model, x, verify=verify)
+    assert model.first.out_features == 8
+    assert (factors(8) == 4).all()
+    torch.testing.assert_close(model(x), expected)

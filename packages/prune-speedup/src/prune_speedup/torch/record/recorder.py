@@ -92,11 +92,7 @@ def _shapes_of(
         same = not (recorder.lacking or recorder.changed or graph.written or graph.kept)
     except Exception:
         same = False  # it wanted numbers, or fails with them, too
-    recorder.changed = {}  # the model has it no longer
-    if kept := recorder.kept_uncomputed():
-        with plainly(model):
-            fill(graph, recorder.given, kept)
-    recorder.given.clear()
+    recorder.give_numbers()
     recorder.computing, graph.by_shapes = True, True
     return recorder if same else None
 
@@ -180,6 +176,14 @@ class Recorder(Tape):  # type: ignore[no-untyped-call]
             returned = self.record(example_inputs)
             self.changed = before.changes()
         return returned
+
+    def give_numbers(self) -> None:
+        """Compute what somebody still holds of a run without numbers; to be called after each."""
+        self.changed = {}  # the model has it no longer
+        if kept := self.kept_uncomputed():
+            with plainly(self._model):
+                fill(self.graph, self.given, kept)
+        self.given.clear()
 
     @contextmanager
     def untouched(self) -> Iterator[Before]:

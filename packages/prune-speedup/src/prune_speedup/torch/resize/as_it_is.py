@@ -9,16 +9,12 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from prune_speedup.engine.graph import Call, Ref
 from prune_speedup.engine.plan import Plan
-from prune_speedup.torch.record.inputs import call as run
-from prune_speedup.torch.record.isolation import untouched
-from prune_speedup.torch.record.recorder import plainly
-from prune_speedup.torch.record.without_numbers import Blanks
+from prune_speedup.torch.record.recorder import Recorder
 from prune_speedup.torch.resize.literals import same_places
-from prune_toolkit.running.restore import evaluating
+from prune_speedup.torch.rules import has_rule
 
 __all__ = ["follows_as_it_is"]
 
@@ -41,63 +37,48 @@ def follows_as_it_is(model: nn.Module, example_inputs: Any, plan: Plan) -> bool:
     graph = plan.labelling.graph
     if graph.first < len(graph.calls):
         return False
-    following = _Following(plan)
+    beside, computing = _Beside(plan), not graph.by_shapes
+    recorder = Recorder(model, has_rule, beside.look, located=False, computing=computing)
     try:
-        with untouched(model), evaluating(model), plainly(model), following:
-            run(model, example_inputs)
+        recorder.run(example_inputs, again=False)
     except Exception:
         return False
-    return following.ended()
+    finally:
+        if not computing:
+            recorder.give_numbers()
+    return not beside.waiting
 
 
-class _Following(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Holds each call of a forward to the recorded one."""
+class _Beside:
+    """Holds each call of a forward to the recorded one.
 
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        return False  # as `Tape` has it
+    Attributes:
+        waiting: The recorded calls that are still to be made, the next one last.
+    """
 
     def __init__(self, plan: Plan) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
         self._plan, self._read = plan, plan.read
-        self._blanks = Blanks() if plan.labelling.graph.by_shapes else None
         calls = plan.labelling.graph.calls
-        self._waiting = [each for each in reversed(calls) if not isinstance(each.target, str)]
+        self.waiting = [each for each in reversed(calls) if not isinstance(each.target, str)]
 
-    def ended(self) -> bool:
-        """Whether all calls were made."""
-        return not self._waiting
+    def look(self, recorder: Recorder, call: Call, result: Any) -> None:
+        """Look at a call that was made."""
+        before = self.waiting.pop() if self.waiting else None
+        if before is None or before.target is not call.target:
+            raise _UnsureError
+        self._check_numbers(before, call)
+        self._check_shapes(before, result)
 
-    def __torch_dispatch__(
-        self,
-        func: Any,
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        """Make a call and look at it."""
-        with torch._C.DisableTorchFunction():
-            kwargs = kwargs or {}
-            result = self._blanks.made(func, args, kwargs) if self._blanks is not None else None
-            if result is None:
-                result = func(*args, **kwargs)
-            before = self._waiting.pop() if self._waiting else None
-            if before is None or before.target is not func:
-                raise _UnsureError
-            self._check_numbers(before, args, kwargs)
-            self._check_shapes(before, result)
-        return result
-
-    def _check_numbers(self, before: Call, args: Any, kwargs: dict[str, Any]) -> None:
+    def _check_numbers(self, before: Call, call: Call) -> None:
         name = before.name
         if name in _TOLD_BY_SHAPE:
             return
         if name == "slice":
-            same = same_places(self._plan, before, args)
+            same = same_places(self._plan, before, call.args)
         elif name == "roll" and self._plan.kept_of_value(before.inputs()[0]):
             same = False
         else:
-            same = _same(before.args, args) and _same(before.kwargs, kwargs)
+            same = _same(before.args, call.args) and _same(before.kwargs, call.kwargs)
         if not same:
             raise _UnsureError
 
@@ -115,7 +96,7 @@ class _Following(TorchDispatchMode):  # type: ignore[no-untyped-call]
 def _same(before: Any, now: Any) -> bool:
     """Whether arguments are the recorded ones, tensors aside."""
     if isinstance(before, Ref):
-        return isinstance(now, torch.Tensor)
+        return isinstance(now, Ref)
     if isinstance(before, (list, tuple)):
         return (
             isinstance(now, (list, tuple))

@@ -211,6 +211,8 @@ def attempt(
         message = str(error)
     except Exception as error:
         message = f"{type(error).__name__}: {error}"
+    if not computing:
+        recorder.give_numbers()
     if not message and not beside.ended():
         message = "it makes fewer calls than before"
     if not message:
