@@ -10,7 +10,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from prune_core.masking import wrapper as home
+from prune_core.masking import results as home
 from prune_core.masking.wrapper import PrunerModuleWrapper
 
 LAYERS = {

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
-from math import prod
 from typing import Any, Self
 
 import numpy as np
@@ -13,12 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.fx import Proxy
-from torch.nn.modules import module as torch_module
 from torch.utils.hooks import RemovableHandle
 
 from prune_core.errors import MaskError
 from prune_core.masking.axes import masked_names, weight_name
 from prune_core.masking.plain_names import DENSE, SUFFIX, name_plainly, to_plain_names, to_wrapper
+from prune_core.masking.results import factors_of_results
 from prune_core.masking.rewrite import Rewrites
 from prune_core.masking.sharded import is_sharded, local, sharded_like
 from prune_core.masking.slices import whole_rows
@@ -237,8 +236,8 @@ class PrunerModuleWrapper(nn.Module):
                 )
         if torch.compiler.is_compiling() or torch._C._get_tracing_state():
             return functional_call(module, self._seen(), args, kwargs)
-        if (rows := self._rows_of_output(module, *args, **kwargs)) is not None:
-            # With a zero for a row, a channel is zero whether weights or results are multiplied.
+        rows = None if self._watching else factors_of_results(module, self._buffers, args, kwargs)
+        if rows is not None:
             return module(*args, **kwargs) * rows
         if module._modules:
             return functional_call(module, self._seen(), args, kwargs)
@@ -247,34 +246,6 @@ class PrunerModuleWrapper(nn.Module):
     def _seen(self) -> dict[str, Tensor]:
         """Return the parameters as the forward sees them."""
         return {name: self.masked(name) for name in self.masked_names}
-
-    def _rows_of_output(self, module: nn.Module, *given: Any, **named: Any) -> Tensor | None:
-        """Return what the result can be multiplied by instead of the weights, where that pays.
-
-        It does for a layer with more weights than results, if whole rows are masked, and nobody
-        looks at the result before: a linear layer of 4096 x 4096 makes of 100 tokens a fortieth as
-        many numbers as it has weights. What ran before does not matter: a forward that is run again
-        for its gradients, as `torch.utils.checkpoint` does, has to do the same.
-        """
-        axis = _CHANNELS.get((type(module), getattr(module.forward, "__func__", None)))
-        if axis is None or named or len(given) != 1 or self._watching or _is_watched(module):
-            return None
-        weight, mask = self.parameter("weight"), self._buffers["weight" + SUFFIX]
-        if mask is None or not _is_plain(weight) or not _is_plain(given[0]):
-            return None
-        if weight.numel() < max(_FEW, _count_made(module, weight, given[0], axis)):
-            return None
-        try:
-            rows = whole_rows(mask)
-            if rows is None:
-                return None
-            if module.bias is not None:
-                beside = self._buffers["bias" + SUFFIX]
-                if beside is None or not torch.equal(beside, rows):
-                    return None
-        except RuntimeError:  # a transform of torch.func runs, where tensors have no numbers
-            return None
-        return rows.view(-1, *[1] * -(axis + 1)).view(torch.uint8)
 
     def apply_masks(self) -> None:
         """Write zeros into the parameters where they are masked.
@@ -421,52 +392,6 @@ class PrunerModuleWrapper(nn.Module):
     def _fqn_modifiers(self) -> dict[str, str]:
         """Tell torch's distributed checkpoints which child leaves no trace in the names."""
         return {"": "module"}
-
-
-_FEW = 10_000
-"""Weights of a layer that is too small for it to matter what is multiplied."""
-
-_CHANNELS: dict[Any, int] = {
-    (kind, kind.forward): axis
-    for kind, axis in ((nn.Linear, -1), (nn.Conv1d, -2), (nn.Conv2d, -3), (nn.Conv3d, -4))
-}
-"""The axis of their results along which the rows of their weights lie, from the end.
-
-With what they do: somebody may have given a layer, or all of them, another `forward`.
-"""
-
-
-def _is_plain(tensor: Any) -> bool:
-    """Whether results made of it can be multiplied by rows, and are not too large to be.
-
-    In half precision they may be infinite in a masked channel, and zero times infinity is no zero.
-    """
-    return (
-        type(tensor) in (Tensor, nn.Parameter)
-        and tensor.is_cpu
-        and tensor.layout is torch.strided
-        and not tensor.is_nested
-        and tensor.dtype is not torch.float16
-    )
-
-
-def _count_made(module: Any, weight: Tensor, x: Tensor, axis: int) -> int:
-    """About how many numbers a layer makes of its input: as many as if it were padded well."""
-    if x.ndim < -axis or not x.shape[axis]:
-        return 0  # it will say itself what is wrong
-    steps = 1 if axis == -1 else prod(module.stride)
-    return x.numel() // x.shape[axis] * weight.shape[0] // steps
-
-
-def _is_watched(module: nn.Module) -> bool:
-    """Whether hooks see what a module is given or makes."""
-    return bool(
-        module._forward_hooks
-        or module._forward_pre_hooks
-        or module._backward_hooks
-        or module._backward_pre_hooks
-        or torch_module._has_any_global_hook()  # type: ignore[no-untyped-call]
-    )
 
 
 def _has_proxy(values: Iterable[Any]) -> bool:
