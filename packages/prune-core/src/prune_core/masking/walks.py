@@ -77,7 +77,7 @@ def named_parameters(model: nn.Module, *, every_name: bool = False) -> dict[str,
     if _has_own_tensors(kind):
         return dict(model.named_parameters(remove_duplicate=not every_name))
     modules = named_modules(model, every_name=every_name)
-    return _held([(name, each._parameters) for name, each in modules], every_name)
+    return _held([(n, own) for n, each in modules if (own := each._parameters)], every_name)
 
 
 def named_tensors(model: nn.Module, *, every_name: bool = False) -> dict[str, Tensor]:
@@ -93,23 +93,25 @@ def named_tensors(model: nn.Module, *, every_name: bool = False) -> dict[str, Te
         buffers = model.named_buffers(remove_duplicate=once)
         return dict([*model.named_parameters(remove_duplicate=once), *buffers])
     modules = named_modules(model, every_name=every_name)
-    parameters = _held([(name, each._parameters) for name, each in modules], every_name)
-    return parameters | _held([(name, each._buffers) for name, each in modules], every_name)
+    parameters = _held([(n, own) for n, each in modules if (own := each._parameters)], every_name)
+    buffers = _held([(n, own) for n, each in modules if (own := each._buffers)], every_name)
+    return parameters | buffers
 
 
 def _held(members: list[tuple[str, Mapping[str, Any]]], every_name: bool) -> dict[str, Any]:
     """Return what modules hold, `[(module name, {name: tensor})]`, by its whole name."""
-    found: dict[str, Any] = {}
-    seen: set[int] = set()
-    for module, own in members:
-        if not own:
-            continue
-        start = f"{module}." if module else ""
-        for name, tensor in own.items():
-            if tensor is not None and (every_name or id(tensor) not in seen):
-                seen.add(id(tensor))
-                found[start + name] = tensor
-    return found
+    found = {
+        f"{module}.{name}" if module else name: tensor
+        for module, own in members
+        for name, tensor in own.items()
+        if tensor is not None
+    }
+    if every_name:
+        return found
+    once: dict[int, str] = {}
+    for name, tensor in found.items():
+        once.setdefault(id(tensor), name)
+    return found if len(once) == len(found) else {name: found[name] for name in once.values()}
 
 
 def _have_own_modules(modules: Iterable[nn.Module]) -> bool:

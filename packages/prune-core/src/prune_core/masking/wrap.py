@@ -26,6 +26,8 @@ def replace_modules(model: nn.Module, replacements: Mapping[nn.Module, nn.Module
     """
     replaced = False
     for parent in modules_in(model) if replacements else ():
+        if replacements.keys().isdisjoint(parent._modules.values()):
+            continue
         for key, child in parent._modules.items():
             if child is not None and child in replacements:
                 put_child(parent, key, replacements[child])

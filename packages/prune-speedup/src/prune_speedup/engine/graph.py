@@ -7,7 +7,7 @@ value, so that a rule never has to think about time.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 __all__ = [
     "ALIAS_WRITE",
@@ -33,8 +33,7 @@ class Ref:
     index: int
 
 
-@dataclass(frozen=True, slots=True)
-class Meta:
+class Meta(NamedTuple):
     """What is known of a value without its numbers.
 
     Attributes:

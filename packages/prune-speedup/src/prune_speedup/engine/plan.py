@@ -27,6 +27,7 @@ class Plan:
 
     labelling: Labelling
     removed: Flags
+    _cut: dict[int, dict[int, Array]] = field(default_factory=dict, repr=False)
     _kept: dict[int, dict[int, Array]] = field(default_factory=dict, repr=False)
     _shapes: dict[int, tuple[int, ...]] = field(default_factory=dict, repr=False)
     _read: set[int] = field(default_factory=set, repr=False)
@@ -34,12 +35,15 @@ class Plan:
 
     def kept(self, value: int) -> dict[int, Array]:
         """`{axis: indices that stay}` for a parameter or buffer, of the axes that lose some."""
+        if value in self._cut:
+            return self._cut[value]
         kept: dict[int, Array] = {}
         for axis, column in enumerate(self.labelling.axes[value]):
             if column is not None:
                 gone = self._gone(column)
                 if np.count_nonzero(gone):
                     kept[axis] = np.flatnonzero(~gone)
+        self._cut[value] = kept
         return kept
 
     def kept_of_value(self, value: int) -> dict[int, Array]:

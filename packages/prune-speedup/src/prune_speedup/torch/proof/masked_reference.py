@@ -86,8 +86,7 @@ class Masked(Recorder):  # type: ignore[no-untyped-call]
             start: The first of the recorded calls that this run should make.
             already: The names of masks that change nothing: see `zero_already`.
         """
-        watch = None if note is None else self._tell
-        super().__init__(model, has_rule, watch, decisions=decisions, located=False)
+        super().__init__(model, has_rule, decisions=decisions, located=False)
         self._note = note
         self._plan = plan
         self._matching = Matching(plan, start)
@@ -153,8 +152,10 @@ class Masked(Recorder):  # type: ignore[no-untyped-call]
         ]
         return tuple(results) if many else results[0]
 
-    def _tell(self, recorder: Recorder, call: Call, result: Any) -> None:
-        assert self._note is not None
+    def watched(self, call: Call, result: Any) -> None:
+        """Tell of a call what it has made in the masked model."""
+        if self._note is None:
+            return
         recorded = self._matched
         if recorded is not None:
             pairs = zip(call.outputs, recorded.outputs, strict=False)

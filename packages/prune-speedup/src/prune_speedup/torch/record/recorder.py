@@ -3,7 +3,7 @@
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
@@ -218,8 +218,7 @@ class Recorder(Tape):  # type: ignore[no-untyped-call]
             args, kwargs = arguments(example_inputs)
             given = [self.number(tensor) for _, tensor in tensors_in((args, kwargs))]
             self.graph.inputs += given
-            sites = self.sites if self._located else nullcontext()
-            with plainly(self._model), sites, self:
+            with plainly(self._model), self.counting_sites(), self:
                 returned = call(self._model, example_inputs)
             self._finish(returned)
         return returned

@@ -5,7 +5,9 @@ parsed and no control flow is refused. Parameters and buffers are known by ident
 tie or a parametrisation is nothing special.
 """
 
-from collections.abc import Callable, Iterable
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 from weakref import ref as weakref
 
@@ -48,19 +50,24 @@ class _Numbers:
     """
 
     def __init__(self) -> None:
-        self._kept: dict[int, tuple[weakref[torch.Tensor], int]] = {}
+        self._kept: dict[int, tuple[weakref[torch.Tensor], Ref]] = {}
 
-    def get(self, tensor: torch.Tensor) -> int | None:
+    def ref(self, tensor: torch.Tensor) -> Ref | None:
+        """Its number, as it stands among the arguments of calls: one object for all of them."""
         found = self._kept.get(id(tensor))
         # Another tensor may have got the identity of one that is gone.
         return found[1] if found is not None and found[0]() is tensor else None
 
-    def set(self, tensor: torch.Tensor, number: int) -> None:
-        self._kept[id(tensor)] = weakref(tensor), number
+    def get(self, tensor: torch.Tensor) -> int | None:
+        found = self.ref(tensor)
+        return None if found is None else found.index
+
+    def set(self, tensor: weakref[torch.Tensor], identity: int, number: int) -> None:
+        self._kept[identity] = tensor, Ref(number)
 
     def living(self) -> dict[int, torch.Tensor]:
         """The tensors that still live, by their numbers."""
-        found = ((number, tensor()) for tensor, number in self._kept.values())
+        found = ((ref.index, tensor()) for tensor, ref in self._kept.values())
         return {number: tensor for number, tensor in found if tensor is not None}
 
 
@@ -119,13 +126,12 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._known = known
         self._learned: dict[int, tuple[Operator, bool]] = {}
         self._numbers = _Numbers()
-        self._sharing: dict[int, list[weakref[torch.Tensor]]] = {}
+        self._sharing: dict[int, list[weakref[torch.Tensor]]] = defaultdict(list)
         self._modules = {id(module): name for name, module in named_modules(model)}
         self._frames = [Frame("")]
         self._located = located
-        self.sites = SiteCounter(
-            self._frames, rewrite, self._leaves, lambda tensor: self._want_numbers([tensor])
-        )
+        self._rewrite = rewrite
+        self.sites: SiteCounter | None = None
         self._opening: set[Any] = set()
         self._tensors = list(named_tensors(model, every_name=True).items())
         self._names: dict[int, list[str]] = {}
@@ -161,9 +167,10 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
         kind = tensor.dtype
         real = kind.is_floating_point or kind.is_complex
         index = self.graph.add_value(Meta(tuple(tensor.shape), kind, real))
-        if self._numbers.get(tensor) is None and tensor.layout is torch.strided:
-            self._sharing.setdefault(tensor.untyped_storage()._cdata, []).append(weakref(tensor))
-        self._numbers.set(tensor, index)
+        itself = weakref(tensor)
+        if tensor.layout is torch.strided and self._numbers.ref(tensor) is None:
+            self._sharing[tensor.untyped_storage()._cdata].append(itself)
+        self._numbers.set(itself, id(tensor), index)
         return index
 
     @property
@@ -228,6 +235,26 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.lacking = True  # a forward may go on after an error
         raise NumbersWantedError("it does something by its numbers, as it did not before")
 
+    @contextmanager
+    def counting_sites(self) -> Iterator[None]:
+        """Know meanwhile where in the model's source a call stands.
+
+        What does so knows this tape. It is not kept: a cycle of references would keep all that was
+        recorded in memory until Python looks for such.
+        """
+        if not self._located:
+            yield
+            return
+        self.sites = SiteCounter(self._frames, self._rewrite, self._leaves, self._shows)
+        try:
+            with self.sites:
+                yield
+        finally:
+            self.sites = None
+
+    def _shows(self, tensor: torch.Tensor) -> None:
+        self._want_numbers([tensor])
+
     def _leaves(self, tensor: torch.Tensor, function: str) -> None:
         self._want_numbers([tensor])
         self.graph.left[self.number(tensor)] = f"{function}() in {self.module or 'the model'}"
@@ -257,7 +284,7 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
         operator, whole = self._learned.get(id(func)) or self._learn(func)
         if not whole and (parts := self._decomposed(func, args, kwargs)) is not _WHOLE:
             return parts
-        reads = self._with_refs(args), {name: self._with_refs(arg) for name, arg in kwargs.items()}
+        reads = self._with_refs(args), self._with_refs(kwargs)
         run = self._decided if operator.decides else self.execute
         if operator.decides or operator.is_foreign:
             self._want_numbers(tensor for _, tensor in tensors_in((args, kwargs)))
@@ -270,16 +297,19 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
             for item in (result if isinstance(result, (list, tuple)) else (result,))
         ]
         recorded = Call(func, *reads, outputs, self._frames[-1].module, operator.positions)
-        if self._located:
-            sites = self.sites
+        if (sites := self.sites) is not None:
             recorded.place, recorded.site = place_of_call(), sites.site
             recorded.given, recorded.bounds = sites.given, sites.bounds
         self.graph.calls.append(recorded)
-        if self._watch is not None:
-            self._watch(self, recorded, result)
+        self.watched(recorded, result)
         for tensor in written:
             self._note_write(tensor, rebind=not _is_in(tensor, result))
         return result
+
+    def watched(self, call: Call, result: Any) -> None:
+        """Called after every call that is recorded, with what it returned."""
+        if self._watch is not None:
+            self._watch(self, call, result)
 
     def _learn(self, func: Any) -> tuple[Operator, bool]:
         """What is known of an operator, and whether it is recorded as it is."""
@@ -328,9 +358,11 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _with_refs(self, tree: Any) -> Any:
         if isinstance(tree, torch.Tensor):
-            return Ref(self.number(tree))
+            return self._numbers.ref(tree) or Ref(self.number(tree))
         if isinstance(tree, (list, tuple)):
             return [item if type(item) in _PLAIN else self._with_refs(item) for item in tree]
+        if isinstance(tree, dict):
+            return {name: self._with_refs(item) for name, item in tree.items()} if tree else {}
         return tree
 
     def _note_write(self, tensor: torch.Tensor, *, rebind: bool) -> None:
@@ -338,7 +370,7 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
         before = self.number(tensor)
         if rebind:
             self._alias_write(tensor, before)
-        sharing = self._sharing.get(tensor.untyped_storage()._cdata, [])
+        sharing = self._sharing.get(tensor.untyped_storage()._cdata, ())
         for other in [alive for each in sharing if (alive := each()) is not None]:
             if other is not tensor and _overlap(tensor, other):
                 self._alias_write(other, self.number(tensor))

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -34,7 +35,7 @@ class Blanks:
 
     def __init__(self) -> None:
         """Begin without memory."""
-        self._memory = bytearray()
+        self._memory = np.zeros(0, np.uint8)
 
     def made(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """What an operator makes; `None` if it has to be run to know that.
@@ -50,7 +51,8 @@ class Blanks:
         if not count or not like.is_cpu:
             return torch.zeros(shape, dtype=kind, device=like.device)
         if len(self._memory) < count * kind.itemsize:
-            self._memory = bytearray(count * kind.itemsize)  # earlier ones keep what they have
+            # Earlier ones keep what they have. The system gives zeros only where somebody looks.
+            self._memory = np.zeros(count * kind.itemsize, np.uint8)
         return torch.frombuffer(self._memory, dtype=kind, count=count).view(shape)
 
 
