@@ -66,6 +66,35 @@ def test_sizes_that_are_written_down_are_looked_at_closely(looks):
     assert looks[0].needs
 
 
+class Checks(nn.Module):
+    """Takes as many features as it was made for."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.width = width
+
+    def forward(self, x):
+        if x.shape[1] != self.width:
+            raise ValueError(f"{self.width} features, please")
+        return x
+
+
+def test_the_proof_alone_runs_what_tells_no_size(looks, monkeypatch):
+    runs, follows = [], search.follows_as_it_is
+    monkeypatch.setattr(search, "follows_as_it_is", lambda *args: runs.append(1) or follows(*args))
+    check(Ends(torch.tanh), features())
+    assert not runs
+    check(Ends(lambda x: x.view(len(x), 16)), features())
+    assert runs
+
+
+def test_what_the_proof_fails_of_is_repaired(looks):
+    model = Ends(Checks(16))
+    check(model, features())
+    assert model.between.width < 16
+    assert looks
+
+
 def test_a_forward_that_turns_elsewhere_is_not_followed(looks):
     turning = Ends(lambda x: x.tanh() if x.shape[1] == 16 else x.sigmoid())
     with pytest.raises(SpeedupError, match="does not follow smaller tensors"):

@@ -23,6 +23,7 @@ from prune_speedup.torch.proof.run import Proof, prove
 from prune_speedup.torch.proof.two_states import CaseError
 from prune_speedup.torch.record.case import Case
 from prune_speedup.torch.report import SpeedupReport
+from prune_speedup.torch.resize.as_it_is import tells_no_size
 from prune_speedup.torch.resize.layers import update_sizes
 from prune_speedup.torch.resize.search import Mismatch, Repairs, repair
 from prune_speedup.torch.resize.traced_integers import Source
@@ -66,6 +67,7 @@ class Fitting:
         unfollowed: Cases that the small model does not follow, and why.
         others: Other inputs, from which it is learnt which sizes are not always the same.
         rounding: The names of cases in which single precision does not tell rounding from error.
+        trusting: Whether a forward that tells no size is taken to follow, until the proof fails.
         cutting: What makes the tensors smaller.
     """
 
@@ -81,6 +83,7 @@ class Fitting:
     unfollowed: dict[str, str] = field(default_factory=dict)
     others: dict[str, Any] = field(default_factory=dict)
     rounding: set[str] = field(default_factory=set)
+    trusting: bool = False
     cutting: Cutting = cut_tensors
 
     def proved(
@@ -92,6 +95,7 @@ class Fitting:
         )
         self.others = {each.name: each.inputs for each in cases[1:] if not each.training}
         plan = self.planned(())
+        self.trusting = tells_no_size(plan.labelling.graph)
         while True:
             with timed(self.report.seconds, "shrink"):
                 fitted, repairs = self.fit(plan)
@@ -110,9 +114,14 @@ class Fitting:
                         planned={case.name for case in self.also},
                         rounding=self.rounding,
                     )
-            except CaseError as error:
+            except SpeedupError as error:
                 self.original.restore()
-                plan = self._remedied(plan, error, repairs)
+                if self.trusting:
+                    self.trusting = False
+                elif isinstance(error, CaseError):
+                    plan = self._remedied(plan, error, repairs)
+                else:
+                    raise
                 continue
             unproved = repairs.scaled - {*proof.inputs}
             if not proof.doubtful and not unproved:
@@ -150,6 +159,8 @@ class Fitting:
         for _ in range(_PLANS):
             self.cutting(self.model, plan, self.masks)
             update_sizes(self.model, plan)
+            if self.trusting:  # the proof will run it
+                return plan, Repairs()
             repairs = repair(self.model, self.example_inputs, plan, self.others, self.staying)
             if repairs.unresolved is None:
                 report.attributes = [

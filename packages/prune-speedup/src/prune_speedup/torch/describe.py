@@ -25,7 +25,9 @@ def describe(
     for value, names in graph.tensors.items():
         kept = plan.kept(value)
         if kept:
-            report.changes.append(Change(names[0], graph.metas[value].shape, plan.shape(value)))
+            before = graph.metas[value].shape
+            after = tuple(len(kept[at]) if at in kept else size for at, size in enumerate(before))
+            report.changes.append(Change(names[0], before, after))
             report.slices[names[0]] = {axis: torch.from_numpy(k) for axis, k in kept.items()}
         cuts |= dict.fromkeys(names, kept)
     roots = labels.find(np.arange(len(labels)))

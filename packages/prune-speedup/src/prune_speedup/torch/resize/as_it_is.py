@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from prune_speedup.engine.graph import Call, Ref
+from prune_speedup.engine.graph import Call, Graph, Ref
 from prune_speedup.engine.plan import Plan
 from prune_speedup.torch.record.recorder import Recorder
 from prune_speedup.torch.resize.literals import same_places
 from prune_speedup.torch.rules import has_rule
 
-__all__ = ["follows_as_it_is"]
+__all__ = ["follows_as_it_is", "tells_no_size"]
 
 _TOLD_BY_SHAPE = {"view", "_unsafe_view", "expand", "zeros", "ones", "new_zeros", "new_ones"} | {
     *("split", "split_with_sizes", "unsafe_split", "unsafe_split_with_sizes"),
@@ -27,6 +27,16 @@ _TOLD_BY_SHAPE = {"view", "_unsafe_view", "expand", "zeros", "ones", "new_zeros"
 
 class _UnsureError(Exception):
     """Something is otherwise than was recorded, which may yet be right."""
+
+
+def tells_no_size(graph: Graph) -> bool:
+    """Whether a forward tells no call of torch what could be a size, but for its convolutions.
+
+    What it tells these, such as how far they pad, is none. Such a model hardly ever fails to follow
+    smaller tensors: only if its Python looks at shapes, and does something by them.
+    """
+    told = [call for call in graph.calls if call.site is not None and call.given]
+    return all(call.name == "convolution" for call in told)
 
 
 def follows_as_it_is(model: nn.Module, example_inputs: Any, plan: Plan) -> bool:
