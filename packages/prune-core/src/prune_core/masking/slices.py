@@ -164,12 +164,19 @@ def whole_rows(mask: Tensor) -> Tensor | None:
     if mask.ndim < 2:
         return mask if mask.ndim else None
     flat = _flat(mask)
-    if 0 < flat.shape[1] < _LONG:
+    width = flat.shape[1]
+    if not 0 < width < _LONG:
+        rows = flat.any(1)
+        whole = _are_all(flat.all(1) == rows)
+    elif width % 8 or not isinstance(flat, np.ndarray) or not flat.flags.c_contiguous:
         rows = flat[:, 0] & True  # a copy
         whole = _are_all(flat == rows[:, None])
     else:
-        rows = flat.any(1)
-        whole = _are_all(flat.all(1) == rows)
+        # Eight booleans are read as one number. In rows of this length no byte of a sum runs over,
+        # and einsum takes half as long as sum.
+        sums = np.einsum("ij->i", flat.view(np.uint64))
+        rows = sums == width // 8 * 0x0101010101010101
+        whole = _count(sums) == _count(rows)
     return _as_tensors([rows], mask.shape[:1])[0] if whole else None
 
 

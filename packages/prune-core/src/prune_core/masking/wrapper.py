@@ -16,11 +16,12 @@ from torch.utils.hooks import RemovableHandle
 
 from prune_core.errors import MaskError
 from prune_core.masking.axes import masked_names, weight_name
+from prune_core.masking.channels import result_by_channels
 from prune_core.masking.plain_names import DENSE, SUFFIX, name_plainly, to_plain_names, to_wrapper
-from prune_core.masking.results import factors_of_results
 from prune_core.masking.rewrite import Rewrites
 from prune_core.masking.sharded import is_sharded, local, sharded_like
 from prune_core.masking.slices import whole_rows
+from prune_core.masking.substitution import call_with
 from prune_core.masking.watcher import Watcher
 
 __all__ = ["Masks", "PrunerModuleWrapper"]
@@ -32,12 +33,12 @@ Masks = dict[str, dict[str, Tensor]]
 class PrunerModuleWrapper(nn.Module):
     """Stands in a model for the module it wraps, and multiplies masks into its parameters.
 
-    A layer with more weights than results, of which whole rows are masked, has these multiplied
-    instead, which is the same and takes less. The parameters themselves stay where they are and
-    what they are, so an optimizer made before wrapping goes on training them; only the forward, and
-    whoever reads `wrapper.weight` from outside, sees them masked. Masks are boolean buffers,
-    `weight_mask` and `bias_mask`: one byte for each value. Other attributes are those of the
-    wrapped module, to read and to set.
+    Where whole channels are masked, a layer computes the others alone, or has its results
+    multiplied instead of its weights, which is the same and takes less. The parameters themselves
+    stay where they are and what they are, so an optimizer made before wrapping goes on training
+    them; only the forward, and whoever reads `wrapper.weight` from outside, sees them masked. Masks
+    are boolean buffers, `weight_mask` and `bias_mask`: one byte for each value. Other attributes
+    are those of the wrapped module, to read and to set.
 
     Attributes:
         module: The wrapped module.
@@ -236,12 +237,13 @@ class PrunerModuleWrapper(nn.Module):
                 )
         if torch.compiler.is_compiling() or torch._C._get_tracing_state():
             return functional_call(module, self._seen(), args, kwargs)
-        rows = None if self._watching else factors_of_results(module, self._buffers, args, kwargs)
-        if rows is not None:
-            return module(*args, **kwargs) * rows
+        if not self._watching:
+            result = result_by_channels(module, self._buffers, args, kwargs)
+            if result is not None:
+                return result
         if module._modules:
             return functional_call(module, self._seen(), args, kwargs)
-        return _call_with(module, self._seen(), args, kwargs)
+        return call_with(module, self._seen(), args, kwargs)
 
     def _seen(self) -> dict[str, Tensor]:
         """Return the parameters as the forward sees them."""
@@ -399,19 +401,6 @@ def _has_proxy(values: Iterable[Any]) -> bool:
         if isinstance(value, Proxy):
             return True
     return False
-
-
-def _call_with(
-    module: nn.Module, seen: Mapping[str, Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Any:
-    """Do what `functional_call` does, for a module without others in it, in a third of the time."""
-    parameters: dict[str, Any] = module._parameters
-    held = {name: parameters[name] for name in seen}
-    parameters.update(seen)
-    try:
-        return module(*args, **kwargs)
-    finally:
-        parameters.update(held)
 
 
 def _factor(mask: Tensor, parameter: Tensor) -> Tensor:

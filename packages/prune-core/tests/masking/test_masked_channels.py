@@ -1,4 +1,4 @@
-"""Where a layer has more weights than results, these are masked instead: nobody can tell."""
+"""Where whole channels are masked, these are left out or multiplied: nobody can tell."""
 
 import copy
 import pickle
@@ -10,7 +10,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from prune_core.masking import results as home
+from prune_core.masking import channels as home
 from prune_core.masking.wrapper import PrunerModuleWrapper
 
 LAYERS = {
@@ -30,6 +30,16 @@ def _small_ones_too(monkeypatch):
 
 
 @pytest.fixture
+def left_out(monkeypatch):
+    """Whatever is masked is left out, however small; how often it was."""
+    calls = []
+    original = home._of_kept
+    monkeypatch.setattr(home, "_of_kept", lambda *given: (calls.append(1), original(*given))[1])
+    monkeypatch.setattr(home, "_pays", lambda places, weights, channels, kept: kept < channels)
+    return calls
+
+
+@pytest.fixture
 def counted(monkeypatch):
     """How often weights were multiplied."""
     calls = []
@@ -46,7 +56,7 @@ def wrapped(layer):
     wrapper = PrunerModuleWrapper(layer, "layer", {})
     masks = {"weight": ROWS.view(-1, *[1] * (layer.weight.ndim - 1)).expand(layer.weight.shape)}
     if layer.bias is not None:
-        masks["bias"] = ROWS
+        masks["bias"] = ROWS.clone()
     wrapper.set_masks(masks)
     return wrapper
 
@@ -61,11 +71,23 @@ def gradients(wrapper, x):
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_results_and_gradients_are_the_same(name, counted, monkeypatch):
+    check_that_both_do_the_same(name, counted, monkeypatch)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_they_are_without_the_channels_that_are_masked(name, counted, left_out, monkeypatch):
+    with monkeypatch.context() as only_here:
+        check_that_both_do_the_same(name, counted, only_here)
+    assert len(left_out) == 1
+
+
+def check_that_both_do_the_same(name, counted, monkeypatch):
     build, shape = LAYERS[name]
     wrapper, x = wrapped(build()), torch.randn(shape)
     after = gradients(wrapper, x)
     assert not counted
     monkeypatch.setattr(home, "_FEW", 10**9)
+    monkeypatch.setattr(home, "_pays", lambda *numbers: False)
     before = gradients(wrapper, x)
     assert counted
     for one, other in zip(before, after, strict=True):
@@ -202,3 +224,93 @@ def test_in_half_precision_and_autocast():
     wrapper.float()
     with torch.autocast("cpu", torch.bfloat16):
         assert wrapper(x.float()).dtype == torch.bfloat16
+
+
+def test_channels_are_left_out_where_that_saves_enough(left_out, monkeypatch):
+    monkeypatch.undo()
+    calls = []
+    original = home._of_kept
+    monkeypatch.setattr(home, "_of_kept", lambda *given: (calls.append(1), original(*given))[1])
+    for places, masked, expected in ((256, 128, 1), (2, 128, 0), (256, 16, 0), (256, 0, 0)):
+        wrapper = PrunerModuleWrapper(nn.Linear(256, 256, bias=False), "layer", {})
+        rows = torch.ones(256, dtype=torch.bool)
+        rows[:masked] = False
+        wrapper.set_masks({"weight": rows[:, None].expand(256, 256)})
+        calls.clear()
+        wrapper(torch.randn(places, 256))
+        assert len(calls) == expected, (places, masked)
+
+
+def test_they_are_by_copies_and_in_every_mode(left_out):
+    wrapper, x = wrapped(nn.Linear(6, 4)), torch.randn(2, 6)
+    expected = wrapper(x)
+    for again in (copy.deepcopy(wrapper), pickle.loads(pickle.dumps(wrapper))):
+        assert torch.equal(again(x), expected)
+    with torch.inference_mode():
+        assert torch.equal(wrapper(x), expected)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert wrapper(x).dtype == torch.bfloat16
+        wrapper(x).sum().backward()
+    assert wrapper.module.weight.grad.dtype == torch.float32
+    assert len(left_out) == 6
+
+
+def test_a_mask_that_is_written_to_holds_at_once_where_channels_are_left_out(left_out):
+    wrapper, x = wrapped(nn.Linear(6, 4)), torch.randn(2, 6)
+    wrapper(x)
+    wrapper.weight_mask.numpy()[0] = False
+    wrapper.bias_mask.numpy()[0] = False
+    assert wrapper(x)[0].bool().tolist() == [False, False, True, False]
+    assert len(left_out) == 2
+    wrapper.weight_mask.numpy()[2, :3] = False
+    expected = wrapper.module.weight[2, 3:] @ x[0, 3:] + wrapper.module.bias[2]
+    torch.testing.assert_close(wrapper(x)[0, 2], expected)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
+@pytest.mark.parametrize("layer", [nn.Linear(6, 4), nn.Conv2d(6, 4, 2)])
+def test_gradients_of_gradients_where_channels_are_left_out(layer, left_out):
+    wrapper = wrapped(layer.double())
+    x = torch.randn(1, *[6, 3, 3][: layer.weight.ndim - 1], dtype=torch.double, requires_grad=True)
+    inputs = (x, *wrapper.parameters())
+    assert torch.autograd.gradgradcheck(lambda x, *parameters: wrapper(x), inputs)
+    assert torch.autograd.gradcheck(wrapper, (x,), check_forward_ad=True)
+    assert left_out
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_a_forward_is_run_again_where_channels_are_left_out(reentrant, left_out):
+    wrapper, x = wrapped(nn.Linear(6, 4)), torch.randn(2, 6)
+    expected = gradients(wrapper, x)
+    x.requires_grad_()
+    wrapper.zero_grad()
+    y = checkpoint(wrapper, x, use_reentrant=reentrant)
+    (y * torch.arange(8.0).view(2, 4)).sum().backward()
+    torch.testing.assert_close([x.grad, wrapper.module.weight.grad], expected[1:3])
+    assert len(left_out) == 3
+
+
+def test_what_lies_by_channels_stays_so_where_some_are_left_out(left_out):
+    layer = nn.Conv2d(6, 4, 3).to(memory_format=torch.channels_last)
+    x = torch.randn(2, 6, 5, 5).to(memory_format=torch.channels_last)
+    assert wrapped(layer)(x).stride() == layer(x).stride()
+    assert left_out
+
+
+def test_groups_and_layers_without_a_channel_are_computed_whole(left_out):
+    x = torch.randn(1, 6, 3, 3)
+    assert wrapped(nn.Conv2d(6, 4, 3, groups=2))(x).shape == (1, 4, 1, 1)
+    wrapper = wrapped(nn.Conv2d(6, 4, 3))
+    wrapper.weight_mask.zero_()
+    wrapper.bias_mask.zero_()
+    assert not wrapper(x).any()
+    assert not left_out
+
+
+def test_transforms_of_functions_leave_nothing_out(left_out):
+    wrapper, x = wrapped(nn.Linear(6, 4)), torch.randn(3, 6)
+    expected = wrapper(x)
+    left_out.clear()
+    torch.testing.assert_close(torch.func.vmap(wrapper)(x), expected)
+    assert torch.func.jacrev(wrapper)(x).shape == (3, 4, 3, 6)
+    assert not left_out
