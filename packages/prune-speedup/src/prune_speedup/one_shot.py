@@ -12,9 +12,9 @@ from prune_core.config.names import find_names
 from prune_core.errors import ConfigError, did_you_mean, nearest, shown, warn
 from prune_core.masking import Masks, bare, check_model, modules_of, tied_layers
 from prune_core.masking.slices import all_of
-from prune_core.masking.walks import named_modules
 from prune_core.options import check_flags, taken_by
 from prune_core.registry import get_pruner
+from prune_core.traversal import named_modules
 from prune_speedup.algorithm import chosen, running
 from prune_speedup.budget.target import check_target, fit_budget
 from prune_speedup.gc_pause import collecting_later

@@ -18,7 +18,7 @@ from torch import nn
 
 from prune_core.compressed import model_of
 from prune_core.errors import PruneError
-from prune_core.masking.walks import modules_in
+from prune_core.traversal import modules_in
 
 __all__ = ["bare", "check_model", "put_child"]
 

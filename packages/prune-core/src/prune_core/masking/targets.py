@@ -17,8 +17,8 @@ from prune_core.errors import ConfigError
 from prune_core.masking.axes import masked_names, weight_name
 from prune_core.masking.recurrent import is_recurrent
 from prune_core.masking.sharded import is_sharded
-from prune_core.masking.walks import named_modules
 from prune_core.masking.wrapper import PrunerModuleWrapper
+from prune_core.traversal import named_modules
 
 __all__ = ["Target", "find_targets", "modules_of", "tied_layers"]
 

@@ -12,8 +12,8 @@ from torch import nn
 
 from prune_core.compressed import model_of
 from prune_core.masking.bare import check_model, put_child
-from prune_core.masking.walks import modules_in
 from prune_core.masking.wrapper import PrunerModuleWrapper
+from prune_core.traversal import modules_in
 
 __all__ = ["replace_modules", "unwrap", "wrappers_in"]
 

@@ -23,8 +23,8 @@ from prune_core.masking import (
     wrappers_in,
 )
 from prune_core.masking.files import load_masks
-from prune_core.masking.walks import modules_in, named_modules
 from prune_core.registry import get_engine
+from prune_core.traversal import modules_in, named_modules
 
 __all__ = ["WrappedModel"]
 

@@ -15,7 +15,7 @@ from prune_core.masking import output_axis, weight_name
 from prune_core.masking.axes import masked_names
 from prune_core.masking.recurrent import gates, is_recurrent, spread, unspread
 from prune_core.masking.slices import held_on, in_rows, is_in_rows
-from prune_core.masking.walks import named_modules, named_parameters
+from prune_core.traversal import named_modules, named_parameters
 from prune_speedup.engine.labels import FIXED, Array, among
 from prune_speedup.engine.selection import Producer
 from prune_speedup.gc_pause import collecting_later

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
-from prune_core.masking.walks import named_tensors
+from prune_core.traversal import named_tensors
 from prune_speedup.engine.labels import Array
 from prune_speedup.engine.plan import Plan
 from prune_speedup.engine.propagate import Labelling

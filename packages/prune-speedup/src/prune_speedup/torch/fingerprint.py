@@ -36,8 +36,8 @@ import torch
 from torch import nn
 from torch.nn.modules import module as torch_module
 
-from prune_core.masking.walks import modules_in
 from prune_core.registry import names
+from prune_core.traversal import modules_in
 from prune_speedup.torch.rules import registry
 
 __all__ = ["Fingerprint", "fingerprint"]

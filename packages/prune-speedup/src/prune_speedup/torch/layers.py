@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from prune_core.masking.axes import output_axis, weight_name
-from prune_core.masking.walks import named_modules, named_parameters
+from prune_core.traversal import named_modules, named_parameters
 
 __all__ = ["LayerSize", "layer_sizes"]
 

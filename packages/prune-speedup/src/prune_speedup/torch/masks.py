@@ -13,7 +13,7 @@ from torch import nn
 from prune_core.config.names import by_known_names
 from prune_core.errors import MaskError, did_you_mean
 from prune_core.masking.slices import held_on, in_rows, zeros_along
-from prune_core.masking.walks import named_modules, named_parameters, named_tensors
+from prune_core.traversal import named_modules, named_parameters, named_tensors
 from prune_speedup.engine.graph import Graph
 from prune_speedup.engine.propagate import Zeros
 

@@ -14,7 +14,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from prune_core.masking.slices import count_alive
-from prune_core.masking.walks import named_parameters, named_tensors
+from prune_core.traversal import named_parameters, named_tensors
 from prune_speedup.torch.record.inputs import call
 from prune_speedup.torch.record.isolation import untouched
 from prune_speedup.torch.tensors import Snapshot

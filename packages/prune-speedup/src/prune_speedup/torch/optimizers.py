@@ -18,7 +18,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from prune_core.errors import SpeedupError
 from prune_core.masking import bare
-from prune_core.masking.walks import named_parameters
+from prune_core.traversal import named_parameters
 from prune_speedup.torch.report import SpeedupReport
 
 __all__ = ["check_optimizer", "expect_optimizers", "shrink_optimizer"]

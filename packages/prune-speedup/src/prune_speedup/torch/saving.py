@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from prune_core.errors import SpeedupError
-from prune_core.masking.walks import modules_in
+from prune_core.traversal import modules_in
 from prune_speedup.torch.model_config.build import (
     Shapes,
     built_like,

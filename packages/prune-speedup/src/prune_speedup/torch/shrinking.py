@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from prune_core.masking.walks import named_parameters
+from prune_core.traversal import named_parameters
 from prune_speedup.engine.mask_effects import Standing, standing
 from prune_speedup.engine.plan import Plan, make_plan
 from prune_speedup.engine.propagate import Zeros

@@ -13,9 +13,9 @@ from prune_core.compressed import model_of
 from prune_core.errors import ConfigError, SpeedupError, shown, warn
 from prune_core.events import emit
 from prune_core.masking import bare, check_model, wrappers_in
-from prune_core.masking.walks import named_tensors
 from prune_core.options import check_flags
 from prune_core.progress import Task
+from prune_core.traversal import named_tensors
 from prune_speedup.compat import SPEEDUP
 from prune_speedup.engine.units import Unit
 from prune_speedup.gc_pause import collecting_later

@@ -22,7 +22,7 @@ from prune_core.__about__ import __version__
 from prune_core.errors import SpeedupError
 from prune_core.files import write_safetensors
 from prune_core.masking import bare, wrappers_in
-from prune_core.masking.walks import modules_in, named_modules, named_parameters, named_tensors
+from prune_core.traversal import modules_in, named_modules, named_parameters, named_tensors
 from prune_speedup.torch.depth.steps import Step
 from prune_speedup.torch.resize.attributes import Changed
 from prune_speedup.torch.resize.copying import keep_in_copies

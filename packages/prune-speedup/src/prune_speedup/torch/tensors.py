@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from prune_core.masking.slices import all_of, are_full_rows
-from prune_core.masking.walks import modules_in, named_tensors
+from prune_core.traversal import modules_in, named_tensors
 from prune_speedup.engine.labels import Array
 from prune_speedup.engine.plan import Plan
 

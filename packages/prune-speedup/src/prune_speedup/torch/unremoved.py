@@ -11,7 +11,7 @@ import numpy as np
 from torch import nn
 
 from prune_core.masking.axes import output_axis
-from prune_core.masking.walks import named_modules
+from prune_core.traversal import named_modules
 from prune_speedup.engine.labels import Array
 from prune_speedup.engine.mask_effects import Standing
 from prune_speedup.engine.plan import Plan

@@ -11,7 +11,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from prune_core.errors import PruneError
-from prune_core.masking.walks import modules_in
+from prune_core.traversal import modules_in
 
 __all__ = ["evaluating", "in_its_mode", "left_as_it_was", "only_run"]
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from prune_core.masking.walks import modules_in
+from prune_core.traversal import modules_in
 from prune_speedup.torch.proof.made_up import made_up
 from prune_speedup.torch.record.case import Case
 from prune_speedup.torch.record.inputs import arguments, tensors_in

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from prune_core.masking.walks import modules_in
+from prune_core.traversal import modules_in
 from prune_speedup.torch.record.higher_precision import is_narrow
 from prune_speedup.torch.tensors import put
 

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from prune_core.masking.slices import covers_zeros
-from prune_core.masking.walks import named_tensors
+from prune_core.traversal import named_tensors
 from prune_speedup.engine.graph import Call, Ref
 from prune_speedup.engine.labels import Array
 from prune_speedup.engine.plan import Plan

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from prune_core.masking.walks import named_modules
+from prune_core.traversal import named_modules
 from prune_toolkit.running.random_state import put_random, take_random
 
 __all__ = ["Before", "on_processor", "untouched"]

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from prune_core.masking.walks import modules_in
+from prune_core.traversal import modules_in
 
 __all__ = ["plain_kernels"]
 

@@ -15,7 +15,7 @@ from torch.nn.modules.module import (
 )
 
 from prune_core.errors import ConfigError
-from prune_core.masking.walks import named_tensors
+from prune_core.traversal import named_tensors
 from prune_speedup.engine.graph import Graph
 from prune_speedup.torch.record.call_sites import Frame
 from prune_speedup.torch.record.case import Case

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from prune_core.masking.walks import named_modules, named_tensors
+from prune_core.traversal import named_modules, named_tensors
 from prune_speedup.engine.graph import ALIAS_WRITE, Call, Graph, Meta, Ref
 from prune_speedup.torch.record.call_sites import Frame, Rewrite, SiteCounter, short_name
 from prune_speedup.torch.record.data_dependent import Decisions, decide_as, everything, seen

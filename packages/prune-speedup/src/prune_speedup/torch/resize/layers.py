@@ -5,8 +5,8 @@ from typing import Any
 
 from torch import nn
 
-from prune_core.masking.walks import modules_in, named_modules
 from prune_core.registry import get_extension, names
+from prune_core.traversal import modules_in, named_modules
 from prune_speedup.engine.plan import Plan
 from prune_speedup.torch.resize.attention import PrunedMultiheadAttention, can_be_pruned
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from prune_core.masking.walks import modules_in, named_modules, named_parameters, named_tensors
+from prune_core.traversal import modules_in, named_modules, named_parameters, named_tensors
 
 
 def plain() -> nn.Module:
