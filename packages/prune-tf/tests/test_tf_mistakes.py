@@ -16,6 +16,7 @@ from prune_tf import (
     NMPruner,
     PruningSchedule,
     TaylorFOWeightPruner,
+    apply_masks,
     export_model,
     load_masks,
     load_pruned,
@@ -26,6 +27,7 @@ from prune_tf import (
     set_masks,
     shrink,
     units,
+    unwrap,
 )
 
 HALF = [{"sparsity": 0.5, "op_types": ["Dense"]}]
@@ -156,6 +158,10 @@ MISTAKES = [
     (lambda: set_masks(net(), {"first": {"weight": np.ones((6, 8))}}), "masked in kernel, bias"),
     (lambda: set_masks(net(), {"first": {"kernel": np.ones((8, 6))}}), "for another model"),
     (lambda: set_masks(net(), {"first": np.ones((6, 8))}), "masks are a mapping"),
+    (lambda: set_masks(net(), {}), "masks is empty, so nothing would be masked"),
+    (lambda: set_masks(net(), {"first": {}}), "masks is empty, so nothing would be masked"),
+    (lambda: apply_masks(net()), "has no masks, so nothing would be set to zero"),
+    (lambda: apply_masks(unwrap(pruned())), r"unwrap\(\) takes them off"),
     (lambda: set_masks(net(), {"first": {"kernel": np.full((6, 8), 0.3)}}), r"0 \(pruned\) and 1"),
     (lambda: save_masks(pruned(), "masks.safetensors"), "in that order"),
     (lambda: load_masks(net(), "masks.safetensors"), "must be a Keras 3 model"),

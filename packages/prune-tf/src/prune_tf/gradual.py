@@ -16,7 +16,7 @@ from prune_core.registry import get_pruner
 from prune_core.schedule_keys import SCHEDULE_KEYS, timetables, without_schedule
 from prune_core.timetable import Curve, Timetable, as_curve
 from prune_tf.arrays import array_of
-from prune_tf.masks import Masks, apply_masks, renew_compiled_step
+from prune_tf.masks import Masks, hold_masks, renew_compiled_step
 from prune_tf.no_callback import NoCallback
 from prune_tf.own_loop import check_outside, number_of
 from prune_tf.pruning.pruner import ConfigList, Pruner
@@ -221,7 +221,7 @@ class _Following(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_train_end(self, logs: Any = None) -> None:
         """Say so when training ended before the final sparsity was reached."""
-        apply_masks(self._pruner.pruner.bound_model)
+        hold_masks(self._pruner.pruner.bound_model)
         if left := self._pruner._left:
             warn(
                 f"Training ended at {left}, at which the final sparsity is reached. Train on with "

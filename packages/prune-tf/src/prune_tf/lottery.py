@@ -16,7 +16,7 @@ from prune_core.options import ChecksOptions, check_flags
 from prune_core.progress import note
 from prune_core.rounds import sparsity_after, take_rounds
 from prune_tf.gradual import class_of
-from prune_tf.masks import Masks, apply_masks
+from prune_tf.masks import Masks, hold_masks
 from prune_tf.no_callback import NoCallback
 from prune_tf.pruning.pruner import ConfigList, Pruner
 from prune_tf.variables import Kept, of_optimizer
@@ -118,7 +118,7 @@ class LotteryTicketPruner(NoCallback, metaclass=ChecksOptions):
         if index and self.reset_weights:
             self._weights.restore()
             self._optimizer.restore()
-            apply_masks(model)
+            hold_masks(model)
         self.curr_prune_iteration = index
         reached = max(self.pruner.sparsity().values(), default=0.0)
         note(
@@ -134,7 +134,7 @@ class LotteryTicketPruner(NoCallback, metaclass=ChecksOptions):
             for index in self.get_prune_iterations():
                 self.prune_iteration_start()
                 self.finetuner(model)
-                apply_masks(model)
+                hold_masks(model)
                 score = None if self.evaluator is None else float(self.evaluator(model))
                 reached = max(self.pruner.sparsity().values(), default=0.0)
                 self.history.append({"round": index, "sparsity": reached, "score": score})

@@ -22,8 +22,10 @@ __all__ = [
     "Masks",
     "apply_masks",
     "check_masks",
+    "hold_masks",
     "masks_of",
     "plain",
+    "put_masks",
     "renew_compiled_step",
     "set_masks",
     "unwrap",
@@ -55,13 +57,28 @@ def set_masks(model: keras.Model, masks: Mapping[str, Mapping[str, Any]]) -> Non
         masks: `{layer name: {variable name: mask}}`, shaped as the variables are.
 
     Raises:
-        MaskError: When a mask does not fit; nothing is changed then.
+        MaskError: When a mask does not fit, or there is none; nothing is changed then.
+    """
+    if not put_masks(model, masks):
+        raise MaskError(
+            "masks is empty, so nothing would be masked; give it a layer, such as "
+            "{'conv': {'kernel': mask}}."
+        )
+
+
+def put_masks(model: keras.Model, masks: Mapping[str, Mapping[str, Any]]) -> int:
+    """Do what `set_masks` does, for as many masks as there are; return how many.
+
+    Args:
+        model: A built model, changed in place.
+        masks: `{layer name: {variable name: mask}}`, shaped as the variables are.
     """
     fitting = check_masks(model, masks)
     done = {put_mask(layer, slot, mask) for layer, slot, mask in fitting}
     if "added" in done:
         carrier.carry(model)
     renew_compiled_step(model, added="added" in done, changed="changed" in done)
+    return len(fitting)
 
 
 def apply_masks(model: keras.Model) -> None:
@@ -73,10 +90,28 @@ def apply_masks(model: keras.Model) -> None:
 
     Args:
         model: The masked model.
+
+    Raises:
+        MaskError: When it has no masks.
     """
-    for _, layer, slot, constraint in _masked(model):
+    if not hold_masks(model):
+        raise MaskError(
+            "The model has no masks, so nothing would be set to zero. A pruner puts some on it, "
+            "and so does prune_tf.set_masks(model, masks); unwrap() takes them off."
+        )
+
+
+def hold_masks(model: keras.Model) -> int:
+    """Do what `apply_masks` does, and return how many masks there are.
+
+    Args:
+        model: The model, masked or not.
+    """
+    found = [*_masked(model)]
+    for _, layer, slot, constraint in found:
         constraint.bind(getattr(layer, slot.name))
         constraint.hold()
+    return len(found)
 
 
 def unwrap(model: keras.Model) -> keras.Model:

@@ -16,7 +16,7 @@ from prune_speedup.budget.ratios import check_target
 from prune_tf.budget import fit_budget
 from prune_tf.inputs import check_inputs
 from prune_tf.layers import layers_of, slots_of
-from prune_tf.masks import Masks, masks_of, set_masks, unwrap
+from prune_tf.masks import Masks, masks_of, put_masks, unwrap
 from prune_tf.pruning.closing import masks_that_go
 from prune_tf.pruning.pruner import Pruner
 from prune_tf.pruning.targets import weights_of
@@ -146,7 +146,7 @@ def _together(
         for each in pruner.targets:
             each.config["sparsity"] = sparsity
     masks = masks_that_go(pruner, lambda each: sparsity, constants)
-    set_masks(model, both(masks_of(model), masks))
+    put_masks(model, both(masks_of(model), masks))
     emit("prune_masks_made", pruner=pruner, masks=masks)
     return masks
 

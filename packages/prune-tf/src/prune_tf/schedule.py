@@ -13,7 +13,7 @@ from prune_core.errors import ConfigError, warn
 from prune_core.progress import note
 from prune_core.registry import get_schedule
 from prune_tf.arrays import array_of
-from prune_tf.masks import apply_masks, renew_compiled_step
+from prune_tf.masks import hold_masks, renew_compiled_step
 from prune_tf.own_loop import check_outside, number_of
 from prune_tf.pruning.pruner import Pruner
 
@@ -169,7 +169,7 @@ class PruningSchedule(keras.callbacks.Callback):  # type: ignore[misc]
     def on_train_end(self, logs: Any = None) -> None:
         """Say so when training ended before the final sparsity was reached."""
         # An optimizer with use_ema=True has just written averages over the zeros.
-        apply_masks(self.pruner.bound_model)
+        hold_masks(self.pruner.bound_model)
         step = self.iterations
         if step < self.end_step:
             warn(

@@ -22,7 +22,7 @@ from prune_tf.axes import from_torch
 from prune_tf.export import export_model
 from prune_tf.files import load_masks, save_masks
 from prune_tf.layers import layers_of
-from prune_tf.masks import Masks, masks_of, set_masks, unwrap
+from prune_tf.masks import Masks, masks_of, put_masks, unwrap
 from prune_tf.no_callback import NoCallback
 from prune_tf.pruning.allocate import across_layers, layer_by_layer
 from prune_tf.pruning.coupled import Coupling
@@ -117,7 +117,7 @@ class Pruner(NoCallback, metaclass=ChecksOptions):
                 shape = tuple(getattr(target.layer, name).shape)
                 mask = known.get(name, np.ones(shape, bool))
                 masks.setdefault(target.layer_name, {})[name] = mask
-        set_masks(model, masks)
+        put_masks(model, masks)
         self._tell_of_more_than_asked()
 
     @classmethod
@@ -177,7 +177,7 @@ class Pruner(NoCallback, metaclass=ChecksOptions):
             ratio: Takes a target and returns the ratio that it is to lose.
         """
         masks = self.masks_at(ratio)
-        set_masks(self.bound_model, masks)
+        put_masks(self.bound_model, masks)
         emit("prune_masks_made", pruner=self, masks=masks)
         return masks
 
@@ -329,7 +329,7 @@ class Pruner(NoCallback, metaclass=ChecksOptions):
                     f"The masks have {name!r}, which is not among the selected layers."
                     f"{did_you_mean(name, known)}"
                 )
-        set_masks(self.bound_model, masks)
+        put_masks(self.bound_model, masks)
 
     def save_masks(self, path: str | PathLike[str]) -> None:
         """Write the masks in force to a safetensors file.

@@ -17,7 +17,7 @@ from prune_core.scores import number_from
 from prune_speedup.search.plans import DeadEndError, Plan, Plans, Sparsities
 from prune_speedup.search.trials_file import Memory, check_same_plan, weights_ahead
 from prune_speedup.search.weights import Budget
-from prune_tf.masks import apply_masks, masks_of, set_masks
+from prune_tf.masks import hold_masks, masks_of, put_masks
 from prune_tf.pruning.closing import masks_that_go
 from prune_tf.pruning.pruner import Pruner
 from prune_tf.pruning.targets import Target
@@ -201,12 +201,12 @@ class TrialRunner(metaclass=ChecksOptions):
             return
         # A normalisation after a masked channel still adds its offset, until it is removed.
         masks = masks_that_go(self.pruner, ratio)
-        set_masks(self.bound_model, both(masks_of(self.bound_model), masks))
+        put_masks(self.bound_model, both(masks_of(self.bound_model), masks))
 
     def _tune(self) -> None:
         if self.finetune is not None:
             self.finetune(self.bound_model)
-            apply_masks(self.bound_model)
+            hold_masks(self.bound_model)
 
     def _seed_of(self, number: int) -> int:
         return self.seed * 1_000_003 + number

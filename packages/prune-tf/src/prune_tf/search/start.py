@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from prune_core.errors import ConfigError, PruneError
 from prune_core.files import write_safetensors
 from prune_speedup.search.trials_file import check_same_run
-from prune_tf.masks import Masks, masks_of, set_masks, unwrap
+from prune_tf.masks import Masks, masks_of, put_masks, unwrap
 from prune_tf.variables import Kept, of_optimizer
 
 __all__ = ["Packed", "Start", "bytes_of", "read_header", "write_header"]
@@ -63,7 +63,7 @@ class Start:
         }
         for layer, tensors in self.masks.items():
             masks.setdefault(layer, {}).update(tensors)
-        set_masks(self._model, masks)
+        put_masks(self._model, masks)
 
     def move(self, number: int) -> None:
         """Take the model as it is now for where trials begin.

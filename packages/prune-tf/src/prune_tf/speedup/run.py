@@ -22,7 +22,7 @@ from prune_tf.constraint import Masked
 from prune_tf.files import load_masks
 from prune_tf.inputs import check_inputs, made_up_inputs, outputs_of, run
 from prune_tf.layers import layers_of, slots_of
-from prune_tf.masks import masks_of, set_masks
+from prune_tf.masks import masks_of, put_masks
 from prune_tf.speedup.constants import silenced
 from prune_tf.speedup.copies import Pairs
 from prune_tf.speedup.cost import bytes_of, cost_of
@@ -323,7 +323,7 @@ def _keep_masks(small: keras.Model, pairs: Pairs, plan: Plan, masks: Values) -> 
                 rest = cut(plan, old, name, mask)
                 if not rest.all():
                     left.setdefault(names[id(new)], {})[name] = rest
-    set_masks(small, left)
+    put_masks(small, left)
 
 
 def _why_nothing(model: keras.Model, plan: Plan, masks: Values) -> str:

@@ -11,7 +11,7 @@ import keras
 from prune_core.files import make_folder
 from prune_speedup.search.rounds import rules_of_round, target_of_round
 from prune_tf.admm import ADMMPruner
-from prune_tf.masks import apply_masks, masks_of, set_masks, unwrap
+from prune_tf.masks import hold_masks, masks_of, put_masks, unwrap
 from prune_tf.pruning.closing import masks_that_go
 from prune_tf.pruning.pruner import Pruner, coupling_in
 from prune_tf.pruning.targets import Target
@@ -77,7 +77,7 @@ class AutoCompressRounds:
         with seeded(self._seed_of(number) + TUNING_SEED):
             if self.finetuner is not None:
                 self.finetuner(model)
-                apply_masks(model)
+                hold_masks(model)
             score = score_from(self.evaluate(model))
         reached = self._sparsities_of(model)
         sparsity = sum(reached[n] * self._sizes[n] for n in reached) / sum(self._sizes.values())
@@ -157,7 +157,7 @@ class AutoCompressRounds:
             if admm.pruner.coupling is not None:
                 # What follows a masked channel goes with it, such as the offset of a batch norm.
                 going = masks_that_go(admm.pruner, lambda target: sparsities[target.name])
-                set_masks(self.bound_model, both(masks_of(self.bound_model), going))
+                put_masks(self.bound_model, both(masks_of(self.bound_model), going))
 
     def _shrunk(self, model: keras.Model) -> keras.Model:
         """Return a model without what is masked; what cannot be removed stays masked."""
