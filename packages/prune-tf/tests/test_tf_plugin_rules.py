@@ -1,5 +1,6 @@
 """Rules that plugins register, by the dotted path of a class."""
 
+import re
 import sys
 
 import keras
@@ -38,6 +39,16 @@ def test_it_speaks_for_the_class(model):
         report = shrink(model)
     assert report.model.get_layer("first").units == 4
     assert units(model).unknown == {"Doubled": "own"}
+
+
+def test_one_that_fails_is_named_with_its_place(model):
+    with registered(Plugin("keras_plugin.Doubled", "keras_plugin:breaks_off"), "acme"):
+        found = units(model)
+    (why,) = found.labelling.flow.unruled.values()
+    place = r"keras_plugin\.py:\d+\)"
+    says = rf"the rule keras_plugin\.breaks_off of Doubled failed: TypeError: .*{place}"
+    assert re.fullmatch(says, why)
+    assert found.unknown == {"Doubled": "own"}
 
 
 def test_another_path_to_the_same_class_is_as_good(model, monkeypatch):

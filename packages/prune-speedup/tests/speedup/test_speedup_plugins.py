@@ -1,5 +1,6 @@
 """What plugins teach the engine, and what they hear of it."""
 
+import re
 import sys
 from types import ModuleType
 
@@ -10,6 +11,7 @@ from torch import nn
 from prune_core import PluginWarning, Reference, hookimpl, shrink, units
 from prune_core.registry import registered
 from prune_speedup.engine.values import Value
+from prune_speedup.testing import check_rule
 
 
 @torch.library.custom_op("acme_speedup::doubled", mutates_args=())
@@ -113,6 +115,39 @@ def test_a_rule_that_cannot_be_imported_is_said_and_costs_no_more_than_its_opera
         pytest.warns(PluginWarning, match=r"acme_speedup\.doubled.*acme.*goes on without it"),
     ):
         assert len(units(Doubled(), torch.randn(4, 3))) == 0
+
+
+def rule_that_adds(flow, call):
+    return flow.get(call.args[0]) + 1
+
+
+def rule_without_a_call(flow):
+    return flow
+
+
+def rule_that_asks_wrongly(flow, call):
+    return flow.align(call, axis=1)
+
+
+@pytest.mark.parametrize(
+    ("rule", "line"),
+    [(rule_that_adds, 1), (rule_without_a_call, 0), (rule_that_asks_wrongly, 1)],
+    ids=lambda given: getattr(given, "__name__", ""),
+)
+def test_a_rule_that_fails_is_named_with_its_operator_and_its_place(acme, rule, line):
+    setattr(sys.modules[acme], rule.__name__, rule)
+    rules = {"acme_speedup.doubled": Reference(f"{acme}:{rule.__name__}")}
+    code = rule.__code__
+    told = re.compile(
+        rf"the rule {re.escape(__name__)}\.{rule.__name__} of acme_speedup\.doubled\S* failed: "
+        rf"TypeError: .+ \({re.escape(code.co_filename)}:{code.co_firstlineno + line}\)"
+    )
+    with registered(plugin(prune_register_rules=rules), "acme"):
+        found = units(Doubled(), torch.randn(4, 3))
+        assert told.search(found.why_fixed("first.weight", 0))
+        with pytest.raises(AssertionError, match=told) as caught:
+            check_rule(doubled, (4, 6))
+    assert isinstance(caught.value.__cause__, TypeError)
 
 
 def test_a_rule_for_an_operator_of_torch_is_not_taken(acme):

@@ -80,6 +80,7 @@ class Flow:
         self.values: dict[int, Value] = {}
         self.unknown: dict[str, str] = {}
         self.unruled: dict[int, str] = {}
+        self.failed: dict[str, Exception] = {}
         self.live_norms: list[tuple[int, Array]] = []
         self.deferred: list[Callable[[], None]] = []
         self.preferences: list[Callable[[], None]] = []

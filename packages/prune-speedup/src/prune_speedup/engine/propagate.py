@@ -23,7 +23,7 @@ import numpy.typing as npt
 from prune_speedup.engine.flow import Flow
 from prune_speedup.engine.graph import ALIAS_WRITE, Call, Graph, Ref
 from prune_speedup.engine.labels import Array, Labels, Settled
-from prune_speedup.engine.rules import Declined, Rules
+from prune_speedup.engine.rules import Declined, Rules, failed
 from prune_speedup.engine.values import (
     CONSTANT,
     UNIFORM,
@@ -255,7 +255,8 @@ def _results(flow: Flow, graph: Graph, call: Call) -> list[Value | None]:
         except Declined as declined:
             why = str(declined)
         except Exception as error:  # a rule may be a plugin's, and met what it never thought of
-            why = f"the rule of {call.target} failed: {type(error).__name__}: {error}"
+            flow.failed[str(call.target)] = told = failed(entry, call, error)
+            why = str(told)
         else:
             made: list[Value | None] = [returned] if isinstance(returned, Value) else list(returned)
             if [value.shape if value else None for value in made] == shapes:

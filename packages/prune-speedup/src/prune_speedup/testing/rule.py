@@ -97,6 +97,10 @@ def check_rule(
     x = torch.randn(2, 3)
     found = units(_Between(call, shapes), x)
     if found.unknown:
+        failed = found.labelling.flow.failed
+        for target in found.unknown:
+            if target in failed:
+                raise AssertionError(f"{failed[target]}.") from failed[target].__cause__
         raise AssertionError(f"there is no rule for {', '.join(found.unknown)}.")
     counts = _counts(found, shapes)
     if expected is not None and counts != list(expected):

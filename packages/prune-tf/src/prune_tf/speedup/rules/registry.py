@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from prune_speedup.engine.flow import Flow
@@ -97,14 +98,14 @@ class Rules:
 
     def find(self, target: Any) -> Entry | None:
         """Return the rule of an operator; it declines where it cannot speak for a call."""
-        return Entry(self._apply, carries=True)
+        found = rule_for(target.cls)
+        return Entry(partial(self._apply, found), carries=True, written=found)
 
     def repeatable(self, target: Any) -> bool:
         """Return whether an operator makes the same numbers of the same inputs each time."""
         return "Random" not in str(target)
 
-    def _apply(self, flow: Flow, call: Call) -> Any:
-        found = rule_for(type(call.op))
+    def _apply(self, found: Rule | None, flow: Flow, call: Call) -> Any:
         if isinstance(call.op, Alike):
             return _alike(flow, call)
         if isinstance(call.op, Passed):
