@@ -36,7 +36,7 @@ import torch
 from torch import nn
 from torch.nn.modules import module as torch_module
 
-from prune_core.registry import names
+from prune_core.registry import manager
 from prune_core.traversal import modules_in
 from prune_speedup.torch.rules import registry
 
@@ -107,7 +107,7 @@ def _settings(walk: _Walk) -> Hashable:
         torch._C._get_mem_efficient_sdp_enabled(),
         torch._C._get_mkldnn_enabled(),
         registry.registered(),
-        frozenset(names("rule")),
+        walk.alive(manager()),  # another one whenever plugins are looked for again
         walk.of(torch_module._global_forward_hooks),
         walk.of(torch_module._global_forward_pre_hooks),
     )
@@ -124,6 +124,11 @@ class _Walk:
         self._kept: list[Any] = []
         self._waiting: list[FunctionType] = []
         self._slots: dict[type, tuple[str, ...]] = {}
+
+    def alive(self, item: Any) -> int:
+        """Which thing this is, so long as it is there."""
+        self.objects.append(weakref.ref(item))
+        return id(item)
 
     def of(self, item: Any) -> Hashable:
         """What this is; the second time, only that it is the same thing again."""
