@@ -281,6 +281,82 @@ def test_a_case_that_rounding_alone_turns_over_is_no_judge():
         shrink(model, x, units=removed, verify_inputs=[torch.rand(5, 3)])
 
 
+class Dividing(Branching):
+    """Dozens of normalisations of four values each, where the example does not come.
+
+    They make of 1e-16 what can be seen. It is returned, kept, or only there inside.
+    """
+
+    def __init__(self, seen):
+        super().__init__()
+        self.first, self.usual, self.seen = nn.Linear(3, 999), nn.Linear(999, 16), seen
+        self.mix = nn.Linear(16, 16, bias=False)
+        self.register_buffer("kept", torch.zeros(16))
+
+    def forward(self, x):
+        y = z = self.usual(self.first(x))
+        if len(x) != 2:
+            for _ in range(90):
+                z = nn.functional.instance_norm((z * z - self.mix(z)).view(-1, 4, 4)).flatten(1)
+            if self.seen == "kept":
+                self.kept = z[0]
+        return z if self.seen == "returned" else y + 0 * z
+
+
+class Mistaken(Dividing):
+    """The same places, where nothing but a mistake makes a difference."""
+
+    def forward(self, x):
+        y = z = self.usual(self.first(x))
+        if len(x) != 2:
+            z = self.rare(self.first(x)[:, :8])
+            if self.seen == "kept":
+                self.kept = z[0]
+        return z if self.seen == "returned" else y + 0 * z.sum()
+
+
+@pytest.fixture
+def explained(monkeypatch):
+    """What was answered whenever it was asked whether rounding explains a difference."""
+    answers = []
+    is_shaky = proof._Prover._is_shaky
+
+    def heard(self, *given):
+        answers.append(is_shaky(self, *given))
+        return answers[-1]
+
+    monkeypatch.setattr(proof._Prover, "_is_shaky", heard)
+    return answers
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("seen", ["returned", "kept", "inside"])
+def test_rounding_explains_what_normalising_a_handful_makes_of_it(seen, dtype, explained):
+    torch.manual_seed(0)
+    model, x = Dividing(seen).eval().to(dtype), torch.rand(2, 3).to(dtype)
+    report = shrink(model, x, units=half(model, x))
+    assert explained
+    assert all(explained)
+    assert report.verified == ["the example"]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("seen", ["returned", "kept", "inside"])
+def test_it_does_not_explain_a_mistake(seen, dtype, explained, monkeypatch):
+    def wrong(model, plan):
+        update_sizes(model, plan)
+        model.rare.weight.data[0, 0] += 0.01
+
+    update_sizes = run.update_sizes
+    monkeypatch.setattr(run, "update_sizes", wrong)
+    torch.manual_seed(0)
+    model, x = Mistaken(seen).eval().to(dtype), torch.rand(2, 3).to(dtype)
+    with pytest.raises(SpeedupError):
+        shrink(model, x, units=half(model, x))
+    assert explained
+    assert not any(explained)
+
+
 def test_what_a_chaotic_case_hides_is_looked_for_in_its_graph():
     model, x = Averaging().eval(), torch.rand(2, 3)
     report = shrink(model, x, units=half(model, x))
