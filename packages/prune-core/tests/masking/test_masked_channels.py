@@ -231,14 +231,22 @@ def test_channels_are_left_out_where_that_saves_enough(left_out, monkeypatch):
     calls = []
     original = home._of_kept
     monkeypatch.setattr(home, "_of_kept", lambda *given: (calls.append(1), original(*given))[1])
-    for places, masked, expected in ((256, 128, 1), (2, 128, 0), (256, 16, 0), (256, 0, 0)):
+    threads = [1]
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads[0])
+    for places, masked, threads[0], expected in (
+        (256, 128, 1, 1),
+        (2, 128, 1, 0),
+        (256, 16, 1, 0),
+        (256, 0, 1, 0),
+        (256, 128, 9, 0),
+    ):
         wrapper = PrunerModuleWrapper(nn.Linear(256, 256, bias=False), "layer", {})
         rows = torch.ones(256, dtype=torch.bool)
         rows[:masked] = False
         wrapper.set_masks({"weight": rows[:, None].expand(256, 256)})
         calls.clear()
         wrapper(torch.randn(places, 256))
-        assert len(calls) == expected, (places, masked)
+        assert len(calls) == expected, (places, masked, threads)
 
 
 def test_they_are_by_copies_and_in_every_mode(left_out):
