@@ -1,5 +1,7 @@
 """AutoCompress for Keras: rounds of search and training, and a model that gets smaller."""
 
+from functools import cache
+
 import keras
 import numpy as np
 import pytest
@@ -234,18 +236,27 @@ def test_before_a_round_is_complete_the_model_is_as_it_was(stop, error, speedup)
     assert model.get_layer("a").kernel.numpy().all()
 
 
+@cache
+def never_stopped(speedup, rate=0.0):
+    """How often a run that nothing stops calls functions, what its rounds are and where it ends."""
+    counted = Counted()
+    keras.utils.set_random_seed(0)
+    result = auto(net(rate=rate), speedup=speedup, **counted.options()).run()
+    return counted.calls, result.history, numbers(result.model)
+
+
 @pytest.mark.parametrize(("stop", "speedup"), [(11, True), (16, False), (18, True)])
 def test_ctrl_c_ends_with_the_last_complete_round_and_the_next_run_goes_on(stop, speedup):
-    whole = auto(speedup=speedup, **Counted().options()).run()
+    _, rounds, end = never_stopped(speedup)
     pruner = auto(speedup=speedup, **Counted(stop, KeyboardInterrupt).options())
     result = pruner.run()
     assert not result.complete
     assert len(result.history) == 1
     assert result.sparsities == {"a": 0.5}
-    assert score(result.model) == result.score == whole.history[0]["score"]
+    assert score(result.model) == result.score == rounds[0]["score"]
     again = pruner.run()
     assert again.complete
-    assert_same(numbers(again.model), numbers(whole.model))
+    assert_same(numbers(again.model), end)
 
 
 def test_an_error_in_a_later_round_leaves_what_the_round_before_has_made():
@@ -270,28 +281,28 @@ def test_it_goes_on_where_it_was(kept, speedup, stop, tmp_path):
     # Elsewhere the first fit of a model draws more than later ones, so that nothing is drawn here.
     rate = 0.5 if keras.backend.backend() == "tensorflow" else 0.0
 
-    def run(place, stop=None):
+    def run(stop=None):
         counted = Counted(stop)
         pruner = auto(
-            net(rate=rate), speedup=speedup, **{kept: tmp_path / place}, **counted.options()
+            net(rate=rate), speedup=speedup, **{kept: tmp_path / "run"}, **counted.options()
         )
         try:
             return pruner.run(), counted.calls
         except SystemExit:
             return None, counted.calls
 
-    whole, calls = run("whole")
-    assert run("run", stop) == (None, stop)
+    calls, rounds, end = never_stopped(speedup, rate)
+    assert run(stop) == (None, stop)
     keras.utils.set_random_seed(99)
-    again, more = run("run")
+    again, more = run()
     # In a folder, trials and iterations of the round that was stopped are not made again.
     known = {4: 3, 11: 1, 16: 5 + 1}[stop] if kept == "experiment_data_dir" else 0
     assert more == calls - (9 if stop > 9 else 0) - known
-    assert [_timeless(each) for each in again.history] == [_timeless(t) for t in whole.history]
-    assert_same(numbers(again.model), numbers(whole.model))
-    third, none = run("run")
+    assert [_timeless(each) for each in again.history] == [_timeless(t) for t in rounds]
+    assert_same(numbers(again.model), end)
+    third, none = run()
     assert none == 0
-    assert_same(numbers(third.model), numbers(whole.model))
+    assert_same(numbers(third.model), end)
 
 
 def _timeless(trial):

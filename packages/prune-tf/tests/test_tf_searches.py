@@ -1,8 +1,10 @@
 """NetAdapt and sensitivity analysis of Keras models: what they try, take, train and leave alone."""
 
+import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -350,46 +352,49 @@ def test_ctrl_c_ends_with_the_best_so_far(name, model):
     )
 
 
+def search_in(folder, evaluate):
+    keras.utils.set_random_seed(0)
+    net = keras.Sequential(
+        [layers.Input((4,)), layers.Dense(4, name="a"), layers.Dense(4, name="b")]
+    )
+    return NetAdaptPruner(
+        net,
+        [{"sparsity": 0.5, "op_types": ["Dense"]}],
+        evaluate=evaluate,
+        sparsity_per_iteration=0.25,
+        experiment_data_dir=folder,
+    )
+
+
+def sum_of_weights(model):
+    return float(keras.ops.sum(keras.ops.abs(model.get_layer("a").kernel)))
+
+
 KILLED = """
 import os, signal, sys
-import keras
-from prune_tf import NetAdaptPruner
+from test_tf_searches import search_in, sum_of_weights
 
-keras.utils.set_random_seed(0)
-net = keras.Sequential(
-    [keras.layers.Input((4,)), keras.layers.Dense(4, name="a"), keras.layers.Dense(4, name="b")]
-)
-folder, limit = sys.argv[1], int(sys.argv[2])
 calls = []
 
 def evaluate(model):
-    if len(calls) == limit:
+    if len(calls) == 3:
         os.kill(os.getpid(), signal.SIGKILL)
     calls.append(1)
-    return float(keras.ops.sum(keras.ops.abs(model.get_layer("a").kernel)))
+    return sum_of_weights(model)
 
-search = NetAdaptPruner(
-    net,
-    [{"sparsity": 0.5, "op_types": ["Dense"]}],
-    evaluate=evaluate,
-    sparsity_per_iteration=0.25,
-    experiment_data_dir=folder,
-)
-search.compress()
-print(len(calls), len(search.history))
+search_in(sys.argv[1], evaluate).compress()
 """
 
 
 def test_a_search_that_was_killed_goes_on(tmp_path):
-    def start(limit):
-        command = [sys.executable, "-c", KILLED, str(tmp_path / "search"), str(limit)]
-        return subprocess.run(command, capture_output=True, text=True, check=False)
-
-    assert start(3).returncode == -signal.SIGKILL
-    done = start(100)
-    assert done.returncode == 0, done.stderr
-    made, known = map(int, done.stdout.split())
-    assert known - made == 3
+    here = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "search")]
+    killed = subprocess.run(command, env=here, capture_output=True, text=True, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    calls = []
+    search = search_in(tmp_path / "search", lambda m: (calls.append(1), sum_of_weights(m))[1])
+    search.compress()
+    assert len(search.history) - len(calls) == 3
 
 
 def test_trials_that_got_lost_are_missed(model, tmp_path):
