@@ -27,6 +27,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from importlib import import_module
 from pathlib import Path
 from time import process_time
 from typing import Any
@@ -93,17 +94,26 @@ Measured {{days}} with {{versions}}{{busy}}.
 """
 
 
-def build(name: str) -> tuple[nn.Module, Any]:
-    """Return a network with random weights, and an input."""
-    torch.manual_seed(0)
-    # torchvision asks for two operators that only its own build for accelerators brings; so does
-    # transformers, where it finds torchvision.
+def torchvision() -> Any:
+    """Return torchvision, also where it came without its own operators.
+
+    It asks for two that only its build for accelerators brings; so does transformers, where it
+    finds torchvision.
+    """
     for operator in ("nms", "qnms"):
         with suppress(RuntimeError):  # somebody has imported torchvision already
             torch.library.define(
                 f"torchvision::{operator}",
                 "(Tensor dets, Tensor scores, float threshold) -> Tensor",
             )
+    with suppress(ImportError):
+        return import_module("torchvision")
+
+
+def build(name: str) -> tuple[nn.Module, Any]:
+    """Return a network with random weights, and an input."""
+    torch.manual_seed(0)
+    vision = torchvision()
     if name == "bert":
         from transformers import BertConfig, BertModel
 
@@ -123,9 +133,7 @@ def build(name: str) -> tuple[nn.Module, Any]:
         )
         inputs = {"input_ids": torch.randint(0, 8000, (1, 64))}
         return LlamaForCausalLM(config).eval(), inputs
-    import torchvision
-
-    return torchvision.models.get_model(name, weights=None).eval(), torch.randn(1, 3, 224, 224)
+    return vision.models.get_model(name, weights=None).eval(), torch.randn(1, 3, 224, 224)
 
 
 def ours(model: nn.Module, inputs: Any, *, verify: bool) -> None:

@@ -63,6 +63,7 @@ class Labels:
         self._reasons: list[tuple[Array, str]] = []
         self._roots: Array | None = None
         self._first: Array = np.empty(0, dtype=np.int64)
+        self._told: tuple[tuple[int, int], Array] | None = None
         self.changes = 0
 
     def __len__(self) -> int:
@@ -156,21 +157,23 @@ class Labels:
 
     def reasons(self, labels: Array) -> list[str]:
         """Why the class of each label is fixed; empty where it is not."""
-        wanted = self.find(labels)
-        number = np.full(len(self), len(self._reasons), dtype=np.int64)
-        for at, (fixed, _) in enumerate(self._reasons):
-            roots = self.find(fixed)
-            number[roots] = np.minimum(number[roots], at)
         told = [*(why for _, why in self._reasons), ""]
-        return [told[at] for at in number[wanted].tolist()]
+        return [told[at] for at in self._first_reasons()[self.find(labels)].tolist()]
 
     def reason(self, label: int) -> str:
         """Why the class of a label is fixed; the first thing that fixed it."""
-        root = int(self.find(np.array([label]))[0])
-        for labels, why in self._reasons:
-            if (self.find(labels) == root).any():
-                return why
-        return ""
+        return self.reasons(np.array([label]))[0]
+
+    def _first_reasons(self) -> Array:
+        """For each representative the number of the reason that came first, remembered."""
+        moment = self.changes, len(self)
+        if self._told is None or self._told[0] != moment:
+            number = np.full(len(self), len(self._reasons), dtype=np.int64)
+            for at, (fixed, _) in enumerate(self._reasons):
+                roots = self.find(fixed)
+                number[roots] = np.minimum(number[roots], at)
+            self._told = moment, number
+        return self._told[1]
 
 
 class Settled(Labels):

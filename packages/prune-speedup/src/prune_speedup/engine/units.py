@@ -74,6 +74,7 @@ class Units:
     unread: list[str]
     labelling: Labelling = field(repr=False)
     _index: "_Index | None" = field(default=None, repr=False)
+    _values: dict[str, int] | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return sum(len(group) for group in self.groups)
@@ -93,7 +94,9 @@ class Units:
         """What keeps an index of an axis from being removable; empty when nothing does."""
         name = self.aliases.get(name, name)
         graph = self.labelling.graph
-        value = next((i for i, names in graph.tensors.items() if names[0] == name), None)
+        if self._values is None:
+            self._values = {names[0]: value for value, names in graph.tensors.items()}
+        value = self._values.get(name)
         if value is None:
             return "the example does not use it"
         column = self.labelling.axes[value][axis]
