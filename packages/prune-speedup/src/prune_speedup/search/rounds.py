@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from prune_core.errors import ConfigError
+from prune_core.files import make_folder
 from prune_speedup.search.rules import AMOUNTS
 
-__all__ = ["check_rounds", "goal", "rules_of_round", "said", "target_of_round"]
+__all__ = ["PruningInRounds", "check_rounds", "goal", "rules_of_round", "said", "target_of_round"]
 
 
 def check_rounds(number: Any) -> int:
@@ -70,6 +72,58 @@ def target_of_round(
     """
     wanted = {kind: ratio**done / left[kind] for kind, ratio in target.items()}
     return {kind: ratio for kind, ratio in wanted.items() if ratio < 1.0}
+
+
+class PruningInRounds:
+    """What AutoCompress asks of each of its rounds; a base of its pruner in each framework."""
+
+    rounds: int
+    config_list: Any
+    target: Mapping[str, float] | None
+    seed: int
+    speedup: bool
+    _rules: Sequence[Mapping[str, Any]]
+    # For each layer the rule that it belongs to, and how many weights it had at first.
+    _entries: dict[str, int]
+    _sizes: dict[str, int]
+    # What is left of the dense model, of each kind of the target.
+    _left: dict[str, float]
+    _folder: Path | None
+
+    def _sizes_now(self, names: Collection[str]) -> int:
+        """Return how many weights some layers have."""
+        raise NotImplementedError
+
+    def _seed_of(self, number: int) -> int:
+        return self.seed * 1_000_003 + number
+
+    def _part(self, number: int) -> Path | None:
+        """Return the folder of a round."""
+        if self._folder is None:
+            return None
+        part = self._folder / f"round-{number}"
+        make_folder(part)
+        return part
+
+    def _rules_of(self, number: int) -> list[Mapping[str, Any]]:
+        """Return the rules of a round, which prunes what is left then."""
+        if self.target is not None:
+            return list(self.config_list)
+        return rules_of_round(self._rules, number / self.rounds, self._removed)
+
+    def _removed(self, entry: int) -> float:
+        """Return what the layers of an entry have lost for good."""
+        if not self.speedup:
+            return 0.0
+        names = {name for name, index in self._entries.items() if index == entry}
+        return 1.0 - self._sizes_now(names) / max(1, sum(self._sizes[name] for name in names))
+
+    def _target_of(self, number: int) -> dict[str, float] | None:
+        """Return the target of a round, of what is left then; without what has been met."""
+        if self.target is None:
+            return None
+        left = self._left if self.speedup else dict.fromkeys(self.target, 1.0)
+        return target_of_round(self.target, number / self.rounds, left)
 
 
 def goal(rules: Sequence[Mapping[str, Any]], target: Mapping[str, float] | None) -> str:

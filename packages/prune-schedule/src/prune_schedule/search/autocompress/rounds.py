@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from torch import Tensor
 
 from prune_core import unwrap
-from prune_core.files import make_folder
 from prune_core.masking import Masks, PrunerModuleWrapper
 from prune_schedule.budget.removed_weights import RemovedWeights
 from prune_schedule.run.delegating import DelegatingPruner, one_shot_class
@@ -20,14 +18,14 @@ from prune_schedule.store.trials import Trials
 from prune_schedule.timed.admm import ADMMPruner
 from prune_schedule.timed.optimizer_steps import optimizers_in
 from prune_speedup.pruning.dependency_aware import DependencyAwareAllocator
-from prune_speedup.search.rounds import rules_of_round, target_of_round
+from prune_speedup.search.rounds import PruningInRounds
 from prune_speedup.torch.speedup import make_small
 from prune_speedup.torch.tensors import Snapshot
 
 __all__ = ["AutoCompressRounds"]
 
 
-class AutoCompressRounds(DelegatingPruner):
+class AutoCompressRounds(PruningInRounds, DelegatingPruner):
     """Does what a round consists of; `AutoCompressPruner` goes through the rounds.
 
     Attributes:
@@ -35,32 +33,17 @@ class AutoCompressRounds(DelegatingPruner):
         searches: For each round, what its search has tried.
     """
 
-    rounds: int
     searches: list[Trials]
-    config_list: Any
-    target: Mapping[str, float] | None
-    seed: int
     rho: float
     finetuner: Finetune | None
     evaluator: Evaluate
-    speedup: bool
     dummy_input: Any
     pruning_algorithm: Any
     pruning_params: Mapping[str, Any]
-    _rules: Sequence[Mapping[str, Any]]
-    # For each layer the rule that it belongs to, and how many weights it had at first.
-    _entries: dict[str, int]
-    _sizes: dict[str, int]
-    # What is left of the dense model, of each kind of the target.
-    _left: dict[str, float]
     _base: Masks
     _large: Snapshot | None
-    _folder: Path | None
     _search: dict[str, Any]
     _admm: dict[str, Any]
-
-    def _seed_of(self, number: int) -> int:
-        return self.seed * 1_000_003 + number
 
     def _round(self, number: int) -> dict[str, Any]:
         sparsities = self._allocate(number)
@@ -179,35 +162,8 @@ class AutoCompressRounds(DelegatingPruner):
         self.unwrap()
         unwrap(self.bound_model)  # also of a pruner that was interrupted while it was made
 
-    def _part(self, number: int) -> Path | None:
-        if self._folder is None:
-            return None
-        part = self._folder / f"round-{number}"
-        make_folder(part)
-        return part
-
-    # --- how much by when -----------------------------------------------------------------
-
-    def _rules_of(self, number: int) -> list[Mapping[str, Any]]:
-        """Return the rules of a round, which prunes what is left then."""
-        if self.target is not None:
-            return list(self.config_list)
-        return rules_of_round(self._rules, number / self.rounds, self._removed)
-
-    def _removed(self, entry: int) -> float:
-        """Return what the layers of an entry have lost for good."""
-        if not self.speedup:
-            return 0.0
-        names = [name for name, index in self._entries.items() if index == entry]
-        now = sum(self._weights_of(name).numel() for name in names)
-        return 1.0 - now / max(1, sum(self._sizes[name] for name in names))
-
-    def _target_of(self, number: int) -> dict[str, float] | None:
-        """Return the target of a round, of what is left then; without what has been met."""
-        if self.target is None:
-            return None
-        left = self._left if self.speedup else dict.fromkeys(self.target, 1.0)
-        return target_of_round(self.target, number / self.rounds, left)
+    def _sizes_now(self, names: Collection[str]) -> int:
+        return sum(self._weights_of(name).numel() for name in names)
 
     def _weights_of(self, name: str) -> Tensor:
         wrapper = self.get_modules_wrapper()[name]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
 
-from prune_core.files import make_folder
-from prune_speedup.search.rounds import rules_of_round, target_of_round
+from prune_speedup.search.rounds import PruningInRounds
 from prune_tf.admm import ADMMPruner
 from prune_tf.masks import hold_masks, masks_of, put_masks, unwrap
 from prune_tf.pruning.closing import masks_that_go
@@ -28,7 +27,7 @@ __all__ = ["AutoCompressRounds"]
 TRAINING_SEED, SHRINKING_SEED, TUNING_SEED = 600_000, 700_000, 800_000
 
 
-class AutoCompressRounds:
+class AutoCompressRounds(PruningInRounds):
     """Does what a round consists of; `AutoCompressPruner` goes through the rounds.
 
     Attributes:
@@ -38,26 +37,14 @@ class AutoCompressRounds:
     """
 
     bound_model: keras.Model
-    rounds: int
     searches: list[list[dict[str, Any]]]
-    config_list: Any
-    target: Mapping[str, float] | None
-    seed: int
     rho: float
     finetuner: Callable[[keras.Model], Any] | None
     evaluate: Callable[[keras.Model], Any]
-    speedup: bool
     dummy_input: Any
     pruning_algorithm: str | type[Pruner]
     pruning_params: Mapping[str, Any]
     _kind: type[Pruner]
-    _rules: Sequence[Mapping[str, Any]]
-    # For each layer the rule that it belongs to, and how many weights it had at first.
-    _entries: dict[str, int]
-    _sizes: dict[str, int]
-    # What is left of the dense model, of each kind of the target.
-    _left: dict[str, float]
-    _folder: Path | None
     _search: dict[str, Any]
     _admm: dict[str, Any]
     _stages: Stages
@@ -174,36 +161,6 @@ class AutoCompressRounds:
         mode = self.pruning_params.get("mode", "normal")
         return self._kind.targets_in(model, self._rules, coupling_in(model, mode))
 
-    def _part(self, number: int) -> Path | None:
-        if self._folder is None:
-            return None
-        part = self._folder / f"round-{number}"
-        make_folder(part)
-        return part
-
-    def _seed_of(self, number: int) -> int:
-        return self.seed * 1_000_003 + number
-
-    # --- how much by when -----------------------------------------------------------------
-
-    def _rules_of(self, number: int) -> list[Mapping[str, Any]]:
-        """Return the rules of a round, which prunes what is left then."""
-        if self.target is not None:
-            return list(self.config_list)
-        return rules_of_round(self._rules, number / self.rounds, self._removed)
-
-    def _removed(self, entry: int) -> float:
-        """Return what the layers of an entry have lost for good."""
-        if not self.speedup:
-            return 0.0
-        names = {name for name, index in self._entries.items() if index == entry}
+    def _sizes_now(self, names: Collection[str]) -> int:
         targets = self._targets_in(self.bound_model)
-        now = sum(each.alive.size for each in targets if each.name in names)
-        return 1.0 - now / max(1, sum(self._sizes[name] for name in names))
-
-    def _target_of(self, number: int) -> dict[str, float] | None:
-        """Return the target of a round, of what is left then; without what has been met."""
-        if self.target is None:
-            return None
-        left = self._left if self.speedup else dict.fromkeys(self.target, 1.0)
-        return target_of_round(self.target, number / self.rounds, left)
+        return sum(each.alive.size for each in targets if each.name in names)
