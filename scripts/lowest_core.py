@@ -26,6 +26,14 @@ def lowest_allowed(package: str) -> Version:
     return max(bounds)
 
 
+def is_in_tree(lowest: Version) -> bool:
+    """Return whether a version is the one in the working tree, and was not released before."""
+    here = version(CORE)
+    # A bound such as >=0.4.0.dev0 asks for what is being developed: nothing older has it.
+    same = here == lowest or (lowest.is_devrelease and here.base_version == lowest.base_version)
+    return same and tag_of(CORE, lowest) is None
+
+
 def write_core(lowest: Version, destination: Path) -> str:
     """Write the sources of a version of prune-core and return where they came from."""
     shutil.rmtree(destination, ignore_errors=True)
@@ -37,13 +45,11 @@ def write_core(lowest: Version, destination: Path) -> str:
         with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as files:
             files.extractall(destination, filter="data")
         return f"tag {tag}"
-    here = version(CORE)
-    # A bound such as >=0.4.0.dev0 asks for what is being developed: nothing older has it.
-    if here == lowest or (lowest.is_devrelease and here.base_version == lowest.base_version):
+    if is_in_tree(lowest):
         shutil.copytree(package_dir(CORE), destination)
         return "the working tree"
     raise SystemExit(
-        f"{CORE} {lowest} has no tag {CORE}-v{lowest}, and the working tree holds {here}. "
+        f"{CORE} {lowest} has no tag {CORE}-v{lowest}, and the working tree holds {version(CORE)}. "
         "If the release exists, fetch its tag: git fetch --tags"
     )
 
