@@ -19,17 +19,24 @@ def alike(units: Units) -> list[list[UnitGroup]]:
     In a transformer those are the hidden units of all layers, their heads, and whatever is as wide
     as the residual stream: what a single number in a config describes.
     """
-    families: list[list[UnitGroup]] = []
-    known: dict[Cut, list[UnitGroup]] = {}
-    for group in units.groups:
-        cuts = _cuts(units, group)
-        family = [group]
-        for other in {id(known[cut]): known[cut] for cut in cuts if cut in known}.values():
-            families.remove(other)
-            family = other + family
-        families.append(family)
-        known |= {cut: family for each in family for cut in _cuts(units, each)}
-    return families
+    # A group belongs to what its number leads to, step by step: `above[3] == 1` and `above[1] == 1`.
+    above = list(range(len(units.groups)))
+    first_with: dict[Cut, int] = {}
+    for at, group in enumerate(units.groups):
+        for cut in _cuts(units, group):
+            above[_top(above, at)] = _top(above, first_with.setdefault(cut, at))
+    families: dict[int, list[UnitGroup]] = {}
+    for at, group in enumerate(units.groups):
+        families.setdefault(_top(above, at), []).append(group)
+    return list(families.values())
+
+
+def _top(above: list[int], at: int) -> int:
+    """Return where the way up ends, and make it shorter for the next time."""
+    while above[at] != at:
+        above[at] = above[above[at]]
+        at = above[at]
+    return at
 
 
 def _cuts(units: Units, group: UnitGroup) -> list[Cut]:
