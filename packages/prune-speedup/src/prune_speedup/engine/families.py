@@ -19,7 +19,7 @@ def alike(units: Units) -> list[list[UnitGroup]]:
     In a transformer those are the hidden units of all layers, their heads, and whatever is as wide
     as the residual stream: what a single number in a config describes.
     """
-    # A group belongs to what its number leads to, step by step: `above[3] == 1` and `above[1] == 1`.
+    # A group belongs to where its number leads to, such as that of 3: `above[3] == 1 == above[1]`.
     above = list(range(len(units.groups)))
     first_with: dict[Cut, int] = {}
     for at, group in enumerate(units.groups):
