@@ -124,9 +124,10 @@ class NormMetricsCalculator(MetricsCalculator):
 
     def calculate_metrics(self, data: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the norms, in float32 for the half-precision types."""
-        return {name: self._norm(tensor) for name, tensor in data.items()}
+        room: dict[torch.dtype, Tensor] = {}
+        return {name: self._norm(tensor, room) for name, tensor in data.items()}
 
-    def _norm(self, tensor: Tensor) -> Tensor:
+    def _norm(self, tensor: Tensor, room: dict[torch.dtype, Tensor]) -> Tensor:
         kept = list(range(tensor.ndim)) if self.dim is None else self.dim
         over = self.reduced_axes(tensor)
         whole = tuple(tensor.shape)
@@ -144,19 +145,31 @@ class NormMetricsCalculator(MetricsCalculator):
             return tensor.abs()
         dtype = torch.float64 if tensor.dtype == torch.float64 else torch.float32
         if self.p == 1.0:
-            return _absolute_sum(tensor, over, dtype)
+            return _absolute_sum(tensor, over, dtype, room)
         norm: Tensor = torch.linalg.vector_norm(tensor, self.p, dim=over, dtype=dtype)
         return norm
 
 
-def _absolute_sum(tensor: Tensor, over: list[int], dtype: torch.dtype) -> Tensor:
+def _absolute_sum(
+    tensor: Tensor, over: list[int], dtype: torch.dtype, room: dict[torch.dtype, Tensor]
+) -> Tensor:
     """Return the 1-norm by way of absolute values, for which processors have faster code."""
     if 0 in over or tensor.numel() <= _PIECE or tensor.device.type != "cpu":
         return tensor.abs().sum(dim=over, dtype=dtype)
-    rows = max(1, _PIECE * len(tensor) // tensor.numel())
     # In pieces, so that no large layer is in memory twice.
+    rows = max(1, _PIECE * len(tensor) // tensor.numel())
     pieces = torch.split(tensor, rows)
-    return torch.cat([piece.abs().sum(dim=over, dtype=dtype) for piece in pieces])
+    if not tensor.is_contiguous():
+        return torch.cat([piece.abs().sum(dim=over, dtype=dtype) for piece in pieces])
+    # One behind the other in the same place: what comes and goes between results leaves holes.
+    size = pieces[0].numel()
+    if dtype not in room or len(room[dtype]) < size:
+        room[dtype] = torch.empty(size, dtype=dtype, device=tensor.device)
+    sums = [
+        room[dtype][: piece.numel()].view(piece.shape).copy_(piece).abs_().sum(dim=over)
+        for piece in pieces
+    ]
+    return torch.cat(sums)
 
 
 class DistMetricsCalculator(MetricsCalculator):

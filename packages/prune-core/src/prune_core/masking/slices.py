@@ -186,6 +186,7 @@ _IN_NUMPY = frozenset(
 )
 _HALF = frozenset({torch.float16, torch.bfloat16})
 _PIECE = 1 << 18
+_LARGE = 1 << 20
 _SAMPLES = 1, 8
 """How many numbers of a slice are looked at before all of them are."""
 _LONG = 1024
@@ -200,10 +201,21 @@ def _plain(tensor: Tensor) -> Any:
     if type(tensor) not in (Tensor, nn.Parameter) or not tensor.is_cpu:
         return tensor
     if tensor.dtype in _HALF:
-        return tensor.detach().view(torch.int16).numpy().view(np.uint16)
+        return _array(tensor.detach().view(torch.int16)).view(np.uint16)
     if tensor.dtype not in _IN_NUMPY:
         return tensor
-    return tensor.detach().numpy() if tensor.requires_grad else tensor.numpy()
+    return _array(tensor.detach() if tensor.requires_grad else tensor)
+
+
+def _array(tensor: Tensor) -> Any:
+    """The same memory as an array.
+
+    `numpy()` marks it for good as memory that an array may share. Who would give it back while it
+    can be had again needs to know that none does, and a large one is worth a longer way.
+    """
+    if tensor.nbytes < _LARGE or tensor.dtype == torch.bool:
+        return tensor.numpy()
+    return np.from_dlpack(tensor)
 
 
 def _flat(mask: Tensor) -> Any:

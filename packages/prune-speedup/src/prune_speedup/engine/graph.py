@@ -160,6 +160,11 @@ class Graph:
         """How many calls the first run made, in eval mode and as the example takes it."""
         return self.end_of_run(0)
 
+    @property
+    def told_by_shapes(self) -> bool:
+        """Whether nothing that was recorded does anything by the numbers of products."""
+        return self.by_shapes and self.first == len(self.calls)
+
     def end_of_run(self, position: int) -> int:
         """The end of the run that a call belongs to."""
         starts = (self.again, self.trained, self.opened, *(start for _, start in self.also))

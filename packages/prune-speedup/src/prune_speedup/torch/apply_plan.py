@@ -31,8 +31,9 @@ from prune_speedup.torch.tensors import Snapshot, cut_tensors
 
 __all__ = ["CannotFollowError", "Cutting", "Fitting", "timed"]
 
-Cutting = Callable[[nn.Module, Plan, Mapping[str, torch.Tensor]], None]
-"""Leaves of every tensor of a model what a plan keeps, with its masks multiplied in."""
+Cutting = Callable[[nn.Module, Plan, Mapping[str, torch.Tensor], Snapshot | None], None]
+"""Leaves of every tensor of a model what a plan keeps, with its masks multiplied in: see
+`cut_tensors`."""
 
 _PLANS = 50
 
@@ -157,7 +158,8 @@ class Fitting:
         report = self.report
         report.returned = []
         for _ in range(_PLANS):
-            self.cutting(self.model, plan, self.masks)
+            before = self.original if plan.labelling.graph.told_by_shapes else None
+            self.cutting(self.model, plan, self.masks, before)
             update_sizes(self.model, plan)
             if self.trusting:  # the proof will run it
                 return plan, Repairs()

@@ -120,7 +120,7 @@ def shrunk(
             wanted = make_plan(found.labelling, chosen)
         return wanted
 
-    original = before if done is None else Snapshot(model)
+    original = before if done is None else Snapshot(model, before)
     if done is not None and asked.certificate is not None:
         references.append(Reference.of(model, flat, f"constants={constants!r} was applied first"))
     attributes = plain_attributes(model)
@@ -132,6 +132,8 @@ def shrunk(
         plan = planned(())
         with timed(seconds, "shrink"):
             plan, repairs = fitting.fit(plan)
+            if original.leaves_blanks:
+                Snapshot(model, original).restore()  # they get their numbers
     else:
         meant = Meaning(flat, units is not None)
         plan, repairs, proof = fitting.proved(asked.verify_inputs, meant, asked.tolerance)

@@ -212,6 +212,7 @@ def make_small(
         cutting,
     )
     untouched = Snapshot(model)
+    states = [untouched]
 
     def attempted(model: nn.Module, before: Snapshot, *, yielding: bool = True) -> SpeedupReport:
         def attempt(used: list[Analysis]) -> SpeedupReport:
@@ -232,7 +233,7 @@ def make_small(
                 raise
             return attempt([])
         if report.returned:
-            small = Snapshot(model)
+            small = Snapshot(model, before)
             before.restore()
             if outdated():
                 return attempt([])
@@ -250,7 +251,8 @@ def make_small(
             graph = exported(model, example_inputs)
         except SpeedupError:
             return attempted(model, untouched)
-        report = attempted(graph, Snapshot(graph))
+        states.append(Snapshot(graph))
+        report = attempted(graph, states[-1])
         bake(graph)
         report.form, report.cause = "graph", cause
         return report
@@ -260,6 +262,8 @@ def make_small(
     except BaseException:
         untouched.restore()
         raise
+    for state in states:
+        state.let_go()
     expect_optimizers(report)
     return report
 

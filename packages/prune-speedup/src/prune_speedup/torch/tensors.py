@@ -1,14 +1,16 @@
 """Cut parameters and buffers in place, and put them back if need be."""
 
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import torch
 from torch import nn
 
-from prune_core.masking.slices import all_of, are_full_rows
+from prune_core.masking.slices import all_of, are_full_rows, covers_zeros
 from prune_core.traversal import modules_in, named_tensors
 from prune_speedup.engine.labels import Array
 from prune_speedup.engine.plan import Plan
+from prune_speedup.torch.parts import Numbers, Part, cut, in_order_of, places, put
 
 __all__ = ["Snapshot", "cut", "cut_slices", "cut_tensors", "named", "places", "put", "residual"]
 
@@ -16,13 +18,26 @@ __all__ = ["Snapshot", "cut", "cut_slices", "cut_tensors", "named", "places", "p
 class Snapshot:
     """The tensors and the sizes of a model, to go back to.
 
-    Nothing is copied: the old numbers are only kept alive.
+    Nothing is copied: the old numbers are only kept alive, in one piece or in parts.
+
+    Attributes:
+        leaves_blanks: Whether any tensor was prepared for being cut, so that it may be blank.
     """
 
-    def __init__(self, model: nn.Module) -> None:
-        """Remember everything that speedup may change: of a scripted module the tensors alone."""
+    def __init__(self, model: nn.Module, earlier: "Snapshot | None" = None) -> None:
+        """Remember everything that speedup may change: of a scripted module the tensors alone.
+
+        Args:
+            model: The model.
+            earlier: One of the same model. What both remember they remember as one.
+        """
         self._model = model
-        self._data = [(t, t.data, t.grad) for t in named_tensors(model).values()]
+        self.leaves_blanks = False
+        known: dict[int, _Held] = {} if earlier is None else earlier._held
+        self._held: dict[int, _Held] = {
+            id(tensor): _held_by(tensor, known.get(id(tensor)))
+            for tensor in named_tensors(model).values()
+        }
         self._modules = [
             (
                 module,
@@ -44,8 +59,40 @@ class Snapshot:
                 holder = module.__dict__[name]
                 holder.clear()
                 holder.update(holders.get(name, ()))
-        for tensor, data, grad in self._data:
-            put(tensor, data, grad)
+        for tensor, numbers, part, grad in self._held.values():
+            put(tensor, numbers.get(part), grad)
+
+    def let_go(self) -> None:
+        """Go back no more: what the model has become is all that is kept."""
+        for held in self._held.values():
+            held.numbers.let_go()
+
+    def cut(self, tensor: torch.Tensor, kept: Mapping[int, Array]) -> Part | None:
+        """Prepare a tensor for being cut, if a way back can be had without a second copy of it.
+
+        What is left is blank first. It gets its numbers where a snapshot of it is restored.
+        """
+        held = self._held.get(id(tensor))
+        part = None if held is None or held.part is not None else held.numbers.cut(kept)
+        self.leaves_blanks |= part is not None
+        return part
+
+
+class _Held(NamedTuple):
+    """A tensor, and what it held: numbers, or a part of them."""
+
+    tensor: torch.Tensor
+    numbers: Numbers
+    part: Part | None
+    grad: torch.Tensor | None
+
+
+def _held_by(tensor: torch.Tensor, known: _Held | None) -> _Held:
+    if known is not None:
+        same, part = known.numbers.found_in(tensor)
+        if same:
+            return _Held(tensor, known.numbers, part, tensor.grad)
+    return _Held(tensor, Numbers(tensor), None, tensor.grad)
 
 
 _HOLDERS = (
@@ -64,6 +111,7 @@ def cut_tensors(
     model: nn.Module,
     plan: Plan,
     masks: Mapping[str, torch.Tensor],
+    before: Snapshot | None = None,
     wanted: Callable[[torch.Tensor], bool] = lambda tensor: True,
 ) -> None:
     """Leave of every tensor only what the plan keeps, with its masks multiplied in.
@@ -74,6 +122,8 @@ def cut_tensors(
         model: The model.
         plan: What goes.
         masks: `{tensor name: mask}`.
+        before: What the model is now, if shapes are all that is wanted of large tensors until the
+            small model is remembered, and put back.
         wanted: Whether a tensor is cut here.
     """
     named = named_tensors(model)
@@ -83,14 +133,23 @@ def cut_tensors(
             continue
         kept = plan.kept(value)
         masked = next((masks[name] for name in names if name in masks), None)
-        numbers, grad = tensor.data, tensor.grad
-        data = cut(numbers, kept)
-        grad = None if grad is None else cut(grad, kept)
-        # Most often all that is masked is cut away, and nothing is left to be multiplied.
-        if masked is not None and (left := residual(masked, kept)) is not None:
+        # Most often all that is masked is cut away, or is zero already, and nothing is left to be
+        # multiplied.
+        left = None if masked is None else residual(masked, kept)
+        if masked is not None and left is not None:
+            zero = covers_zeros(masked.to(tensor.device), tensor.detach())
+            left = None if zero else left
+        grad = None if tensor.grad is None else cut(tensor.grad, kept)
+        part = None if before is None or left is not None else before.cut(tensor, kept)
+        if part is not None:
+            assert part.blank is not None
+            put(tensor, part.blank, grad)
+            continue
+        data = cut(tensor.data, kept)
+        if left is not None:
             data = data * left.to(data.device, data.dtype)
-        if data is not numbers:
-            put(tensor, _in_order_of(tensor, data), grad)
+        if kept or left is not None:
+            put(tensor, in_order_of(tensor, data), grad)
 
 
 def cut_slices(model: nn.Module, kept: Mapping[str, Mapping[int, Array]]) -> None:
@@ -111,15 +170,6 @@ def named(model: nn.Module) -> dict[str, torch.Tensor]:
     return named_tensors(model, every_name=True)
 
 
-def cut(tensor: torch.Tensor, kept: Mapping[int, Array]) -> torch.Tensor:
-    """Leave of a tensor the indices of some axes."""
-    shape = tensor.shape
-    # What leaves least goes first, so that the other axes copy as little as there is.
-    for axis, indices in sorted(kept.items(), key=lambda item: len(item[1]) / shape[item[0]]):
-        tensor = tensor.index_select(axis, places(indices, tensor.device))
-    return tensor
-
-
 def residual(mask: torch.Tensor, kept: Mapping[int, Array]) -> torch.Tensor | None:
     """What is left of a mask beside a tensor that was cut; `None` if nothing is masked any more.
 
@@ -129,30 +179,3 @@ def residual(mask: torch.Tensor, kept: Mapping[int, Array]) -> torch.Tensor | No
         return None
     left = cut(mask, kept)
     return None if all_of(left) else left
-
-
-def places(indices: Array, device: torch.device) -> torch.Tensor:
-    """Indices of a plan as a tensor where they are needed."""
-    return torch.from_numpy(indices).to(device)
-
-
-def _in_order_of(tensor: torch.Tensor, data: torch.Tensor) -> torch.Tensor:
-    """The data with channels last in memory, if that is how the tensor has them."""
-    order = {4: torch.channels_last, 5: torch.channels_last_3d}.get(tensor.ndim)
-    if order is None or tensor.is_contiguous():
-        return data
-    return (
-        data.contiguous(memory_format=order) if tensor.is_contiguous(memory_format=order) else data
-    )
-
-
-def put(tensor: torch.Tensor, data: torch.Tensor, grad: torch.Tensor | None) -> None:
-    """Give a tensor other numbers, perhaps of another shape, and its gradient with them."""
-    tensor.grad = None
-    if tensor.shape != data.shape:
-        # A loss that is still in scope keeps alive what collects this tensor's gradients, and
-        # that remembers the shape. Only a change of type makes torch begin a new one.
-        other = torch.float32 if tensor.dtype == torch.float64 else torch.float64
-        tensor.data = torch.empty(0, dtype=other, device=tensor.device)
-    tensor.data = data
-    tensor.grad = grad

@@ -14,7 +14,7 @@ from prune_speedup.engine.labels import Array
 from prune_speedup.engine.plan import Plan
 from prune_speedup.torch.checkpoint.shards import INDEX, Content, Shards, write_index, write_shard
 from prune_speedup.torch.checkpoint.unfinished import Unfinished
-from prune_speedup.torch.tensors import cut, cut_slices, cut_tensors, named, put
+from prune_speedup.torch.tensors import Snapshot, cut, cut_slices, cut_tensors, named, put
 
 __all__ = ["CutCheckpoint"]
 
@@ -37,7 +37,13 @@ class CutCheckpoint:
         self._source, self._out, self._unfinished = source, out, unfinished
         self.digest = ""
 
-    def by_plan(self, model: nn.Module, plan: Plan, masks: Mapping[str, Tensor]) -> None:
+    def by_plan(
+        self,
+        model: nn.Module,
+        plan: Plan,
+        masks: Mapping[str, Tensor],
+        before: Snapshot | None = None,
+    ) -> None:
         """Stand in for `cut_tensors`."""
         kept = {
             name: plan.kept(value)
@@ -45,7 +51,7 @@ class CutCheckpoint:
             for name in names
         }
         in_files = self._cut(model, kept)
-        cut_tensors(model, plan, masks, lambda tensor: id(tensor) not in in_files)
+        cut_tensors(model, plan, masks, before, lambda tensor: id(tensor) not in in_files)
 
     def by_slices(self, model: nn.Module, kept: Mapping[str, Kept]) -> None:
         """Stand in for `cut_slices`."""

@@ -40,19 +40,17 @@ class _Print:
     Attributes:
         shape: That of the small model's result.
         axis: The channels'.
-        products: One row per channel.
-        rows: Those of channels that the small model has; all unless given.
+        products: One row per channel that the small model has.
     """
 
     shape: tuple[int, ...]
     axis: int
     products: torch.Tensor
-    rows: Array | None = None
 
     def numbers(self) -> npt.NDArray[np.float64]:
-        """The products of the channels that the small model has."""
-        made = self.products.cpu().numpy()
-        return made if self.rows is None else made[self.rows]
+        """The products."""
+        made: npt.NDArray[np.float64] = self.products.cpu().numpy()
+        return made
 
 
 @dataclass(slots=True)
@@ -79,16 +77,19 @@ class _Room:
     def __init__(self, like: torch.Tensor) -> None:
         self._free = like.new_empty(0)
 
-    def keep(self, tensor: torch.Tensor) -> torch.Tensor:
-        """A copy of a tensor."""
-        size = tensor.numel()
+    def keep(self, tensor: torch.Tensor, rows: Array | None) -> torch.Tensor:
+        """A copy of some rows of a tensor; of all unless told which."""
+        size = tensor.numel() if rows is None else len(rows) * tensor.shape[1]
         if len(self._free) < size:
             self._free = tensor.new_empty(max(size, _ROOM))
         place, self._free = self._free[:size], self._free[size:]
-        return place.view(tensor.shape).copy_(tensor)
+        if rows is None:
+            return place.view(tensor.shape).copy_(tensor)
+        place = place.view(len(rows), tensor.shape[1])
+        return torch.index_select(tensor, 0, places(rows, tensor.device), out=place)
 
 
-_ROOM = 1 << 18
+_ROOM = 1 << 21
 
 
 class Inside:
@@ -148,6 +149,13 @@ class Inside:
             self._pairs.append(_Pair(before, now, tensor.dtype))
             self._made_by.append(call)
 
+    def forget(self) -> int:
+        """Keep nothing any more; return how many results were compared."""
+        compared = len(self._pairs)
+        self._pairs, self._made_by, self._entries = [], [], []
+        self._rooms, self._noise = {}, {}
+        return compared
+
     @property
     def compared(self) -> int:
         """How many results were compared."""
@@ -191,15 +199,14 @@ class Inside:
         for axis in cut:
             if axis != along:
                 tensor = tensor.index_select(axis, places(kept[axis], tensor.device))
-        products = self._products(tensor, along)
         if along not in cut:
-            return _Print(tuple(tensor.shape), along, products)
+            return _Print(tuple(tensor.shape), along, self._products(tensor, along))
         shape = list(tensor.shape)
         shape[along] = len(kept[along])
-        return _Print(tuple(shape), along, products, kept[along])
+        return _Print(tuple(shape), along, self._products(tensor, along, kept[along]))
 
-    def _products(self, tensor: torch.Tensor, axis: int) -> torch.Tensor:
-        """For each index along an axis, its products with random vectors."""
+    def _products(self, tensor: torch.Tensor, axis: int, rows: Array | None = None) -> torch.Tensor:
+        """For each index along an axis, or some of them, its products with random vectors."""
         shape = tensor.shape or (1,)
         before, channels, after = prod(shape[:axis]), shape[axis], prod(shape[axis + 1 :])
         folded = tensor.reshape(before, channels, after)
@@ -213,7 +220,7 @@ class Inside:
         key = made.dtype, made.device
         if key not in self._rooms:
             self._rooms[key] = _Room(made)
-        return self._rooms[key].keep(made)
+        return self._rooms[key].keep(made, rows)
 
     def _times_noise(self, folded: torch.Tensor) -> torch.Tensor:
         # The noise stands on the left: few rows times many columns is what kernels are fast at.
@@ -238,6 +245,24 @@ def _weights(pairs: Sequence[_Pair]) -> npt.NDArray[np.float64]:
 
     What is no number counts as infinite.
     """
+    weights = np.zeros(len(pairs))
+    some: list[int] = []
+    channels = 0
+    for at, pair in enumerate(pairs):
+        some.append(at)
+        channels += len(pair.now.products)
+        if channels > _AT_ONCE:
+            weights[some] = _weights_at_once([pairs[each] for each in some])
+            some, channels = [], 0
+    weights[some] = _weights_at_once([pairs[each] for each in some])
+    return weights
+
+
+_AT_ONCE = 1 << 15
+"""About how many channels are compared at once: of a large model they would take much memory."""
+
+
+def _weights_at_once(pairs: Sequence[_Pair]) -> npt.NDArray[np.float64]:
     weights = np.zeros(len(pairs))
     every = [(pair.before.numbers(), pair.now.numbers()) for pair in pairs]
     filled = [at for at, (before, _) in enumerate(every) if len(before)]

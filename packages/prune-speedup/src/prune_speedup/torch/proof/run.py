@@ -117,15 +117,22 @@ def prove(
     cases = cases_of(model, example_inputs, more_inputs, opened=opened, repaired=repaired)
     cases = [case for case in cases if case.name not in without]
     prover = _Prover(model, plan, meant, original, list(repairs.attributes), planned)
-    verdict = where_it_hardly_rounds(model, tolerance, cases, prover.compared, rounding)
     own = narrowest(model)
-    if own.itemsize < torch.float32.itemsize:
+    half = own.itemsize < torch.float32.itemsize
+    if half:
+        prover.half = cases[0]
+    verdict = where_it_hardly_rounds(model, tolerance, cases, prover.compared, rounding)
+    if half:
         prover.check_rounding(cases[0], own, tolerance)
     return prover.proof(verdict)
 
 
 class _Prover:
-    """Runs one model as it was and as it has become."""
+    """Runs one model as it was and as it has become.
+
+    Attributes:
+        half: What the masked model is to be run on in half precision too.
+    """
 
     def __init__(
         self,
@@ -148,6 +155,8 @@ class _Prover:
         self._recorded: Graph | None = None
         self._returned: Found | None = None
         self._in_single: Found | None = None
+        self.half: Case | None = None
+        self._in_half: Seen | None = None
         self._zero_already: set[str] | None = None
 
     def proof(self, verdict: Verdict) -> Proof:
@@ -179,7 +188,7 @@ class _Prover:
             difference = held(case, seen, returned, recorder, tolerance)
             if seen.narrower:
                 self._narrower[case.asks] = seen.narrower
-            self._inside += seen.inside.compared
+            self._inside += seen.inside.forget()
             return recorder, difference
 
         def is_explained(case: Case, seen: Seen, error: CaseError) -> bool:
@@ -187,7 +196,11 @@ class _Prover:
             error.shaky = may_be and self._is_shaky(case, seen, tolerance, dtype)
             return error.shaky and case.name in self._planned
 
-        return self._states.held(self._masked(cases, dtype), dtype, hold, is_explained)
+        masked = self._masked(cases, dtype)
+        if self.half is not None and self._in_half is None:
+            # For `check_rounding`, and now, for to have the masked model back takes its time.
+            ((_, self._in_half),) = self._masked([self.half], None)
+        return self._states.held(masked, dtype, hold, is_explained)
 
     def check_rounding(self, case: Case, own: torch.dtype, tolerance: float | None) -> None:
         """Run both in half precision too, where they may differ by what rounding explains.
@@ -198,7 +211,8 @@ class _Prover:
         if (wide := self._in_single) is None:
             (_, seen), *_ = self._masked([case], torch.float32)
             wide = seen.returned
-        (_, narrow), *_ = self._masked([case], None)
+        narrow = self._in_half
+        assert narrow is not None
         self._states.become(self._states.small, None)
         recorder, returned = self._run_small(case, narrow, None)
         tensors = widened(narrow.returned.tensors, torch.float32)

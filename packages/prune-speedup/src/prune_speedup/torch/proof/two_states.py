@@ -169,7 +169,7 @@ class TwoStates(Generic[Expected]):
 
     def __init__(self, model: nn.Module, original: Snapshot, small: Snapshot | None = None) -> None:
         self._model, self.original = model, original
-        self.small = Snapshot(model) if small is None else small
+        self.small = Snapshot(model, original) if small is None else small
 
     def become(self, state: Snapshot, dtype: torch.dtype | None) -> None:
         """Put the model into a state, and its numbers into a type."""

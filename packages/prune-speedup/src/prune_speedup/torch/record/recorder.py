@@ -17,6 +17,7 @@ from torch.nn.modules.module import (
 from prune_core.errors import ConfigError
 from prune_core.traversal import named_tensors
 from prune_speedup.engine.graph import Graph
+from prune_speedup.torch.parts import give_numbers
 from prune_speedup.torch.record.call_sites import Frame
 from prune_speedup.torch.record.case import Case
 from prune_speedup.torch.record.inputs import (
@@ -181,6 +182,7 @@ class Recorder(Tape):  # type: ignore[no-untyped-call]
         """Compute what somebody still holds of a run without numbers; to be called after each."""
         self.changed = {}  # the model has it no longer
         if kept := self.kept_uncomputed():
+            give_numbers(named_tensors(self._model).values())
             with plainly(self._model):
                 fill(self.graph, self.given, kept)
         self.given.clear()

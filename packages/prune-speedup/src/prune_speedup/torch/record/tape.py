@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from prune_core.traversal import named_modules, named_tensors
 from prune_speedup.engine.graph import ALIAS_WRITE, Call, Graph, Meta, Ref
+from prune_speedup.torch.parts import is_blank
 from prune_speedup.torch.record.call_sites import Frame, Rewrite, SiteCounter, short_name
 from prune_speedup.torch.record.data_dependent import Decisions, decide_as, everything, seen
 from prune_speedup.torch.record.higher_precision import Wider
@@ -155,6 +156,8 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
         index = self._bind(tensor)
         if not self.computing:
             self.given[index] = tensor
+            if is_blank(tensor):
+                self._uncomputed.add(index)
             if tensor.layout is torch.strided:
                 self._outside.add(tensor.untyped_storage()._cdata)
         if (names := self._names.get(id(tensor))) is not None:
@@ -215,21 +218,30 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 self.graph.written.append(index)
 
     def kept_uncomputed(self) -> dict[int, torch.Tensor]:
-        """What somebody still holds of what was made, by the numbers of its values."""
-        living = self._numbers.living()
-        return {index: tensor for index, tensor in living.items() if index not in self.given}
+        """What somebody still holds that lacks its numbers, by the numbers of its values."""
+        living, uncomputed = self._numbers.living(), self._known_uncomputed()
+        return {
+            index: tensor
+            for index, tensor in living.items()
+            if index in uncomputed and index not in self.given and tensor.numel()
+        }
 
     def _want_numbers(self, tensors: Iterable[torch.Tensor]) -> None:
         """Give up, if somebody asks for numbers that are only known by their shapes."""
         if self.computing:
             return
+        uncomputed = self._known_uncomputed()
+        if any(self._numbers.get(tensor) in uncomputed for tensor in tensors):
+            self._give_up()
+
+    def _known_uncomputed(self) -> set[int]:
+        """The values that are blanks, or made of any."""
         calls = self.graph.calls
         for call in calls[self._looked_at :]:
             if not has_numbers(call.target) or not self._uncomputed.isdisjoint(call.inputs()):
                 self._uncomputed.update(index for index in call.outputs if index is not None)
         self._looked_at = len(calls)
-        if any(self._numbers.get(tensor) in self._uncomputed for tensor in tensors):
-            self._give_up()
+        return self._uncomputed
 
     def _give_up(self) -> None:
         self.lacking = True  # a forward may go on after an error

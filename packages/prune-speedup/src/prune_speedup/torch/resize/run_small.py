@@ -11,8 +11,10 @@ from typing import Any
 import torch
 from torch import Tag, nn
 
+from prune_core.traversal import named_tensors
 from prune_speedup.engine.graph import ALIAS_WRITE, Call
 from prune_speedup.engine.plan import Plan
+from prune_speedup.torch.parts import give_numbers
 from prune_speedup.torch.record.call_sites import Number, Site
 from prune_speedup.torch.record.recorder import Recorder
 from prune_speedup.torch.record.source_places import Place, key_of, place_of_call
@@ -195,7 +197,7 @@ def attempt(
             observer.saw(site, given, changes)
         return changes
 
-    computing = not graph.by_shapes or graph.first < len(graph.calls)
+    computing = not graph.told_by_shapes
     recorder = Recorder(model, has_rule, watch, rewrite, graph.decisions, computing=computing)
     message = ""
     try:
@@ -213,6 +215,8 @@ def attempt(
         message = f"{type(error).__name__}: {error}"
     if not computing:
         recorder.give_numbers()
+        if recorder.lacking and give_numbers(named_tensors(model).values()):
+            return attempt(model, example_inputs, plan, observer)
     if not message and not beside.ended():
         message = "it makes fewer calls than before"
     if not message:
