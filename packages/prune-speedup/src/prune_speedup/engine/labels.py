@@ -107,7 +107,7 @@ class Labels:
             roots: Array = self._parent[self._parent]
             while not equal(roots, self._parent):
                 self._parent, roots = roots, roots[roots]
-            self._roots = roots
+            self._roots = self._parent  # every label is told its class at once
         return self._roots, self._fixed[self._roots]
 
     def tie(self, left: Array, right: Array, why: str = "") -> None:
@@ -132,7 +132,8 @@ class Labels:
         # end, whatever the order.
         while len(low):
             self.changes += 1
-            self._roots = None
+            if self._roots is not None:  # somebody may look at them still
+                self._roots, self._parent = None, self._parent.copy()
             self._parent[high] = low
             stays = self._fixed[low] | self._fixed[high]
             if np.count_nonzero(stays):

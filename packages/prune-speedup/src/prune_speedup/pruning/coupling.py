@@ -73,9 +73,9 @@ class Coupling:
     def __init__(
         self, model: nn.Module, example_inputs: Any = None, found: Units | None = None
     ) -> None:
-        from prune_speedup.torch.analysis import units  # tracing is imported when it is used
+        from prune_speedup.torch.analysis import remembered_units  # imported when it is used
 
-        self.units: Units = units(model, example_inputs) if found is None else found
+        self.units: Units = remembered_units(model, example_inputs) if found is None else found
         self._model = model
         self.modules = dict(named_modules(model, every_name=True))
         self.producers = {

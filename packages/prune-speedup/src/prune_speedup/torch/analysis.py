@@ -27,7 +27,15 @@ from prune_speedup.torch.record.inputs import arguments, tensors_in
 from prune_speedup.torch.record.recorder import trace
 from prune_speedup.torch.rules import TORCH, has_rule
 
-__all__ = ["Analysis", "analysis_of", "depends_on_state", "is_outdated", "labelled", "units"]
+__all__ = [
+    "Analysis",
+    "analysis_of",
+    "depends_on_state",
+    "is_outdated",
+    "labelled",
+    "remembered_units",
+    "units",
+]
 
 _REMEMBERED = 4
 """How many analyses are kept at once."""
@@ -150,6 +158,12 @@ def labelled(graph: Graph) -> Labelling:
 
 
 @collecting_later()
+def remembered_units(model: nn.Module, example_inputs: Any) -> Units:
+    """What `units` finds, as it is remembered: to be looked at only."""
+    with bare(model) as plain:
+        return analysis_of(plain, example_inputs).units
+
+
 def units(model: nn.Module, example_inputs: Any) -> Units:
     """Find what can be removed from a model, and what must go with it.
 
@@ -169,8 +183,7 @@ def units(model: nn.Module, example_inputs: Any) -> Units:
         ├── 0.bias axis 0 of 4, 1 index each
         └── 2.weight axis 1 of 4, 1 index each
     """
-    with bare(model) as plain:
-        found = analysis_of(plain, example_inputs).units
+    found = remembered_units(model, example_inputs)
     # The lists are the caller's own; what is remembered stays whatever becomes of them.
     mine = {key: classes.copy() for key, classes in found.axes.items()}
     return replace(found, groups=list(found.groups), axes=mine)

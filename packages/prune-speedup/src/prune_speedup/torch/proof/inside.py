@@ -55,7 +55,10 @@ class _Print:
 
 @dataclass(slots=True)
 class _Entry:
-    call: Call
+    """What is kept of one call, for all that it was told may be much."""
+
+    name: str
+    target: Any
     prints: list[_Print | None]
 
 
@@ -122,7 +125,7 @@ class Inside:
                 prints.append(None)
             else:
                 prints.append(self._print(tensor, kept))
-        self._entries.append(_Entry(call, prints))
+        self._entries.append(_Entry(call.name, call.target, prints))
 
     def _as_planned(
         self, tensor: torch.Tensor, index: int | None, kept: Mapping[int, Array]
@@ -184,10 +187,10 @@ class Inside:
         at = self._next
         while at < len(self._entries):
             entry = self._entries[at]
-            if _alike(entry.call, call):
+            if _alike(entry, call):
                 self._next = at + 1
                 return entry
-            if entry.call.name not in _PASSED:
+            if entry.name not in _PASSED:
                 break
             at += 1
         self.lost = call.name not in _PASSED
@@ -290,7 +293,7 @@ _PASSED = {"clone", "slice", "alias", "prune.alias_write", "alias_write"}
 _VIEWS = {"view", "_unsafe_view"}
 
 
-def _alike(one: Call, other: Call) -> bool:
+def _alike(one: _Entry, other: Call) -> bool:
     names = {one.name, other.name}
     return one.target == other.target or names <= _VIEWS or names == {"slice", "alias"}
 
@@ -305,7 +308,8 @@ def _results(call: Call, result: Any) -> list[torch.Tensor | None]:
     Views and copies are compared where they come from; which of two copies one is cannot be told.
     """
     items = list(result) if isinstance(result, list | tuple) else [result]
-    if call.name == "clone" or operator_of(call.target).makes_views:
+    # A product of more than two axes is made of two, and then viewed as more, with no other reader.
+    if call.name in ("clone", "_unsafe_view") or operator_of(call.target).makes_views:
         return [None] * len(items)
     if "attention" in call.name or "batch_norm" in call.name:
         items[1:] = [None] * (len(items) - 1)  # what a backward pass would need
