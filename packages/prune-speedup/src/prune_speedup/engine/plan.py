@@ -29,6 +29,7 @@ class Plan:
     removed: Flags
     _cut: dict[int, dict[int, Array]] = field(default_factory=dict, repr=False)
     _kept: dict[int, dict[int, Array]] = field(default_factory=dict, repr=False)
+    _lines: dict[int, tuple[Array, Array | None]] = field(default_factory=dict, repr=False)
     _shapes: dict[int, tuple[int, ...]] = field(default_factory=dict, repr=False)
     _read: set[int] = field(default_factory=set, repr=False)
     _sites: dict[Any, list[int]] = field(default_factory=dict, repr=False)
@@ -39,10 +40,8 @@ class Plan:
             return self._cut[value]
         kept: dict[int, Array] = {}
         for axis, column in enumerate(self.labelling.axes[value]):
-            if column is not None:
-                gone = self._gone(column)
-                if np.count_nonzero(gone):
-                    kept[axis] = np.flatnonzero(~gone)
+            if column is not None and (stay := self._kept_along(column)) is not None:
+                kept[axis] = stay
         self._cut[value] = kept
         return kept
 
@@ -52,11 +51,11 @@ class Plan:
             return self._kept[value]
         kept: dict[int, Array] = {}
         for group in self.labelling.flow.values[value].groups:
-            gone = self._gone(group.line)
-            if not np.count_nonzero(gone):
+            stay = self._kept_along(group.line)
+            if stay is None:
                 continue
             if len(group.axes) == 1:
-                kept[group.axes[0]] = np.flatnonzero(~gone)
+                kept[group.axes[0]] = stay
                 continue
             gone = self._gone(group.compact())
             for axis in group.axes:
@@ -122,6 +121,18 @@ class Plan:
                 roots = self.labelling.labels.find(group.compact().ravel())
                 removed[among(self._roots(), roots)] = False
         return Plan(self.labelling, removed)
+
+    def _kept_along(self, line: Array) -> Array | None:
+        """The indices along a line of labels that stay; `None` if all do.
+
+        Looked up once for all values that have this very line, which is most of a block.
+        """
+        known = self._lines.get(id(line))
+        if known is None:
+            gone = self._gone(line)
+            stay = np.flatnonzero(~gone) if np.count_nonzero(gone) else None
+            known = self._lines[id(line)] = line, stay  # the line, or its place might be another's
+        return known[1]
 
     def _roots(self) -> Array:
         return self.labelling.labels.classes()[0]

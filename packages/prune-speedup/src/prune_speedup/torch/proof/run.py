@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from prune_core.errors import ConfigError
-from prune_speedup.engine.graph import Graph
+from prune_speedup.engine.graph import Call, Graph
 from prune_speedup.engine.plan import Plan
 from prune_speedup.torch.proof.cases import cases_of
 from prune_speedup.torch.proof.compare import Difference, compare
@@ -127,6 +127,10 @@ def prove(
     return prover.proof(verdict)
 
 
+def _ignore(call: Call, result: Any, recorded: Call | None) -> None:
+    """Do nothing about what a call has made."""
+
+
 class _Prover:
     """Runs one model as it was and as it has become.
 
@@ -199,7 +203,7 @@ class _Prover:
         masked = self._masked(cases, dtype)
         if self.half is not None and self._in_half is None:
             # For `check_rounding`, and now, for to have the masked model back takes its time.
-            ((_, self._in_half),) = self._masked([self.half], None)
+            ((_, self._in_half),) = self._masked([self.half], None, inside=False)
         return self._states.held(masked, dtype, hold, is_explained)
 
     def check_rounding(self, case: Case, own: torch.dtype, tolerance: float | None) -> None:
@@ -261,12 +265,14 @@ class _Prover:
             explained = seen.inside.moved_to(again.inside, dtype or narrowest(self._model))
         return explained >= found / _EXPLAINED
 
-    def _masked(self, cases: Iterable[Case], dtype: torch.dtype | None) -> list[tuple[Case, Seen]]:
-        """What the masked model does in each case that it accepts."""
+    def _masked(
+        self, cases: Iterable[Case], dtype: torch.dtype | None, *, inside: bool = True
+    ) -> list[tuple[Case, Seen]]:
+        """What the masked model does in each case that it accepts; inside too, if asked."""
 
         def run(case: Case) -> Seen | None:
             try:
-                return self._run_masked(case, dtype)
+                return self._run_masked(case, dtype, inside=inside)
             except Exception as error:
                 if not case.required:
                     return None
@@ -277,16 +283,16 @@ class _Prover:
 
         return self._states.expected(cases, dtype, run)
 
-    def _run_masked(self, case: Case, dtype: torch.dtype | None) -> Seen:
+    def _run_masked(self, case: Case, dtype: torch.dtype | None, *, inside: bool = True) -> Seen:
         if self._zero_already is None:  # found out while the model is what it was
             self._zero_already = zero_already(self._model, self._meant.masks)
-        inside = Inside(self._plan)
+        noted = Inside(self._plan)
         masked = Masked(
             self._model,
             self._plan,
             self._meant,
             self._decisions(case),
-            inside.note,
+            noted.note if inside else _ignore,
             self._start(case),
             self._zero_already,
         )
@@ -299,7 +305,7 @@ class _Prover:
             found.tensors = cut
         kept = kept_by(masked)
         kept.tensors = {path: masked.as_small(path, each) for path, each in kept.tensors.items()}
-        return Seen(found, kept, inside, masked.graph.decisions, narrower, masked.spread)
+        return Seen(found, kept, noted, masked.graph.decisions, narrower, masked.spread)
 
     def _run_small(
         self, case: Case, seen: Seen, dtype: torch.dtype | None
