@@ -292,8 +292,10 @@ A Llama of {parameters:.2f} billion parameters in bfloat16, with {tokens} tokens
 {peak:.2f} times the memory of the model, its own included. The proof works in single precision,
 where rounding can be told from error. A forward takes {single:.1f} s in that, so that all of it is
 {in_single:.1f} forwards; in bfloat16, which this processor multiplies itself, a forward takes
-{forward:.2f} s, and all of it is {forwards:.0f}. The goals were 12 forwards and 1.6 times the
-memory: the big and the small weights are both there until the proof is done.
+{forward:.2f} s, and all of it is {forwards:.0f}. The goals are 12 forwards and 1.6 times the
+memory. Most of what is beyond the model are its masks, a byte for each weight. The big and the
+small weights are not there at once: what stays and what goes lie where the whole was, and a failing
+proof puts them together again.
 `python benchmarks/one_billion.py` measures that.
 """
 
