@@ -28,7 +28,9 @@ def describe(
             before = graph.metas[value].shape
             after = tuple(len(kept[at]) if at in kept else size for at, size in enumerate(before))
             report.changes.append(Change(names[0], before, after))
-            report.slices[names[0]] = {axis: torch.tensor(k) for axis, k in kept.items()}
+            report.slices[names[0]] = {
+                axis: torch.from_numpy(indices.copy()) for axis, indices in kept.items()
+            }
         cuts |= dict.fromkeys(names, kept)
     roots = labels.find(np.arange(len(labels)))
     owned = np.concatenate(
