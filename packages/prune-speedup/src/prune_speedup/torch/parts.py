@@ -158,12 +158,13 @@ class Numbers:
         _blank[part.blank.untyped_storage()._cdata] = self
         return part
 
-    def blank_in(self, memory: int) -> Part | None:
-        """The part that is blank, if it is in this memory."""
+    def blank_in(self, tensor: Tensor) -> Part | None:
+        """The part that is blank, if it is in the memory of a tensor."""
         part = self._part
-        if part is None or part.blank is None or part.blank.untyped_storage()._cdata != memory:
+        if part is None or part.blank is None:
             return None
-        return part
+        memory = part.blank.untyped_storage()._cdata
+        return part if memory == tensor.untyped_storage()._cdata else None
 
     def give(self, part: Part) -> None:
         """Write numbers where a part is blank, for whoever has seen that memory."""
@@ -238,7 +239,7 @@ def _blank_in(tensor: Tensor) -> tuple[Numbers, Part] | None:
     memory = tensor.untyped_storage()._cdata
     numbers = _blank.get(memory)
     # What was blank is gone, and another one may have got its place.
-    part = None if numbers is None else numbers.blank_in(memory)
+    part = None if numbers is None else numbers.blank_in(tensor)
     return None if numbers is None or part is None else (numbers, part)
 
 

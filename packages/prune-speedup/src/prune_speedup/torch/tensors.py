@@ -19,9 +19,6 @@ class Snapshot:
     """The tensors and the sizes of a model, to go back to.
 
     Nothing is copied: the old numbers are only kept alive, in one piece or in parts.
-
-    Attributes:
-        leaves_blanks: Whether any tensor was prepared for being cut, so that it may be blank.
     """
 
     def __init__(self, model: nn.Module, earlier: "Snapshot | None" = None) -> None:
@@ -32,7 +29,6 @@ class Snapshot:
             earlier: One of the same model. What both remember they remember as one.
         """
         self._model = model
-        self.leaves_blanks = False
         known: dict[int, _Held] = {} if earlier is None else earlier._held
         self._held: dict[int, _Held] = {
             id(tensor): _held_by(tensor, known.get(id(tensor)))
@@ -73,9 +69,13 @@ class Snapshot:
         What is left is blank first. It gets its numbers where a snapshot of it is restored.
         """
         held = self._held.get(id(tensor))
-        part = None if held is None or held.part is not None else held.numbers.cut(kept)
-        self.leaves_blanks |= part is not None
-        return part
+        return None if held is None or held.part is not None else held.numbers.cut(kept)
+
+    def give_numbers(self) -> None:
+        """Give numbers to tensors that were cut since, and are blank."""
+        for tensor, numbers, _, _ in self._held.values():
+            if (part := numbers.blank_in(tensor)) is not None:
+                put(tensor, numbers.get(part), tensor.grad)
 
 
 class _Held(NamedTuple):
