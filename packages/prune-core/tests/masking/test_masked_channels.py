@@ -2,12 +2,14 @@
 
 import copy
 import pickle
+import threading
 
 import pytest
 import torch
 from torch import nn
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
 from prune_core.masking import channels as home
@@ -266,9 +268,9 @@ def test_they_are_by_copies_and_in_every_mode(left_out):
 def test_a_mask_that_is_written_to_holds_at_once_where_channels_are_left_out(left_out):
     wrapper, x = wrapped(nn.Linear(6, 4)), torch.randn(2, 6)
     wrapper(x)
-    wrapper.weight_mask.numpy()[0] = False
-    wrapper.bias_mask.numpy()[0] = False
-    assert wrapper(x)[0].bool().tolist() == [False, False, True, False]
+    wrapper.weight_mask.numpy()[1] = True
+    wrapper.bias_mask.numpy()[1] = True
+    assert wrapper(x)[0].bool().tolist() == [True, True, True, False]
     assert len(left_out) == 2
     wrapper.weight_mask.numpy()[2, :3] = False
     expected = wrapper.module.weight[2, 3:] @ x[0, 3:] + wrapper.module.bias[2]
@@ -322,3 +324,86 @@ def test_transforms_of_functions_leave_nothing_out(left_out):
     torch.testing.assert_close(torch.func.vmap(wrapper)(x), expected)
     assert torch.func.jacrev(wrapper)(x).shape == (3, 4, 3, 6)
     assert not left_out
+
+
+def test_what_lies_by_channels_does_where_weights_alone_do_and_where_one_channel_is_left(left_out):
+    x, by_channels = torch.randn(2, 6, 5, 5), torch.channels_last
+    for layer, given in (
+        (nn.Conv2d(6, 4, 3).to(memory_format=by_channels), x),
+        (nn.Conv2d(6, 4, 3).to(memory_format=by_channels), x[0]),
+        (nn.Conv2d(6, 4, 3), x.to(memory_format=by_channels)),
+    ):
+        wrapper = wrapped(layer)
+        assert wrapper(given).stride() == layer(given).stride()
+        assert len(left_out) == 1
+        wrapper.weight_mask[0] = False
+        wrapper.bias_mask[0] = False
+        assert wrapper(given).stride() == layer(given).stride()
+        left_out.clear()
+
+
+def test_it_does_not_matter_where_tensors_are_made(left_out):
+    x = torch.randn(2, 6, 5, 5).to(memory_format=torch.channels_last)
+    wrapper = wrapped(nn.Conv2d(6, 4, 3))
+    with torch.device("meta"):
+        assert wrapper(x).is_cpu
+    assert left_out
+
+
+def test_a_masked_channel_that_overflows_where_autocast_computes_in_half_is_zero():
+    wrapper = wrapped(nn.Linear(6, 4))
+    nn.init.constant_(wrapper.module.weight, 60000.0)
+    with torch.autocast("cpu", torch.float16):
+        result = wrapper(torch.ones(1, 6))
+    assert result.isinf()[0, ROWS].all()
+    assert not result[0, ~ROWS].any()
+
+
+def test_a_mode_of_torch_sees_masked_weights(counted, left_out):
+    class Seen(TorchDispatchMode):
+        def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
+            return operator(*args, **kwargs or {})
+
+    wrapper, x = wrapped(nn.Linear(6, 4)), torch.randn(1, 6)
+    with Seen():
+        wrapper(x)
+    assert counted
+    assert not left_out
+
+
+def test_an_input_of_another_width_is_told_the_width_of_the_layer():
+    wrapper = PrunerModuleWrapper(nn.Linear(256, 256, bias=False), "layer", {})
+    wrapper.set_masks({"weight": (torch.arange(256) < 100)[:, None].expand(256, 256)})
+    with pytest.raises(RuntimeError, match="256x500 and 256x256"):
+        wrapper(torch.ones(256, 500))
+
+
+@pytest.mark.parametrize("by_channels", [True, False])
+def test_several_threads_may_run_a_wrapped_layer(by_channels, left_out, monkeypatch):
+    """One begins while another computes, and ends after it."""
+    wrapper, x = wrapped(nn.Linear(6, 4)), torch.randn(2, 6)
+    weight = wrapper.module.weight
+    if not by_channels:
+        wrapper.weight_mask[0, 0] = False
+    expected = wrapper(x)
+    assert bool(left_out) == by_channels
+    original, both = functional.linear, threading.Barrier(2)
+
+    def linear(*args):
+        both.wait(10)  # the second has begun: it is here, too
+        result = original(*args)
+        if threading.current_thread().name == "last":
+            first.join(10)
+        return result
+
+    monkeypatch.setattr(functional, "linear", linear)
+    results = []
+    first, last = (
+        threading.Thread(target=lambda: results.append(wrapper(x)), name=name)
+        for name in ("first", "last")
+    )
+    first.start()
+    last.start()
+    last.join(10)
+    assert torch.equal(torch.stack(results), torch.stack([expected] * 2))
+    assert wrapper.module.weight is weight

@@ -18,11 +18,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.nn.modules import module as torch_module
 
 from prune_core.masking.plain_names import SUFFIX
 from prune_core.masking.slices import whole_rows
-from prune_core.masking.substitution import call_with
 
 __all__ = ["result_by_channels"]
 
@@ -81,29 +81,44 @@ def result_by_channels(
     if rows is None:
         return None
     kept = int(rows.count_nonzero())
-    if kept and _pays(places, weights, channels, kept) and _can_leave_out(module):
-        return _of_kept(module, rows.nonzero().flatten(), axis, args)
-    if fewer_results:
+    if kept > 1 and _pays(places, weights, channels, kept) and _can_leave_out(module):
+        return _of_kept(module, rows.nonzero().flatten(), axis, args[0])
+    if fewer_results and not _may_overflow():
         result: Tensor = module(*args)
         return result * rows.view(-1, *[1] * -(axis + 1)).view(torch.uint8)
     return None
 
 
-def _of_kept(module: nn.Module, kept: Tensor, axis: int, args: tuple[Any, ...]) -> Tensor:
-    """Compute some channels, and put zeros where the others would be."""
-    weight, bias = module._parameters["weight"], module._parameters["bias"]
-    assert weight is not None
-    rows = {"weight": weight.index_select(0, kept)}
+def _of_kept(module: Any, kept: Tensor, axis: int, x: Tensor) -> Tensor:
+    """Compute some channels, two at least, and put zeros where the others would be.
+
+    The module stays as it is meanwhile: other threads may run it, too.
+    """
+    weight, bias = _rows_of(module.weight, kept), module.bias
     if bias is not None:
-        rows["bias"] = bias.index_select(0, kept)
-    result: Tensor = call_with(module, rows, args, {})
+        bias = bias.index_select(0, kept)
+    if axis == -1:
+        result = functional.linear(x, weight, bias)
+    else:
+        result = module._conv_forward(x, weight, bias)
     shape = list(result.shape)
-    shape[axis] = len(weight)
+    shape[axis] = len(module.weight)
     if result.is_contiguous():
         zeros = result.new_zeros(shape)
-    else:  # it lies in memory as it would with all its channels
-        zeros = torch.empty_permuted(shape, result.dim_order(), dtype=result.dtype).zero_()
+    else:  # it lies in memory as it would with all its channels, which a single one does not tell
+        order = result.dim_order()
+        zeros = torch.empty_permuted(shape, order, dtype=result.dtype, device=result.device)
+        zeros.zero_()
     return zeros.index_copy_(axis, kept, result)
+
+
+def _rows_of(weight: Tensor, kept: Tensor) -> Tensor:
+    """Return some rows of a weight, in memory as the whole is: by channels, results are as well."""
+    if weight.is_contiguous():
+        return weight.index_select(0, kept)
+    order = weight.dim_order()
+    back = [order.index(axis) for axis in range(weight.ndim)]
+    return weight.permute(order).index_select(back[0], kept).permute(back)
 
 
 def _pays(places: int, weights: int, channels: int, kept: int) -> bool:
@@ -136,9 +151,10 @@ def _can_leave_out(module: nn.Module) -> bool:
 
 
 def _is_watched(module: nn.Module) -> bool:
-    """Whether hooks see what a module is given or makes."""
+    """Whether hooks see what a module is given or makes, or a mode of torch each operation."""
     return bool(
-        module._forward_hooks
+        torch._C._len_torch_dispatch_stack()
+        or module._forward_hooks
         or module._forward_pre_hooks
         or module._backward_hooks
         or module._backward_pre_hooks
@@ -147,10 +163,7 @@ def _is_watched(module: nn.Module) -> bool:
 
 
 def _is_plain(tensor: Any) -> bool:
-    """Whether results made of it can be multiplied by rows, and are not too large to be.
-
-    In half precision they may be infinite in a masked channel, and zero times infinity is no zero.
-    """
+    """Whether results made of it can be multiplied by rows, and are not too large to be."""
     return (
         type(tensor) in (Tensor, nn.Parameter)
         and tensor.is_cpu
@@ -160,9 +173,18 @@ def _is_plain(tensor: Any) -> bool:
     )
 
 
+def _may_overflow() -> bool:
+    """Whether results are in half precision, though weights are not.
+
+    There they may be infinite in a masked channel, and zero times infinity is no zero.
+    """
+    return torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") is torch.float16
+
+
 def _count_places(module: Any, x: Tensor, axis: int) -> int:
     """About how many numbers a layer makes in each channel: as many as if it were padded well."""
-    if x.ndim < -axis or not x.shape[axis]:
+    width = module.weight.shape[1] * vars(module).get("groups", 1)
+    if x.ndim < -axis or not 0 < width == x.shape[axis]:
         return 0  # it will say itself what is wrong
     steps = 1 if axis == -1 else prod(module.stride)
-    return x.numel() // x.shape[axis] // steps
+    return x.numel() // width // steps

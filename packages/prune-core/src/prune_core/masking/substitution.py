@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from threading import Lock
 from typing import Any
 
 from torch import Tensor, nn
 
 __all__ = ["call_with"]
+
+
+class _Running:
+    """How often a module runs at the moment, and the parameters that it gets back after the last.
+
+    Several threads may run it. What the first puts in their place is no parameter, and would stay
+    if the second took it for one.
+    """
+
+    def __init__(self, parameters: dict[str, Any]) -> None:
+        self.calls, self.parameters = 0, parameters
+
+
+_running: dict[int, _Running] = {}
+_changing = Lock()
 
 
 def call_with(
@@ -24,10 +40,18 @@ def call_with(
         args: What it is called with.
         kwargs: What it is called with by name.
     """
-    parameters: dict[str, Any] = module._parameters
-    held = {name: parameters[name] for name in tensors}
-    parameters.update(tensors)
+    own: dict[str, Any] = module._parameters
+    with _changing:
+        running = _running.get(id(module))
+        if running is None:
+            running = _running[id(module)] = _Running({name: own[name] for name in tensors})
+        running.calls += 1
+        own.update(tensors)
     try:
         return module(*args, **kwargs)
     finally:
-        parameters.update(held)
+        with _changing:
+            running.calls -= 1
+            if not running.calls:
+                own.update(running.parameters)
+                del _running[id(module)]
