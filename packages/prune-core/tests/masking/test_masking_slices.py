@@ -49,6 +49,8 @@ def test_rows_are_whole_or_there_are_none() -> None:
     mask[2, 0, 0] = True
     assert whole_rows(mask) is None
     assert whole_rows(torch.tensor(True)) is None
+    assert whole_rows(mask.flip(0)[1:]) is None, "though its first row tells nothing else"
+    assert whole_rows(torch.ones(0, 3, dtype=torch.bool)) is not None
     assert not are_full_rows(mask, np.array([1, 2]))
     assert are_full_rows(mask[:, 0, 0], np.array([1, 2]))
     assert are_full_rows(mask[1])

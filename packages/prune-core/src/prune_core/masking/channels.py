@@ -183,7 +183,7 @@ def _may_overflow() -> bool:
 
 def _count_places(module: Any, x: Tensor, axis: int) -> int:
     """About how many numbers a layer makes in each channel: as many as if it were padded well."""
-    width = module.weight.shape[1] * vars(module).get("groups", 1)
+    width: int = module.weight.shape[1] * vars(module).get("groups", 1)
     if x.ndim < -axis or not 0 < width == x.shape[axis]:
         return 0  # it will say itself what is wrong
     steps = 1 if axis == -1 else prod(module.stride)

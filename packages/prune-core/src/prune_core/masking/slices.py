@@ -165,6 +165,8 @@ def whole_rows(mask: Tensor) -> Tensor | None:
         return mask if mask.ndim else None
     flat = _flat(mask)
     width = flat.shape[1]
+    if width and len(flat) and isinstance(flat, np.ndarray) and np.count_nonzero(flat[0]) % width:
+        return None  # single values are masked, as the first row tells most often
     if not 0 < width < _LONG:
         rows = flat.any(1)
         whole = _are_all(flat.all(1) == rows)
