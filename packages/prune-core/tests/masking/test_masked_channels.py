@@ -307,6 +307,16 @@ def test_what_lies_by_channels_stays_so_where_some_are_left_out(left_out):
     assert left_out
 
 
+def test_channels_are_left_out_again_once_nobody_watches_gradients(left_out):
+    wrapper, x = wrapped(nn.Linear(6, 4)), torch.randn(1, 6)
+    watching = wrapper.watch_gradient("weight", lambda gradient: None)
+    wrapper(x)
+    assert not left_out
+    watching.remove()
+    wrapper(x)
+    assert left_out
+
+
 def test_groups_and_layers_without_a_channel_are_computed_whole(left_out):
     x = torch.randn(1, 6, 3, 3)
     assert wrapped(nn.Conv2d(6, 4, 3, groups=2))(x).shape == (1, 4, 1, 1)

@@ -237,7 +237,7 @@ class PrunerModuleWrapper(nn.Module):
                 )
         if torch.compiler.is_compiling() or torch._C._get_tracing_state():
             return functional_call(module, self._seen(), args, kwargs)
-        if not self._watching:
+        if not any(self._watching.values()):
             result = result_by_channels(module, self._buffers, args, kwargs)
             if result is not None:
                 return result
