@@ -417,3 +417,13 @@ def test_several_threads_may_run_a_wrapped_layer(by_channels, left_out, monkeypa
     last.join(10)
     assert torch.equal(torch.stack(results), torch.stack([expected] * 2))
     assert wrapper.module.weight is weight
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.trace")
+@pytest.mark.parametrize("layer", [nn.Linear(6, 4), nn.Conv2d(6, 4, 3)])
+def test_a_traced_layer_has_its_masks(layer, left_out):
+    wrapper, x = wrapped(layer), torch.randn(1, *[6, 3, 3][: layer.weight.ndim - 1])
+    traced = torch.jit.trace(wrapper, (x,))
+    torch.testing.assert_close(traced(x * 2), wrapper(x * 2))
+    assert left_out, "where nothing is traced"
+    assert "index_copy" not in str(traced.graph)

@@ -235,9 +235,9 @@ class PrunerModuleWrapper(nn.Module):
                     "mask cannot reach it; FullyShardedDataParallel replaces parameters in that "
                     "way. torch.distributed.fsdp.fully_shard() leaves them, and works."
                 )
-        if torch.compiler.is_compiling() or torch._C._get_tracing_state():
+        if torch.compiler.is_compiling():
             return functional_call(module, self._seen(), args, kwargs)
-        if not any(self._watching.values()):
+        if not any(self._watching.values()) and not torch._C._get_tracing_state():
             result = result_by_channels(module, self._buffers, args, kwargs)
             if result is not None:
                 return result
@@ -410,8 +410,10 @@ def _factor(mask: Tensor, parameter: Tensor) -> Tensor:
     where(); the view costs nothing. In a large tensor a number for each row is faster again, by
     more than it takes to look at the mask: that of [[1, 1], [0, 0]] is [[1], [0]]. What was seen is
     not remembered, since a mask may be written to in ways that torch does not count, as by numpy.
-    Compilers multiply by the mask where they compute.
+    Compilers multiply by the mask where they compute. `torch.jit.trace` records no view of bytes.
     """
+    if torch._C._get_tracing_state():
+        return mask
     factor = mask.view(torch.uint8)
     if is_sharded(parameter) or parameter.is_meta:
         return sharded_like(factor.to("meta") if parameter.is_meta else factor, parameter)
