@@ -427,3 +427,14 @@ def test_a_traced_layer_has_its_masks(layer, left_out):
     torch.testing.assert_close(traced(x * 2), wrapper(x * 2))
     assert left_out, "where nothing is traced"
     assert "index_copy" not in str(traced.graph)
+
+
+def test_what_is_left_out_is_zero_whatever_it_is_of(left_out):
+    wrapper, x = wrapped(nn.Linear(6, 4)), torch.randn(2, 6, requires_grad=True)
+    nn.init.constant_(wrapper.module.weight[1], float("nan"))
+    y = wrapper(x)
+    assert not y[:, ~ROWS].any()
+    y.backward(torch.where(ROWS, 1.0, float("inf")).expand(2, 4))
+    assert x.grad.isfinite().all()
+    assert not wrapper.module.weight.grad[~ROWS].any()
+    assert left_out

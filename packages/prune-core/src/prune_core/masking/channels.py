@@ -8,6 +8,9 @@ With a zero for a row of weights, and of the bias, a channel of the result is ze
 The first saves as much of a step as there is masked, but copies rows of weights and channels of
 results; it pays for a batch. The second pays for a layer with more weights than results: one of
 4096 x 4096 makes of a single token a 4096th as many numbers as it has weights.
+
+A number that is not finite makes a difference: times zero it is NaN, and a channel that is left out
+is zero, as is what it adds to gradients. The small model has no such channel either.
 """
 
 from __future__ import annotations
