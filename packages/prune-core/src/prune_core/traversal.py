@@ -8,7 +8,7 @@ asked as ever.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -77,7 +77,7 @@ def named_parameters(model: nn.Module, *, every_name: bool = False) -> dict[str,
     if _has_own_tensors(kind):
         return dict(model.named_parameters(remove_duplicate=not every_name))
     modules = named_modules(model, every_name=every_name)
-    return _held(modules, "_parameters", every_name)
+    return _held([(name, each._parameters) for name, each in modules], every_name)
 
 
 def named_tensors(model: nn.Module, *, every_name: bool = False) -> dict[str, Tensor]:
@@ -93,16 +93,17 @@ def named_tensors(model: nn.Module, *, every_name: bool = False) -> dict[str, Te
         buffers = model.named_buffers(remove_duplicate=once)
         return dict([*model.named_parameters(remove_duplicate=once), *buffers])
     modules = named_modules(model, every_name=every_name)
-    parameters = _held(modules, "_parameters", every_name)
-    return parameters | _held(modules, "_buffers", every_name)
+    parameters = _held([(name, each._parameters) for name, each in modules], every_name)
+    return parameters | _held([(name, each._buffers) for name, each in modules], every_name)
 
 
-def _held(modules: list[tuple[str, nn.Module]], holder: str, every_name: bool) -> dict[str, Any]:
-    """Return what modules hold in one of their dictionaries, by its whole name."""
+def _held(members: Sequence[tuple[str, Mapping[str, Any]]], every_name: bool) -> dict[str, Any]:
+    """Return what modules hold, `[(module name, {name: tensor})]`, by its whole name."""
     found = {
         f"{module}.{name}" if module else name: tensor
-        for module, each in modules
-        for name, tensor in getattr(each, holder).items()
+        for module, own in members
+        if own
+        for name, tensor in own.items()
         if tensor is not None
     }
     if every_name:

@@ -139,6 +139,11 @@ class Numbers:
         assert part.small is not None
         return part.small
 
+    @property
+    def in_parts(self) -> bool:
+        """Whether they were prepared for being cut."""
+        return self._part is not None
+
     def found_in(self, tensor: Tensor) -> tuple[bool, Part | None]:
         """Whether a tensor holds these, or a part of them."""
         if self._part is not None and self._part.is_in(tensor):
@@ -234,7 +239,8 @@ def give_numbers(tensors: Iterable[Tensor]) -> bool:
 
 
 def _blank_in(tensor: Tensor) -> tuple[Numbers, Part] | None:
-    if not _blank or tensor.layout is not torch.strided:
+    # Its length would be counted anew at every call of an operator.
+    if not _blank.data or tensor.layout is not torch.strided:  # type: ignore[attr-defined]
         return None
     memory = tensor.untyped_storage()._cdata
     numbers = _blank.get(memory)
@@ -279,8 +285,9 @@ def _in_turn(shape: Sequence[int], kept: Mapping[int, Array]) -> list[tuple[int,
 
 
 def _others(indices: Array, size: int) -> Array:
-    others: Array = np.setdiff1d(np.arange(size), indices)
-    return others
+    others = np.ones(size, np.bool_)
+    others[indices] = False
+    return np.flatnonzero(others)
 
 
 def places(indices: Array, device: torch.device) -> Tensor:

@@ -60,8 +60,9 @@ class Snapshot:
 
     def let_go(self) -> None:
         """Go back no more: what the model has become is all that is kept."""
-        for held in self._held.values():
-            held.numbers.let_go()
+        for _, numbers, _, _ in self._held.values():
+            if numbers.in_parts:
+                numbers.let_go()
 
     def cut(self, tensor: torch.Tensor, kept: Mapping[int, Array]) -> Part | None:
         """Prepare a tensor for being cut, if a way back can be had without a second copy of it.
@@ -74,7 +75,7 @@ class Snapshot:
     def give_numbers(self) -> None:
         """Give numbers to tensors that were cut since, and are blank."""
         for tensor, numbers, _, _ in self._held.values():
-            if (part := numbers.blank_in(tensor)) is not None:
+            if numbers.in_parts and (part := numbers.blank_in(tensor)) is not None:
                 put(tensor, numbers.get(part), tensor.grad)
 
 

@@ -219,12 +219,13 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def kept_uncomputed(self) -> dict[int, torch.Tensor]:
         """What somebody still holds that lacks its numbers, by the numbers of its values."""
-        living, uncomputed = self._numbers.living(), self._known_uncomputed()
-        return {
+        living = {
             index: tensor
-            for index, tensor in living.items()
-            if index in uncomputed and index not in self.given and tensor.numel()
+            for index, tensor in self._numbers.living().items()
+            if index not in self.given and tensor.numel()
         }
+        uncomputed = self._known_uncomputed() if living else ()
+        return {index: tensor for index, tensor in living.items() if index in uncomputed}
 
     def _want_numbers(self, tensors: Iterable[torch.Tensor]) -> None:
         """Give up, if somebody asks for numbers that are only known by their shapes."""
