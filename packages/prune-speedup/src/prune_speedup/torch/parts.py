@@ -23,8 +23,7 @@ from prune_speedup.engine.labels import Array
 __all__ = ["Numbers", "Part", "cut", "give_numbers", "in_order_of", "is_blank", "places", "put"]
 
 _LARGE = 1 << 23
-"""From so many bytes on, a tensor is cut in this way, which takes longer. Few bytes of a large model
-are in others."""
+"""From so many bytes on, a tensor is cut so, which takes longer than copying what stays."""
 
 _KINDS = frozenset({torch.float16, torch.bfloat16, torch.float32, torch.float64})
 _DEVICES = frozenset({"cpu", "cuda"})
