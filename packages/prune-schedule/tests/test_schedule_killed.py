@@ -88,7 +88,7 @@ def survive():
             torch.save(run(checkpoint).state_dict(), state)
             os._exit(0)
         if kills < spared:
-            time.sleep(random.uniform(0.0, length / 3))
+            time.sleep(random.uniform(0.0, patience))
             os.kill(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)
         if os.waitstatus_to_exitcode(status) == 0:
@@ -105,8 +105,9 @@ def survive():
     return found
 
 # How far a run gets before it is killed depends on the machine; enough is when kills have met it
-# in several places.
+# in several places. Where all have come too soon, they come later the next time.
 for attempt in range(20):
+    patience = length / 3 * (1 + attempt / 2)
     if os.path.exists(checkpoint):
         os.remove(checkpoint)
     found = survive()
