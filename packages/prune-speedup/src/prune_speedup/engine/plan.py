@@ -27,7 +27,7 @@ class Plan:
 
     labelling: Labelling
     removed: Flags
-    _cut: dict[int, dict[int, Array]] = field(default_factory=dict, repr=False)
+    _kept_of_tensor: dict[int, dict[int, Array]] = field(default_factory=dict, repr=False)
     _kept: dict[int, dict[int, Array]] = field(default_factory=dict, repr=False)
     _lines: dict[int, tuple[Array, Array | None]] = field(default_factory=dict, repr=False)
     _shapes: dict[int, tuple[int, ...]] = field(default_factory=dict, repr=False)
@@ -36,13 +36,13 @@ class Plan:
 
     def kept(self, value: int) -> dict[int, Array]:
         """`{axis: indices that stay}` for a parameter or buffer, of the axes that lose some."""
-        if value in self._cut:
-            return self._cut[value]
+        if value in self._kept_of_tensor:
+            return self._kept_of_tensor[value]
         kept: dict[int, Array] = {}
         for axis, column in enumerate(self.labelling.axes[value]):
             if column is not None and (stay := self._kept_along(column)) is not None:
                 kept[axis] = stay
-        self._cut[value] = kept
+        self._kept_of_tensor[value] = kept
         return kept
 
     def kept_of_value(self, value: int) -> dict[int, Array]:
