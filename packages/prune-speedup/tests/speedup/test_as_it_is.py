@@ -95,6 +95,30 @@ def test_what_the_proof_fails_of_is_repaired(looks):
     assert looks
 
 
+class ChecksInTraining(nn.Module):
+    """Has a second head in training, and there takes what its example is as wide as it was."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.head, self.second = nn.Linear(3, 16), nn.Linear(16, 2), nn.Linear(16, 2)
+        self.width = 16
+
+    def forward(self, x):
+        y = self.first(x).relu()
+        if not self.training:
+            return self.head(y)
+        if len(x) == 4 and y.shape[1] != self.width:
+            raise ValueError(f"{self.width} features, please")
+        return self.head(y), self.second(y)
+
+
+def test_what_is_recorded_in_training_is_tried_in_training():
+    model = ChecksInTraining()
+    check(model, features())
+    assert model.width == model.first.out_features < 16
+    model.train()(features())
+
+
 def test_a_forward_that_turns_elsewhere_is_not_followed(looks):
     turning = Ends(lambda x: x.tanh() if x.shape[1] == 16 else x.sigmoid())
     with pytest.raises(SpeedupError, match="does not follow smaller tensors"):

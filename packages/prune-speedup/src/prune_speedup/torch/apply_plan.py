@@ -17,7 +17,7 @@ from torch import nn
 from prune_core import progress
 from prune_core.errors import SpeedupError
 from prune_speedup.engine.plan import Plan
-from prune_speedup.torch.proof.cases import asks_for_its_mode, cases_of
+from prune_speedup.torch.proof.cases import cases_of
 from prune_speedup.torch.proof.masked_reference import Meaning
 from prune_speedup.torch.proof.run import Proof, prove
 from prune_speedup.torch.proof.two_states import CaseError
@@ -96,9 +96,9 @@ class Fitting:
         )
         self.others = {each.name: each.inputs for each in cases[1:] if not each.training}
         plan = self.planned(())
-        # What it does in training alone, no input of the proof may show.
-        trains = asks_for_its_mode(self.model)
-        self.trusting = not trains and tells_no_size(plan.labelling.graph)
+        graph = plan.labelling.graph
+        # Of further runs, such as one in training, the proof sees other inputs than the recording.
+        self.trusting = graph.first == len(graph.calls) and tells_no_size(graph)
         while True:
             with timed(self.report.seconds, "shrink"):
                 fitted, repairs = self.fit(plan)
