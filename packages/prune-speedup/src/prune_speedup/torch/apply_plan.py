@@ -88,9 +88,14 @@ class Fitting:
     cutting: Cutting = cut_tensors
 
     def proved(
-        self, verify_inputs: Sequence[Any], meant: Meaning, tolerance: float | None
+        self,
+        verify_inputs: Sequence[Any],
+        meant: Meaning,
+        tolerance: float | None,
+        *,
+        recording: bool = False,
     ) -> tuple[Plan, Repairs, Proof]:
-        """Fit until the proof holds."""
+        """Fit until the proof holds; record the small model meanwhile, if asked."""
         cases = cases_of(
             self.model, self.example_inputs, verify_inputs, opened=False, repaired=True
         )
@@ -116,6 +121,7 @@ class Fitting:
                         without=self.unfollowed,
                         planned={case.name for case in self.also},
                         rounding=self.rounding,
+                        recording=recording,
                     )
             except SpeedupError as error:
                 self.original.restore()

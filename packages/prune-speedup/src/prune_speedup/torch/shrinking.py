@@ -135,10 +135,12 @@ def shrunk(
             original.give_numbers()
     else:
         meant = Meaning(flat, units is not None)
-        plan, repairs, proof = fitting.proved(asked.verify_inputs, meant, asked.tolerance)
+        recording = asked.certificate is not None
+        plan, repairs, proof = fitting.proved(
+            asked.verify_inputs, meant, asked.tolerance, recording=recording
+        )
         report.comparison, report.verified = proof.difference, proof.inputs
-        report.inside, flops, small_graph = proof.inside, proof.flops, proof.recorded
-        returned = proof.returned
+        report.inside, returned, small_graph = proof.inside, proof.returned, proof.recorded
     with timed(seconds, "config"):
         if shapes is not None:
             compared = asked.verify
@@ -161,8 +163,7 @@ def shrunk(
     graph = labelling.graph
     report.unknown, report.uncompared = dict(labelling.flow.unknown), sorted(set(graph.opaque))
     by_module = flops_by_module(plan)
-    planned_flops = sum(by_module[1].values())
-    report.flops = sum(by_module[0].values()), flops if asked.verify else planned_flops
+    report.flops = sum(by_module[0].values()), sum(by_module[1].values())
     report.gained = [name for name in left if name not in sizes]
     record_surgery(model, attributes, sizes, report.config, repairs.attributes)
     if units is None:

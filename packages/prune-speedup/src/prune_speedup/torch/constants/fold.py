@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from prune_speedup.engine.graph import Call, Ref
+from prune_speedup.engine.graph import ALIAS_WRITE, Call, Ref
 from prune_speedup.engine.labels import Array
 from prune_speedup.engine.mask_effects import Standing
 from prune_speedup.engine.plan import Flags, make_plan
@@ -211,13 +211,14 @@ class _Reading(Masked):  # type: ignore[no-untyped-call]
     def __init__(self, *args: Any, readers: Mapping[int, _Reader]) -> None:
         super().__init__(*args)
         self.seen: dict[int, _Constants] = {}
-        self._readers = readers
+        calls = self._plan.labelling.graph.calls
+        self._readers = {id(calls[at]): (at, reader) for at, reader in readers.items()}
 
     def execute(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        position = len(self.graph.calls)
-        if (reader := self._readers.get(position)) is not None:
-            name = self._plan.labelling.graph.calls[position].name
-            channels = args[_INPUT[name]].movedim(reader.axis, 0).flatten(1)
+        recorded = self._matched
+        if recorded is not None and (found := self._readers.get(id(recorded))) is not None:
+            position, reader = found
+            channels = args[_INPUT[recorded.name]].movedim(reader.axis, 0).flatten(1)
             even = _alike(channels, channels[:, :1]).all(1)
             self.seen[position] = _Constants(channels[:, 0].clone(), even)
         return super().execute(func, args, kwargs)
@@ -230,13 +231,14 @@ def _read(
     masks: Mapping[str, Tensor],
     readers: Mapping[int, _Reader],
 ) -> dict[int, _Constants]:
+    graph = labelling.graph
+    if any(c.target is ALIAS_WRITE and c.args[0].index in graph.parameters for c in graph.calls):
+        return {}  # what is written to `weight.data` would be written to a product with the mask
     reading = _Reading(
         model, make_plan(labelling, ()), Meaning(masks, removed=False), readers=readers
     )
     reading.run(example_inputs, again=False)
-    # A forward that writes to its own weights makes other calls where those are shown masked.
-    before, now = ([call.target for call in g.calls] for g in (labelling.graph, reading.graph))
-    return reading.seen if before[: len(now)] == now else {}
+    return reading.seen if reading.in_step else {}
 
 
 def _move(reader: _Reader, constants: Tensor, gone: Tensor, folded: Fold) -> None:

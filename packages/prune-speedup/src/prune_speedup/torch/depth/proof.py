@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from prune_core.errors import ConfigError, SpeedupError
+from prune_speedup.torch.cost import flops_of
 from prune_speedup.torch.depth.calls import Seen
 from prune_speedup.torch.depth.flow import Addition
 from prune_speedup.torch.depth.reference import Reference, skipping
@@ -71,6 +72,7 @@ class Prover:
     ) -> None:
         self._model, self._original, self._seen = model, original, seen
         self._tolerance = tolerance
+        self.flops = 0
 
     def cases(self, example_inputs: Any, more: Sequence[Any]) -> list[Case]:
         """Return the example, what the user gives, and every other way of running the model."""
@@ -87,9 +89,9 @@ class Prover:
         def proved(
             cases: Sequence[Case], tolerance: float | None, dtype: torch.dtype | None
         ) -> Verdict:
-            def hold(case: Case, expected: _Run) -> tuple[Recorder, Difference]:
-                recorder, found = self._run_small(case, dtype)
-                return recorder, self._held(case, expected, found, meant, tolerance)
+            def hold(case: Case, expected: _Run) -> Difference:
+                found = self._run_small(case, dtype)
+                return self._held(case, expected, found, meant, tolerance)
 
             whole = states.expected(cases, dtype, lambda case: self._run_whole(case, meant, dtype))
             return states.held(whole, dtype, hold)
@@ -125,7 +127,7 @@ class Prover:
         }
         return _Run(found_in(returned), found_in(kept))
 
-    def _run_small(self, case: Case, dtype: Any) -> tuple[Recorder, _Run]:
+    def _run_small(self, case: Case, dtype: Any) -> _Run:
         recorder = Recorder(self._model, has_rule)
         try:
             returned = run_case(recorder, case, dtype)
@@ -134,7 +136,9 @@ class Prover:
                 f"Without these blocks the model does not run on {case.name}: "
                 f"{type(error).__name__}: {error}; it is left as it was."
             ) from error
-        return recorder, _Run(found_in(returned), found_in(recorder.changed))
+        if case.name == "the example":
+            self.flops = flops_of(recorder.graph)
+        return _Run(found_in(returned), found_in(recorder.changed))
 
     def _held(
         self, case: Case, expected: _Run, found: _Run, meant: Meant, tolerance: float | None

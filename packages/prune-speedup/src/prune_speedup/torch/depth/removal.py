@@ -88,7 +88,7 @@ class Removal:
         if verify:
             verdict = self._prover.prove(cases, self._meant)
             report.comparison, report.verified = verdict.difference, verdict.inputs
-            report.flops = self._found.flops, verdict.flops
+            report.flops = self._found.flops, self._prover.flops
             if self._cached:
                 report.cache = _with_cache(model, self._inputs)
         else:

@@ -3,17 +3,35 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from typing import NamedTuple
 
 from prune_core.errors import SpeedupError
+from prune_speedup.engine.graph import Graph
 from prune_speedup.torch.proof.compare import Difference, compare
 from prune_speedup.torch.proof.inside import Inside
 from prune_speedup.torch.proof.two_states import CaseError
 from prune_speedup.torch.record.case import Case
 from prune_speedup.torch.record.data_dependent import Decisions, agree
 from prune_speedup.torch.record.inputs import Found, found_in
-from prune_speedup.torch.record.recorder import Recorder
+from prune_speedup.torch.record.running import Run
 
-__all__ = ["Seen", "held", "kept_by"]
+__all__ = ["Seen", "Small", "held", "kept_by"]
+
+
+class Small(NamedTuple):
+    """What the small model did in one case.
+
+    Attributes:
+        returned: What it returned.
+        kept: What it keeps afterwards.
+        decided: What it saw where it decided something.
+        recorded: Its forward, if that was recorded.
+    """
+
+    returned: Found
+    kept: Found
+    decided: Decisions = ()
+    recorded: Graph | None = None
 
 
 @dataclass(slots=True)
@@ -41,10 +59,10 @@ class Seen:
         return compare(*_common(self.kept, kept), tolerance, self.spread)
 
 
-def kept_by(recorder: Recorder) -> Found:
+def kept_by(run: Run) -> Found:
     """What a model keeps that it has changed, by module and attribute."""
     kept = Found()
-    for name, value in recorder.changed.items():
+    for name, value in run.changed.items():
         found = found_in(value)
         for path, tensor in (*found.tensors.items(), *found.aside.items()):
             kept.tensors[f"{name}{path}"] = tensor
@@ -57,21 +75,20 @@ def kept_by(recorder: Recorder) -> Found:
 def held(
     case: Case,
     seen: Seen,
-    returned: Found,
-    recorder: Recorder,
+    small: Small,
     tolerance: float | None,
     *,
     inside: bool = True,
 ) -> Difference:
     """Hold what the small model did to what the masked one did."""
     apart = partial(CaseError, case, runs=True)
-    if case.name == "the example" and not agree(seen.decided, recorder.graph.decisions):
+    if case.name == "the example" and not agree(seen.decided, small.decided):
         raise SpeedupError(
             "The small model decides otherwise than the masked one, in a choice that its "
             "forward makes by looking at numbers; the model is left as it was."
         )
     on = "" if case.name == "the example" else f" of {case.name}"
-    difference = compare(seen.returned, returned, tolerance)
+    difference = compare(seen.returned, small.returned, tolerance)
     if not difference.ok:
         raise apart(
             rounds=difference.rounds,
@@ -79,7 +96,7 @@ def held(
             f"(relative) in {difference.where}{on}, where "
             f"{difference.tolerance:.0e} is allowed; the model is left as it was.",
         )
-    kept = seen.apart(kept_by(recorder), tolerance)
+    kept = seen.apart(small.kept, tolerance)
     if not kept.ok:
         raise apart(
             rounds=kept.rounds,

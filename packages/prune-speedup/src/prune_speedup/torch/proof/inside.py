@@ -19,7 +19,7 @@ import torch
 from prune_speedup.engine.graph import Call
 from prune_speedup.engine.labels import Array
 from prune_speedup.engine.plan import Plan
-from prune_speedup.torch.record.operators import operator_of
+from prune_speedup.torch.record.operators import Operator
 from prune_speedup.torch.tensors import places
 
 __all__ = ["Inside"]
@@ -55,10 +55,10 @@ class _Print:
 
 @dataclass(slots=True)
 class _Entry:
-    """What is kept of one call, for all that it was told may be much."""
+    """What is kept of one call."""
 
-    name: str
-    target: Any
+    operator: Operator
+    module: str
     prints: list[_Print | None]
 
 
@@ -107,16 +107,16 @@ class Inside:
         self.lost = False
         self._plan = plan
         self._pairs: list[_Pair] = []
-        self._made_by: list[Call] = []
+        self._made_by: list[_Entry] = []
         self._entries: list[_Entry] = []
         self._next = 0
         self._noise: dict[Any, torch.Tensor] = {}
         self._rooms: dict[Any, _Room] = {}
 
-    def note(self, call: Call, result: Any, recorded: Call | None) -> None:
+    def note(self, operator: Operator, module: str, result: Any, recorded: Call | None) -> None:
         """Keep what a call of the masked model has made."""
         prints: list[_Print | None] = []
-        for at, tensor in enumerate(_results(call, result)):
+        for at, tensor in enumerate(_results(operator, result)):
             index = None
             if recorded is not None and at < len(recorded.outputs):
                 index = recorded.outputs[at]
@@ -125,7 +125,7 @@ class Inside:
                 prints.append(None)
             else:
                 prints.append(self._print(tensor, kept))
-        self._entries.append(_Entry(call.name, call.target, prints))
+        self._entries.append(_Entry(operator, module, prints))
 
     def _as_planned(
         self, tensor: torch.Tensor, index: int | None, kept: Mapping[int, Array]
@@ -139,18 +139,18 @@ class Inside:
         planned = self._plan.labelling.graph.metas[index].shape
         return all(axis >= tensor.ndim or tensor.shape[axis] == planned[axis] for axis in kept)
 
-    def check(self, call: Call, result: Any) -> None:
+    def check(self, operator: Operator, result: Any) -> None:
         """Compare what a call of the small model has made."""
-        entry = None if self.lost else self._find(call)
+        entry = None if self.lost else self._find(operator)
         if entry is None:
             return
-        for before, tensor in zip(entry.prints, _results(call, result), strict=False):
+        for before, tensor in zip(entry.prints, _results(operator, result), strict=False):
             # A copy of something may be of any length, and what is unknown cannot be cut.
             if before is None or tensor is None or before.shape != tuple(tensor.shape):
                 continue
             now = _Print(before.shape, before.axis, self._products(tensor, before.axis))
             self._pairs.append(_Pair(before, now, tensor.dtype))
-            self._made_by.append(call)
+            self._made_by.append(entry)
 
     def forget(self) -> int:
         """Keep nothing any more; return how many results were compared."""
@@ -169,8 +169,8 @@ class Inside:
         weights = _weights(self._pairs)
         if not weights.any():
             return 0.0, ""
-        call = self._made_by[int(weights.argmax())]
-        return float(weights.max()), f"{call.name} in {call.module or 'the model'}"
+        entry = self._made_by[int(weights.argmax())]
+        return float(weights.max()), f"{entry.operator.name} in {entry.module or 'the model'}"
 
     def moved_to(self, other: "Inside", dtype: torch.dtype) -> float:
         """By how much the worst channel differs that both have noted, in terms of what it may."""
@@ -182,18 +182,18 @@ class Inside:
         ]
         return float(_weights(pairs).max(initial=0))
 
-    def _find(self, call: Call) -> _Entry | None:
+    def _find(self, operator: Operator) -> _Entry | None:
         """The entry of a call, past copies that only one of the models makes."""
         at = self._next
         while at < len(self._entries):
             entry = self._entries[at]
-            if _alike(entry, call):
+            if _alike(entry.operator, operator):
                 self._next = at + 1
                 return entry
-            if entry.name not in _PASSED:
+            if entry.operator.name not in _PASSED:
                 break
             at += 1
-        self.lost = call.name not in _PASSED
+        self.lost = operator.name not in _PASSED
         return None
 
     def _print(self, tensor: torch.Tensor, kept: Mapping[int, Array]) -> _Print:
@@ -289,29 +289,31 @@ def _weights_at_once(pairs: Sequence[_Pair]) -> npt.NDArray[np.float64]:
     return weights
 
 
-_PASSED = {"clone", "slice", "alias", "prune.alias_write", "alias_write"}
+_PASSED = {"clone", "slice", "alias"}
 _VIEWS = {"view", "_unsafe_view"}
 
 
-def _alike(one: _Entry, other: Call) -> bool:
+def _alike(one: Operator, other: Operator) -> bool:
+    if one.target is other.target:
+        return True
     names = {one.name, other.name}
-    return one.target == other.target or names <= _VIEWS or names == {"slice", "alias"}
+    return names <= _VIEWS or names == {"slice", "alias"}
 
 
 def _usual_axis(ndim: int) -> int:
     return 1 if ndim > 3 else max(ndim - 1, 0)
 
 
-def _results(call: Call, result: Any) -> list[torch.Tensor | None]:
+def _results(operator: Operator, result: Any) -> list[torch.Tensor | None]:
     """What there is to compare of a result.
 
     Views and copies are compared where they come from; which of two copies one is cannot be told.
     """
     items = list(result) if isinstance(result, list | tuple) else [result]
     # A product of more than two axes is made of two, and then viewed as more, with no other reader.
-    if call.name in ("clone", "_unsafe_view") or operator_of(call.target).makes_views:
+    if operator.name in ("clone", "_unsafe_view") or operator.makes_views:
         return [None] * len(items)
-    if "attention" in call.name or "batch_norm" in call.name:
+    if "attention" in operator.name or "batch_norm" in operator.name:
         items[1:] = [None] * (len(items) - 1)  # what a backward pass would need
     return [_comparable(item) if isinstance(item, torch.Tensor) else None for item in items]
 

@@ -6,8 +6,8 @@ that is what a pruned norm means. Everything else is the big model's own arithme
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping
-from math import prod
 from typing import Any, NamedTuple
+from weakref import ref as weakref
 
 import numpy as np
 import torch
@@ -20,12 +20,15 @@ from prune_speedup.engine.labels import Array
 from prune_speedup.engine.plan import Plan
 from prune_speedup.torch.proof.matching import Matching
 from prune_speedup.torch.record.data_dependent import Decisions
-from prune_speedup.torch.record.operators import operator_of
-from prune_speedup.torch.record.recorder import Recorder
+from prune_speedup.torch.record.follower import Follower
+from prune_speedup.torch.record.inputs import tensors_in
+from prune_speedup.torch.record.operators import Operator, operator_of
 from prune_speedup.torch.rules import has_rule
 from prune_speedup.torch.tensors import places
 
 __all__ = ["Masked", "Meaning", "zero_already"]
+
+Note = Callable[[Operator, str, Any, Call | None], None]
 
 
 class Meaning(NamedTuple):
@@ -54,8 +57,8 @@ def zero_already(model: nn.Module, masks: Mapping[str, torch.Tensor]) -> set[str
     }
 
 
-class Masked(Recorder):  # type: ignore[no-untyped-call]
-    """A recorder that shows masked tensors to the operators, each made when it is read.
+class Masked(Follower):  # type: ignore[no-untyped-call]
+    """Shows masked tensors to the operators that a model calls, each made when it is read.
 
     So there is never more than one masked copy of a tensor in memory, and none of the model.
 
@@ -71,7 +74,7 @@ class Masked(Recorder):  # type: ignore[no-untyped-call]
         plan: Plan,
         meant: Meaning,
         decisions: Decisions | None = None,
-        note: Callable[[Call, Any, Call | None], None] | None = None,
+        note: Note | None = None,
         start: int = 0,
         already: Collection[str] = (),
     ) -> None:
@@ -82,16 +85,17 @@ class Masked(Recorder):  # type: ignore[no-untyped-call]
             plan: What was removed.
             meant: What counts as masked.
             decisions: What the forward is to see where it decides something.
-            note: Told of every call with its result, and of the recorded call that it is.
+            note: Told of every call, if anybody is: its operator, the module that was running,
+                the result, and the recorded call that it is.
             start: The first of the recorded calls that this run should make.
             already: The names of masks that change nothing: see `zero_already`.
         """
-        super().__init__(model, has_rule, decisions=decisions, located=False)
+        super().__init__(model, has_rule, decisions)
         self._note = note
         self._plan = plan
         self._matching = Matching(plan, start)
         self._matched: Call | None = None
-        self._origins: dict[int, int] = {}
+        self._origins: dict[int, tuple[weakref[torch.Tensor], int]] = {}
         self.spread: dict[str, float] = {}
         calls = plan.labelling.graph.calls
         self._live = {
@@ -99,35 +103,44 @@ class Masked(Recorder):  # type: ignore[no-untyped-call]
             for position, labels in plan.labelling.flow.live_norms
             if plan.removed[labels].any() and not plan.removed[labels].all()
         }
-        named = named_tensors(model, every_name=True)
+        self._named = named_tensors(model, every_name=True)
         self._meant = meant
         self._written: set[int] = set()
         self._masks: dict[int, list[torch.Tensor]] = defaultdict(list)
         for name in meant.masks.keys() - already:
             mask = meant.masks[name]
-            self._masks[id(named[name])].append(mask)
+            self._masks[id(self._named[name])].append(mask)
         self._gone: dict[int, dict[int, torch.Tensor]] = {}
         graph = plan.labelling.graph
         self._own = {name: value for value, names in graph.tensors.items() for name in names}
         for value in graph.parameters if meant.removed else ():
-            self._gone[id(named[graph.tensors[value][0]])] = {
+            self._gone[id(self._named[graph.tensors[value][0]])] = {
                 axis: _others(kept, graph.metas[value].shape[axis])
                 for axis, kept in plan.kept(value).items()
             }
 
+    @property
+    def in_step(self) -> bool:
+        """Whether all calls so far were those of the recording."""
+        return self._matching.in_step
+
     def as_small(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
         """What a tensor that is kept, or returned in a cache, is in the small model."""
-        origin = self._own.get(name)
+        origin, made = self._own.get(name), self._origin(tensor)
         kept = self._plan.kept(origin) if origin is not None else {}
         if name in self._meant.masks:
             tensor = tensor * self._meant.masks[name].to(tensor.device, tensor.dtype)
-        index = self._numbers.get(tensor)
-        if origin is None and index in self._origins:
-            kept = self._plan.kept_of_value(self._origins[index])
+        elif origin is None and made is not None:
+            kept = self._plan.kept_of_value(made)
         for axis, indices in kept.items():
             if axis < tensor.ndim and int(indices.max()) < tensor.shape[axis]:
                 tensor = tensor.index_select(axis, places(indices, tensor.device))
         return tensor
+
+    def follow(self, operator: Operator, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Make a call, and know which recorded one it is."""
+        self._matched = self._matching.find(self.module, operator.target)
+        return super().follow(operator, args, kwargs)
 
     def execute(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run one operator."""
@@ -136,8 +149,7 @@ class Masked(Recorder):  # type: ignore[no-untyped-call]
             self._written = {id(tensor) for tensor in operator_of(func).written(args, kwargs)}
             args, kwargs = self._masked(args), self._masked(kwargs)
             self._written = set()
-        before = self._matching.find(len(self.graph.calls), self.module, func)
-        self._matched = before
+        before = self._matched
         if before is None or id(before) not in self._live:
             return super().execute(func, args, kwargs)
         cut_args = list(self._cut(before.args, args))
@@ -152,39 +164,49 @@ class Masked(Recorder):  # type: ignore[no-untyped-call]
         ]
         return tuple(results) if many else results[0]
 
-    def watched(self, call: Call, result: Any) -> None:
+    def followed(
+        self, operator: Operator, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any
+    ) -> None:
         """Tell of a call what it has made in the masked model."""
-        if self._note is None:
-            return
         recorded = self._matched
         if recorded is not None:
-            pairs = zip(call.outputs, recorded.outputs, strict=False)
-            self._origins |= {new: old for new, old in pairs if None not in (new, old)}  # type: ignore[misc]
-        elif call.name in _PASSING_ON:
-            self._pass_on(call)
-        if "batch_norm" in call.name:
-            self._note_spread(call, result)
-        shown = self._masked(result) if self._masks or self._gone else result
-        self._note(call, shown, recorded)
+            made = result if isinstance(result, list | tuple) else (result,)
+            for tensor, value in zip(made, recorded.outputs, strict=False):
+                if value is not None and isinstance(tensor, torch.Tensor):
+                    self._origins[id(tensor)] = weakref(tensor), value
+        elif operator.name in _PASSING_ON:
+            self._pass_on(args, kwargs, result)
+        if "batch_norm" in operator.name:
+            self._note_spread(operator, args, kwargs, result)
+        if self._note is not None:
+            shown = self._masked(result) if self._masks or self._gone else result
+            self._note(operator, self.module, shown, recorded)
 
-    def _note_spread(self, call: Call, result: Any) -> None:
-        mean, inverse_deviations = call.argument("running_mean"), result[2]
-        if not isinstance(mean, Ref) or not inverse_deviations.numel():
+    def _note_spread(
+        self, operator: Operator, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any
+    ) -> None:
+        mean, inverse_deviations = operator.argument("running_mean", args, kwargs), result[2]
+        if mean is None or not inverse_deviations.numel():
             return
         least = float(inverse_deviations.min())
-        share = call.argument("momentum") or call.argument("exponential_average_factor") or 0.0
-        for name in self.graph.tensors.get(mean.index, ()) if least > 0 else ():
-            self.spread[name] = max(self.spread.get(name, 0.0), share / least)
+        momentum = operator.argument("momentum", args, kwargs)
+        share = momentum or operator.argument("exponential_average_factor", args, kwargs) or 0.0
+        for name, tensor in self._named.items() if least > 0 else ():
+            if tensor is mean:
+                self.spread[name] = max(self.spread.get(name, 0.0), share / least)
 
-    def _pass_on(self, call: Call) -> None:
+    def _origin(self, tensor: torch.Tensor) -> int | None:
+        """The recorded value that a tensor is."""
+        found = self._origins.get(id(tensor))
+        # Another tensor may have got the identity of one that is gone.
+        return found[1] if found is not None and found[0]() is tensor else None
+
+    def _pass_on(self, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
         """Know what a new cache holds: the example may keep none, and joins nothing to nothing."""
-        metas = self.graph.metas
-        given = [value for value in call.inputs() if prod(metas[value].shape)]
-        made = call.outputs[0]
-        if made is not None and len(given) == 1 and metas[given[0]].shape == metas[made].shape:
-            origin = self._origins.get(given[0])
-            if origin is not None:
-                self._origins[made] = origin
+        given = [tensor for _, tensor in tensors_in((args, kwargs)) if tensor.numel()]
+        origin = self._origin(given[0]) if len(given) == 1 else None
+        if origin is not None and given[0].shape == result.shape:
+            self._origins[id(result)] = weakref(result), origin
 
     def _masked(self, tree: Any) -> Any:
         if isinstance(tree, torch.Tensor):

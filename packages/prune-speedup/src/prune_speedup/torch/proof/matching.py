@@ -21,22 +21,22 @@ class Matching:
     def __init__(self, plan: Plan, start: int = 0) -> None:
         """Begin before a call of the recording."""
         self.in_step = True
-        self._start = start
         self._plan = plan
         self._calls = plan.labelling.graph.calls
+        self._waiting = [each for each in self._calls[start:] if not isinstance(each.target, str)]
+        self._waiting.reverse()
         self._by_key: dict[Any, list[Call]] | None = None
         self._agreed: dict[Any, Call | None] = {}
 
-    def find(self, position: int, module: str, target: Any) -> Call | None:
-        """The recorded call that the call at a position is; `None` where it cannot be told.
+    def find(self, module: str, target: Any) -> Call | None:
+        """The recorded call that the next call is; `None` where it cannot be told.
 
         It is asked for every call, in their order, while the call is being made.
         """
-        at = self._start + position
-        known = at < len(self._calls) and self._calls[at].target == target
-        self.in_step = self.in_step and known
         if self.in_step:
-            return self._calls[at]
+            if self._waiting and (known := self._waiting.pop()).target == target:
+                return known
+            self.in_step = False
         key = module, target, key_of(place_of_call())
         if key not in self._agreed:
             self._agreed[key] = self._one_of(key)

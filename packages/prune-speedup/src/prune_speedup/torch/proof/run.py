@@ -14,7 +14,7 @@ from prune_speedup.engine.plan import Plan
 from prune_speedup.torch.proof.cases import cases_of
 from prune_speedup.torch.proof.compare import Difference, compare
 from prune_speedup.torch.proof.higher_precision import narrowest, widened
-from prune_speedup.torch.proof.holding import Seen, held, kept_by
+from prune_speedup.torch.proof.holding import Seen, Small, held, kept_by
 from prune_speedup.torch.proof.inside import Inside
 from prune_speedup.torch.proof.masked_reference import Masked, Meaning, zero_already
 from prune_speedup.torch.proof.two_states import (
@@ -26,8 +26,12 @@ from prune_speedup.torch.proof.two_states import (
 )
 from prune_speedup.torch.record.case import Case
 from prune_speedup.torch.record.data_dependent import Decisions
+from prune_speedup.torch.record.follower import Follower
 from prune_speedup.torch.record.inputs import Found, found_in
+from prune_speedup.torch.record.operators import Operator, operator_of
 from prune_speedup.torch.record.recorder import Recorder
+from prune_speedup.torch.record.running import Run
+from prune_speedup.torch.resize.as_it_is import tells_no_size
 from prune_speedup.torch.resize.search import Repairs
 from prune_speedup.torch.resize.traced_integers import Source
 from prune_speedup.torch.resize.uses import Reads, doubtful, watching
@@ -49,22 +53,20 @@ class Proof:
         difference: The largest between the two models, weighed by what is allowed.
         inputs: What both models were run on, for people.
         inside: How many results of operators were compared.
-        flops: Of the small model, on the example.
         doubtful: Attributes that were changed, and are read for something else in code that none
             of the inputs has reached.
         narrower: What the model returns with fewer channels, by the arguments that ask for it.
-        recorded: The small model's forward of the example, where it ran in its own numbers.
-        returned: What it returned there.
+        returned: What the small model returned on the example, where it ran in its own numbers.
+        recorded: Its forward there, if it was to be recorded.
     """
 
     difference: Difference
     inputs: list[str]
     inside: int
-    flops: int
     doubtful: dict[Source, str]
     narrower: dict[str, list[str]] = field(default_factory=dict)
-    recorded: Graph | None = None
     returned: Found | None = None
+    recorded: Graph | None = None
 
 
 _NUDGE = 64
@@ -89,6 +91,7 @@ def prove(
     without: Collection[str] = (),
     planned: Collection[str] = (),
     rounding: set[str] | None = None,
+    recording: bool = False,
 ) -> Proof:
     """Compare a small model with what its masks mean.
 
@@ -105,6 +108,7 @@ def prove(
         planned: The names of cases that the plan was made for, beside the example.
         rounding: The names of cases in which an earlier proof had to look at numbers that hardly
             round. Those of this one are added.
+        recording: Whether the small model's forward of the example is recorded.
 
     Raises:
         SpeedupError: They differ.
@@ -117,6 +121,7 @@ def prove(
     cases = cases_of(model, example_inputs, more_inputs, opened=opened, repaired=repaired)
     cases = [case for case in cases if case.name not in without]
     prover = _Prover(model, plan, meant, original, list(repairs.attributes), planned)
+    prover.recording = recording
     own = narrowest(model)
     half = own.itemsize < torch.float32.itemsize
     if half:
@@ -127,8 +132,30 @@ def prove(
     return prover.proof(verdict)
 
 
-def _ignore(call: Call, result: Any, recorded: Call | None) -> None:
-    """Do nothing about what a call has made."""
+class _Checking(Follower):  # type: ignore[no-untyped-call]
+    """Holds what each operator of the small model makes to what it made in the masked one."""
+
+    def __init__(self, model: nn.Module, inside: Inside, decisions: Decisions | None) -> None:
+        super().__init__(model, has_rule, decisions)
+        self._inside = inside
+
+    def followed(
+        self, operator: Operator, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any
+    ) -> None:
+        """Compare what was made."""
+        self._inside.check(operator, result)
+
+
+class _Recording(Recorder):  # type: ignore[no-untyped-call]
+    """Does the same and writes it down."""
+
+    def __init__(self, model: nn.Module, inside: Inside, decisions: Decisions | None) -> None:
+        super().__init__(model, has_rule, decisions=decisions, located=False)
+        self._inside = inside
+
+    def watched(self, call: Call, result: Any) -> None:
+        """Compare what was made."""
+        self._inside.check(operator_of(call.target), result)
 
 
 class _Prover:
@@ -136,6 +163,7 @@ class _Prover:
 
     Attributes:
         half: What the masked model is to be run on in half precision too.
+        recording: Whether the small model's forward of the example is recorded.
     """
 
     def __init__(
@@ -155,9 +183,11 @@ class _Prover:
         self._plan = plan
         self._meant = meant
         self._states: TwoStates[Seen] = TwoStates(model, original)
-        self._last = Found(), Found()
-        self._recorded: Graph | None = None
+        self._last = Small(Found(), Found())
+        self._runs_twice = plan.labelling.graph.again is not None
         self._returned: Found | None = None
+        self._recorded: Graph | None = None
+        self.recording = False
         self._in_single: Found | None = None
         self.half: Case | None = None
         self._in_half: Seen | None = None
@@ -167,9 +197,8 @@ class _Prover:
         """What was seen in all cases."""
         assert verdict.inputs
         unsure = doubtful(self._model, self._attributes, self._reads)
-        inputs, flops = verdict.inputs, verdict.flops
-        found = verdict.difference, inputs, self._inside, flops
-        return Proof(*found, unsure, self._narrower, self._recorded, self._returned)
+        found = verdict.difference, verdict.inputs, self._inside
+        return Proof(*found, unsure, self._narrower, self._returned, self._recorded)
 
     def compared(
         self, cases: Sequence[Case], tolerance: float | None, dtype: torch.dtype | None
@@ -182,18 +211,18 @@ class _Prover:
         double = narrowest(self._model) == torch.float64 and tolerance is None
         hardly_rounds = double or dtype == torch.float64
 
-        def hold(case: Case, seen: Seen) -> tuple[Recorder, Difference]:
-            recorder, returned = self._run_small(case, seen, dtype)
-            self._last = returned, kept_by(recorder)
+        def hold(case: Case, seen: Seen) -> Difference:
+            small = self._run_small(case, seen, dtype)
+            self._last = small
             if case.name == "the example" and dtype == torch.float32:
                 self._in_single = seen.returned
-            if case.name == "the example" and dtype is None and recorder.graph.again is None:
-                self._recorded, self._returned = recorder.graph, returned
-            difference = held(case, seen, returned, recorder, tolerance)
+            if case.name == "the example" and dtype is None and not self._runs_twice:
+                self._returned, self._recorded = small.returned, small.recorded
+            difference = held(case, seen, small, tolerance)
             if seen.narrower:
                 self._narrower[case.asks] = seen.narrower
             self._inside += seen.inside.forget()
-            return recorder, difference
+            return difference
 
         def is_explained(case: Case, seen: Seen, error: CaseError) -> bool:
             may_be = hardly_rounds and not case.required
@@ -218,15 +247,15 @@ class _Prover:
         narrow = self._in_half
         assert narrow is not None
         self._states.become(self._states.small, None)
-        recorder, returned = self._run_small(case, narrow, None)
+        small = self._run_small(case, narrow, None)
         tensors = widened(narrow.returned.tensors, torch.float32)
         rounded = compare(wide.tensors, tensors, 1.0)
         allowed = tolerance
         if allowed is None:
             allowed = _ROUNDS * (rounded.relative + torch.finfo(own).eps)
-        held(case, narrow, returned, recorder, allowed, inside=False)
-        if recorder.graph.again is None:
-            self._returned = returned
+        held(case, narrow, small, allowed, inside=False)
+        if not self._runs_twice:
+            self._returned = small.returned
         self._states.small.restore()
 
     def _is_shaky(
@@ -252,9 +281,8 @@ class _Prover:
                 eps = torch.finfo(numbers.dtype).eps
                 put(parameter, numbers * (1 + _NUDGE * eps * noise), None)
         again = self._run_masked(case, dtype)
-        returned, kept = self._last
-        apart = compare(seen.returned, returned, tolerance)
-        kept_apart = seen.apart(kept, tolerance)
+        apart = compare(seen.returned, self._last.returned, tolerance)
+        kept_apart = seen.apart(self._last.kept, tolerance)
         if not apart.ok:
             found, explained = apart.relative, compare(seen.returned, again.returned).relative
         elif not kept_apart.ok:
@@ -287,12 +315,15 @@ class _Prover:
         if self._zero_already is None:  # found out while the model is what it was
             self._zero_already = zero_already(self._model, self._meant.masks)
         noted = Inside(self._plan)
+        if self._can_go_unwatched(case, dtype):
+            run = Run(self._model)
+            return Seen(found_in(self._run(run, case, dtype)), kept_by(run), noted)
         masked = Masked(
             self._model,
             self._plan,
             self._meant,
             self._decisions(case),
-            noted.note if inside else _ignore,
+            noted.note if inside else None,
             self._start(case),
             self._zero_already,
         )
@@ -305,19 +336,40 @@ class _Prover:
             found.tensors = cut
         kept = kept_by(masked)
         kept.tensors = {path: masked.as_small(path, each) for path, each in kept.tensors.items()}
-        return Seen(found, kept, noted, masked.graph.decisions, narrower, masked.spread)
+        return Seen(found, kept, noted, masked.decided, narrower, masked.spread)
 
-    def _run_small(
-        self, case: Case, seen: Seen, dtype: torch.dtype | None
-    ) -> tuple[Recorder, Found]:
-        def watch(recorder: Recorder, call: Any, result: Any) -> None:
-            seen.inside.check(call, result)
+    def _can_go_unwatched(self, case: Case, dtype: torch.dtype | None) -> bool:
+        """Whether it is enough in a case to compare what is returned.
 
-        decisions = self._decisions(case)
-        recorder = Recorder(self._model, has_rule, watch, decisions=decisions, located=False)
+        A forward that tells torch no size does to other inputs what it does to the example, where
+        everything inside is compared. So here both models run as they are, if nothing has to be
+        masked for it.
+        """
+        graph, flow = self._plan.labelling.graph, self._plan.labelling.flow
+        made_up = not (case.required or case.training or case.opened or case.asks)
+        return (
+            made_up
+            and dtype is None
+            and not self._attributes
+            and self._zero_already is not None
+            and self._meant.masks.keys() <= self._zero_already
+            and not (self._meant.removed or flow.live_norms)
+            and not (graph.decisions or graph.written or graph.kept)
+            and graph.first == len(graph.calls)
+            and tells_no_size(graph)
+        )
+
+    def _run_small(self, case: Case, seen: Seen, dtype: torch.dtype | None) -> Small:
+        run: Run
+        if self._can_go_unwatched(case, dtype):
+            run = Run(self._model)
+        elif self.recording and case.name == "the example" and dtype is None:
+            run = _Recording(self._model, seen.inside, self._decisions(case))
+        else:
+            run = _Checking(self._model, seen.inside, self._decisions(case))
         try:
             with watching(self._model, self._attributes, self._reads):
-                return recorder, found_in(self._run(recorder, case, dtype))
+                returned = found_in(self._run(run, case, dtype))
         except Exception as error:
             raise CaseError(
                 case,
@@ -325,9 +377,12 @@ class _Prover:
                 f"{type(error).__name__}: {error}; the model is left as it was.",
                 runs=False,
             ) from error
+        decided = run.decided if isinstance(run, Follower) else ()
+        recorded = run.graph if isinstance(run, _Recording) else None
+        return Small(returned, kept_by(run), decided, recorded)
 
-    def _run(self, recorder: Recorder, case: Case, dtype: torch.dtype | None) -> Any:
-        return run_case(recorder, case, dtype, again=self._plan.labelling.graph.again is not None)
+    def _run(self, run: Run, case: Case, dtype: torch.dtype | None) -> Any:
+        return run_case(run, case, dtype, again=self._runs_twice)
 
     def _start(self, case: Case) -> int:
         """The first call of the recording of a case, where it was recorded."""

@@ -14,12 +14,11 @@ import torch
 from torch import nn
 
 from prune_core.errors import ConfigError, SpeedupError
-from prune_speedup.torch.cost import flops_of
 from prune_speedup.torch.proof.compare import IN_DOUBLE, Difference
 from prune_speedup.torch.proof.higher_precision import narrowest, type_to_prove_in, widen, widened
 from prune_speedup.torch.record.case import Case
 from prune_speedup.torch.record.higher_precision import Wider
-from prune_speedup.torch.record.recorder import Recorder
+from prune_speedup.torch.record.running import Run
 from prune_speedup.torch.tensors import Snapshot
 
 __all__ = ["CaseError", "TwoStates", "Verdict", "run_case", "where_it_hardly_rounds"]
@@ -53,7 +52,6 @@ class Verdict:
     Attributes:
         difference: The largest, weighed by what is allowed; without a case, none.
         inputs: What both were run on, for people.
-        flops: Of the small model, on the example.
         apart: The cases in which they differ by what may be rounding.
         explained: The cases that say nothing, because rounding alone moves the model as far.
         instead: What is to be looked at in their place.
@@ -61,20 +59,16 @@ class Verdict:
 
     difference: Difference = field(default_factory=lambda: Difference(0.0, "", 0.0))
     inputs: list[str] = field(default_factory=list)
-    flops: int = 0
     apart: list[CaseError] = field(default_factory=list)
     explained: list[str] = field(default_factory=list)
     instead: list[Case] = field(default_factory=list)
 
-    def note(self, case: Case, difference: Difference, recorder: Recorder) -> None:
+    def note(self, case: Case, difference: Difference) -> None:
         """Add a case in which they are the same."""
-        if case.name == "the example":
-            self.flops = flops_of(recorder.graph)
         self._add([case.name], difference)
 
     def add(self, other: Verdict) -> None:
         """Add what was seen in other numbers."""
-        self.flops = self.flops or other.flops
         self.explained += other.explained
         self.instead += other.instead
         if other.inputs:
@@ -206,7 +200,7 @@ class TwoStates(Generic[Expected]):
         self,
         pairs: list[tuple[Case, Expected]],
         dtype: torch.dtype | None,
-        hold: Callable[[Case, Expected], tuple[Recorder, Difference]],
+        hold: Callable[[Case, Expected], Difference],
         is_explained: Callable[[Case, Expected, CaseError], bool] = lambda *_: False,
     ) -> Verdict:
         """Run the model as it has become in each case, and hold it to what was expected.
@@ -224,7 +218,7 @@ class TwoStates(Generic[Expected]):
         try:
             for case, seen in pairs:
                 try:
-                    recorder, difference = hold(case, seen)
+                    difference = hold(case, seen)
                 except CaseError as error:
                     if not error.rounds:
                         raise
@@ -235,19 +229,17 @@ class TwoStates(Generic[Expected]):
                         verdict.apart.append(error)
                     self.become(self.small, dtype)
                     continue
-                verdict.note(case, difference, recorder)
+                verdict.note(case, difference)
         finally:
             self.small.restore()
         return verdict
 
 
-def run_case(
-    recorder: Recorder, case: Case, dtype: torch.dtype | None, *, again: bool = False
-) -> Any:
-    """Run a recorder's model as a case says, in this type of numbers or in their own."""
-    recorder.wide = None if dtype is None else Wider(dtype)
-    recorder.steady = case.training
+def run_case(run: Run, case: Case, dtype: torch.dtype | None, *, again: bool = False) -> Any:
+    """Run a model as a case says, in this type of numbers or in their own."""
+    run.wide = None if dtype is None else Wider(dtype)
+    run.steady = case.training
     inputs = case.inputs if dtype is None else widened(case.inputs, dtype)
     if case.training:
-        return recorder.train(inputs)
-    return recorder.open(inputs) if case.opened else recorder.run(inputs, again=again)
+        return run.train(inputs)
+    return run.open(inputs) if case.opened else run.run(inputs, again=again)

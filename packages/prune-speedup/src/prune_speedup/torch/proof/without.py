@@ -104,7 +104,6 @@ class ProofWithout(ABC):
         """
         verdict = where_it_hardly_rounds(self._model, self._tolerance, self._cases, self._compared)
         self.difference, self.inputs = verdict.difference, verdict.inputs
-        self.flops = self.flops[0], verdict.flops
 
     def _expected(
         self, cases: Sequence[Case], dtype: torch.dtype | None
@@ -141,7 +140,7 @@ class ProofWithout(ABC):
     def _compared(
         self, cases: Sequence[Case], tolerance: float | None, dtype: torch.dtype | None
     ) -> Verdict:
-        def hold(case: Case, expected: Found) -> tuple[Recorder, Difference]:
+        def hold(case: Case, expected: Found) -> Difference:
             recorder = Recorder(self._model, has_rule)
             try:
                 after = replace(case, inputs=self.after(case.inputs))
@@ -162,7 +161,9 @@ class ProofWithout(ABC):
                     runs=True,
                     rounds=difference.rounds,
                 )
-            return recorder, difference
+            if case.name == "the example":
+                self.flops = self.flops[0], flops_of(recorder.graph)
+            return difference
 
         states: TwoStates[Found] = TwoStates(self._model, self._original)
         pairs = self._known if dtype == self._own else self._expected(cases, dtype)

@@ -19,6 +19,7 @@ class Operator(NamedTuple):
 
     Attributes:
         target: The operator.
+        name: Its name without namespace and overload, such as `relu`.
         positions: Where it takes each of its arguments, and what it takes if none is given.
         writes: The positions and names of the arguments that it writes to.
         makes_views: Whether its result has the memory of what it is given.
@@ -29,6 +30,7 @@ class Operator(NamedTuple):
     """
 
     target: Any
+    name: str
     positions: Mapping[str, tuple[int, Any]]
     writes: tuple[tuple[int, str], ...]
     makes_views: bool
@@ -36,6 +38,11 @@ class Operator(NamedTuple):
     is_random: bool
     is_empty: bool
     is_foreign: bool
+
+    def argument(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """What it is given by a name, or takes if nothing is given; `None` if it takes no such."""
+        position, default = self.positions.get(name, (len(args), None))
+        return args[position] if position < len(args) else kwargs.get(name, default)
 
     def written(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[torch.Tensor]:
         """The tensors among its arguments that it writes to."""
@@ -63,6 +70,7 @@ def _look_up(target: Any) -> Operator:
     arguments, returns = target._schema.arguments, target._schema.returns
     return Operator(
         target,
+        name_of(target),
         {each.name: (at, each.default_value) for at, each in enumerate(arguments)},
         tuple(
             (at, each.name)

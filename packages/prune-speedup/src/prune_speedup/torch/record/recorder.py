@@ -1,39 +1,25 @@
-"""Run a model in one way or another while a tape writes down what it does, and leave no trace."""
+"""Record a model's forward, and whatever else it can be made to do, in one graph."""
 
-import sys
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.modules.module import (
-    register_module_forward_hook,
-    register_module_forward_pre_hook,
-)
 
 from prune_core.errors import ConfigError
 from prune_core.traversal import named_tensors
 from prune_speedup.engine.graph import Graph
 from prune_speedup.torch.parts import give_numbers
-from prune_speedup.torch.record.call_sites import Frame
 from prune_speedup.torch.record.case import Case
-from prune_speedup.torch.record.inputs import (
-    arguments,
-    call,
-    described,
-    shown_error,
-    tensors_in,
-)
-from prune_speedup.torch.record.isolation import Before, untouched
-from prune_speedup.torch.record.kernels import plain_kernels
+from prune_speedup.torch.record.inputs import arguments, described, shown_error, tensors_in
+from prune_speedup.torch.record.isolation import Before
 from prune_speedup.torch.record.remembered import fill
+from prune_speedup.torch.record.running import plainly
 from prune_speedup.torch.record.tape import Tape
 from prune_toolkit.running.restore import evaluating
 
-__all__ = ["Recorder", "plainly", "trace"]
+__all__ = ["Recorder", "trace"]
 
 
 def trace(
@@ -99,31 +85,7 @@ def _shapes_of(
 
 
 class Recorder(Tape):  # type: ignore[no-untyped-call]
-    """A tape with the ways in which a model is run.
-
-    What a forward changes in the model is put back after each of them.
-    """
-
-    def run(self, example_inputs: Any, *, again: bool | None = None) -> Any:
-        """Run the model in eval mode under this recorder and return what it returned.
-
-        Where the model keeps something else afterwards, it runs once more with that, and what it
-        returned both times is returned. The calls are added to the same graph.
-
-        Args:
-            example_inputs: What it is run on.
-            again: Whether it runs once more; by default, if it keeps something else and can.
-        """
-        with self.untouched() as before, evaluating(self._model):
-            returned = self.record(example_inputs)
-            self.changed = before.changes()
-            self._note_kept()
-            if again is False or (again is None and not self.changed):
-                return returned
-            self.graph.again = self._record_more(example_inputs, strict=bool(again))
-            self.changed = before.changes()
-            self._note_kept()
-            return [returned, self._returned]
+    """A tape with the further ways of running a model that are added to the same graph."""
 
     def run_training(self, example_inputs: Any, *, strict: bool = False) -> None:
         """Record what only a training model does too, such as its auxiliary heads.
@@ -162,22 +124,6 @@ class Recorder(Tape):  # type: ignore[no-untyped-call]
             self.graph.asked_for |= self.graph.tensors.keys() - read
             del self.graph.outputs[returned:]
 
-    def train(self, example_inputs: Any) -> Any:
-        """Run the model in train mode under this recorder and return what it returned."""
-        with self.untouched() as before:
-            self._model.train()
-            returned = self.record(example_inputs)
-            self.changed = before.changes()
-        return returned
-
-    def open(self, example_inputs: Any) -> Any:
-        """Run the model with all found where it looks for something; return what it returned."""
-        self._open = True
-        with self.untouched() as before, evaluating(self._model):
-            returned = self.record(example_inputs)
-            self.changed = before.changes()
-        return returned
-
     def give_numbers(self) -> None:
         """Compute what somebody still holds of a run without numbers; to be called after each."""
         self.changed = {}  # the model has it no longer
@@ -187,17 +133,14 @@ class Recorder(Tape):  # type: ignore[no-untyped-call]
                 fill(self.graph, self.given, kept)
         self.given.clear()
 
-    @contextmanager
-    def untouched(self) -> Iterator[Before]:
-        """Put back, on leaving, whatever forwards changed in the model, its parameters included."""
-        with untouched(self._model) as before:
-            try:
-                yield before
-            finally:
-                with torch.no_grad():
-                    for tensor, numbers in self._overwritten.values():
-                        tensor.copy_(numbers)
-                self._overwritten.clear()
+    def _run_again(self, example_inputs: Any, *, strict: bool) -> Any:
+        self._returned = None
+        self.graph.again = self._record_more(example_inputs, strict=strict)
+        return self._returned
+
+    def _note_changes(self, before: Before) -> None:
+        super()._note_changes(before)
+        self._note_kept()
 
     def _record_more(self, example_inputs: Any, *, strict: bool) -> int | None:
         """Record another run; if it fails, it was none."""
@@ -216,54 +159,11 @@ class Recorder(Tape):  # type: ignore[no-untyped-call]
 
     def record(self, example_inputs: Any) -> Any:
         """Run the model as it is under this recorder, and return what it returned."""
-        with torch.no_grad(), self._watching_modules():
+        with torch.no_grad():
             args, kwargs = arguments(example_inputs)
             given = [self.number(tensor) for _, tensor in tensors_in((args, kwargs))]
             self.graph.inputs += given
-            with plainly(self._model), self.counting_sites(), self:
-                returned = call(self._model, example_inputs)
+            with self.counting_sites():
+                returned = super().record(example_inputs)
             self._finish(returned)
         return returned
-
-    @contextmanager
-    def _watching_modules(self) -> Iterator[None]:
-        """Know which module is running."""
-
-        def enter(module: nn.Module, _: object) -> None:
-            self._frames.append(Frame(self._modules.get(id(module), self.module)))
-            self.reached = self.module
-
-        def leave(module: nn.Module, _: object, output: object) -> None:
-            self._frames.pop()
-            # A module that fails is left with no output: then what was reached is to be known.
-            if output is not None:
-                self.reached = self.module
-
-        handles = [
-            register_module_forward_pre_hook(enter),
-            register_module_forward_hook(leave, always_call=True),
-        ]
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
-
-
-@contextmanager
-def plainly(model: nn.Module) -> Iterator[None]:
-    """Run a model meanwhile without gradients, and operator by operator."""
-    with torch.no_grad(), _eagerly(), plain_kernels(model):
-        yield
-
-
-@contextmanager
-def _eagerly() -> Iterator[None]:
-    """Run compiled parts of a model uncompiled, so that their operators are seen."""
-    if "torch._dynamo" not in sys.modules:  # then nothing can have been compiled
-        yield
-        return
-    with torch.compiler.set_stance("force_eager"), warnings.catch_warnings():
-        # It warns that hooks on all modules fire twice for a compiled one, which does no harm here.
-        warnings.filterwarnings("ignore", "Using `torch.compile.module.`", UserWarning)
-        yield

@@ -1,29 +1,26 @@
 """Write down the ATen operators that run, and which values they read and make.
 
-A dispatch mode sees what the model really does, whatever Python it is written in: no source is
-parsed and no control flow is refused. Parameters and buffers are known by identity, so a view, a
-tie or a parametrisation is nothing special.
+Parameters and buffers are known by identity, so a view, a tie or a parametrisation is nothing
+special.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 from weakref import ref as weakref
 
 import torch
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
-from prune_core.traversal import named_modules, named_tensors
+from prune_core.traversal import named_tensors
 from prune_speedup.engine.graph import ALIAS_WRITE, Call, Graph, Meta, Ref
 from prune_speedup.torch.parts import is_blank
-from prune_speedup.torch.record.call_sites import Frame, Rewrite, SiteCounter, short_name
-from prune_speedup.torch.record.data_dependent import Decisions, decide_as, everything, seen
-from prune_speedup.torch.record.higher_precision import Wider
+from prune_speedup.torch.record.call_sites import Rewrite, SiteCounter
+from prune_speedup.torch.record.data_dependent import Decisions
+from prune_speedup.torch.record.follower import Follower
 from prune_speedup.torch.record.inputs import found_in, tensors_in
-from prune_speedup.torch.record.operators import Operator, operator_of
-from prune_speedup.torch.record.same_random import steadily
+from prune_speedup.torch.record.operators import Operator
 from prune_speedup.torch.record.source_places import place_of_call
 from prune_speedup.torch.record.without_numbers import (
     Blanks,
@@ -32,10 +29,6 @@ from prune_speedup.torch.record.without_numbers import (
 )
 
 __all__ = ["Tape"]
-
-_TABLE: dict[Any, Callable[..., Any]] = {}
-_WHOLE = object()
-"""What stands for an operator that has no parts."""
 
 _COPIES = {"detach", "alias", "clone", "_to_copy"}
 """Operators that make the same numbers once more."""
@@ -72,17 +65,8 @@ class _Numbers:
         return {number: tensor for number, tensor in found if tensor is not None}
 
 
-class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """The dispatch mode that writes a `Graph` while something runs."""
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """Keep torch from wrapping `__torch_dispatch__`.
-
-        The wrapper imports the compiler, which takes a second, and costs each call about as much
-        as recording it. A `Recorder` keeps the compiler out instead.
-        """
-        return False
+class Tape(Follower):  # type: ignore[no-untyped-call]
+    """Writes a `Graph` while something runs."""
 
     def __init__(
         self,
@@ -98,7 +82,7 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
         Args:
             model: What will run.
-            known: See `trace`.
+            known: See `Follower`.
             watch: Called after every call that is recorded, with what the call returned; it may
                 raise to stop the forward.
             rewrite: See `SiteCounter`.
@@ -107,13 +91,8 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 told there. Who only compares what they make can do without.
             computing: Whether the numbers are wanted. If not, see `without_numbers`.
         """
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__(model, known, decisions)
         self._watch = watch
-        self._decisions = decisions or ()
-        self._open = False
-        self.reached = ""
-        self.steady = False
-        self.wide: Wider | None = None
         self.computing = computing
         self.lacking = False
         self._blanks = Blanks()
@@ -121,32 +100,18 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._looked_at = 0
         self._outside: set[int] = set()
         self.given: dict[int, torch.Tensor] = {}
-        self._returned: Any = None
         self.graph = Graph()
-        self._model = model
-        self._known = known
-        self._learned: dict[int, tuple[Operator, bool]] = {}
+        self.graph.decisions = self.decided
         self._numbers = _Numbers()
         self._sharing: dict[int, list[weakref[torch.Tensor]]] = defaultdict(list)
-        self._modules = {id(module): name for name, module in named_modules(model)}
-        self._frames = [Frame("")]
         self._located = located
         self._rewrite = rewrite
         self.sites: SiteCounter | None = None
-        self._opening: set[Any] = set()
         self._tensors = list(named_tensors(model, every_name=True).items())
         self._names: dict[int, list[str]] = {}
         for name, tensor in self._tensors:
             self._names.setdefault(id(tensor), []).append(name)
-        every = {id(t): t for _, t in self._tensors if isinstance(t, nn.Parameter)}
-        self._parameters = every.keys()
-        self.changed: dict[str, Any] = {}
-        self._overwritten: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
-        self._stored: dict[int, list[torch.Tensor]] = {}
-        for parameter in every.values():
-            if parameter.layout is torch.strided:
-                storage = parameter.untyped_storage()._cdata
-                self._stored.setdefault(storage, []).append(parameter)
+        self._parameters = {id(t) for _, t in self._tensors if isinstance(t, nn.Parameter)}
 
     def number(self, tensor: torch.Tensor) -> int:
         """The value that this tensor holds now; a new one for a tensor never seen."""
@@ -175,11 +140,6 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._sharing[tensor.untyped_storage()._cdata].append(itself)
         self._numbers.set(itself, id(tensor), index)
         return index
-
-    @property
-    def module(self) -> str:
-        """The name of the innermost module that is running."""
-        return self._frames[-1].module
 
     def _finish(self, returned: Any) -> None:
         """Note what the model returned and what it never read."""
@@ -272,44 +232,27 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._want_numbers([tensor])
         self.graph.left[self.number(tensor)] = f"{function}() in {self.module or 'the model'}"
 
-    def _keep_numbers(self, written: list[torch.Tensor]) -> None:
+    def keep_numbers(self, written: Sequence[torch.Tensor]) -> None:
         """Keep what parameters hold that are about to be written."""
-        for tensor in written:
-            if tensor.untyped_storage()._cdata in self._outside:
-                self._give_up()  # what is kept may tell by its numbers what is done next
-            for parameter in self._stored.get(tensor.untyped_storage()._cdata, ()):
-                if id(parameter) not in self._overwritten:
-                    self._overwritten[id(parameter)] = parameter, parameter.detach().clone()
+        if any(tensor.untyped_storage()._cdata in self._outside for tensor in written):
+            self._give_up()  # what is kept may tell by its numbers what is done next
+        super().keep_numbers(written)
 
-    def __torch_dispatch__(
-        self,
-        func: Any,
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        """Record one call, or the calls it is made of."""
-        # A scripted function leaves the other mode on, which our own calls are none of.
-        with torch._C.DisableTorchFunction():
-            return self._recorded(func, args, kwargs or {})
-
-    def _recorded(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        operator, whole = self._learned.get(id(func)) or self._learn(func)
-        if not whole and (parts := self._decomposed(func, args, kwargs)) is not _WHOLE:
-            return parts
+    def follow(self, operator: Operator, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Make a call, and write it down."""
         reads = self._with_refs(args), self._with_refs(kwargs)
-        run = self._decided if operator.decides else self.execute
+        run = self.decide if operator.decides else self.execute
         if operator.decides or operator.is_foreign:
             self._want_numbers(tensor for _, tensor in tensors_in((args, kwargs)))
         written = operator.written(args, kwargs) if operator.writes else ()
         if written:
-            self._keep_numbers(written)
-        result = run(func, args, kwargs)
+            self.keep_numbers(written)
+        result = run(operator.target, args, kwargs)
         outputs = [
             self._bind(item) if isinstance(item, torch.Tensor) else None
             for item in (result if isinstance(result, (list, tuple)) else (result,))
         ]
-        recorded = Call(func, *reads, outputs, self._frames[-1].module, operator.positions)
+        recorded = Call(operator.target, *reads, outputs, self.module, operator.positions)
         if (sites := self.sites) is not None:
             recorded.place, recorded.site = place_of_call(), sites.site
             recorded.given, recorded.bounds = sites.given, sites.bounds
@@ -324,50 +267,11 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if self._watch is not None:
             self._watch(self, call, result)
 
-    def _learn(self, func: Any) -> tuple[Operator, bool]:
-        """What is known of an operator, and whether it is recorded as it is."""
-        learned = self._learned[id(func)] = operator_of(func), self._known(func)
-        return learned
-
-    def _decided(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Run an operator that decides something, and let it decide as it should."""
-        name, number = short_name(func.overloadpacket), len(self.graph.decisions)
-        if self._open and (found := everything(func, name, args)) is not None:
-            return found
-        result = self.execute(func, args, kwargs)
-        self.graph.decisions.append(seen(name, args, result))
-        if number < len(self._decisions):
-            return decide_as(self._decisions[number], func, name, args, kwargs, result)
-        return result
-
     def execute(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Run one operator; the place for a recorder that wants it run otherwise."""
+        """Run one operator, unless its numbers are not wanted."""
         if not self.computing and (made := self._blanks.made(func, args, kwargs)) is not None:
             return made
-        operator = operator_of(func)
-        if self.steady and operator.is_random:
-            if self.wide is not None:
-                args, kwargs = self.wide.arguments(operator, args, kwargs)
-            return steadily(func, args, kwargs)
-        result = (
-            func(*args, **kwargs) if self.wide is None else self.wide.run(operator, args, kwargs)
-        )
-        if operator.is_empty:
-            result.zero_()  # what memory happens to hold is nothing to compare
-        return result
-
-    def _decomposed(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """The result of an operator by way of simpler ones, which are recorded on the way."""
-        if func in self._opening:
-            return _WHOLE
-        self._opening.add(func)
-        try:
-            with self:
-                recipe = _decompositions().get(func)
-                result = recipe(*args, **kwargs) if recipe else func.decompose(*args, **kwargs)
-        finally:
-            self._opening.discard(func)
-        return _WHOLE if result is NotImplemented else result
+        return super().execute(func, args, kwargs)
 
     def _with_refs(self, tree: Any) -> Any:
         if isinstance(tree, torch.Tensor):
@@ -406,11 +310,3 @@ def _overlap(left: torch.Tensor, right: torch.Tensor) -> bool:
     taken = torch.zeros(size, dtype=torch.bool, device="cpu")
     taken.as_strided(left.shape, left.stride(), left.storage_offset()).fill_(True)
     return bool(taken.as_strided(right.shape, right.stride(), right.storage_offset()).any())
-
-
-def _decompositions() -> dict[Any, Callable[..., Any]]:
-    if not _TABLE:
-        from torch._decomp import core_aten_decompositions
-
-        _TABLE.update(core_aten_decompositions())
-    return _TABLE

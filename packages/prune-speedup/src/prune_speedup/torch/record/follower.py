@@ -1,0 +1,219 @@
+"""Follow which ATen operators a model calls, whatever Python it is written in.
+
+A dispatch mode sees what the model really does: no source is parsed and no control flow is
+refused. What has no rule is followed as the simpler operators that it is made of. What comes of
+it, others say: a `Tape` writes all of it down; who only compares what two models make, or looks
+whether one of them makes the calls that it should, writes nothing.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules.module import (
+    register_module_forward_hook,
+    register_module_forward_pre_hook,
+)
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from prune_core.traversal import named_modules, named_parameters
+from prune_speedup.torch.record.call_sites import Frame, short_name
+from prune_speedup.torch.record.data_dependent import Decisions, decide_as, everything, seen
+from prune_speedup.torch.record.inputs import call
+from prune_speedup.torch.record.isolation import Before
+from prune_speedup.torch.record.operators import Operator, operator_of
+from prune_speedup.torch.record.running import Run, plainly
+from prune_speedup.torch.record.same_random import steadily
+
+__all__ = ["Follower"]
+
+_TABLE: dict[Any, Callable[..., Any]] = {}
+_WHOLE = object()
+"""What stands for an operator that has no parts."""
+
+
+class Follower(Run, TorchDispatchMode):
+    """Runs a model, and goes along with every operator that it calls.
+
+    Attributes:
+        decided: What the calls saw that decided something by numbers, in their order.
+        reached: The name of the module that was running last.
+    """
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Keep torch from wrapping `__torch_dispatch__`.
+
+        The wrapper imports the compiler, which takes a second, and costs each call about as much
+        as recording it. A run is kept from being compiled instead: see `plainly`.
+        """
+        return False
+
+    def __init__(
+        self, model: nn.Module, known: Callable[[Any], bool], decisions: Decisions | None = None
+    ) -> None:
+        """Learn the names of the model's modules.
+
+        Args:
+            model: What will run.
+            known: Whether an operator has a rule. One that has not is followed as what it
+                decomposes to, where it decomposes at all.
+            decisions: What the forward is to see where it decides something by numbers.
+        """
+        Run.__init__(self, model)
+        TorchDispatchMode.__init__(self)  # type: ignore[no-untyped-call]
+        self._known = known
+        self._decisions = decisions or ()
+        self.decided: list[tuple[Any, ...]] = []
+        self.reached = ""
+        self._learned: dict[int, tuple[Operator, bool]] = {}
+        self._opening: set[Any] = set()
+        self._modules = {id(module): name for name, module in named_modules(model)}
+        self._frames = [Frame("")]
+        self._overwritten: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+
+    @property
+    def module(self) -> str:
+        """The name of the innermost module that is running."""
+        return self._frames[-1].module
+
+    def record(self, example_inputs: Any) -> Any:
+        """Run the model as it is, follow it, and return what it returned."""
+        with self._watching_modules(), plainly(self._model), self:
+            return call(self._model, example_inputs)
+
+    @contextmanager
+    def untouched(self) -> Iterator[Before]:
+        """Put back, on leaving, whatever forwards changed in the model, its parameters included."""
+        with super().untouched() as before:
+            try:
+                yield before
+            finally:
+                with torch.no_grad():
+                    for tensor, numbers in self._overwritten.values():
+                        tensor.copy_(numbers)
+                self._overwritten.clear()
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Follow one call, or the calls it is made of."""
+        # A scripted function leaves the other mode on, which our own calls are none of.
+        with torch._C.DisableTorchFunction():
+            operator, whole = self._learned.get(id(func)) or self._learn(func)
+            args, kwargs = args, kwargs or {}
+            if not whole and (parts := self._decomposed(func, args, kwargs)) is not _WHOLE:
+                return parts
+            return self.follow(operator, args, kwargs)
+
+    def follow(self, operator: Operator, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Make a call, and do what is to be done about it."""
+        if operator.writes:
+            self.keep_numbers(operator.written(args, kwargs))
+        run = self.decide if operator.decides else self.execute
+        result = run(operator.target, args, kwargs)
+        self.followed(operator, args, kwargs, result)
+        return result
+
+    def followed(
+        self, operator: Operator, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any
+    ) -> None:
+        """Called after every call, with what it returned."""
+
+    def execute(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run one operator; the place for who wants it run otherwise."""
+        operator = operator_of(func)
+        if self.steady and operator.is_random:
+            if self.wide is not None:
+                args, kwargs = self.wide.arguments(operator, args, kwargs)
+            return steadily(func, args, kwargs)
+        result = (
+            func(*args, **kwargs) if self.wide is None else self.wide.run(operator, args, kwargs)
+        )
+        if operator.is_empty:
+            result.zero_()  # what memory happens to hold is nothing to compare
+        return result
+
+    def decide(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run an operator that decides something, and let it decide as it should."""
+        name, number = short_name(func.overloadpacket), len(self.decided)
+        if self._open and (found := everything(func, name, args)) is not None:
+            return found
+        result = self.execute(func, args, kwargs)
+        self.decided.append(seen(name, args, result))
+        if number < len(self._decisions):
+            return decide_as(self._decisions[number], func, name, args, kwargs, result)
+        return result
+
+    def keep_numbers(self, written: Sequence[torch.Tensor]) -> None:
+        """Keep what parameters hold that are about to be written."""
+        for tensor in written:
+            for parameter in self._stored.get(tensor.untyped_storage()._cdata, ()):
+                if id(parameter) not in self._overwritten:
+                    self._overwritten[id(parameter)] = parameter, parameter.detach().clone()
+
+    @cached_property
+    def _stored(self) -> dict[int, list[torch.Tensor]]:
+        """The parameters that lie in a storage."""
+        stored: dict[int, list[torch.Tensor]] = {}
+        for parameter in named_parameters(self._model).values():
+            if parameter.layout is torch.strided:
+                stored.setdefault(parameter.untyped_storage()._cdata, []).append(parameter)
+        return stored
+
+    def _learn(self, func: Any) -> tuple[Operator, bool]:
+        """What is known of an operator, and whether it is followed as it is."""
+        learned = self._learned[id(func)] = operator_of(func), self._known(func)
+        return learned
+
+    def _decomposed(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The result of an operator by way of simpler ones, which are followed on the way."""
+        if func in self._opening:
+            return _WHOLE
+        self._opening.add(func)
+        try:
+            with self:
+                recipe = _decompositions().get(func)
+                result = recipe(*args, **kwargs) if recipe else func.decompose(*args, **kwargs)
+        finally:
+            self._opening.discard(func)
+        return _WHOLE if result is NotImplemented else result
+
+    @contextmanager
+    def _watching_modules(self) -> Iterator[None]:
+        """Know which module is running."""
+
+        def enter(module: nn.Module, _: object) -> None:
+            self._frames.append(Frame(self._modules.get(id(module), self.module)))
+            self.reached = self.module
+
+        def leave(module: nn.Module, _: object, output: object) -> None:
+            self._frames.pop()
+            # A module that fails is left with no output: then what was reached is to be known.
+            if output is not None:
+                self.reached = self.module
+
+        handles = [
+            register_module_forward_pre_hook(enter),
+            register_module_forward_hook(leave, always_call=True),
+        ]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+
+def _decompositions() -> dict[Any, Callable[..., Any]]:
+    if not _TABLE:
+        from torch._decomp import core_aten_decompositions
+
+        _TABLE.update(core_aten_decompositions())
+    return _TABLE
