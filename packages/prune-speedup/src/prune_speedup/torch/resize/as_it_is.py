@@ -5,14 +5,21 @@ calls, each with a result of the shape that is planned, and nothing has to be co
 anything is otherwise, or cannot be told by shapes, `run_small` looks closer.
 """
 
+from contextlib import suppress
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import nn
 
+from prune_core.traversal import named_tensors
 from prune_speedup.engine.graph import Call, Graph, Ref
 from prune_speedup.engine.plan import Plan
+from prune_speedup.torch.record.follower import Follower
+from prune_speedup.torch.record.inputs import tensors_in
+from prune_speedup.torch.record.operators import Operator
 from prune_speedup.torch.record.recorder import Recorder
+from prune_speedup.torch.record.without_numbers import Blanks, has_numbers
 from prune_speedup.torch.resize.literals import same_places
 from prune_speedup.torch.rules import has_rule
 
@@ -47,8 +54,24 @@ def follows_as_it_is(model: nn.Module, example_inputs: Any, plan: Plan) -> bool:
     graph = plan.labelling.graph
     if graph.first < len(graph.calls):
         return False
-    beside, computing = _Beside(plan), not graph.by_shapes
-    recorder = Recorder(model, has_rule, beside.look, located=False, computing=computing)
+    if graph.by_shapes and _leaves_nothing(graph):
+        beside = _Beside(plan)
+        with suppress(Exception):
+            _Trial(model, example_inputs, beside).run(example_inputs, again=False)
+            return not beside.waiting
+        return False
+    return _is_recorded_alike(model, example_inputs, plan)
+
+
+def _is_recorded_alike(model: nn.Module, example_inputs: Any, plan: Plan) -> bool:
+    """The same, by a recording: what somebody keeps of it has to get its numbers."""
+    beside, computing = _Beside(plan), not plan.labelling.graph.by_shapes
+
+    def look(recorder: Recorder, call: Call, result: Any) -> None:
+        beside.next(call.target)
+        beside.look(call.args, call.kwargs, result)
+
+    recorder = Recorder(model, has_rule, look, located=False, computing=computing)
     try:
         recorder.run(example_inputs, again=False)
     except Exception:
@@ -57,6 +80,27 @@ def follows_as_it_is(model: nn.Module, example_inputs: Any, plan: Plan) -> bool:
         if not computing:
             recorder.give_numbers()
     return not beside.waiting
+
+
+def _leaves_nothing(graph: Graph) -> bool:
+    """Whether all that is left without numbers is made of the inputs, and nothing is decided.
+
+    Anything else may be put aside by whoever made it, for as long as Python runs: a table of
+    positions, say, that is looked up in what a layer makes of it.
+    """
+    if graph.decisions or graph.left or graph.written:
+        return False
+    of_inputs, made = set(graph.inputs), {*graph.inputs, *graph.tensors}
+    for call in graph.calls:
+        read, makes = call.inputs(), [value for value in call.outputs if value is not None]
+        if not made.issuperset(read):
+            return False  # somebody has put that aside before
+        made.update(makes)
+        if not of_inputs.isdisjoint(read):
+            of_inputs.update(makes)
+        elif not has_numbers(call.target):
+            return False
+    return True
 
 
 class _Beside:
@@ -70,25 +114,30 @@ class _Beside:
         self._plan, self._read = plan, plan.read
         calls = plan.labelling.graph.calls
         self.waiting = [each for each in reversed(calls) if not isinstance(each.target, str)]
+        self._before: Call | None = None
 
-    def look(self, recorder: Recorder, call: Call, result: Any) -> None:
-        """Look at a call that was made."""
-        before = self.waiting.pop() if self.waiting else None
-        if before is None or before.target is not call.target:
+    def next(self, target: Any) -> None:
+        """Go on to the next call, which is to be one of this operator."""
+        self._before = self.waiting.pop() if self.waiting else None
+        if self._before is None or self._before.target is not target:
             raise _UnsureError
-        self._check_numbers(before, call)
-        self._check_shapes(before, result)
 
-    def _check_numbers(self, before: Call, call: Call) -> None:
+    def look(self, args: Any, kwargs: Any, result: Any) -> None:
+        """Look at what it was given, and what it has made."""
+        assert self._before is not None
+        self._check_numbers(self._before, args, kwargs)
+        self._check_shapes(self._before, result)
+
+    def _check_numbers(self, before: Call, args: Any, kwargs: Any) -> None:
         name = before.name
         if name in _TOLD_BY_SHAPE:
             return
         if name == "slice":
-            same = same_places(self._plan, before, call.args)
+            same = same_places(self._plan, before, args)
         elif name == "roll" and self._plan.kept_of_value(before.inputs()[0]):
             same = False
         else:
-            same = _same(before.args, call.args) and _same(before.kwargs, call.kwargs)
+            same = _same(before.args, args) and _same(before.kwargs, kwargs)
         if not same:
             raise _UnsureError
 
@@ -103,10 +152,40 @@ class _Beside:
                     raise _UnsureError
 
 
+class _Trial(Follower):  # type: ignore[no-untyped-call]
+    """Runs a small model without numbers, as long as it does what was recorded."""
+
+    def __init__(self, model: nn.Module, example_inputs: Any, beside: _Beside) -> None:
+        super().__init__(model, has_rule)
+        self._beside, self._blanks, self._inputs = beside, Blanks(), example_inputs
+
+    def follow(self, operator: Operator, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Make a call, if it is the next one, and look what it makes."""
+        self._beside.next(operator.target)
+        if operator.is_foreign or (
+            operator.writes
+            and any(
+                t.untyped_storage()._cdata in self._held for t in operator.written(args, kwargs)
+            )
+        ):
+            raise _UnsureError  # what it is to see, or to leave somewhere, are numbers
+        result = self._blanks.made(operator.target, args, kwargs)
+        if result is None:
+            result = self.execute(operator.target, args, kwargs)
+        self._beside.look(args, kwargs, result)
+        return result
+
+    @cached_property
+    def _held(self) -> set[int]:
+        """The memory of what was there before the run."""
+        held = [*named_tensors(self._model).values(), *dict(tensors_in(self._inputs)).values()]
+        return {t.untyped_storage()._cdata for t in held if t.layout is torch.strided}
+
+
 def _same(before: Any, now: Any) -> bool:
     """Whether arguments are the recorded ones, tensors aside."""
     if isinstance(before, Ref):
-        return isinstance(now, Ref)
+        return isinstance(now, (Ref, torch.Tensor))
     if isinstance(before, (list, tuple)):
         return (
             isinstance(now, (list, tuple))
