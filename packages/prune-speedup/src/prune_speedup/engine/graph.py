@@ -26,9 +26,12 @@ ALIAS_WRITE = "prune.alias_write"
 """The call that stands for "this value changed because memory it shares was written to"."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(unsafe_hash=True, slots=True)  # a frozen one takes three times as long to make
 class Ref:
-    """Where a tensor stood among the arguments of a call: the number of its value."""
+    """Where a tensor stood among the arguments of a call: the number of its value.
+
+    It is never changed.
+    """
 
     index: int
 
@@ -133,6 +136,7 @@ class Graph:
         also: Further runs that were recorded, each with its first call.
         decisions: What the calls saw that decided something by numbers, in their order.
         by_shapes: Whether its first run does nothing by the numbers that its products make.
+        asks_size: Whether its own Python asks a tensor for its size.
     """
 
     calls: list[Call] = field(default_factory=list)
@@ -154,6 +158,7 @@ class Graph:
     also: list[tuple[Any, int]] = field(default_factory=list)
     decisions: list[tuple[Any, ...]] = field(default_factory=list)
     by_shapes: bool = False
+    asks_size: bool = False
 
     @property
     def first(self) -> int:

@@ -100,7 +100,10 @@ class Plan:
 
         So may every axis of a value without any index, which has no labels to tell by.
         """
-        wanted, free = self.shape(value), self.labelling.flow.values[value].free
+        wanted = self.shape(value)
+        if wanted == shape:
+            return True
+        free = self.labelling.flow.values[value].free
         if 0 in wanted and 0 in shape:
             return len(wanted) == len(shape)
         return len(wanted) == len(shape) and all(

@@ -20,10 +20,10 @@ import sys
 import weakref
 from collections import deque
 from collections.abc import Hashable, Iterator
+from collections.abc import Set as AbstractSet
 from enum import Enum
 from types import (
     BuiltinFunctionType,
-    CodeType,
     FunctionType,
     MethodType,
     MethodWrapperType,
@@ -38,6 +38,7 @@ from torch.nn.modules import module as torch_module
 
 from prune_core.registry import manager
 from prune_core.traversal import modules_in
+from prune_speedup.torch.record.own_code import names_in
 from prune_speedup.torch.rules import registry
 
 __all__ = ["Fingerprint", "fingerprint"]
@@ -199,10 +200,9 @@ class _Walk:
             parts.append(frozenset(self.of(each) for each in item))
             whole = True
         if (state := getattr(item, "__dict__", None)) is not None:
-            if isinstance(item, nn.Module) and not any(map(state.get, _HOOKS)):
-                # Half of what a module holds are places for hooks, most often without any.
-                state = {name: value for name, value in state.items() if name not in _HOOKS}
-            self._add_pairs(parts, state)
+            # Half of what a module holds are places for hooks, most often without any.
+            without = isinstance(item, nn.Module) and not any(map(state.get, _HOOKS))
+            self._add_pairs(parts, state, _HOOKS if without else frozenset())
             whole = True
         if (slots := self._slots.get(type(item))) is None:
             slots = self._slots[type(item)] = _slots_of(type(item))
@@ -215,7 +215,9 @@ class _Walk:
             parts.append(self._itself(item))
         return tuple(parts)
 
-    def _add_pairs(self, parts: list[Any], pairs: dict[Any, Any]) -> None:
+    def _add_pairs(
+        self, parts: list[Any], pairs: dict[Any, Any], without: AbstractSet[Any] = frozenset()
+    ) -> None:
         """Add names and what stands under them, in one row: most of it is plain, or empty.
 
         How many there are comes first, and a kind says whether its value follows, so that no two
@@ -223,6 +225,8 @@ class _Walk:
         """
         parts.append(len(pairs))
         for name, value in pairs.items():
+            if name in without:
+                continue
             parts.append(name if type(name) is str else self.of(name))
             kind = type(value)
             if kind in _SIMPLE:
@@ -295,7 +299,7 @@ class _Walk:
             return tuple(parts)
         if vars(function):
             parts += [(n, self.of(v)) for n, v in vars(function).items()]
-        wide, read = function.__globals__, _names_in(code)
+        wide, read = function.__globals__, names_in(code)
         for name in read:
             value = wide.get(name, _MISSING)
             if isinstance(value, FunctionType):
@@ -371,21 +375,3 @@ def _content(cell: Any) -> Any:
         return cell.cell_contents
     except ValueError:
         return None
-
-
-_known_names: dict[int, tuple[CodeType, tuple[str, ...]]] = {}
-
-
-def _names_in(code: CodeType) -> tuple[str, ...]:
-    """The global and attribute names that code reads, functions inside of it included."""
-    known = _known_names.get(id(code))
-    if known is not None and known[0] is code:
-        return known[1]
-    found = dict.fromkeys(code.co_names)
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            found |= dict.fromkeys(_names_in(constant))
-    if len(_known_names) > _MOST:
-        _known_names.clear()
-    _known_names[id(code)] = code, tuple(found)
-    return tuple(found)

@@ -4,7 +4,6 @@ import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
-from types import CodeType, FunctionType
 from typing import Any
 
 import torch
@@ -14,6 +13,7 @@ from prune_core.traversal import modules_in
 from prune_speedup.torch.proof.made_up import made_up
 from prune_speedup.torch.record.case import Case
 from prune_speedup.torch.record.inputs import arguments, tensors_in
+from prune_speedup.torch.record.own_code import names_in, own_functions
 
 __all__ = ["cases_of", "other_batch"]
 
@@ -122,20 +122,7 @@ def _has_own(model: nn.Module) -> bool:
 
 def asks_for_its_mode(model: nn.Module) -> bool:
     """Whether any class of the model, other than torch's own, reads whether it is training."""
-    kinds = {base for module in modules_in(model) for base in type(module).__mro__}
-    return any(
-        _reads(function.__code__, "training")
-        for kind in kinds
-        if not kind.__module__.startswith("torch.") and kind is not object
-        for function in vars(kind).values()
-        if isinstance(function, FunctionType)
-    )
-
-
-def _reads(code: CodeType, name: str) -> bool:
-    return name in code.co_names or any(
-        isinstance(constant, CodeType) and _reads(constant, name) for constant in code.co_consts
-    )
+    return any("training" in names_in(each.__code__) for each in own_functions(model))
 
 
 def other_batch(example_inputs: Any) -> tuple[str, Any]:

@@ -48,6 +48,9 @@ LEAVING = frozenset(
 SHOWING = "__repr__"
 """The function of torch that writes a tensor's numbers down, where no dispatcher sees it look."""
 
+_ASKING = frozenset({"shape", "size", "numel", "nelement", "nbytes", "stride", "__len__"})
+"""Functions and attributes of tensors that tell what sizes they have."""
+
 INDEXING = frozenset({"__getitem__", "__setitem__"})
 """Functions of torch that are told several slices at once."""
 
@@ -91,7 +94,11 @@ class Frame:
 
 
 class SiteCounter(TorchFunctionMode):
-    """Know at any moment of a forward which call is running, and what it was given."""
+    """Know at any moment of a forward which call is running, and what it was given.
+
+    Attributes:
+        asked: Whether the model's Python has asked any tensor for its size.
+    """
 
     def __init__(
         self,
@@ -117,6 +124,7 @@ class SiteCounter(TorchFunctionMode):
         self.given: tuple[Number, ...] = ()
         self.bounds: tuple[Bound, ...] = ()
         self._frames = frames
+        self.asked = False
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -128,6 +136,8 @@ class SiteCounter(TorchFunctionMode):
         if name == SHOWING and self._shows is not None:
             self._shows(args[0])
         if name not in SIZED:
+            if name in _ASKING or (name == "__get__" and func.__self__.__name__ in _ASKING):
+                self.asked = True
             return func(*args, **(kwargs or {}))
         innermost = self._frames[-1]
         self.site = Site(innermost.module, name, innermost.counts.get(name, 0))

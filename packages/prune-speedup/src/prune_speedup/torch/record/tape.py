@@ -7,6 +7,7 @@ special.
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 from weakref import ref as weakref
 
@@ -116,8 +117,9 @@ class Tape(Follower):  # type: ignore[no-untyped-call]
     def number(self, tensor: torch.Tensor) -> int:
         """The value that this tensor holds now; a new one for a tensor never seen."""
         found = self._numbers.get(tensor)
-        if found is not None:
-            return found
+        return self._number_first(tensor) if found is None else found
+
+    def _number_first(self, tensor: torch.Tensor) -> int:
         index = self._bind(tensor)
         if not self.computing:
             self.given[index] = tensor
@@ -133,8 +135,7 @@ class Tape(Follower):  # type: ignore[no-untyped-call]
 
     def _bind(self, tensor: torch.Tensor) -> int:
         kind = tensor.dtype
-        real = kind.is_floating_point or kind.is_complex
-        index = self.graph.add_value(Meta(tuple(tensor.shape), kind, real))
+        index = self.graph.add_value(Meta(tuple(tensor.shape), kind, _is_real(kind)))
         itself = weakref(tensor)
         if tensor.layout is torch.strided and self._numbers.ref(tensor) is None:
             self._sharing[tensor.untyped_storage()._cdata].append(itself)
@@ -223,6 +224,7 @@ class Tape(Follower):  # type: ignore[no-untyped-call]
             with self.sites:
                 yield
         finally:
+            self.graph.asks_size |= self.sites.asked
             self.sites = None
 
     def _shows(self, tensor: torch.Tensor) -> None:
@@ -275,7 +277,9 @@ class Tape(Follower):  # type: ignore[no-untyped-call]
 
     def _with_refs(self, tree: Any) -> Any:
         if isinstance(tree, torch.Tensor):
-            return self._numbers.ref(tree) or Ref(self.number(tree))
+            if (known := self._numbers.ref(tree)) is None:
+                known = Ref(self._number_first(tree))
+            return known
         if isinstance(tree, (list, tuple)):
             return [item if type(item) in _PLAIN else self._with_refs(item) for item in tree]
         if isinstance(tree, dict):
@@ -297,6 +301,11 @@ class Tape(Follower):  # type: ignore[no-untyped-call]
         new = self._bind(tensor)
         noted = Call(ALIAS_WRITE, (Ref(old), Ref(source)), {}, [new], self.module)
         self.graph.calls.append(noted)
+
+
+@cache
+def _is_real(kind: torch.dtype) -> bool:
+    return kind.is_floating_point or kind.is_complex
 
 
 def _is_in(tensor: torch.Tensor, result: Any) -> bool:

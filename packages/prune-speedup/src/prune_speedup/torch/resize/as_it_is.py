@@ -12,18 +12,21 @@ from typing import Any
 import torch
 from torch import nn
 
-from prune_core.traversal import named_tensors
+from prune_core.traversal import named_modules, named_tensors
 from prune_speedup.engine.graph import Call, Graph, Ref
 from prune_speedup.engine.plan import Plan
 from prune_speedup.torch.record.follower import Follower
 from prune_speedup.torch.record.inputs import tensors_in
+from prune_speedup.torch.record.isolation import Before
 from prune_speedup.torch.record.operators import Operator
+from prune_speedup.torch.record.own_code import names_in, own_functions
 from prune_speedup.torch.record.recorder import Recorder
 from prune_speedup.torch.record.without_numbers import Blanks, has_numbers
+from prune_speedup.torch.resize.layers import WIDTHS
 from prune_speedup.torch.resize.literals import same_places
 from prune_speedup.torch.rules import has_rule
 
-__all__ = ["follows_as_it_is", "tells_no_size"]
+__all__ = ["follows_as_it_is", "is_sure_to_follow", "tells_no_size"]
 
 _TOLD_BY_SHAPE = {"view", "_unsafe_view", "expand", "zeros", "ones", "new_zeros", "new_ones"} | {
     *("split", "split_with_sizes", "unsafe_split", "unsafe_split_with_sizes"),
@@ -44,6 +47,36 @@ def tells_no_size(graph: Graph) -> bool:
     """
     told = [call for call in graph.calls if call.site is not None and call.given]
     return all(call.name == "convolution" for call in told)
+
+
+def is_sure_to_follow(model: nn.Module, plan: Plan) -> bool:
+    """Whether nothing in a forward can tell how wide its layers are, so that no run has to.
+
+    It neither tells torch a size nor asks for one: layers of torch do what is done with tensors.
+
+    Args:
+        model: The model, which may be cut already.
+        plan: What goes.
+    """
+    graph = plan.labelling.graph
+    if graph.first < len(graph.calls) or graph.asks_size or not _leaves_nothing(graph):
+        return False
+    if not tells_no_size(graph) or _reads_widths(model):
+        return False
+    layers = dict(named_modules(model))
+    return all(
+        isinstance(layers.get(call.module), nn.modules.conv._ConvNd)
+        for call in graph.calls
+        if call.name == "convolution" and call.args[8] > 1  # in so many groups
+    )
+
+
+def _reads_widths(model: nn.Module) -> bool:
+    """Whether any code of the model's own reads how wide a layer is, but to make one."""
+    return any(
+        function.__name__ != "__init__" and not WIDTHS.isdisjoint(names_in(function.__code__))
+        for function in own_functions(model)
+    )
 
 
 def follows_as_it_is(model: nn.Module, example_inputs: Any, plan: Plan) -> bool:
@@ -174,6 +207,9 @@ class _Trial(Follower):  # type: ignore[no-untyped-call]
             result = self.execute(operator.target, args, kwargs)
         self._beside.look(args, kwargs, result)
         return result
+
+    def _note_changes(self, before: Before) -> None:
+        pass  # nobody asks
 
     @cached_property
     def _held(self) -> set[int]:

@@ -50,8 +50,22 @@ def registered() -> int:
     return _registered
 
 
+_found: dict[int, tuple[Any, int, Entry]] = {}
+"""Rules of torch's operators that were looked up, when so many had been registered."""
+
+
 def find_rule(target: Any) -> Entry | None:
     """The rule of an operator: its overload's own, its name's, or that of its kind."""
+    known = _found.get(id(target))
+    if known is not None and known[0] is target and known[1] == _registered:
+        return known[2]
+    entry = _look_up(target)
+    if entry is not None and entry in _RULES.values():
+        _found[id(target)] = target, _registered, entry
+    return entry
+
+
+def _look_up(target: Any) -> Entry | None:
     text = text_of(target)
     if (entry := _RULES.get(text)) is not None:
         return entry
