@@ -131,7 +131,7 @@ def shrunk(
     small_graph = returned = None
     if not asked.verify:
         plan = planned(())
-        fitting.trusting = is_sure_to_follow(model, plan)
+        fitting.trusting = not used[-1].doubtful and is_sure_to_follow(model, plan)
         with timed(seconds, "shrink"):
             plan, repairs = fitting.fit(plan)
             original.give_numbers()
