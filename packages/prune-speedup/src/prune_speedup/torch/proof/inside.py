@@ -24,6 +24,8 @@ from prune_speedup.torch.tensors import places
 
 __all__ = ["Inside"]
 
+Products = npt.NDArray[np.float64]
+
 _PRODUCTS = 4
 _ALLOWED = {torch.float32: 1e-3, torch.float64: 1e-6}
 """By how much a channel may differ, relative to itself."""
@@ -40,17 +42,12 @@ class _Print:
     Attributes:
         shape: That of the small model's result.
         axis: The channels'.
-        products: One row per channel that the small model has.
+        products: A column for each channel that the small model has.
     """
 
     shape: tuple[int, ...]
     axis: int
-    products: torch.Tensor
-
-    def numbers(self) -> npt.NDArray[np.float64]:
-        """The products."""
-        made: npt.NDArray[np.float64] = self.products.cpu().numpy()
-        return made
+    products: Products
 
 
 @dataclass(slots=True)
@@ -77,19 +74,21 @@ class _Room:
     nothing fits into.
     """
 
-    def __init__(self, like: torch.Tensor) -> None:
-        self._free = like.new_empty(0)
+    def __init__(self, kind: Any) -> None:
+        self._free: Products = np.empty(0, kind)
 
-    def keep(self, tensor: torch.Tensor, rows: Array | None) -> torch.Tensor:
-        """A copy of some rows of a tensor; of all unless told which."""
-        size = tensor.numel() if rows is None else len(rows) * tensor.shape[1]
-        if len(self._free) < size:
-            self._free = tensor.new_empty(max(size, _ROOM))
-        place, self._free = self._free[:size], self._free[size:]
-        if rows is None:
-            return place.view(tensor.shape).copy_(tensor)
-        place = place.view(len(rows), tensor.shape[1])
-        return torch.index_select(tensor, 0, places(rows, tensor.device), out=place)
+    def keep(self, made: Products, columns: Array | None) -> Products:
+        """A copy of some columns of an array; of all unless told which."""
+        rows, width = len(made), made.shape[1] if columns is None else len(columns)
+        if len(self._free) < rows * width:
+            self._free = np.empty(max(rows * width, _ROOM), made.dtype)
+        place, self._free = self._free[: rows * width], self._free[rows * width :]
+        place = place.reshape(rows, width)
+        if columns is None:
+            place[:] = made
+        else:
+            made.take(columns, 1, place, "clip")  # otherwise it is buffered
+        return place
 
 
 _ROOM = 1 << 21
@@ -111,7 +110,7 @@ class Inside:
         self._entries: list[_Entry] = []
         self._next = 0
         self._noise: dict[Any, torch.Tensor] = {}
-        self._rooms: dict[Any, _Room] = {}
+        self._rooms: dict[np.dtype[Any], _Room] = {}
 
     def note(self, operator: Operator, module: str, result: Any, recorded: Call | None) -> None:
         """Keep what a call of the masked model has made."""
@@ -208,30 +207,33 @@ class Inside:
         shape[along] = len(kept[along])
         return _Print(tuple(shape), along, self._products(tensor, along, kept[along]))
 
-    def _products(self, tensor: torch.Tensor, axis: int, rows: Array | None = None) -> torch.Tensor:
+    def _products(self, tensor: torch.Tensor, axis: int, kept: Array | None = None) -> Products:
         """For each index along an axis, or some of them, its products with random vectors."""
         shape = tensor.shape or (1,)
-        before, channels, after = prod(shape[:axis]), shape[axis], prod(shape[axis + 1 :])
-        folded = tensor.reshape(before, channels, after)
+        folded = tensor.reshape(prod(shape[:axis]), shape[axis], prod(shape[axis + 1 :]))
         made = self._times_noise(folded)
-        # It is no number if anything in it is not.
-        if not isfinite(made.sum().item()):
+        # It is no number if anything in it is not. A sum would warn of that.
+        if not isfinite(np.vdot(made, made)):
             # Of what hides a position, such as -inf or the smallest number, it counts where it is.
             finite = folded.abs() < torch.finfo(folded.dtype).max ** 0.5
             clean = torch.where(finite, folded, torch.zeros_like(folded))
             made = self._times_noise(clean) + self._times_noise((~finite).to(folded.dtype))
-        key = made.dtype, made.device
-        if key not in self._rooms:
-            self._rooms[key] = _Room(made)
-        return self._rooms[key].keep(made, rows)
+        if made.dtype not in self._rooms:
+            self._rooms[made.dtype] = _Room(made.dtype)
+        return self._rooms[made.dtype].keep(made, kept)
 
-    def _times_noise(self, folded: torch.Tensor) -> torch.Tensor:
+    def _times_noise(self, folded: torch.Tensor) -> Products:
         # The noise stands on the left: few rows times many columns is what kernels are fast at.
         before, _, after = folded.shape
         noise = self._noise_of(before, after, folded)
-        if after == 1:
-            return (noise[:, :, 0].T @ folded[:, :, 0]).T
-        return torch.bmm(noise, folded.transpose(1, 2)).sum(0).T
+        if before == 1:
+            made = noise[0] @ folded[0].T
+        elif after == 1:
+            made = noise[:, :, 0].T @ folded[:, :, 0]
+        else:
+            made = torch.bmm(noise, folded.transpose(1, 2)).sum(0)
+        numbers: Products = made.cpu().numpy()
+        return numbers
 
     def _noise_of(self, before: int, after: int, like: torch.Tensor) -> torch.Tensor:
         """Random vectors, `(before, products, after)`."""
@@ -253,7 +255,7 @@ def _weights(pairs: Sequence[_Pair]) -> npt.NDArray[np.float64]:
     channels = 0
     for at, pair in enumerate(pairs):
         some.append(at)
-        channels += len(pair.now.products)
+        channels += pair.now.products.shape[1]
         if channels > _AT_ONCE:
             weights[some] = _weights_at_once([pairs[each] for each in some])
             some, channels = [], 0
@@ -267,21 +269,20 @@ _AT_ONCE = 1 << 15
 
 def _weights_at_once(pairs: Sequence[_Pair]) -> npt.NDArray[np.float64]:
     weights = np.zeros(len(pairs))
-    every = [(pair.before.numbers(), pair.now.numbers()) for pair in pairs]
-    filled = [at for at, (before, _) in enumerate(every) if len(before)]
+    every = [(pair.before.products, pair.now.products) for pair in pairs]
+    filled = [at for at, (before, _) in enumerate(every) if before.size]
     if not filled:
         return weights
     before, now = (
-        np.concatenate([every[at][side] for at in filled], dtype=np.float64) for side in (0, 1)
+        np.concatenate([every[at][side] for at in filled], 1, dtype=np.float64) for side in (0, 1)
     )
-    lengths = [len(every[at][0]) for at in filled]
+    lengths = [every[at][0].shape[1] for at in filled]
     starts = np.cumsum([0, *lengths[:-1]])
     share, step = (
         np.repeat([kind[pairs[at].dtype] for at in filled], lengths) for kind in (_ALLOWED, _LEAST)
     )
     with np.errstate(all="ignore"):
-        # Rows of four numbers: numpy's own sum takes four times as long.
-        gap, size = (np.sqrt(np.einsum("ij,ij->i", each, each)) for each in (before - now, before))
+        gap, size = (np.sqrt(np.einsum("ij,ij->j", each, each)) for each in (before - now, before))
         largest = np.repeat(np.maximum.reduceat(size, starts), lengths)
         weight = np.where(gap == 0, 0.0, gap / (share * size + step * largest))
     worst = np.maximum.reduceat(weight, starts)

@@ -256,7 +256,6 @@ class _Prover:
         held(case, narrow, small, allowed, inside=False)
         if not self._runs_twice:
             self._returned = small.returned
-        self._states.small.restore()
 
     def _is_shaky(
         self,
@@ -382,7 +381,8 @@ class _Prover:
         return Small(returned, kept_by(run), decided, recorded)
 
     def _run(self, run: Run, case: Case, dtype: torch.dtype | None) -> Any:
-        return run_case(run, case, dtype, again=self._runs_twice)
+        before = None if self._attributes else self._states.before  # those are watched by classes
+        return run_case(run, case, dtype, again=self._runs_twice, before=before)
 
     def _start(self, case: Case) -> int:
         """The first call of the recording of a case, where it was recorded."""

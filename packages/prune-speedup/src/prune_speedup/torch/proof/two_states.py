@@ -18,6 +18,7 @@ from prune_speedup.torch.proof.compare import IN_DOUBLE, Difference
 from prune_speedup.torch.proof.higher_precision import narrowest, type_to_prove_in, widen, widened
 from prune_speedup.torch.record.case import Case
 from prune_speedup.torch.record.higher_precision import Wider
+from prune_speedup.torch.record.isolation import Before
 from prune_speedup.torch.record.running import Run
 from prune_speedup.torch.tensors import Snapshot
 
@@ -164,12 +165,21 @@ class TwoStates(Generic[Expected]):
     def __init__(self, model: nn.Module, original: Snapshot, small: Snapshot | None = None) -> None:
         self._model, self.original = model, original
         self.small = Snapshot(model, original) if small is None else small
+        self._before: Before | None = None
 
     def become(self, state: Snapshot, dtype: torch.dtype | None) -> None:
         """Put the model into a state, and its numbers into a type."""
+        self._before = None
         state.restore()
         if dtype is not None:
             widen(self._model, dtype)
+
+    @property
+    def before(self) -> Before:
+        """What the model is in its state, for all of its runs there."""
+        if self._before is None:
+            self._before = Before(self._model)
+        return self._before
 
     def expected(
         self,
@@ -222,21 +232,33 @@ class TwoStates(Generic[Expected]):
                 except CaseError as error:
                     if not error.rounds:
                         raise
-                    if is_explained(case, seen, error):
+                    try:
+                        explained = is_explained(case, seen, error)
+                    finally:
+                        self.become(self.small, dtype)
+                    if explained:
                         verdict.explained.append(case.name)
                         verdict.instead += [] if case.otherwise is None else [case.otherwise]
                     else:
                         verdict.apart.append(error)
-                    self.become(self.small, dtype)
                     continue
                 verdict.note(case, difference)
         finally:
-            self.small.restore()
+            if dtype is not None:
+                self.become(self.small, None)
         return verdict
 
 
-def run_case(run: Run, case: Case, dtype: torch.dtype | None, *, again: bool = False) -> Any:
+def run_case(
+    run: Run,
+    case: Case,
+    dtype: torch.dtype | None,
+    *,
+    again: bool = False,
+    before: Before | None = None,
+) -> Any:
     """Run a model as a case says, in this type of numbers or in their own."""
+    run.before = before
     run.wide = None if dtype is None else Wider(dtype)
     run.steady = case.training
     inputs = case.inputs if dtype is None else widened(case.inputs, dtype)

@@ -127,9 +127,14 @@ def _is_same(before: Any, now: Any) -> bool:
 
 
 @contextmanager
-def untouched(model: nn.Module) -> Iterator[Before]:
-    """Put back, on leaving, whatever a forward changed in the model."""
-    before = Before(model)
+def untouched(model: nn.Module, before: Before | None = None) -> Iterator[Before]:
+    """Put back, on leaving, whatever a forward changed in the model.
+
+    Args:
+        model: The model.
+        before: What it is, if that is known.
+    """
+    before = Before(model) if before is None else before
     try:
         yield before
     finally:

@@ -27,6 +27,7 @@ class Run:
         changed: What the model kept after the last of them and did not keep before.
         steady: Whether nothing that is random depends on chance: see `same_random`.
         wide: What operators work in wider numbers by, if they do.
+        before: What the model is, if that is known; otherwise each run has a look.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -36,6 +37,7 @@ class Run:
         self.changed: dict[str, Any] = {}
         self.steady = False
         self.wide: Wider | None = None
+        self.before: Before | None = None
 
     def run(self, example_inputs: Any, *, again: bool | None = None) -> Any:
         """Run the model in eval mode and return what it returned.
@@ -80,7 +82,7 @@ class Run:
     @contextmanager
     def untouched(self) -> Iterator[Before]:
         """Put back, on leaving, whatever forwards changed in the model."""
-        with untouched(self._model) as before:
+        with untouched(self._model, self.before) as before:
             yield before
 
     def _run_again(self, example_inputs: Any, *, strict: bool) -> Any:
