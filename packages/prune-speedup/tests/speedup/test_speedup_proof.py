@@ -201,3 +201,56 @@ def test_weights_that_a_forward_rescales_in_place():
     assert report.parameters[1] < report.parameters[0]
     assert torch.equal(model.first.weight, (before["first.weight"] * mask)[1::2])
     assert torch.equal(model.last.weight, before["last.weight"][:, 1::2])
+
+
+class ByRow(nn.Module):
+    """Treats the first row of a batch otherwise than the rest, and asks for no size."""
+
+    def __init__(self, rest):
+        super().__init__()
+        self.first, self.head, self.rest = nn.Linear(3, 8), nn.Linear(8, 2), rest
+
+    def forward(self, x):
+        first, *rest = self.first(x).relu()
+        return torch.stack([self.head(first), *(self.head(self.rest(each)) for each in rest)])
+
+
+def halved(model):
+    with torch.no_grad():
+        for parameter in model.first.parameters():
+            parameter[:4] = 0
+    return model.eval()
+
+
+def test_what_other_inputs_return_is_compared_where_no_size_is_told():
+    model, x = halved(ByRow(lambda row: row.flip(0))), torch.rand(2, 3)
+    expected = model(x)
+    with pytest.warns(PruneWarning, match="4 of 4 masked channels stay"):
+        report = shrink(model, x[:1])
+    assert report.verified == ["the example", "a batch of 2 where the example has 1"]
+    torch.testing.assert_close(model(x), expected)
+
+
+class Layers(nn.Module):
+    def __init__(self, between):
+        super().__init__()
+        self.first, self.between, self.head = nn.Linear(3, 8), between, nn.Linear(8, 2)
+
+    def forward(self, x):
+        return self.head(self.between(self.first(x)))
+
+
+def test_inside_all_inputs_are_compared_where_a_size_is_told_or_asked_for():
+    """Two linear layers and what is between them make three results for each look.
+
+    Of what has to be repaired, training is looked at by itself.
+    """
+    seen = {
+        name: shrink(halved(Layers(between)), torch.rand(2, 3)).inside
+        for name, between in {
+            "neither": torch.tanh,
+            "told": lambda x: x.tanh().view(-1, 8),
+            "asked": lambda x: x.tanh() if x.shape[0] else x,
+        }.items()
+    }
+    assert seen == {"neither": 3, "told": 9, "asked": 6}

@@ -340,9 +340,9 @@ class _Prover:
     def _can_go_unwatched(self, case: Case, dtype: torch.dtype | None) -> bool:
         """Whether it is enough in a case to compare what is returned.
 
-        A forward that tells torch no size does to other inputs what it does to the example, where
-        everything inside is compared. So here both models run as they are, if nothing has to be
-        masked for it.
+        A forward that neither tells torch a size nor asks for one does to other inputs what it does
+        to the example, where everything inside is compared. So here both models run as they are,
+        if nothing has to be masked for it.
         """
         graph, flow = self._plan.labelling.graph, self._plan.labelling.flow
         made_up = not (case.required or case.training or case.opened or case.asks)
@@ -356,6 +356,7 @@ class _Prover:
             and not (graph.decisions or graph.written or graph.kept)
             and graph.first == len(graph.calls)
             and tells_no_size(graph)
+            and not graph.asks_size
         )
 
     def _run_small(self, case: Case, seen: Seen, dtype: torch.dtype | None) -> Small:
