@@ -171,20 +171,6 @@ def test_what_a_trial_leaves_in_a_cache_has_its_numbers(monkeypatch, verify, clo
     torch.testing.assert_close(model(x), expected)
 
 
-@lru_cache
-def scale(width):
-    """One number that outlives the forward that asked for it, for each width."""
-    return torch.ones(1, 4) @ torch.ones(4, 1)
-
-
-def test_a_trial_fills_a_cache_that_was_not_empty():
-    model, x = Ends(lambda x: x * scale(x.shape[1])).eval(), torch.rand(4, 3)
-    model(x)
-    shrink(model, x, units=half(model, x), verify=False)
-    assert model.first.out_features == 8
-    assert scale(8) == 4
-
-
 class Grouped(nn.Module):
     """Convolves each of its channels, as many as it was made with, by a call of its own."""
 
