@@ -171,6 +171,14 @@ def test_what_a_trial_leaves_in_a_cache_has_its_numbers(monkeypatch, verify, clo
     torch.testing.assert_close(model(x), expected)
 
 
+def test_what_a_hook_collects_has_its_numbers():
+    model, x, seen = Ends(lambda x: x.view(-1, 16)).eval(), torch.rand(4, 3), []
+    model.first.register_forward_hook(lambda module, args, output: seen.append(output.detach()))
+    shrink(model, x, units=half(model, x), verify=False)
+    small = model.first(x)
+    torch.testing.assert_close(seen[-2], small)
+
+
 class Grouped(nn.Module):
     """Convolves each of its channels, as many as it was made with, by a call of its own."""
 

@@ -136,6 +136,8 @@ class Graph:
         also: Further runs that were recorded, each with its first call.
         decisions: What the calls saw that decided something by numbers, in their order.
         by_shapes: Whether its first run does nothing by the numbers that its products make.
+        kept_blank: Whether somebody has kept a result that was recorded without its numbers, as
+            does a hook that collects them, or who puts a table aside.
         asks_size: Whether its own Python asks a tensor for its size.
     """
 
@@ -158,6 +160,7 @@ class Graph:
     also: list[tuple[Any, int]] = field(default_factory=list)
     decisions: list[tuple[Any, ...]] = field(default_factory=list)
     by_shapes: bool = False
+    kept_blank: bool = False
     asks_size: bool = False
 
     @property

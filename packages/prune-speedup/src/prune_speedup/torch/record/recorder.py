@@ -128,6 +128,7 @@ class Recorder(Tape):  # type: ignore[no-untyped-call]
         """Compute what somebody still holds of a run without numbers; to be called after each."""
         self.changed = {}  # the model has it no longer
         if kept := self.kept_uncomputed():
+            self.graph.kept_blank = True
             give_numbers(named_tensors(self._model).values())
             with plainly(self._model):
                 fill(self.graph, self.given, kept)

@@ -21,7 +21,7 @@ from prune_speedup.torch.record.isolation import Before
 from prune_speedup.torch.record.operators import Operator
 from prune_speedup.torch.record.own_code import names_in, own_functions
 from prune_speedup.torch.record.recorder import Recorder
-from prune_speedup.torch.record.without_numbers import Blanks, has_numbers
+from prune_speedup.torch.record.without_numbers import Blanks
 from prune_speedup.torch.resize.layers import WIDTHS
 from prune_speedup.torch.resize.literals import same_places
 from prune_speedup.torch.rules import has_rule
@@ -116,21 +116,8 @@ def _is_recorded_alike(model: nn.Module, example_inputs: Any, plan: Plan) -> boo
 
 
 def _leaves_nothing(graph: Graph) -> bool:
-    """Whether all that is left without numbers is made of the inputs, and nothing is decided.
-
-    Anything else may be put aside by whoever made it, for as long as Python runs: a table of
-    positions, say, that is looked up in what a layer makes of it.
-    """
-    if graph.decisions or graph.left or graph.written:
-        return False
-    of_inputs = set(graph.inputs)
-    for call in graph.calls:
-        read, makes = call.inputs(), [value for value in call.outputs if value is not None]
-        if not of_inputs.isdisjoint(read):
-            of_inputs.update(makes)
-        elif not has_numbers(call.target):
-            return False
-    return True
+    """Whether nothing is decided by numbers, and nobody keeps a result when a forward is over."""
+    return not (graph.decisions or graph.left or graph.written or graph.kept_blank)
 
 
 class _Beside:
