@@ -22,6 +22,7 @@ from prune_core.errors import SpeedupError, did_you_mean
 from prune_core.masking import bare, check_model, wrappers_in
 from prune_speedup.torch.model_config.build import built_like, shapes_of
 from prune_speedup.torch.model_config.numbers import PER_LAYER, is_config
+from prune_speedup.torch.parts import put
 from prune_speedup.torch.resize.copying import keep_in_copies
 from prune_speedup.torch.resize.corrections import from_plain
 from prune_speedup.torch.resize.layers import resize, sizes_written
@@ -30,7 +31,7 @@ from prune_speedup.torch.resize.traced_integers import Source, read, write
 from prune_speedup.torch.saving import put_config, refuse_saving
 from prune_speedup.torch.schema import parse_json
 from prune_speedup.torch.surgery import FORMAT, FORMAT_VERSION, MARK, Surgery, keep_children
-from prune_speedup.torch.tensors import Snapshot, put
+from prune_speedup.torch.tensors import Snapshot
 
 __all__ = ["load_pruned"]
 

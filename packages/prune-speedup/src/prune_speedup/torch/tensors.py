@@ -10,9 +10,9 @@ from prune_core.masking.slices import all_of, are_full_rows, covers_zeros
 from prune_core.traversal import modules_in, named_tensors
 from prune_speedup.engine.labels import Array
 from prune_speedup.engine.plan import Plan
-from prune_speedup.torch.parts import Numbers, Part, cut, in_order_of, places, put
+from prune_speedup.torch.parts import Numbers, Part, cut, in_order_of, put
 
-__all__ = ["Snapshot", "cut", "cut_slices", "cut_tensors", "named", "places", "put", "residual"]
+__all__ = ["Snapshot", "cut_slices", "cut_tensors", "named", "residual"]
 
 
 class Snapshot:

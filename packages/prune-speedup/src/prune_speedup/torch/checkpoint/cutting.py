@@ -14,7 +14,8 @@ from prune_speedup.engine.labels import Array
 from prune_speedup.engine.plan import Plan
 from prune_speedup.torch.checkpoint.shards import INDEX, Content, Shards, write_index, write_shard
 from prune_speedup.torch.checkpoint.unfinished import Unfinished
-from prune_speedup.torch.tensors import Snapshot, cut, cut_slices, cut_tensors, named, put
+from prune_speedup.torch.parts import cut, put
+from prune_speedup.torch.tensors import Snapshot, cut_slices, cut_tensors, named
 
 __all__ = ["CutCheckpoint"]
 

@@ -21,9 +21,9 @@ from prune_speedup.engine.mask_effects import Standing
 from prune_speedup.engine.plan import Flags, make_plan
 from prune_speedup.engine.propagate import Labelling
 from prune_speedup.engine.values import UNIFORM
+from prune_speedup.torch.parts import put
 from prune_speedup.torch.proof.cases import other_batch
 from prune_speedup.torch.proof.masked_reference import Masked, Meaning
-from prune_speedup.torch.tensors import put
 
 __all__ = ["Fold", "fold"]
 

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from prune_core.traversal import modules_in
+from prune_speedup.torch.parts import put
 from prune_speedup.torch.record.higher_precision import is_narrow
-from prune_speedup.torch.tensors import put
 
 __all__ = ["narrowest", "one_at_a_time", "type_to_prove_in", "widen", "widened"]
 

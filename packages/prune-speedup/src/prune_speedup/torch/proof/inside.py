@@ -19,8 +19,8 @@ import torch
 from prune_speedup.engine.graph import Call
 from prune_speedup.engine.labels import Array
 from prune_speedup.engine.plan import Plan
+from prune_speedup.torch.parts import places
 from prune_speedup.torch.record.operators import Operator
-from prune_speedup.torch.tensors import places
 
 __all__ = ["Inside"]
 

@@ -18,13 +18,13 @@ from prune_core.traversal import named_tensors
 from prune_speedup.engine.graph import Call, Ref
 from prune_speedup.engine.labels import Array
 from prune_speedup.engine.plan import Plan
+from prune_speedup.torch.parts import places
 from prune_speedup.torch.proof.matching import Matching
 from prune_speedup.torch.record.data_dependent import Decisions
 from prune_speedup.torch.record.follower import Follower
 from prune_speedup.torch.record.inputs import tensors_in
 from prune_speedup.torch.record.operators import Operator, operator_of
 from prune_speedup.torch.rules import has_rule
-from prune_speedup.torch.tensors import places
 
 __all__ = ["Masked", "Meaning", "zero_already"]
 

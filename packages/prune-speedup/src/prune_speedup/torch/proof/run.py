@@ -11,6 +11,7 @@ from torch import nn
 from prune_core.errors import ConfigError
 from prune_speedup.engine.graph import Call, Graph
 from prune_speedup.engine.plan import Plan
+from prune_speedup.torch.parts import put
 from prune_speedup.torch.proof.cases import cases_of
 from prune_speedup.torch.proof.compare import Difference, compare
 from prune_speedup.torch.proof.higher_precision import narrowest, widened
@@ -36,7 +37,7 @@ from prune_speedup.torch.resize.search import Repairs
 from prune_speedup.torch.resize.traced_integers import Source
 from prune_speedup.torch.resize.uses import Reads, doubtful, watching
 from prune_speedup.torch.rules import has_rule
-from prune_speedup.torch.tensors import Snapshot, put
+from prune_speedup.torch.tensors import Snapshot
 
 __all__ = ["CaseError", "Proof", "prove"]
 

@@ -32,6 +32,7 @@ from prune_speedup.torch.mixtures.counts import (
 from prune_speedup.torch.model_config.build import built_like, shapes_of
 from prune_speedup.torch.model_config.numbers import Values, integers
 from prune_speedup.torch.optimizers import expect_optimizers
+from prune_speedup.torch.parts import put
 from prune_speedup.torch.report import Change, SpeedupReport
 from prune_speedup.torch.resize.layers import resize
 from prune_speedup.torch.saving import put_config
@@ -41,7 +42,7 @@ from prune_speedup.torch.surgery import (
     record_tokens,
     shapes_of_tensors,
 )
-from prune_speedup.torch.tensors import Snapshot, put
+from prune_speedup.torch.tensors import Snapshot
 from prune_speedup.torch.vocabulary.find import vocabularies
 from prune_speedup.torch.vocabulary.renumbering import Renumbering
 from prune_speedup.torch.vocabulary.token_map import TokenMap, checked_ids
