@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -53,7 +54,7 @@ def _described(model: nn.Module, weights: Mapping[nn.Module, str | None]) -> lis
         ModuleInfo(
             name=first,
             type_name=type(module).__name__,
-            types=tuple([base.__name__ for base in type(module).__mro__]),
+            types=_names_of(type(module)),
             aliases=tuple(aliases),
             has_weight=weights[module] is not None,
             whole_channels=is_recurrent(module),
@@ -61,6 +62,12 @@ def _described(model: nn.Module, weights: Mapping[nn.Module, str | None]) -> lis
         )
         for module, (first, *aliases) in names.items()
     ]
+
+
+@lru_cache(maxsize=1024)
+def _names_of(kind: Any) -> tuple[str, ...]:
+    """The names of a class and of those that it is made of."""
+    return tuple([base.__name__ for base in kind.__mro__])
 
 
 def _lacks(module: nn.Module, weight: str | None) -> str:

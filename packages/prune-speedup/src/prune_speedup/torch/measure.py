@@ -6,7 +6,7 @@ from functools import reduce
 from itertools import chain
 from statistics import median, quantiles
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -14,13 +14,13 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from prune_core.masking.slices import count_alive
-from prune_core.traversal import named_parameters, named_tensors
+from prune_core.traversal import named_tensors
 from prune_speedup.torch.record.inputs import call
 from prune_speedup.torch.record.isolation import untouched
 from prune_speedup.torch.tensors import Snapshot
 from prune_toolkit.running.restore import evaluating
 
-__all__ = ["Running", "measure", "size_of", "timed_call", "zeros_in"]
+__all__ = ["Running", "Taken", "measure", "size_of", "taken_by", "timed_call"]
 
 _REPETITIONS = 9
 
@@ -52,18 +52,35 @@ class Running:
         return not self.noisy and self.seconds[1] > self.seconds[0]
 
 
-def zeros_in(model: nn.Module, masks: Mapping[str, torch.Tensor] | None = None) -> int:
-    """How many values of the parameters are zero, or would be once masked."""
+class Taken(NamedTuple):
+    """What a model takes.
+
+    Attributes:
+        parameters: The values in its parameters.
+        zeros: Those that are zero, or would be once masked.
+        bytes: Of its parameters and buffers.
+    """
+
+    parameters: int
+    zeros: int
+    bytes: int
+
+
+def taken_by(model: nn.Module, masks: Mapping[str, torch.Tensor] | None = None) -> Taken:
+    """What a model takes, by one look at each of its tensors."""
     masks = masks or {}
-    names: dict[int, tuple[nn.Parameter, list[str]]] = {}
-    for name, parameter in named_parameters(model, every_name=True).items():
-        names.setdefault(id(parameter), (parameter, []))[1].append(name)
-    zeros = 0
-    for parameter, known in names.values():
-        covering = [masks[name].to(parameter.device) for name in known if name in masks]
-        mask = reduce(torch.logical_and, covering) if covering else None
-        zeros += parameter.numel() - count_alive(parameter.detach(), mask)
-    return zeros
+    names: dict[int, tuple[torch.Tensor, list[str]]] = {}
+    for name, tensor in named_tensors(model, every_name=True).items():
+        names.setdefault(id(tensor), (tensor, []))[1].append(name)
+    parameters = alive = held = 0
+    for tensor, known in names.values():
+        held += tensor.numel() * tensor.element_size()
+        if isinstance(tensor, nn.Parameter):
+            covering = [masks[name].to(tensor.device) for name in known if name in masks]
+            mask = reduce(torch.logical_and, covering) if covering else None
+            parameters += tensor.numel()
+            alive += count_alive(tensor.detach(), mask)
+    return Taken(parameters, parameters - alive, held)
 
 
 def size_of(model: nn.Module) -> int:

@@ -23,7 +23,7 @@ from prune_speedup.torch.describe import describe
 from prune_speedup.torch.layers import layer_sizes
 from prune_speedup.torch.masks import asked_for, zeros_of
 from prune_speedup.torch.measure import measure as measured
-from prune_speedup.torch.measure import size_of, zeros_in
+from prune_speedup.torch.measure import taken_by
 from prune_speedup.torch.proof.compare import compare
 from prune_speedup.torch.proof.masked_reference import Meaning
 from prune_speedup.torch.record.case import Case
@@ -79,8 +79,7 @@ def shrunk(
     seconds: dict[str, float] = {}
     shapes = shapes_of(model) if carries_config(model) else None
     sizes, given = shapes_of_tensors(model), flat
-    parameters = sum([each.numel() for each in named_parameters(model).values()])
-    zeros_before, bytes_before = zeros_in(model, flat), size_of(model)
+    took = taken_by(model, flat)
     report = SpeedupReport(model)
     report.constants, report.seconds = constants, seconds
     references = [Reference.of(model, flat)] if asked.certificate is not None else []
@@ -157,16 +156,13 @@ def shrunk(
     if asked.measure:
         with timed(seconds, "measure"):
             report.running = measured(model, example_inputs, original)
-    left = named_parameters(model)
-    report.parameters = parameters, sum([each.numel() for each in left.values()])
-    report.zeros = zeros_before, zeros_in(model)
-    report.bytes = bytes_before, size_of(model)
+    report.parameters, report.zeros, report.bytes = zip(took, taken_by(model), strict=True)
     labelling = plan.labelling
     graph = labelling.graph
     report.unknown, report.uncompared = dict(labelling.flow.unknown), sorted(set(graph.opaque))
     by_module = flops_by_module(plan)
     report.flops = sum(by_module[0].values()), sum(by_module[1].values())
-    report.gained = [name for name in left if name not in sizes]
+    report.gained = [name for name in named_parameters(model) if name not in sizes]
     record_surgery(model, attributes, sizes, report.config, repairs.attributes)
     if units is None:
         covered = asked_for(graph, zeros, given)

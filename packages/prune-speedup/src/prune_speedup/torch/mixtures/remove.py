@@ -19,7 +19,7 @@ from prune_core.events import emit
 from prune_core.masking import bare, check_model, wrappers_in
 from prune_speedup.engine.labels import Array
 from prune_speedup.torch.layers import layer_sizes
-from prune_speedup.torch.measure import size_of, zeros_in
+from prune_speedup.torch.measure import Taken, taken_by
 from prune_speedup.torch.mixtures.counts import (
     Attribute,
     Carrier,
@@ -142,8 +142,8 @@ def take_out(
         raise ConfigError("verify_inputs is a tensor; it must be a list of inputs: write [x].")
     left = check_experts(found_experts(model, example_inputs), experts)
     report = SpeedupReport(model)
-    report.parameters = (_count(model),) * 2
-    report.bytes, report.zeros = (size_of(model),) * 2, (zeros_in(model),) * 2
+    took = taken_by(model)
+    report.parameters, report.zeros, report.bytes = zip(took, took, strict=True)
     if not left:
         report.shortfall = "No expert was named, so that nothing was removed."
         warn(report.shortfall)
@@ -178,7 +178,7 @@ def take_out(
     if proof is not None and verify:
         report.comparison, report.verified = proof.difference, proof.inputs
         report.flops = proof.flops
-    _describe(report, left, sizes)
+    _describe(report, left, sizes, took)
     report.layers = layer_sizes(model, sizes, report.slices, attributes)
     expect_optimizers(report)
     return report
@@ -314,7 +314,9 @@ def _ways(
         yield counts, {}, why
 
 
-def _describe(report: SpeedupReport, left: Left, sizes: Mapping[str, tuple[int, ...]]) -> None:
+def _describe(
+    report: SpeedupReport, left: Left, sizes: Mapping[str, tuple[int, ...]], took: Taken
+) -> None:
     """Note which tensors and lists became smaller."""
     model = report.model
     now = shapes_of_tensors(model)
@@ -327,13 +329,7 @@ def _describe(report: SpeedupReport, left: Left, sizes: Mapping[str, tuple[int, 
         report.changes += [
             Change(f"{name}.*", (mixture.experts,), (len(stay),)) for name in mixture.lists
         ]
-    report.parameters = report.parameters[0], _count(model)
-    report.bytes = report.bytes[0], size_of(model)
-    report.zeros = report.zeros[0], zeros_in(model)
-
-
-def _count(model: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in model.parameters())
+    report.parameters, report.zeros, report.bytes = zip(took, taken_by(model), strict=True)
 
 
 def _within(name: str, module: str) -> bool:

@@ -19,7 +19,7 @@ from prune_core.errors import ConfigError, SpeedupError, warn
 from prune_core.events import emit
 from prune_core.masking import bare, check_model, wrappers_in
 from prune_speedup.torch.layers import layer_sizes
-from prune_speedup.torch.measure import size_of, zeros_in
+from prune_speedup.torch.measure import Taken, taken_by
 from prune_speedup.torch.mixtures.counts import (
     Attribute,
     Carrier,
@@ -148,8 +148,8 @@ def _remove(
     kept = TokenMap(vocabulary.name, vocabulary.size, stay)
     report = SpeedupReport(model)
     report.tokens = kept
-    report.parameters = (_count(model),) * 2
-    report.bytes, report.zeros = (size_of(model),) * 2, (zeros_in(model),) * 2
+    took = taken_by(model)
+    report.parameters, report.zeros, report.bytes = zip(took, took, strict=True)
     if len(stay) == vocabulary.size:
         report.shortfall = "All tokens stay, so that nothing was removed."
         warn(report.shortfall)
@@ -187,7 +187,7 @@ def _remove(
     if proof is not None:
         report.comparison, report.verified = proof.difference, proof.inputs
         report.flops = proof.flops
-    _describe(report, vocabulary, stay, sizes)
+    _describe(report, vocabulary, stay, sizes, took)
     report.layers = layer_sizes(model, sizes, report.slices, attributes)
     expect_optimizers(report)
     return report
@@ -352,6 +352,7 @@ def _describe(
     vocabulary: Vocabulary,
     stay: list[int],
     sizes: Mapping[str, tuple[int, ...]],
+    took: Taken,
 ) -> None:
     """Note which tensors became smaller."""
     model = report.model
@@ -360,10 +361,4 @@ def _describe(
     for name, axis in vocabulary.places:
         report.changes.append(Change(name, sizes[name], now[name]))
         report.slices[name] = {axis: torch.tensor(stay, device="cpu")}
-    report.parameters = report.parameters[0], _count(model)
-    report.bytes = report.bytes[0], size_of(model)
-    report.zeros = report.zeros[0], zeros_in(model)
-
-
-def _count(model: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in model.parameters())
+    report.parameters, report.zeros, report.bytes = zip(took, taken_by(model), strict=True)
