@@ -54,7 +54,7 @@ def _described(model: nn.Module, weights: Mapping[nn.Module, str | None]) -> lis
         ModuleInfo(
             name=first,
             type_name=type(module).__name__,
-            types=_names_of(type(module)),
+            types=_types_of(module),
             aliases=tuple(aliases),
             has_weight=weights[module] is not None,
             whole_channels=is_recurrent(module),
@@ -62,6 +62,11 @@ def _described(model: nn.Module, weights: Mapping[nn.Module, str | None]) -> lis
         )
         for module, (first, *aliases) in names.items()
     ]
+
+
+def _types_of(module: nn.Module) -> tuple[str, ...]:
+    kind: Any = type(module)
+    return _names_of(kind)
 
 
 @lru_cache(maxsize=1024)
