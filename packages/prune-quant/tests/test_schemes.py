@@ -1,6 +1,7 @@
 """`quantize(model, scheme)`: what torchao makes of a model, and what is refused."""
 
 import copy
+import re
 
 import pytest
 import torch
@@ -60,7 +61,10 @@ def test_saved_loaded_copied_and_exported(scheme, tmp_path):
     assert distance(made, torch.load(tmp_path / "whole.pth", weights_only=False), inputs) == 0
     torch.save(made.state_dict(), tmp_path / "state.pth")
     other = mlp(seed=1)
-    other.load_state_dict(torch.load(tmp_path / "state.pth"), assign=True)
+    # Early releases of Python 3.11 pickle a member of an enum by getattr, which torch refuses.
+    refused = re.RegexFlag.A.__reduce_ex__(2)[0] is getattr
+    state = torch.load(tmp_path / "state.pth", weights_only=not refused)
+    other.load_state_dict(state, assign=True)
     assert distance(made, other, inputs) == 0
     prune_core.export(made, tmp_path / "model.pt2", inputs)
     assert distance(made, torch.export.load(tmp_path / "model.pt2").module(), inputs) == 0
