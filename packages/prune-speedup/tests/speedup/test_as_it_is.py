@@ -1,12 +1,10 @@
 """A small model that follows as it is runs once; any other is looked at more closely."""
 
-from contextlib import suppress
 from functools import lru_cache
 
 import pytest
 import torch
 import torch.nn.functional as F
-from branching import half
 from exactness import check, image
 from torch import nn
 
@@ -169,63 +167,3 @@ def test_what_a_trial_leaves_in_a_cache_has_its_numbers(monkeypatch, verify, clo
     assert model.first.out_features == 8
     assert (factors(8) == 4).all()
     torch.testing.assert_close(model(x), expected)
-
-
-def test_what_a_hook_collects_has_its_numbers():
-    model, x, seen = Ends(lambda x: x.view(-1, 16)).eval(), torch.rand(4, 3), []
-    model.first.register_forward_hook(lambda module, args, output: seen.append(output.detach()))
-    shrink(model, x, units=half(model, x), verify=False)
-    small = model.first(x)
-    torch.testing.assert_close(seen[-2], small)
-
-
-class Grouped(nn.Module):
-    """Convolves each of its channels, as many as it was made with, by a call of its own."""
-
-    def __init__(self):
-        super().__init__()
-        self.first, self.last = nn.Conv2d(3, 16, 3), nn.Conv2d(16, 2, 3)
-        self.weight, self.count = nn.Parameter(torch.rand(16, 1, 3, 3)), 16
-
-    def forward(self, x):
-        return self.last(F.conv2d(self.first(x), self.weight, groups=self.count))
-
-
-class Reading(Ends):
-    """Does something by how wide its first layer is."""
-
-    def forward(self, x):
-        y = self.first(x)
-        return self.head(y.tanh() if self.first.out_features == 16 else y.sigmoid())
-
-
-CONVOLUTIONS = (
-    *(nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.ReLU6(inplace=True)),
-    *(nn.Conv2d(16, 16, 3, groups=16), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 2)),
-)
-
-
-@pytest.mark.parametrize(
-    ("model", "tried"),
-    [
-        (nn.Sequential(*CONVOLUTIONS), False),
-        (Ends(torch.tanh), False),
-        (Ends(lambda x: x.view(-1, 16)), True),
-        (Ends(lambda x: x.tanh() if len(x) else x), True),
-        (Ends(lambda x: x.tanh() if x.shape[1] else x), True),
-        (Ends(lambda x: x.tanh() if x.size(1) else x), True),
-        (Ends(lambda x: x.tanh() if torch.numel(x) else x), True),
-        (Grouped(), True),
-        (Reading(None), True),
-    ],
-)
-def test_what_neither_tells_nor_asks_a_size_is_not_tried(monkeypatch, model, tried):
-    trials, follows = [], search.follows_as_it_is
-    monkeypatch.setattr(
-        search, "follows_as_it_is", lambda *args: trials.append(1) or follows(*args)
-    )
-    model.eval()
-    x = torch.rand(4, 3) if hasattr(model, "between") else image().float()
-    with suppress(SpeedupError):  # one of them cannot follow, as the trial finds
-        shrink(model, x, units=half(model, x), verify=False)
-    assert bool(trials) == tried

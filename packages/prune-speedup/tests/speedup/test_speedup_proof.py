@@ -9,6 +9,9 @@ from torch import nn
 
 from prune_core import ConfigError, PruneWarning, SpeedupError, shrink
 from prune_speedup.torch import apply_plan as run
+from prune_speedup.torch.cost import flops_of
+from prune_speedup.torch.record.recorder import trace
+from prune_speedup.torch.rules import has_rule
 
 
 @pytest.mark.parametrize(
@@ -203,32 +206,61 @@ def test_weights_that_a_forward_rescales_in_place():
     assert torch.equal(model.last.weight, before["last.weight"][:, 1::2])
 
 
-class ByRow(nn.Module):
-    """Treats the first row of a batch otherwise than the rest, and asks for no size."""
+class Unseen(nn.Module):
+    """Does something else with several rows, and nobody sees that it asks how many there are."""
 
-    def __init__(self, rest):
+    def __init__(self, more, join=torch.add):
         super().__init__()
-        self.first, self.head, self.rest = nn.Linear(3, 8), nn.Linear(8, 2), rest
+        self.first, self.head = nn.Linear(3, 8), nn.Linear(8, 2)
+        self.scale, self.more, self.join = nn.Parameter(torch.ones(1)), more, join
 
     def forward(self, x):
-        first, *rest = self.first(x).relu()
-        return torch.stack([self.head(first), *(self.head(self.rest(each)) for each in rest)])
+        with torch._C.DisableTorchFunction():
+            rows = len(x)
+        y = self.first(x) if rows == 1 else self.more(self.first(x), self.scale)
+        return self.join(self.head(y), self.scale)
+
+
+def turned(y, scale):
+    return y.flip(1)
+
+
+def growing(y, scale):
+    scale.data.mul_(4)
+    return y
 
 
 def halved(model):
+    torch.manual_seed(0)
     with torch.no_grad():
+        for layer in (model.first, model.head):
+            layer.reset_parameters()
         for parameter in model.first.parameters():
             parameter[:4] = 0
     return model.eval()
 
 
-def test_what_other_inputs_return_is_compared_where_no_size_is_told():
-    model, x = halved(ByRow(lambda row: row.flip(0))), torch.rand(2, 3)
+@pytest.mark.parametrize("join", [torch.add, torch.maximum], ids=["seen", "hidden"])
+def test_other_calls_on_other_inputs_are_compared_inside(join):
+    model, x = halved(Unseen(turned, join)), torch.rand(2, 3)
+    model.scale.data.fill_(50)  # larger than anything that it hides
     expected = model(x)
     with pytest.warns(PruneWarning, match="4 of 4 masked channels stay"):
         report = shrink(model, x[:1])
     assert report.verified == ["the example", "a batch of 2 where the example has 1"]
     torch.testing.assert_close(model(x), expected)
+
+
+def test_a_parameter_that_only_other_inputs_write_stays_as_it_was():
+    model = halved(Unseen(growing))
+    shrink(model, torch.rand(1, 3))
+    assert model.scale == 1
+    assert model.first.out_features == 4
+
+
+class ByMode(nn.Module):
+    def forward(self, x):
+        return x.tanh() if self.training else torch.tanh(x)
 
 
 class Layers(nn.Module):
@@ -249,8 +281,18 @@ def test_inside_all_inputs_are_compared_where_a_size_is_told_or_asked_for():
         name: shrink(halved(Layers(between)), torch.rand(2, 3)).inside
         for name, between in {
             "neither": torch.tanh,
+            "in training": ByMode(),
             "told": lambda x: x.tanh().view(-1, 8),
             "asked": lambda x: x.tanh() if x.shape[0] else x,
         }.items()
     }
-    assert seen == {"neither": 3, "told": 9, "asked": 6}
+    assert seen == {"neither": 3, "in training": 6, "told": 9, "asked": 6}
+
+
+@pytest.mark.parametrize("certificate", [False, True])
+def test_what_the_small_model_does_is_counted_as_it_runs(certificate, tmp_path):
+    """Of a recurrent layer the plan does not know the first state."""
+    model, x = nn.LSTM(4, 8, num_layers=2), torch.rand(5, 1, 4)
+    asked = tmp_path / "certificate.json" if certificate else None
+    report = shrink(model, x, units=half(model, x), certificate=asked)
+    assert report.flops[1] == flops_of(trace(model, x, known=has_rule))

@@ -47,13 +47,12 @@ class Analysis:
     Attributes:
         graph: The recording.
         recalled: Whether this was made by an earlier call.
-        doubtful: Whether it was recalled of a model in which not everything can be looked at.
     """
 
     def __init__(self, graph: Graph) -> None:
         """Begin with the recording alone."""
         self.graph = graph
-        self.recalled = self.doubtful = False
+        self.recalled = False
 
     @cached_property
     def labelling(self) -> Labelling:
@@ -111,7 +110,7 @@ def analysis_of(model: nn.Module, example_inputs: Any) -> Analysis:
         if each.is_of(print_, inputs):
             if all(known() is not model for known in each.models):
                 each.models.append(weakref.ref(model))
-            each.analysis.recalled, each.analysis.doubtful = True, print_.opaque
+            each.analysis.recalled = True
             return each.analysis
     graph = trace(model, example_inputs, known=has_rule)
     analysis = Analysis(graph)

@@ -17,7 +17,7 @@ from prune_speedup.budget.costs import Cost
 from prune_speedup.engine.graph import Call, Graph, Ref, replace_refs
 from prune_speedup.engine.plan import Plan
 
-__all__ = ["Cost", "cost_of", "flops_by_module", "flops_of", "flops_of_calls"]
+__all__ = ["Cost", "cost_of", "flops_by_module", "flops_of", "flops_of_call", "flops_of_calls"]
 
 aten = torch.ops.aten
 
@@ -76,7 +76,29 @@ def _counted(
 
     made = call.outputs[0]
     out = None if made is None else shape_of(made)
-    args, kwargs = replace_refs(call.args, shape), replace_refs(call.kwargs, shape)
+    return _by(formula, replace_refs(call.args, shape), replace_refs(call.kwargs, shape), out)
+
+
+def flops_of_call(target: Any, args: Any, kwargs: Any, result: Any) -> int:
+    """Count what a call does that is being made."""
+    formula = _formula_of(target)
+    if formula is None:
+        return 0
+    made = result[0] if isinstance(result, list | tuple) else result
+    return _by(formula, _shapes(args), _shapes(kwargs), _shapes(made))
+
+
+def _shapes(tree: Any) -> Any:
+    if isinstance(tree, torch.Tensor):
+        return tuple(tree.shape)
+    if isinstance(tree, list | tuple):
+        return type(tree)(map(_shapes, tree))
+    if isinstance(tree, dict):
+        return {name: _shapes(item) for name, item in tree.items()}
+    return tree
+
+
+def _by(formula: Callable[..., Any], args: Any, kwargs: Any, out: Any) -> int:
     flops: int
     if (bare := getattr(formula, "__wrapped__", None)) is not None:
         flops = bare(*args, out_shape=out, **kwargs)  # the wrapper looks for tensors to ask
@@ -86,7 +108,11 @@ def _counted(
 
 
 def _formula(call: Call) -> Callable[..., Any] | None:
-    packet = getattr(call.target, "overloadpacket", None)
+    return _formula_of(call.target)
+
+
+def _formula_of(target: Any) -> Callable[..., Any] | None:
+    packet = getattr(target, "overloadpacket", None)
     formula: Callable[..., Any] | None = flop_registry.get(packet)
     return formula or _MISSING.get(str(packet))
 

@@ -70,12 +70,10 @@ class Fingerprint(NamedTuple):
     Attributes:
         content: Two are the same if these are equal.
         objects: What `content` tells by its address, which is true only while all of them live.
-        opaque: Whether one of them may hold what nobody sees, such as a generator.
     """
 
     content: Hashable
     objects: tuple[weakref.ref[Any], ...]
-    opaque: bool = False
 
     def same(self, other: Fingerprint) -> bool:
         """Whether nothing differs."""
@@ -95,7 +93,7 @@ def fingerprint(model: nn.Module, example_inputs: Any) -> Fingerprint | None:
         content = (_settings(walk), walk.of(model), walk.of(example_inputs), *walk.called())
     except Exception:  # somebody's attributes may fail in any way when they are looked at
         return None
-    return Fingerprint(content, tuple(walk.objects), walk.opaque)
+    return Fingerprint(content, tuple(walk.objects))
 
 
 def _settings(walk: _Walk) -> Hashable:
@@ -121,7 +119,6 @@ class _Walk:
 
     def __init__(self, modules: int) -> None:
         self.objects: list[weakref.ref[Any]] = []
-        self.opaque = False
         self._left = _MOST + _MOST_PER_MODULE * modules
         self._seen: dict[int, int] = {}
         self._storages: dict[int, int] = {}
@@ -216,7 +213,6 @@ class _Walk:
             if type(item).__module__.partition(".")[0] not in sys.stdlib_module_names:
                 raise _UnknownError  # written in C by somebody else: nobody knows what is in there
             parts.append(self._itself(item))
-            self.opaque = True
         return tuple(parts)
 
     def _add_pairs(

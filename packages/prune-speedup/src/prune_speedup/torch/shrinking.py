@@ -29,7 +29,6 @@ from prune_speedup.torch.proof.masked_reference import Meaning
 from prune_speedup.torch.record.case import Case
 from prune_speedup.torch.record.recorder import trace
 from prune_speedup.torch.report import SpeedupReport
-from prune_speedup.torch.resize.as_it_is import is_sure_to_follow
 from prune_speedup.torch.resize.smaller import corrections_of
 from prune_speedup.torch.rules import has_rule
 from prune_speedup.torch.saving import carries_config, follow, shapes_of
@@ -130,7 +129,6 @@ def shrunk(
     small_graph = returned = None
     if not asked.verify:
         plan = planned(())
-        fitting.trusting = not used[-1].doubtful and is_sure_to_follow(model, plan)
         with timed(seconds, "shrink"):
             plan, repairs = fitting.fit(plan)
             original.give_numbers()
@@ -141,7 +139,8 @@ def shrunk(
             asked.verify_inputs, meant, asked.tolerance, recording=recording
         )
         report.comparison, report.verified = proof.difference, proof.inputs
-        report.inside, returned, small_graph = proof.inside, proof.returned, proof.recorded
+        report.inside, flops = proof.inside, proof.flops
+        returned, small_graph = proof.returned, proof.recorded
     with timed(seconds, "config"):
         if shapes is not None:
             compared = asked.verify
@@ -161,7 +160,8 @@ def shrunk(
     graph = labelling.graph
     report.unknown, report.uncompared = dict(labelling.flow.unknown), sorted(set(graph.opaque))
     by_module = flops_by_module(plan)
-    report.flops = sum(by_module[0].values()), sum(by_module[1].values())
+    planned_flops = sum(by_module[1].values())
+    report.flops = sum(by_module[0].values()), flops if asked.verify else planned_flops
     report.gained = [name for name in named_parameters(model) if name not in sizes]
     record_surgery(model, attributes, sizes, report.config, repairs.attributes)
     if units is None:

@@ -232,8 +232,10 @@ def _read(
     readers: Mapping[int, _Reader],
 ) -> dict[int, _Constants]:
     graph = labelling.graph
-    if any(c.target is ALIAS_WRITE and c.args[0].index in graph.parameters for c in graph.calls):
-        return {}  # what is written to `weight.data` would be written to a product with the mask
+    for call in graph.calls:
+        written = graph.tensors.get(call.args[0].index, ()) if call.target is ALIAS_WRITE else ()
+        if not masks.keys().isdisjoint(written):
+            return {}  # to `weight.data`: that would go to a product with the mask
     reading = _Reading(
         model, make_plan(labelling, ()), Meaning(masks, removed=False), readers=readers
     )

@@ -32,10 +32,10 @@ class Reference(Recorder):  # type: ignore[no-untyped-call]
         self._counts: Counter[tuple[Any, ...]] = Counter()
         self.zeroed = 0
 
-    def record(self, example_inputs: Any) -> Any:
+    def once(self, example_inputs: Any) -> Any:
         """Run the model once, and count from the beginning."""
         self._counts.clear()
-        return super().record(example_inputs)
+        return super().once(example_inputs)
 
     def execute(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run one operator."""

@@ -12,8 +12,8 @@ from prune_speedup.torch.proof.inside import Inside
 from prune_speedup.torch.proof.two_states import CaseError
 from prune_speedup.torch.record.case import Case
 from prune_speedup.torch.record.data_dependent import Decisions, agree
+from prune_speedup.torch.record.follower import Follower
 from prune_speedup.torch.record.inputs import Found, found_in
-from prune_speedup.torch.record.running import Run
 
 __all__ = ["Seen", "Small", "held", "kept_by"]
 
@@ -44,6 +44,7 @@ class Seen:
         inside: What its operators made.
         decided: What it saw where it decided something.
         narrower: Which of what it returned has fewer channels in the small model.
+        as_on_the_example: Whether it did inside what it does on the example.
         spread: How far the numbers spread of which it keeps a mean: see `Masked`.
     """
 
@@ -53,13 +54,14 @@ class Seen:
     decided: Decisions = field(default_factory=list)
     narrower: list[str] = field(default_factory=list)
     spread: Mapping[str, float] = field(default_factory=dict)
+    as_on_the_example: bool = False
 
     def apart(self, kept: Found, tolerance: float | None = None) -> Difference:
         """How far what is kept in another run is from what was kept in this one."""
         return compare(*_common(self.kept, kept), tolerance, self.spread)
 
 
-def kept_by(run: Run) -> Found:
+def kept_by(run: Follower) -> Found:
     """What a model keeps that it has changed, by module and attribute."""
     kept = Found()
     for name, value in run.changed.items():

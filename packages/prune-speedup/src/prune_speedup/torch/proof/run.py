@@ -11,6 +11,7 @@ from torch import nn
 from prune_core.errors import ConfigError
 from prune_speedup.engine.graph import Call, Graph
 from prune_speedup.engine.plan import Plan
+from prune_speedup.torch.cost import flops_of, flops_of_call
 from prune_speedup.torch.parts import put
 from prune_speedup.torch.proof.cases import cases_of
 from prune_speedup.torch.proof.compare import Difference, compare
@@ -31,7 +32,6 @@ from prune_speedup.torch.record.follower import Follower
 from prune_speedup.torch.record.inputs import Found, found_in
 from prune_speedup.torch.record.operators import Operator, operator_of
 from prune_speedup.torch.record.recorder import Recorder
-from prune_speedup.torch.record.running import Run
 from prune_speedup.torch.resize.as_it_is import tells_no_size
 from prune_speedup.torch.resize.search import Repairs
 from prune_speedup.torch.resize.traced_integers import Source
@@ -54,6 +54,7 @@ class Proof:
         difference: The largest between the two models, weighed by what is allowed.
         inputs: What both models were run on, for people.
         inside: How many results of operators were compared.
+        flops: Of the small model, on the example.
         doubtful: Attributes that were changed, and are read for something else in code that none
             of the inputs has reached.
         narrower: What the model returns with fewer channels, by the arguments that ask for it.
@@ -64,6 +65,7 @@ class Proof:
     difference: Difference
     inputs: list[str]
     inside: int
+    flops: int
     doubtful: dict[Source, str]
     narrower: dict[str, list[str]] = field(default_factory=dict)
     returned: Found | None = None
@@ -134,17 +136,52 @@ def prove(
 
 
 class _Checking(Follower):  # type: ignore[no-untyped-call]
-    """Holds what each operator of the small model makes to what it made in the masked one."""
+    """Holds what each operator of the small model makes to what it made in the masked one.
+
+    Attributes:
+        flops: What the first run of the model did.
+    """
 
     def __init__(self, model: nn.Module, inside: Inside, decisions: Decisions | None) -> None:
         super().__init__(model, has_rule, decisions)
-        self._inside = inside
+        self._inside, self._counting = inside, True
+        self.flops = 0
+
+    def once(self, example_inputs: Any) -> Any:
+        """Run the model once."""
+        try:
+            return super().once(example_inputs)
+        finally:
+            self._counting = False
 
     def followed(
         self, operator: Operator, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any
     ) -> None:
         """Compare what was made."""
+        if self._counting:
+            self.flops += flops_of_call(operator.target, args, kwargs, result)
         self._inside.check(operator, result)
+
+
+class _InStep(Follower):  # type: ignore[no-untyped-call]
+    """Sees whether a model makes the calls that were recorded on the example, and no others."""
+
+    def __init__(self, model: nn.Module, graph: Graph) -> None:
+        super().__init__(model, has_rule)
+        calls = reversed(graph.calls)
+        self._waiting = [each.target for each in calls if not isinstance(each.target, str)]
+        self._in_step = True
+
+    def follow(self, operator: Operator, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Make a call, and look whether it is the next one."""
+        known = self._waiting.pop() if self._waiting else None
+        self._in_step = self._in_step and known is operator.target
+        return super().follow(operator, args, kwargs)
+
+    @property
+    def ended_in_step(self) -> bool:
+        """Whether it made all of them."""
+        return self._in_step and not self._waiting
 
 
 class _Recording(Recorder):  # type: ignore[no-untyped-call]
@@ -177,7 +214,7 @@ class _Prover:
         planned: Collection[str],
     ) -> None:
         self._attributes, self._planned = attributes, planned
-        self._inside = 0
+        self._inside = self._flops = 0
         self._narrower: dict[str, list[str]] = {}
         self._reads: Reads = {}
         self._model = model
@@ -198,7 +235,7 @@ class _Prover:
         """What was seen in all cases."""
         assert verdict.inputs
         unsure = doubtful(self._model, self._attributes, self._reads)
-        found = verdict.difference, verdict.inputs, self._inside
+        found = verdict.difference, verdict.inputs, self._inside, self._flops
         return Proof(*found, unsure, self._narrower, self._returned, self._recorded)
 
     def compared(
@@ -315,9 +352,11 @@ class _Prover:
         if self._zero_already is None:  # found out while the model is what it was
             self._zero_already = zero_already(self._model, self._meant.masks)
         noted = Inside(self._plan)
-        if self._can_go_unwatched(case, dtype):
-            run = Run(self._model)
-            return Seen(found_in(self._run(run, case, dtype)), kept_by(run), noted)
+        if self._may_do_as_on_the_example(case, dtype):
+            run = _InStep(self._model, self._plan.labelling.graph)
+            found = found_in(self._run(run, case, dtype))
+            if run.ended_in_step:
+                return Seen(found, kept_by(run), noted, as_on_the_example=True)
         masked = Masked(
             self._model,
             self._plan,
@@ -338,32 +377,26 @@ class _Prover:
         kept.tensors = {path: masked.as_small(path, each) for path, each in kept.tensors.items()}
         return Seen(found, kept, noted, masked.decided, narrower, masked.spread)
 
-    def _can_go_unwatched(self, case: Case, dtype: torch.dtype | None) -> bool:
-        """Whether it is enough in a case to compare what is returned.
+    def _may_do_as_on_the_example(self, case: Case, dtype: torch.dtype | None) -> bool:
+        """Whether it may be enough in a case to compare what is returned.
 
-        A forward that neither tells torch a size nor asks for one does to other inputs what it does
-        to the example, where everything inside is compared. So here both models run as they are,
-        if nothing has to be masked for it.
+        So it is where the masked model makes the calls that it makes on the example, and neither
+        tells torch a size nor asks for one: inside, it does to other inputs what it does to the
+        example, where everything is compared. The model is run as it is for that, so there must be
+        nothing to mask, no norm over what stays, and no numbers or modes but the model's own.
         """
         graph, flow = self._plan.labelling.graph, self._plan.labelling.flow
         made_up = not (case.required or case.training or case.opened or case.asks)
-        return (
-            made_up
-            and dtype is None
-            and not self._attributes
-            and self._zero_already is not None
-            and self._meant.masks.keys() <= self._zero_already
-            and not (self._meant.removed or flow.live_norms)
-            and not (graph.decisions or graph.written or graph.kept)
-            and graph.first == len(graph.calls)
-            and tells_no_size(graph)
-            and not graph.asks_size
-        )
+        masked = self._meant.removed or self._meant.masks.keys() - (self._zero_already or ())
+        if not made_up or masked or flow.live_norms or dtype is not None or self._attributes:
+            return False
+        keeps = graph.written or graph.kept or graph.decisions or graph.first < len(graph.calls)
+        return not (keeps or graph.asks_size) and tells_no_size(graph)
 
     def _run_small(self, case: Case, seen: Seen, dtype: torch.dtype | None) -> Small:
-        run: Run
-        if self._can_go_unwatched(case, dtype):
-            run = Run(self._model)
+        run: Follower
+        if seen.as_on_the_example:
+            run = Follower(self._model, has_rule)
         elif self.recording and case.name == "the example" and dtype is None:
             run = _Recording(self._model, seen.inside, self._decisions(case))
         else:
@@ -378,11 +411,14 @@ class _Prover:
                 f"{type(error).__name__}: {error}; the model is left as it was.",
                 runs=False,
             ) from error
-        decided = run.decided if isinstance(run, Follower) else ()
-        recorded = run.graph if isinstance(run, _Recording) else None
-        return Small(returned, kept_by(run), decided, recorded)
+        recorded = None
+        if isinstance(run, _Recording):
+            recorded, self._flops = run.graph, flops_of(run.graph)
+        elif isinstance(run, _Checking) and case.name == "the example":
+            self._flops = run.flops
+        return Small(returned, kept_by(run), run.decided, recorded)
 
-    def _run(self, run: Run, case: Case, dtype: torch.dtype | None) -> Any:
+    def _run(self, run: Follower, case: Case, dtype: torch.dtype | None) -> Any:
         before = None if self._attributes else self._states.before  # those are watched by classes
         return run_case(run, case, dtype, again=self._runs_twice, before=before)
 

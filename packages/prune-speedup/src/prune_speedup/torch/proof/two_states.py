@@ -17,9 +17,9 @@ from prune_core.errors import ConfigError, SpeedupError
 from prune_speedup.torch.proof.compare import IN_DOUBLE, Difference
 from prune_speedup.torch.proof.higher_precision import narrowest, type_to_prove_in, widen, widened
 from prune_speedup.torch.record.case import Case
+from prune_speedup.torch.record.follower import Follower
 from prune_speedup.torch.record.higher_precision import Wider
 from prune_speedup.torch.record.isolation import Before
-from prune_speedup.torch.record.running import Run
 from prune_speedup.torch.tensors import Snapshot
 
 __all__ = ["CaseError", "TwoStates", "Verdict", "run_case", "where_it_hardly_rounds"]
@@ -192,7 +192,7 @@ class TwoStates(Generic[Expected]):
         Args:
             cases: The cases; where one is not accepted, what it names instead.
             dtype: The type of numbers.
-            run: Runs the model in a case, and returns nothing if it does not accept that.
+            run: Followers the model in a case, and returns nothing if it does not accept that.
         """
         self.become(self.original, dtype)
         found: list[tuple[Case, Expected]] = []
@@ -250,7 +250,7 @@ class TwoStates(Generic[Expected]):
 
 
 def run_case(
-    run: Run,
+    run: Follower,
     case: Case,
     dtype: torch.dtype | None,
     *,

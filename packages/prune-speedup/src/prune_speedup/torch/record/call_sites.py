@@ -48,8 +48,10 @@ LEAVING = frozenset(
 SHOWING = "__repr__"
 """The function of torch that writes a tensor's numbers down, where no dispatcher sees it look."""
 
-_ASKING = frozenset({"shape", "size", "numel", "nelement", "nbytes", "stride", "__len__"})
-"""Functions and attributes of tensors that tell what sizes they have."""
+_ASKING = frozenset(
+    {"shape", "size", "numel", "nelement", "nbytes", "stride", "__len__", "unbind", "is_same_size"}
+)
+"""Functions and attributes of tensors that tell what sizes they have, if by what they make."""
 
 INDEXING = frozenset({"__getitem__", "__setitem__"})
 """Functions of torch that are told several slices at once."""

@@ -22,11 +22,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from prune_core.traversal import named_modules, named_parameters
 from prune_speedup.torch.record.call_sites import Frame, short_name
 from prune_speedup.torch.record.data_dependent import Decisions, decide_as, everything, seen
+from prune_speedup.torch.record.higher_precision import Wider
 from prune_speedup.torch.record.inputs import call
-from prune_speedup.torch.record.isolation import Before
+from prune_speedup.torch.record.isolation import Before, untouched
 from prune_speedup.torch.record.operators import Operator, operator_of
-from prune_speedup.torch.record.running import Run, plainly
+from prune_speedup.torch.record.running import plainly
 from prune_speedup.torch.record.same_random import steadily
+from prune_toolkit.running.restore import evaluating
 
 __all__ = ["Follower"]
 
@@ -35,12 +37,18 @@ _WHOLE = object()
 """What stands for an operator that has no parts."""
 
 
-class Follower(Run, TorchDispatchMode):
-    """Runs a model, and goes along with every operator that it calls.
+class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Runs a model, in one way or another, and goes along with every operator that it calls.
+
+    What a forward changes in the model is put back after each run.
 
     Attributes:
         decided: What the calls saw that decided something by numbers, in their order.
         reached: The name of the module that was running last.
+        changed: What the model kept after the last run and did not keep before.
+        steady: Whether nothing that is random depends on chance: see `same_random`.
+        wide: What operators work in wider numbers by, if they do.
+        before: What the model is, if that is known; otherwise each run has a look.
     """
 
     @classmethod
@@ -63,8 +71,13 @@ class Follower(Run, TorchDispatchMode):
                 decomposes to, where it decomposes at all.
             decisions: What the forward is to see where it decides something by numbers.
         """
-        Run.__init__(self, model)
-        TorchDispatchMode.__init__(self)  # type: ignore[no-untyped-call]
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._model = model
+        self._open = False
+        self.changed: dict[str, Any] = {}
+        self.steady = False
+        self.wide: Wider | None = None
+        self.before: Before | None = None
         self._known = known
         self._decisions = decisions or ()
         self.decided: list[tuple[Any, ...]] = []
@@ -80,15 +93,50 @@ class Follower(Run, TorchDispatchMode):
         """The name of the innermost module that is running."""
         return self._frames[-1].module
 
-    def record(self, example_inputs: Any) -> Any:
-        """Run the model as it is, follow it, and return what it returned."""
+    def run(self, example_inputs: Any, *, again: bool | None = None) -> Any:
+        """Run the model in eval mode and return what it returned.
+
+        Where the model keeps something else afterwards, it runs once more with that, and what it
+        returned both times is returned.
+
+        Args:
+            example_inputs: What it is run on.
+            again: Whether it runs once more; by default, if it keeps something else and can.
+        """
+        with self.untouched() as before, evaluating(self._model):
+            returned = self.once(example_inputs)
+            self._note_changes(before)
+            if again is False or (again is None and not self.changed):
+                return returned
+            once_more = self._run_again(example_inputs, strict=bool(again))
+            self._note_changes(before)
+            return [returned, once_more]
+
+    def train(self, example_inputs: Any) -> Any:
+        """Run the model in train mode and return what it returned."""
+        with self.untouched() as before:
+            self._model.train()
+            returned = self.once(example_inputs)
+            self.changed = before.changes()
+        return returned
+
+    def open(self, example_inputs: Any) -> Any:
+        """Run the model with all found where it looks for something; return what it returned."""
+        self._open = True
+        with self.untouched() as before, evaluating(self._model):
+            returned = self.once(example_inputs)
+            self.changed = before.changes()
+        return returned
+
+    def once(self, example_inputs: Any) -> Any:
+        """Run the model once, as it is, and return what it returned."""
         with self._watching_modules(), plainly(self._model), self:
             return call(self._model, example_inputs)
 
     @contextmanager
     def untouched(self) -> Iterator[Before]:
         """Put back, on leaving, whatever forwards changed in the model, its parameters included."""
-        with super().untouched() as before:
+        with untouched(self._model, self.before) as before:
             try:
                 yield before
             finally:
@@ -96,6 +144,18 @@ class Follower(Run, TorchDispatchMode):
                     for tensor, numbers in self._overwritten.values():
                         tensor.copy_(numbers)
                 self._overwritten.clear()
+
+    def _run_again(self, example_inputs: Any, *, strict: bool) -> Any:
+        """Run it once more, with what it keeps; if not `strict`, a failure is none."""
+        try:
+            return self.once(example_inputs)
+        except Exception:
+            if strict:
+                raise
+            return None
+
+    def _note_changes(self, before: Before) -> None:
+        self.changed = before.changes()
 
     def __torch_dispatch__(
         self,

@@ -128,7 +128,6 @@ class Recorder(Tape):  # type: ignore[no-untyped-call]
         """Compute what somebody still holds of a run without numbers; to be called after each."""
         self.changed = {}  # the model has it no longer
         if kept := self.kept_uncomputed():
-            self.graph.kept_blank = True
             give_numbers(named_tensors(self._model).values())
             with plainly(self._model):
                 fill(self.graph, self.given, kept)
@@ -149,7 +148,7 @@ class Recorder(Tape):  # type: ignore[no-untyped-call]
         before = len(graph.calls), list(graph.inputs), list(graph.outputs), list(graph.opaque)
         decided = len(graph.decisions)
         try:
-            self._returned = self.record(example_inputs)
+            self._returned = self.once(example_inputs)
         except Exception:
             if strict:
                 raise
@@ -158,13 +157,13 @@ class Recorder(Tape):  # type: ignore[no-untyped-call]
             return None
         return before[0]
 
-    def record(self, example_inputs: Any) -> Any:
-        """Run the model as it is under this recorder, and return what it returned."""
+    def once(self, example_inputs: Any) -> Any:
+        """Run the model once, as it is, write down what it does, and return what it returned."""
         with torch.no_grad():
             args, kwargs = arguments(example_inputs)
             given = [self.number(tensor) for _, tensor in tensors_in((args, kwargs))]
             self.graph.inputs += given
             with self.counting_sites():
-                returned = super().record(example_inputs)
+                returned = super().once(example_inputs)
             self._finish(returned)
         return returned

@@ -5,28 +5,18 @@ calls, each with a result of the shape that is planned, and nothing has to be co
 anything is otherwise, or cannot be told by shapes, `run_small` looks closer.
 """
 
-from contextlib import suppress
-from functools import cached_property
 from typing import Any
 
 import torch
 from torch import nn
 
-from prune_core.traversal import named_modules, named_tensors
 from prune_speedup.engine.graph import Call, Graph, Ref
 from prune_speedup.engine.plan import Plan
-from prune_speedup.torch.record.follower import Follower
-from prune_speedup.torch.record.inputs import tensors_in
-from prune_speedup.torch.record.isolation import Before
-from prune_speedup.torch.record.operators import Operator
-from prune_speedup.torch.record.own_code import names_in, own_functions
 from prune_speedup.torch.record.recorder import Recorder
-from prune_speedup.torch.record.without_numbers import Blanks
-from prune_speedup.torch.resize.layers import WIDTHS
 from prune_speedup.torch.resize.literals import same_places
 from prune_speedup.torch.rules import has_rule
 
-__all__ = ["follows_as_it_is", "is_sure_to_follow", "tells_no_size"]
+__all__ = ["follows_as_it_is", "tells_no_size"]
 
 _TOLD_BY_SHAPE = {"view", "_unsafe_view", "expand", "zeros", "ones", "new_zeros", "new_ones"} | {
     *("split", "split_with_sizes", "unsafe_split", "unsafe_split_with_sizes"),
@@ -49,36 +39,6 @@ def tells_no_size(graph: Graph) -> bool:
     return all(call.name == "convolution" for call in told)
 
 
-def is_sure_to_follow(model: nn.Module, plan: Plan) -> bool:
-    """Whether nothing in a forward can tell how wide its layers are, so that no run has to.
-
-    It neither tells torch a size nor asks for one: layers of torch do what is done with tensors.
-
-    Args:
-        model: The model, which may be cut already.
-        plan: What goes.
-    """
-    graph = plan.labelling.graph
-    if graph.first < len(graph.calls) or graph.asks_size or not _leaves_nothing(graph):
-        return False
-    if not tells_no_size(graph) or _reads_widths(model):
-        return False
-    layers = dict(named_modules(model))
-    return all(
-        isinstance(layers.get(call.module), nn.modules.conv._ConvNd)
-        for call in graph.calls
-        if call.name == "convolution" and call.args[8] > 1  # in so many groups
-    )
-
-
-def _reads_widths(model: nn.Module) -> bool:
-    """Whether any code of the model's own reads how wide a layer is, but to make one."""
-    return any(
-        function.__name__ != "__init__" and not WIDTHS.isdisjoint(names_in(function.__code__))
-        for function in own_functions(model)
-    )
-
-
 def follows_as_it_is(model: nn.Module, example_inputs: Any, plan: Plan) -> bool:
     """Whether a small model makes the calls of the recording, and each as the plan says.
 
@@ -87,24 +47,8 @@ def follows_as_it_is(model: nn.Module, example_inputs: Any, plan: Plan) -> bool:
     graph = plan.labelling.graph
     if graph.first < len(graph.calls):
         return False
-    if graph.by_shapes and _leaves_nothing(graph):
-        beside = _Beside(plan)
-        with suppress(Exception):
-            _Trial(model, example_inputs, beside).run(example_inputs, again=False)
-            return not beside.waiting
-        return False
-    return _is_recorded_alike(model, example_inputs, plan)
-
-
-def _is_recorded_alike(model: nn.Module, example_inputs: Any, plan: Plan) -> bool:
-    """The same, by a recording: what somebody keeps of it has to get its numbers."""
-    beside, computing = _Beside(plan), not plan.labelling.graph.by_shapes
-
-    def look(recorder: Recorder, call: Call, result: Any) -> None:
-        beside.next(call.target)
-        beside.look(call.args, call.kwargs, result)
-
-    recorder = Recorder(model, has_rule, look, located=False, computing=computing)
+    beside, computing = _Beside(plan), not graph.by_shapes
+    recorder = Recorder(model, has_rule, beside.look, located=False, computing=computing)
     try:
         recorder.run(example_inputs, again=False)
     except Exception:
@@ -113,11 +57,6 @@ def _is_recorded_alike(model: nn.Module, example_inputs: Any, plan: Plan) -> boo
         if not computing:
             recorder.give_numbers()
     return not beside.waiting
-
-
-def _leaves_nothing(graph: Graph) -> bool:
-    """Whether nothing is decided by numbers, and nobody keeps a result when a forward is over."""
-    return not (graph.decisions or graph.left or graph.written or graph.kept_blank)
 
 
 class _Beside:
@@ -131,30 +70,25 @@ class _Beside:
         self._plan, self._read = plan, plan.read
         calls = plan.labelling.graph.calls
         self.waiting = [each for each in reversed(calls) if not isinstance(each.target, str)]
-        self._before: Call | None = None
 
-    def next(self, target: Any) -> None:
-        """Go on to the next call, which is to be one of this operator."""
-        self._before = self.waiting.pop() if self.waiting else None
-        if self._before is None or self._before.target is not target:
+    def look(self, recorder: Recorder, call: Call, result: Any) -> None:
+        """Look at a call that was made."""
+        before = self.waiting.pop() if self.waiting else None
+        if before is None or before.target is not call.target:
             raise _UnsureError
+        self._check_numbers(before, call)
+        self._check_shapes(before, result)
 
-    def look(self, args: Any, kwargs: Any, result: Any) -> None:
-        """Look at what it was given, and what it has made."""
-        assert self._before is not None
-        self._check_numbers(self._before, args, kwargs)
-        self._check_shapes(self._before, result)
-
-    def _check_numbers(self, before: Call, args: Any, kwargs: Any) -> None:
+    def _check_numbers(self, before: Call, call: Call) -> None:
         name = before.name
         if name in _TOLD_BY_SHAPE:
             return
         if name == "slice":
-            same = same_places(self._plan, before, args)
+            same = same_places(self._plan, before, call.args)
         elif name == "roll" and self._plan.kept_of_value(before.inputs()[0]):
             same = False
         else:
-            same = _same(before.args, args) and _same(before.kwargs, kwargs)
+            same = _same(before.args, call.args) and _same(before.kwargs, call.kwargs)
         if not same:
             raise _UnsureError
 
@@ -169,43 +103,10 @@ class _Beside:
                     raise _UnsureError
 
 
-class _Trial(Follower):  # type: ignore[no-untyped-call]
-    """Runs a small model without numbers, as long as it does what was recorded."""
-
-    def __init__(self, model: nn.Module, example_inputs: Any, beside: _Beside) -> None:
-        super().__init__(model, has_rule)
-        self._beside, self._blanks, self._inputs = beside, Blanks(), example_inputs
-
-    def follow(self, operator: Operator, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Make a call, if it is the next one, and look what it makes."""
-        self._beside.next(operator.target)
-        if operator.is_foreign or (
-            operator.writes
-            and any(
-                t.untyped_storage()._cdata in self._held for t in operator.written(args, kwargs)
-            )
-        ):
-            raise _UnsureError  # what it is to see, or to leave somewhere, are numbers
-        result = self._blanks.made(operator.target, args, kwargs)
-        if result is None:
-            result = self.execute(operator.target, args, kwargs)
-        self._beside.look(args, kwargs, result)
-        return result
-
-    def _note_changes(self, before: Before) -> None:
-        pass  # nobody asks
-
-    @cached_property
-    def _held(self) -> set[int]:
-        """The memory of what was there before the run."""
-        held = [*named_tensors(self._model).values(), *dict(tensors_in(self._inputs)).values()]
-        return {t.untyped_storage()._cdata for t in held if t.layout is torch.strided}
-
-
 def _same(before: Any, now: Any) -> bool:
     """Whether arguments are the recorded ones, tensors aside."""
     if isinstance(before, Ref):
-        return isinstance(now, (Ref, torch.Tensor))
+        return isinstance(now, Ref)
     if isinstance(before, (list, tuple)):
         return (
             isinstance(now, (list, tuple))

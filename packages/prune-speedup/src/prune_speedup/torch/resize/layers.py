@@ -10,7 +10,7 @@ from prune_core.traversal import modules_in, named_modules
 from prune_speedup.engine.plan import Plan
 from prune_speedup.torch.resize.attention import PrunedMultiheadAttention, can_be_pruned
 
-__all__ = ["WIDTHS", "resize", "sizes_written", "update_sizes"]
+__all__ = ["resize", "sizes_written", "update_sizes"]
 
 
 def update_sizes(model: nn.Module, plan: Plan) -> None:
@@ -169,9 +169,6 @@ _SIZES: list[tuple[Any, frozenset[str]]] = [
     )
 ]
 """What is written above, by kind of layer: all that changes in one of torch's own."""
-
-WIDTHS = frozenset[str]().union(*[names for _, names in _SIZES])
-"""The names of all of these."""
 
 
 def sizes_written(kind: type[nn.Module]) -> frozenset[str] | None:
