@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import tarfile
 from pathlib import Path
+from typing import Any
 
 from packaging.version import Version
 from repo import CORE, ROOT, core_requirement, package_dir, tag_of, version
@@ -43,7 +44,9 @@ def write_core(lowest: Version, destination: Path) -> str:
             ("git", "archive", f"{tag}:packages/{CORE}"), cwd=ROOT, capture_output=True, check=True
         )
         with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as files:
-            files.extractall(destination, filter="data")
+            # Early releases of Python 3.11 have no filters yet; the archive is our own.
+            safely: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
+            files.extractall(destination, **safely)
         return f"tag {tag}"
     if is_in_tree(lowest):
         shutil.copytree(package_dir(CORE), destination)
