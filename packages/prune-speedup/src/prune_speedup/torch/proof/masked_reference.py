@@ -4,6 +4,7 @@ A norm that runs over removed indices is taken over the live ones only, in the b
 that is what a pruned norm means. Everything else is the big model's own arithmetic.
 """
 
+import mmap
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
@@ -214,7 +215,7 @@ class Masked(Follower):  # type: ignore[no-untyped-call]
                 return tree
             masks, gone = self._masks.get(id(tree), ()), self._gone.get(id(tree), {})
             for mask in masks:
-                tree = tree * mask.to(tree.device, tree.dtype)
+                tree = _times(tree, mask)
             for axis, indices in gone.items():
                 tree = tree.index_fill(axis, indices.to(tree.device), 0)
             return tree
@@ -250,6 +251,23 @@ class Masked(Follower):  # type: ignore[no-untyped-call]
 
 _PASSING_ON = {"cat", "clone", "alias", "detach"}
 """Operators whose result may be one of their operands, and nothing else."""
+
+
+_LARGE = 1 << 20
+
+
+def _times(tensor: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """A tensor with its mask multiplied in; a large one in memory that goes back at once.
+
+    In a heap, each would leave a hole, where small things settle before the next one comes.
+    """
+    steps = mask.stride()  # of whole rows, one value of each will do
+    mask = mask[tuple([slice(None) if step else slice(0, 1) for step in steps])]
+    mask = mask.to(tensor.device, tensor.dtype)
+    if not tensor.is_cpu or tensor.nbytes < _LARGE or not tensor.is_contiguous():
+        return tensor * mask
+    memory = torch.frombuffer(mmap.mmap(-1, tensor.nbytes), dtype=tensor.dtype)
+    return torch.mul(tensor, mask, out=memory.view(tensor.shape))
 
 
 def _others(kept: Array, size: int) -> torch.Tensor:
