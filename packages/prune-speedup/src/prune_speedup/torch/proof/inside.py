@@ -7,6 +7,7 @@ random vectors are kept; two channels that differ agree in all of them hardly ev
 activations are never in memory twice.
 """
 
+import mmap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf, isfinite, prod
@@ -81,7 +82,9 @@ class _Room:
         """A copy of some columns of an array; of all unless told which."""
         rows, width = len(made), made.shape[1] if columns is None else len(columns)
         if len(self._free) < rows * width:
-            self._free = np.empty(max(rows * width, _ROOM), made.dtype)
+            size = max(rows * width, _ROOM)
+            # Not of the heap, where what is around it would leave holes of other sizes.
+            self._free = np.frombuffer(mmap.mmap(-1, size * made.itemsize), made.dtype)
         place, self._free = self._free[: rows * width], self._free[rows * width :]
         place = place.reshape(rows, width)
         if columns is None:
