@@ -25,9 +25,6 @@ def _has_parameter(module: nn.Module, name: str) -> bool:
     own = module._parameters
     if name in own and type(own[name]) is nn.Parameter:
         return True
-    kind = type(module)
-    if kind.__getattr__ is nn.Module.__getattr__ and name not in own and not hasattr(kind, name):
-        return isinstance(vars(module).get(name), nn.Parameter)  # torch would write an error
     return isinstance(getattr(module, name, None), nn.Parameter)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import torch
@@ -54,7 +53,7 @@ def _described(model: nn.Module, weights: Mapping[nn.Module, str | None]) -> lis
         ModuleInfo(
             name=first,
             type_name=type(module).__name__,
-            types=_types_of(module),
+            types=tuple([base.__name__ for base in type(module).__mro__]),
             aliases=tuple(aliases),
             has_weight=weights[module] is not None,
             whole_channels=is_recurrent(module),
@@ -62,17 +61,6 @@ def _described(model: nn.Module, weights: Mapping[nn.Module, str | None]) -> lis
         )
         for module, (first, *aliases) in names.items()
     ]
-
-
-def _types_of(module: nn.Module) -> tuple[str, ...]:
-    kind: Any = type(module)
-    return _names_of(kind)
-
-
-@lru_cache(maxsize=1024)
-def _names_of(kind: Any) -> tuple[str, ...]:
-    """The names of a class and of those that it is made of."""
-    return tuple([base.__name__ for base in kind.__mro__])
 
 
 def _lacks(module: nn.Module, weight: str | None) -> str:

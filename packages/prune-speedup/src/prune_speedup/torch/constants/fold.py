@@ -235,7 +235,7 @@ def _read(
     for call in graph.calls:
         written = graph.tensors.get(call.args[0].index, ()) if call.target is ALIAS_WRITE else ()
         if not masks.keys().isdisjoint(written):
-            return {}  # to `weight.data`: that would go to a product with the mask
+            return {}  # what goes to `weight.data` would go to a product with the mask
     reading = _Reading(
         model, make_plan(labelling, ()), Meaning(masks, removed=False), readers=readers
     )

@@ -50,23 +50,8 @@ def registered() -> int:
     return _registered
 
 
-_found: dict[int, tuple[Any, dict[str, Entry], int, Entry]] = {}
-"""Rules that were looked up: of which operator, in which table, and when it held so many."""
-
-
 def find_rule(target: Any) -> Entry | None:
     """The rule of an operator: its overload's own, its name's, or that of its kind."""
-    if (known := _found.get(id(target))) is not None:
-        of, table, count, entry = known
-        if of is target and table is _RULES and count == _registered:
-            return entry
-    found = _look_up(target)
-    if found is not None and found in _RULES.values():
-        _found[id(target)] = target, _RULES, _registered, found
-    return found
-
-
-def _look_up(target: Any) -> Entry | None:
     text = text_of(target)
     if (entry := _RULES.get(text)) is not None:
         return entry
