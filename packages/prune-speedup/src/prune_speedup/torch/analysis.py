@@ -47,12 +47,13 @@ class Analysis:
     Attributes:
         graph: The recording.
         recalled: Whether this was made by an earlier call.
+        doubtful: Whether it was, of a model in which not everything could be looked at.
     """
 
     def __init__(self, graph: Graph) -> None:
         """Begin with the recording alone."""
         self.graph = graph
-        self.recalled = False
+        self.recalled = self.doubtful = False
 
     @cached_property
     def labelling(self) -> Labelling:
@@ -110,7 +111,7 @@ def analysis_of(model: nn.Module, example_inputs: Any) -> Analysis:
         if each.is_of(print_, inputs):
             if all(known() is not model for known in each.models):
                 each.models.append(weakref.ref(model))
-            each.analysis.recalled = True
+            each.analysis.recalled, each.analysis.doubtful = True, print_.opaque
             return each.analysis
     graph = trace(model, example_inputs, known=has_rule)
     analysis = Analysis(graph)

@@ -68,7 +68,7 @@ class Fitting:
         unfollowed: Cases that the small model does not follow, and why.
         others: Other inputs, from which it is learnt which sizes are not always the same.
         rounding: The names of cases in which single precision does not tell rounding from error.
-        trusting: Whether a forward that tells no size is taken to follow, until the proof fails.
+        trusting: Whether the forward is taken to follow, if there is a proof, until that fails.
         cutting: What makes the tensors smaller.
     """
 
@@ -169,7 +169,7 @@ class Fitting:
             before = self.original if plan.labelling.graph.told_by_shapes else None
             self.cutting(self.model, plan, self.masks, before)
             update_sizes(self.model, plan)
-            if self.trusting:  # the proof will run it
+            if self.trusting:
                 return plan, Repairs()
             repairs = repair(self.model, self.example_inputs, plan, self.others, self.staying)
             if repairs.unresolved is None:

@@ -70,10 +70,12 @@ class Fingerprint(NamedTuple):
     Attributes:
         content: Two are the same if these are equal.
         objects: What `content` tells by its address, which is true only while all of them live.
+        opaque: Whether anything that the model's code reads may hold what nobody looked at.
     """
 
     content: Hashable
     objects: tuple[weakref.ref[Any], ...]
+    opaque: bool = False
 
     def same(self, other: Fingerprint) -> bool:
         """Whether nothing differs."""
@@ -93,7 +95,7 @@ def fingerprint(model: nn.Module, example_inputs: Any) -> Fingerprint | None:
         content = (_settings(walk), walk.of(model), walk.of(example_inputs), *walk.called())
     except Exception:  # somebody's attributes may fail in any way when they are looked at
         return None
-    return Fingerprint(content, tuple(walk.objects))
+    return Fingerprint(content, tuple(walk.objects), walk.opaque)
 
 
 def _settings(walk: _Walk) -> Hashable:
@@ -119,6 +121,7 @@ class _Walk:
 
     def __init__(self, modules: int) -> None:
         self.objects: list[weakref.ref[Any]] = []
+        self.opaque = False
         self._left = _MOST + _MOST_PER_MODULE * modules
         self._seen: dict[int, int] = {}
         self._storages: dict[int, int] = {}
@@ -213,6 +216,7 @@ class _Walk:
             if type(item).__module__.partition(".")[0] not in sys.stdlib_module_names:
                 raise _UnknownError  # written in C by somebody else: nobody knows what is in there
             parts.append(self._itself(item))
+            self.opaque = True
         return tuple(parts)
 
     def _add_pairs(
@@ -318,12 +322,15 @@ class _Walk:
         if type(value) in _PLAIN:
             return self.of(value)
         if isinstance(value, dict | list | tuple | set | frozenset):
-            if len(value) > _FEW:
-                return (id(value), len(value))
             items = value.items() if isinstance(value, dict) else value
-            return (id(value), *(str(each) for each in items if _is_plain(each)))
+            seen = [str(each) for each in items if _is_plain(each)] if len(value) <= _FEW else []
+            self.opaque |= len(seen) < len(value)
+            return (id(value), len(value), *seen)
         if isinstance(value, type | FunctionType | ModuleType | logging.Logger):
             return self._itself(value)
+        if isinstance(value, _BY_IDENTITY):
+            return (id(value),)
+        self.opaque = True
         state = getattr(value, "__dict__", None) or {}
         return (id(value), *((n, v) for n, v in state.items() if type(v) in _PLAIN))
 

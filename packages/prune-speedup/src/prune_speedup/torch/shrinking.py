@@ -29,6 +29,7 @@ from prune_speedup.torch.proof.masked_reference import Meaning
 from prune_speedup.torch.record.case import Case
 from prune_speedup.torch.record.recorder import trace
 from prune_speedup.torch.report import SpeedupReport
+from prune_speedup.torch.resize.as_it_is import is_sure_to_follow
 from prune_speedup.torch.resize.smaller import corrections_of
 from prune_speedup.torch.rules import has_rule
 from prune_speedup.torch.saving import carries_config, follow, shapes_of
@@ -129,6 +130,7 @@ def shrunk(
     small_graph = returned = None
     if not asked.verify:
         plan = planned(())
+        fitting.trusting = not used[-1].doubtful and is_sure_to_follow(model, plan.labelling.graph)
         with timed(seconds, "shrink"):
             plan, repairs = fitting.fit(plan)
             original.give_numbers()

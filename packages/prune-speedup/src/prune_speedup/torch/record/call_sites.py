@@ -48,8 +48,9 @@ LEAVING = frozenset(
 SHOWING = "__repr__"
 """The function of torch that writes a tensor's numbers down, where no dispatcher sees it look."""
 
-_ASKING = frozenset(
+_ASKING = LEAVING | frozenset(
     {"shape", "size", "numel", "nelement", "nbytes", "stride", "__len__", "unbind", "is_same_size"}
+    | {SHOWING, "__format__", "__reduce_ex__", "sym_size", "sym_numel", "sym_stride"}
 )
 """Functions and attributes of tensors that tell what sizes they have, if by what they make."""
 
@@ -99,7 +100,9 @@ class SiteCounter(TorchFunctionMode):
     """Know at any moment of a forward which call is running, and what it was given.
 
     Attributes:
-        asked: Whether the model's Python has asked any tensor for its size.
+        asked: Whether the model's Python may have learnt any size: from a tensor, from a layer,
+            from a call that failed, or from code that nobody sees.
+        calling: Whether such a call is being made.
     """
 
     def __init__(
@@ -126,7 +129,11 @@ class SiteCounter(TorchFunctionMode):
         self.given: tuple[Number, ...] = ()
         self.bounds: tuple[Bound, ...] = ()
         self._frames = frames
-        self.asked = False
+        self.asked = self.calling = False
+
+    def note_asked(self) -> None:
+        """Be told that the model's Python may have learnt a size."""
+        self.asked = True
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -138,9 +145,10 @@ class SiteCounter(TorchFunctionMode):
         if name == SHOWING and self._shows is not None:
             self._shows(args[0])
         if name not in SIZED:
-            if name in _ASKING or (name == "__get__" and func.__self__.__name__ in _ASKING):
-                self.asked = True
-            return func(*args, **(kwargs or {}))
+            # An attribute is got by `__get__` of what it is, which may have no name.
+            what = getattr(func.__self__, "__name__", "shape") if name == "__get__" else name
+            self.asked |= what in _ASKING
+            return self._call(func, args, kwargs or {})
         innermost = self._frames[-1]
         self.site = Site(innermost.module, name, innermost.counts.get(name, 0))
         kwargs = kwargs or {}
@@ -154,9 +162,19 @@ class SiteCounter(TorchFunctionMode):
             args, kwargs = with_numbers(args, kwargs, lambda at, given: changes.get(at, given))
         for frame in self._frames:
             frame.counts[name] = frame.counts.get(name, 0) + 1
-        result = func(*args, **kwargs)
+        result = self._call(func, args, kwargs)
         self.site = None
         return result
+
+    def _call(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        self.calling = True
+        try:
+            return func(*args, **kwargs)
+        except Exception:
+            self.asked = True  # it might not fail with other sizes
+            raise
+        finally:
+            self.calling = False
 
 
 def with_numbers(

@@ -28,6 +28,7 @@ from prune_speedup.torch.record.without_numbers import (
     NumbersWantedError,
     has_numbers,
 )
+from prune_speedup.torch.widths import noticing_who_asks
 
 __all__ = ["Tape"]
 
@@ -221,7 +222,7 @@ class Tape(Follower):  # type: ignore[no-untyped-call]
             return
         self.sites = SiteCounter(self._frames, self._rewrite, self._leaves, self._shows)
         try:
-            with self.sites:
+            with noticing_who_asks(self.sites.note_asked), self.sites:
                 yield
         finally:
             self.graph.asks_size |= self.sites.asked
@@ -256,6 +257,7 @@ class Tape(Follower):  # type: ignore[no-untyped-call]
         ]
         recorded = Call(operator.target, *reads, outputs, self.module, operator.positions)
         if (sites := self.sites) is not None:
+            sites.asked |= not sites.calling  # nobody sees what else the code does that makes it
             recorded.place, recorded.site = place_of_call(), sites.site
             recorded.given, recorded.bounds = sites.given, sites.bounds
         self.graph.calls.append(recorded)

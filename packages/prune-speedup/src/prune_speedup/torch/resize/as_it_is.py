@@ -5,18 +5,22 @@ calls, each with a result of the shape that is planned, and nothing has to be co
 anything is otherwise, or cannot be told by shapes, `run_small` looks closer.
 """
 
+from collections.abc import Mapping
+from math import prod
 from typing import Any
 
 import torch
 from torch import nn
 
+from prune_core.registry import names
+from prune_core.traversal import named_modules
 from prune_speedup.engine.graph import Call, Graph, Ref
 from prune_speedup.engine.plan import Plan
 from prune_speedup.torch.record.recorder import Recorder
 from prune_speedup.torch.resize.literals import same_places
 from prune_speedup.torch.rules import has_rule
 
-__all__ = ["follows_as_it_is", "tells_no_size"]
+__all__ = ["follows_as_it_is", "is_sure_to_follow", "tells_no_size"]
 
 _TOLD_BY_SHAPE = {"view", "_unsafe_view", "expand", "zeros", "ones", "new_zeros", "new_ones"} | {
     *("split", "split_with_sizes", "unsafe_split", "unsafe_split_with_sizes"),
@@ -37,6 +41,52 @@ def tells_no_size(graph: Graph) -> bool:
     """
     told = [call for call in graph.calls if call.site is not None and call.given]
     return all(call.name == "convolution" for call in told)
+
+
+_OF_ANY_WIDTH = {"native_batch_norm", "_native_batch_norm_legit_no_training"} | {
+    *("mm", "bmm", "addmm", "t", "transpose", "permute", "cat", "unsqueeze", "clone", "detach"),
+    *("mean", "sum", "amax", "amin", "_softmax", "_log_softmax"),
+    *("_adaptive_avg_pool2d", "avg_pool2d", "max_pool2d_with_indices"),
+}
+"""Operators that, like all that work number by number, do the same to any number of channels."""
+
+
+def is_sure_to_follow(model: nn.Module, graph: Graph) -> bool:
+    """Whether a small model can do nothing else than was recorded, so that no run has to tell.
+
+    Every call does the same to any number of channels, and nobody who could have decided for
+    another one knew any size: no tensor was asked for one, and no layer of torch either.
+    """
+    decides = graph.decisions or graph.first < len(graph.calls)
+    if decides or graph.asks_size or not tells_no_size(graph) or names("resizer"):
+        return False  # nobody knows what else a plugin's resizers change
+    layers = dict(named_modules(model))
+    return all(_does_so_for_any_width(call, graph, layers) for call in graph.calls)
+
+
+def _does_so_for_any_width(call: Call, graph: Graph, layers: Mapping[str, nn.Module]) -> bool:
+    if isinstance(call.target, str):
+        return False
+    if call.name == "convolution":
+        # One in groups needs as many as stay, which a layer of torch will have written down.
+        layer = layers.get(call.module)
+        own = type(layer).__module__ == nn.Conv2d.__module__ and "forward" not in vars(layer)
+        return call.args[8] == 1 or own
+    made = () if call.outputs[0] is None else graph.metas[call.outputs[0]].shape
+    if call.name == "view":
+        return _are_joined(graph.metas[call.inputs()[0]].shape, made)
+    if call.name == "empty":
+        return 0 in made  # which a batch norm asks for
+    return call.name in _OF_ANY_WIDTH or torch.Tag.pointwise in call.target.tags
+
+
+def _are_joined(before: tuple[int, ...], after: tuple[int, ...]) -> bool:
+    """Whether a view only makes one of some axes, as `flatten` does: it tells nobody how long."""
+    return any(
+        (*before[:start], prod(before[start:end]), *before[end:]) == after
+        for start in range(len(before))
+        for end in range(start + 1, len(before) + 1)
+    )
 
 
 def follows_as_it_is(model: nn.Module, example_inputs: Any, plan: Plan) -> bool:

@@ -10,7 +10,7 @@ from prune_core.traversal import modules_in, named_modules
 from prune_speedup.engine.plan import Plan
 from prune_speedup.torch.resize.attention import PrunedMultiheadAttention, can_be_pruned
 
-__all__ = ["resize", "sizes_written", "update_sizes"]
+__all__ = ["resize", "update_sizes"]
 
 
 def update_sizes(model: nn.Module, plan: Plan) -> None:
@@ -149,30 +149,3 @@ _RESIZERS: list[tuple[Any, Callable[[Any], None]]] = [
     (nn.modules.rnn.RNNCellBase, _cell),
     (nn.MultiheadAttention, _attention),
 ]
-
-_SIZES: list[tuple[Any, frozenset[str]]] = [
-    (kind, frozenset(names.split()))
-    for kind, names in (
-        (nn.Linear, "in_features out_features"),
-        (nn.Bilinear, "in1_features in2_features out_features"),
-        (nn.modules.conv._ConvNd, "in_channels out_channels groups"),
-        (nn.modules.batchnorm._NormBase, "num_features"),
-        (nn.GroupNorm, "num_groups num_channels"),
-        (nn.LayerNorm, "normalized_shape"),
-        (nn.RMSNorm, "normalized_shape"),
-        (nn.Embedding, "num_embeddings embedding_dim"),
-        (nn.EmbeddingBag, "num_embeddings embedding_dim"),
-        (nn.PReLU, "num_parameters"),
-        (nn.RNNBase, "input_size hidden_size proj_size"),
-        (nn.modules.rnn.RNNCellBase, "input_size hidden_size"),
-        (nn.MultiheadAttention, "embed_dim num_heads kdim vdim"),
-    )
-]
-"""What is written above, by kind of layer: all that changes in one of torch's own."""
-
-
-def sizes_written(kind: type[nn.Module]) -> frozenset[str] | None:
-    """Which attributes of a layer are its sizes; None for a layer that may have any."""
-    if not kind.__module__.startswith(("torch.", "prune_speedup.")):
-        return None
-    return next((sizes for base, sizes in _SIZES if issubclass(kind, base)), None)

@@ -1,0 +1,235 @@
+"""With `verify=False`, a forward in which nothing can depend on a width is not even tried."""
+
+import copy
+import functools
+import pickle
+import warnings
+from contextlib import suppress
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from branching import half
+from exactness import image
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from prune_core import shrink
+from prune_core.errors import SpeedupError
+from prune_speedup.torch.resize import search
+
+
+@pytest.fixture
+def trials(monkeypatch):
+    """The trial runs that were made."""
+    made, follows = [], search.follows_as_it_is
+    monkeypatch.setattr(search, "follows_as_it_is", lambda *args: made.append(1) or follows(*args))
+    return made
+
+
+class Ends(nn.Module):
+    """A layer, something that is done to its features, and another layer."""
+
+    def __init__(self, between):
+        super().__init__()
+        self.first, self.between, self.head = nn.Linear(3, 16), between, nn.Linear(16, 2)
+
+    def forward(self, x):
+        return self.head(self.between(self.first(x).relu()))
+
+
+def cut(model, x=None):
+    """Remove every second unit, unproved; some cannot follow, as a trial finds."""
+    model.eval()
+    x = torch.rand(4, 3) if x is None else x
+    with suppress(SpeedupError):
+        shrink(model, x, units=half(model, x), verify=False)
+    return model
+
+
+CONVOLUTIONS = (
+    *(nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.ReLU6(inplace=True)),
+    *(nn.Conv2d(16, 16, 3, groups=16), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 2)),
+)
+
+
+def test_layers_of_torch_are_cut_without_a_trial(trials):
+    model = cut(nn.Sequential(*copy.deepcopy(CONVOLUTIONS)), image().float())
+    assert not trials
+    assert (model[0].out_channels, model[3].groups, model[6].in_features) == (8, 8, 8)
+    assert model(image().float()).shape == (2, 2)
+
+
+@pytest.mark.parametrize("between", [torch.tanh, F.silu, lambda x: x.T.T])
+def test_what_does_the_same_to_any_width_is_not_tried(trials, between):
+    assert cut(Ends(between)).first.out_features == 8
+    assert not trials
+
+
+def width(x: torch.Tensor) -> int:
+    return x.size(1)
+
+
+def by_width(x: torch.Tensor) -> torch.Tensor:
+    if x.size(1) == 16:
+        return x.tanh()
+    return x.sigmoid()
+
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", DeprecationWarning)
+    scripted_width, scripted = torch.jit.script(width), torch.jit.script(by_width)
+
+
+class Function(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x.tanh() if x.shape[1] == 16 else x.sigmoid()
+
+
+def fails_with_other_widths(x):
+    with suppress(RuntimeError):
+        return x + torch.ones(8)
+    return x.tanh()
+
+
+ASKED = {
+    "len": lambda x: x.tanh() if len(x) else x,
+    "shape": lambda x: x.tanh() if x.shape[1] == 16 else x,
+    "size": lambda x: x.tanh() if x.size(1) == 16 else x,
+    "stride": lambda x: x.tanh() if x.stride(0) == 16 else x,
+    "numel": lambda x: x.tanh() if torch.numel(x) == 64 else x,
+    "rows": lambda x: torch.stack([row.tanh() for row in x]),
+    "an operator": lambda x: x.tanh() if torch.ops.aten.sym_size.int(x, 1) == 16 else x,
+    "an array": lambda x: x.tanh() if np.asarray(x.detach()).shape[1] == 16 else x,
+    "a list": lambda x: x.tanh() if len(x.tolist()[0]) == 16 else x,
+    "what is printed": lambda x: x.tanh() if len(repr(x)) else x,
+    "text": lambda x: x.tanh() if len(f"{x}") else x,
+    "a pickle": lambda x: x.tanh() if len(pickle.dumps(x)) else x,
+    "an attribute without a name": lambda x: (
+        x.tanh() if hasattr(x, "__cuda_array_interface__") else x
+    ),
+    "a failure": fails_with_other_widths,
+    "scripted code": lambda x: x.tanh() if scripted_width(x) == 16 else x,
+    "a scripted layer": scripted,
+    "a function of autograd": Function.apply,
+    "a checkpoint": lambda x: checkpoint(by_width, x, use_reentrant=False),
+    "vmap": lambda x: torch.vmap(lambda row: row.tanh() if len(row) == 16 else row)(x),
+}
+
+
+@pytest.mark.parametrize("between", ASKED.values(), ids=ASKED)
+def test_what_learns_a_size_from_a_tensor_is_tried(trials, between):
+    cut(Ends(between))
+    assert trials
+
+
+TOLD = {
+    "view": lambda x: x.view(-1, 16),
+    "chunk": lambda x: torch.cat(x.chunk(2, 1), 1),
+    "shuffle": lambda x: F.channel_shuffle(x[:, :, None, None], 4).flatten(1),
+    "roll": lambda x: x.roll(5, 1),
+    "a number": lambda x: x.tanh() if x.sum() > -1e9 else x,
+}
+
+
+@pytest.mark.parametrize("between", TOLD.values(), ids=TOLD)
+def test_what_is_told_a_number_or_decides_by_one_is_tried(trials, between):
+    cut(Ends(between))
+    assert trials
+
+
+class Attends(nn.Module):
+    """Hands widths to a function of torch that makes views by them."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.packed = nn.Linear(8, 16), nn.Parameter(torch.rand(48, 16))
+        self.last, self.wide, self.heads = nn.Linear(16, 2), 16, 4
+
+    def forward(self, x):
+        y = self.first(x)
+        given = (self.packed, torch.zeros(48), None, None, False, 0.0)
+        args = (y, y, y, self.wide, self.heads, *given, self.last.weight, self.last.bias)
+        return F.multi_head_attention_forward(*args, training=False, need_weights=False)[0]
+
+
+class Grouped(nn.Module):
+    """Convolves each of its channels, as many as it was made with, by a call of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 16, 3), nn.Conv2d(16, 2, 3)
+        self.weight, self.count = nn.Parameter(torch.rand(16, 1, 3, 3)), 16
+
+    def forward(self, x):
+        return self.last(F.conv2d(self.first(x), self.weight, groups=self.count))
+
+
+@pytest.mark.parametrize(
+    ("model", "x"), [(Attends(), torch.rand(5, 2, 8)), (Grouped(), image().float())]
+)
+def test_sizes_within_a_call_of_torch_are_tried(trials, model, x):
+    cut(model, x)
+    assert trials
+
+
+def by_decorator(forward):
+    @functools.wraps(forward)
+    def decorated(self, x):
+        y = forward(self, x)
+        return y if getattr(self.first, "out_" + "features") == 16 else y.sigmoid()
+
+    return decorated
+
+
+class Decorated(Ends):
+    forward = by_decorator(Ends.forward)
+
+
+def hooked():
+    model = Ends(torch.tanh)
+    model.first.register_forward_hook(
+        lambda layer, _, made: made if layer.out_features == 16 else made.sigmoid()
+    )
+    return model
+
+
+class Named(Ends):
+    """Does something by what a layer says of itself."""
+
+    def forward(self, x):
+        return super().forward(x) if "16" in str(self.first) else x
+
+
+@pytest.mark.parametrize("make", [lambda: Decorated(torch.tanh), hooked, lambda: Named(torch.tanh)])
+def test_what_learns_a_width_from_a_layer_is_tried(trials, make):
+    model = cut(make())
+    assert trials
+    assert model.first.out_features == 16
+
+
+class Mode:
+    tanh = True
+
+
+MODE = Mode()
+
+
+def by_mode(x):
+    return x.tanh() if MODE.tanh else x.sigmoid()
+
+
+def test_what_reads_something_that_nobody_looked_at_is_tried_where_it_was_recalled(trials):
+    model = cut(Ends(by_mode))
+    assert model.first.out_features == 8
+    assert trials
+
+
+def test_layers_are_what_they_were_when_nobody_asks_any_more():
+    cut(Ends(torch.tanh))
+    assert "out_features" not in vars(nn.Linear)
+    with pytest.raises(AttributeError):
+        nn.Linear.out_features  # noqa: B018
+    assert scripted_width(torch.rand(1, 3)) == 3
