@@ -28,7 +28,7 @@ class Standing:
             no input has a part.
         used: What some sum runs over, with anything else in it.
         normed: What a layer normalisation runs over, without being closed.
-        flow: What is known of every value; `None` where nobody had to ask.
+        flow: What is known of every value; `None` where no masked unit leaves a constant.
     """
 
     labelling: Labelling
@@ -106,7 +106,9 @@ def _find(labelling: Labelling, zeros: Zeros, numbers: Numbers | None = None) ->
         over = roots[found]
         normed[over[~closed[over]]] = True
     constant, used, normed = leaking[False][roots], leaking[True][roots], normed[roots]
-    return Standing(labelling, roots, masked, closed, constant, used, normed, flow)
+    # What is known of every value takes memory, and is looked at only where constants are left.
+    known = flow if numbers is not None or (masked & constant).any() else None
+    return Standing(labelling, roots, masked, closed, constant, used, normed, known)
 
 
 def _masked(labelling: Labelling, zeros: Zeros) -> tuple[Flags, Flags]:

@@ -24,6 +24,7 @@ from prune_speedup.torch.apply_plan import CannotFollowError, Cutting
 from prune_speedup.torch.certificate.write import require_checker
 from prune_speedup.torch.constants.zero import check_choice
 from prune_speedup.torch.export_fallback import bake, exported
+from prune_speedup.torch.heap import give_back
 from prune_speedup.torch.masks import Masks, flat_masks
 from prune_speedup.torch.optimizers import (
     check_optimizer,
@@ -264,6 +265,7 @@ def make_small(
         raise
     for state in states:
         state.let_go()
+    give_back(report.bytes[0])
     expect_optimizers(report)
     return report
 

@@ -14,6 +14,8 @@ import torch
 from torch import nn
 
 from prune_core.errors import ConfigError, SpeedupError
+from prune_speedup.torch.heap import give_back
+from prune_speedup.torch.measure import size_of
 from prune_speedup.torch.proof.compare import IN_DOUBLE, Difference
 from prune_speedup.torch.proof.higher_precision import narrowest, type_to_prove_in, widen, widened
 from prune_speedup.torch.record.case import Case
@@ -166,11 +168,13 @@ class TwoStates(Generic[Expected]):
         self._model, self.original = model, original
         self.small = Snapshot(model, original) if small is None else small
         self._before: Before | None = None
+        self._size = size_of(model)
 
     def become(self, state: Snapshot, dtype: torch.dtype | None) -> None:
         """Put the model into a state, and its numbers into a type."""
         self._before = None
         state.restore()
+        give_back(self._size)
         if dtype is not None:
             widen(self._model, dtype)
 
@@ -200,6 +204,7 @@ class TwoStates(Generic[Expected]):
         while waiting:
             case = waiting.pop()
             seen = run(case)
+            give_back(self._size)
             if seen is not None:
                 found.append((case, seen))
             elif case.otherwise is not None:

@@ -1,0 +1,32 @@
+"""Memory that was freed, and that the C library keeps."""
+
+import ctypes
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+__all__ = ["give_back"]
+
+_LARGE = 1 << 28
+
+
+def give_back(used: int) -> None:
+    """Return to the system what lies idle between things in use.
+
+    The C library keeps it for what is asked for next. After a run of a large model that is the room
+    of its results, and after a cut that of what was cut out. Only glibc has to be told.
+
+    Args:
+        used: The bytes of the model that it was done with; of a small one it is not worth the time.
+    """
+    if used >= _LARGE and (trim := _trimmer()) is not None:
+        trim(0)
+
+
+@cache
+def _trimmer() -> Callable[[int], Any] | None:
+    try:
+        found: Callable[[int], Any] = ctypes.CDLL(None).malloc_trim
+    except (AttributeError, OSError, TypeError):
+        return None  # another C library, or another system
+    return found
