@@ -326,7 +326,7 @@ class _Walk:
             seen = [str(each) for each in items if _is_plain(each)] if len(value) <= _FEW else []
             self.opaque |= len(seen) < len(value)
             return (id(value), len(value), *seen)
-        if isinstance(value, type | FunctionType | ModuleType | logging.Logger):
+        if isinstance(value, (*_NAMED, logging.Logger)):
             return self._itself(value)
         if isinstance(value, _BY_IDENTITY):
             return (id(value),)
@@ -338,11 +338,14 @@ class _Walk:
 _CONTAINERS = frozenset({dict, list, tuple, set, frozenset, deque})
 _EMPTY_OF = frozenset({dict, list, tuple, set, frozenset, type(nn.Module()._forward_hooks)})
 _FEW = 64
+_NAMED = type, FunctionType, ModuleType
 _MISSING = object()
 
 
 def _is_plain(item: Any) -> bool:
-    return all(type(each) in _PLAIN for each in (item if isinstance(item, tuple) else (item,)))
+    """Whether the text of an item, or of a name and an item, says all that is in it."""
+    several = item if isinstance(item, tuple) else (item,)
+    return all(type(each) in _PLAIN or isinstance(each, _NAMED) for each in several)
 
 
 _LIBRARIES = sys.stdlib_module_names | {"torch", "numpy"}
