@@ -244,13 +244,9 @@ class Tape(Follower):  # type: ignore[no-untyped-call]
     def follow(self, operator: Operator, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Make a call, and write it down."""
         reads = self._with_refs(args), self._with_refs(kwargs)
-        run = self.decide if operator.decides else self.execute
         if operator.decides or operator.is_foreign:
             self._want_numbers(tensor for _, tensor in tensors_in((args, kwargs)))
-        written = operator.written(args, kwargs) if operator.writes else ()
-        if written:
-            self.keep_numbers(written)
-        result = run(operator.target, args, kwargs)
+        result = super().follow(operator, args, kwargs)
         outputs = [
             self._bind(item) if isinstance(item, torch.Tensor) else None
             for item in (result if isinstance(result, (list, tuple)) else (result,))
@@ -262,7 +258,7 @@ class Tape(Follower):  # type: ignore[no-untyped-call]
             recorded.given, recorded.bounds = sites.given, sites.bounds
         self.graph.calls.append(recorded)
         self.watched(recorded, result)
-        for tensor in written:
+        for tensor in operator.written(args, kwargs) if operator.writes else ():
             self._note_write(tensor, rebind=not _is_in(tensor, result))
         return result
 
