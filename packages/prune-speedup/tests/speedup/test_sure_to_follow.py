@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import os
 import pickle
 import warnings
 from contextlib import suppress
@@ -17,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from prune_core import shrink
 from prune_core.errors import SpeedupError
+from prune_speedup.torch.record.any_width import noticing_widths
 from prune_speedup.torch.resize import search
 
 
@@ -61,7 +63,7 @@ def test_layers_of_torch_are_cut_without_a_trial(trials):
     assert model(image().float()).shape == (2, 2)
 
 
-@pytest.mark.parametrize("between", [torch.tanh, F.silu, lambda x: x.T.T])
+@pytest.mark.parametrize("between", [torch.tanh, F.silu, lambda x: (x + x).flatten(1)])
 def test_what_does_the_same_to_any_width_is_not_tried(trials, between):
     assert cut(Ends(between)).first.out_features == 8
     assert not trials
@@ -105,6 +107,8 @@ ASKED = {
     "an array": lambda x: x.tanh() if np.asarray(x.detach()).shape[1] == 16 else x,
     "a list": lambda x: x.tanh() if len(x.tolist()[0]) == 16 else x,
     "what is printed": lambda x: x.tanh() if len(repr(x)) else x,
+    "an attribute": lambda x: x.tanh() if x.T.shape[0] == 16 else x,
+    "another shape": lambda x: x.view_as(torch.zeros(4, 16)),
     "text": lambda x: x.tanh() if len(f"{x}") else x,
     "a pickle": lambda x: x.tanh() if len(pickle.dumps(x)) else x,
     "an attribute without a name": lambda x: (
@@ -210,26 +214,94 @@ def test_what_learns_a_width_from_a_layer_is_tried(trials, make):
     assert model.first.out_features == 16
 
 
+class Counting(nn.Linear):
+    """Has its width in an attribute of its class as well, behind which nobody sees it read."""
+
+    out_features = 0
+
+    def __init__(self):
+        super().__init__(3, 16)
+
+
+def counted():
+    model = Ends(lambda x: x.tanh() if model.first.out_features == 16 else x)
+    model.first = Counting()
+    return model
+
+
+class Backbone(nn.Module):
+    """Has its width written down under a name that is corrected wherever it stands."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.head, self.num_features = nn.Conv2d(3, 16, 3), nn.Linear(16, 2), 16
+
+    def forward(self, x):
+        y = F.adaptive_avg_pool2d(self.first(x), 1).flatten(1)
+        return self.head(y.tanh() if self.num_features == 16 else y)
+
+
+@pytest.mark.parametrize(("make", "x"), [(counted, torch.rand(4, 3)), (Backbone, image().float())])
+def test_a_width_that_is_also_somewhere_else_is_tried(trials, make, x):
+    cut(make(), x)
+    assert trials
+
+
 class Mode:
     tanh = True
 
 
-MODE = Mode()
+MODE, MODES = Mode(), {"tanh": True}
 
 
-def by_mode(x):
-    return x.tanh() if MODE.tanh else x.sigmoid()
+class Said:
+    tanh = True
 
 
-def test_what_reads_something_that_nobody_looked_at_is_tried_where_it_was_recalled(trials):
-    model = cut(Ends(by_mode))
+READ = {
+    "an object": lambda x: x.tanh() if MODE.tanh else x.sigmoid(),
+    "a class": lambda x: x.tanh() if Said.tanh else x.sigmoid(),
+    "a dict": lambda x: x.tanh() if MODES["tanh"] else x.sigmoid(),
+    "the environment": lambda x: x.tanh() if os.environ.get("NO_TANH") is None else x.sigmoid(),
+    "another file": lambda x: x.tanh() if x.dtype != image().dtype else x.sigmoid(),
+    "globals": lambda x: x.tanh() if globals().get("NO_TANH") is None else x.sigmoid(),
+    "scripted code": lambda x: scripted_width and x.tanh(),
+}
+
+
+@pytest.mark.parametrize("between", READ.values(), ids=READ)
+def test_what_reads_something_that_nobody_looks_at_is_tried(trials, between):
+    model = cut(Ends(between))
     assert model.first.out_features == 8
     assert trials
 
 
-def test_layers_are_what_they_were_when_nobody_asks_any_more():
+def test_attributes_of_layers_are_what_they_were():
     cut(Ends(torch.tanh))
     assert "out_features" not in vars(nn.Linear)
     with pytest.raises(AttributeError):
         nn.Linear.out_features  # noqa: B018
-    assert scripted_width(torch.rand(1, 3)) == 3
+
+
+class Handles(Ends):
+    """Does with its first layer what can be done with attributes, while it is recorded."""
+
+    def forward(self, x):
+        layer = copy.copy(self.first)
+        layer.out_features = layer.out_features + 1
+        assert (layer.out_features, self.first.out_features) == (17, 16)
+        del layer.out_features
+        with pytest.raises(AttributeError):
+            del layer.out_features
+        assert not hasattr(layer, "out_features")
+        assert not hasattr(nn.Linear, "out_features")
+        made = nn.Linear(2, 3)
+        assert vars(made)["in_features"] == 2
+        return super().forward(x)
+
+
+def test_attributes_of_layers_are_read_and_written_as_ever_while_they_are_watched():
+    assert cut(Handles(torch.tanh)).first.out_features == 8
+    with noticing_widths(lambda: None), warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        assert torch.jit.script(nn.Linear(2, 3)).out_features == 3

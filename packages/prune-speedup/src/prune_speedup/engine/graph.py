@@ -133,7 +133,8 @@ class Graph:
         also: Further runs that were recorded, each with its first call.
         decisions: What the calls saw that decided something by numbers, in their order.
         by_shapes: Whether its first run does nothing by the numbers that its products make.
-        asks_size: Whether its own Python may have learnt how large or wide anything is.
+        asks_size: Whether its own Python asks a tensor for its size.
+        knows_width: Whether its own Python may know how wide anything is, as that of the last run.
     """
 
     calls: list[Call] = field(default_factory=list)
@@ -156,6 +157,7 @@ class Graph:
     decisions: list[tuple[Any, ...]] = field(default_factory=list)
     by_shapes: bool = False
     asks_size: bool = False
+    knows_width: bool = True
 
     @property
     def first(self) -> int:

@@ -47,13 +47,13 @@ class Analysis:
     Attributes:
         graph: The recording.
         recalled: Whether this was made by an earlier call.
-        doubtful: Whether it was, of a model in which not everything could be looked at.
+        looked_through: Whether all that the model's own code reads was looked at.
     """
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, *, looked_through: bool = False) -> None:
         """Begin with the recording alone."""
-        self.graph = graph
-        self.recalled = self.doubtful = False
+        self.graph, self.looked_through = graph, looked_through
+        self.recalled = False
 
     @cached_property
     def labelling(self) -> Labelling:
@@ -111,10 +111,10 @@ def analysis_of(model: nn.Module, example_inputs: Any) -> Analysis:
         if each.is_of(print_, inputs):
             if all(known() is not model for known in each.models):
                 each.models.append(weakref.ref(model))
-            each.analysis.recalled, each.analysis.doubtful = True, print_.opaque
+            each.analysis.recalled = True
             return each.analysis
     graph = trace(model, example_inputs, known=has_rule)
-    analysis = Analysis(graph)
+    analysis = Analysis(graph, looked_through=not print_.opaque)
     if not depends_on_state(graph):
         decided = bool(graph.decisions or graph.left)
         numbers = [tensor.detach().clone() for tensor in inputs] if decided else []

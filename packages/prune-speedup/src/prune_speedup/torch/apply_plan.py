@@ -68,7 +68,8 @@ class Fitting:
         unfollowed: Cases that the small model does not follow, and why.
         others: Other inputs, from which it is learnt which sizes are not always the same.
         rounding: The names of cases in which single precision does not tell rounding from error.
-        trusting: Whether the forward is taken to follow, if there is a proof, until that fails.
+        trusting: Whether the forward is taken to follow without a trial: for good, or until a proof
+            fails that there will be.
         cutting: What makes the tensors smaller.
     """
 

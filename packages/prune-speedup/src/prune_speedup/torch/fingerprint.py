@@ -70,7 +70,7 @@ class Fingerprint(NamedTuple):
     Attributes:
         content: Two are the same if these are equal.
         objects: What `content` tells by its address, which is true only while all of them live.
-        opaque: Whether anything that the model's code reads may hold what nobody looked at.
+        opaque: Whether the model's own code may read what is not in `content`.
     """
 
     content: Hashable
@@ -160,6 +160,7 @@ class _Walk:
         if isinstance(item, torch.Tensor):
             return self._tensor(item)
         if isinstance(item, nn.Module) or type(item) in _CONTAINERS:  # as most of what there is
+            self.opaque = self.opaque or isinstance(item, torch.jit.ScriptModule)
             return self._object(item)
         if isinstance(item, type):
             return self._class(item)
@@ -278,17 +279,18 @@ class _Walk:
                 functions = [each for each in vars(base).values() if isinstance(each, FunctionType)]
                 parts += map(self._itself, functions)
             else:
-                parts += [(n, self._member(value)) for n, value in [*vars(base).items()]]
+                parts += [(n, self._member(n, value)) for n, value in [*vars(base).items()]]
         return tuple(parts)
 
-    def _member(self, value: Any) -> Hashable:
+    def _member(self, name: str, value: Any) -> Hashable:
         """What a class holds: functions, and plain values that they may read."""
         if isinstance(value, staticmethod | classmethod):
             value = value.__func__
         if isinstance(value, property):
-            return tuple(map(self._member, (value.fget, value.fset)))
+            return tuple([self._member(name, each) for each in (value.fget, value.fset)])
         if isinstance(value, FunctionType):
             return self.of(value)
+        self.opaque = self.opaque or not (name.startswith("__") or _says_all(value))
         return self._shallow(value)
 
     def _function(self, function: FunctionType) -> Hashable:
@@ -304,12 +306,16 @@ class _Walk:
         if vars(function):
             parts += [(n, self.of(v)) for n, v in vars(function).items()]
         wide, read = function.__globals__, names_in(code)
+        self.opaque = self.opaque or not _LOOKING_ELSEWHERE.isdisjoint(read)
         for name in read:
             value = wide.get(name, _MISSING)
+            if isinstance(value, FunctionType) and value.__globals__ is wide:
+                parts.append((name, self._itself(value)))
+                self._waiting.append(value)
+                continue
+            self.opaque = self.opaque or not (value is _MISSING or _says_all(value))
             if isinstance(value, FunctionType):
                 parts.append((name, self._itself(value)))
-                if value.__globals__ is wide:
-                    self._waiting.append(value)
             elif isinstance(value, ModuleType) and not _is_library(value.__name__):
                 own = vars(value)
                 parts += [(name, n, self._shallow(own[n])) for n in read if n in own]
@@ -322,15 +328,12 @@ class _Walk:
         if type(value) in _PLAIN:
             return self.of(value)
         if isinstance(value, dict | list | tuple | set | frozenset):
+            if len(value) > _FEW:
+                return (id(value), len(value))
             items = value.items() if isinstance(value, dict) else value
-            seen = [str(each) for each in items if _is_plain(each)] if len(value) <= _FEW else []
-            self.opaque |= len(seen) < len(value)
-            return (id(value), len(value), *seen)
-        if isinstance(value, (*_NAMED, logging.Logger)):
+            return (id(value), *(str(each) for each in items if _is_plain(each)))
+        if isinstance(value, type | FunctionType | ModuleType | logging.Logger):
             return self._itself(value)
-        if isinstance(value, _BY_IDENTITY):
-            return (id(value),)
-        self.opaque = True
         state = getattr(value, "__dict__", None) or {}
         return (id(value), *((n, v) for n, v in state.items() if type(v) in _PLAIN))
 
@@ -338,14 +341,33 @@ class _Walk:
 _CONTAINERS = frozenset({dict, list, tuple, set, frozenset, deque})
 _EMPTY_OF = frozenset({dict, list, tuple, set, frozenset, type(nn.Module()._forward_hooks)})
 _FEW = 64
-_NAMED = type, FunctionType, ModuleType
 _MISSING = object()
 
 
+_LOOKING_ELSEWHERE = frozenset(
+    {"globals", "locals", "vars", "eval", "exec", "open", "__import__"}
+) | {
+    *("__dict__", "__getstate__", "__reduce_ex__", "getattr_static", "DisableTorchFunction"),
+}
+"""What code names that reads neither globals nor attributes by their names."""
+
+_WITHOUT_STATE = frozenset({"torch", "torchvision", "numpy", "math", "functools", "itertools"})
+"""Modules of which code may read what it likes: nothing in there is anybody's setting."""
+
+
+def _says_all(value: Any) -> bool:
+    """Whether a global or a member of a class is all that code can read by it, then and later."""
+    if isinstance(value, tuple | frozenset):
+        return all(map(_says_all, value))
+    if isinstance(value, ModuleType):
+        return value.__name__.partition(".")[0] in _WITHOUT_STATE
+    if isinstance(value, type | FunctionType):
+        return _is_library(value.__module__)
+    return type(value) in _PLAIN or isinstance(value, _BY_IDENTITY)
+
+
 def _is_plain(item: Any) -> bool:
-    """Whether the text of an item, or of a name and an item, says all that is in it."""
-    several = item if isinstance(item, tuple) else (item,)
-    return all(type(each) in _PLAIN or isinstance(each, _NAMED) for each in several)
+    return all(type(each) in _PLAIN for each in (item if isinstance(item, tuple) else (item,)))
 
 
 _LIBRARIES = sys.stdlib_module_names | {"torch", "numpy"}

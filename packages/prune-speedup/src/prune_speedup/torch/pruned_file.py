@@ -25,14 +25,13 @@ from prune_speedup.torch.model_config.numbers import PER_LAYER, is_config
 from prune_speedup.torch.parts import put
 from prune_speedup.torch.resize.copying import keep_in_copies
 from prune_speedup.torch.resize.corrections import from_plain
-from prune_speedup.torch.resize.layers import resize
+from prune_speedup.torch.resize.layers import resize, sizes_written
 from prune_speedup.torch.resize.smaller import correct
 from prune_speedup.torch.resize.traced_integers import Source, read, write
 from prune_speedup.torch.saving import put_config, refuse_saving
 from prune_speedup.torch.schema import parse_json
 from prune_speedup.torch.surgery import FORMAT, FORMAT_VERSION, MARK, Surgery, keep_children
 from prune_speedup.torch.tensors import Snapshot
-from prune_speedup.torch.widths import widths_written
 
 __all__ = ["load_pruned"]
 
@@ -284,7 +283,7 @@ class _Small:
     def _check_attribute(self, module: str, name: str, value: int | list[int]) -> None:
         holder = self.modules[module]
         old = vars(holder).get(name)
-        written = widths_written(type(holder))
+        written = sizes_written(type(holder))
         if type(old) is int and isinstance(value, int):
             fits = _smaller([value], [old])
         elif isinstance(old, list | tuple) and isinstance(value, list):

@@ -27,9 +27,9 @@ from prune_speedup.torch.model_config.numbers import (
     is_config,
 )
 from prune_speedup.torch.record.isolation import untouched
+from prune_speedup.torch.resize.layers import sizes_written
 from prune_speedup.torch.saving import ConfigChange, inputs_of, refuse_saving
 from prune_speedup.torch.surgery import plain_attributes
-from prune_speedup.torch.widths import widths_written
 from prune_toolkit.running.restore import evaluating
 
 __all__ = [
@@ -216,7 +216,7 @@ def _integers_in(model: nn.Module, mixture: Mixture) -> Iterator[tuple[str, str,
     scope = model.get_submodule(mixture.name)
     for path, module in scope.named_modules(prefix=mixture.name):
         within = any(path.startswith(f"{each}.") for each in mixture.lists)
-        if within or widths_written(type(module)) is not None:
+        if within or sizes_written(type(module)) is not None:
             continue
         for name, value in vars(module).items():
             if type(value) is int:

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import torch
 from torch.overrides import TorchFunctionMode
 
+from prune_speedup.torch.record.any_width import is_for_any_width
+
 __all__ = [
     "ARITHMETIC",
     "INDEXING",
@@ -48,9 +50,8 @@ LEAVING = frozenset(
 SHOWING = "__repr__"
 """The function of torch that writes a tensor's numbers down, where no dispatcher sees it look."""
 
-_ASKING = LEAVING | frozenset(
+_ASKING = frozenset(
     {"shape", "size", "numel", "nelement", "nbytes", "stride", "__len__", "unbind", "is_same_size"}
-    | {SHOWING, "__format__", "__reduce_ex__", "sym_size", "sym_numel", "sym_stride"}
 )
 """Functions and attributes of tensors that tell what sizes they have, if by what they make."""
 
@@ -100,9 +101,10 @@ class SiteCounter(TorchFunctionMode):
     """Know at any moment of a forward which call is running, and what it was given.
 
     Attributes:
-        asked: Whether the model's Python may have learnt any size: from a tensor, from a layer,
-            from a call that failed, or from code that nobody sees.
-        calling: Whether such a call is being made.
+        asked: Whether the model's Python has asked any tensor for its size.
+        knows_width: Whether it may have learnt how wide anything is, or have called what depends
+            on that.
+        calling: Whether one of these calls is being made.
     """
 
     def __init__(
@@ -129,25 +131,25 @@ class SiteCounter(TorchFunctionMode):
         self.given: tuple[Number, ...] = ()
         self.bounds: tuple[Bound, ...] = ()
         self._frames = frames
-        self.asked = self.calling = False
+        self.asked = self.knows_width = self.calling = False
 
-    def note_asked(self) -> None:
-        """Be told that the model's Python may have learnt a size."""
-        self.asked = True
+    def note_width(self) -> None:
+        """Be told that the model's Python may know a width."""
+        self.knows_width = True
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         """Count the call, and remember it in case it fails."""
         name = short_name(func)
+        self.knows_width = self.knows_width or not is_for_any_width(func, types)
         if name in LEAVING and self._leaves is not None and isinstance(args[0], torch.Tensor):
             self._leaves(args[0], name)
         if name == SHOWING and self._shows is not None:
             self._shows(args[0])
         if name not in SIZED:
-            # An attribute is got by `__get__` of what it is, which may have no name.
-            what = getattr(func.__self__, "__name__", "shape") if name == "__get__" else name
-            self.asked |= what in _ASKING
+            attribute = getattr(func.__self__, "__name__", "") if name == "__get__" else name
+            self.asked = self.asked or attribute in _ASKING
             return self._call(func, args, kwargs or {})
         innermost = self._frames[-1]
         self.site = Site(innermost.module, name, innermost.counts.get(name, 0))
@@ -171,7 +173,7 @@ class SiteCounter(TorchFunctionMode):
         try:
             return func(*args, **kwargs)
         except Exception:
-            self.asked = True  # it might not fail with other sizes
+            self.knows_width = True  # it need not fail with another one
             raise
         finally:
             self.calling = False

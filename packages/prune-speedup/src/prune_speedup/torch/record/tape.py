@@ -17,6 +17,7 @@ from torch import nn
 from prune_core.traversal import named_tensors
 from prune_speedup.engine.graph import ALIAS_WRITE, Call, Graph, Meta, Ref
 from prune_speedup.torch.parts import is_blank
+from prune_speedup.torch.record.any_width import noticing_widths
 from prune_speedup.torch.record.call_sites import Rewrite, SiteCounter
 from prune_speedup.torch.record.data_dependent import Decisions
 from prune_speedup.torch.record.follower import Follower
@@ -28,7 +29,6 @@ from prune_speedup.torch.record.without_numbers import (
     NumbersWantedError,
     has_numbers,
 )
-from prune_speedup.torch.widths import noticing_who_asks
 
 __all__ = ["Tape"]
 
@@ -222,10 +222,11 @@ class Tape(Follower):  # type: ignore[no-untyped-call]
             return
         self.sites = SiteCounter(self._frames, self._rewrite, self._leaves, self._shows)
         try:
-            with noticing_who_asks(self.sites.note_asked), self.sites:
+            with noticing_widths(self.sites.note_width), self.sites:
                 yield
         finally:
             self.graph.asks_size |= self.sites.asked
+            self.graph.knows_width = self.sites.knows_width
             self.sites = None
 
     def _shows(self, tensor: torch.Tensor) -> None:
@@ -253,7 +254,8 @@ class Tape(Follower):  # type: ignore[no-untyped-call]
         ]
         recorded = Call(operator.target, *reads, outputs, self.module, operator.positions)
         if (sites := self.sites) is not None:
-            sites.asked |= not sites.calling  # nobody sees what else the code does that makes it
+            # What else is done by code that makes a call without a function of torch, nobody sees.
+            sites.knows_width = sites.knows_width or not sites.calling
             recorded.place, recorded.site = place_of_call(), sites.site
             recorded.given, recorded.bounds = sites.given, sites.bounds
         self.graph.calls.append(recorded)

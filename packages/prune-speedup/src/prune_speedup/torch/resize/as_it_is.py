@@ -5,8 +5,6 @@ calls, each with a result of the shape that is planned, and nothing has to be co
 anything is otherwise, or cannot be told by shapes, `run_small` looks closer.
 """
 
-from collections.abc import Mapping
-from math import prod
 from typing import Any
 
 import torch
@@ -16,7 +14,9 @@ from prune_core.registry import names
 from prune_core.traversal import named_modules
 from prune_speedup.engine.graph import Call, Graph, Ref
 from prune_speedup.engine.plan import Plan
+from prune_speedup.torch.record.any_width import hides_widths
 from prune_speedup.torch.record.recorder import Recorder
+from prune_speedup.torch.resize.layers import written_down
 from prune_speedup.torch.resize.literals import same_places
 from prune_speedup.torch.rules import has_rule
 
@@ -43,50 +43,34 @@ def tells_no_size(graph: Graph) -> bool:
     return all(call.name == "convolution" for call in told)
 
 
-_OF_ANY_WIDTH = {"native_batch_norm", "_native_batch_norm_legit_no_training"} | {
-    *("mm", "bmm", "addmm", "t", "transpose", "permute", "cat", "unsqueeze", "clone", "detach"),
-    *("mean", "sum", "amax", "amin", "_softmax", "_log_softmax"),
-    *("_adaptive_avg_pool2d", "avg_pool2d", "max_pool2d_with_indices"),
-}
-"""Operators that, like all that work number by number, do the same to any number of channels."""
-
-
-def is_sure_to_follow(model: nn.Module, graph: Graph) -> bool:
+def is_sure_to_follow(model: nn.Module, plan: Plan) -> bool:
     """Whether a small model can do nothing else than was recorded, so that no run has to tell.
 
-    Every call does the same to any number of channels, and nobody who could have decided for
-    another one knew any size: no tensor was asked for one, and no layer of torch either.
+    That is where all calls do the same to any number of channels, and where no code could have
+    known a width and decided by it. What is written down then has to be torch's own.
+
+    Args:
+        model: The model before the cut.
+        plan: What goes.
     """
-    decides = graph.decisions or graph.first < len(graph.calls)
-    if decides or graph.asks_size or not tells_no_size(graph) or names("resizer"):
-        return False  # nobody knows what else a plugin's resizers change
-    layers = dict(named_modules(model))
-    return all(_does_so_for_any_width(call, graph, layers) for call in graph.calls)
-
-
-def _does_so_for_any_width(call: Call, graph: Graph, layers: Mapping[str, nn.Module]) -> bool:
-    if isinstance(call.target, str):
+    graph = plan.labelling.graph
+    if graph.knows_width or graph.decisions or graph.first < len(graph.calls):
         return False
-    if call.name == "convolution":
-        # One in groups needs as many as stay, which a layer of torch will have written down.
-        layer = layers.get(call.module)
-        own = type(layer).__module__ == nn.Conv2d.__module__ and "forward" not in vars(layer)
-        return call.args[8] == 1 or own
-    made = () if call.outputs[0] is None else graph.metas[call.outputs[0]].shape
-    if call.name == "view":
-        return _are_joined(graph.metas[call.inputs()[0]].shape, made)
-    if call.name == "empty":
-        return 0 in made  # which a batch norm asks for
-    return call.name in _OF_ANY_WIDTH or torch.Tag.pointwise in call.target.tags
-
-
-def _are_joined(before: tuple[int, ...], after: tuple[int, ...]) -> bool:
-    """Whether a view only makes one of some axes, as `flatten` does: it tells nobody how long."""
-    return any(
-        (*before[:start], prod(before[start:end]), *before[end:]) == after
-        for start in range(len(before))
-        for end in range(start + 1, len(before) + 1)
+    if not tells_no_size(graph) or names("resizer"):  # who knows what a plugin's resizers change
+        return False
+    layers = dict(named_modules(model))
+    grouped = {
+        call.module for call in graph.calls if call.name == "convolution" and call.args[8] > 1
+    }
+    told = [*map(layers.get, grouped), *(module for module, _, _ in written_down(model, plan))]
+    return all(map(_is_of_torch, told)) and not any(
+        map(hides_widths, {*map(type, layers.values())})
     )
+
+
+def _is_of_torch(layer: nn.Module | None) -> bool:
+    own = type(layer).__module__.startswith("torch.nn.modules.")
+    return layer is not None and own and "forward" not in vars(layer)
 
 
 def follows_as_it_is(model: nn.Module, example_inputs: Any, plan: Plan) -> bool:

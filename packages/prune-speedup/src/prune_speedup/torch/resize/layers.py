@@ -10,18 +10,26 @@ from prune_core.traversal import modules_in, named_modules
 from prune_speedup.engine.plan import Plan
 from prune_speedup.torch.resize.attention import PrunedMultiheadAttention, can_be_pruned
 
-__all__ = ["resize", "update_sizes"]
+__all__ = ["resize", "sizes_written", "update_sizes", "written_down"]
 
 
 def update_sizes(model: nn.Module, plan: Plan) -> None:
     """Make the recorded sizes of layers agree with their tensors and with the plan."""
-    named = dict(named_modules(model))
-    for call in plan.labelling.graph.calls:
-        module = named.get(call.module)
-        for name, old, new in _literals(plan, call):
-            if old != new and module is not None and getattr(module, name, None) == old:
-                setattr(module, name, new)
+    for module, name, size in written_down(model, plan):
+        setattr(module, name, size)
     resize(model)
+
+
+def written_down(model: nn.Module, plan: Plan) -> list[tuple[nn.Module, str, Any]]:
+    """What modules have written down of what their calls are given, and what it becomes."""
+    named = dict(named_modules(model))
+    return [
+        (module, name, new)
+        for call in plan.labelling.graph.calls
+        if (module := named.get(call.module)) is not None
+        for name, old, new in _literals(plan, call)
+        if old != new and getattr(module, name, None) == old
+    ]
 
 
 def resize(model: nn.Module) -> None:
@@ -149,3 +157,30 @@ _RESIZERS: list[tuple[Any, Callable[[Any], None]]] = [
     (nn.modules.rnn.RNNCellBase, _cell),
     (nn.MultiheadAttention, _attention),
 ]
+
+_SIZES: list[tuple[Any, frozenset[str]]] = [
+    (kind, frozenset(names.split()))
+    for kind, names in (
+        (nn.Linear, "in_features out_features"),
+        (nn.Bilinear, "in1_features in2_features out_features"),
+        (nn.modules.conv._ConvNd, "in_channels out_channels groups"),
+        (nn.modules.batchnorm._NormBase, "num_features"),
+        (nn.GroupNorm, "num_groups num_channels"),
+        (nn.LayerNorm, "normalized_shape"),
+        (nn.RMSNorm, "normalized_shape"),
+        (nn.Embedding, "num_embeddings embedding_dim"),
+        (nn.EmbeddingBag, "num_embeddings embedding_dim"),
+        (nn.PReLU, "num_parameters"),
+        (nn.RNNBase, "input_size hidden_size proj_size"),
+        (nn.modules.rnn.RNNCellBase, "input_size hidden_size"),
+        (nn.MultiheadAttention, "embed_dim num_heads kdim vdim"),
+    )
+]
+"""What is written above, by kind of layer: all that changes in one of torch's own."""
+
+
+def sizes_written(kind: type[nn.Module]) -> frozenset[str] | None:
+    """Which attributes of a layer are its sizes; None for a layer that may have any."""
+    if not kind.__module__.startswith(("torch.", "prune_speedup.")):
+        return None
+    return next((sizes for base, sizes in _SIZES if issubclass(kind, base)), None)
