@@ -345,11 +345,10 @@ _MISSING = object()
 
 
 _LOOKING_ELSEWHERE = frozenset(
-    {"globals", "locals", "vars", "eval", "exec", "open", "__import__"}
-) | {
-    *("__dict__", "__getstate__", "__reduce_ex__", "getattr_static", "DisableTorchFunction"),
-}
-"""What code names that reads neither globals nor attributes by their names."""
+    {"globals", "locals", "vars", "eval", "exec", "open", "__import__", "DisableTorchFunction"}
+    | {"__dict__", "__getstate__", "__reduce_ex__", "getattr_static", "groups"}
+)
+"""What code names that may read what nobody notices, such as the groups of a convolution."""
 
 _WITHOUT_STATE = frozenset({"torch", "torchvision", "numpy", "math", "functools", "itertools"})
 """Modules of which code may read what it likes: nothing in there is anybody's setting."""
