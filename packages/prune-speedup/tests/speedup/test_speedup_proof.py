@@ -272,21 +272,55 @@ class Layers(nn.Module):
         return self.head(self.between(self.first(x)))
 
 
-def test_inside_all_inputs_are_compared_where_a_size_is_told_or_asked_for():
-    """Two linear layers and what is between them make three results for each look.
+class Normed(nn.Module):
+    def forward(self, x):
+        return x * torch.rsqrt((x * x).mean(1, keepdim=True))
 
-    Of what has to be repaired, training is looked at by itself.
-    """
-    seen = {
-        name: shrink(halved(Layers(between)), torch.rand(2, 3)).inside
-        for name, between in {
-            "neither": torch.tanh,
-            "in training": ByMode(),
-            "told": lambda x: x.tanh().view(-1, 8),
-            "asked": lambda x: x.tanh() if x.shape[0] else x,
-        }.items()
-    }
-    assert seen == {"neither": 3, "in training": 6, "told": 9, "asked": 6}
+
+@pytest.mark.parametrize(
+    ("between", "results", "looks"),
+    [
+        (torch.tanh, 3, 1),
+        (ByMode(), 3, 2),
+        (
+            lambda x: x.tanh().view(-1, 8),
+            3,
+            3,
+        ),  # of what is repaired, training is a look of its own
+        (lambda x: x.tanh() if x.shape[0] else x, 3, 2),
+        (lambda x: x.tanh() if x.sum() > -1e9 else x, 4, 2),
+        (Normed(), 6, 2),
+    ],
+    ids=["neither", "in training", "told", "asked", "decides", "over what stays"],
+)
+@pytest.mark.filterwarnings("ignore:4 of 4 masked channels stay")
+def test_inside_all_inputs_are_compared_where_they_may_do_otherwise(between, results, looks):
+    """Of two linear layers and what is between them, that many results are compared each time."""
+    assert shrink(halved(Layers(between)), torch.rand(2, 3)).inside == looks * results
+
+
+class Agrees(Layers):
+    """Insists that its layer is as wide as it has written down, and asks no tensor."""
+
+    def __init__(self):
+        super().__init__(torch.tanh)
+        self.width = 8
+
+    def forward(self, x):
+        if self.first.out_features != self.width:
+            raise ValueError(f"a layer of {self.width}, please")
+        return super().forward(x)
+
+
+def test_inside_all_inputs_are_compared_where_an_attribute_was_repaired():
+    model = halved(Agrees())
+    assert shrink(model, torch.rand(2, 3)).inside == 3 * 3
+    assert model.width == 4
+
+
+def test_inside_all_inputs_are_compared_of_what_works_in_half_precision():
+    model, x = halved(Layers(torch.tanh)).bfloat16(), torch.rand(2, 3).bfloat16()
+    assert shrink(model, x).inside == 2 * 3
 
 
 @pytest.mark.parametrize("certificate", [False, True])

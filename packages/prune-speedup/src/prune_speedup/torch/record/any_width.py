@@ -8,7 +8,7 @@ attributes tell when they are read, whoever reads them.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import lru_cache
 from threading import Lock
 from typing import Any
 
@@ -58,7 +58,7 @@ _WIDTHS: dict[Any, tuple[str, ...]] = {
 """What layers write down beside tensors, of those kinds that do not read it themselves."""
 
 
-@cache
+@lru_cache(maxsize=1024)
 def hides_widths(kind: type) -> bool:
     """Whether a class has attributes of its own in the place of these, which nobody notices."""
     return any(
