@@ -76,6 +76,7 @@ def main() -> None:
     report = shrink(unwrap(wrapped), inputs, masks)
     spent, wall, done = process_time() - spent, perf_counter() - wall, True
     watcher.join()
+    after = own_memory() - without
     # Last, for what forwards and a copy of the model leave behind is no memory of the call.
     model = LlamaForCausalLM(config).bfloat16().eval()
     forward, single = timed(model, inputs), timed(model.float(), inputs)
@@ -85,6 +86,7 @@ def main() -> None:
     print(f"{spent / single:.1f} in single precision")
     print(f"of it pruning {pruned:.2f}; shrinking {report.seconds}")
     print(f"memory at most {most / GIB:.2f} GiB, {most / size:.2f} times the model")
+    print(f"afterwards {after / size:.2f} times it, with the masks")
     if arguments.results:
         row = {
             "network": "one_billion",
@@ -100,6 +102,7 @@ def main() -> None:
             "forwards": spent / forward,
             "in_single": spent / single,
             "peak": most / size,
+            "after": after / size,
         }
         with arguments.results.open("a") as file:
             print(json.dumps(row), file=file)

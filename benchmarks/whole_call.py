@@ -297,7 +297,8 @@ where rounding can be told from error. A forward takes {single:.1f} s in that, s
 {forward:.2f} s, and all of it is {forwards:.0f}. The goals are 12 forwards and 1.6 times the
 memory. Most of what is beyond the model are its masks, a byte for each weight. The big and the
 small weights are not there at once: what stays and what goes lie where the whole was, and a failing
-proof puts them together again.
+proof puts them together again. Afterwards the small model and the masks take
+{after:.2f} times the memory of the big one.
 `python benchmarks/one_billion.py` measures that.
 """
 

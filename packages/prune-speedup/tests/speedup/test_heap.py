@@ -7,7 +7,7 @@ import torch
 
 from prune_speedup.torch import heap
 
-LARGE, MIB = 1 << 28, 1 << 20
+LARGE, MIB = 1 << 30, 1 << 20
 
 
 def own_memory():

@@ -7,7 +7,7 @@ from typing import Any
 
 __all__ = ["give_back"]
 
-_LARGE = 1 << 28
+_LARGE = 1 << 30
 
 
 def give_back(used: int) -> None:
@@ -17,7 +17,8 @@ def give_back(used: int) -> None:
     of its results, and after a cut that of what was cut out. Only glibc has to be told.
 
     Args:
-        used: The bytes of the model that it was done with; of a small one it is not worth the time.
+        used: The bytes of the model that was worked with. Of a small one it is not worth the time
+            that memory takes to be asked for again.
     """
     if used >= _LARGE and (trim := _trimmer()) is not None:
         trim(0)
