@@ -21,8 +21,8 @@ from prune_speedup.engine.labels import Array
 from prune_speedup.engine.plan import Plan
 from prune_speedup.torch.parts import places
 from prune_speedup.torch.proof.matching import Matching
+from prune_speedup.torch.record.by_module import ModuleFollower
 from prune_speedup.torch.record.data_dependent import Decisions
-from prune_speedup.torch.record.follower import Follower
 from prune_speedup.torch.record.inputs import tensors_in
 from prune_speedup.torch.record.operators import Operator, operator_of
 from prune_speedup.torch.rules import has_rule
@@ -58,7 +58,7 @@ def zero_already(model: nn.Module, masks: Mapping[str, torch.Tensor]) -> set[str
     }
 
 
-class Masked(Follower):  # type: ignore[no-untyped-call]
+class Masked(ModuleFollower):  # type: ignore[no-untyped-call]
     """Shows masked tensors to the operators that a model calls, each made when it is read.
 
     So there is never more than one masked copy of a tensor in memory, and none of the model.

@@ -13,14 +13,10 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.modules.module import (
-    register_module_forward_hook,
-    register_module_forward_pre_hook,
-)
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from prune_core.traversal import named_modules, named_parameters
-from prune_speedup.torch.record.call_sites import Frame, short_name
+from prune_core.traversal import named_parameters
+from prune_speedup.torch.record.call_sites import short_name
 from prune_speedup.torch.record.data_dependent import Decisions, decide_as, everything, seen
 from prune_speedup.torch.record.higher_precision import Wider
 from prune_speedup.torch.record.inputs import call
@@ -44,7 +40,6 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     Attributes:
         decided: What the calls saw that decided something by numbers, in their order.
-        reached: The name of the module that was running last.
         changed: What the model kept after the last run and did not keep before.
         steady: Whether nothing that is random depends on chance: see `same_random`.
         wide: What operators work in wider numbers by, if they do.
@@ -63,7 +58,7 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(
         self, model: nn.Module, known: Callable[[Any], bool], decisions: Decisions | None = None
     ) -> None:
-        """Learn the names of the model's modules.
+        """Run nothing yet.
 
         Args:
             model: What will run.
@@ -81,17 +76,9 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._known = known
         self._decisions = decisions or ()
         self.decided: list[tuple[Any, ...]] = []
-        self.reached = ""
         self._learned: dict[int, tuple[Operator, bool]] = {}
         self._opening: set[Any] = set()
-        self._modules = {id(module): name for name, module in named_modules(model)}
-        self._frames = [Frame("")]
         self._overwritten: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
-
-    @property
-    def module(self) -> str:
-        """The name of the innermost module that is running."""
-        return self._frames[-1].module
 
     def run(self, example_inputs: Any, *, again: bool | None = None) -> Any:
         """Run the model in eval mode and return what it returned.
@@ -130,7 +117,7 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def once(self, example_inputs: Any) -> Any:
         """Run the model once, as it is, and return what it returned."""
-        with self._watching_modules(), plainly(self._model), self:
+        with plainly(self._model), self:
             return call(self._model, example_inputs)
 
     @contextmanager
@@ -245,30 +232,6 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
         finally:
             self._opening.discard(func)
         return _WHOLE if result is NotImplemented else result
-
-    @contextmanager
-    def _watching_modules(self) -> Iterator[None]:
-        """Know which module is running."""
-
-        def enter(module: nn.Module, _: object) -> None:
-            self._frames.append(Frame(self._modules.get(id(module), self.module)))
-            self.reached = self.module
-
-        def leave(module: nn.Module, _: object, output: object) -> None:
-            self._frames.pop()
-            # A module that fails is left with no output: then what was reached is to be known.
-            if output is not None:
-                self.reached = self.module
-
-        handles = [
-            register_module_forward_pre_hook(enter),
-            register_module_forward_hook(leave, always_call=True),
-        ]
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
 
 
 def _decompositions() -> dict[Any, Callable[..., Any]]:

@@ -18,9 +18,9 @@ from prune_core.traversal import named_tensors
 from prune_speedup.engine.graph import ALIAS_WRITE, Call, Graph, Meta, Ref
 from prune_speedup.torch.parts import is_blank
 from prune_speedup.torch.record.any_width import noticing_widths
+from prune_speedup.torch.record.by_module import ModuleFollower
 from prune_speedup.torch.record.call_sites import Rewrite, SiteCounter
 from prune_speedup.torch.record.data_dependent import Decisions
-from prune_speedup.torch.record.follower import Follower
 from prune_speedup.torch.record.inputs import found_in, tensors_in
 from prune_speedup.torch.record.operators import Operator
 from prune_speedup.torch.record.source_places import place_of_call
@@ -67,7 +67,7 @@ class _Numbers:
         return {number: tensor for number, tensor in found if tensor is not None}
 
 
-class Tape(Follower):  # type: ignore[no-untyped-call]
+class Tape(ModuleFollower):  # type: ignore[no-untyped-call]
     """Writes a `Graph` while something runs."""
 
     def __init__(
