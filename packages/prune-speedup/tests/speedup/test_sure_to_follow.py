@@ -6,7 +6,10 @@ import os
 import pickle
 import warnings
 from contextlib import suppress
+from enum import Enum
+from os import getenv
 
+import exactness
 import numpy as np
 import pytest
 import torch
@@ -19,7 +22,7 @@ from torch.utils.checkpoint import checkpoint
 from prune_core import shrink
 from prune_core.errors import SpeedupError
 from prune_speedup.torch.record.any_width import noticing_widths
-from prune_speedup.torch.resize import search
+from prune_speedup.torch.resize import as_it_is, search
 
 
 @pytest.fixture
@@ -63,7 +66,7 @@ def test_layers_of_torch_are_cut_without_a_trial(trials):
     assert model(image().float()).shape == (2, 2)
 
 
-@pytest.mark.parametrize("between", [torch.tanh, F.silu, lambda x: (x + x).flatten(1)])
+@pytest.mark.parametrize("between", [torch.tanh, F.silu, lambda x: (x + x * 0.5).flatten(1)])
 def test_what_does_the_same_to_any_width_is_not_tried(trials, between):
     assert cut(Ends(between)).first.out_features == 8
     assert not trials
@@ -90,10 +93,34 @@ class Function(torch.autograd.Function):
         return x.tanh() if x.shape[1] == 16 else x.sigmoid()
 
 
-def fails_with_other_widths(x):
-    with suppress(RuntimeError):
-        return x + torch.ones(8)
-    return x.tanh()
+class Fails(nn.Module):
+    """Does something else where adding does not fail."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("eight", torch.ones(8))
+
+    def forward(self, x):
+        try:
+            return x + self.eight
+        except RuntimeError:
+            return x.tanh()
+
+
+class Asks(nn.Module):
+    def forward(self, x: torch.Tensor) -> int:
+        return x.size(1)
+
+
+class ByScript(nn.Module):
+    def __init__(self):
+        super().__init__()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            self.asks = torch.jit.script(Asks())
+
+    def forward(self, x):
+        return x.tanh() if self.asks(x) == 16 else x
 
 
 ASKED = {
@@ -114,8 +141,9 @@ ASKED = {
     "an attribute without a name": lambda x: (
         x.tanh() if hasattr(x, "__cuda_array_interface__") else x
     ),
-    "a failure": fails_with_other_widths,
+    "a failure": Fails(),
     "scripted code": lambda x: x.tanh() if scripted_width(x) == 16 else x,
+    "a scripted module": ByScript(),
     "a scripted layer": scripted,
     "a function of autograd": Function.apply,
     "a checkpoint": lambda x: checkpoint(by_width, x, use_reentrant=False),
@@ -241,10 +269,58 @@ class Backbone(nn.Module):
         return self.head(y.tanh() if self.num_features == 16 else y)
 
 
-@pytest.mark.parametrize(("make", "x"), [(counted, torch.rand(4, 3)), (Backbone, image().float())])
+def convolutions(after=lambda layer, _, made: made, at=3):
+    """A model with a depthwise convolution, and a hook of one of its layers."""
+    model = nn.Sequential(*copy.deepcopy(CONVOLUTIONS))
+    model[at].register_forward_hook(after)
+    return model
+
+
+def by_pattern(layer, _, made):
+    match layer:
+        case nn.Conv2d(groups=16):
+            return made.tanh()
+    return made
+
+
+def with_a_weight_of_its_own():
+    model, weight = convolutions(), nn.Parameter(torch.rand(16, 1, 3, 3))
+    model.weight = weight
+    model[3].register_forward_pre_hook(lambda _, given: F.conv2d(*given, weight, groups=16))
+    return model
+
+
+def with_another_forward():
+    model = convolutions()
+    model[3]._conv_forward = lambda x, weight, bias: F.conv2d(x, weight, bias, groups=16)
+    return model
+
+
+ELSEWHERE = {
+    "a class": (counted, torch.rand(4, 3)),
+    "an attribute": (Backbone, image().float()),
+    "groups": (lambda: convolutions(lambda c, _, y: y.tanh() if c.groups == 16 else y), None),
+    "getattr": (
+        lambda: convolutions(lambda c, _, y: y.relu() if getattr(c, "groups", 1) else y),
+        None,
+    ),
+    "a pattern": (lambda: convolutions(by_pattern), None),
+    "text": (lambda: convolutions(lambda c, _, y: y.tanh() if "16" in str(c) else y), None),
+    "text of a norm": (lambda: convolutions(lambda b, _, y: y if f"{b}" else y.relu(), 1), None),
+    "a call": (with_a_weight_of_its_own, None),
+    "a method": (with_another_forward, None),
+}
+
+
+@pytest.mark.parametrize(("make", "x"), ELSEWHERE.values(), ids=ELSEWHERE)
 def test_a_width_that_is_also_somewhere_else_is_tried(trials, make, x):
-    cut(make(), x)
+    cut(make(), image().float() if x is None else x)
     assert trials
+
+
+def test_a_hook_that_learns_nothing_is_not_tried(trials):
+    cut(convolutions(), image().float())
+    assert not trials
 
 
 class Mode:
@@ -258,12 +334,34 @@ class Said:
     tanh = True
 
 
+class Kind(Enum):
+    FIRST = 1
+
+    def said(self, name):
+        return getattr(self, name, True)
+
+
+def by_method(said, x):
+    return x.tanh() if said("tanh") else x.sigmoid()
+
+
+def by_import(x):
+    import random
+
+    return x.tanh() if random.getstate() else x.sigmoid()
+
+
 READ = {
     "an object": lambda x: x.tanh() if MODE.tanh else x.sigmoid(),
     "a class": lambda x: x.tanh() if Said.tanh else x.sigmoid(),
     "a dict": lambda x: x.tanh() if MODES["tanh"] else x.sigmoid(),
     "the environment": lambda x: x.tanh() if os.environ.get("NO_TANH") is None else x.sigmoid(),
     "another file": lambda x: x.tanh() if x.dtype != image().dtype else x.sigmoid(),
+    "a function of the system": lambda x: x.tanh() if getenv("NO_TANH") is None else x.sigmoid(),
+    "another module": lambda x: x.tanh() if exactness.image else x.sigmoid(),
+    "a module that it imports": by_import,
+    "a method of a dict": functools.partial(by_method, MODES.get),
+    "an enumeration": functools.partial(by_method, Kind.FIRST.said),
     "globals": lambda x: x.tanh() if globals().get("NO_TANH") is None else x.sigmoid(),
     "scripted code": lambda x: scripted_width and x.tanh(),
 }
@@ -281,6 +379,63 @@ def test_attributes_of_layers_are_what_they_were():
     assert "out_features" not in vars(nn.Linear)
     with pytest.raises(AttributeError):
         nn.Linear.out_features  # noqa: B018
+
+
+class Typed(torch.Tensor):
+    """Has a say in what is done to it."""
+
+    @classmethod
+    def __torch_function__(cls, func, types, args=(), kwargs=None):
+        with torch._C.DisableTorchFunctionSubclass():
+            made = func(*args, **(kwargs or {}))
+            return made * 2 if func is torch.tanh and made.shape[-1] == 16 else made
+
+
+def test_what_a_kind_of_tensor_does_is_tried(trials):
+    model = Ends(torch.tanh).eval()
+    cut(model, torch.rand(4, 3).as_subclass(Typed))
+    assert trials
+
+
+class Trains(Ends):
+    """Has a second head in training."""
+
+    def __init__(self):
+        super().__init__(torch.tanh)
+        self.second = nn.Linear(16, 2)
+
+    def forward(self, x):
+        y = super().forward(x)
+        return (y, self.second(self.first(x))) if self.training else y
+
+
+def test_what_runs_in_several_ways_is_tried(trials):
+    cut(Trains())
+    assert trials
+
+
+def test_layers_that_a_plugin_may_resize_are_tried(trials, monkeypatch):
+    monkeypatch.setattr(as_it_is, "names", lambda kind: {"library.Layer"})
+    cut(Ends(torch.tanh))
+    assert trials
+
+
+class Built(nn.Module):
+    """Names a class of its own where it is made."""
+
+    def __init__(self):
+        super().__init__()
+        self.ends = Ends(torch.tanh)
+
+    def forward(self, x):
+        return self.ends(x)
+
+
+def test_what_a_model_was_made_with_and_what_it_was_cut_to_are_no_secrets(trials):
+    model = cut(Built())
+    assert model.ends.first.out_features == 8
+    assert cut(model).ends.first.out_features == 4
+    assert not trials
 
 
 class Handles(Ends):

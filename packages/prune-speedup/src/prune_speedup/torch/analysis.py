@@ -47,12 +47,12 @@ class Analysis:
     Attributes:
         graph: The recording.
         recalled: Whether this was made by an earlier call.
-        looked_through: Whether all that the model's own code reads was looked at.
+        opaque: Whether the model's own code may read what was not looked at.
     """
 
-    def __init__(self, graph: Graph, *, looked_through: bool = False) -> None:
+    def __init__(self, graph: Graph, *, opaque: bool = True) -> None:
         """Begin with the recording alone."""
-        self.graph, self.looked_through = graph, looked_through
+        self.graph, self.opaque = graph, opaque
         self.recalled = False
 
     @cached_property
@@ -114,7 +114,7 @@ def analysis_of(model: nn.Module, example_inputs: Any) -> Analysis:
             each.analysis.recalled = True
             return each.analysis
     graph = trace(model, example_inputs, known=has_rule)
-    analysis = Analysis(graph, looked_through=not print_.opaque)
+    analysis = Analysis(graph, opaque=print_.opaque)
     if not depends_on_state(graph):
         decided = bool(graph.decisions or graph.left)
         numbers = [tensor.detach().clone() for tensor in inputs] if decided else []

@@ -160,7 +160,6 @@ class _Walk:
         if isinstance(item, torch.Tensor):
             return self._tensor(item)
         if isinstance(item, nn.Module) or type(item) in _CONTAINERS:  # as most of what there is
-            self.opaque = self.opaque or isinstance(item, torch.jit.ScriptModule)
             return self._object(item)
         if isinstance(item, type):
             return self._class(item)
@@ -171,6 +170,7 @@ class _Walk:
         if isinstance(item, functools.partial):
             return (functools.partial, *map(self.of, (item.func, item.args, item.keywords)))
         if isinstance(item, Enum):
+            self.opaque |= _is_opaque(type(item))
             return (type(item).__qualname__, item.name)
         if isinstance(item, np.ndarray):
             if item.nbytes > _MOST_BYTES or item.dtype.hasobject:
@@ -181,6 +181,7 @@ class _Walk:
         if isinstance(item, weakref.ref):
             return (weakref.ref, self.of(item()))
         if isinstance(item, _BY_IDENTITY):
+            self.opaque |= _is_opaque(item)
             return self._itself(item)
         if type(item) is object:  # a sentinel, which lives as long as what it is a default of
             return (object, id(item))
@@ -289,8 +290,11 @@ class _Walk:
         if isinstance(value, property):
             return tuple([self._member(name, each) for each in (value.fget, value.fset)])
         if isinstance(value, FunctionType):
-            return self.of(value)
-        self.opaque = self.opaque or not (name.startswith("__") or _says_all(value))
+            opaque, content = self.opaque, self.of(value)
+            if name == "__init__":  # which has run
+                self.opaque = opaque
+            return content
+        self.opaque |= not name.startswith("__") and _is_opaque(value)
         return self._shallow(value)
 
     def _function(self, function: FunctionType) -> Hashable:
@@ -306,14 +310,17 @@ class _Walk:
         if vars(function):
             parts += [(n, self.of(v)) for n, v in vars(function).items()]
         wide, read = function.__globals__, names_in(code)
-        self.opaque = self.opaque or not _LOOKING_ELSEWHERE.isdisjoint(read)
+        self.opaque |= not _LOOKING_ELSEWHERE.isdisjoint(read)
         for name in read:
             value = wide.get(name, _MISSING)
             if isinstance(value, FunctionType) and value.__globals__ is wide:
                 parts.append((name, self._itself(value)))
                 self._waiting.append(value)
                 continue
-            self.opaque = self.opaque or not (value is _MISSING or _says_all(value))
+            if value is _MISSING:  # an attribute, or what is imported there
+                self.opaque |= name in sys.modules and not _is_trusted(name)
+            else:
+                self.opaque |= _is_opaque(value)
             if isinstance(value, FunctionType):
                 parts.append((name, self._itself(value)))
             elif isinstance(value, ModuleType) and not _is_library(value.__name__):
@@ -345,24 +352,35 @@ _MISSING = object()
 
 
 _LOOKING_ELSEWHERE = frozenset(
-    {"globals", "locals", "vars", "eval", "exec", "open", "__import__", "DisableTorchFunction"}
-    | {"__dict__", "__getstate__", "__reduce_ex__", "getattr_static", "groups"}
+    {"globals", "locals", "vars", "eval", "exec", "open", "__import__", "import_module"}
+    | {"__dict__", "__getstate__", "__reduce_ex__", "getattr_static", "DisableTorchFunction"}
 )
-"""What code names that may read what nobody notices, such as the groups of a convolution."""
+"""What code names that may read what nobody notices."""
 
-_WITHOUT_STATE = frozenset({"torch", "torchvision", "numpy", "math", "functools", "itertools"})
-"""Modules of which code may read what it likes: nothing in there is anybody's setting."""
+_TRUSTED = frozenset({"torch", "numpy", "math", "functools", "itertools", "collections"}) | {
+    *("builtins", "typing", "abc", "copy", "operator", "warnings"),
+}
+"""Modules of Python and torch that keep no state by which a forward would do something else."""
 
 
-def _says_all(value: Any) -> bool:
-    """Whether a global or a member of a class is all that code can read by it, then and later."""
+@functools.cache
+def _is_trusted(name: str | None) -> bool:
+    """Whether code may read what it likes of a module; of what was installed that is assumed."""
+    root = (name or "").partition(".")[0]
+    return root in _TRUSTED or (root not in sys.stdlib_module_names and _is_library(name))
+
+
+def _is_opaque(value: Any) -> bool:
+    """Whether code may read more by a global, or a member of a class, than is looked at."""
     if isinstance(value, tuple | frozenset):
-        return all(map(_says_all, value))
+        return any(map(_is_opaque, value))
     if isinstance(value, ModuleType):
-        return value.__name__.partition(".")[0] in _WITHOUT_STATE
+        return not _is_trusted(value.__name__)
     if isinstance(value, type | FunctionType):
-        return _is_library(value.__module__)
-    return type(value) in _PLAIN or isinstance(value, _BY_IDENTITY)
+        return not _is_trusted(value.__module__)
+    if isinstance(value, BuiltinFunctionType | MethodWrapperType):
+        return not isinstance(value.__self__, ModuleType | type | None)
+    return type(value) not in _PLAIN and not isinstance(value, _BY_IDENTITY)
 
 
 def _is_plain(item: Any) -> bool:
@@ -378,6 +396,8 @@ def _is_library(name: str | None) -> bool:
     """Whether a module is Python's or was installed: there, only a replaced function is seen."""
     if name is None or name == "__main__":
         return name is None
+    if name.startswith("prune_"):  # wherever it lies
+        return True
     file = getattr(sys.modules.get(name), "__file__", None) or ""
     return name.partition(".")[0] in _LIBRARIES or any(each in file for each in _INSTALLED)
 

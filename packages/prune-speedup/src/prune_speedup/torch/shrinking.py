@@ -130,7 +130,7 @@ def shrunk(
     small_graph = returned = None
     if not asked.verify:
         plan = planned(())
-        fitting.trusting = used[-1].looked_through and is_sure_to_follow(model, plan)
+        fitting.trusting = not used[-1].opaque and is_sure_to_follow(model, plan)
         with timed(seconds, "shrink"):
             plan, repairs = fitting.fit(plan)
             original.give_numbers()

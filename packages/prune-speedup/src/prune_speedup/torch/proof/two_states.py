@@ -168,12 +168,13 @@ class TwoStates(Generic[Expected]):
         self._model, self.original = model, original
         self.small = Snapshot(model, original) if small is None else small
         self._before: Before | None = None
-        self._size = size_of(model)
+        self._size = 0
 
     def become(self, state: Snapshot, dtype: torch.dtype | None) -> None:
         """Put the model into a state, and its numbers into a type."""
         self._before = None
         state.restore()
+        self._size = max(self._size, size_of(self._model))
         give_back(self._size)
         if dtype is not None:
             widen(self._model, dtype)

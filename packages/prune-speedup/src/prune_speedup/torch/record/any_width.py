@@ -6,9 +6,10 @@ its `out_features`, which a hook may read, or a decorator. So while a forward is
 attributes tell when they are read, whoever reads them.
 """
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, wraps
 from threading import Lock
 from typing import Any
 
@@ -52,10 +53,18 @@ def is_for_any_width(func: Any, types: Any) -> bool:
 
 _WIDTHS: dict[Any, tuple[str, ...]] = {
     nn.Linear: ("in_features", "out_features"),
-    nn.modules.conv._ConvNd: ("in_channels", "out_channels"),
+    nn.modules.conv._ConvNd: ("in_channels", "out_channels", "groups"),
     nn.modules.batchnorm._NormBase: ("num_features",),
 }
-"""What layers write down beside tensors, of those kinds that do not read it themselves."""
+"""What layers write down beside tensors, and what a cut changes there."""
+
+_CONVOLUTIONS = nn.Conv1d, nn.Conv2d, nn.Conv3d
+_TRANSPOSED = nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d
+_HANDING_ON = frozenset(
+    [kind._conv_forward.__code__ for kind in _CONVOLUTIONS]
+    + [kind.forward.__code__ for kind in _TRANSPOSED]
+)
+"""Code that reads a width only to tell it to a function of torch."""
 
 
 @lru_cache(maxsize=1024)
@@ -75,25 +84,49 @@ def noticing_widths(known: Callable[[], None]) -> Iterator[None]:
     """Be told meanwhile when anybody, in any thread, reads the width of a layer."""
     with _lock:
         _told.append(known)
-        for kind, name in _attributes() if len(_told) == 1 else ():
-            if name not in vars(kind):
+        for kind, name, there in _watched() if len(_told) == 1 else ():
+            if there is None:
                 setattr(kind, name, _Width(name))
+            elif name == _TEXT:
+                setattr(kind, name, _telling(there))
     try:
         yield
     finally:
         with _lock:
             _told.remove(known)
-            for kind, name in _attributes() if not _told else ():
-                if isinstance(vars(kind).get(name), _Width):
+            for kind, name, there in _watched() if not _told else ():
+                if isinstance(there, _Width):
                     delattr(kind, name)
+                elif name == _TEXT:
+                    setattr(kind, name, there.__wrapped__)
 
 
-def _attributes() -> list[tuple[Any, str]]:
-    return [(kind, name) for kind, names in _WIDTHS.items() for name in names]
+_TEXT = "extra_repr"
+"""What a layer says of itself, in which its widths are: it may read them past everything."""
+
+
+def _watched() -> Iterator[tuple[Any, str, Any]]:
+    for kind, names in _WIDTHS.items():
+        for name in (*names, _TEXT):
+            yield kind, name, vars(kind).get(name)
 
 
 _lock = Lock()
 _told: list[Callable[[], None]] = []
+
+
+def _tell() -> None:
+    for known in (*_told,):
+        known()
+
+
+def _telling(function: Any) -> Any:
+    @wraps(function)
+    def tells(*args: Any) -> Any:
+        _tell()
+        return function(*args)
+
+    return tells
 
 
 class _Width:
@@ -103,15 +136,17 @@ class _Width:
         self._name = name
 
     def __get__(self, layer: nn.Module | None, kind: type) -> Any:
-        for known in (*_told,):
-            known()
-        if layer is None or self._name not in vars(layer):
+        # What is compiled meanwhile, in another thread, is no part of the forward.
+        compiling = torch.compiler.is_compiling()
+        if not compiling and sys._getframe(1).f_code not in _HANDING_ON:
+            _tell()
+        if layer is None or self._name not in layer.__dict__:  # classes have no width
             raise AttributeError(self._name)
-        return vars(layer)[self._name]
+        return layer.__dict__[self._name]
 
     def __set__(self, layer: nn.Module, value: Any) -> None:
-        vars(layer)[self._name] = value
+        layer.__dict__[self._name] = value
 
     def __delete__(self, layer: nn.Module) -> None:
-        if vars(layer).pop(self._name, self) is self:
+        if layer.__dict__.pop(self._name, self) is self:
             raise AttributeError(self._name)

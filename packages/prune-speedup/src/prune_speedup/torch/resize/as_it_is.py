@@ -5,6 +5,7 @@ calls, each with a result of the shape that is planned, and nothing has to be co
 anything is otherwise, or cannot be told by shapes, `run_small` looks closer.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -54,23 +55,27 @@ def is_sure_to_follow(model: nn.Module, plan: Plan) -> bool:
         plan: What goes.
     """
     graph = plan.labelling.graph
-    if graph.knows_width or graph.decisions or graph.first < len(graph.calls):
+    if graph.knows_width or graph.first < len(graph.calls):
         return False
-    if not tells_no_size(graph) or names("resizer"):  # who knows what a plugin's resizers change
+    if names("resizer"):  # who knows what a plugin's change
         return False
     layers = dict(named_modules(model))
-    grouped = {
-        call.module for call in graph.calls if call.name == "convolution" and call.args[8] > 1
-    }
-    told = [*map(layers.get, grouped), *(module for module, _, _ in written_down(model, plan))]
-    return all(map(_is_of_torch, told)) and not any(
-        map(hides_widths, {*map(type, layers.values())})
+    told = [module for module, _, _ in written_down(model, plan)]
+    return (
+        all(type(module).__module__.startswith("torch.nn.modules.") for module in told)
+        and all(_has_its_groups(call, graph, layers) for call in graph.calls)
+        and not any(map(hides_widths, {*map(type, layers.values())}))
     )
 
 
-def _is_of_torch(layer: nn.Module | None) -> bool:
-    own = type(layer).__module__.startswith("torch.nn.modules.")
-    return layer is not None and own and "forward" not in vars(layer)
+def _has_its_groups(call: Call, graph: Graph, layers: Mapping[str, nn.Module]) -> bool:
+    """Whether a convolution in groups is told how many by a layer of torch, where they change."""
+    if call.name != "convolution" or call.args[8] == 1:
+        return True
+    layer = layers[call.module]
+    own = f"{call.module}.weight" in graph.tensors.get(call.args[1].index, ())
+    as_ever = {"forward", "_conv_forward"}.isdisjoint(vars(layer))
+    return own and as_ever and type(layer).__module__ == nn.Conv2d.__module__
 
 
 def follows_as_it_is(model: nn.Module, example_inputs: Any, plan: Plan) -> bool:
