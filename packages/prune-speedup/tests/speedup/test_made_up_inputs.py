@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from prune_core import ConfigError, PruneWarning, shrink
+from prune_speedup.torch.proof.cases import other_batch
 from prune_speedup.torch.proof.made_up import made_up
 
 
@@ -68,8 +69,8 @@ class TwoPaths(nn.Module):
 
     def forward(self, x):
         y = self.up(x)
-        rises = bool((x.diff() > 0).all())
-        return self.down(torch.relu(y) if rises else torch.cos(y))
+        in_steps = bool((x.diff().abs() == 1).all())
+        return self.down(torch.relu(y) if in_steps else torch.cos(y))
 
 
 def test_random_numbers_take_a_path_that_the_example_does_not():
@@ -81,3 +82,20 @@ def test_random_numbers_take_a_path_that_the_example_does_not():
     assert shrink(copy.deepcopy(model), x, {"up": mask}).removed == 1
     with pytest.warns(PruneWarning, match="stay"):
         assert shrink(model, x, {"up": mask}, verify_inputs=["random"]).removed == 0
+
+
+def test_rows_that_a_batch_has_not_are_mirrored():
+    one = torch.arange(6.0).view(1, 2, 3)
+    name, rows = other_batch(one)
+    assert name == "a batch of 2 where the example has 1"
+    assert torch.equal(rows[0], one[0])
+    assert rows[1].tolist() == [[2, 1, 0], [5, 4, 3]]
+    tokens, mask = torch.arange(6).view(2, 3), torch.ones(2)
+    _, found = other_batch({"tokens": tokens, "mask": mask})
+    assert torch.equal(found["tokens"], tokens[[0, 1, 0]])
+    assert found["mask"].shape == (3,)
+
+
+@pytest.mark.parametrize(("size", "other"), [(1, 2), (2, 3), (3, 4), (4, 3), (9, 3)])
+def test_of_several_rows_never_two_are_left(size, other):
+    assert len(other_batch(torch.rand(size, 2))[1]) == other

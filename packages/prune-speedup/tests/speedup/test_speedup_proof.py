@@ -19,7 +19,8 @@ from prune_speedup.torch.rules import has_rule
     [
         (1, "a batch of 2 where the example has 1"),
         (2, "a batch of 3 where the example has 2"),
-        (9, "a batch of 2 where the example has 9"),
+        (3, "a batch of 4 where the example has 3"),
+        (9, "a batch of 3 where the example has 9"),
     ],
 )
 def test_a_batch_of_another_size_is_looked_at(size, said):
@@ -41,7 +42,7 @@ def test_every_input_grows_with_the_batch():
     model = Two().eval()
     inputs = {"left": torch.rand(4, 3), "more": {"x": torch.rand(4, 4)}, "scale": torch.rand(2)}
     report = shrink(model, inputs, units=half(model, inputs))
-    assert report.verified == ["the example", "a batch of 2 where the example has 4"]
+    assert report.verified == ["the example", "a batch of 3 where the example has 4"]
 
 
 def test_a_small_model_that_only_follows_the_example_is_refused(monkeypatch):

@@ -230,7 +230,7 @@ def test_a_mean_that_is_zero_is_held_to_what_it_is_the_mean_of(monkeypatch):
     monkeypatch.setattr(proof._Prover, "compared", compared)
     model, x = Bottleneck().eval(), torch.rand(8, 3)
     report = shrink(model, x, units=half(model, x))
-    assert report.verified == ["the example", "a batch of 2 where the example has 8, in training"]
+    assert report.verified == ["the example", "a batch of 3 where the example has 8, in training"]
     assert asked == [None], "nothing was done in double"
 
 

@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -131,9 +132,10 @@ def other_batch(example_inputs: Any) -> tuple[str, Any]:
     if not sizes or not sizes[0]:
         return "", None
     size = sizes[0]
-    other = 3 if size == 2 else 2
+    # Of two numbers a batch norm makes 1 and -1, whatever they are, which rounding turns over.
+    other = {1: 2, 3: 4}.get(size, 3)
     name = f"a batch of {other} where the example has {size}"
-    return name, _resized(example_inputs, lambda tensor: (0,), size, other)
+    return name, _resized(example_inputs, lambda tensor: (0,), size, partial(_rows, other))
 
 
 def _in_batch(case: Case) -> Case | None:
@@ -162,7 +164,7 @@ def _in_length(case: Case, factors: Sequence[float] = (0.5, 2.0)) -> Iterator[Ca
                 same = tensor.ndim == first.ndim
                 return axes if same else tuple(range(1, tensor.ndim))
 
-            inputs = _resized(case.inputs, along, size, other)
+            inputs = _resized(case.inputs, along, size, partial(_repeated, other))
             name = f"{other} along axis {axes[-1]} where the example has {size}"
             yield replace(case, name=_joined(case, name), inputs=inputs)
 
@@ -203,16 +205,33 @@ def _with(model: nn.Module, case: Case, flags: Mapping[str, bool]) -> Case:
     return replace(case, name=f"{case.name} with {said}", inputs=told, asks=said)
 
 
-def _resized(tree: Any, along: Any, size: int, other: int) -> Any:
-    """The same inputs with another length along some axes of each tensor that have this one."""
+def _rows(count: int, tensor: torch.Tensor, axis: int) -> torch.Tensor:
+    """So many rows of a batch; those that it has not are its first ones, mirrored.
+
+    The same rows once more are nothing to a batch norm in training: what all of them agree on it
+    divides by next to nothing.
+    """
+    more = tensor.narrow(axis, 0, max(0, count - tensor.shape[axis]))
+    if tensor.is_floating_point() and tensor.ndim > axis + 1:
+        more = more.flip(-1)
+    return torch.cat([tensor.narrow(axis, 0, min(count, tensor.shape[axis])), more], axis)
+
+
+def _repeated(length: int, tensor: torch.Tensor, axis: int) -> torch.Tensor:
+    """So much of a tensor along an axis, from the beginning again where it is too short."""
+    places = torch.arange(length, device=tensor.device) % tensor.shape[axis]
+    return tensor.index_select(axis, places)
+
+
+def _resized(tree: Any, along: Any, size: int, change: Any) -> Any:
+    """The same inputs, changed along some axes of each tensor that have this length."""
     if isinstance(tree, torch.Tensor):
         for axis in along(tree):
             if axis < tree.ndim and tree.shape[axis] == size:
-                places = torch.arange(other, device=tree.device) % size
-                tree = tree.index_select(axis, places)
+                tree = change(tree, axis)
         return tree
     if isinstance(tree, Mapping):
-        return {key: _resized(item, along, size, other) for key, item in tree.items()}
+        return {key: _resized(item, along, size, change) for key, item in tree.items()}
     if type(tree) in (list, tuple):
-        return type(tree)(_resized(item, along, size, other) for item in tree)
+        return type(tree)(_resized(item, along, size, change) for item in tree)
     return tree
