@@ -85,14 +85,19 @@ def test_random_numbers_take_a_path_that_the_example_does_not():
 
 
 def test_rows_that_a_batch_has_not_are_mirrored():
-    one = torch.arange(6.0).view(1, 2, 3)
-    name, rows = other_batch(one)
+    image = torch.arange(6.0).view(1, 1, 2, 3)
+    name, rows = other_batch(image)
     assert name == "a batch of 2 where the example has 1"
-    assert torch.equal(rows[0], one[0])
-    assert rows[1].tolist() == [[2, 1, 0], [5, 4, 3]]
-    tokens, mask = torch.arange(6).view(2, 3), torch.ones(2)
-    _, found = other_batch({"tokens": tokens, "mask": mask})
-    assert torch.equal(found["tokens"], tokens[[0, 1, 0]])
+    assert torch.equal(rows[0], image[0])
+    assert rows[1].tolist() == [[[2, 1, 0], [5, 4, 3]]]
+    _, rows = other_batch(torch.arange(6.0).view(1, 3, 2))
+    assert rows[1].tolist() == [[4, 5], [2, 3], [0, 1]]
+
+
+@pytest.mark.parametrize("table", [torch.arange(6.0).view(2, 3), torch.arange(6).view(2, 3, 1)])
+def test_columns_of_a_table_and_tokens_stay_where_they_are(table):
+    _, found = other_batch({"table": table, "mask": torch.ones(2)})
+    assert torch.equal(found["table"], table[[0, 1, 0]])
     assert found["mask"].shape == (3,)
 
 

@@ -209,11 +209,12 @@ def _rows(count: int, tensor: torch.Tensor, axis: int) -> torch.Tensor:
     """So many rows of a batch; those that it has not are its first ones, mirrored.
 
     The same rows once more are nothing to a batch norm in training: what all of them agree on it
-    divides by next to nothing.
+    divides by next to nothing. An image is mirrored, or the order of steps. Columns of a table stay
+    where they are, for each may have numbers of its own kind.
     """
     more = tensor.narrow(axis, 0, max(0, count - tensor.shape[axis]))
-    if tensor.is_floating_point() and tensor.ndim > axis + 1:
-        more = more.flip(-1)
+    if tensor.is_floating_point() and tensor.ndim > 2:
+        more = more.flip(1 if tensor.ndim == 3 else -1)
     return torch.cat([tensor.narrow(axis, 0, min(count, tensor.shape[axis])), more], axis)
 
 
