@@ -219,15 +219,51 @@ class Bottleneck(nn.Module):
         return self.last(self.centred(y + self.shift if self.training else y).relu())
 
 
-def test_a_mean_that_is_zero_is_held_to_what_it_is_the_mean_of(monkeypatch):
-    asked = []
+@pytest.fixture
+def asked(monkeypatch):
+    """The types of numbers that models were compared in."""
+    types, original = [], proof._Prover.compared
 
     def compared(prover, cases, tolerance, dtype):
-        asked.append(dtype)
+        types.append(dtype)
         return original(prover, cases, tolerance, dtype)
 
-    original = proof._Prover.compared
     monkeypatch.setattr(proof._Prover, "compared", compared)
+    return types
+
+
+class Inverted(nn.Module):
+    """Blocks of MobileNetV2 which leave one pixel of a small image, and ask whether they train."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(3, 8, 3, stride=2, padding=1)
+        self.blocks = nn.Sequential(*(self.block(stride) for stride in (2, 2, 2, 2, 1, 1)))
+        self.last = nn.Linear(8, 2)
+
+    @staticmethod
+    def block(stride):
+        return nn.Sequential(
+            *(nn.Conv2d(8, 24, 1, bias=False), nn.BatchNorm2d(24), nn.SiLU()),
+            *(nn.Conv2d(24, 24, 3, stride, 1, groups=24, bias=False), nn.BatchNorm2d(24)),
+            *(nn.SiLU(), nn.Conv2d(24, 8, 1, bias=False), nn.BatchNorm2d(8)),
+        )
+
+    def forward(self, x):
+        y = self.last(self.blocks(self.first(x)).mean((2, 3)))
+        return y if self.training else y.clone()
+
+
+def test_batch_norms_in_training_see_images_that_differ(asked):
+    """Of the same image twice each of them would divide next to nothing by next to nothing."""
+    torch.manual_seed(0)
+    model, x = Inverted().eval(), torch.rand(1, 3, 32, 32)
+    report = shrink(model, x, units=half(model, x))
+    assert any("in training" in name for name in report.verified)
+    assert asked == [None], "nothing was done in double"
+
+
+def test_a_mean_that_is_zero_is_held_to_what_it_is_the_mean_of(asked):
     model, x = Bottleneck().eval(), torch.rand(8, 3)
     report = shrink(model, x, units=half(model, x))
     assert report.verified == ["the example", "a batch of 3 where the example has 8, in training"]
