@@ -375,6 +375,10 @@ def test_what_reads_something_that_nobody_looks_at_is_tried(trials, between):
 
 
 def test_attributes_of_layers_are_what_they_were():
+    said = nn.Linear.extra_repr
+    with noticing_widths(lambda: None):
+        assert nn.Linear.extra_repr is not said
+    assert nn.Linear.extra_repr is said
     cut(Ends(torch.tanh))
     assert "out_features" not in vars(nn.Linear)
     with pytest.raises(AttributeError):

@@ -17,6 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from prune_speedup.torch.resize.layers import sizes_written
+
 __all__ = ["hides_widths", "is_for_any_width", "noticing_widths"]
 
 _NAMES = """
@@ -51,12 +53,11 @@ def is_for_any_width(func: Any, types: Any) -> bool:
     return func in _FOR_ANY_WIDTH
 
 
-_WIDTHS: dict[Any, tuple[str, ...]] = {
-    nn.Linear: ("in_features", "out_features"),
-    nn.modules.conv._ConvNd: ("in_channels", "out_channels", "groups"),
-    nn.modules.batchnorm._NormBase: ("num_features",),
+_WIDTHS: dict[Any, frozenset[str]] = {
+    kind: sizes_written(kind) or frozenset()
+    for kind in (nn.Linear, nn.modules.conv._ConvNd, nn.modules.batchnorm._NormBase)
 }
-"""What layers write down beside tensors, and what a cut changes there."""
+"""What a cut changes beside tensors, in those layers whose functions are all on the list."""
 
 _CONVOLUTIONS = nn.Conv1d, nn.Conv2d, nn.Conv3d
 _TRANSPOSED = nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d
@@ -84,31 +85,32 @@ def noticing_widths(known: Callable[[], None]) -> Iterator[None]:
     """Be told meanwhile when anybody, in any thread, reads the width of a layer."""
     with _lock:
         _told.append(known)
-        for kind, name, there in _watched() if len(_told) == 1 else ():
-            if there is None:
-                setattr(kind, name, _Width(name))
-            elif name == _TEXT:
-                setattr(kind, name, _telling(there))
+        if len(_told) == 1:
+            _watch()
     try:
         yield
     finally:
         with _lock:
             _told.remove(known)
-            for kind, name, there in _watched() if not _told else ():
-                if isinstance(there, _Width):
-                    delattr(kind, name)
-                elif name == _TEXT:
-                    setattr(kind, name, there.__wrapped__)
+            if not _told:
+                _watch_no_more()
 
 
-_TEXT = "extra_repr"
-"""What a layer says of itself, in which its widths are: it may read them past everything."""
-
-
-def _watched() -> Iterator[tuple[Any, str, Any]]:
+def _watch() -> None:
     for kind, names in _WIDTHS.items():
-        for name in (*names, _TEXT):
-            yield kind, name, vars(kind).get(name)
+        for name in names:
+            if name not in vars(kind):
+                setattr(kind, name, _Width(name))
+        # What a layer says of itself has its widths in it, read past everything.
+        kind.extra_repr = _telling(kind.extra_repr)
+
+
+def _watch_no_more() -> None:
+    for kind, names in _WIDTHS.items():
+        for name in names:
+            if isinstance(vars(kind).get(name), _Width):
+                delattr(kind, name)
+        kind.extra_repr = getattr(kind.extra_repr, "__wrapped__", kind.extra_repr)
 
 
 _lock = Lock()
