@@ -138,7 +138,14 @@ def zeros_along(tensor: Tensor, mask: Tensor | None = None) -> dict[int, Flags]:
 
 def covers_zeros(mask: Tensor, tensor: Tensor) -> bool:
     """Return whether a tensor is zero wherever a mask covers it."""
-    return not count_alive(tensor, (~cast("Tensor", _once(mask))).expand(mask.shape))
+    numbers, shown = _plain(tensor), _plain(mask)
+    if not (_in_one_piece(numbers) and _in_one_piece(shown)):
+        return not count_alive(tensor, (~cast("Tensor", _once(mask))).expand(mask.shape))
+    if _are_all(shown):
+        return True
+    numbers, shown = numbers.reshape(-1), shown.reshape(-1)
+    pieces = (slice(start, start + _PIECE) for start in range(0, len(numbers), _PIECE))
+    return not any(_count(_alive(numbers[at], None) > shown[at]) for at in pieces)
 
 
 def are_full_rows(mask: Tensor, rows: npt.NDArray[np.int64] | None = None) -> bool:
@@ -218,6 +225,10 @@ def _array(tensor: Tensor) -> Any:
     if tensor.nbytes < _LARGE or tensor.dtype == torch.bool:
         return tensor.numpy()
     return np.from_dlpack(tensor)
+
+
+def _in_one_piece(numbers: Any) -> bool:
+    return isinstance(numbers, np.ndarray) and numbers.flags.c_contiguous
 
 
 def _flat(mask: Tensor) -> Any:
