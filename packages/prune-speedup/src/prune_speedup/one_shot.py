@@ -242,7 +242,7 @@ def _check_that_something_is_masked(pruner: BasicPruner, masks: Masks) -> None:
     if any(not all_of(mask) for tensors in masks.values() for mask in tensors.values()):
         return
     allocator = pruner.sparsity_allocator
-    reasons = ["the sparsity is less than one channel, or one weight, of any layer"]
+    reasons, more_goes = ["the sparsity is less than one channel, or one weight, of any layer"], ""
     if isinstance(allocator, DependencyAwareAllocator) and not allocator.choice.families:
         found = allocator.choice
         reasons = [f"{name!r} stays because {why}" for name, why in found.fixed.items()]
@@ -250,8 +250,13 @@ def _check_that_something_is_masked(pruner: BasicPruner, masks: Masks) -> None:
             f"{name!r} belongs together with {other!r}" for name, other in found.held.items()
         ]
         reasons += [f"{name!r} would stay in the model, masked or not" for name in found.spared]
+        if found.spared:
+            more_goes = (
+                " With constants='zero', here and in shrink(), what would stay goes as well, and "
+                "the output moves by as much as the report says."
+            )
     more = f"; and {len(reasons) - 3} more" if reasons[3:] else ""
-    raise ConfigError(f"Nothing can be pruned: {'; '.join(reasons[:3])}{more}.")
+    raise ConfigError(f"Nothing can be pruned: {'; '.join(reasons[:3])}{more}.{more_goes}")
 
 
 def _names(value: str | Sequence[str]) -> list[str]:
