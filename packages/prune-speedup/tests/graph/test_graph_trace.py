@@ -7,7 +7,9 @@ from torch import nn
 
 from prune_core.errors import ConfigError
 from prune_speedup.engine.graph import ALIAS_WRITE, Ref
+from prune_speedup.torch.record.follower import Follower
 from prune_speedup.torch.record.recorder import trace
+from prune_speedup.torch.rules import has_rule
 
 
 def names(graph):
@@ -63,6 +65,62 @@ class Leaky(nn.Module):
         self.cache = x
         self.seen += x.sum(0)
         return self.norm(x) + torch.rand(3)
+
+
+class Unequal:
+    """Cannot be compared."""
+
+    __hash__ = object.__hash__
+
+    def __eq__(self, other):
+        raise ValueError("no comparison, please")
+
+
+class Refilled(nn.Module):
+    """Fills what it keeps with what is equal, or cannot be compared."""
+
+    def __init__(self, held, other):
+        super().__init__()
+        self.held, self.other = held, [other]
+
+    def forward(self, x):
+        self.held.clear()
+        self.held.update(self.other[0])
+        return x
+
+
+@pytest.mark.parametrize(
+    ("held", "other"), [({Unequal(): 1}, {Unequal(): 1}), ({1}, {True}), ({"a": 1}, {"a": 1.0})]
+)
+def test_what_a_model_keeps_is_put_back_by_identity(held, other):
+    model = Refilled(held, other).eval()
+    before = list(map(id, held)), list(map(id, held.values() if isinstance(held, dict) else ()))
+    Follower(model, has_rule).run(torch.ones(3))
+    after = list(map(id, held)), list(map(id, held.values() if isinstance(held, dict) else ()))
+    assert after == before
+
+
+class FailsNext(nn.Module):
+    """Keeps nothing at its first run, and fails at its second when it has."""
+
+    def __init__(self, runs):
+        super().__init__()
+        self.runs = [lambda: runs.append(len(runs)) or runs[-1]]
+
+    def forward(self, x):
+        if self.runs[0]():
+            self.cache = x
+            raise ValueError("not again")
+        return x
+
+
+def test_the_model_is_left_as_it_was_where_it_fails_when_it_runs_once_more():
+    runs = []
+    model = FailsNext(runs).eval()
+    with pytest.raises(ValueError, match="not again"):
+        Follower(model, has_rule).run(torch.ones(3), again=True)
+    assert runs == [0, 1]
+    assert not hasattr(model, "cache")
 
 
 @pytest.mark.parametrize("training", [True, False])

@@ -11,6 +11,7 @@ from prune_core.traversal import modules_in, named_tensors
 from prune_speedup.engine.labels import Array
 from prune_speedup.engine.plan import Plan
 from prune_speedup.torch.parts import Numbers, Part, cut, in_order_of, put
+from prune_speedup.torch.record.isolation import put_back
 
 __all__ = ["Snapshot", "cut_slices", "cut_tensors", "named", "residual"]
 
@@ -49,12 +50,10 @@ class Snapshot:
         """Make the model what it was, down to the identity of its tensors."""
         for module, kind, attributes, holders in self._modules:
             module.__class__ = kind
-            module.__dict__.clear()
-            module.__dict__.update(attributes)
+            put_back(module.__dict__, attributes)
             for name in _HOLDERS:
-                holder = module.__dict__[name]
-                holder.clear()
-                holder.update(holders.get(name, ()))
+                if (holder := attributes[name]) or name in holders:
+                    put_back(holder, holders.get(name, {}))
         for tensor, numbers, part, grad in self._held.values():
             put(tensor, numbers.get(part), grad)
 

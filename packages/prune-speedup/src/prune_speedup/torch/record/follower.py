@@ -7,7 +7,7 @@ whether one of them makes the calls that it should, writes nothing.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from typing import Any
 
@@ -20,7 +20,7 @@ from prune_speedup.torch.record.call_sites import short_name
 from prune_speedup.torch.record.data_dependent import Decisions, decide_as, everything, seen
 from prune_speedup.torch.record.higher_precision import Wider
 from prune_speedup.torch.record.inputs import call
-from prune_speedup.torch.record.isolation import Before, untouched
+from prune_speedup.torch.record.isolation import Before
 from prune_speedup.torch.record.operators import Operator, operator_of
 from prune_speedup.torch.record.running import plainly
 from prune_speedup.torch.record.same_random import steadily
@@ -70,7 +70,7 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._model = model
         self._open = False
         self.changed: dict[str, Any] = {}
-        self.steady = False
+        self.steady = self._still = False
         self.wide: Wider | None = None
         self.before: Before | None = None
         self._known = known
@@ -104,7 +104,7 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
         with self.untouched() as before:
             self._model.train()
             returned = self.once(example_inputs)
-            self.changed = before.changes()
+            self._note_changes(before)
         return returned
 
     def open(self, example_inputs: Any) -> Any:
@@ -112,25 +112,32 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._open = True
         with self.untouched() as before, evaluating(self._model):
             returned = self.once(example_inputs)
-            self.changed = before.changes()
+            self._note_changes(before)
         return returned
 
     def once(self, example_inputs: Any) -> Any:
         """Run the model once, as it is, and return what it returned."""
-        with plainly(self._model), self:
+        self._still = False
+        with plainly(self._model), self._watching():
             return call(self._model, example_inputs)
+
+    def _watching(self) -> AbstractContextManager[Any]:
+        """What goes along with the operators."""
+        return self
 
     @contextmanager
     def untouched(self) -> Iterator[Before]:
         """Put back, on leaving, whatever forwards changed in the model, its parameters included."""
-        with untouched(self._model, self.before) as before:
-            try:
-                yield before
-            finally:
-                with torch.no_grad():
-                    for tensor, numbers in self._overwritten.values():
-                        tensor.copy_(numbers)
-                self._overwritten.clear()
+        before = Before(self._model) if self.before is None else self.before
+        try:
+            yield before
+        finally:
+            with torch.no_grad():
+                for tensor, numbers in self._overwritten.values():
+                    tensor.copy_(numbers)
+            self._overwritten.clear()
+            before.restore(still=self._still)
+            self._still = False
 
     def _run_again(self, example_inputs: Any, *, strict: bool) -> Any:
         """Run it once more, with what it keeps; if not `strict`, a failure is none."""
@@ -143,6 +150,7 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _note_changes(self, before: Before) -> None:
         self.changed = before.changes()
+        self._still = before.still  # until it runs again
 
     def __torch_dispatch__(
         self,

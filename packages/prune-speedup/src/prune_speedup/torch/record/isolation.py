@@ -3,6 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from operator import is_
 from typing import Any
 
 import torch
@@ -11,7 +12,23 @@ from torch import nn
 from prune_core.traversal import named_modules
 from prune_toolkit.running.random_state import put_random, take_random
 
-__all__ = ["Before", "on_processor", "untouched"]
+__all__ = ["Before", "holds_still", "on_processor", "put_back", "untouched"]
+
+
+def holds_still(now: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
+    """Whether a dict holds the very objects that a copy of it holds, in the same order."""
+    return (
+        len(now) == len(before)
+        and all(map(is_, now.values(), before.values()))
+        and all(map(is_, now, before))
+    )
+
+
+def put_back(now: dict[str, Any], before: Mapping[str, Any]) -> None:
+    """Let a dict hold again what a copy of it holds; one that does is left alone."""
+    if not holds_still(now, before):
+        now.clear()
+        now.update(before)
 
 
 class Before:
@@ -23,7 +40,12 @@ class Before:
     Buffers, and tensors that are plain attributes, are copied because a forward may write into
     them. Parameters are not, because a copy would double the memory for something that hardly any
     forward does; a `Recorder` sees such a write coming, and copies then.
+
+    Attributes:
+        still: Whether there was nothing to put back, beside random numbers, when `changes` looked.
     """
+
+    still = False
 
     def __init__(self, model: nn.Module) -> None:
         """Remember it."""
@@ -55,23 +77,23 @@ class Before:
 
         Tensors that were written into are copied, for they get their old numbers back.
         """
-        changed: dict[str, Any] = {
-            name: tensor.detach().clone()
-            for name, tensor, content in self._tensors
-            if not tensor.is_meta and not _equal(tensor, content)
-        }
-        for name, module, saved in self._attributes:
+        written = [each for each in self._tensors if _is_written(*each[1:])]
+        changed: dict[str, Any] = {name: tensor.detach().clone() for name, tensor, _ in written}
+        moved = [each for each in self._attributes if not holds_still(vars(each[1]), each[2])]
+        for name, module, saved in moved:
             for key, value in vars(module).items():
                 before = saved.get(key, _MISSING)
                 if before is not value and key not in _BOOKKEEPING and not _is_same(before, value):
                     changed[f"{name}.{key}".lstrip(".")] = value
-        for name, key, held, content in (*self._inner, *self._filled()):
+        inner = [each for each in self._inner if not _has_still(*each[2:])] + self._filled()
+        for name, key, held, content in inner:
             if key in ("_buffers", "_parameters"):
-                for inner, tensor in held.items():
-                    if content.get(inner) is not tensor:
-                        changed[f"{name}.{inner}".lstrip(".")] = tensor
+                for within, tensor in held.items():
+                    if content.get(within) is not tensor:
+                        changed[f"{name}.{within}".lstrip(".")] = tensor
             elif key not in _BOOKKEEPING and not _is_same(content, held):
                 changed[f"{name}.{key}".lstrip(".")] = held.copy()
+        self.still = not (written or moved or inner)
         return changed
 
     def _filled(self) -> list[tuple[str, str, Any, Any]]:
@@ -84,12 +106,17 @@ class Before:
             if id(held) in filled
         ]
 
-    def restore(self) -> None:
-        """Put it back."""
+    def restore(self, *, still: bool = False) -> None:
+        """Put it back.
+
+        Args:
+            still: Whether it is known that nothing but random numbers is to be put back.
+        """
         put_random(self._random)
+        if still:
+            return
         for _, module, saved in self._attributes:
-            module.__dict__.clear()
-            module.__dict__.update(saved)
+            put_back(vars(module), saved)
         for _, _, holder, held in self._inner:
             holder.clear()
             (holder.extend if isinstance(holder, list) else holder.update)(held)
@@ -97,9 +124,8 @@ class Before:
             if holder:
                 holder.clear()
         with torch.no_grad():
-            # The version counter does not tell: some norms write their statistics past it.
             for _, tensor, content in self._tensors:
-                if not tensor.is_meta and not _equal(tensor, content):
+                if _is_written(tensor, content):
                     tensor.copy_(content)
 
 
@@ -109,8 +135,18 @@ _PLAIN = frozenset({bool, int, float, str, tuple, type(None)})
 _MISSING = object()
 
 
-def _equal(one: torch.Tensor, other: torch.Tensor) -> bool:
-    return one.shape == other.shape and torch.equal(one, other)
+def _is_written(tensor: torch.Tensor, before: torch.Tensor) -> bool:
+    """Whether a tensor holds other numbers; some norms write their statistics past its version."""
+    return not tensor.is_meta and not (tensor.shape == before.shape and torch.equal(tensor, before))
+
+
+def _has_still(now: Any, before: Any) -> bool:
+    """Whether a dict, a list or a set holds the very objects that a copy of it holds."""
+    if isinstance(now, dict):
+        return holds_still(now, before)
+    if isinstance(now, list):
+        return len(now) == len(before) and all(map(is_, now, before))
+    return set(map(id, now)) == set(map(id, before))
 
 
 def _is_same(before: Any, now: Any) -> bool:
