@@ -428,8 +428,8 @@ def test_rounding_inside_of_half_precision_is_no_error(monkeypatch):
     """A norm computes in single precision of what was rounded to half of it."""
 
     class Rounding(proof.Inside):
-        def check(self, call, result):
-            super().check(call, result)
+        def check(self, call, told, result):
+            super().check(call, told, result)
             if isinstance(result, torch.Tensor) and result.dtype == torch.bfloat16:
                 self.worst = 2.0
 
@@ -439,3 +439,24 @@ def test_rounding_inside_of_half_precision_is_no_error(monkeypatch):
     x = torch.randn(2, 8).bfloat16()
     report = shrink(model, x, units=half(model, x))
     assert report.parameters[1] < report.parameters[0]
+
+
+class Centred(nn.Module):
+    """A norm over what norms have centred, as where residual branches end with one."""
+
+    def __init__(self):
+        super().__init__()
+        self.up, self.down, self.last = nn.Linear(8, 16), nn.Linear(16, 8), nn.LayerNorm(8)
+
+    def forward(self, x):
+        x = nn.functional.layer_norm(x, (8,))
+        branch = nn.functional.layer_norm(self.down(self.up(x).relu()), (8,))
+        return self.last(x + branch)
+
+
+def test_a_mean_that_is_nothing_but_rounding_is_not_compared():
+    torch.manual_seed(0)
+    model, x = Centred().eval(), torch.randn(4, 8)
+    report = shrink(model, x, units=half(model, x))
+    assert model.up.out_features == 8
+    assert report.verified[0] == "the example"
