@@ -86,8 +86,8 @@ The proof runs both models in every way that was found to matter: on the example
 its kind, in training where that is possible, with what a model keeps between calls. The peer has
 nothing like it. Beyond the least, calls are watched and matched, which weighs most where a network
 makes many small ones: a mode of torch that does nothing takes a hundredth of a millisecond for
-each. Every result inside is read once more: on the example alone, where a forward makes the same
-calls on other inputs, and neither tells torch a size nor asks for one.
+each. Every result inside is read once more: on one input alone, smaller than the example, where a
+forward neither tells torch a size nor asks for one, and on every input elsewhere.
 
 Where the peer leaves less, in transformers and ConvNeXt, it also cuts what a layer normalisation
 runs over. That is not what the masked model computes, so here those channels stay.

@@ -133,7 +133,7 @@ class Graph:
         also: Further runs that were recorded, each with its first call.
         decisions: What the calls saw that decided something by numbers, in their order.
         by_shapes: Whether its first run does nothing by the numbers that its products make.
-        asks_size: Whether its own Python asks a tensor for its size.
+        asks_size: Whether its own Python asks a tensor for its size, as far as is seen.
         knows_width: Whether its own Python may know how wide anything is, as that of the last run.
     """
 

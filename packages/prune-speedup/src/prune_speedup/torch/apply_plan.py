@@ -68,6 +68,7 @@ class Fitting:
         unfollowed: Cases that the small model does not follow, and why.
         others: Other inputs, from which it is learnt which sizes are not always the same.
         rounding: The names of cases in which single precision does not tell rounding from error.
+        seen: Whether all of the model's own code could be looked at.
         trusting: Whether the forward is taken to follow without a trial: for good, or until a proof
             fails that there will be.
         cutting: What makes the tensors smaller.
@@ -86,6 +87,7 @@ class Fitting:
     others: dict[str, Any] = field(default_factory=dict)
     rounding: set[str] = field(default_factory=set)
     trusting: bool = False
+    seen: bool = False
     cutting: Cutting = cut_tensors
 
     def proved(
@@ -123,6 +125,7 @@ class Fitting:
                         planned={case.name for case in self.also},
                         rounding=self.rounding,
                         recording=recording,
+                        elsewhere=self.seen,
                     )
             except SpeedupError as error:
                 self.original.restore()

@@ -127,7 +127,7 @@ def shrunk(
     fitting = Fitting(
         model, example_inputs, planned, flat, original, report, yielding, cutting=asked.cutting
     )
-    small_graph = returned = None
+    small_graph = returned = flops = None
     if not asked.verify:
         plan = planned(())
         fitting.trusting = not used[-1].opaque and is_sure_to_follow(model, plan)
@@ -137,6 +137,7 @@ def shrunk(
     else:
         meant = Meaning(flat, units is not None)
         recording = asked.certificate is not None
+        fitting.seen = not used[-1].opaque
         plan, repairs, proof = fitting.proved(
             asked.verify_inputs, meant, asked.tolerance, recording=recording
         )
@@ -163,7 +164,7 @@ def shrunk(
     report.unknown, report.uncompared = dict(labelling.flow.unknown), sorted(set(graph.opaque))
     by_module = flops_by_module(plan)
     planned_flops = sum(by_module[1].values())
-    report.flops = sum(by_module[0].values()), flops if asked.verify else planned_flops
+    report.flops = sum(by_module[0].values()), planned_flops if flops is None else flops
     report.gained = [name for name in named_parameters(model) if name not in sizes]
     record_surgery(model, attributes, sizes, report.config, repairs.attributes)
     if units is None:

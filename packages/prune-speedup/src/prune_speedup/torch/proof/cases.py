@@ -21,6 +21,10 @@ __all__ = ["cases_of", "other_batch"]
 _SHORT = 64
 """Up to how many steps or pixels along an axis inputs twice as long are tried."""
 
+_LARGE = 192
+"""From how many pixels on a quarter of an image is tried first: every layer is met there as well,
+and most of them have still more than one place to look at."""
+
 _FLAGS = 6
 
 
@@ -87,16 +91,12 @@ def _at_once(
 ) -> list[Case]:
     """A case in which everything is otherwise, or as much of it as the model accepts."""
     batch = _in_batch(example) or example
-    short = next(_in_length(batch, _factors(batch, 0.25, 0.5)), None)
+    factors = _smaller(batch, trains=trains)
     tries = [
         replace(case, training=trains, name=f"{case.name}, in training" if trains else case.name)
-        for case in (
-            _with(model, short, flags) if short and flags else None,
-            short,
-            _with(model, batch, flags) if flags else None,
-            batch,
-        )
-        if case is not None and (case is not example or trains)
+        for size in (*islice(_in_length(batch, factors), len(factors)), batch)
+        for case in ([_with(model, size, flags)] if flags else []) + [size]
+        if case is not example or trains
     ]
     tries += [batch] if trains and batch is not example else []
     found: Case | None = None
@@ -107,13 +107,30 @@ def _at_once(
 
 def _longer(case: Case) -> Iterator[Case]:
     """A longer input, if the example is short."""
-    return islice(_in_length(case, _factors(case, 1.25, 2.0)), 1)
+    return islice(_in_length(case, [1.25 if _has_tokens(case) else 2.0]), 1)
 
 
-def _factors(case: Case, tokens: float, others: float) -> tuple[float]:
-    """How long another input is. Any number of tokens will do; pixels may have to be halved."""
-    first = next((each for _, each in tensors_in(case.inputs) if each.ndim > 1), None)
-    return (tokens if first is not None and first.ndim == 2 else others,)
+def _smaller(case: Case, *, trains: bool) -> list[float]:
+    """How much shorter inputs are tried, in this order.
+
+    Any number of tokens will do; pixels may have to be halved. A batch norm that trains wants many
+    of them, for over a few it rounds so much that all has to be looked at in double precision.
+    """
+    if _has_tokens(case):
+        return [0.25]
+    first = _first(case)
+    is_large = first is not None and first.ndim > 3 and first.shape[-1] >= _LARGE
+    return [0.25, 0.5] if is_large and not trains else [0.5]
+
+
+def _has_tokens(case: Case) -> bool:
+    first = _first(case)
+    return first is not None and first.ndim == 2
+
+
+def _first(case: Case) -> torch.Tensor | None:
+    """The first tensor that has more than an axis of rows."""
+    return next((each for _, each in tensors_in(case.inputs) if each.ndim > 1), None)
 
 
 def _has_own(model: nn.Module) -> bool:
@@ -145,7 +162,7 @@ def _in_batch(case: Case) -> Case | None:
 
 def _in_length(case: Case, factors: Sequence[float] = (0.5, 2.0)) -> Iterator[Case]:
     """Shorter and longer inputs, along the axes that are likely to be steps or places."""
-    first = next((each for _, each in tensors_in(case.inputs) if each.ndim > 1), None)
+    first = _first(case)
     if first is None:
         return
     wanted: dict[int, list[tuple[int, ...]]] = {2: [(1,)], 3: [(1,), (2,)], 4: [(2, 3), (1, 2)]}

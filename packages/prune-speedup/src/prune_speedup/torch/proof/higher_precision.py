@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from prune_core.traversal import modules_in
+from prune_core.traversal import modules_in, named_parameters
 from prune_speedup.torch.parts import put
 from prune_speedup.torch.record.higher_precision import is_narrow
 
@@ -38,7 +38,7 @@ def one_at_a_time() -> Iterator[None]:
 
 def narrowest(model: nn.Module) -> torch.dtype:
     """The type of the narrowest floating-point numbers among a model's parameters."""
-    kinds = {p.dtype for p in model.parameters() if p.is_floating_point()}
+    kinds = {each.dtype for each in named_parameters(model).values() if each.is_floating_point()}
     return min(kinds, key=lambda kind: kind.itemsize, default=torch.float32)
 
 

@@ -44,7 +44,7 @@ class Seen:
         inside: What its operators made.
         decided: What it saw where it decided something.
         narrower: Which of what it returned has fewer channels in the small model.
-        as_on_the_example: Whether it did inside what it does on the example.
+        from_outside: Whether what it returned is all that is compared.
         spread: How far the numbers spread of which it keeps a mean: see `Masked`.
     """
 
@@ -54,7 +54,7 @@ class Seen:
     decided: Decisions = field(default_factory=list)
     narrower: list[str] = field(default_factory=list)
     spread: Mapping[str, float] = field(default_factory=dict)
-    as_on_the_example: bool = False
+    from_outside: bool = False
 
     def apart(self, kept: Found, tolerance: float | None = None) -> Difference:
         """How far what is kept in another run is from what was kept in this one."""

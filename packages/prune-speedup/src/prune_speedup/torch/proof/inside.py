@@ -5,6 +5,10 @@ rectifier that lets nothing through on the example. So every result of every ope
 channel by channel and relative to that channel. Of each channel only its products with a few
 random vectors are kept; two channels that differ agree in all of them hardly ever, and a model's
 activations are never in memory twice.
+
+What follows from compared results need not be compared again. In `relu(a + b)` two models with the
+same `a` and `b` have the same sum, and the same of that, where the same channels of `a` and of `b`
+stay.
 """
 
 import mmap
@@ -12,10 +16,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf, isfinite, prod
 from typing import Any, NamedTuple
+from weakref import ref as weakref
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import nn
 
 from prune_speedup.engine.graph import Call
 from prune_speedup.engine.labels import Array
@@ -44,20 +50,48 @@ class _Print:
         shape: That of the small model's result.
         axis: The channels'.
         products: A column for each channel that the small model has.
+        planned: Whether the plan knows the shape.
     """
 
     shape: tuple[int, ...]
     axis: int
     products: Products
+    planned: bool = False
 
 
 @dataclass(slots=True)
 class _Entry:
-    """What is kept of one call."""
+    """What is kept of one call.
+
+    Attributes:
+        operator: What is called.
+        module: Where.
+        prints: What is kept of each result.
+        own: The identities of the model's parameters that it reads.
+        follows_from: Of what compared results the result comes, and what else the call was told.
+    """
 
     operator: Operator
     module: str
     prints: list[_Print | None]
+    own: tuple[int, ...] = ()
+    follows_from: tuple[Any, ...] | None = None
+
+
+class _Compared(NamedTuple):
+    """A result that was compared.
+
+    Attributes:
+        tensor: It.
+        source: The entry of its call, and which of the results of that it is.
+        kept: What stays of it, by axis.
+        memory: What is otherwise once somebody has written there, or given it other memory.
+    """
+
+    tensor: weakref[torch.Tensor]
+    source: tuple[int, int]
+    kept: Mapping[int, Array]
+    memory: tuple[int, int, int]
 
 
 class _Pair(NamedTuple):
@@ -96,17 +130,31 @@ class _Room:
 
 _ROOM = 1 << 21
 
+_PLAIN = frozenset({int, float, bool, str, type(None), torch.dtype})
+"""Types of what a call can be told beside tensors, of which it is seen whether it is the same."""
+
+
+_ALL: Mapping[int, Array] = {}
+
 
 class Inside:
     """What the operators of one run have made, held to those of another run.
 
     Attributes:
-        lost: Whether the other run made other calls from some point on.
+        lost: Whether the other run made other calls somewhere.
     """
 
-    def __init__(self, plan: Plan) -> None:
-        """Begin with nothing."""
-        self.lost = False
+    def __init__(self, plan: Plan, *, all_results: bool = True) -> None:
+        """Begin with nothing.
+
+        Args:
+            plan: What was removed.
+            all_results: Whether those are compared, too, that follow from compared ones.
+        """
+        self.lost = self._apart = False
+        self._all_results = all_results
+        self._compared: dict[int, _Compared] = {}
+        self._writes: dict[int, int] = {}
         self._plan = plan
         self._pairs: list[_Pair] = []
         self._made_by: list[_Entry] = []
@@ -115,9 +163,27 @@ class Inside:
         self._noise: dict[Any, torch.Tensor] = {}
         self._rooms: dict[np.dtype[Any], _Room] = {}
 
-    def note(self, operator: Operator, module: str, result: Any, recorded: Call | None) -> None:
-        """Keep what a call of the masked model has made."""
+    def note(
+        self,
+        operator: Operator,
+        module: str,
+        told: tuple[tuple[Any, ...], Mapping[str, Any]],
+        result: Any,
+        recorded: Call | None,
+    ) -> None:
+        """Keep what a call of the masked model has made.
+
+        Args:
+            operator: What was called.
+            module: Where.
+            told: Its arguments.
+            result: What it made.
+            recorded: The call of the recording that it is.
+        """
         prints: list[_Print | None] = []
+        entry = _Entry(operator, module, prints, _parameters(told), self._source(operator, told))
+        self._entries.append(entry)
+        self._note_writes(operator, told)
         for at, tensor in enumerate(_results(operator, result)):
             index = None
             if recorded is not None and at < len(recorded.outputs):
@@ -125,9 +191,78 @@ class Inside:
             kept = {} if index is None else self._plan.kept_of_value(index)
             if tensor is None or not self._as_planned(tensor, index, kept):
                 prints.append(None)
-            else:
-                prints.append(self._print(tensor, kept))
-        self._entries.append(_Entry(operator, module, prints))
+                entry.follows_from = None
+                continue
+            if entry.follows_from is not None and not self._stay_together(tensor, kept, told):
+                entry.follows_from = None
+            follows = entry.follows_from is not None
+            prints.append(None if follows else self._print(tensor, kept, planned=index is not None))
+            if index is not None:
+                source = len(self._entries) - 1, at
+                self._note_compared(tensor, source, kept)
+
+    def _source(
+        self, operator: Operator, told: tuple[tuple[Any, ...], Mapping[str, Any]]
+    ) -> tuple[Any, ...] | None:
+        """What a result comes of, if that is compared results alone and what numbers it is told."""
+        if self._all_results or not operator.is_pointwise:
+            return None
+        args, kwargs = told
+        source: list[Any] = [*kwargs]
+        for each in (*args, *kwargs.values()):
+            if not isinstance(each, torch.Tensor):
+                if type(each) not in _PLAIN:
+                    return None
+                source.append(each)
+                continue
+            known = self._compared.get(id(each))
+            # Another tensor may have got the identity of one that is gone.
+            if known is None or known.tensor() is not each or known.memory != self._memory_of(each):
+                return None
+            source.append(("made by", known.source))
+        return tuple(source)
+
+    def _stay_together(
+        self,
+        result: torch.Tensor,
+        kept: Mapping[int, Array],
+        told: tuple[tuple[Any, ...], Mapping[str, Any]],
+    ) -> bool:
+        """Whether of all that a result comes of the same indices stay as of itself.
+
+        Axes are counted from the last one, as for what is spread over more of them.
+        """
+        args, kwargs = told
+        stays = {axis - result.ndim: indices for axis, indices in kept.items()}
+        for each in (*args, *kwargs.values()):
+            if isinstance(each, torch.Tensor):
+                held = self._compared[id(each)].kept
+                its = {axis - each.ndim: indices for axis, indices in held.items()}
+                for axis in stays.keys() | its.keys():
+                    spread = -axis > each.ndim or each.shape[axis] == 1
+                    if not spread and not _are_same(stays.get(axis), its.get(axis)):
+                        return False
+        return True
+
+    def _note_compared(
+        self, tensor: torch.Tensor, source: tuple[int, int], kept: Mapping[int, Array] = _ALL
+    ) -> None:
+        if not self._all_results:
+            memory = self._memory_of(tensor)
+            self._compared[id(tensor)] = _Compared(weakref(tensor), source, kept, memory)
+
+    def _note_writes(
+        self, operator: Operator, told: tuple[tuple[Any, ...], Mapping[str, Any]]
+    ) -> None:
+        if operator.writes and not self._all_results:
+            strided = [each for each in operator.written(*told) if each.layout is torch.strided]
+            for tensor in strided:
+                storage = tensor.untyped_storage()._cdata
+                self._writes[storage] = self._writes.get(storage, 0) + 1
+
+    def _memory_of(self, tensor: torch.Tensor) -> tuple[int, int, int]:
+        storage = tensor.untyped_storage()._cdata
+        return storage, tensor.data_ptr(), self._writes.get(storage, 0)
 
     def _as_planned(
         self, tensor: torch.Tensor, index: int | None, kept: Mapping[int, Array]
@@ -141,23 +276,41 @@ class Inside:
         planned = self._plan.labelling.graph.metas[index].shape
         return all(axis >= tensor.ndim or tensor.shape[axis] == planned[axis] for axis in kept)
 
-    def check(self, operator: Operator, result: Any) -> None:
+    def check(
+        self,
+        operator: Operator,
+        told: tuple[tuple[Any, ...], Mapping[str, Any]],
+        result: Any,
+    ) -> None:
         """Compare what a call of the small model has made."""
-        entry = None if self.lost else self._find(operator)
+        entry = self._find(operator, told)
+        follows = entry is not None and entry.follows_from is not None
+        source = self._source(operator, told) if follows else None
+        self._note_writes(operator, told)
         if entry is None:
             return
-        for before, tensor in zip(entry.prints, _results(operator, result), strict=False):
-            # A copy of something may be of any length, and what is unknown cannot be cut.
-            if before is None or tensor is None or before.shape != tuple(tensor.shape):
+        if source != entry.follows_from:
+            self.lost = True
+            return
+        results = _results(operator, result)
+        for at, (before, tensor) in enumerate(zip(entry.prints, results, strict=False)):
+            if tensor is None or (before is None and source is None):
                 continue
-            now = _Print(before.shape, before.axis, self._products(tensor, before.axis))
-            self._pairs.append(_Pair(before, now, tensor.dtype))
-            self._made_by.append(entry)
+            if before is not None:
+                if before.shape != tuple(tensor.shape):
+                    # A copy of something may be of any length, and what is unknown cannot be cut.
+                    self.lost = self.lost or before.planned
+                    continue
+                now = _Print(before.shape, before.axis, self._products(tensor, before.axis))
+                self._pairs.append(_Pair(before, now, tensor.dtype))
+                self._made_by.append(entry)
+            self._note_compared(tensor, (self._next - 1, at))
 
     def forget(self) -> int:
         """Keep nothing any more; return how many results were compared."""
         compared = len(self._pairs)
         self._pairs, self._made_by, self._entries = [], [], []
+        self._compared = {}
         self._rooms, self._noise = {}, {}
         return compared
 
@@ -184,10 +337,15 @@ class Inside:
         ]
         return float(_weights(pairs).max(initial=0))
 
-    def _find(self, operator: Operator) -> _Entry | None:
-        """The entry of a call, past copies that only one of the models makes."""
+    def _find(
+        self, operator: Operator, told: tuple[tuple[Any, ...], Mapping[str, Any]]
+    ) -> _Entry | None:
+        """The entry of a call, past copies that only one of the models makes.
+
+        Where one of them makes other calls, both are together again once they read a parameter.
+        """
         at = self._next
-        while at < len(self._entries):
+        while at < len(self._entries) and not self._apart:
             entry = self._entries[at]
             if _alike(entry.operator, operator):
                 self._next = at + 1
@@ -195,20 +353,28 @@ class Inside:
             if entry.operator.name not in _PASSED:
                 break
             at += 1
-        self.lost = operator.name not in _PASSED
+        if not self._apart and operator.name in _PASSED:
+            return None
+        self.lost = self._apart = True
+        own = _parameters(told)
+        for at in range(self._next, len(self._entries)) if own else ():
+            entry = self._entries[at]
+            if entry.own == own and _alike(entry.operator, operator):
+                self._next, self._apart = at + 1, False
+                return entry
         return None
 
-    def _print(self, tensor: torch.Tensor, kept: Mapping[int, Array]) -> _Print:
+    def _print(self, tensor: torch.Tensor, kept: Mapping[int, Array], *, planned: bool) -> _Print:
         cut = [axis for axis in kept if axis < tensor.ndim]
         along = max(cut, key=lambda axis: tensor.shape[axis], default=_usual_axis(tensor.ndim))
         for axis in cut:
             if axis != along:
                 tensor = tensor.index_select(axis, places(kept[axis], tensor.device))
-        if along not in cut:
-            return _Print(tuple(tensor.shape), along, self._products(tensor, along))
+        stay = kept[along] if along in cut else None
         shape = list(tensor.shape)
-        shape[along] = len(kept[along])
-        return _Print(tuple(shape), along, self._products(tensor, along, kept[along]))
+        if stay is not None:
+            shape[along] = len(stay)
+        return _Print(tuple(shape), along, self._products(tensor, along, stay), planned)
 
     def _products(self, tensor: torch.Tensor, axis: int, kept: Array | None = None) -> Products:
         """For each index along an axis, or some of them, its products with random vectors."""
@@ -293,6 +459,19 @@ def _weights_at_once(pairs: Sequence[_Pair]) -> npt.NDArray[np.float64]:
     return weights
 
 
+def _parameters(told: tuple[tuple[Any, ...], Mapping[str, Any]]) -> tuple[int, ...]:
+    """The identities of the parameters among the arguments of a call."""
+    args, kwargs = told
+    return tuple([id(each) for each in (*args, *kwargs.values()) if isinstance(each, nn.Parameter)])
+
+
+def _are_same(one: Array | None, other: Array | None) -> bool:
+    """Whether two sets of indices that stay are the same; none is given where all do."""
+    if one is None or other is None:
+        return one is other
+    return one is other or np.array_equal(one, other)
+
+
 _PASSED = {"clone", "slice", "alias"}
 _VIEWS = {"view", "_unsafe_view"}
 
@@ -317,8 +496,9 @@ def _results(operator: Operator, result: Any) -> list[torch.Tensor | None]:
     # A product of more than two axes is made of two, and then viewed as more, with no other reader.
     if operator.name in ("clone", "_unsafe_view") or operator.makes_views:
         return [None] * len(items)
-    if "attention" in operator.name or "batch_norm" in operator.name:
-        items[1:] = [None] * (len(items) - 1)  # what a backward pass would need
+    if "attention" in operator.name or "norm" in operator.name:
+        # What a backward pass would need. The mean of what is centred already is all rounding.
+        items[1:] = [None] * (len(items) - 1)
     return [_comparable(item) if isinstance(item, torch.Tensor) else None for item in items]
 
 

@@ -7,6 +7,8 @@ that is what a pruned norm means. Everything else is the big model's own arithme
 import mmap
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping
+from functools import cached_property
+from itertools import chain
 from typing import Any, NamedTuple
 from weakref import ref as weakref
 
@@ -20,7 +22,7 @@ from prune_speedup.engine.graph import Call, Ref
 from prune_speedup.engine.labels import Array
 from prune_speedup.engine.plan import Plan
 from prune_speedup.torch.parts import places
-from prune_speedup.torch.proof.matching import Matching
+from prune_speedup.torch.proof.matching import Matching, tells_the_same
 from prune_speedup.torch.record.by_module import ModuleFollower
 from prune_speedup.torch.record.data_dependent import Decisions
 from prune_speedup.torch.record.inputs import tensors_in
@@ -29,7 +31,8 @@ from prune_speedup.torch.rules import has_rule
 
 __all__ = ["Masked", "Meaning", "zero_already"]
 
-Note = Callable[[Operator, str, Any, Call | None], None]
+Told = tuple[tuple[Any, ...], Mapping[str, Any]]
+Note = Callable[[Operator, str, Told, Any, Call | None], None]
 
 
 class Meaning(NamedTuple):
@@ -78,6 +81,8 @@ class Masked(ModuleFollower):  # type: ignore[no-untyped-call]
         note: Note | None = None,
         start: int = 0,
         already: Collection[str] = (),
+        *,
+        by_place: bool = False,
     ) -> None:
         """Run `model` as it was before anything was removed.
 
@@ -87,15 +92,17 @@ class Masked(ModuleFollower):  # type: ignore[no-untyped-call]
             meant: What counts as masked.
             decisions: What the forward is to see where it decides something.
             note: Told of every call, if anybody is: its operator, the module that was running,
-                the result, and the recorded call that it is.
+                its arguments, the result, and the recorded call that it is.
             start: The first of the recorded calls that this run should make.
             already: The names of masks that change nothing: see `zero_already`.
+            by_place: See `Matching`.
         """
         super().__init__(model, has_rule, decisions)
         self._note = note
         self._plan = plan
-        self._matching = Matching(plan, start)
+        self._matching = Matching(plan, start, by_place=by_place)
         self._matched: Call | None = None
+        self._by_place = by_place
         self._origins: dict[int, tuple[weakref[torch.Tensor], int]] = {}
         self.spread: dict[str, float] = {}
         calls = plan.labelling.graph.calls
@@ -125,6 +132,11 @@ class Masked(ModuleFollower):  # type: ignore[no-untyped-call]
         """Whether all calls so far were those of the recording."""
         return self._matching.in_step
 
+    @property
+    def found_all(self) -> bool:
+        """Whether each call of the recording was made, and read the same tensors of the model."""
+        return self._matching.found_all
+
     def as_small(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
         """What a tensor that is kept, or returned in a cache, is in the small model."""
         origin, made = self._own.get(name), self._origin(tensor)
@@ -140,7 +152,12 @@ class Masked(ModuleFollower):  # type: ignore[no-untyped-call]
 
     def follow(self, operator: Operator, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Make a call, and know which recorded one it is."""
-        self._matched = self._matching.find(self.module, operator.target)
+        self._matched = matched = self._matching.find(self.module, operator.target)
+        if self._by_place and matched is not None:
+            same = self._reads_its_own(matched, args, kwargs) and tells_the_same(
+                matched, args, kwargs
+            )
+            self._matching.elsewhere = self._matching.elsewhere or not same
         return super().follow(operator, args, kwargs)
 
     def execute(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -181,7 +198,7 @@ class Masked(ModuleFollower):  # type: ignore[no-untyped-call]
             self._note_spread(operator, args, kwargs, result)
         if self._note is not None:
             shown = self._masked(result) if self._masks or self._gone else result
-            self._note(operator, self.module, shown, recorded)
+            self._note(operator, self.module, (args, kwargs), shown, recorded)
 
     def _note_spread(
         self, operator: Operator, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any
@@ -192,9 +209,31 @@ class Masked(ModuleFollower):  # type: ignore[no-untyped-call]
         least = float(inverse_deviations.min())
         momentum = operator.argument("momentum", args, kwargs)
         share = momentum or operator.argument("exponential_average_factor", args, kwargs) or 0.0
-        for name, tensor in self._named.items() if least > 0 else ():
-            if tensor is mean:
-                self.spread[name] = max(self.spread.get(name, 0.0), share / least)
+        for name in self._names.get(id(mean), ()) if least > 0 else ():
+            self.spread[name] = max(self.spread.get(name, 0.0), share / least)
+
+    def _reads_its_own(self, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        """Whether a call reads the model's own tensors that the recorded one has read."""
+        if not (own := self._reads[id(call)]):
+            return True
+        given = [*args, *kwargs.values()]
+        lists = [each for each in given if isinstance(each, (list, tuple))]
+        return own <= {*map(id, given), *map(id, chain(*lists))}
+
+    @cached_property
+    def _reads(self) -> dict[int, set[int]]:
+        """The identities of the model's own tensors that a recorded call reads, by that of it."""
+        graph = self._plan.labelling.graph
+        own = {value: id(self._named[names[0]]) for value, names in graph.tensors.items()}
+        return {id(call): {own[i] for i in call.inputs() if i in own} for call in graph.calls}
+
+    @cached_property
+    def _names(self) -> dict[int, list[str]]:
+        """The names of a tensor of the model, by its identity."""
+        names = defaultdict(list)
+        for name, tensor in self._named.items():
+            names[id(tensor)].append(name)
+        return names
 
     def _origin(self, tensor: torch.Tensor) -> int | None:
         """The recorded value that a tensor is."""

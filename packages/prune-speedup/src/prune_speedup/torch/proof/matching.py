@@ -6,25 +6,42 @@ and its place in the source.
 """
 
 from collections import defaultdict
+from collections.abc import Collection
 from typing import Any
 
-from prune_speedup.engine.graph import Call
+from torch import Tensor
+
+from prune_speedup.engine.graph import Call, Ref
 from prune_speedup.engine.plan import Plan
 from prune_speedup.torch.record.source_places import key_of, place_of_call
 
-__all__ = ["Matching"]
+__all__ = ["Matching", "tells_the_same"]
 
 
 class Matching:
-    """The calls of a recording, to be found again during one run."""
+    """The calls of a recording, to be found again during one run.
 
-    def __init__(self, plan: Plan, start: int = 0) -> None:
-        """Begin before a call of the recording."""
+    Attributes:
+        in_step: Whether all calls so far were the recorded ones, in their order.
+        elsewhere: Whether one was taken for a recorded one that may be another.
+    """
+
+    def __init__(self, plan: Plan, start: int = 0, *, by_place: bool = False) -> None:
+        """Begin before a call of the recording.
+
+        Args:
+            plan: That of the recording.
+            start: Where in it.
+            by_place: Whether a call counts as found only at the place of the recorded one. A model
+                that trains may make the same calls by other code.
+        """
         self.in_step = True
-        self._plan = plan
+        self._plan, self._by_place = plan, by_place
         self._calls = plan.labelling.graph.calls
         self._waiting = [each for each in self._calls[start:] if not isinstance(each.target, str)]
         self._waiting.reverse()
+        self.elsewhere = False
+        self._found_since: set[int] = set()
         self._by_key: dict[Any, list[Call]] | None = None
         self._agreed: dict[Any, Call | None] = {}
 
@@ -34,20 +51,34 @@ class Matching:
         It is asked for every call, in their order, while the call is being made.
         """
         if self.in_step:
-            if self._waiting and (known := self._waiting.pop()).target == target:
+            if self._waiting and (known := self._waiting[-1]).target == target:
+                self._waiting.pop()
+                if self._by_place:
+                    place = key_of(place_of_call())
+                    same = _key(known) == (module, target, place)
+                    self.elsewhere = self.elsewhere or not same
                 return known
             self.in_step = False
         key = module, target, key_of(place_of_call())
         if key not in self._agreed:
             self._agreed[key] = self._one_of(key)
-        return self._agreed[key]
+        found = self._agreed[key]
+        if found is not None:
+            self._found_since.add(id(found))
+        return found
+
+    @property
+    def found_all(self) -> bool:
+        """Whether each call of the recording was made, and was known to be that one."""
+        since = self._found_since
+        return not self.elsewhere and all(id(call) in since for call in self._waiting)
 
     def _one_of(self, key: Any) -> Call | None:
         """The calls of a place, if all of them lose the same."""
         if self._by_key is None:
             self._by_key = defaultdict(list)
             for call in self._calls:
-                self._by_key[call.module, call.target, key_of(call.place)].append(call)
+                self._by_key[_key(call)].append(call)
         calls = self._by_key.get(key, [])
         alike = all(self._loss(calls[0]) == self._loss(other) for other in calls[1:])
         return calls[0] if calls and alike else None
@@ -58,3 +89,48 @@ class Matching:
             {axis: kept.tolist() for axis, kept in self._plan.kept_of_value(value).items()}
             for value in values
         ]
+
+
+def _key(call: Call) -> tuple[str, Any, Any]:
+    """What a recorded call is known by."""
+    return call.module, call.target, key_of(call.place)
+
+
+_BY_INPUT = frozenset({"view", "_unsafe_view", "expand", "native_group_norm"})
+"""Operators that are told sizes of what they are given, of which the forward need not know."""
+
+_BY_MODE = frozenset({"training", "momentum"})
+
+
+def tells_the_same(
+    call: Call,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    *,
+    ignored: Collection[str] = _BY_MODE,
+) -> bool:
+    """Whether a call that is made is told the numbers that the recorded one was told.
+
+    Args:
+        call: The recorded one.
+        args: What it is given, tensors and all.
+        kwargs: The same by name.
+        ignored: The names of arguments that may be others; those of a norm that trains.
+    """
+    if call.name in _BY_INPUT:
+        return True
+    if len(args) != len(call.args) or kwargs.keys() != call.kwargs.keys():
+        return False
+    for name, before, now in zip(call.positions, call.args, args, strict=False):  # are in order
+        if type(before) is not Ref and name not in ignored and not _is_same(before, now):
+            return False
+    return all(name in ignored or _is_same(call.kwargs[name], now) for name, now in kwargs.items())
+
+
+def _is_same(before: Any, now: Any) -> bool:
+    if isinstance(before, Ref):
+        return isinstance(now, Tensor)
+    if isinstance(before, (list, tuple)):
+        alike = isinstance(now, (list, tuple)) and len(before) == len(now)
+        return alike and all(map(_is_same, before, now))
+    return type(before) is type(now) and bool(before == now)

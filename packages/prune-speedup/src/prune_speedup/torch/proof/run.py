@@ -1,7 +1,9 @@
 """Run the small model and the masked one in several ways, and hold them to each other."""
 
 from collections.abc import Collection, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import cached_property
 from math import inf
 from typing import Any
 
@@ -54,22 +56,25 @@ class Proof:
         difference: The largest between the two models, weighed by what is allowed.
         inputs: What both models were run on, for people.
         inside: How many results of operators were compared.
-        flops: Of the small model, on the example.
+        flops: Of the small model, on the example, if its calls were looked at there.
         doubtful: Attributes that were changed, and are read for something else in code that none
             of the inputs has reached.
         narrower: What the model returns with fewer channels, by the arguments that ask for it.
         returned: What the small model returned on the example, where it ran in its own numbers.
         recorded: Its forward there, if it was to be recorded.
+        strays: Whether the small model made other calls somewhere than the masked one. From there
+            on nothing was compared inside.
     """
 
     difference: Difference
     inputs: list[str]
     inside: int
-    flops: int
+    flops: int | None
     doubtful: dict[Source, str]
     narrower: dict[str, list[str]] = field(default_factory=dict)
     returned: Found | None = None
     recorded: Graph | None = None
+    strays: bool = False
 
 
 _NUDGE = 64
@@ -95,6 +100,7 @@ def prove(
     planned: Collection[str] = (),
     rounding: set[str] | None = None,
     recording: bool = False,
+    elsewhere: bool = False,
 ) -> Proof:
     """Compare a small model with what its masks mean.
 
@@ -112,6 +118,8 @@ def prove(
         rounding: The names of cases in which an earlier proof had to look at numbers that hardly
             round. Those of this one are added.
         recording: Whether the small model's forward of the example is recorded.
+        elsewhere: Whether the look inside may be at another input than the example, as far as the
+            model's code tells.
 
     Raises:
         SpeedupError: They differ.
@@ -123,16 +131,61 @@ def prove(
     repaired = bool(repairs.attributes or repairs.corrections)
     cases = cases_of(model, example_inputs, more_inputs, opened=opened, repaired=repaired)
     cases = [case for case in cases if case.name not in without]
-    prover = _Prover(model, plan, meant, original, list(repairs.attributes), planned)
-    prover.recording = recording
     own = narrowest(model)
     half = own.itemsize < torch.float32.itemsize
+    attributes = list(repairs.attributes)
+    if elsewhere and not (half or recording):
+        prover = _Prover(model, plan, meant, original, attributes, planned)
+        if (proof := _from_outside(prover, model, cases, tolerance, rounding)) is not None:
+            return proof
+    prover = _Prover(model, plan, meant, original, attributes, planned)
+    prover.recording = recording
     if half:
         prover.half = cases[0]
     verdict = where_it_hardly_rounds(model, tolerance, cases, prover.compared, rounding)
     if half:
         prover.check_rounding(cases[0], own, tolerance)
     return prover.proof(verdict)
+
+
+def _from_outside(
+    prover: "_Prover",
+    model: nn.Module,
+    cases: Sequence[Case],
+    tolerance: float | None,
+    rounding: set[str] | None,
+) -> Proof | None:
+    """Look inside on an input that was made up, and at the example only from outside.
+
+    That input is smaller most often. Nothing is returned where it will not do instead, or where
+    anything differs: errors tell of the example.
+    """
+    made_up = next((case for case in cases if case.is_made_up), None)
+    if made_up is None or not prover.may_look_elsewhere:
+        return None
+    prover.sparing = True
+    known = set(rounding or ())
+    first, *others = cases
+    ordered = [made_up, first, *(case for case in others if case is not made_up)]
+    try:
+        verdict = where_it_hardly_rounds(model, tolerance, ordered, prover.compared, known)
+    except CaseError:
+        return None
+    if prover.strays:
+        return None
+    verdict.inputs.sort(key=lambda name: _place(name, cases))
+    return prover.proof(verdict)
+
+
+def _place(name: str, cases: Sequence[Case]) -> int:
+    """Which of the cases it is, or is tried in the place of."""
+    for at, case in enumerate(cases):
+        tried: Case | None = case
+        while tried is not None:
+            if tried.name == name:
+                return at
+            tried = tried.otherwise
+    return len(cases)
 
 
 class _Checking(Follower):  # type: ignore[no-untyped-call]
@@ -142,9 +195,11 @@ class _Checking(Follower):  # type: ignore[no-untyped-call]
         flops: What the first run of the model did.
     """
 
-    def __init__(self, model: nn.Module, inside: Inside, decisions: Decisions | None) -> None:
+    def __init__(
+        self, model: nn.Module, inside: Inside, decisions: Decisions | None, *, counting: bool
+    ) -> None:
         super().__init__(model, has_rule, decisions)
-        self._inside, self._counting = inside, True
+        self._inside, self._counting = inside, counting
         self.flops = 0
 
     def once(self, example_inputs: Any) -> Any:
@@ -160,7 +215,14 @@ class _Checking(Follower):  # type: ignore[no-untyped-call]
         """Compare what was made."""
         if self._counting:
             self.flops += flops_of_call(operator.target, args, kwargs, result)
-        self._inside.check(operator, result)
+        self._inside.check(operator, (args, kwargs), result)
+
+
+class _Unseen(Follower):  # type: ignore[no-untyped-call]
+    """Runs a model without a look at its calls."""
+
+    def _watching(self) -> AbstractContextManager[Any]:
+        return nullcontext()
 
 
 class _InStep(Follower):  # type: ignore[no-untyped-call]
@@ -193,7 +255,7 @@ class _Recording(Recorder):  # type: ignore[no-untyped-call]
 
     def watched(self, call: Call, result: Any) -> None:
         """Compare what was made."""
-        self._inside.check(operator_of(call.target), result)
+        self._inside.check(operator_of(call.target), (call.args, call.kwargs), result)
 
 
 class _Prover:
@@ -202,6 +264,8 @@ class _Prover:
     Attributes:
         half: What the masked model is to be run on in half precision too.
         recording: Whether the small model's forward of the example is recorded.
+        sparing: Whether what follows from compared results is not compared.
+        strays: Whether the small model made other calls somewhere than the masked one.
     """
 
     def __init__(
@@ -214,7 +278,10 @@ class _Prover:
         planned: Collection[str],
     ) -> None:
         self._attributes, self._planned = attributes, planned
-        self._inside = self._flops = 0
+        self._inside = 0
+        self._flops: int | None = None
+        self._looked_in = ""
+        self.strays = False
         self._narrower: dict[str, list[str]] = {}
         self._reads: Reads = {}
         self._model = model
@@ -225,7 +292,7 @@ class _Prover:
         self._runs_twice = plan.labelling.graph.again is not None
         self._returned: Found | None = None
         self._recorded: Graph | None = None
-        self.recording = False
+        self.recording = self.sparing = False
         self._in_single: Found | None = None
         self.half: Case | None = None
         self._in_half: Seen | None = None
@@ -236,7 +303,7 @@ class _Prover:
         assert verdict.inputs
         unsure = doubtful(self._model, self._attributes, self._reads)
         found = verdict.difference, verdict.inputs, self._inside, self._flops
-        return Proof(*found, unsure, self._narrower, self._returned, self._recorded)
+        return Proof(*found, unsure, self._narrower, self._returned, self._recorded, self.strays)
 
     def compared(
         self, cases: Sequence[Case], tolerance: float | None, dtype: torch.dtype | None
@@ -257,6 +324,7 @@ class _Prover:
             if case.name == "the example" and dtype is None and not self._runs_twice:
                 self._returned, self._recorded = small.returned, small.recorded
             difference = held(case, seen, small, tolerance)
+            self.strays = self.strays or seen.inside.lost
             if seen.narrower:
                 self._narrower[case.asks] = seen.narrower
             self._inside += seen.inside.forget()
@@ -351,12 +419,11 @@ class _Prover:
     def _run_masked(self, case: Case, dtype: torch.dtype | None, *, inside: bool = True) -> Seen:
         if self._zero_already is None:  # found out while the model is what it was
             self._zero_already = zero_already(self._model, self._meant.masks)
-        noted = Inside(self._plan)
-        if self._may_do_as_on_the_example(case, dtype):
-            run = _InStep(self._model, self._plan.labelling.graph)
+        noted = Inside(self._plan, all_results=not self.sparing)
+        if dtype is None and (run := self._other_run(case)) is not None:
             found = found_in(self._run(run, case, dtype))
-            if run.ended_in_step:
-                return Seen(found, kept_by(run), noted, as_on_the_example=True)
+            if not isinstance(run, _InStep) or run.ended_in_step:
+                return Seen(found, kept_by(run), noted, from_outside=True)
         masked = Masked(
             self._model,
             self._plan,
@@ -365,6 +432,8 @@ class _Prover:
             noted.note if inside else None,
             self._start(case),
             self._zero_already,
+            # A model that trains may do the same by other code, and other parameters.
+            by_place=case.training and self.may_look_elsewhere,
         )
         found = found_in(self._run(masked, case, dtype))
         found.aside = {path: masked.as_small("", each) for path, each in found.aside.items()}
@@ -375,32 +444,47 @@ class _Prover:
             found.tensors = cut
         kept = kept_by(masked)
         kept.tensors = {path: masked.as_small(path, each) for path, each in kept.tensors.items()}
+        if inside and not self._looked_in and (case.name == "the example" or masked.found_all):
+            self._looked_in = case.name
         return Seen(found, kept, noted, masked.decided, narrower, masked.spread)
 
-    def _may_do_as_on_the_example(self, case: Case, dtype: torch.dtype | None) -> bool:
-        """Whether it may be enough in a case to compare what is returned.
+    def _other_run(self, case: Case) -> Follower | None:
+        """How a case may be run whose results are compared by what is returned alone.
 
-        So it is where the masked model makes the calls that it makes on the example, and neither
-        tells torch a size nor asks for one: inside, it does to other inputs what it does to the
-        example, where everything is compared. The model is run as it is for that, so there must be
-        nothing to mask, no norm over what stays, and no numbers or modes but the model's own.
+        So it is where all calls of the recording have been looked at on another input, and the
+        forward neither tells torch a size nor asks for one: inside, it does to this input what it
+        does to that. The model is run as it is, so there must be nothing to mask.
+        """
+        masked = self._meant.removed or self._meant.masks.keys() - (self._zero_already or ())
+        if masked or not self._looked_in or not self.may_look_elsewhere:
+            return None
+        if case.name == "the example":
+            return _Unseen(self._model, has_rule)
+        is_alike = case.is_made_up and not case.training
+        return _InStep(self._model, self._plan.labelling.graph) if is_alike else None
+
+    @cached_property
+    def may_look_elsewhere(self) -> bool:
+        """Whether the forward does inside the same to inputs of any size, as far as is seen.
+
+        No norm may run over what stays, and no numbers be kept or decide anything.
         """
         graph, flow = self._plan.labelling.graph, self._plan.labelling.flow
-        made_up = not (case.required or case.training or case.opened or case.asks)
-        masked = self._meant.removed or self._meant.masks.keys() - (self._zero_already or ())
-        if not made_up or masked or flow.live_norms or dtype is not None or self._attributes:
-            return False
-        keeps = graph.written or graph.kept or graph.decisions or graph.first < len(graph.calls)
-        return not (keeps or graph.asks_size) and tells_no_size(graph)
+        keeps = graph.written or graph.kept or graph.first < len(graph.calls)
+        decides = graph.decisions or graph.left or graph.asks_size
+        return not (keeps or decides or flow.live_norms or self._attributes) and tells_no_size(
+            graph
+        )
 
     def _run_small(self, case: Case, seen: Seen, dtype: torch.dtype | None) -> Small:
         run: Follower
-        if seen.as_on_the_example:
-            run = Follower(self._model, has_rule)
+        if seen.from_outside:
+            run = _Unseen(self._model, has_rule)
         elif self.recording and case.name == "the example" and dtype is None:
             run = _Recording(self._model, seen.inside, self._decisions(case))
         else:
-            run = _Checking(self._model, seen.inside, self._decisions(case))
+            counting = case.name == "the example"
+            run = _Checking(self._model, seen.inside, self._decisions(case), counting=counting)
         try:
             with watching(self._model, self._attributes, self._reads):
                 returned = found_in(self._run(run, case, dtype))

@@ -174,7 +174,7 @@ class TwoStates(Generic[Expected]):
         """Put the model into a state, and its numbers into a type."""
         self._before = None
         state.restore()
-        self._size = max(self._size, size_of(self._model))
+        self._size = self._size or size_of(self._model)
         give_back(self._size)
         if dtype is not None:
             widen(self._model, dtype)

@@ -101,7 +101,7 @@ class SiteCounter(TorchFunctionMode):
     """Know at any moment of a forward which call is running, and what it was given.
 
     Attributes:
-        asked: Whether the model's Python has asked any tensor for its size.
+        asked: Whether the model's Python has asked any tensor for its size, or may have.
         knows_width: Whether it may have learnt how wide anything is, or have called what depends
             on that.
         calling: Whether one of these calls is being made.

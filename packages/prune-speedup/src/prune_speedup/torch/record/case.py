@@ -28,3 +28,8 @@ class Case:
     required: bool = False
     otherwise: "Case | None" = None
     asks: str = ""
+
+    @property
+    def is_made_up(self) -> bool:
+        """Whether only its inputs are others than the example's, or that it trains."""
+        return not (self.required or self.opened or self.asks)

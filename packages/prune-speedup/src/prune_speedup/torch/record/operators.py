@@ -27,6 +27,7 @@ class Operator(NamedTuple):
         is_random: Whether its result depends on chance.
         is_empty: Whether its result is what memory happens to hold.
         is_foreign: Whether it is none of torch's own, so that nobody knows what it looks at.
+        is_pointwise: Whether each number of its result comes of those at the same place alone.
     """
 
     target: Any
@@ -38,6 +39,7 @@ class Operator(NamedTuple):
     is_random: bool
     is_empty: bool
     is_foreign: bool
+    is_pointwise: bool
 
     def argument(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """What it is given by a name, or takes if nothing is given; `None` if it takes no such."""
@@ -82,4 +84,5 @@ def _look_up(target: Any) -> Operator:
         torch.Tag.nondeterministic_seeded in target.tags,
         name_of(target) in _EMPTY,
         target.namespace not in _TORCH,
+        torch.Tag.pointwise in target.tags,
     )

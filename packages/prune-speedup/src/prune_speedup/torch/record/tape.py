@@ -254,8 +254,10 @@ class Tape(ModuleFollower):  # type: ignore[no-untyped-call]
         ]
         recorded = Call(operator.target, *reads, outputs, self.module, operator.positions)
         if (sites := self.sites) is not None:
-            # What else is done by code that makes a call without a function of torch, nobody sees.
-            sites.knows_width = sites.knows_width or not sites.calling
+            if not sites.calling:
+                # What else is done by code that makes a call without a function of torch, nobody
+                # sees.
+                sites.knows_width = sites.asked = True
             recorded.place, recorded.site = place_of_call(), sites.site
             recorded.given, recorded.bounds = sites.given, sites.bounds
         self.graph.calls.append(recorded)
