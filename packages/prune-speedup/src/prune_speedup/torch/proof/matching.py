@@ -6,7 +6,6 @@ and its place in the source.
 """
 
 from collections import defaultdict
-from collections.abc import Collection
 from typing import Any
 
 from torch import Tensor
@@ -102,29 +101,19 @@ _BY_INPUT = frozenset({"view", "_unsafe_view", "expand", "native_group_norm"})
 _BY_MODE = frozenset({"training", "momentum"})
 
 
-def tells_the_same(
-    call: Call,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-    *,
-    ignored: Collection[str] = _BY_MODE,
-) -> bool:
+def tells_the_same(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     """Whether a call that is made is told the numbers that the recorded one was told.
 
-    Args:
-        call: The recorded one.
-        args: What it is given, tensors and all.
-        kwargs: The same by name.
-        ignored: The names of arguments that may be others; those of a norm that trains.
+    Of a norm that trains, it is told that.
     """
     if call.name in _BY_INPUT:
         return True
     if len(args) != len(call.args) or kwargs.keys() != call.kwargs.keys():
         return False
     for name, before, now in zip(call.positions, call.args, args, strict=False):  # are in order
-        if type(before) is not Ref and name not in ignored and not _is_same(before, now):
+        if type(before) is not Ref and name not in _BY_MODE and not _is_same(before, now):
             return False
-    return all(name in ignored or _is_same(call.kwargs[name], now) for name, now in kwargs.items())
+    return all(name in _BY_MODE or _is_same(call.kwargs[name], now) for name, now in kwargs.items())
 
 
 def _is_same(before: Any, now: Any) -> bool:

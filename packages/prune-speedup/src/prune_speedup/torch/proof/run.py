@@ -1,7 +1,6 @@
 """Run the small model and the masked one in several ways, and hold them to each other."""
 
 from collections.abc import Collection, Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import inf
@@ -11,9 +10,9 @@ import torch
 from torch import nn
 
 from prune_core.errors import ConfigError
-from prune_speedup.engine.graph import Call, Graph
+from prune_speedup.engine.graph import Graph
 from prune_speedup.engine.plan import Plan
-from prune_speedup.torch.cost import flops_of, flops_of_call
+from prune_speedup.torch.cost import flops_of
 from prune_speedup.torch.parts import put
 from prune_speedup.torch.proof.cases import cases_of
 from prune_speedup.torch.proof.compare import Difference, compare
@@ -21,6 +20,7 @@ from prune_speedup.torch.proof.higher_precision import narrowest, widened
 from prune_speedup.torch.proof.holding import Seen, Small, held, kept_by
 from prune_speedup.torch.proof.inside import Inside
 from prune_speedup.torch.proof.masked_reference import Masked, Meaning, zero_already
+from prune_speedup.torch.proof.runs import Checking, InStep, Recording, Unseen
 from prune_speedup.torch.proof.two_states import (
     CaseError,
     TwoStates,
@@ -32,8 +32,6 @@ from prune_speedup.torch.record.case import Case
 from prune_speedup.torch.record.data_dependent import Decisions
 from prune_speedup.torch.record.follower import Follower
 from prune_speedup.torch.record.inputs import Found, found_in
-from prune_speedup.torch.record.operators import Operator, operator_of
-from prune_speedup.torch.record.recorder import Recorder
 from prune_speedup.torch.resize.as_it_is import tells_no_size
 from prune_speedup.torch.resize.search import Repairs
 from prune_speedup.torch.resize.traced_integers import Source
@@ -62,8 +60,6 @@ class Proof:
         narrower: What the model returns with fewer channels, by the arguments that ask for it.
         returned: What the small model returned on the example, where it ran in its own numbers.
         recorded: Its forward there, if it was to be recorded.
-        strays: Whether the small model made other calls somewhere than the masked one. From there
-            on nothing was compared inside.
     """
 
     difference: Difference
@@ -74,7 +70,6 @@ class Proof:
     narrower: dict[str, list[str]] = field(default_factory=dict)
     returned: Found | None = None
     recorded: Graph | None = None
-    strays: bool = False
 
 
 _NUDGE = 64
@@ -173,11 +168,11 @@ def _from_outside(
         return None
     if prover.strays:
         return None
-    verdict.inputs.sort(key=lambda name: _place(name, cases))
+    verdict.inputs.sort(key=lambda name: _rank(name, cases))
     return prover.proof(verdict)
 
 
-def _place(name: str, cases: Sequence[Case]) -> int:
+def _rank(name: str, cases: Sequence[Case]) -> int:
     """Which of the cases it is, or is tried in the place of."""
     for at, case in enumerate(cases):
         tried: Case | None = case
@@ -186,76 +181,6 @@ def _place(name: str, cases: Sequence[Case]) -> int:
                 return at
             tried = tried.otherwise
     return len(cases)
-
-
-class _Checking(Follower):  # type: ignore[no-untyped-call]
-    """Holds what each operator of the small model makes to what it made in the masked one.
-
-    Attributes:
-        flops: What the first run of the model did.
-    """
-
-    def __init__(
-        self, model: nn.Module, inside: Inside, decisions: Decisions | None, *, counting: bool
-    ) -> None:
-        super().__init__(model, has_rule, decisions)
-        self._inside, self._counting = inside, counting
-        self.flops = 0
-
-    def once(self, example_inputs: Any) -> Any:
-        """Run the model once."""
-        try:
-            return super().once(example_inputs)
-        finally:
-            self._counting = False
-
-    def followed(
-        self, operator: Operator, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any
-    ) -> None:
-        """Compare what was made."""
-        if self._counting:
-            self.flops += flops_of_call(operator.target, args, kwargs, result)
-        self._inside.check(operator, (args, kwargs), result)
-
-
-class _Unseen(Follower):  # type: ignore[no-untyped-call]
-    """Runs a model without a look at its calls."""
-
-    def _watching(self) -> AbstractContextManager[Any]:
-        return nullcontext()
-
-
-class _InStep(Follower):  # type: ignore[no-untyped-call]
-    """Sees whether a model makes the calls that were recorded on the example, and no others."""
-
-    def __init__(self, model: nn.Module, graph: Graph) -> None:
-        super().__init__(model, has_rule)
-        calls = reversed(graph.calls)
-        self._waiting = [each.target for each in calls if not isinstance(each.target, str)]
-        self._in_step = True
-
-    def follow(self, operator: Operator, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Make a call, and look whether it is the next one."""
-        known = self._waiting.pop() if self._waiting else None
-        self._in_step = self._in_step and known is operator.target
-        return super().follow(operator, args, kwargs)
-
-    @property
-    def ended_in_step(self) -> bool:
-        """Whether it made all of them."""
-        return self._in_step and not self._waiting
-
-
-class _Recording(Recorder):  # type: ignore[no-untyped-call]
-    """Does the same and writes it down."""
-
-    def __init__(self, model: nn.Module, inside: Inside, decisions: Decisions | None) -> None:
-        super().__init__(model, has_rule, decisions=decisions, located=False)
-        self._inside = inside
-
-    def watched(self, call: Call, result: Any) -> None:
-        """Compare what was made."""
-        self._inside.check(operator_of(call.target), (call.args, call.kwargs), result)
 
 
 class _Prover:
@@ -303,7 +228,7 @@ class _Prover:
         assert verdict.inputs
         unsure = doubtful(self._model, self._attributes, self._reads)
         found = verdict.difference, verdict.inputs, self._inside, self._flops
-        return Proof(*found, unsure, self._narrower, self._returned, self._recorded, self.strays)
+        return Proof(*found, unsure, self._narrower, self._returned, self._recorded)
 
     def compared(
         self, cases: Sequence[Case], tolerance: float | None, dtype: torch.dtype | None
@@ -422,7 +347,7 @@ class _Prover:
         noted = Inside(self._plan, all_results=not self.sparing)
         if dtype is None and (run := self._other_run(case)) is not None:
             found = found_in(self._run(run, case, dtype))
-            if not isinstance(run, _InStep) or run.ended_in_step:
+            if not isinstance(run, InStep) or run.ended_in_step:
                 return Seen(found, kept_by(run), noted, from_outside=True)
         masked = Masked(
             self._model,
@@ -459,9 +384,9 @@ class _Prover:
         if masked or not self._looked_in or not self.may_look_elsewhere:
             return None
         if case.name == "the example":
-            return _Unseen(self._model, has_rule)
+            return Unseen(self._model, has_rule)
         is_alike = case.is_made_up and not case.training
-        return _InStep(self._model, self._plan.labelling.graph) if is_alike else None
+        return InStep(self._model, self._plan.labelling.graph) if is_alike else None
 
     @cached_property
     def may_look_elsewhere(self) -> bool:
@@ -479,12 +404,12 @@ class _Prover:
     def _run_small(self, case: Case, seen: Seen, dtype: torch.dtype | None) -> Small:
         run: Follower
         if seen.from_outside:
-            run = _Unseen(self._model, has_rule)
+            run = Unseen(self._model, has_rule)
         elif self.recording and case.name == "the example" and dtype is None:
-            run = _Recording(self._model, seen.inside, self._decisions(case))
+            run = Recording(self._model, seen.inside, self._decisions(case))
         else:
             counting = case.name == "the example"
-            run = _Checking(self._model, seen.inside, self._decisions(case), counting=counting)
+            run = Checking(self._model, seen.inside, self._decisions(case), counting=counting)
         try:
             with watching(self._model, self._attributes, self._reads):
                 returned = found_in(self._run(run, case, dtype))
@@ -496,9 +421,9 @@ class _Prover:
                 runs=False,
             ) from error
         recorded = None
-        if isinstance(run, _Recording):
+        if isinstance(run, Recording):
             recorded, self._flops = run.graph, flops_of(run.graph)
-        elif isinstance(run, _Checking) and case.name == "the example":
+        elif isinstance(run, Checking) and case.name == "the example":
             self._flops = run.flops
         return Small(returned, kept_by(run), run.decided, recorded)
 
