@@ -6,9 +6,7 @@ channel by channel and relative to that channel. Of each channel only its produc
 random vectors are kept; two channels that differ agree in all of them hardly ever, and a model's
 activations are never in memory twice.
 
-What follows from compared results need not be compared again. In `relu(a + b)` two models with the
-same `a` and `b` have the same sum, and the same of that, where the same channels of `a` and of `b`
-stay.
+What follows from compared results need not be compared again: see `following`.
 """
 
 import mmap
@@ -16,7 +14,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf, isfinite, prod
 from typing import Any, NamedTuple
-from weakref import ref as weakref
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +24,7 @@ from prune_speedup.engine.graph import Call
 from prune_speedup.engine.labels import Array
 from prune_speedup.engine.plan import Plan
 from prune_speedup.torch.parts import places
+from prune_speedup.torch.proof.following import Following, Told
 from prune_speedup.torch.record.operators import Operator
 
 __all__ = ["Inside"]
@@ -78,22 +76,6 @@ class _Entry:
     follows_from: tuple[Any, ...] | None = None
 
 
-class _Compared(NamedTuple):
-    """A result that was compared.
-
-    Attributes:
-        tensor: It.
-        source: The entry of its call, and which of the results of that it is.
-        kept: What stays of it, by axis.
-        memory: What is otherwise once somebody has written there, or given it other memory.
-    """
-
-    tensor: weakref[torch.Tensor]
-    source: tuple[int, int]
-    kept: Mapping[int, Array]
-    memory: tuple[int, int, int]
-
-
 class _Pair(NamedTuple):
     """What two runs have made at the same place, and its type."""
 
@@ -130,12 +112,6 @@ class _Room:
 
 _ROOM = 1 << 21
 
-_PLAIN = frozenset({int, float, bool, str, type(None), torch.dtype})
-"""Types of what a call can be told beside tensors, of which it is seen whether it is the same."""
-
-
-_ALL: Mapping[int, Array] = {}
-
 
 class Inside:
     """What the operators of one run have made, held to those of another run.
@@ -152,9 +128,7 @@ class Inside:
             all_results: Whether those are compared, too, that follow from compared ones.
         """
         self.lost = self._apart = False
-        self._all_results = all_results
-        self._compared: dict[int, _Compared] = {}
-        self._writes: dict[int, int] = {}
+        self._known = None if all_results else Following()
         self._plan = plan
         self._pairs: list[_Pair] = []
         self._made_by: list[_Entry] = []
@@ -167,7 +141,7 @@ class Inside:
         self,
         operator: Operator,
         module: str,
-        told: tuple[tuple[Any, ...], Mapping[str, Any]],
+        told: Told,
         result: Any,
         recorded: Call | None,
     ) -> None:
@@ -181,9 +155,12 @@ class Inside:
             recorded: The call of the recording that it is.
         """
         prints: list[_Print | None] = []
-        entry = _Entry(operator, module, prints, _parameters(told), self._source(operator, told))
+        known = self._known
+        source = None if known is None else known.source(operator, told)
+        entry = _Entry(operator, module, prints, _parameters(told), source)
         self._entries.append(entry)
-        self._note_writes(operator, told)
+        if known is not None:
+            known.note_writes(operator, told)
         for at, tensor in enumerate(_results(operator, result)):
             index = None
             if recorded is not None and at < len(recorded.outputs):
@@ -193,76 +170,13 @@ class Inside:
                 prints.append(None)
                 entry.follows_from = None
                 continue
-            if entry.follows_from is not None and not self._stay_together(tensor, kept, told):
-                entry.follows_from = None
+            if known is not None and entry.follows_from is not None:
+                together = known.stay_together(tensor, kept, told)
+                entry.follows_from = entry.follows_from if together else None
             follows = entry.follows_from is not None
             prints.append(None if follows else self._print(tensor, kept, planned=index is not None))
-            if index is not None:
-                source = len(self._entries) - 1, at
-                self._note_compared(tensor, source, kept)
-
-    def _source(
-        self, operator: Operator, told: tuple[tuple[Any, ...], Mapping[str, Any]]
-    ) -> tuple[Any, ...] | None:
-        """What a result comes of, if that is compared results alone and what numbers it is told."""
-        if self._all_results or not operator.is_pointwise:
-            return None
-        args, kwargs = told
-        source: list[Any] = [*kwargs]
-        for each in (*args, *kwargs.values()):
-            if not isinstance(each, torch.Tensor):
-                if type(each) not in _PLAIN:
-                    return None
-                source.append(each)
-                continue
-            known = self._compared.get(id(each))
-            # Another tensor may have got the identity of one that is gone.
-            if known is None or known.tensor() is not each or known.memory != self._memory_of(each):
-                return None
-            source.append(("made by", known.source))
-        return tuple(source)
-
-    def _stay_together(
-        self,
-        result: torch.Tensor,
-        kept: Mapping[int, Array],
-        told: tuple[tuple[Any, ...], Mapping[str, Any]],
-    ) -> bool:
-        """Whether of all that a result comes of the same indices stay as of itself.
-
-        Axes are counted from the last one, as for what is spread over more of them.
-        """
-        args, kwargs = told
-        stays = {axis - result.ndim: indices for axis, indices in kept.items()}
-        for each in (*args, *kwargs.values()):
-            if isinstance(each, torch.Tensor):
-                held = self._compared[id(each)].kept
-                its = {axis - each.ndim: indices for axis, indices in held.items()}
-                for axis in stays.keys() | its.keys():
-                    spread = -axis > each.ndim or each.shape[axis] == 1
-                    if not spread and not _are_same(stays.get(axis), its.get(axis)):
-                        return False
-        return True
-
-    def _note_compared(
-        self, tensor: torch.Tensor, source: tuple[int, int], kept: Mapping[int, Array] = _ALL
-    ) -> None:
-        if not self._all_results:
-            memory = self._memory_of(tensor)
-            self._compared[id(tensor)] = _Compared(weakref(tensor), source, kept, memory)
-
-    def _note_writes(
-        self, operator: Operator, told: tuple[tuple[Any, ...], Mapping[str, Any]]
-    ) -> None:
-        if operator.writes and not self._all_results:
-            strided = [each for each in operator.written(*told) if each.layout is torch.strided]
-            for tensor in strided:
-                storage = tensor.untyped_storage()._cdata
-                self._writes[storage] = self._writes.get(storage, 0) + 1
-
-    def _memory_of(self, tensor: torch.Tensor) -> tuple[int, int, int]:
-        storage = tensor.untyped_storage()._cdata
-        return storage, tensor.data_ptr(), self._writes.get(storage, 0)
+            if index is not None and known is not None:
+                known.note(tensor, (len(self._entries) - 1, at), kept)
 
     def _as_planned(
         self, tensor: torch.Tensor, index: int | None, kept: Mapping[int, Array]
@@ -279,14 +193,16 @@ class Inside:
     def check(
         self,
         operator: Operator,
-        told: tuple[tuple[Any, ...], Mapping[str, Any]],
+        told: Told,
         result: Any,
     ) -> None:
         """Compare what a call of the small model has made."""
         entry = self._find(operator, told)
-        follows = entry is not None and entry.follows_from is not None
-        source = self._source(operator, told) if follows else None
-        self._note_writes(operator, told)
+        source, known = None, self._known
+        if known is not None:
+            if entry is not None and entry.follows_from is not None:
+                source = known.source(operator, told)
+            known.note_writes(operator, told)
         if entry is None:
             return
         if source != entry.follows_from:
@@ -304,13 +220,14 @@ class Inside:
                 now = _Print(before.shape, before.axis, self._products(tensor, before.axis))
                 self._pairs.append(_Pair(before, now, tensor.dtype))
                 self._made_by.append(entry)
-            self._note_compared(tensor, (self._next - 1, at))
+            if known is not None:
+                known.note(tensor, (self._next - 1, at))
 
     def forget(self) -> int:
         """Keep nothing any more; return how many results were compared."""
         compared = len(self._pairs)
         self._pairs, self._made_by, self._entries = [], [], []
-        self._compared = {}
+        self._known = None if self._known is None else Following()
         self._rooms, self._noise = {}, {}
         return compared
 
@@ -337,9 +254,7 @@ class Inside:
         ]
         return float(_weights(pairs).max(initial=0))
 
-    def _find(
-        self, operator: Operator, told: tuple[tuple[Any, ...], Mapping[str, Any]]
-    ) -> _Entry | None:
+    def _find(self, operator: Operator, told: Told) -> _Entry | None:
         """The entry of a call, past copies that only one of the models makes.
 
         Where one of them makes other calls, both are together again once they read a parameter.
@@ -459,17 +374,10 @@ def _weights_at_once(pairs: Sequence[_Pair]) -> npt.NDArray[np.float64]:
     return weights
 
 
-def _parameters(told: tuple[tuple[Any, ...], Mapping[str, Any]]) -> tuple[int, ...]:
+def _parameters(told: Told) -> tuple[int, ...]:
     """The identities of the parameters among the arguments of a call."""
     args, kwargs = told
     return tuple([id(each) for each in (*args, *kwargs.values()) if isinstance(each, nn.Parameter)])
-
-
-def _are_same(one: Array | None, other: Array | None) -> bool:
-    """Whether two sets of indices that stay are the same; none is given where all do."""
-    if one is None or other is None:
-        return one is other
-    return one is other or np.array_equal(one, other)
 
 
 _PASSED = {"clone", "slice", "alias"}

@@ -22,6 +22,7 @@ from prune_speedup.engine.graph import Call, Ref
 from prune_speedup.engine.labels import Array
 from prune_speedup.engine.plan import Plan
 from prune_speedup.torch.parts import places
+from prune_speedup.torch.proof.following import Told
 from prune_speedup.torch.proof.matching import Matching, tells_the_same
 from prune_speedup.torch.record.by_module import ModuleFollower
 from prune_speedup.torch.record.data_dependent import Decisions
@@ -31,7 +32,6 @@ from prune_speedup.torch.rules import has_rule
 
 __all__ = ["Masked", "Meaning", "zero_already"]
 
-Told = tuple[tuple[Any, ...], Mapping[str, Any]]
 Note = Callable[[Operator, str, Told, Any, Call | None], None]
 
 
