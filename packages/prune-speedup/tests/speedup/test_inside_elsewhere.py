@@ -112,6 +112,37 @@ class Flat(Scaled):
         return y.unsqueeze(-1).flatten(1) * self.scales[0 if self.training else -1]
 
 
+class OutOfStep(nn.Module):
+    """Makes one more call as it trains, before all others."""
+
+    def __init__(self, after):
+        super().__init__()
+        self.after = after
+
+    def forward(self, y):
+        return self.after(y + 0 if self.training else y)
+
+
+class Pooled(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.pool = nn.MaxPool2d(1)
+
+    def forward(self, y):
+        return self.pool(y[..., None, None]).flatten(1)
+
+
+class Wide(nn.Module):
+    """A layer that views what it is given, and what it makes: the same call in two places."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(8, 8)
+
+    def forward(self, y):
+        return self.layer(y[:, None, None]).flatten(1)
+
+
 ONE, TWO, ROWS = torch.ones(1), torch.full((1,), 2.0), torch.ones(3, 1)
 COMPARED = {  # on each input two layers and what is between them
     "follows from what is compared": (lambda y: y.relu() + y, 2),
@@ -122,6 +153,8 @@ COMPARED = {  # on each input two layers and what is between them
     "trains by parameters in another order": (ByMode(ONE, TWO), 2 * 4),
     "trains by other code": (ByCode(TWO), 2 * 3),
     "trains by other code, twice": (Twice(TWO), 2 * 4),
+    "trains out of step with a maximum": (OutOfStep(Pooled()), 3),
+    "trains out of step with a layer": (OutOfStep(Wide()), 3),
     "calls a script": (Scripted(Turned()), 2 * 5),  # which may ask for sizes
     "refuses other inputs": (Scaled(ROWS), 3),
 }
@@ -130,6 +163,22 @@ COMPARED = {  # on each input two layers and what is between them
 @pytest.mark.parametrize(("between", "results"), COMPARED.values(), ids=COMPARED)
 def test_results_are_compared_on_one_input_if_that_tells_all(between, results):
     assert shrink(halved(between), torch.rand(3, 3)).inside == results
+
+
+@pytest.mark.filterwarnings("ignore:4 of 4 masked channels stay")
+def test_a_norm_may_be_told_how_many_channels_there_are():
+    assert shrink(halved(nn.LayerNorm(8)), torch.rand(3, 3)).inside == 3
+
+
+def test_a_mean_may_be_of_channels_that_are_last_in_memory():
+    torch.manual_seed(0)
+    first, mean = nn.Conv2d(3, 8, 3, padding=1), OutOfStep(nn.AdaptiveAvgPool2d(1))
+    model = nn.Sequential(first, mean, nn.Flatten(1), nn.Linear(8, 2)).eval()
+    model.to(memory_format=torch.channels_last)
+    with torch.no_grad():
+        first.weight[:4] = first.bias[:4] = 0
+    x = torch.rand(1, 3, 6, 6).contiguous(memory_format=torch.channels_last)
+    assert shrink(model, x).inside == 4  # of one input; the mean is given other strides
 
 
 def test_a_norm_may_train():

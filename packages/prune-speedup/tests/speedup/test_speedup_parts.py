@@ -12,13 +12,14 @@ from torch import nn
 
 from prune_core import SpeedupError, shrink
 from prune_core.masking import slices
-from prune_speedup.torch import parts, shrinking
+from prune_speedup.torch import heap, parts, shrinking
 from prune_speedup.torch.parts import Numbers, Part
 
 
 @pytest.fixture
 def every_tensor(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take every tensor for a large one."""
+    """Take every tensor for a large one, and every model."""
+    monkeypatch.setattr(heap, "_LARGE", 1)
     monkeypatch.setattr(parts, "_LARGE", 1)
     monkeypatch.setattr(slices, "_LARGE", 1)
 
@@ -122,11 +123,20 @@ def divided(monkeypatch: pytest.MonkeyPatch) -> list[Part]:
     return seen
 
 
+def test_no_memory_is_spared_of_a_small_model(monkeypatch, divided):
+    model, x, masks = make("dense")
+    monkeypatch.setattr(parts, "_LARGE", 1)
+    monkeypatch.setattr(heap, "_LARGE", 4 * sum(each.numel() for each in model.parameters()) + 1)
+    shrink(model, x, masks)
+    assert not divided
+
+
 @every_model
 def test_the_small_model_is_the_same_to_the_bit(name, monkeypatch, divided):
     small = []
     for large in (sys.maxsize, 1):
         model, x, masks = make(name)
+        monkeypatch.setattr(heap, "_LARGE", 1)
         monkeypatch.setattr(parts, "_LARGE", large)
         monkeypatch.setattr(slices, "_LARGE", 1)
         assert not divided
@@ -270,7 +280,7 @@ def test_a_way_to_measure_both(every_tensor):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux tells what a process holds")
 def test_a_large_model_is_never_there_twice():
-    """In a process of its own: 200 MB, of which half goes."""
+    """In a process of its own: 200 MB, taken for large, of which half goes."""
     script = """
         import threading
         from pathlib import Path
@@ -278,6 +288,9 @@ def test_a_large_model_is_never_there_twice():
         import torch
         from torch import nn
         from prune_core import shrink
+        from prune_speedup.torch import heap
+
+        heap._LARGE = 100 << 20
 
         def held():
             lines = Path("/proc/self/status").read_text().splitlines()

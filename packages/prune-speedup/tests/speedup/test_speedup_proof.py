@@ -290,14 +290,23 @@ class Normed(nn.Module):
         ),  # of what is repaired, training is a look of its own
         (lambda x: x.tanh() if x.shape[0] else x, 3, 2),
         (lambda x: x.tanh() if x.sum() > -1e9 else x, 4, 2),
-        (Normed(), 6, 2),
+        (Normed(), 3, 1),  # where all channels stay
     ],
-    ids=["neither", "in training", "told", "asked", "decides", "over what stays"],
+    ids=["neither", "in training", "told", "asked", "decides", "over all"],
 )
 @pytest.mark.filterwarnings("ignore:4 of 4 masked channels stay")
 def test_inside_all_inputs_are_compared_where_they_may_do_otherwise(between, results, looks):
     """Of two linear layers and what is between them, that many results are compared each time."""
     assert shrink(halved(Layers(between)), torch.rand(2, 3)).inside == looks * results
+
+
+def test_inside_all_inputs_are_compared_where_a_norm_runs_over_what_stays():
+    model = halved(Layers(nn.LayerNorm(8)))
+    with torch.no_grad():
+        model.between.weight[:4] = model.between.bias[:4] = model.head.weight[:, :4] = 0
+    report = shrink(model, torch.rand(2, 3))
+    assert report.live_norms == 1
+    assert report.inside == 2 * 3
 
 
 class Agrees(Layers):

@@ -134,3 +134,14 @@ def test_a_parameter_that_is_one_number_counts_as_one():
     report = shrink(model, x, units=[unit])
     assert report.zeros == (0, 0)
     assert report.parameters == (4 * 6 + 6 + 6 * 2 + 2 + 1, 4 * 5 + 5 + 5 * 2 + 2 + 1)
+
+
+def test_a_bias_that_is_zero_is_no_pruned_channel():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8), nn.Linear(8, 2)).eval()
+    with torch.no_grad():
+        model[0].weight[:4] = model[1].weight[:4] = 0
+        model[0].bias.zero_()  # as many are from the first, like those of norms
+    report = shrink(model, torch.rand(2, 3))
+    assert model[0].out_features == 4
+    assert (report.asked, report.kept) == (4, [])

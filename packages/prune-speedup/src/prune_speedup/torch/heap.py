@@ -5,9 +5,14 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-__all__ = ["give_back"]
+__all__ = ["give_back", "is_large"]
 
 _LARGE = 1 << 30
+
+
+def is_large(used: int) -> bool:
+    """Whether a model of so many bytes is worth the time that sparing memory takes."""
+    return used >= _LARGE
 
 
 def give_back(used: int) -> None:
@@ -20,7 +25,7 @@ def give_back(used: int) -> None:
         used: The bytes of the model that was worked with. Of a small one it is not worth the time
             that memory takes to be asked for again.
     """
-    if used >= _LARGE and (trim := _trimmer()) is not None:
+    if is_large(used) and (trim := _trimmer()) is not None:
         trim(0)
 
 

@@ -23,7 +23,7 @@ from prune_speedup.engine.labels import Array
 __all__ = ["Numbers", "Part", "cut", "give_numbers", "in_order_of", "is_blank", "places", "put"]
 
 _LARGE = 1 << 23
-"""From so many bytes on, a tensor is cut so, which takes longer than copying what stays."""
+"""From so many bytes on, a tensor of a large model is cut so, which takes longer than copying."""
 
 _KINDS = frozenset({torch.float16, torch.bfloat16, torch.float32, torch.float64})
 _DEVICES = frozenset({"cpu", "cuda"})

@@ -169,7 +169,9 @@ def shrunk(
     record_surgery(model, attributes, sizes, report.config, repairs.attributes)
     if units is None:
         covered = asked_for(graph, zeros, given)
-        report.asked, report.kept = count_masked(model, wanted, plan, found, covered)
+        report.asked, report.kept = count_masked(
+            model, wanted, plan, found, covered, masks=bool(given)
+        )
     describe(report, labelling, plan, flat)
     report.layers = layer_sizes(model, sizes, report.slices, attributes, by_module)
     report.shortfall = shortfall(report, masks=bool(given), units=units is not None)

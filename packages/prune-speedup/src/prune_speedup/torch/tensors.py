@@ -10,6 +10,7 @@ from prune_core.masking.slices import all_of, are_full_rows, covers_zeros
 from prune_core.traversal import modules_in, named_tensors
 from prune_speedup.engine.labels import Array
 from prune_speedup.engine.plan import Plan
+from prune_speedup.torch.heap import is_large
 from prune_speedup.torch.parts import Numbers, Part, cut, in_order_of, put
 from prune_speedup.torch.record.isolation import put_back
 
@@ -31,9 +32,10 @@ class Snapshot:
         """
         self._model = model
         known: dict[int, _Held] = {} if earlier is None else earlier._held
+        tensors = named_tensors(model).values()
+        self._is_large = is_large(sum([each.numel() * each.element_size() for each in tensors]))
         self._held: dict[int, _Held] = {
-            id(tensor): _held_by(tensor, known.get(id(tensor)))
-            for tensor in named_tensors(model).values()
+            id(tensor): _held_by(tensor, known.get(id(tensor))) for tensor in tensors
         }
         self._modules = [
             (
@@ -64,11 +66,11 @@ class Snapshot:
                 numbers.let_go()
 
     def cut(self, tensor: torch.Tensor, kept: Mapping[int, Array]) -> Part | None:
-        """Prepare a tensor for being cut, if a way back can be had without a second copy of it.
+        """Prepare a tensor of a large model for being cut, if that needs no second copy of it.
 
         What is left is blank first. It gets its numbers where a snapshot of it is restored.
         """
-        held = self._held.get(id(tensor))
+        held = self._held.get(id(tensor)) if self._is_large else None
         return None if held is None or held.part is not None else held.numbers.cut(kept)
 
     def give_numbers(self) -> None:

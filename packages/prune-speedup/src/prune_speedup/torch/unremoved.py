@@ -79,7 +79,7 @@ class Masked(NamedTuple):
 
 
 def count_masked(
-    model: nn.Module, wanted: Plan, plan: Plan, found: Standing, asked: Zeros
+    model: nn.Module, wanted: Plan, plan: Plan, found: Standing, asked: Zeros, *, masks: bool
 ) -> Masked:
     """Count masked channels of modules, and find what keeps those that stay.
 
@@ -89,8 +89,9 @@ def count_masked(
         plan: What is.
         found: What the masks leave of its units.
         asked: Which slices of which parameters the masks cover.
+        masks: Whether there are any; otherwise that is what is zero.
     """
-    channels = [*_channels(model, found, asked)]
+    channels = [*_channels(model, found, asked, masks=masks)]
     causes: dict[tuple[str, str], dict[str, int]] = defaultdict(dict)
     for module, labels in channels:
         stays = labels[~plan.removed[labels]]
@@ -104,21 +105,30 @@ def count_masked(
     return Masked(sum(len(labels) for _, labels in channels), kept)
 
 
-def _channels(model: nn.Module, found: Standing, asked: Zeros) -> Iterator[tuple[str, Array]]:
+def _channels(
+    model: nn.Module, found: Standing, asked: Zeros, *, masks: bool
+) -> Iterator[tuple[str, Array]]:
     """For each module the classes of those of its output channels that the masks cover.
 
-    Scales and biases count only where no weight with inputs is masked for the same channel.
+    Scales and biases count only where no weight with inputs is masked for the same channel. Without
+    masks a bias counts only together with its weight: many are zero that nobody has pruned.
     """
     graph, modules = found.labelling.graph, dict(named_modules(model, every_name=True))
+    values = {names[0]: value for value, names in graph.tensors.items()}
     wide: dict[str, list[Array]] = defaultdict(list)
     narrow: dict[str, list[Array]] = defaultdict(list)
     for (value, axis), zero in asked.items():
-        path = graph.tensors[value][0].rpartition(".")[0]
+        path, _, name = graph.tensors[value][0].rpartition(".")
         many = sum(size > 1 for size in graph.metas[value].shape) > 1
         column = found.labelling.axes[value][axis]
         if column is None or (many and axis != _channel_axis(modules.get(path, model))):
             continue
-        (wide if many else narrow)[path].append(found.roots[column[zero]])
+        labels = found.roots[column[zero]]
+        weight = None if masks or name != "bias" else values.get(f"{path}.weight")
+        if weight is not None:
+            others = [each for each in found.labelling.axes[weight] if each is not None]
+            labels = np.setdiff1d(labels, found.roots[np.concatenate([*others, column[:0]])])
+        (wide if many else narrow)[path].append(labels)
     counted = np.zeros(len(found.roots), dtype=np.bool_)
     for path, arrays in wide.items():
         labels = np.unique(np.concatenate(arrays))

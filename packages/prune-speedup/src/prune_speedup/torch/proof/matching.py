@@ -2,10 +2,13 @@
 
 As long as a run makes the calls of the recording, they are matched one by one. Where it makes
 others, because it trains, say, or takes more steps, a call is known by its module, its operator
-and its place in the source.
+and its place in the source. Where a place makes several, as a linear layer views what it is given
+and what it makes, the order tells them apart.
 """
 
 from collections import defaultdict
+from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 from torch import Tensor
@@ -36,13 +39,13 @@ class Matching:
         """
         self.in_step = True
         self._plan, self._by_place = plan, by_place
-        self._calls = plan.labelling.graph.calls
-        self._waiting = [each for each in self._calls[start:] if not isinstance(each.target, str)]
-        self._waiting.reverse()
+        recorded = plan.labelling.graph.calls
+        self._calls = [each for each in recorded if not isinstance(each.target, str)]
+        self._next = sum(not isinstance(each.target, str) for each in recorded[:start])
+        self._since = self._next
         self.elsewhere = False
         self._found_since: set[int] = set()
-        self._by_key: dict[Any, list[Call]] | None = None
-        self._agreed: dict[Any, Call | None] = {}
+        self._agree: dict[Any, bool] = {}
 
     def find(self, module: str, target: Any) -> Call | None:
         """The recorded call that the next call is; `None` where it cannot be told.
@@ -50,37 +53,50 @@ class Matching:
         It is asked for every call, in their order, while the call is being made.
         """
         if self.in_step:
-            if self._waiting and (known := self._waiting[-1]).target == target:
-                self._waiting.pop()
+            at = self._next
+            if at < len(self._calls) and (known := self._calls[at]).target == target:
+                self._next = self._since = at + 1
                 if self._by_place:
                     place = key_of(place_of_call())
                     same = _key(known) == (module, target, place)
                     self.elsewhere = self.elsewhere or not same
                 return known
             self.in_step = False
-        key = module, target, key_of(place_of_call())
-        if key not in self._agreed:
-            self._agreed[key] = self._one_of(key)
-        found = self._agreed[key]
-        if found is not None:
-            self._found_since.add(id(found))
-        return found
+        found = self._one_of((module, target, key_of(place_of_call())))
+        if found is None:
+            return None
+        self._found_since.add(found)
+        self._next = found + 1
+        return self._calls[found]
 
     @property
     def found_all(self) -> bool:
         """Whether each call of the recording was made, and was known to be that one."""
-        since = self._found_since
-        return not self.elsewhere and all(id(call) in since for call in self._waiting)
+        waiting = range(self._since, len(self._calls))
+        return not self.elsewhere and all(at in self._found_since for at in waiting)
 
-    def _one_of(self, key: Any) -> Call | None:
-        """The calls of a place, if all of them lose the same."""
-        if self._by_key is None:
-            self._by_key = defaultdict(list)
-            for call in self._calls:
-                self._by_key[_key(call)].append(call)
-        calls = self._by_key.get(key, [])
-        alike = all(self._loss(calls[0]) == self._loss(other) for other in calls[1:])
-        return calls[0] if calls and alike else None
+    def _one_of(self, key: Any) -> int | None:
+        """Which call of a place it is: the next one, or any, if all of them lose the same."""
+        if self._next < len(self._keys) and self._keys[self._next] == key:
+            return self._next
+        places = self._by_key.get(key, ())
+        if key not in self._agree:
+            losses = [self._loss(self._calls[at]) for at in places]
+            self._agree[key] = all(loss == losses[0] for loss in losses)
+        if not places or not self._agree[key]:
+            return None
+        return next((at for at in places if at > self._next), places[0])
+
+    @cached_property
+    def _keys(self) -> Sequence[Any]:
+        return [_key(call) for call in self._calls]
+
+    @cached_property
+    def _by_key(self) -> dict[Any, list[int]]:
+        by_key = defaultdict(list)
+        for at, key in enumerate(self._keys):
+            by_key[key].append(at)
+        return by_key
 
     def _loss(self, call: Call) -> list[Any]:
         values = [*call.inputs(), *(index for index in call.outputs if index is not None)]
@@ -95,8 +111,9 @@ def _key(call: Call) -> tuple[str, Any, Any]:
     return call.module, call.target, key_of(call.place)
 
 
-_BY_INPUT = frozenset({"view", "_unsafe_view", "expand", "native_group_norm"})
-"""Operators that are told sizes of what they are given, of which the forward need not know."""
+_BY_INPUT = frozenset({"view", "_unsafe_view", "expand", "native_group_norm", "as_strided_"})
+"""Operators that are told sizes of what they are given, of which the forward need not know. The
+last one is told by torch itself, as it takes means of channels that are last in memory."""
 
 _BY_MODE = frozenset({"training", "momentum"})
 

@@ -392,14 +392,14 @@ class _Prover:
     def may_look_elsewhere(self) -> bool:
         """Whether the forward does inside the same to inputs of any size, as far as is seen.
 
-        No norm may run over what stays, and no numbers be kept or decide anything.
+        No norm may run over a part of what it ran over, and no numbers be kept or decide anything.
         """
         graph, flow = self._plan.labelling.graph, self._plan.labelling.flow
+        runs_over_less = any(self._plan.removed[over].any() for _, over in flow.live_norms)
         keeps = graph.written or graph.kept or graph.first < len(graph.calls)
         decides = graph.decisions or graph.left or graph.asks_size
-        return not (keeps or decides or flow.live_norms or self._attributes) and tells_no_size(
-            graph
-        )
+        otherwise = keeps or decides or runs_over_less or self._attributes
+        return not otherwise and tells_no_size(graph)
 
     def _run_small(self, case: Case, seen: Seen, dtype: torch.dtype | None) -> Small:
         run: Follower

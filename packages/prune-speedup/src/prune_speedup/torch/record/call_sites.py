@@ -38,7 +38,7 @@ SIZED = ARITHMETIC | frozenset(
     | {"new_zeros", "new_ones", "new_full", "new_empty", "zeros", "ones", "full", "empty"}
     | {"layer_norm", "group_norm", "rms_norm", "conv1d", "conv2d", "conv3d", "__getitem__"}
     | {"__setitem__"}
-    | {"broadcast_to", "chunk", "tensor_split", "as_strided", "roll", "slice"}
+    | {"broadcast_to", "chunk", "tensor_split", "as_strided", "as_strided_", "roll", "slice"}
 )
 """Functions of torch that are told sizes, or numbers that may be made of sizes."""
 

@@ -54,6 +54,7 @@ _BETWEEN = (
         str(_TORCH / name)
         for name in ("overrides.py", "functional.py", "nn/functional.py", "_tensor.py", "_ops.py")
     ),
+    str(_TORCH / "_jit_internal.py"),  # chooses one of two functions, such as of a maximum
     *(str(_TORCH / "utils" / name) for name in ("_contextlib.py", "_device.py")),
     str(_TORCH / "utils" / "_python_dispatch.py"),
 )

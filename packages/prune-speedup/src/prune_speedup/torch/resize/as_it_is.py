@@ -30,18 +30,22 @@ _TOLD_BY_SHAPE = {"view", "_unsafe_view", "expand", "zeros", "ones", "new_zeros"
 """Operators that fail, or make something of another shape, if they are told wrong sizes."""
 
 
+_LAYERS = frozenset({"convolution", "native_layer_norm", "_fused_rms_norm"})
+
+
 class _UnsureError(Exception):
     """Something is otherwise than was recorded, which may yet be right."""
 
 
 def tells_no_size(graph: Graph) -> bool:
-    """Whether a forward tells no call of torch what could be a size, but for its convolutions.
+    """Whether a forward tells no call of torch what could be a size, but for its layers.
 
-    What it tells these, such as how far they pad, is none. Such a model hardly ever fails to follow
-    smaller tensors: only if its Python looks at shapes, and does something by them.
+    What it tells a convolution, such as how far it pads, is none; and over how many channels a norm
+    runs its layer knows, which is cut. Such a model hardly ever fails to follow smaller tensors:
+    only if its Python looks at shapes, and does something by them.
     """
     told = [call for call in graph.calls if call.site is not None and call.given]
-    return all(call.name == "convolution" for call in told)
+    return all(call.name in _LAYERS for call in told)
 
 
 def is_sure_to_follow(model: nn.Module, plan: Plan) -> bool:
