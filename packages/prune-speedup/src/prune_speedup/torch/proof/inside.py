@@ -10,7 +10,7 @@ What follows from compared results need not be compared again: see `following`.
 """
 
 import mmap
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf, isfinite, prod
 from typing import Any, NamedTuple
@@ -18,7 +18,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
 
 from prune_speedup.engine.graph import Call
 from prune_speedup.engine.labels import Array
@@ -120,16 +119,19 @@ class Inside:
         lost: Whether the other run made other calls somewhere.
     """
 
-    def __init__(self, plan: Plan, *, all_results: bool = True) -> None:
+    def __init__(
+        self, plan: Plan, own: Collection[int] = (), *, all_results: bool = True
+    ) -> None:
         """Begin with nothing.
 
         Args:
             plan: What was removed.
+            own: The identities of the model's parameters.
             all_results: Whether those are compared, too, that follow from compared ones.
         """
         self.lost = self._apart = False
         self._known = None if all_results else Following()
-        self._plan = plan
+        self._plan, self._own = plan, own
         self._pairs: list[_Pair] = []
         self._made_by: list[_Entry] = []
         self._entries: list[_Entry] = []
@@ -157,7 +159,7 @@ class Inside:
         prints: list[_Print | None] = []
         known = self._known
         source = None if known is None else known.source(operator, told)
-        entry = _Entry(operator, module, prints, _parameters(told), source)
+        entry = _Entry(operator, module, prints, self._read_by(told), source)
         self._entries.append(entry)
         if known is not None:
             known.note_writes(operator, told)
@@ -271,13 +273,19 @@ class Inside:
         if not self._apart and operator.name in _PASSED:
             return None
         self.lost = self._apart = True
-        own = _parameters(told)
+        own = self._read_by(told)
         for at in range(self._next, len(self._entries)) if own else ():
             entry = self._entries[at]
             if entry.own == own and _alike(entry.operator, operator):
                 self._next, self._apart = at + 1, False
                 return entry
         return None
+
+    def _read_by(self, told: Told) -> tuple[int, ...]:
+        """The identities of the model's parameters among the arguments of a call."""
+        args, kwargs = told
+        given = (*args, *kwargs.values()) if kwargs else args
+        return tuple([each for each in map(id, given) if each in self._own])
 
     def _print(self, tensor: torch.Tensor, kept: Mapping[int, Array], *, planned: bool) -> _Print:
         cut = [axis for axis in kept if axis < tensor.ndim]
@@ -311,22 +319,26 @@ class Inside:
         before, _, after = folded.shape
         noise = self._noise_of(before, after, folded)
         if before == 1:
-            made = noise[0] @ folded[0].T
+            made = noise @ folded[0].T
         elif after == 1:
-            made = noise[:, :, 0].T @ folded[:, :, 0]
+            made = noise @ folded[:, :, 0]
         else:
             made = torch.bmm(noise, folded.transpose(1, 2)).sum(0)
         numbers: Products = made.cpu().numpy()
         return numbers
 
     def _noise_of(self, before: int, after: int, like: torch.Tensor) -> torch.Tensor:
-        """Random vectors, `(before, products, after)`."""
+        """Random vectors, `(before, products, after)`; without an axis of one."""
         key = before, after, like.dtype, like.device
-        if key not in self._noise:
+        if (noise := self._noise.get(key)) is None:
             generator = torch.Generator("cpu").manual_seed(before * 1_000_003 + after)
             drawn = torch.randn(before, _PRODUCTS, after, generator=generator, device="cpu")
-            self._noise[key] = drawn.to(like.device, like.dtype)
-        return self._noise[key]
+            if before == 1:
+                drawn = drawn[0]
+            elif after == 1:
+                drawn = drawn[:, :, 0].T.contiguous()
+            noise = self._noise[key] = drawn.to(like.device, like.dtype)
+        return noise
 
 
 def _weights(pairs: Sequence[_Pair]) -> npt.NDArray[np.float64]:
@@ -374,12 +386,6 @@ def _weights_at_once(pairs: Sequence[_Pair]) -> npt.NDArray[np.float64]:
     return weights
 
 
-def _parameters(told: Told) -> tuple[int, ...]:
-    """The identities of the parameters among the arguments of a call."""
-    args, kwargs = told
-    return tuple([id(each) for each in (*args, *kwargs.values()) if isinstance(each, nn.Parameter)])
-
-
 _PASSED = {"clone", "slice", "alias"}
 _VIEWS = {"view", "_unsafe_view"}
 
@@ -402,15 +408,17 @@ def _results(operator: Operator, result: Any) -> list[torch.Tensor | None]:
     """
     items = list(result) if isinstance(result, list | tuple) else [result]
     # A product of more than two axes is made of two, and then viewed as more, with no other reader.
-    if operator.name in ("clone", "_unsafe_view") or operator.makes_views:
+    if operator.makes_views or operator.name in ("clone", "_unsafe_view"):
         return [None] * len(items)
-    if "attention" in operator.name or "norm" in operator.name:
+    if len(items) > 1 and ("attention" in operator.name or "norm" in operator.name):
         # What a backward pass would need. The mean of what is centred already is all rounding.
         items[1:] = [None] * (len(items) - 1)
-    return [_comparable(item) if isinstance(item, torch.Tensor) else None for item in items]
+    return [_comparable(item) for item in items]
 
 
-def _comparable(tensor: torch.Tensor) -> torch.Tensor | None:
+def _comparable(tensor: Any) -> torch.Tensor | None:
+    if not isinstance(tensor, torch.Tensor):
+        return None
     if tensor.layout is not torch.strided or not tensor.numel():
         return None
     if tensor.is_complex():
