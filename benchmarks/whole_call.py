@@ -10,9 +10,12 @@
 Ours is `prune(...)`, `unwrap` and `shrink(...)`, as a user writes them. Theirs is the making of the
 pruner, which builds its graph, and one step. Both remove half of the channels by the L1 norm, and
 both have pruned a tiny model before, so that nobody pays for imports. Every measurement has a
-process of its own with one thread and a fresh model, and the three ways take turns. The median
-counts. CPU seconds are those of the process; a forward is the example's, without gradients. The
-least that a proof can take are the plain forwards of both models on all that they are compared on.
+process of its own with one thread and a fresh model, and the ways take turns. The median counts.
+CPU seconds are those of the process; a forward is the example's, without gradients.
+
+Two more ways tell what a proof takes at least. `plain` runs both models on all that they are
+compared on, once each, as a proof has to. `read` does the same, and where the proof looks inside,
+a mode of torch is called at every operator and reads what that made once.
 """
 
 import argparse
@@ -25,7 +28,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
@@ -34,6 +37,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 NETWORKS = {
     "resnet18": "ResNet-18",
@@ -46,7 +50,7 @@ NETWORKS = {
     "bert": "BERT-base",
     "llama12": "a Llama of 12 layers",
 }
-WAYS = ("proved", "unproved", "theirs")
+WAYS = ("proved", "unproved", "theirs", "plain", "read")
 LIMIT = 300
 Row = dict[str, Any]
 COLUMNS = {
@@ -57,6 +61,7 @@ COLUMNS = {
     "ratio": "--:",
     "ratio with proof": "--:",
     "with proof, forwards beyond the peer": "--:",
+    "over plain runs": "--:",
     "over the least": "--:",
     "parameters left: ours, theirs": "---",
 }
@@ -75,19 +80,19 @@ of random weights, and the ways take turns; the median of {{times}} counts.
 {{table}}
 
 The goal for *ratio* is 1.0 or less: no more time than the peer, without the proof. With the proof
-it is 4 forwards of the example beyond the peer. *Over the least* is the time of the proof over the
-plain forwards of both models on all that they are compared on, with a goal of 1.3; the search for
-the numbers with which a config describes a smaller model of transformers is left out of it. Where
-a figure is higher, that goal is missed. The smaller the network, the more of the time is what each
-call of an operator costs to follow, whatever it computes: MobileNetV2 makes 205 of them, in a
-forward of a fiftieth of a second.
+it is 4 forwards of the example beyond the peer. Where a figure is higher, that goal is missed.
 
 The proof runs both models in every way that was found to matter: on the example, on other inputs of
 its kind, in training where that is possible, with what a model keeps between calls. The peer has
-nothing like it. Beyond the least, calls are watched and matched, which weighs most where a network
-makes many small ones: a mode of torch that does nothing takes a hundredth of a millisecond for
-each. Every result inside is read once more: on one input alone, smaller than the example, where a
-forward neither tells torch a size nor asks for one, and on every input elsewhere.
+nothing like it. *Over plain runs* is the time of the proof over that of running both models on all
+of that, once each. The proof also compares what every operator makes: on one input alone, smaller
+than the example, where a forward neither tells torch a size nor asks for one, and on every input
+elsewhere. For that each call has to be seen, and each result read. *Over the least* is the time of
+the proof over that of the same runs, in which a mode of torch does no more than that, with a goal
+of 1.3. The search for the numbers with which a config describes a smaller model of transformers is
+left out of both. What is left is matching the calls of both models, looking whether masks cover
+zeros, and going from one model to the other and back. That weighs most where a network makes many
+small calls: MobileNetV2 makes 205, in a forward of a fiftieth of a second.
 
 Where the peer leaves less, in transformers and ConvNeXt, it also cuts what a layer normalisation
 runs over. That is not what the masked model computes, so here those channels stay.
@@ -173,12 +178,31 @@ def run(model: nn.Module, inputs: Any) -> float:
         return process_time() - start
 
 
-def least(models: Sequence[nn.Module], inputs: Any) -> float:
+class Reading(TorchDispatchMode):
+    """Does the least that can be done to look at what operators make."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # otherwise each call goes through a wrapper that keeps the compiler out
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        made = func(*args, **(kwargs or {}))
+        if not func.is_view:
+            for each in made if isinstance(made, (list, tuple)) else (made,):
+                if isinstance(each, torch.Tensor) and each.is_floating_point():
+                    each.sum()
+        return made
+
+
+def least(models: Sequence[nn.Module], inputs: Any, inside: Sequence[str]) -> float:
     """Return the CPU seconds of the forwards without which models cannot be compared as ours are.
 
     Args:
         models: The model before and after.
         inputs: The example.
+        inside: The names of the inputs on which all that is made is read.
     """
     from prune_speedup.torch.proof.cases import cases_of
 
@@ -186,39 +210,64 @@ def least(models: Sequence[nn.Module], inputs: Any) -> float:
     waiting = cases_of(models[0], inputs, (), opened=False, repaired=False)
     while waiting:
         case = waiting.pop()
+        spent = []
         try:
-            spent = []
             for model in models:
                 model.train(case.training)
-                spent.append(min(run(model, case.inputs) for _ in range(2)))
-            seconds += sum(spent)
+                with Reading() if case.name in inside else nullcontext():
+                    spent.append(run(model, case.inputs))
         except Exception:
             waiting += [] if case.otherwise is None else [case.otherwise]
+        else:
+            seconds += sum(spent)
     return seconds
 
 
-def measure(way: str, name: str) -> Row:
+def looked_in() -> list[str]:
+    """Return a list that will hold the names of the inputs on which a proof looks inside."""
+    from prune_speedup.torch.proof import run as proof
+    from prune_speedup.torch.proof.masked_reference import Masked
+
+    names: list[str] = []
+    run_case = proof.run_case
+
+    def listen(run: Any, case: Any, *args: Any, **kwargs: Any) -> Any:
+        names.extend([case.name] if isinstance(run, Masked) else [])
+        return run_case(run, case, *args, **kwargs)
+
+    proof.run_case = listen
+    return names
+
+
+def measure(way: str, name: str, inside: Sequence[str]) -> Row:
     """Run one measurement in this process."""
     torch.set_num_threads(1)
     tiny = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 4))
-    CALLS[way](tiny.eval(), torch.randn(1, 3, 8, 8))
+    call = CALLS.get(way, CALLS["unproved"])
+    call(tiny.eval(), torch.randn(1, 3, 8, 8))
     model, inputs = build(name)
     before = sum(p.numel() for p in model.parameters())
     forward = min(run(model, inputs) for _ in range(3))
+    names = looked_in() if way == "proved" else []
     start = process_time()
-    report = CALLS[way](model, inputs)
+    report = call(model, inputs)
     spent = process_time() - start
+    if way not in CALLS:
+        big = build(name)[0]
+        run(big, inputs)
+        seconds = least([big, model], inputs, inside if way == "read" else ())
+        return {"forward": forward, "seconds": seconds}
     left = sum(p.numel() for p in model.parameters()) / before
     found = {"forward": forward, "seconds": spent, "left": left}
     if way == "proved":
-        found |= {"least": least([build(name)[0], model], inputs)}
-        found |= {"config": report.seconds.get("config", 0.0)}
+        found |= {"config": report.seconds.get("config", 0.0), "inside": names}
     return found
 
 
-def in_a_process(way: str, name: str) -> Row:
+def in_a_process(way: str, name: str, inside: Sequence[str]) -> Row:
     """Return one measurement, or why there is none."""
     command = [sys.executable, __file__, "--one", way, name]
+    command += ["--inside", *inside] if inside else []
     alone = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
     found: Row = {"network": name, "way": way, "busy": round(os.getloadavg()[0])}
     found |= {"day": f"{datetime.now(UTC):%Y-%m-%d}", "versions": versions()}
@@ -273,11 +322,9 @@ def cells(name: str, measured: Sequence[Row]) -> list[str]:
 
     nothing = float("nan")
     without, whole = spent.get("unproved", nothing), spent.get("proved", nothing)
-    least, config = (
-        statistics.median(known) if (known := [r[key] for r in measured if key in r]) else nothing
-        for key in ("least", "config")
-    )
-    left = [number(rows[0]["left"], 3) for w in WAYS[1:] if (rows := of[w]) and w in spent]
+    config = statistics.median([r["config"] for r in measured if "config" in r] or [nothing])
+    proof = whole - without - config
+    left = [number(rows[0]["left"], 3) for w in WAYS[1:3] if (rows := of[w]) and w in spent]
     return [
         NETWORKS[name],
         number(forward, 3),
@@ -286,7 +333,8 @@ def cells(name: str, measured: Sequence[Row]) -> list[str]:
         f"**{number(without / peer)}**" if number(without / peer) else "",
         number(whole / peer),
         number((whole - peer) / forward, 1),
-        number((whole - without - config) / least),
+        number(proof / spent.get("plain", nothing)),
+        number(proof / spent.get("read", nothing)),
         ", ".join(left),
     ]
 
@@ -340,10 +388,11 @@ def main() -> None:
     parser.add_argument("--results", type=Path, help="a file to go on with")
     parser.add_argument("--page", action="store_true", help="print the page of a file of results")
     parser.add_argument("--one", choices=WAYS, help=argparse.SUPPRESS)
+    parser.add_argument("--inside", nargs="*", default=[], help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
         warnings.simplefilter("ignore")
-        print(json.dumps(measure(arguments.one, arguments.names[0])))
+        print(json.dumps(measure(arguments.one, arguments.names[0], arguments.inside)))
         return
     if arguments.page:
         print(page(arguments.results), end="")
@@ -356,7 +405,9 @@ def main() -> None:
                 here = [r for r in measured if (r["network"], r["way"]) == (name, way)]
                 if len(here) > at or any("failed" in r for r in here):
                     continue
-                measured.append(in_a_process(way, name))
+                proved = [r for r in measured if r["network"] == name and "inside" in r]
+                inside = proved[-1]["inside"] if way == "read" and proved else []
+                measured.append(in_a_process(way, name, inside))
                 if arguments.results:
                     with arguments.results.open("a") as file:
                         print(json.dumps(measured[-1]), file=file)
