@@ -119,9 +119,7 @@ class Inside:
         lost: Whether the other run made other calls somewhere.
     """
 
-    def __init__(
-        self, plan: Plan, own: Collection[int] = (), *, all_results: bool = True
-    ) -> None:
+    def __init__(self, plan: Plan, own: Collection[int] = (), *, all_results: bool = True) -> None:
         """Begin with nothing.
 
         Args:
