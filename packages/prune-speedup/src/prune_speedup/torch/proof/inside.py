@@ -10,7 +10,7 @@ What follows from compared results need not be compared again: see `following`.
 """
 
 import mmap
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf, isfinite, prod
 from typing import Any, NamedTuple
@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import nn
 
 from prune_speedup.engine.graph import Call
 from prune_speedup.engine.labels import Array
@@ -119,17 +120,16 @@ class Inside:
         lost: Whether the other run made other calls somewhere.
     """
 
-    def __init__(self, plan: Plan, own: Collection[int] = (), *, all_results: bool = True) -> None:
+    def __init__(self, plan: Plan, *, all_results: bool = True) -> None:
         """Begin with nothing.
 
         Args:
             plan: What was removed.
-            own: The identities of the model's parameters.
             all_results: Whether those are compared, too, that follow from compared ones.
         """
         self.lost = self._apart = False
         self._known = None if all_results else Following()
-        self._plan, self._own = plan, own
+        self._plan = plan
         self._pairs: list[_Pair] = []
         self._made_by: list[_Entry] = []
         self._entries: list[_Entry] = []
@@ -157,7 +157,7 @@ class Inside:
         prints: list[_Print | None] = []
         known = self._known
         source = None if known is None else known.source(operator, told)
-        entry = _Entry(operator, module, prints, self._read_by(told), source)
+        entry = _Entry(operator, module, prints, _parameters(told), source)
         self._entries.append(entry)
         if known is not None:
             known.note_writes(operator, told)
@@ -271,19 +271,13 @@ class Inside:
         if not self._apart and operator.name in _PASSED:
             return None
         self.lost = self._apart = True
-        own = self._read_by(told)
+        own = _parameters(told)
         for at in range(self._next, len(self._entries)) if own else ():
             entry = self._entries[at]
             if entry.own == own and _alike(entry.operator, operator):
                 self._next, self._apart = at + 1, False
                 return entry
         return None
-
-    def _read_by(self, told: Told) -> tuple[int, ...]:
-        """The identities of the model's parameters among the arguments of a call."""
-        args, kwargs = told
-        given = (*args, *kwargs.values()) if kwargs else args
-        return tuple([each for each in map(id, given) if each in self._own])
 
     def _print(self, tensor: torch.Tensor, kept: Mapping[int, Array], *, planned: bool) -> _Print:
         cut = [axis for axis in kept if axis < tensor.ndim]
@@ -382,6 +376,13 @@ def _weights_at_once(pairs: Sequence[_Pair]) -> npt.NDArray[np.float64]:
     worst = np.maximum.reduceat(weight, starts)
     weights[filled] = np.where(np.isnan(worst), inf, worst)
     return weights
+
+
+def _parameters(told: Told) -> tuple[int, ...]:
+    """The identities of the parameters among the arguments of a call, registered or not."""
+    args, kwargs = told
+    tensors = [each for each in (*args, *kwargs.values()) if isinstance(each, torch.Tensor)]
+    return tuple([id(each) for each in tensors if isinstance(each, nn.Parameter)])
 
 
 _PASSED = {"clone", "slice", "alias"}

@@ -7,7 +7,7 @@ that is what a pruned norm means. Everything else is the big model's own arithme
 import mmap
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import chain
 from typing import Any, NamedTuple
 from weakref import ref as weakref
@@ -152,7 +152,8 @@ class Masked(ModuleFollower):  # type: ignore[no-untyped-call]
 
     def follow(self, operator: Operator, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Make a call, and know which recorded one it is."""
-        self._matched = matched = self._matching.find(self.module, operator.target)
+        goes_on = partial(self._goes_on, args=args, kwargs=kwargs)
+        self._matched = matched = self._matching.find(self.module, operator.target, goes_on)
         if self._by_place and matched is not None:
             same = self._reads_its_own(matched, args, kwargs) and tells_the_same(
                 matched, args, kwargs
@@ -219,6 +220,23 @@ class Masked(ModuleFollower):  # type: ignore[no-untyped-call]
         given = [*args, *kwargs.values()]
         lists = [each for each in given if isinstance(each, (list, tuple))]
         return own <= {*map(id, given), *map(id, chain(*lists))}
+
+    def _goes_on(self, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        """Whether a call is given the results that the recorded one was given, as far as is known.
+
+        It may be another at the same place: of `[relu(y) for y in branches]` without the first.
+        """
+        if len(args) != len(call.args):
+            return False
+        before = [*call.args, *(call.kwargs.get(name) for name in kwargs)]
+        own = self._plan.labelling.graph.tensors
+        for told, now in zip(before, [*args, *kwargs.values()], strict=True):
+            if isinstance(told, Ref) and told.index not in own:
+                if not isinstance(now, torch.Tensor) or self._origin(now) != told.index:
+                    return False
+            elif isinstance(told, (list, tuple)) and any(isinstance(each, Ref) for each in told):
+                return False
+        return self._reads_its_own(call, args, kwargs)
 
     @cached_property
     def _reads(self) -> dict[int, set[int]]:

@@ -3,11 +3,11 @@
 As long as a run makes the calls of the recording, they are matched one by one. Where it makes
 others, because it trains, say, or takes more steps, a call is known by its module, its operator
 and its place in the source. Where a place makes several, as a linear layer views what it is given
-and what it makes, the order tells them apart.
+and what it makes, the order tells them apart, if it is given the results of the recorded calls.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -47,10 +47,15 @@ class Matching:
         self._found_since: set[int] = set()
         self._agree: dict[Any, bool] = {}
 
-    def find(self, module: str, target: Any) -> Call | None:
+    def find(self, module: str, target: Any, goes_on: Callable[[Call], bool]) -> Call | None:
         """The recorded call that the next call is; `None` where it cannot be told.
 
         It is asked for every call, in their order, while the call is being made.
+
+        Args:
+            module: The name of the module that is running.
+            target: The operator.
+            goes_on: Whether it is given what a recorded call was given.
         """
         if self.in_step:
             at = self._next
@@ -62,7 +67,7 @@ class Matching:
                     self.elsewhere = self.elsewhere or not same
                 return known
             self.in_step = False
-        found = self._one_of((module, target, key_of(place_of_call())))
+        found = self._one_of((module, target, key_of(place_of_call())), goes_on)
         if found is None:
             return None
         self._found_since.add(found)
@@ -75,17 +80,16 @@ class Matching:
         waiting = range(self._since, len(self._calls))
         return not self.elsewhere and all(at in self._found_since for at in waiting)
 
-    def _one_of(self, key: Any) -> int | None:
-        """Which call of a place it is: the next one, or any, if all of them lose the same."""
-        if self._next < len(self._keys) and self._keys[self._next] == key:
-            return self._next
+    def _one_of(self, key: Any, goes_on: Callable[[Call], bool]) -> int | None:
+        """Which call of a place it is: any, if all of them lose the same, or the next one."""
         places = self._by_key.get(key, ())
         if key not in self._agree:
             losses = [self._loss(self._calls[at]) for at in places]
             self._agree[key] = all(loss == losses[0] for loss in losses)
-        if not places or not self._agree[key]:
-            return None
-        return next((at for at in places if at > self._next), places[0])
+        if places and self._agree[key]:
+            return next((at for at in places if at >= self._next), places[0])
+        is_next = self._next in places and goes_on(self._calls[self._next])
+        return self._next if is_next else None
 
     @cached_property
     def _keys(self) -> Sequence[Any]:

@@ -213,7 +213,6 @@ class _Prover:
         self._plan = plan
         self._meant = meant
         self._states: TwoStates[Seen] = TwoStates(model, original)
-        self._own = frozenset(map(id, model.parameters()))
         self._last = Small(Found(), Found())
         self._runs_twice = plan.labelling.graph.again is not None
         self._returned: Found | None = None
@@ -345,7 +344,7 @@ class _Prover:
     def _run_masked(self, case: Case, dtype: torch.dtype | None, *, inside: bool = True) -> Seen:
         if self._zero_already is None:  # found out while the model is what it was
             self._zero_already = zero_already(self._model, self._meant.masks)
-        noted = Inside(self._plan, self._own, all_results=not self.sparing)
+        noted = Inside(self._plan, all_results=not self.sparing)
         if dtype is None and (run := self._other_run(case)) is not None:
             found = found_in(self._run(run, case, dtype))
             if not isinstance(run, InStep) or run.ended_in_step:
