@@ -84,7 +84,8 @@ class Matching:
         """Which call of a place it is: any, if all of them lose the same, or the next one."""
         places = self._by_key.get(key, ())
         if key not in self._agree:
-            losses = [self._loss(self._calls[at]) for at in places]
+            several = places if len(places) > 1 else ()
+            losses = [self._loss(self._calls[at]) for at in several]
             self._agree[key] = all(loss == losses[0] for loss in losses)
         if places and self._agree[key]:
             return next((at for at in places if at >= self._next), places[0])
