@@ -104,3 +104,25 @@ def test_columns_of_a_table_and_tokens_stay_where_they_are(table):
 @pytest.mark.parametrize(("size", "other"), [(1, 2), (2, 3), (3, 4), (4, 3), (9, 3)])
 def test_of_several_rows_never_two_are_left(size, other):
     assert len(other_batch(torch.rand(size, 2))[1]) == other
+
+
+class Drops(nn.Module):
+    """Leaves out rows in training."""
+
+    def forward(self, x):
+        return x * torch.rand(len(x), 1).round() if self.training else x
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_layers_of_packages_that_drop_rows_do_so_at_any_width(monkeypatch, known):
+    if known:
+        monkeypatch.setattr(Drops, "__module__", "torchvision.ops.stochastic_depth")
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), Drops(), nn.Linear(8, 2)).eval()
+    mask = {"0": {"weight": torch.ones(8, 6), "bias": torch.ones(8)}}
+    mask["0"]["weight"][2], mask["0"]["bias"][2] = 0, 0
+    x = torch.rand(3, 6)
+    verified = shrink(copy.deepcopy(model), x, mask).verified
+    assert any("in training" in name for name in verified) != known
+    asked = shrink(model, x, mask, verify_inputs=["training"]).verified
+    assert "the example in training" in asked

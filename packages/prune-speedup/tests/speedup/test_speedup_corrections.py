@@ -150,6 +150,8 @@ LITERALS = {
     "shape by name": lambda net, y: torch.reshape(y, shape=(-1, 8)).relu(),
     "layer_norm": lambda net, y: F.layer_norm(y, (8,), net.scale),
     "layer_norm by name": lambda net, y: F.layer_norm(y, normalized_shape=(8,), weight=net.scale),
+    "rms_norm": lambda net, y: F.rms_norm(y, (8,), net.scale),
+    "rms_norm by name": lambda net, y: F.rms_norm(y, weight=net.scale, normalized_shape=[8]),
     "group_norm": lambda net, y: F.group_norm(y, 8, net.scale),
     "depthwise": lambda net, y: F.conv1d(thrice(y), net.kernel, None, 1, 0, 1, 8).squeeze(-1),
     "depthwise by name": lambda net, y: F.conv1d(thrice(y), net.kernel, groups=8).squeeze(-1),
@@ -170,8 +172,10 @@ def test_numbers_of_every_kind(between):
     with torch.no_grad():
         for tensor in (masked.first.weight, masked.first.bias, masked.scale):
             tensor[gone] = 0
-        if between is LITERALS["layer_norm"] or between is LITERALS["layer_norm by name"]:
-            masked.between = lambda net, y: layer_norm_of_the_others(net, y, gone)
+        name = next(name for name, each in LITERALS.items() if each is between).split()[0]
+        if name in ("layer_norm", "rms_norm"):
+            norm = getattr(F, name)
+            masked.between = lambda net, y: norm_of_the_others(norm, net, y, gone)
     found = units(model, x)
     labels = found.axes["first.weight", 0][gone.numpy()]
     report = shrink(model, x, units=[found.unit(int(label)) for label in dict.fromkeys(labels)])
@@ -182,10 +186,10 @@ def test_numbers_of_every_kind(between):
     torch.testing.assert_close(model(more), masked(more))
 
 
-def layer_norm_of_the_others(net, y, gone):
+def norm_of_the_others(norm, net, y, gone):
     live = [index for index in range(8) if index not in gone]
     out = torch.zeros_like(y)
-    out[:, live] = F.layer_norm(y[:, live], (len(live),), net.scale[live])
+    out[:, live] = norm(y[:, live], (len(live),), net.scale[live])
     return out
 
 

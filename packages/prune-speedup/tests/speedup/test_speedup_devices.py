@@ -98,6 +98,16 @@ def test_a_model_without_numbers_has_units_and_cannot_be_shrunk():
         shrink(empty, x.to("meta"))
 
 
+def test_a_layer_that_has_never_run_is_named():
+    model = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 2))
+    model[0].unused = nn.LazyLinear(4)
+    with pytest.raises(
+        SpeedupError, match=r"'0.unused.weight' has no size yet; run the model once"
+    ):
+        shrink(model, torch.rand(2, 3))
+    assert model[0].out_features == 8
+
+
 @pytest.mark.parametrize("constants", ["exact", "keep", "zero", "fold", "remove"])
 def test_no_tensor_is_made_on_the_default_device(constants):
     """A default device without numbers would show every tensor that is made there."""

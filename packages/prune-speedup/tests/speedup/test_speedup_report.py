@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils.parametrizations import weight_norm
 
 from prune_core import PruneWarning, shrink, units
 from prune_speedup.torch.report import SpeedupReport
@@ -145,3 +146,58 @@ def test_a_bias_that_is_zero_is_no_pruned_channel():
     report = shrink(model, torch.rand(2, 3))
     assert model[0].out_features == 4
     assert (report.asked, report.kept) == (4, [])
+
+
+class Tied(nn.Module):
+    """A table whose weight another layer has as its own, under a name that comes later."""
+
+    def __init__(self):
+        super().__init__()
+        self.table, self.last = nn.Embedding(9, 6), nn.Linear(6, 9)
+        self.inner, self.back = nn.Linear(6, 6), nn.Linear(6, 6)
+        self.last.weight = self.table.weight
+
+    def forward(self, tokens):
+        return self.last(self.back(self.inner(self.table(tokens)).relu()))
+
+
+class Rows(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner, self.rows = nn.Linear(4, 6), nn.GRU(6, 6, batch_first=True)
+
+    def forward(self, x):
+        return self.rows(self.inner(x))[0]
+
+
+class Heads(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner, self.heads = nn.Linear(4, 6), nn.MultiheadAttention(6, 2, batch_first=True)
+
+    def forward(self, x):
+        y = self.inner(x)
+        return self.heads(y, y, y, need_weights=False)[0]
+
+
+class Normed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first = weight_norm(nn.Linear(4, 6))
+        self.inner, self.last = nn.Linear(6, 6), nn.Linear(6, 2)
+
+    def forward(self, x):
+        return self.last(self.inner(self.first(x)).relu())
+
+
+@pytest.mark.parametrize("kind", [Tied, Rows, Heads, Normed])
+def test_biases_of_all_layers_are_counted_with_their_weights(kind):
+    torch.manual_seed(0)
+    model = kind().eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "bias" in name and not name.startswith("inner"):
+                parameter.zero_()
+        model.inner.weight[:2] = model.inner.bias[:2] = 0
+    x = torch.arange(6).view(2, 3) if kind is Tied else torch.rand(2, 3, 4)
+    assert shrink(model, x).asked == 2

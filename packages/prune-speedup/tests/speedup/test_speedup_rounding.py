@@ -310,6 +310,12 @@ def test_differences_are_relative_to_what_something_was_made_of():
     assert not compare(mean, {"mean": torch.tensor([torch.nan, 0.0])}, made_of={"['mean']": 1.0}).ok
 
 
+def test_numbers_of_eight_bits_are_compared():
+    one = torch.tensor([1.0, torch.nan]).to(torch.float8_e4m3fn)
+    assert compare(one, one.clone()).ok
+    assert not compare(one, torch.tensor([1.125, torch.nan]).to(torch.float8_e4m3fn)).ok
+
+
 def test_a_difference_in_what_is_kept_is_not_taken_for_rounding(monkeypatch):
     def wrong(model, plan):
         update_sizes(model, plan)

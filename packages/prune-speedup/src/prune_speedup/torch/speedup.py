@@ -7,6 +7,7 @@ from typing import Any, Concatenate, ParamSpec
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from prune_core.compat import understands
 from prune_core.compressed import model_of
@@ -189,6 +190,11 @@ def make_small(
             "with prune_core.unwrap(model) or the pruner's own unwrap."
         )
     for name, tensor in named_tensors(model).items():
+        if is_lazy(tensor):
+            raise SpeedupError(
+                f"{name!r} has no size yet; run the model once before shrinking it, or delete the "
+                "layer if the forward does not use it."
+            )
         if tensor.is_meta:
             raise SpeedupError(
                 f"{name!r} is on the meta device: it has a shape and no numbers, so that nothing "

@@ -12,6 +12,7 @@ from torch import nn
 
 from prune_core.masking.axes import output_axis
 from prune_core.traversal import named_modules
+from prune_speedup.engine.graph import Graph
 from prune_speedup.engine.labels import Array
 from prune_speedup.engine.mask_effects import Standing
 from prune_speedup.engine.plan import Plan
@@ -114,7 +115,7 @@ def _channels(
     masks a bias counts only together with its weight: many are zero that nobody has pruned.
     """
     graph, modules = found.labelling.graph, dict(named_modules(model, every_name=True))
-    values = {names[0]: value for value, names in graph.tensors.items()}
+    weights = defaultdict(list) if masks else _weights(graph)
     wide: dict[str, list[Array]] = defaultdict(list)
     narrow: dict[str, list[Array]] = defaultdict(list)
     for (value, axis), zero in asked.items():
@@ -124,9 +125,9 @@ def _channels(
         if column is None or (many and axis != _channel_axis(modules.get(path, model))):
             continue
         labels = found.roots[column[zero]]
-        weight = None if masks or name != "bias" else values.get(f"{path}.weight")
-        if weight is not None:
-            others = [each for each in found.labelling.axes[weight] if each is not None]
+        if "bias" in name and (beside := weights[path]):
+            axes = [each for weight in beside for each in found.labelling.axes[weight]]
+            others = [each for each in axes if each is not None]
             labels = np.setdiff1d(labels, found.roots[np.concatenate([*others, column[:0]])])
         (wide if many else narrow)[path].append(labels)
     counted = np.zeros(len(found.roots), dtype=np.bool_)
@@ -139,6 +140,21 @@ def _channels(
         alone = labels[~counted[labels]]
         if len(alone):
             yield path, np.unique(alone)
+
+
+def _weights(graph: Graph) -> dict[str, list[int]]:
+    """The parameters of each module that are no biases, and those that torch makes its weight of.
+
+    These are `conv.parametrizations.weight.original0` and the like.
+    """
+    weights: dict[str, list[int]] = defaultdict(list)
+    for value in graph.parameters:
+        for full in graph.tensors[value]:
+            name = full.replace("parametrizations.", "").partition(".original")[0]
+            path, _, last = name.rpartition(".")
+            if "bias" not in last:
+                weights[path].append(value)
+    return weights
 
 
 def _channel_axis(module: nn.Module) -> int:

@@ -114,7 +114,8 @@ def _apart(before: torch.Tensor, after: torch.Tensor, made_of: float = 0.0) -> f
         return 0.0
     if not before.is_floating_point() and not before.is_complex():
         return 0.0 if torch.equal(before, after) else inf
-    wide = torch.promote_types(before.dtype, torch.float32)
+    half = before.itemsize < torch.float32.itemsize  # of eight bits torch promotes none
+    wide = torch.float32 if half else torch.promote_types(before.dtype, torch.float32)
     left, right = before.to(wide), after.to(wide)
     gap, scale = (left - right).abs().max().item(), left.abs().max().item()
     if isfinite(gap) and isfinite(scale):

@@ -86,11 +86,10 @@ def _for_call(plan: Plan, position: int, given: tuple[Number, ...]) -> dict[int,
             for at, (size, new) in enumerate(zip(given[:count], pieces, strict=False))
             if size != new
         }
-    if call.name in ("native_layer_norm", "_fused_rms_norm"):
-        wanted = after[len(after) - len(call.args[1]) :]
+    if axes := _normalised(call, before):
         return {
             at: new
-            for at, (size, new) in enumerate(zip(given, wanted, strict=False))
+            for at, (size, new) in enumerate(zip(given, after[-axes:], strict=False))
             if size != new
         }
     if call.name == "native_group_norm" and call.args[6] > 1:
@@ -101,6 +100,17 @@ def _for_call(plan: Plan, position: int, given: tuple[Number, ...]) -> dict[int,
     if call.name == "slice":
         return _for_slice(plan, call, given)
     return {}
+
+
+def _normalised(call: Call, made: Sequence[int]) -> int:
+    """How many axes a norm runs over that is told their sizes; 0 if that is none."""
+    if call.name in ("native_layer_norm", "_fused_rms_norm"):
+        return len(call.args[1])
+    if call.site is None or call.site.function != "rms_norm":
+        return 0
+    # On a processor, torch makes it of simpler calls. That which makes all of it has its sizes.
+    sizes = [each for each in call.given if isinstance(each, int)]
+    return len(sizes) if list(made[-len(sizes) :]) == sizes else 0
 
 
 def _asked_for(plan: Plan, position: int) -> dict[int, int]:
