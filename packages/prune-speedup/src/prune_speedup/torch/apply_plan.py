@@ -66,7 +66,8 @@ class Fitting:
         staying: Attributes that must not change.
         also: Cases to be recorded beside the example.
         unfollowed: Cases that the small model does not follow, and why.
-        others: Other inputs, from which it is learnt which sizes are not always the same.
+        verify_inputs: What the user gives beside the example, if there is a proof.
+        unproved: The names of inputs that tell nothing, as the model was not compared on them.
         rounding: The names of cases in which single precision does not tell rounding from error.
         seen: Whether all of the model's own code could be looked at.
         trusting: Whether the forward is taken to follow without a trial: for good, or until a proof
@@ -84,7 +85,8 @@ class Fitting:
     staying: set[Source] = field(default_factory=set)
     also: list[Case] = field(default_factory=list)
     unfollowed: dict[str, str] = field(default_factory=dict)
-    others: dict[str, Any] = field(default_factory=dict)
+    verify_inputs: Sequence[Any] | None = None
+    unproved: set[str] = field(default_factory=set)
     rounding: set[str] = field(default_factory=set)
     trusting: bool = False
     seen: bool = False
@@ -99,10 +101,7 @@ class Fitting:
         recording: bool = False,
     ) -> tuple[Plan, Repairs, Proof]:
         """Fit until the proof holds; record the small model meanwhile, if asked."""
-        cases = cases_of(
-            self.model, self.example_inputs, verify_inputs, opened=False, repaired=True
-        )
-        self.others = {each.name: each.inputs for each in cases[1:] if not each.training}
+        self.verify_inputs = verify_inputs
         plan = self.planned(())
         graph = plan.labelling.graph
         # Of further runs, such as one in training, the proof sees other inputs than the recording.
@@ -140,9 +139,19 @@ class Fitting:
             if not proof.doubtful and not unproved:
                 self.report.unfollowed, self.report.narrower = self.unfollowed, proof.narrower
                 return fitted, repairs, proof
-            self.others = {n: inputs for n, inputs in self.others.items() if n not in unproved}
+            self.unproved |= unproved
             self.staying.update(proof.doubtful)
             self.original.restore()
+
+    @property
+    def others(self) -> dict[str, Any]:
+        """Other inputs, from which it is learnt which sizes are not always the same."""
+        if self.verify_inputs is None:
+            return {}
+        given = self.model, self.example_inputs, self.verify_inputs
+        _, *cases = cases_of(*given, opened=False, repaired=True)
+        wanted = [each for each in cases if not (each.training or each.name in self.unproved)]
+        return {each.name: each.inputs for each in wanted}
 
     def _remedied(self, plan: Plan, error: CaseError, repairs: Repairs) -> Plan:
         """Do something about a case in which the small model fails; raise if nothing is left."""

@@ -3,6 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import chain
 from operator import is_
 from typing import Any
 
@@ -65,6 +66,7 @@ class Before:
                         self._empty.append(value)
                 elif kind not in _PLAIN:
                     self._note_tensors(name, {key: value})
+        self._content = self._content_now()
         self._random = take_random()
 
     def _note_tensors(self, name: str, items: Mapping[str, Any]) -> None:
@@ -79,6 +81,9 @@ class Before:
         """
         written = [each for each in self._tensors if _is_written(*each[1:])]
         changed: dict[str, Any] = {name: tensor.detach().clone() for name, tensor, _ in written}
+        if self._holds_still():
+            self.still = not written
+            return changed
         moved = [each for each in self._attributes if not holds_still(vars(each[1]), each[2])]
         for name, module, saved in moved:
             for key, value in vars(module).items():
@@ -95,6 +100,25 @@ class Before:
                 changed[f"{name}.{key}".lstrip(".")] = held.copy()
         self.still = not (written or moved or inner)
         return changed
+
+    def _holds_still(self) -> bool:
+        """Whether all attributes, and all that they hold, are the very objects that they were.
+
+        Most often they are, and all in one row are looked at much faster than each by itself.
+        """
+        if any(self._empty):
+            return False
+        (sizes, content), (before_sizes, before) = self._content_now(), self._content
+        return sizes == before_sizes and all(map(is_, content, before))
+
+    def _content_now(self) -> tuple[list[int], list[Any]]:
+        """How many things all attributes are, and what they hold, and these things in a row."""
+        held = [each for _, _, each, _ in self._inner]
+        dicts = [vars(module) for _, module, _ in self._attributes]
+        dicts += [each for each in held if isinstance(each, dict)]
+        all_held = [*dicts, *(each for each in held if not isinstance(each, dict))]
+        values = chain.from_iterable(map(dict.values, dicts))
+        return [*map(len, all_held)], [*chain.from_iterable(all_held), *values]
 
     def _filled(self) -> list[tuple[str, str, Any, Any]]:
         """What was empty and is no longer, like what is in `_inner`."""
