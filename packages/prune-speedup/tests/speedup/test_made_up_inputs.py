@@ -126,3 +126,25 @@ def test_layers_of_packages_that_drop_rows_do_so_at_any_width(monkeypatch, known
     assert any("in training" in name for name in verified) != known
     asked = shrink(model, x, mask, verify_inputs=["training"]).verified
     assert "the example in training" in asked
+
+
+class Heads(nn.Module):
+    """Has a number of heads, which becomes another one."""
+
+    def __init__(self):
+        super().__init__()
+        self.heads, self.layer, self.last = 2, nn.Linear(8, 8), nn.Linear(8, 2)
+
+    def forward(self, x):
+        y = self.layer(x)
+        return self.last(y.view(*y.shape[:-1], self.heads, 4).relu().flatten(-2))
+
+
+def test_what_is_looked_at_anyway_is_not_looked_at_twice():
+    model, x = Heads(), torch.rand(2, 3, 8)
+    mask = {"layer": {"weight": torch.ones(8, 8), "bias": torch.ones(8)}}
+    mask["layer"]["weight"][:4], mask["layer"]["bias"][:4] = 0, 0
+    verified = shrink(model, x, mask, verify_inputs=["training", "length"]).verified
+    assert model.layer.out_features == 4
+    assert "the example in training" in verified
+    assert len(verified) == len({*verified})

@@ -72,7 +72,7 @@ def cases_of(
     cases.append(replace(optional, name="the example in training", training=True))
     cases += _in_length(optional)
     cases += [_with(model, optional, {name: value}) for name, value in flags.items()]
-    return cases
+    return [*{each.name: each for each in cases}.values()]  # users may ask for the same
 
 
 def _by_name(name: str, example: Case) -> list[Case]:
