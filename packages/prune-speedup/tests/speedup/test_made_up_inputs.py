@@ -136,8 +136,8 @@ class Heads(nn.Module):
         self.heads, self.layer, self.last = 2, nn.Linear(8, 8), nn.Linear(8, 2)
 
     def forward(self, x):
-        y = self.layer(x)
-        return self.last(y.view(*y.shape[:-1], self.heads, 4).relu().flatten(-2))
+        y = self.layer(x).view(*x.shape[:-1], self.heads, 4)
+        return self.last((y * y.softmax(-1)).flatten(-2))
 
 
 def test_what_is_looked_at_anyway_is_not_looked_at_twice():
