@@ -124,7 +124,7 @@ class Coupling:
         labelling = self.units.labelling
         if not labelling.flow.live_norms:
             return np.zeros(0, dtype=np.int64)
-        roots = labelling.labels.find(np.arange(len(labelling.labels)))
+        roots, _ = labelling.labels.classes()
         over, unmasked = (np.zeros(len(roots), dtype=np.bool_) for _ in range(2))
         for _, labels in labelling.flow.live_norms:
             over[roots[labels]] = True

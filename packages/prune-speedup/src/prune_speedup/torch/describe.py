@@ -32,7 +32,7 @@ def describe(
                 axis: torch.from_numpy(indices.copy()) for axis, indices in kept.items()
             }
         cuts |= dict.fromkeys(names, kept)
-    roots = labels.find(np.arange(len(labels)))
+    roots, _ = labels.classes()
     owned = np.concatenate(
         [c for cs in labelling.axes.values() for c in cs if c is not None] or [roots]
     )
