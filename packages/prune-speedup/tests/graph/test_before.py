@@ -1,5 +1,7 @@
 """What a forward leaves behind in a model is seen, and put back, whatever it is."""
 
+from collections import OrderedDict
+
 import pytest
 import torch
 from torch import nn
@@ -15,6 +17,7 @@ class Keeping(nn.Module):
         self.layer, self.norm = nn.Linear(2, 3), nn.BatchNorm1d(3)
         self.rows, self.none_yet, self.many = [1, 2], [], list(range(400))
         self.cache, self.names, self.kinds = {}, {"x": 1}, {1, 2}
+        self.order = OrderedDict(a=1, b=2)
         self.step, self.numbers = 1, torch.zeros(2)
 
 
@@ -23,7 +26,15 @@ def swapped(model):
     model.kinds.add(7)
 
 
+def turned_over(model):
+    """Neither what the keys are in their order tells of it, nor the values in that of a dict."""
+    one, other = model.order.pop("a"), model.order.pop("b")
+    model.order["b"], model.order["a"] = one, other
+    model.order.move_to_end("b")
+
+
 CHANGES = {
+    "values of keys": (turned_over, ["order"]),
     "another type": (lambda m: setattr(m, "step", True), ["step"]),
     "another list that is equal": (lambda m: setattr(m, "rows", [1, 2]), []),
     "one more": (lambda m: m.rows.append(3), ["rows"]),

@@ -1,6 +1,7 @@
 """Inputs that are made of the example: each is looked at where it is asked for by its name."""
 
 import copy
+import functools
 
 import pytest
 import torch
@@ -113,6 +114,83 @@ class Drops(nn.Module):
         return x * torch.rand(len(x), 1).round() if self.training else x
 
 
+def in_training(module):
+    return module.training
+
+
+def decorated(forward):
+    @functools.wraps(forward)
+    def same(*args):
+        return forward(*args)
+
+    return same
+
+
+class Plain(nn.Module):
+    """Does in training what a small model cannot."""
+
+    def __init__(self):
+        super().__init__()
+        self.up, self.down = nn.Linear(6, 8), nn.Linear(8, 2)
+
+    def forward(self, x):
+        y = self.up(x).relu()
+        return self.down(y + 1 if self.trains() else y)
+
+
+class ByFunction(Plain):
+    def trains(self):
+        return in_training(self)
+
+
+class ByProperty(Plain):
+    is_training = property(in_training)
+
+    def trains(self):
+        return self.is_training
+
+
+class ByStatic(Plain):
+    trains_too = staticmethod(in_training)
+
+    def trains(self):
+        return self.trains_too(self)
+
+
+class ByText(Plain):
+    def trains(self):
+        return vars(self)["training"]
+
+
+class ByWrapper(Plain):
+    @decorated
+    def trains(self):
+        return self.training
+
+
+class ByTrain(Plain):
+    mode = True
+
+    def train(self, mode=True):
+        self.mode = mode
+        return super().train(mode)
+
+    def trains(self):
+        return self.mode
+
+
+@pytest.mark.parametrize("kind", [ByFunction, ByProperty, ByStatic, ByText, ByWrapper, ByTrain])
+def test_a_forward_asks_for_its_mode_in_many_ways(kind):
+    torch.manual_seed(0)
+    model = kind().eval()
+    mask = {"up": {"weight": torch.ones(8, 6), "bias": torch.ones(8)}}
+    mask["up"]["weight"][2], mask["up"]["bias"][2] = 0, 0
+    with pytest.warns(PruneWarning, match="stay"):
+        report = shrink(model, torch.rand(3, 6), mask)
+    assert any("in training" in name for name in report.verified)
+    assert model.up.out_features == 8
+
+
 @pytest.mark.parametrize("known", [False, True])
 def test_layers_of_packages_that_drop_rows_do_so_at_any_width(monkeypatch, known):
     if known:
@@ -148,3 +226,26 @@ def test_what_is_looked_at_anyway_is_not_looked_at_twice():
     assert model.layer.out_features == 4
     assert "the example in training" in verified
     assert len(verified) == len({*verified})
+
+
+@pytest.mark.parametrize("inputs", ["training", {"x": 1}, 3, torch.ones(2, 6)])
+def test_more_inputs_are_a_list(inputs):
+    with pytest.raises(ConfigError, match=r"verify_inputs is .*; it must be a list of inputs"):
+        shrink(nn.Linear(6, 2), torch.ones(2, 6), verify_inputs=inputs)
+
+
+def test_more_inputs_may_come_one_by_one():
+    model, x = Heads().eval(), torch.rand(2, 3, 8)
+    mask = {"layer": {"weight": torch.ones(8, 8), "bias": torch.ones(8)}}
+    mask["layer"]["weight"][:4], mask["layer"]["bias"][:4] = 0, 0
+    verified = shrink(model, x, mask, verify_inputs=(each for each in [x[:1], "random"])).verified
+    assert "verify_inputs[0]" in verified
+    assert "random numbers of the example's shape and range" in verified
+
+
+def test_a_row_has_no_length_to_be_changed():
+    model, x = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 2)), torch.rand(6)
+    mask = {"0": {"weight": torch.ones(8, 6), "bias": torch.ones(8)}}
+    mask["0"]["weight"][2], mask["0"]["bias"][2] = 0, 0
+    assert shrink(model, x, mask, verify_inputs=["length"]).verified[0] == "the example"
+    assert model[0].out_features == 7

@@ -152,6 +152,7 @@ LITERALS = {
     "layer_norm by name": lambda net, y: F.layer_norm(y, normalized_shape=(8,), weight=net.scale),
     "rms_norm": lambda net, y: F.rms_norm(y, (8,), net.scale),
     "rms_norm by name": lambda net, y: F.rms_norm(y, weight=net.scale, normalized_shape=[8]),
+    "rms_norm that adds a whole number": lambda net, y: F.rms_norm(y, (8,), net.scale, 0),
     "group_norm": lambda net, y: F.group_norm(y, 8, net.scale),
     "depthwise": lambda net, y: F.conv1d(thrice(y), net.kernel, None, 1, 0, 1, 8).squeeze(-1),
     "depthwise by name": lambda net, y: F.conv1d(thrice(y), net.kernel, groups=8).squeeze(-1),

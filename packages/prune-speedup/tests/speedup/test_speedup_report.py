@@ -183,11 +183,34 @@ class Heads(nn.Module):
 class Normed(nn.Module):
     def __init__(self):
         super().__init__()
-        self.first = weight_norm(nn.Linear(4, 6))
+        self.original = nn.Sequential(weight_norm(nn.Linear(4, 6)))
         self.inner, self.last = nn.Linear(6, 6), nn.Linear(6, 2)
 
     def forward(self, x):
-        return self.last(self.inner(self.first(x)).relu())
+        return self.last(self.inner(self.original(x)).relu())
+
+
+class Raw(nn.Module):
+    """A layer of the kind that has its inputs in its rows."""
+
+    def __init__(self):
+        super().__init__()
+        self.unbiased_kernel, self.bias = (
+            nn.Parameter(torch.rand(4, 6)),
+            nn.Parameter(torch.ones(6)),
+        )
+        self.last = nn.Linear(6, 2)
+
+    def forward(self, x):
+        return self.last(x @ self.unbiased_kernel + self.bias)
+
+
+def test_a_bias_counts_where_a_kernel_has_zero_columns():
+    model = Raw().eval()
+    with torch.no_grad():
+        model.bias.zero_()
+        model.unbiased_kernel[:, :3] = 0
+    assert shrink(model, torch.rand(2, 4)).asked == 3
 
 
 @pytest.mark.parametrize("kind", [Tied, Rows, Heads, Normed])

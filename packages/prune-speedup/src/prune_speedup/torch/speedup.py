@@ -5,7 +5,6 @@ from functools import wraps
 from os import PathLike
 from typing import Any, Concatenate, ParamSpec
 
-import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
@@ -32,6 +31,7 @@ from prune_speedup.torch.optimizers import (
     expect_optimizers,
     shrink_optimizer,
 )
+from prune_speedup.torch.record.inputs import listed
 from prune_speedup.torch.report import SpeedupReport
 from prune_speedup.torch.shrinking import Asked, shrunk
 from prune_speedup.torch.tensors import Snapshot, cut_tensors
@@ -201,9 +201,7 @@ def make_small(
                 "can be compared. prune_core.units(model, inputs) works there; to shrink the "
                 "model, load it onto a real device."
             )
-    given: Any = verify_inputs
-    if torch.is_tensor(given):
-        raise ConfigError("verify_inputs is a tensor; it must be a list of inputs: write [x].")
+    verify_inputs = listed(verify_inputs)
     if not isinstance(tolerance, int | float | None):
         raise ConfigError(f"tolerance is {shown(tolerance)}; it must be a number, such as 1e-4.")
     asked = Asked(

@@ -115,20 +115,19 @@ def _channels(
     masks a bias counts only together with its weight: many are zero that nobody has pruned.
     """
     graph, modules = found.labelling.graph, dict(named_modules(model, every_name=True))
-    weights = defaultdict(list) if masks else _weights(graph)
+    alive = defaultdict(list) if masks else _alive(found, asked)
     wide: dict[str, list[Array]] = defaultdict(list)
     narrow: dict[str, list[Array]] = defaultdict(list)
     for (value, axis), zero in asked.items():
-        path, _, name = graph.tensors[value][0].rpartition(".")
-        many = sum(size > 1 for size in graph.metas[value].shape) > 1
+        path, _ = _owner(graph.tensors[value][0])
+        many = _is_wide(graph, value)
         column = found.labelling.axes[value][axis]
         if column is None or (many and axis != _channel_axis(modules.get(path, model))):
             continue
         labels = found.roots[column[zero]]
-        if "bias" in name and (beside := weights[path]):
-            axes = [each for weight in beside for each in found.labelling.axes[weight]]
-            others = [each for each in axes if each is not None]
-            labels = np.setdiff1d(labels, found.roots[np.concatenate([*others, column[:0]])])
+        if _is_bias(graph, value):
+            beside = [each for name in graph.tensors[value] for each in alive[_owner(name)[0]]]
+            labels = np.setdiff1d(labels, np.concatenate([*beside, labels[:0]]))
         (wide if many else narrow)[path].append(labels)
     counted = np.zeros(len(found.roots), dtype=np.bool_)
     for path, arrays in wide.items():
@@ -142,19 +141,42 @@ def _channels(
             yield path, np.unique(alone)
 
 
-def _weights(graph: Graph) -> dict[str, list[int]]:
-    """The parameters of each module that are no biases, and those that torch makes its weight of.
-
-    These are `conv.parametrizations.weight.original0` and the like.
-    """
-    weights: dict[str, list[int]] = defaultdict(list)
+def _alive(found: Standing, asked: Zeros) -> dict[str, list[Array]]:
+    """For each module the classes of which its parameters hold more than zeros, biases aside."""
+    graph = found.labelling.graph
+    alive: dict[str, list[Array]] = defaultdict(list)
     for value in graph.parameters:
-        for full in graph.tensors[value]:
-            name = full.replace("parametrizations.", "").partition(".original")[0]
-            path, _, last = name.rpartition(".")
-            if "bias" not in last:
-                weights[path].append(value)
-    return weights
+        if _is_bias(graph, value):
+            continue
+        for axis, column in enumerate(found.labelling.axes[value]):
+            if column is not None:
+                zero = asked.get((value, axis))
+                labels = found.roots[column if zero is None else column[~zero]]
+                for name in graph.tensors[value]:
+                    alive[_owner(name)[0]].append(labels)
+    return alive
+
+
+def _owner(full: str) -> tuple[str, str]:
+    """The module that a parameter belongs to, and as what.
+
+    Torch makes the weight of a parametrized layer of others: `conv.parametrizations.weight.0` is
+    the weight of `conv`.
+    """
+    path, parametrized, made = full.partition("parametrizations.")
+    if parametrized and path[-1:] in ("", "."):
+        return path[:-1], made.partition(".")[0]
+    path, _, name = full.rpartition(".")
+    return path, name
+
+
+def _is_wide(graph: Graph, value: int) -> bool:
+    """Whether a parameter is long along several axes."""
+    return sum(size > 1 for size in graph.metas[value].shape) > 1
+
+
+def _is_bias(graph: Graph, value: int) -> bool:
+    return not _is_wide(graph, value) and "bias" in _owner(graph.tensors[value][0])[1]
 
 
 def _channel_axis(module: nn.Module) -> int:

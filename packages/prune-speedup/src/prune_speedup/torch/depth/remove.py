@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from time import perf_counter
 from typing import Any
 
-import torch
 from torch import nn
 
 from prune_core.compressed import model_of
@@ -15,6 +14,7 @@ from prune_core.masking import bare, check_model, wrappers_in
 from prune_speedup.torch.depth.find import Block, Blocks, inside, read_blocks
 from prune_speedup.torch.depth.removal import Removal
 from prune_speedup.torch.depth.report import RemovalReport
+from prune_speedup.torch.record.inputs import listed
 from prune_speedup.torch.tensors import Snapshot
 
 __all__ = ["remove_blocks"]
@@ -61,9 +61,7 @@ def remove_blocks(
     """
     model = model_of(model)
     check_model(model, compiled=False)
-    given: Any = verify_inputs
-    if torch.is_tensor(given):
-        raise ConfigError("verify_inputs is a tensor; it must be a list of inputs: write [x].")
+    verify_inputs = listed(verify_inputs)
     if not isinstance(tolerance, int | float | None):
         raise ConfigError(f"tolerance is {shown(tolerance)}; it must be a number, such as 1e-4.")
     if wrapped := wrappers_in(model):

@@ -14,7 +14,7 @@ from prune_core.traversal import modules_in
 from prune_speedup.torch.proof.made_up import made_up
 from prune_speedup.torch.record.case import Case
 from prune_speedup.torch.record.inputs import arguments, tensors_in
-from prune_speedup.torch.record.own_code import names_in, own_functions
+from prune_speedup.torch.record.own_code import mentions, own_functions
 
 __all__ = ["cases_of", "other_batch"]
 
@@ -55,23 +55,25 @@ def cases_of(
     example = Case("the example", example_inputs, required=True)
     cases = [example]
     for at, one in enumerate(more):
-        by_name = _by_name(one, example) if isinstance(one, str) else []
-        cases += by_name or [Case(f"verify_inputs[{at}]", one, required=True)]
+        by_name = isinstance(one, str)
+        given = Case(f"verify_inputs[{at}]", one, required=True)
+        cases += _by_name(one, example) if by_name else [given]
     if opened:
         name = "the example, with all that it looks for found"
         cases.append(Case(name, example_inputs, opened=True))
     flags = _flags(model, example_inputs) if asked else {}
     trains = asks_for_its_mode(model)
-    if not repaired:
+    optional = replace(example, required=False)
+    if repaired:
+        batch = _in_batch(optional)
+        cases += [batch] if batch is not None else []
+        cases.append(replace(optional, name="the example in training", training=True))
+        cases += _in_length(optional)
+        cases += [_with(model, optional, {name: value}) for name, value in flags.items()]
+    else:
         cases += _at_once(model, example, flags, trains=trains)
         # The look at everything has a shorter input; some forwards do more on a longer one.
-        return cases + ([*_longer(replace(example, required=False))] if _has_own(model) else [])
-    optional = replace(example, required=False)
-    batch = _in_batch(optional)
-    cases += [batch] if batch is not None else []
-    cases.append(replace(optional, name="the example in training", training=True))
-    cases += _in_length(optional)
-    cases += [_with(model, optional, {name: value}) for name, value in flags.items()]
+        cases += _longer(optional) if _has_own(model) else []
     return [*{each.name: each for each in cases}.values()]  # users may ask for the same
 
 
@@ -139,8 +141,11 @@ def _has_own(model: nn.Module) -> bool:
 
 
 def asks_for_its_mode(model: nn.Module) -> bool:
-    """Whether any class of the model, other than torch's own, reads whether it is training."""
-    return any("training" in names_in(each.__code__) for each in own_functions(model))
+    """Whether the model's own code reads whether it is training, or is told so."""
+    return any(
+        each.__name__ == "train" or mentions(each.__code__, "training")
+        for each in own_functions(model)
+    )
 
 
 def other_batch(example_inputs: Any) -> tuple[str, Any]:

@@ -1,6 +1,6 @@
 """Example inputs in, outputs out: tensors and what they are nested in, as a model likes."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from types import FunctionType, ModuleType
@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from prune_core.errors import shown
+from prune_core.errors import ConfigError, shown
 
 __all__ = [
     "Found",
@@ -18,6 +18,7 @@ __all__ = [
     "described",
     "drained",
     "found_in",
+    "listed",
     "shown_error",
     "tensors_in",
 ]
@@ -34,6 +35,15 @@ def arguments(example_inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     if isinstance(example_inputs, list | tuple):
         return tuple(example_inputs), {}
     return (example_inputs,), {}
+
+
+def listed(verify_inputs: Any) -> list[Any]:
+    """What a user gives as more inputs, which must be a list of such."""
+    single = isinstance(verify_inputs, torch.Tensor | str | Mapping)
+    if single or not isinstance(verify_inputs, Iterable):
+        what = "a tensor" if torch.is_tensor(verify_inputs) else shown(verify_inputs)
+        raise ConfigError(f"verify_inputs is {what}; it must be a list of inputs: write [x].")
+    return list(verify_inputs)
 
 
 def call(model: nn.Module, example_inputs: Any) -> Any:

@@ -4,7 +4,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import chain
-from operator import is_
+from operator import is_, methodcaller
 from typing import Any
 
 import torch
@@ -117,7 +117,7 @@ class Before:
         dicts = [vars(module) for _, module, _ in self._attributes]
         dicts += [each for each in held if isinstance(each, dict)]
         all_held = [*dicts, *(each for each in held if not isinstance(each, dict))]
-        values = chain.from_iterable(map(dict.values, dicts))
+        values = chain.from_iterable(map(methodcaller("values"), dicts))  # each in its own order
         return [*map(len, all_held)], [*chain.from_iterable(all_held), *values]
 
     def _filled(self) -> list[tuple[str, str, Any, Any]]:

@@ -109,8 +109,9 @@ def _normalised(call: Call, made: Sequence[int]) -> int:
     if call.site is None or call.site.function != "rms_norm":
         return 0
     # On a processor, torch makes it of simpler calls. That which makes all of it has its sizes.
-    sizes = [each for each in call.given if isinstance(each, int)]
-    return len(sizes) if list(made[-len(sizes) :]) == sizes else 0
+    given = call.given
+    counts = range(min(len(given), len(made)), 0, -1)
+    return next((many for many in counts if tuple(made[-many:]) == given[:many]), 0)
 
 
 def _asked_for(plan: Plan, position: int) -> dict[int, int]:

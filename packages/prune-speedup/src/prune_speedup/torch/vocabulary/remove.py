@@ -33,6 +33,7 @@ from prune_speedup.torch.model_config.build import built_like, shapes_of
 from prune_speedup.torch.model_config.numbers import Values, integers
 from prune_speedup.torch.optimizers import expect_optimizers
 from prune_speedup.torch.parts import put
+from prune_speedup.torch.record.inputs import listed
 from prune_speedup.torch.report import Change, SpeedupReport
 from prune_speedup.torch.resize.layers import resize
 from prune_speedup.torch.saving import put_config
@@ -137,9 +138,7 @@ def _remove(
             f"{next(iter(wrapped))!r} is still wrapped by a pruner: take the wrappers off first, "
             "with prune_core.unwrap(model) or the pruner's own unwrap."
         )
-    given: Any = verify_inputs
-    if torch.is_tensor(given):
-        raise ConfigError("verify_inputs is a tensor; it must be a list of inputs: write [x].")
+    verify_inputs = listed(verify_inputs)
     found = vocabularies(model, example_inputs)
     vocabulary = choose_vocabulary(model, found, name)
     carrier = _carrier(model, vocabulary)
