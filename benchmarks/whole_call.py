@@ -83,16 +83,16 @@ The goal for *ratio* is 1.0 or less: no more time than the peer, without the pro
 it is 4 forwards of the example beyond the peer. Where a figure is higher, that goal is missed.
 
 The proof runs both models in every way that was found to matter: on the example, on other inputs of
-its kind, in training where that is possible, with what a model keeps between calls. The peer has
-nothing like it. *Over plain runs* is the time of the proof over that of running both models on all
-of that, once each. The proof also compares what every operator makes: on one input alone, smaller
-than the example, where a forward neither tells torch a size nor asks for one, and on every input
-elsewhere. For that each call has to be seen, and each result read. *Over the least* is the time of
-the proof over that of the same runs, in which a mode of torch does no more than that, with a goal
-of 1.3. The search for the numbers with which a config describes a smaller model of transformers is
-left out of both. What is left is matching the calls of both models, looking whether masks cover
-zeros, and going from one model to the other and back. That weighs most where a network makes many
-small calls: MobileNetV2 makes 205, in a forward of a fiftieth of a second.
+its kind, in training where a network's own code asks for that, with what it keeps between calls.
+The peer has nothing like it. *Over plain runs* is the time of the proof over that of running both
+models on all of that, once each. The proof also compares what every operator makes: on one input
+alone, smaller than the example, where a forward neither tells torch a size nor asks for one, and on
+every input elsewhere. For that each call has to be seen, and each result read. *Over the least* is
+the time of the proof over that of the same runs, in which a mode of torch does no more than that,
+with a goal of 1.3. The search for the numbers with which a config describes a smaller model of
+transformers is left out of both. What is left is matching the calls of both models, looking whether
+masks cover zeros, and going from one model to the other and back. That weighs most where a network
+makes many small calls: MobileNetV2 makes 205, in a forward of a fiftieth of a second.
 
 Where the peer leaves less, in transformers and ConvNeXt, it also cuts what a layer normalisation
 runs over. That is not what the masked model computes, so here those channels stay.
