@@ -108,7 +108,8 @@ def _normalised(call: Call, made: Sequence[int]) -> int:
         return len(call.args[1])
     if call.site is None or call.site.function != "rms_norm":
         return 0
-    # On a processor, torch makes it of simpler calls. That which makes all of it has its sizes.
+    # On a processor, torch makes rms_norm of simpler calls: of `rms_norm(x, (64,))` the square is
+    # as long as x, and ends in the 64 that it is told; the mean is of length 1, and does not.
     given = call.given
     counts = range(min(len(given), len(made)), 0, -1)
     return next((many for many in counts if tuple(made[-many:]) == given[:many]), 0)
